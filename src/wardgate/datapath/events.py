@@ -1,0 +1,117 @@
+"""Events: what the tunnel engine tells Python, drained in batches as one JSON array.
+
+The Rust mirror is `native/crates/datapath/src/event.rs`. Intents may be dropped under load (and are counted); facts that
+Python must learn (path, peer and relay events) never are, they collapse per peer.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event"):
+    """Base of all events; `tag` is the snake_case name of the class."""
+
+
+class Intent(Event, frozen=True, tag="intent"):
+    """Client: a packet wants a resource that nobody authorised; it is buffered. At most one per target and 2 s."""
+
+    resource_id: str
+    destination: str
+    table: Literal["device", "dns", "cidr", "internet"]
+
+
+class LocalCandidatesAdded(Event, frozen=True, tag="local_candidates_added"):
+    """Candidates to signal to the peer, in descending priority."""
+
+    peer_id: str
+    candidates: tuple[str, ...]
+
+
+class LocalCandidatesRemoved(Event, frozen=True, tag="local_candidates_removed"):
+    peer_id: str
+    candidates: tuple[str, ...]
+
+
+class PathSelected(Event, frozen=True, tag="path_selected"):
+    """The path for outgoing packets; `kind` says which end, if any, goes over its relay."""
+
+    peer_id: str
+    kind: Literal["direct", "local_relay", "remote_relay", "both_relays"]
+    local: str
+    remote: str
+    relay_id: str | None
+
+
+class HandshakeDone(Event, frozen=True, tag="handshake_done"):
+    """Path and WireGuard session both stand. `took_s` counts from `UpsertPeer`."""
+
+    peer_id: str
+    took_s: float
+
+
+class PeerFailed(Event, frozen=True, tag="peer_failed"):
+    """The connection is gone; on a gateway the peer's grants stay (data-plane §1.12)."""
+
+    peer_id: str
+    reason: Literal["no_candidates", "ice_timeout", "handshake_timeout", "no_relays"]
+
+
+class PeerClosed(Event, frozen=True, tag="peer_closed"):
+    """Closed by a goodbye (`remote`), or by us because its last grant or resource went or it was removed."""
+
+    peer_id: str
+    by: Literal["remote", "local"]
+
+
+class GrantExpired(Event, frozen=True, tag="grant_expired"):
+    peer_id: str
+    resource_id: str
+
+
+class ControlPacket(Event, frozen=True, tag="control_packet"):
+    """A p2p control packet other than goodbye."""
+
+    peer_id: str
+    type: int
+    payload: str
+
+
+class AccessProhibited(Event, frozen=True, tag="access_prohibited"):
+    """Client: the gateway answered with ICMP "administratively prohibited" for this resource."""
+
+    peer_id: str
+    resource_id: str
+
+
+class RelayUp(Event, frozen=True, tag="relay_up"):
+    relay_id: str
+    rtt_ms: float
+
+
+class RelayLost(Event, frozen=True, tag="relay_lost"):
+    relay_id: str
+    reason: str
+
+
+class NoRelays(Event, frozen=True, tag="no_relays"):
+    """No allocation is left, or a peer was wanted and none was usable: ask the portal for relays."""
+
+    peer_id: str | None = None
+
+
+AnyEvent = (
+    Intent
+    | LocalCandidatesAdded
+    | LocalCandidatesRemoved
+    | PathSelected
+    | HandshakeDone
+    | PeerFailed
+    | PeerClosed
+    | GrantExpired
+    | ControlPacket
+    | AccessProhibited
+    | RelayUp
+    | RelayLost
+    | NoRelays
+)
