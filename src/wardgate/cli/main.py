@@ -48,7 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage."""
     group = _LazyGroup("wardgate", help="Zero-trust access that you run yourself.")
     group.params.append(
-        click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version.",
+        )
     )
     try:
         result = group.main(args=arguments, prog_name="wardgate", standalone_mode=False)

@@ -1,0 +1,85 @@
+"""An authoritative name server of the lab, over UDP and TCP: A and AAAA records from `name=address` arguments.
+
+Names outside its zone get NXDOMAIN. It plays both the private zone behind a gateway and "the public internet".
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+_TTL_S = 30
+
+
+class Zone:
+    """Addresses by lower-case name."""
+
+    def __init__(self, records: list[str]) -> None:
+        self._addresses: dict[str, list[str]] = {}
+        for record in records:
+            name, _, address = record.partition("=")
+            self._addresses.setdefault(name.lower().rstrip("."), []).append(address)
+
+    def answer(self, wire: bytes) -> bytes:
+        """The response to one query. Raises dns.exception.DNSException on what is no query."""
+        query = dns.message.from_wire(wire)
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.AA
+        question = query.question[0]
+        addresses = self._addresses.get(question.name.to_text(omit_final_dot=True).lower())
+        if addresses is None:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+            return response.to_wire()
+        version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
+        chosen = [address for address in addresses if ipaddress.ip_address(address).version == version]
+        if chosen:
+            response.answer.append(dns.rrset.from_text(question.name, _TTL_S, "IN", question.rdtype, *chosen))
+        return response.to_wire()
+
+
+class _Udp(asyncio.DatagramProtocol):
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._transport.sendto(self._zone.answer(data), addr)
+
+
+async def _serve(zone: Zone, address: str) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: _Udp(zone), local_addr=(address, 53))
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        wire = zone.answer(await reader.readexactly(size))
+        writer.write(len(wire).to_bytes(2, "big") + wire)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(connected, address, 53)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen", default="0.0.0.0")  # noqa: S104  # inside a namespace
+    parser.add_argument("records", nargs="*", metavar="name=address")
+    options = parser.parse_args()
+    asyncio.run(_serve(Zone(options.records), options.listen))
+
+
+if __name__ == "__main__":
+    main()
