@@ -1,0 +1,60 @@
+# Each target installs what it needs first (scripts/bootstrap.py) and says what it does.
+PYTHON ?= python3
+BIN := .venv/bin
+BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
+CARGO := PATH="$$PATH:$$HOME/.cargo/bin" cargo
+PYTEST := $(BIN)/pytest
+
+.PHONY: help demo up test test-long check bench lock css clean
+
+help:
+	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
+	@echo 'make up         run portal, relay and gateway here for real use'
+	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
+	@echo 'make check      the quick gate: lint, types, architecture, unit and property tests'
+	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
+	@echo 'make test-long  the long profile of simulation and property tests'
+
+demo:
+	@$(BOOTSTRAP) --native --system
+	@$(BIN)/wardgate demo $(ARGS)
+
+up:
+	@$(BOOTSTRAP) --native --system
+	@$(BIN)/wardgate up $(ARGS)
+
+check:
+	@$(BOOTSTRAP) --native
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=native $(BIN)/python -m mypy.stubtest wardgate_native
+	$(BIN)/lint-imports
+	cd native && $(CARGO) fmt --check
+	cd native && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(PYTEST) tests/unit tests/property -n auto -q
+
+test:
+	@$(BOOTSTRAP) --native --system --tests
+	cd native && $(CARGO) test --locked --workspace --quiet
+	$(PYTEST) tests/unit tests/property tests/interop -n auto -q
+	$(PYTEST) tests/simulation -n auto -q
+	$(PYTEST) tests/e2e -q
+
+test-long:
+	@$(BOOTSTRAP) --native --system --tests
+	$(PYTEST) tests/simulation tests/property -n auto -q --profile=long
+
+bench:
+	@$(BOOTSTRAP) --native --system --tests
+	@$(BIN)/python -m benches $(ARGS)
+
+lock:
+	@$(BOOTSTRAP)
+	$(BIN)/uv pip compile -q pyproject.toml --extra postgres --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/portal.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra peer --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/peer.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra peer --extra postgres --group dev --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/dev.txt
+	grep -A1000 '^uv==' requirements/dev.txt | awk 'NR > 1 && /^[a-z]/ { exit } { print }' > requirements/bootstrap.txt
+
+clean:
+	rm -rf .venv native/target bench-results .mypy_cache .ruff_cache .pytest_cache

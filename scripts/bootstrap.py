@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Install what a make target needs and nothing that is there already. Standard library only; needs CPython 3.11+.
+
+Usage: bootstrap.py [--native] [--system] [--tests]
+
+  always    .venv with the locked Python packages and the `wardgate` command
+  --native  the extension module `wardgate_native`, built from native/ with cargo (needed by relay, gateway, client, demo, tests)
+  --system  Debian packages with the commands that the lab uses (needs root and apt-get)
+  --tests   Debian packages that tests and benches use besides
+
+Each step is skipped when a stamp in .venv/.stamps says that its inputs have not changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMPS = VENV / ".stamps"
+
+# command → Debian package that brings it
+LAB_COMMANDS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
+    "curl": "curl",
+    "ping": "iputils-ping",
+    "nsenter": "util-linux",
+    "sysctl": "procps",
+}
+TEST_COMMANDS = {"iperf3": "iperf3", "dig": "dnsutils", "chromium": "chromium"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--native", action="store_true")
+    parser.add_argument("--system", action="store_true")
+    parser.add_argument("--tests", action="store_true")
+    options = parser.parse_args()
+    if sys.version_info < (3, 11):
+        fail(
+            f"CPython 3.11 or newer is needed, this is {sys.version.split()[0]}: run `make PYTHON=python3.12 …`"
+        )
+    if options.system or options.tests:
+        install_system_packages(
+            {**LAB_COMMANDS, **(TEST_COMMANDS if options.tests else {})}, required=options.tests
+        )
+    install_python_packages()
+    if options.native:
+        build_native()
+
+
+def install_system_packages(commands: dict[str, str], *, required: bool) -> None:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    packages = sorted(
+        {package for command, package in commands.items() if shutil.which(command, path=path) is None}
+    )
+    if not packages:
+        return
+    by_hand = f"install them: apt-get install {' '.join(packages)}"
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        message = f"{', '.join(packages)}: missing, and only root on Debian can be helped; {by_hand}"
+        if required:
+            fail(message)
+        say(message)  # the demo says itself what it cannot do and tells its story in the simulator
+        return
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    step(f"Debian packages: {' '.join(packages)}")
+    # Hosts without network have a usable list already: a failing update is not the end, a failing install is.
+    run(["apt-get", "update", "-qq"], environment, check=False)
+    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], environment, what=by_hand)
+
+
+def install_python_packages() -> None:
+    inputs = [ROOT / "requirements" / name for name in ("bootstrap.txt", "dev.txt")] + [
+        ROOT / "pyproject.toml"
+    ]
+    if fresh("python", inputs):
+        return
+    if not (VENV / "bin" / "python").exists():
+        step("virtual environment .venv")
+        hint = "the venv module is missing; Debian: apt-get install python3-venv"
+        run([sys.executable, "-m", "venv", str(VENV)], what=hint)
+    python = str(VENV / "bin" / "python")
+    step("Python packages (requirements/dev.txt, hashes checked)")
+    run(
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "-r",
+            str(inputs[0]),
+        ]
+    )
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "-q", "--python", python]
+    run([*uv, "--require-hashes", "-r", str(inputs[1])])
+    run([*uv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    stamp("python", inputs)
+
+
+def build_native() -> None:
+    inputs = sorted(
+        path
+        for pattern in ("**/*.rs", "**/Cargo.toml", "Cargo.lock", "pyproject.toml", "*.pyi")
+        for path in (ROOT / "native").glob(pattern)
+        if "target" not in path.parts
+    )
+    if fresh("native", inputs):
+        return
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
+    if cargo is None:
+        fail(
+            "cargo is missing: install a Rust toolchain (rustup.rs, or Debian's `cargo` if it is 1.88 or newer), then run make again"
+        )
+    step("packet engines in Rust (native/, about two minutes the first time)")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(cargo).parent}:{os.environ.get('PATH', '')}",
+        "VIRTUAL_ENV": str(VENV),
+    }
+    run(
+        [str(VENV / "bin" / "maturin"), "develop", "--release", "--quiet"],
+        environment,
+        directory=ROOT / "native",
+    )
+    stamp("native", inputs)
+
+
+def fresh(name: str, inputs: Iterable[Path]) -> bool:
+    file = STAMPS / name
+    return file.exists() and file.read_text() == digest(inputs)
+
+
+def stamp(name: str, inputs: Iterable[Path]) -> None:
+    STAMPS.mkdir(exist_ok=True)
+    (STAMPS / name).write_text(digest(inputs))
+
+
+def digest(inputs: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in inputs:
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def run(
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    *,
+    directory: Path = ROOT,
+    check: bool = True,
+    what: str = "",
+) -> None:
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, check=False)
+    if check and done.returncode != 0:
+        fail(f"`{' '.join(command)}` failed with exit code {done.returncode}{'; ' + what if what else ''}")
+    if time.monotonic() - started > 5:
+        say(f"  done in {time.monotonic() - started:.0f} s")
+
+
+def step(what: str) -> None:
+    say(f"Installing {what} …")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def fail(line: str) -> NoReturn:
+    say(f"bootstrap: {line}")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
