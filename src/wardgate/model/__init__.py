@@ -1,0 +1,1 @@
+"""The frozen vocabulary that every part shares. Imports nothing of Wardgate; holds no clock, socket or state."""

@@ -1,0 +1,97 @@
+"""Name patterns of DNS resources and device pools (data-plane §4.6).
+
+A pattern is a dot-separated name. Inside a label `?` stands for one character and `*` for any run of characters;
+a label `**` stands for any number of labels. A leading `*.` also matches the name without it, as does a leading
+`**.` (any number includes none). Names and patterns are compared without regard to case; a trailing dot of a name is
+ignored.
+
+Deliberately absent: `[…]` classes. The portal never stored them, and a peer ignores a resource it cannot parse.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Self
+
+MAX_NAME_CHARS: Final = 253
+MAX_LABEL_CHARS: Final = 63
+
+
+@dataclass(frozen=True, slots=True)
+class NamePattern:
+    """A parsed pattern; equal when the lower-cased texts are."""
+
+    text: str
+    _expression: "re.Pattern[str]" = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a pattern; `text` keeps the lower-cased form without a trailing dot.
+
+        Raises:
+            ValueError: empty, too long, an empty label, `**` within a longer label or in
+                the last one, or a character that no name has.
+        """
+        lowered = text.strip().lower().removesuffix(".")
+        if not lowered or len(lowered) > MAX_NAME_CHARS:
+            raise ValueError(f"a name has 1 to {MAX_NAME_CHARS} characters")
+        for label in lowered.split("."):
+            _check_label(label)
+        if lowered.endswith("**"):
+            raise ValueError("`**` cannot be the last label")
+        return cls(lowered, _compiled(lowered))
+
+    @property
+    def is_literal(self) -> bool:
+        return not any(wildcard in self.text for wildcard in "*?")
+
+    @property
+    def specificity(self) -> tuple[tuple[int, int], ...]:
+        """Sort key: the most specific pattern first.
+
+        The texts are compared from their end; the first difference decides: the end of the text before a literal
+        (a dot is one) before `?` before `*`, two literals by descending code point.
+        """
+        return (*((_RANK.get(char, 1), -ord(char)) for char in reversed(self.text)), (0, 0))
+
+    def matches(self, name: str) -> bool:
+        return self._expression.fullmatch(name.lower().removesuffix(".")) is not None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_RANK: Final = {"?": 2, "*": 3}  # any other character: 1, the end of the text: 0
+
+
+def _check_label(label: str) -> None:
+    if not label:
+        raise ValueError("a label is empty")
+    if len(label) > MAX_LABEL_CHARS:
+        raise ValueError(f"a label has more than {MAX_LABEL_CHARS} characters")
+    if "**" in label and label != "**":
+        raise ValueError("`**` must stand alone between dots")
+    for char in label:
+        if not (char.isalnum() or char in "-_*?"):
+            raise ValueError(f"{char!r} cannot occur in a name")
+
+
+@lru_cache(maxsize=4096)
+def _compiled(text: str) -> "re.Pattern[str]":
+    *labels, last = text.split(".")
+    parts: list[str] = []
+    for position, label in enumerate(labels):
+        if label == "**":
+            parts.append(r"(?:[^.]+\.)*")
+        elif label == "*" and position == 0:
+            parts.append(r"(?:[^.]*\.)?")
+        else:
+            parts.append(_label(label) + r"\.")
+    return re.compile("".join(parts) + _label(last))
+
+
+def _label(label: str) -> str:
+    return "".join(_WILDCARDS.get(char) or re.escape(char) for char in label)
+
+
+_WILDCARDS: Final = {"*": "[^.]*", "?": "[^.]"}
