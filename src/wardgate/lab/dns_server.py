@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ipaddress
+from typing import cast
 
 import dns.flags
 import dns.message
@@ -51,8 +53,7 @@ class _Udp(asyncio.DatagramProtocol):
         self._zone = zone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._transport.sendto(self._zone.answer(data), addr)
@@ -63,10 +64,13 @@ async def _serve(zone: Zone, address: str) -> None:
     await loop.create_datagram_endpoint(lambda: _Udp(zone), local_addr=(address, 53))
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        size = int.from_bytes(await reader.readexactly(2), "big")
-        wire = zone.answer(await reader.readexactly(size))
-        writer.write(len(wire).to_bytes(2, "big") + wire)
-        await writer.drain()
+        with contextlib.suppress(
+            asyncio.IncompleteReadError
+        ):  # a connection without a query asks whether we listen
+            size = int.from_bytes(await reader.readexactly(2), "big")
+            wire = zone.answer(await reader.readexactly(size))
+            writer.write(len(wire).to_bytes(2, "big") + wire)
+            await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(connected, address, 53)
@@ -75,7 +79,7 @@ async def _serve(zone: Zone, address: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--listen", default="0.0.0.0")  # noqa: S104  # inside a namespace
+    parser.add_argument("--listen", required=True)
     parser.add_argument("records", nargs="*", metavar="name=address")
     options = parser.parse_args()
     asyncio.run(_serve(Zone(options.records), options.listen))

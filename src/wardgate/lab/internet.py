@@ -77,6 +77,7 @@ class Internet:
         self.hosts: dict[str, Host] = {}
         self.sites: dict[str, Site] = {}
         self._links: list[LossyLink] = []
+        self._cables: dict[str, int] = {}
         try:
             self._core = self.host("internet")
             self._core.run("ip", "link", "add", "br0", "type", "bridge")
@@ -170,19 +171,25 @@ class Internet:
         return host
 
     def attach(
-        self, gateway: Host, interface: str, gateway_address: str, host: Host, address: str, *address6: str
+        self, gateway: Host, gateway_prefixes: Sequence[str], host: Host, prefixes: Sequence[str]
     ) -> None:
-        """Join `host` to `gateway` by a cable of its own network (prefixes included, e.g. "10.20.0.1/24")."""
-        _veth(gateway, interface, host, "eth0")
-        gateway.run("ip", "addr", "add", gateway_address, "dev", interface)
-        host.run("ip", "addr", "add", address, "dev", "eth0")
-        via = gateway_address.split("/")[0]
-        host.run("ip", "route", "add", "default", "via", via)
-        if address6:
-            gateway6, host6 = address6
-            gateway.run("ip", "-6", "addr", "add", gateway6, "dev", interface, "nodad")
-            host.run("ip", "-6", "addr", "add", host6, "dev", "eth0", "nodad")
-            host.run("ip", "-6", "route", "add", "default", "via", gateway6.split("/")[0])
+        """Join `host` to `gateway` by a cable of its own; the gateway's first address of each family is the host's router.
+
+        Prefixes carry their length, e.g. "10.20.0.1/24"; the interfaces are numbered in the order of the calls.
+        """
+        names = []
+        for end, addresses in ((gateway, gateway_prefixes), (host, prefixes)):
+            name = f"eth{self._cables.get(end.name, 0) + 1}"
+            self._cables[end.name] = self._cables.get(end.name, 0) + 1
+            names.append((end, name, addresses))
+        _veth(gateway, names[0][1], host, names[1][1])
+        for end, name, addresses in names:
+            for address in addresses:
+                end.run("ip", "addr", "add", address, "dev", name, *(("nodad",) if ":" in address else ()))
+        for family, marker in (("-4", "."), ("-6", ":")):
+            router = next((prefix.split("/")[0] for prefix in gateway_prefixes if marker in prefix), None)
+            if router is not None:
+                host.run("ip", family, "route", "replace", "default", "via", router)
 
     def _plug(self, host: Host, interface: str, name: str) -> None:
         port = f"p-{name}"[:15]

@@ -1,0 +1,383 @@
+"""A whole installation in the lab: portal, two relays, a gateway, a client, private servers, each behind its router.
+
+It starts the command line `wardgate` as a user would and talks to the portal's REST API; nothing of the product is imported.
+Addresses follow one plan (public octet in brackets): portal [10], relays [101, 102], client [31], gateway [32], public names [53].
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from wardgate.lab.host import CommandFailed, Host, Process, wait_until
+from wardgate.lab.internet import Internet, Nat, Site
+
+PORTAL_PORT: Final = 8080
+PORTAL_URL: Final = f"http://127.0.0.1:{PORTAL_PORT}"
+WEB4: Final = "10.20.0.100"
+WEB6: Final = "10:20::100"
+APP4: Final = "172.21.0.101"
+PRIVATE_DNS: Final = "172.21.0.53"
+PUBLIC_DNS: Final = "203.0.113.53"
+PRIVATE_NAMES: Final = {
+    "app.internal.example": APP4,
+    "download.httpbin": APP4,
+    "dns.httpbin.search.test": "172.21.0.100",
+}
+PUBLIC_NAMES: Final = {"github.com": "203.0.113.80"}
+TEN_MEGABYTES: Final = 10_000_000
+TEN_MEGABYTES_SHA256: Final = "f5e02aa71e67f41d79023a128ca35bad86cf7b6656967bfe0884b3a3c4325eaf"
+_WARDGATE: Final = (sys.executable, "-m", "wardgate.cli.main")
+
+
+class RequestRefused(Exception):
+    """The portal answered a REST request with an error status."""
+
+    def __init__(self, method: str, path: str, status: int, body: str) -> None:
+        super().__init__(f"{method} {path}: {status} {body}")
+        self.status = status
+        self.body = body
+
+
+@dataclass(frozen=True)
+class Download:
+    """What `wardgate.lab.fetch` reported."""
+
+    bytes: int
+    sha256: str
+    seconds: float
+    first_byte_ms: float | None
+    longest_gap_s: float
+    error: str | None
+
+    @property
+    def mbit_s(self) -> float:
+        return self.bytes * 8 / self.seconds / 1e6
+
+
+class Rest:
+    """The portal's REST API with one token, called from the portal's own host."""
+
+    def __init__(self, host: Host, token: str) -> None:
+        self._host = host
+        self.token = token
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)
+
+    def post(self, path: str, body: object) -> Any:
+        return self.call("POST", path, body)
+
+    def put(self, path: str, body: object) -> Any:
+        return self.call("PUT", path, body)
+
+    def delete(self, path: str) -> Any:
+        return self.call("DELETE", path)
+
+    def call(self, method: str, path: str, body: object | None = None) -> Any:
+        """Return the `data` of the answer. Raises RequestRefused."""
+        connection = http.client.HTTPConnection("portal", PORTAL_PORT, timeout=10)
+        connection.sock = self._host.connect("127.0.0.1", PORTAL_PORT)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        if response.status >= http.client.BAD_REQUEST:
+            raise RequestRefused(method, path, response.status, text)
+        return json.loads(text).get("data") if text else None
+
+
+class Installation:
+    """Owns the internet and every process; a context manager through `Internet`."""
+
+    def __init__(
+        self,
+        internet: Internet,
+        *,
+        client_nat: Nat = Nat.CONE,
+        gateway_nat: Nat = Nat.CONE,
+        client_loss: float = 0.0,
+        relay_count: int = 2,
+    ) -> None:
+        self.internet = internet
+        self.portal_site = internet.site(
+            "portal", subnet="172.28.0", octet=10, forwards=[f"tcp/{PORTAL_PORT}"]
+        )
+        self.relay_sites: list[Site] = [
+            internet.site(
+                f"relay-{number}",
+                subnet=f"172.29.{number}",
+                octet=100 + number,
+                forwards=["udp/3478", "udp/49152-65535"],
+            )
+            for number in range(1, relay_count + 1)
+        ]
+        self.client_site = internet.site(
+            "client", subnet="172.30.0", octet=31, nat=client_nat, loss=client_loss
+        )
+        self.gateway_site = internet.site("gateway", subnet="172.31.0", octet=32, nat=gateway_nat)
+        self.names = internet.public_host("names", 53)
+        self.web = internet.host("web")
+        gateway = self.gateway_site.host
+        internet.attach(gateway, ["10.20.0.1/24", "10:20::1/64"], self.web, [f"{WEB4}/24", f"{WEB6}/64"])
+        internet.attach(
+            gateway, ["172.21.0.1/24"], self.web, [f"{APP4}/24", "172.21.0.100/24", f"{PRIVATE_DNS}/24"]
+        )
+        internet.count_traffic()
+        gateway.set_resolver(PRIVATE_DNS)
+        self.client_site.host.set_resolver(PUBLIC_DNS)
+        for site in (self.client_site, self.gateway_site, *self.relay_sites):
+            site.host.add_hosts({"portal": "203.0.113.10"})
+        self._start_servers()
+        self.relays: dict[str, Process] = {}
+        self.tokens: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+
+    # The portal
+
+    def init(self) -> None:
+        """`wardgate init` in a fresh data directory; keeps its tokens."""
+        arguments = [
+            "init",
+            "--data-dir",
+            "/var/lib/wardgate",
+            "--account-name",
+            "Demo",
+            "--account-slug",
+            "demo",
+        ]
+        printed = self.wardgate(
+            self.portal_site.host, *arguments, "--admin-email", "ada@example.com", "--json"
+        )
+        made = json.loads(printed)
+        self.sign_in_link: str = made["sign_in_link"]
+        self.api = Rest(self.portal_site.host, made["api_token"])
+        self.operator = Rest(self.portal_site.host, made["operator_token"])
+
+    def start_portal(self) -> None:
+        """Start the portal process and wait until it is ready."""
+        self.portal = self.portal_site.host.start(
+            "portal",
+            *_WARDGATE,
+            "portal",
+            "--data-dir",
+            "/var/lib/wardgate",
+            "--listen",
+            f"0.0.0.0:{PORTAL_PORT}",
+        )
+        wait_until(self._portal_is_ready, "portal ready", limit_s=20)
+
+    def stop_portal(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self.portal.stop()
+
+    # What is reached, by whom
+
+    def make_access(self) -> None:
+        """Create the site, people, resources, one policy and every token through the REST API.
+
+        `ids` gets: site, group, actor, the resources `network` (10.20.0.0/24), `network6`, `app` (app.internal.example), `names`
+        (`**.httpbin.search.test`), `secret` (no policy) and the policies `policy:<resource>`.
+        """
+        self.ids["site"] = self.api.post("/sites", {"site": {"name": "Office"}})["id"]
+        self.ids["group"] = self.api.post("/groups", {"group": {"name": "Engineers"}})["id"]
+        self.ids["actor"] = self.api.post(
+            "/actors", {"actor": {"name": "build-server", "type": "service_account"}}
+        )["id"]
+        members = {"memberships": [{"actor_id": self.ids["actor"]}]}
+        self.api.put(f"/groups/{self.ids['group']}/memberships", members)
+        for name, kind, address in (
+            ("network", "cidr", "10.20.0.0/24"),
+            ("network6", "cidr", "10:20::/64"),
+            ("app", "dns", "app.internal.example"),
+            ("names", "dns", "**.httpbin.search.test"),
+            ("download", "dns", "**.httpbin"),
+            ("secret", "ip", "172.21.0.100"),
+        ):
+            self.make_resource(name, kind, address)
+        for name in ("network", "network6", "app", "names", "download"):
+            self.grant(name)
+        for site in self.relay_sites:
+            name = site.host.name
+            self.tokens[name] = self.operator.post("/wardgate/relay_tokens", {"relay_token": {"name": name}})[
+                "token"
+            ]
+        made = self.api.post(f"/sites/{self.ids['site']}/gateways", {"gateway": {"name": "office-gateway"}})
+        self.ids["gateway"], self.tokens["gateway"] = made["id"], made["token"]
+        self.make_client_token()
+
+    def make_resource(
+        self, name: str, kind: str, address: str, filters: list[dict[str, object]] | None = None
+    ) -> None:
+        body: dict[str, object] = {
+            "name": name,
+            "type": kind,
+            "address": address,
+            "site_id": self.ids["site"],
+        }
+        if filters is not None:
+            body["filters"] = filters
+        self.ids[name] = self.api.post("/resources", {"resource": body})["id"]
+
+    def grant(self, resource: str) -> None:
+        """A policy for the group on this resource."""
+        policy = {"group_id": self.ids["group"], "resource_id": self.ids[resource]}
+        self.ids[f"policy:{resource}"] = self.api.post("/policies", {"policy": policy})["id"]
+
+    def revoke(self, resource: str) -> None:
+        self.api.delete(f"/policies/{self.ids[f'policy:{resource}']}")
+
+    def make_client_token(self, lifetime_s: float = 3600) -> None:
+        expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime_s)
+        body = {"client_token": {"expires_at": expires_at.isoformat()}}
+        made = self.api.post(f"/actors/{self.ids['actor']}/client_tokens", body)
+        self.ids["client_token"], self.tokens["client"] = made["id"], made["token"]
+
+    # Relays, gateway, client
+
+    def start_relay(self, number: int) -> None:
+        """Start relay 1 or 2."""
+        site = self.relay_sites[number - 1]
+        environment = {"PUBLIC_IP4_ADDR": site.public4, "PUBLIC_IP6_ADDR": site.public6}
+        self.relays[site.host.name] = self._start_peer("relay", site, environment)
+
+    def start_gateway(self) -> None:
+        self.gateway = self._start_peer("gateway", self.gateway_site, {"FIREZONE_ID": "demo-gateway"})
+
+    def start_client(self) -> None:
+        environment = {"FIREZONE_ID": "demo-client", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
+        self.client = self._start_peer("client", self.client_site, environment)
+
+    def start_peers(self) -> None:
+        """Everything but the portal, and wait until the portal reports all of it online."""
+        for number in range(1, len(self.relay_sites) + 1):
+            self.start_relay(number)
+        wait_until(self.relays_online, "relays online", limit_s=15)
+        self.start_gateway()
+        wait_until(self.gateway_online, "gateway online", limit_s=15)
+        self.start_client()
+        wait_until(self.client_online, "client online", limit_s=15)
+
+    def relays_online(self) -> bool:
+        return len(self.operator.get("/wardgate/relays")) == len(self.relay_sites)
+
+    def gateway_online(self) -> bool:
+        return any(gateway["online"] for gateway in self.api.get(f"/sites/{self.ids['site']}/gateways"))
+
+    def client_online(self) -> bool:
+        """Online at the portal, and its routes stand."""
+        online = [client for client in self.api.get("/clients") if client["online"]]
+        if not online:
+            return False
+        self.ids["client"] = online[0]["id"]
+        try:
+            route = self.client_site.host.run("ip", "route", "get", WEB4)
+        except CommandFailed:
+            return False
+        return "wardgate" in route
+
+    # Use
+
+    def fetch(self, url: str, timeout_s: float = 30) -> Download:
+        """Fetch from the client's host; never raises, look at `error`."""
+        printed = self.client_site.host.run(
+            *_fetch_command(url, timeout_s), check=False, timeout_s=timeout_s + 300
+        )
+        return Download(**json.loads(printed))
+
+    def fetch_in_background(self, url: str, timeout_s: float = 30) -> BackgroundDownload:
+        return BackgroundDownload(self, url, timeout_s)
+
+    def wardgate(self, host: Host, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run the command line to its end in a host and return what it printed."""
+        settings = [f"{name}={value}" for name, value in (environment or {}).items()]
+        return host.run("env", *settings, *_WARDGATE, *arguments)
+
+    def relayed_bytes(self) -> dict[str, int]:
+        """UDP bytes that the client's router forwarded to each relay."""
+        return {site.host.name: self.client_site.udp_bytes_to(site.public4) for site in self.relay_sites}
+
+    def direct_bytes(self) -> int:
+        """UDP bytes that the client's router forwarded straight to the gateway's public address."""
+        return self.client_site.udp_bytes_to(self.gateway_site.public4)
+
+    def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
+        common = {
+            "FIREZONE_API_URL": f"ws://portal:{PORTAL_PORT}/",
+            "FIREZONE_NAME": site.host.name,
+            "FIREZONE_TOKEN": self.tokens[site.host.name],
+        }
+        return site.host.start(kind, *_WARDGATE, kind, environment={**common, **environment})
+
+    def _portal_is_ready(self) -> bool:
+        if self.portal.exit_code is not None:
+            raise RuntimeError(f"the portal ended with {self.portal.exit_code}: {self.portal.log()}")
+        try:
+            connection = http.client.HTTPConnection("portal", PORTAL_PORT, timeout=5)
+            connection.sock = self.portal_site.host.connect("127.0.0.1", PORTAL_PORT)
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+
+    def _start_servers(self) -> None:
+        python = (sys.executable, "-m")
+        self.web.start("web", *python, "wardgate.lab.web_server")
+        self.web.start(
+            "dns", *python, "wardgate.lab.dns_server", f"--listen={PRIVATE_DNS}", *_records(PRIVATE_NAMES)
+        )
+        self.names.start(
+            "dns", *python, "wardgate.lab.dns_server", f"--listen={PUBLIC_DNS}", *_records(PUBLIC_NAMES)
+        )
+        for host, address, port in (
+            (self.web, WEB4, 80),
+            (self.web, PRIVATE_DNS, 53),
+            (self.names, PUBLIC_DNS, 53),
+        ):
+            wait_until(partial(_listens, host, address, port), f"server at {address}:{port}", limit_s=15)
+
+
+class BackgroundDownload:
+    """A download that runs while other things happen."""
+
+    def __init__(self, installation: Installation, url: str, timeout_s: float) -> None:
+        self._result: list[Download] = []
+        self._thread = threading.Thread(
+            target=lambda: self._result.append(installation.fetch(url, timeout_s))
+        )
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, limit_s: float) -> Download:
+        """Its outcome. Raises TimeoutError."""
+        self._thread.join(limit_s)
+        if not self._result:
+            raise TimeoutError(f"the download did not end within {limit_s:g} s")
+        return self._result[0]
+
+
+def _listens(host: Host, address: str, port: int) -> bool:
+    try:
+        host.connect(address, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def _fetch_command(url: str, timeout_s: float) -> tuple[str, ...]:
+    return (sys.executable, "-m", "wardgate.lab.fetch", f"--timeout={timeout_s}", url)
+
+
+def _records(names: Mapping[str, str]) -> list[str]:
+    return [f"{name}={address}" for name, address in names.items()]
