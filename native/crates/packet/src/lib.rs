@@ -14,6 +14,7 @@ pub mod checksum;
 mod control;
 mod icmp_error;
 mod ip_packet;
+pub mod offload;
 
 pub use control::{ControlEvent, ControlPacket, ControlTooLarge, MAX_CONTROL_BODY};
 pub use icmp_error::{
