@@ -1,0 +1,302 @@
+//! Commands: what Python tells the tunnel engine. The Python side is `wardgate.datapath.commands`, where each field is
+//! explained; here they are parsed to their final types, so that nothing malformed gets further than this file.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer};
+
+use crate::prefix::Prefix;
+
+/// Why a command changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("malformed command: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("unknown peer {0}")]
+    UnknownPeer(String),
+    #[error("unknown grant of resource {resource} to peer {peer}")]
+    UnknownGrant { peer: String, resource: String },
+    #[error("no relay is usable for peer {0}")]
+    NoRelay(String),
+    #[error("{command} is for a {role} only")]
+    WrongRole {
+        command: &'static str,
+        role: &'static str,
+    },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    SetAddresses(SetAddresses),
+    SetRelays(SetRelays),
+    UpsertPeer(UpsertPeer),
+    RemovePeer(RemovePeer),
+    AddRemoteCandidates(RemoteCandidates),
+    RemoveRemoteCandidates(RemoteCandidates),
+    SetRoutes(SetRoutes),
+    Authorize(Authorize),
+    Deauthorize(Deauthorize),
+    HoldName(HoldName),
+    ReleaseName(ReleaseName),
+    Grant(Grant),
+    Revoke(Revoke),
+    RetainGrants(RetainGrants),
+    UpdateFilters(UpdateFilters),
+    Translate(Translate),
+    SendControlPacket(SendControlPacket),
+    ResetNetwork(ResetNetwork),
+    Shutdown,
+}
+
+impl Command {
+    pub fn parse(json: &[u8]) -> Result<Self, Refused> {
+        Ok(serde_json::from_slice(json)?)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SetAddresses {
+    pub ipv4: Ipv4Addr,
+    pub ipv6: Ipv6Addr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SetRelays {
+    pub relays: Vec<RelayServer>,
+    #[serde(default)]
+    pub removed: Vec<String>,
+    #[serde(default)]
+    pub replace_all: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RelayServer {
+    pub id: String,
+    pub addresses: Vec<SocketAddr>,
+    pub username: String,
+    pub password: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct UpsertPeer {
+    pub id: String,
+    pub public_key: Key,
+    pub preshared_key: Key,
+    pub local_ice: IceCredentials,
+    pub remote_ice: IceCredentials,
+    pub role: IceRole,
+    pub profile: IceProfile,
+    pub ipv4: Ipv4Addr,
+    pub ipv6: Ipv6Addr,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct IceCredentials {
+    pub username: String,
+    pub password: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum IceRole {
+    Controlling,
+    Controlled,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum IceProfile {
+    Client,
+    Server,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemovePeer {
+    pub id: String,
+    #[serde(default = "yes")]
+    pub goodbye: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemoteCandidates {
+    pub peer_id: String,
+    pub candidates: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SetRoutes {
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Route {
+    pub prefix: Prefix,
+    pub resource_id: String,
+    pub table: Table,
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    #[serde(default)]
+    pub rank: i64,
+}
+
+/// In the order in which they are asked (data-plane §4.2).
+#[derive(
+    Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    Device,
+    Dns,
+    Cidr,
+    Internet,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Filter {
+    pub protocol: FilterProtocol,
+    #[serde(default)]
+    pub first_port: u16,
+    #[serde(default = "last_port")]
+    pub last_port: u16,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterProtocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Authorize {
+    pub resource_id: String,
+    pub peer_id: String,
+    pub addresses: Vec<Prefix>,
+    #[serde(default)]
+    pub device_address: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Deauthorize {
+    pub resource_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct HoldName {
+    pub peer_id: String,
+    pub resource_id: String,
+    pub proxy_ips: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ReleaseName {
+    pub peer_id: String,
+    pub resource_id: String,
+    pub proxy_ips: Vec<IpAddr>,
+    pub flush: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Grant {
+    pub peer_id: String,
+    pub resource_id: String,
+    pub kind: GrantKind,
+    pub networks: Vec<Prefix>,
+    pub filters: Vec<Filter>,
+    pub expires_deadline_s: Option<f64>,
+    #[serde(default)]
+    pub rank: i64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantKind {
+    Cidr,
+    Dns,
+    Internet,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Revoke {
+    pub peer_id: String,
+    pub resource_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RetainGrants {
+    pub grants: Vec<RetainedGrant>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RetainedGrant {
+    pub peer_id: String,
+    pub resource_id: String,
+    pub expires_deadline_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct UpdateFilters {
+    pub resource_id: String,
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Translate {
+    pub peer_id: String,
+    pub resource_id: String,
+    pub name: String,
+    pub addresses: Vec<(IpAddr, Option<IpAddr>)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SendControlPacket {
+    pub peer_id: String,
+    #[serde(rename = "type")]
+    pub kind: u8,
+    pub payload: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ResetNetwork {
+    pub private_key: Key,
+}
+
+/// 32 bytes, as text standard base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(pub [u8; 32]);
+
+impl Key {
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Key(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // The text itself stays out of the message: it may be a private key.
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("a key is not base64 of 32 bytes"))
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn last_port() -> u16 {
+    u16::MAX
+}
