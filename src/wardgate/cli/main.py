@@ -7,9 +7,7 @@ or a client needs none of them.
 import importlib
 import sys
 
-import click
 import typer
-from typer.main import get_command
 
 import wardgate
 from wardgate.cli.errors import UserError
@@ -27,53 +25,46 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"wardgate.cli.{cmd_name.replace('-', '_')}")
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, help=None)(module.command)
-        return get_command(app)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage."""
-    group = _LazyGroup("wardgate", help="Zero-trust access that you run yourself.")
-    group.params.append(
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_print_version,
-            help="Print the version.",
-        )
-    )
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("--help", "-h", "help"):
+        typer.echo(_help())
+    elif name == "--version":
+        typer.echo(wardgate.__version__)
+    elif name in _COMMANDS:
+        _run(name, rest)
+    else:
+        typer.echo(f"wardgate: there is no command {name!r}; `wardgate --help` lists them", err=True)
+        sys.exit(2)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name)(module.command)
     try:
-        result = group.main(args=arguments, prog_name="wardgate", standalone_mode=False)
+        app(args=arguments, prog_name=f"wardgate {name}")
     except UserError as error:
-        click.echo(f"wardgate: {error}", err=True)
+        typer.echo(f"wardgate: {error}", err=True)
         sys.exit(1)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    sys.exit(result if isinstance(result, int) else 0)
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        click.echo(wardgate.__version__)
-        ctx.exit()
+def _help() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: wardgate COMMAND [OPTIONS]",
+            "",
+            "Zero-trust access that you run yourself.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "`wardgate COMMAND --help` says more, with examples; `wardgate --version` prints the version.",
+        ]
+    )
 
 
 if __name__ == "__main__":

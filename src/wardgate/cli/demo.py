@@ -1,0 +1,293 @@
+"""`wardgate demo`: a person reaches a private server through real NATs, step by step, with the proof beside each claim."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from wardgate.cli.errors import UserError
+from wardgate.lab import Internet, LabUnavailable, Nat, why_unavailable
+from wardgate.lab.host import wait_until
+from wardgate.lab.installation import (
+    PORTAL_URL,
+    TEN_MEGABYTES,
+    TEN_MEGABYTES_SHA256,
+    WEB4,
+    Download,
+    Installation,
+)
+from wardgate.lab.packet_watch import PacketWatch
+
+_BY_NAME: Final = f"http://app.internal.example/bytes?num={TEN_MEGABYTES}"
+_BY_ADDRESS: Final = f"http://{WEB4}/bytes?num={TEN_MEGABYTES}"
+_UNGRANTED: Final = "http://172.21.0.100/get"
+_WEB_PORT: Final = 80
+
+
+def command(
+    *,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Leave everything running until Ctrl-C and say how to look into it."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with steps and measures, nothing else.")
+    ] = False,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Tell the story in the simulator: no root, virtual time.")
+    ] = False,
+) -> None:
+    """Build a small internet of network namespaces and carry a person to a private service through it.
+
+    Portal, two relays, a gateway and a client run as real processes behind NAT routers. Nothing on this
+    machine is changed, and everything is gone afterwards.
+
+    Examples:
+
+      sudo wardgate demo
+
+      sudo wardgate demo --keep
+
+      wardgate demo --simulated --json
+    """
+    report = _Report(quiet=as_json)
+    reason = None if simulated else why_unavailable()
+    if reason is not None:
+        report.say(f"This machine cannot build the small internet: {reason}.")
+        report.say("The same story in the simulator instead (virtual time and network):")
+    if simulated or reason is not None:
+        from wardgate.simulation.story import tell  # the simulator is heavy and rarely wanted
+
+        with _ended_by_signals():
+            tell(report.step, report.say, report.measures)
+    else:
+        _tell_in_the_lab(report, keep=keep)
+    if as_json:
+        typer.echo(json.dumps({"steps": report.steps, "measures": report.measures}))
+    else:
+        report.say(
+            f"\nAll {len(report.steps)} steps done in {sum(step['seconds'] for step in report.steps):.1f} s."
+        )
+
+
+class _Report:
+    """Prints each step as it happens and remembers it."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.measures: dict[str, float] = {}
+        self._quiet = quiet
+
+    def say(self, line: str) -> None:
+        if not self._quiet:
+            typer.echo(line)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """One step of the story; the value prints a line of evidence. An exception marks it as failed and goes on upwards."""
+        self.say(f"\n{len(self.steps) + 1}. {name}")
+        started = time.monotonic()
+        entry: dict[str, Any] = {"name": name, "ok": False, "seconds": 0.0}
+        self.steps.append(entry)
+        try:
+            yield lambda line: self.say(f"   {line}")
+            entry["ok"] = True
+        finally:
+            entry["seconds"] = round(time.monotonic() - started, 3)
+            self.say(f"   {'done' if entry['ok'] else 'FAILED'} in {entry['seconds']:.1f} s")
+
+
+def _tell_in_the_lab(report: _Report, *, keep: bool) -> None:
+    try:
+        with _ended_by_signals(), Internet() as internet:
+            try:
+                _story(report, internet)
+            except BaseException:
+                _save_logs(report, internet)
+                raise
+            if keep:
+                _keep(report, internet)
+    except LabUnavailable as error:
+        raise UserError(str(error)) from error
+    except (TimeoutError, RuntimeError, AssertionError) as error:
+        raise UserError(f"the step failed: {error}") from error
+    finally:
+        report.say("\nEverything the demo made is gone: namespaces, processes, files.")
+
+
+def _story(report: _Report, internet: Internet) -> None:
+    with report.step(
+        "Build a small internet: portal, two relays, a client, a gateway with a private web server, each behind NAT"
+    ) as show:
+        lab = Installation(internet)
+        show(f"{len(internet.hosts)} hosts and routers; every router drops what it was not asked for")
+    with report.step(
+        "Start the portal on SQLite in an empty data directory; `wardgate init` makes the account"
+    ) as show:
+        lab.init()
+        lab.start_portal()
+        show(f"portal at {PORTAL_URL}, account “Demo”")
+    with report.step("Create a site, a group, resources, policies and tokens through the REST API") as show:
+        lab.make_access()
+        show(
+            "Engineers may use: app.internal.example, 10.20.0.0/24, 10:20::/64 and *.httpbin names; nobody may use 172.21.0.100"
+        )
+    with report.step("Start relays, gateway and client as processes with those tokens") as show:
+        lab.start_peers()
+        show("portal reports: 2 relays, 1 gateway, 1 client online")
+    _reach(report, lab)
+    _refuse(report, lab)
+    _revoke(report, lab)
+    _lose_the_portal(report, lab)
+    _lose_a_relay(report, lab)
+
+
+def _reach(report: _Report, lab: Installation) -> None:
+    with report.step("Fetch 10 MB from the private web server, by name and by address") as show:
+        relayed_before, direct_before = lab.relayed_bytes(), lab.direct_bytes()
+        first = _must(lab.fetch("http://app.internal.example/get"))
+        assert first.first_byte_ms is not None
+        report.measures["cold_connect_ms"] = round(first.first_byte_ms, 1)
+        show(
+            f"first request, nothing connected before: {first.first_byte_ms:.0f} ms from connect to the first byte"
+        )
+        resolved = lab.client_site.host.run("getent", "ahostsv4", "app.internal.example").split()[0]
+        show(f"app.internal.example is {resolved} here (a proxy address); the gateway resolves the real one")
+        by_name, by_address = _must(lab.fetch(_BY_NAME)), _must(lab.fetch(_BY_ADDRESS))
+        for kind, done in (("by name", by_name), ("by address", by_address)):
+            assert done.sha256 == TEN_MEGABYTES_SHA256, f"wrong SHA-256 {kind}"
+            show(f"{kind}: {done.bytes:,} bytes, SHA-256 right, {done.mbit_s:,.0f} Mbit/s")
+        report.measures["direct_mbit_s"] = round(max(by_name.mbit_s, by_address.mbit_s), 1)
+        direct = lab.direct_bytes() - direct_before
+        relayed = sum(lab.relayed_bytes().values()) - sum(relayed_before.values())
+        show(
+            f"the client's router counted {direct:,} bytes straight to the gateway's router, {relayed:,} to the relays"
+        )
+        assert direct > 10 * relayed, "the path was not direct"
+
+
+def _refuse(report: _Report, lab: Installation) -> None:
+    with report.step("Ask for a resource without a policy, and ask the portal why not") as show:
+        refused = lab.fetch(_UNGRANTED, timeout_s=2)
+        assert refused.error is not None, "a resource without a policy was reached"
+        show(f"172.21.0.100: {refused.error}")
+        explain = ("explain", "--client-id", lab.ids["client"], "--resource-id", lab.ids["secret"])
+        environment = {"WARDGATE_URL": PORTAL_URL, "WARDGATE_TOKEN": lab.api.token}
+        for line in (
+            lab.wardgate(lab.portal_site.host, *explain, environment=environment).strip().splitlines()
+        ):
+            show(f"| {line}")
+
+
+def _revoke(report: _Report, lab: Installation) -> None:
+    with report.step("Delete the policy while a download runs") as show:
+        endless = lab.fetch_in_background(f"http://{WEB4}/slow?num=1000000000&rate=2000000", timeout_s=3)
+        with PacketWatch(lab.web, _WEB_PORT, "eth1") as watch:
+            wait_until(lambda: watch.count > 200, "the download running", limit_s=10)
+            asked_at = time.time()
+            lab.revoke("network")
+            answered_at = time.time()
+            wait_until(lambda: time.time() - watch.last_at > 1, "silence at the web server", limit_s=10)
+            last_at = watch.last_at
+        report.measures["revocation_ms"] = round(max(0.0, last_at - asked_at) * 1000, 1)
+        show(f"DELETE answered after {(answered_at - asked_at) * 1000:.0f} ms")
+        show(
+            f"last packet of the download at the web server {(last_at - asked_at) * 1000:.0f} ms after the request was sent"
+        )
+        assert last_at - asked_at < 1, "access outlived its policy by more than a second"
+        outcome = endless.wait(limit_s=30)
+        assert outcome.error is not None
+        show(f"the download ended: {outcome.error}")
+        lab.grant("network")
+        wait_until(
+            lambda: lab.fetch(f"http://{WEB4}/get", timeout_s=2).error is None, "access restored", limit_s=15
+        )
+        show("policy restored: the next request works")
+
+
+def _lose_the_portal(report: _Report, lab: Installation) -> None:
+    with report.step("Stop the portal: tunnels go on. Start it again: nothing breaks") as show:
+        _must(lab.fetch("http://app.internal.example/get"))
+        code = lab.stop_portal()
+        show(f"portal stopped with exit code {code}")
+        _must(lab.fetch(_BY_NAME))
+        show("without it: 10 MB by name, as before")
+        lab.start_portal()
+        wait_until(lambda: lab.gateway_online() and lab.client_online(), "everyone back online", limit_s=20)
+        _must(lab.fetch(_BY_ADDRESS))
+        show("with it again: everyone is back, 10 MB by address")
+
+
+def _lose_a_relay(report: _Report, lab: Installation) -> None:
+    with report.step(
+        "Symmetric NAT in front of both ends: no direct path is possible, a relay carries it"
+    ) as show:
+        lab.client.stop()
+        lab.gateway.stop()
+        for site in (lab.client_site, lab.gateway_site):
+            site.set_nat(Nat.SYMMETRIC)
+        lab.start_gateway()
+        wait_until(lab.gateway_online, "gateway online", limit_s=15)
+        lab.start_client()
+        wait_until(lab.client_online, "client online", limit_s=15)
+        before = lab.relayed_bytes()
+        done = _must(lab.fetch(_BY_NAME))
+        assert done.sha256 == TEN_MEGABYTES_SHA256
+        used = {relay: count - before[relay] for relay, count in lab.relayed_bytes().items()}
+        show(f"10 MB, SHA-256 right, {done.mbit_s:,.0f} Mbit/s; the client's router counted {used}")
+        in_use = max(used, key=lambda relay: used[relay])
+        assert used[in_use] > 50_000, "no relay carried the download"
+    with report.step(f"Kill {in_use} (SIGKILL) in the middle of a download") as show:
+        download = lab.fetch_in_background(f"http://{WEB4}/slow?num=15000000&rate=3000000", timeout_s=30)
+        start = lab.relayed_bytes()[in_use]
+        wait_until(lambda: lab.relayed_bytes()[in_use] > start + 20_000, "the download running", limit_s=10)
+        lab.relays[in_use].kill()
+        outcome = _must(download.wait(limit_s=60))
+        report.measures["relay_failover_s"] = round(outcome.longest_gap_s, 2)
+        show(f"{outcome.bytes:,} bytes arrived; the longest stall was {outcome.longest_gap_s:.1f} s")
+
+
+def _must(download: Download) -> Download:
+    assert download.error is None, f"the download failed: {download.error}"
+    return download
+
+
+def _keep(report: _Report, internet: Internet) -> None:
+    report.say("\nLeft running until Ctrl-C. Look into it from another terminal, as root:")
+    for name in ("client", "gateway", "portal", "relay-1", "relay-2", "web"):
+        report.say(f"  {name:8} {' '.join(internet.hosts[name].command('bash'))}")
+    report.say(f"  logs     {internet.state}/*/log/")
+    signal.pause()
+
+
+def _save_logs(report: _Report, internet: Internet) -> None:
+    """Keep the processes' logs of a failed run; the state directory goes with the lab."""
+    target = Path(tempfile.mkdtemp(prefix="wardgate-demo-"))
+    for name, host in internet.hosts.items():
+        if host.processes:
+            shutil.copytree(host.directory / "log", target / name, dirs_exist_ok=True)
+    report.say(f"   logs of every process: {target}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the story as Ctrl-C does: through the clean-up."""
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(130)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
