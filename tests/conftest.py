@@ -1,0 +1,47 @@
+"""Profiles of the property tests, and the one list of skips that a machine may excuse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+
+settings.register_profile(
+    "default", derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "long", parent=settings.get_profile("default"), derandomize=False, max_examples=2000
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--profile",
+        choices=["default", "long"],
+        default="default",
+        help="how much property and simulation tests try",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(config.getoption("--profile"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A skip whose reason is not on the committed list fails the run in CI: skipped must never come to mean passed."""
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(allowed in reason for allowed in _allowed_skips()):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{report.nodeid} was skipped for a reason that {_ALLOWED_SKIPS.name} does not list: {reason}"
+            )
+
+
+def _allowed_skips() -> list[str]:
+    lines = (line.split("#")[0].strip() for line in _ALLOWED_SKIPS.read_text().splitlines())
+    return [line for line in lines if line]
