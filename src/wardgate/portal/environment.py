@@ -1,0 +1,113 @@
+"""What the portal may not reach for by itself: time, randomness, ids, threads, the network outside, other nodes.
+
+Everything in the portal takes one `Environment`. `Environment.of_this_process()` is the only place that reads real clocks
+and real randomness; the simulator builds its own over virtual time and one seed. A test holds that no other module of the portal
+imports `time`, `uuid`'s generators, `secrets`, or asks `datetime` for the present.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from wardgate.portal.bus import Bus, LocalBus
+
+_Result = TypeVar("_Result")
+
+
+class Clock(Protocol):
+    """Two clocks that never mix: wall time for what is stored or sent, monotonic seconds for deadlines."""
+
+    def now(self) -> datetime:
+        """Return aware UTC wall time."""
+
+    def monotonic(self) -> float:
+        """Return seconds of the event loop's own clock."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Executor(Protocol):
+    """Where work goes that would hold the event loop (password hashing)."""
+
+    async def run(self, function: Callable[[], _Result]) -> _Result: ...
+
+
+class Outbound(Protocol):
+    """The one guarded way to hosts that a user named (design §8)."""
+
+    async def get(self, url: str) -> bytes:
+        """Fetch a public https URL; raises OSError when the guard or the network refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The portal's only source of time, randomness and ids, and its ways out of the process.
+
+    Attributes:
+        rng: cryptographically strong outside the simulator; tokens and keys are drawn from it.
+    """
+
+    clock: Clock
+    rng: random.Random
+    executor: Executor
+    outbound: Outbound
+    bus: Bus
+
+    @classmethod
+    def of_this_process(cls) -> "Environment":
+        """Real clocks, the operating system's randomness, one node."""
+        return cls(
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            executor=ThreadExecutor(),
+            outbound=NoOutbound(),
+            bus=LocalBus(),
+        )
+
+    def new_id(self) -> UUID:
+        """Draw a random UUID, version 4."""
+        return UUID(bytes=self.rng.randbytes(16), version=4)
+
+
+class SystemClock:
+    """The machine's clocks. `monotonic` is the running event loop's, so that it agrees with its timers."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class ThreadExecutor:
+    """A small thread pool, made on first use."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def run(self, function: Callable[[], _Result]) -> _Result:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="portal")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+
+class InlineExecutor:
+    """Runs at once, on the caller: for virtual time, where a thread would be a second clock."""
+
+    async def run(self, function: Callable[[], _Result]) -> _Result:
+        return function()
+
+
+class NoOutbound:
+    """No subsystem of this portal asks anything of the outside."""
+
+    async def get(self, url: str) -> bytes:
+        raise PermissionError(f"outbound requests are off: {url}")

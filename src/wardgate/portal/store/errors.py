@@ -1,0 +1,38 @@
+"""What can go wrong in the store.
+
+StoreError
+├── Conflict            a unique index refused the row
+├── DanglingReference   a row names another that does not exist in this account
+├── Unusable            the database cannot be opened, read or written: the operator's concern
+└── AddressesExhausted  the account has no tunnel address left
+"""
+
+
+class StoreError(Exception):
+    """Base of the package."""
+
+
+class Conflict(StoreError):
+    """A unique index refused the row.
+
+    Attributes:
+        table: of the row.
+        fields: the columns that must be unique together, without the account.
+    """
+
+    def __init__(self, table: str, fields: tuple[str, ...]) -> None:
+        super().__init__(f"{table}: {', '.join(fields)} already taken")
+        self.table = table
+        self.fields = fields
+
+
+class DanglingReference(StoreError):
+    """The row names another that is not in this account (any more), or one that still names it would be left behind."""
+
+
+class Unusable(StoreError):
+    """The database file is missing, not ours, damaged, locked away or full; the message says which."""
+
+
+class AddressesExhausted(StoreError):
+    """All 2,097,150 tunnel addresses of a family are taken in this account."""

@@ -1,0 +1,68 @@
+"""The change feed's readers: each sees every committed change of its account in order, without gaps, at least once.
+
+A reader asks the database for what follows its position, and sleeps when there is nothing. Hints wake it: this process's own commits,
+and a poll of SQLite's `data_version`, which notices commits of other processes (`wardgate init` beside a running
+portal). A hint carries no content, so a lost or a superfluous one does no harm.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from wardgate.portal.environment import Environment
+from wardgate.portal.store.database import Store
+from wardgate.portal.store.rows import Change
+
+POLL_S = 0.25
+_BATCH = 500
+
+
+class Feed:
+    """Wakes the readers of one store. `run` polls for other processes' commits until it is cancelled."""
+
+    def __init__(self, store: Store, environment: Environment) -> None:
+        self._store = store
+        self._environment = environment
+        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._stop_listening = store.on_commit(self._wake)
+
+    def close(self) -> None:
+        self._stop_listening()
+
+    async def run(self) -> None:
+        """Poll for commits of other processes; returns never."""
+        version = self._store.data_version()
+        while True:
+            await self._environment.clock.sleep(POLL_S)
+            latest = self._store.data_version()
+            if latest != version:
+                version = latest
+                self._wake(frozenset(self._waiting))
+
+    async def position(self, account_id: UUID) -> int:
+        """Return the sequence of the account's newest change, 0 for none."""
+        return (await self._store.sequences()).get(account_id, 0)
+
+    async def follow(self, account_id: UUID, after: int) -> AsyncIterator[list[Change]]:
+        """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence."""
+        event = asyncio.Event()
+        self._waiting.setdefault(account_id, set()).add(event)
+        try:
+            while True:
+                event.clear()
+                async with self._store.reading() as transaction:
+                    changes = await transaction.changes_after(account_id, after, _BATCH)
+                if changes:
+                    after = changes[-1].sequence
+                    yield changes
+                else:
+                    await event.wait()
+        finally:
+            self._waiting[account_id].discard(event)
+            if not self._waiting[account_id]:
+                del self._waiting[account_id]
+
+    def _wake(self, account_ids: frozenset[UUID]) -> None:
+        for account_id in account_ids:
+            for event in self._waiting.get(account_id, ()):
+                event.set()

@@ -1,0 +1,13 @@
+"""Alembic's entry point: runs revisions on the connection that `upgrade` was given."""
+
+from alembic import context
+
+from wardgate.portal.store import schema
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=schema.metadata,
+    render_as_batch=True,
+    transactional_ddl=False,
+)
+context.run_migrations()

@@ -1,0 +1,590 @@
+"""Repositories: the verbs on each table, with account scoping, deletion map and change capture in one place.
+
+`Repository` is generic over the row class. A tenant's repositories are reached through `Transaction.of(account_id)`; they add the
+account to every statement and refuse rows of another account, so no caller can forget it. Conditions are SQLAlchemy
+expressions over `repository.c`:
+
+    await tables.groups.load_all(tables.groups.c.name == "Engineering", limit=50)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Table,
+    Uuid,
+    bindparam,
+    delete,
+    exc,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import visitors
+
+from wardgate.model.addresses import LAST_TUNNEL_OFFSET, TUNNEL_IPV4, TUNNEL_IPV6
+from wardgate.portal.environment import Environment
+from wardgate.portal.store import schema
+from wardgate.portal.store.consequences import (
+    ACCOUNT_TABLES_IN_DELETION_ORDER,
+    DEPENDANTS,
+    INTERNAL_TABLES,
+    LATEST_SESSION,
+    REDACTED,
+    SECRET_COLUMNS,
+    OnDelete,
+    consequences_of_update,
+)
+from wardgate.portal.store.errors import AddressesExhausted, Conflict, DanglingReference
+from wardgate.portal.store.rows import (
+    Account,
+    Actor,
+    ApiToken,
+    Change,
+    ClientToken,
+    Decision,
+    Device,
+    GatewayToken,
+    Group,
+    Membership,
+    OperatorToken,
+    Policy,
+    PolicyAuthorization,
+    PortalSession,
+    RelayToken,
+    Resource,
+    Row,
+    SignInLink,
+    Site,
+    TenantRow,
+)
+
+INSTALLATION: Final = UUID(int=0)
+"""Stands in `changes.account_id` for what belongs to no account."""
+
+_RowT = TypeVar("_RowT", bound=Row)
+_TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
+
+_ROW_CLASSES: Final[dict[str, type[Row]]] = {
+    row_class.table: row_class
+    for row_class in (
+        Account,
+        Actor,
+        Group,
+        Membership,
+        Site,
+        Resource,
+        Policy,
+        ClientToken,
+        GatewayToken,
+        ApiToken,
+        RelayToken,
+        OperatorToken,
+        Device,
+        PolicyAuthorization,
+        PortalSession,
+        SignInLink,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change not yet numbered."""
+
+    account_id: UUID
+    object: str
+    operation: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Transaction:
+    """One open transaction. `of(account_id)` leads to a tenant's tables; the attributes to what belongs to no account."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        environment: Environment,
+        *,
+        subject: dict[str, Any] | None,
+        writable: bool,
+    ) -> None:
+        self._connection = connection
+        self._environment = environment
+        self._subject = subject
+        self._writable = writable
+        self._pending: list[PendingChange] = []
+        self.now = environment.clock.now()
+        self.accounts = AccountRepository(self)
+        self.relay_tokens = InstallationRepository(self, RelayToken)
+        self.operator_tokens = InstallationRepository(self, OperatorToken)
+
+    def of(self, account_id: UUID) -> "AccountTables":
+        """Return the tables of one account."""
+        return AccountTables(self, account_id)
+
+    def new_id(self) -> UUID:
+        return self._environment.new_id()
+
+    def random_bytes(self, count: int) -> bytes:
+        return self._environment.rng.randbytes(count)
+
+    def acting_as(self, subject: dict[str, Any] | None) -> None:
+        """Attribute the changes of this transaction to `subject` (when it becomes known only inside)."""
+        self._subject = subject
+
+    async def sequences(self) -> dict[UUID, int]:
+        """Return the feed position of every account."""
+        result = await self._connection.execute(
+            select(schema.change_counters.c.account_id, schema.change_counters.c.sequence)
+        )
+        return {row.account_id: row.sequence for row in result}
+
+    async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
+        """Return the next changes of one account's feed, in order and without gaps."""
+        return await self.changes(account_id, schema.changes.c.sequence > sequence, limit=limit)
+
+    async def changes(
+        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
+    ) -> list[Change]:
+        """Return rows of one account's feed by conditions over `schema.changes.c`."""
+        order = schema.changes.c.sequence
+        result = await self._connection.execute(
+            select(schema.changes)
+            .where(schema.changes.c.account_id == account_id, *conditions)
+            .order_by(order.desc() if newest_first else order)
+            .limit(limit)
+        )
+        return [Change(**row) for row in result.mappings()]
+
+    async def append_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Append to the decision log; it is no part of the change feed."""
+        if decisions:
+            rows = [
+                {name: value for name, value in _values(decision).items() if name != "seq"}
+                for decision in decisions
+            ]
+            await self.execute(insert(schema.decisions), rows)
+
+    async def decisions(
+        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
+    ) -> list[Decision]:
+        """Return answered requests of one account by conditions over `schema.decisions.c`."""
+        order = schema.decisions.c.seq
+        result = await self._connection.execute(
+            select(schema.decisions)
+            .where(schema.decisions.c.account_id == account_id, *conditions)
+            .order_by(order.desc() if newest_first else order)
+            .limit(limit)
+        )
+        return [Decision(**row) for row in result.mappings()]
+
+    async def append_changes(self) -> frozenset[UUID]:
+        """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
+        by_account: dict[UUID, list[PendingChange]] = {}
+        for change in self._pending:
+            by_account.setdefault(change.account_id, []).append(change)
+        # One order for all transactions, so that two of them cannot lock the counters crosswise.
+        for account_id in sorted(by_account):
+            pending = by_account[account_id]
+            last = (
+                await self._connection.execute(
+                    _RAISE_COUNTER, {"account_id": account_id, "count": len(pending)}
+                )
+            ).scalar_one()
+            first = last - len(pending) + 1
+            await self._connection.execute(
+                insert(schema.changes),
+                [self._numbered(change, first + index) for index, change in enumerate(pending)],
+            )
+        self._pending.clear()
+        return frozenset(by_account)
+
+    async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run one statement; for the repositories.
+
+        Raises:
+            Conflict, DanglingReference: the database refused it.
+        """
+        try:
+            return await self._connection.execute(statement, parameters)
+        except exc.IntegrityError as error:
+            raise _refusal(error) from error
+
+    def record(self, account_id: UUID, operation: str, before: Row | None, after: Row | None) -> None:
+        """Remember a change for the feed; for the repositories."""
+        row = after if after is not None else before
+        assert row is not None
+        self._pending.append(PendingChange(account_id, row.table, operation, _image(before), _image(after)))
+
+    def require_writable(self) -> None:
+        if not self._writable:
+            raise RuntimeError("this transaction is for reading only")
+
+    def savepoint(self) -> Any:
+        """Open a savepoint: an exception inside undoes only what happened inside."""
+        return self._connection.begin_nested()
+
+    def _numbered(self, change: PendingChange, sequence: int) -> dict[str, Any]:
+        microseconds = int(self.now.timestamp() * 1_000_000) & ((1 << 52) - 1)
+        return {
+            "account_id": change.account_id,
+            "sequence": sequence,
+            "log_id": f"c{microseconds:013x}{sequence & ((1 << 40) - 1):010x}",
+            "object": change.object,
+            "operation": change.operation,
+            "audience": "internal" if change.object in INTERNAL_TABLES else "audit",
+            "before": change.before,
+            "after": change.after,
+            "subject": self._subject,
+            "committed_at": self.now,
+        }
+
+
+class Repository(Generic[_RowT]):
+    """The verbs on one table. `c` holds its columns for conditions and ordering."""
+
+    def __init__(
+        self, transaction: Transaction, row_class: type[_RowT], scope: ColumnElement[bool] | None
+    ) -> None:
+        self._transaction = transaction
+        self._row_class = row_class
+        self._table: Table = schema.metadata.tables[row_class.table]
+        self._scope = () if scope is None else (scope,)
+        self.c = self._table.c
+
+    async def load(self, id_: UUID) -> _RowT | None:
+        """Return the row with this id, or none."""
+        return await self.find(self.c.id == id_)
+
+    async def find(self, *conditions: ColumnElement[bool]) -> _RowT | None:
+        """Return the first row that meets all conditions, or none."""
+        rows = await self.load_all(*conditions, limit=1)
+        return rows[0] if rows else None
+
+    async def load_all(
+        self,
+        *conditions: ColumnElement[bool],
+        order_by: Sequence[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[_RowT]:
+        """Return the rows that meet all conditions, oldest first unless ordered otherwise."""
+        statement = select(self._table).where(*self._scope, *conditions).limit(limit)
+        statement = statement.order_by(
+            *(order_by if order_by is not None else (self.c.inserted_at, self.c.id))
+        )
+        result = await self._transaction.execute(statement)
+        return [self._parse(row) for row in result.mappings()]
+
+    async def count(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many rows meet all conditions."""
+        statement = select(func.count()).select_from(self._table).where(*self._scope, *conditions)
+        result = await self._transaction.execute(statement)
+        return int(result.scalar_one())
+
+    async def insert(self, row: _RowT) -> _RowT:
+        """Insert the row and return it as stored.
+
+        Raises:
+            Conflict: a unique index refuses it.
+            DanglingReference: it names a row that is not there.
+        """
+        self._transaction.require_writable()
+        self._check(row)
+        row = replace(row, inserted_at=self._transaction.now, updated_at=self._transaction.now)
+        await self._transaction.execute(insert(self._table), _values(row))
+        self._transaction.record(self._feed_of(row), "insert", None, row)
+        return row
+
+    async def save(self, row: _RowT) -> _RowT:
+        """Replace the stored row of the same id, carry out what follows from it, and return it as stored.
+
+        A row equal to the stored one changes nothing. Raises as `insert`, and DanglingReference when it is gone.
+        """
+        self._transaction.require_writable()
+        self._check(row)
+        before = await self.load(row.id)
+        if before is None:
+            raise DanglingReference(f"{self._table.name}: {row.id} does not exist")
+        changed = {name for name, value in _values(row).items() if value != getattr(before, name)}
+        changed -= {"inserted_at", "updated_at"}
+        if not changed:
+            return before
+        latest_session_only = changed <= LATEST_SESSION.get(self._table.name, frozenset())
+        # The stamp tells when an admin or a peer changed what the row says, not when it was last used.
+        updated_at = before.updated_at if latest_session_only else self._transaction.now
+        row = replace(row, inserted_at=before.inserted_at, updated_at=updated_at)
+        values = {name: getattr(row, name) for name in changed | {"updated_at"}}
+        await self._transaction.execute(
+            update(self._table).where(*self._scope, self.c.id == row.id).values(values)
+        )
+        if latest_session_only:
+            return row
+        self._transaction.record(self._feed_of(row), "update", before, row)
+        for removal in consequences_of_update(before, row):
+            tables = self._transaction.of(self._feed_of(row))
+            await tables.remove_where(removal.table, removal.column, row.id)
+        return row
+
+    async def delete(self, id_: UUID) -> bool:
+        """Delete the row and everything that depends on it (deletion map); false: there was none."""
+        self._transaction.require_writable()
+        row = await self.load(id_)
+        if row is None:
+            return False
+        await self.delete_row(row)
+        return True
+
+    async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
+        """Delete all rows that meet the conditions, each with what depends on it; returns how many."""
+        self._transaction.require_writable()
+        rows = await self.load_all(*conditions)
+        for row in rows:
+            await self.delete_row(row)
+        return len(rows)
+
+    async def delete_row(self, row: _RowT) -> None:
+        for dependant in DEPENDANTS.get(self._table.name, ()):
+            tables = self._transaction.of(self._feed_of(row))
+            if dependant.on_delete is OnDelete.DELETE:
+                await tables.remove_where(dependant.table, dependant.column, row.id)
+            else:
+                await tables.clear_where(dependant.table, dependant.column, row.id)
+        result = await self._transaction.execute(delete(self._table).where(*self._scope, self.c.id == row.id))
+        # A dependant may be reached on two ways (a device by its actor, an authorization by device and token).
+        if result.rowcount:
+            self._transaction.record(self._feed_of(row), "delete", row, None)
+
+    def _check(self, row: _RowT) -> None:
+        """Refuse a row of another account; a tenant's repository overrides this."""
+
+    def _feed_of(self, _row: _RowT) -> UUID:
+        return INSTALLATION
+
+    def _parse(self, row: RowMapping) -> _RowT:
+        return self._row_class(**row)
+
+
+class InstallationRepository(Repository[_RowT]):
+    """Rows that belong to no account; their changes go to the installation's feed."""
+
+    def __init__(self, transaction: Transaction, row_class: type[_RowT]) -> None:
+        super().__init__(transaction, row_class, None)
+
+
+class AccountRepository(Repository[Account]):
+    """The accounts themselves; each one's changes go to its own feed."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        super().__init__(transaction, Account, None)
+
+    async def by_slug(self, slug: str) -> Account | None:
+        return await self.find(func.lower(self.c.slug) == slug.lower())
+
+    async def delete_row(self, row: Account) -> None:
+        """Delete the account with everything it has, logs included; its feed ends with the account's own deletion."""
+        tables = self._transaction.of(row.id)
+        for table in ACCOUNT_TABLES_IN_DELETION_ORDER:
+            await tables.remove_where(table, None, row.id)
+        for log in (schema.changes, schema.decisions):
+            await self._transaction.execute(delete(log).where(log.c.account_id == row.id))
+        await super().delete_row(row)
+
+    def _feed_of(self, row: Account) -> UUID:
+        return row.id
+
+
+class TenantRepository(Repository[_TenantRowT]):
+    """Rows of one account."""
+
+    def __init__(self, transaction: Transaction, row_class: type[_TenantRowT], account_id: UUID) -> None:
+        table = schema.metadata.tables[row_class.table]
+        super().__init__(transaction, row_class, table.c.account_id == account_id)
+        self._account_id = account_id
+
+    def _check(self, row: _TenantRowT) -> None:
+        if row.account_id != self._account_id:
+            raise ValueError(f"{row.table}: a row of another account")
+
+    def _feed_of(self, row: _TenantRowT) -> UUID:
+        return row.account_id
+
+
+class DeviceRepository(TenantRepository[Device]):
+    """Devices; a new one draws its tunnel addresses here (§3.8)."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+        super().__init__(transaction, Device, account_id)
+
+    async def insert(self, row: Device) -> Device:
+        """Insert a device; empty addresses are drawn.
+
+        Raises:
+            AddressesExhausted: no address left.
+        """
+        if not row.ipv4:
+            row = replace(row, ipv4=await self._free_address(TUNNEL_IPV4, self.c.ipv4))
+        if not row.ipv6:
+            row = replace(row, ipv6=await self._free_address(TUNNEL_IPV6, self.c.ipv6))
+        return await super().insert(row)
+
+    async def _free_address(self, pool: IPv4Network | IPv6Network, column: ColumnElement[str]) -> str:
+        if await self.count() >= LAST_TUNNEL_OFFSET:
+            raise AddressesExhausted(f"all addresses of {pool} are in use")
+        random = int.from_bytes(self._transaction.random_bytes(8), "big")
+        offset = random % LAST_TUNNEL_OFFSET
+        while True:
+            address: IPv4Address | IPv6Address = pool.network_address + (1 + offset)
+            if await self.count(column == str(address)) == 0:
+                return str(address)
+            offset = (offset + 1) % LAST_TUNNEL_OFFSET
+
+
+class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
+    """Grants: inserted in groups, never updated (§3.12)."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+        super().__init__(transaction, PolicyAuthorization, account_id)
+
+    async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
+        """Insert what can be inserted; rows that name something gone are left out. Returns what was stored."""
+        stored = []
+        for row in rows:
+            try:
+                async with self._transaction.savepoint():
+                    stored.append(await self.insert(row))
+            except DanglingReference:
+                continue
+        return stored
+
+
+class AccountTables:
+    """The repositories of one account."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+        self.account_id = account_id
+        self._transaction = transaction
+        self.actors = TenantRepository(transaction, Actor, account_id)
+        self.groups = TenantRepository(transaction, Group, account_id)
+        self.memberships = TenantRepository(transaction, Membership, account_id)
+        self.sites = TenantRepository(transaction, Site, account_id)
+        self.resources = TenantRepository(transaction, Resource, account_id)
+        self.policies = TenantRepository(transaction, Policy, account_id)
+        self.client_tokens = TenantRepository(transaction, ClientToken, account_id)
+        self.gateway_tokens = TenantRepository(transaction, GatewayToken, account_id)
+        self.api_tokens = TenantRepository(transaction, ApiToken, account_id)
+        self.devices = DeviceRepository(transaction, account_id)
+        self.authorizations = AuthorizationRepository(transaction, account_id)
+        self.portal_sessions = TenantRepository(transaction, PortalSession, account_id)
+        self.sign_in_links = TenantRepository(transaction, SignInLink, account_id)
+
+    async def account(self) -> Account | None:
+        return await self._transaction.accounts.load(self.account_id)
+
+    async def changes(
+        self, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
+    ) -> list[Change]:
+        return await self._transaction.changes(
+            self.account_id, *conditions, limit=limit, newest_first=newest_first
+        )
+
+    async def decisions(
+        self, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
+    ) -> list[Decision]:
+        return await self._transaction.decisions(
+            self.account_id, *conditions, limit=limit, newest_first=newest_first
+        )
+
+    async def remove_where(self, table: str, column: str | None, value: UUID) -> None:
+        """Delete rows of a table of this account by one column (none: all); for the deletion map."""
+        repository = self._by_name(table)
+        await repository.delete_where(*(() if column is None else (repository.c[column] == value,)))
+
+    async def clear_where(self, table: str, column: str, value: UUID) -> None:
+        """Set a reference to NULL in rows of a table of this account; for the deletion map."""
+        repository = self._by_name(table)
+        for row in await repository.load_all(repository.c[column] == value):
+            await repository.save(replace(row, **{column: None}))
+
+    def _by_name(self, table: str) -> TenantRepository[Any]:
+        name = "authorizations" if table == "policy_authorizations" else table
+        repository: TenantRepository[Any] = getattr(self, name)
+        return repository
+
+
+_RAISE_COUNTER: Final = (
+    text(
+        "INSERT INTO change_counters (account_id, sequence) VALUES (:account_id, :count)"
+        " ON CONFLICT (account_id) DO UPDATE SET sequence = change_counters.sequence + excluded.sequence"
+        " RETURNING sequence"
+    )
+    .bindparams(bindparam("account_id", type_=Uuid()))
+    .columns(schema.change_counters.c.sequence)
+)
+
+
+def _values(row: Any) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+def _image(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        name: REDACTED if name in SECRET_COLUMNS else _json(value) for name, value in _values(row).items()
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
+
+
+def _unique_keys() -> dict[str, Conflict]:
+    """Map how SQLite and PostgreSQL name a unique index in an error to what the caller is told."""
+    keys = {}
+    for table in schema.metadata.tables.values():
+        for index in table.indexes:
+            if index.unique:
+                columns = [
+                    element.name
+                    for expression in index.expressions
+                    for element in visitors.iterate(expression)  # type: ignore[arg-type]
+                    if isinstance(element, Column)
+                ]
+                conflict = Conflict(
+                    table.name, tuple(name for name in columns if name != "account_id") or ("id",)
+                )
+                keys[str(index.name)] = conflict
+                keys[", ".join(f"{table.name}.{name}" for name in columns)] = conflict
+    return keys
+
+
+_UNIQUE_KEYS: Final = _unique_keys()
+
+
+def _refusal(error: exc.IntegrityError) -> Exception:
+    message = str(error.orig)
+    if "FOREIGN KEY" in message.upper():
+        return DanglingReference(message)
+    named = message.removeprefix("UNIQUE constraint failed: ").removeprefix("index ").strip("'")
+    if named in _UNIQUE_KEYS:
+        known = _UNIQUE_KEYS[named]
+        return Conflict(known.table, known.fields)
+    return error

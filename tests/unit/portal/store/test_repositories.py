@@ -1,0 +1,377 @@
+"""Scoping, deletion map, effects on other rows, and what the feed is told of them."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from unit.portal.store.conftest import make_account
+from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, rows, schema
+from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
+from wardgate.portal.store.rows import (
+    Actor,
+    ClientToken,
+    Device,
+    Group,
+    Membership,
+    Policy,
+    PolicyAuthorization,
+    Resource,
+    Site,
+)
+
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_row_classes_and_tables_have_the_same_columns() -> None:
+    row_classes = [
+        value for value in vars(rows).values() if isinstance(value, type) and hasattr(value, "table")
+    ]
+    named = {row_class.table: row_class for row_class in row_classes if isinstance(row_class.table, str)}
+    for name, table in schema.metadata.tables.items():
+        row_class = {"changes": rows.Change, "decisions": rows.Decision}.get(name) or named.get(name)
+        if name != "change_counters":
+            assert row_class is not None, name
+            assert {field.name for field in fields(row_class)} == set(table.columns.keys()), name
+
+
+def test_the_deletion_map_covers_every_foreign_key() -> None:
+    covered = {
+        (dependant.table, dependant.column) for targets in DEPENDANTS.values() for dependant in targets
+    }
+    for table in schema.metadata.tables.values():
+        for constraint in table.foreign_key_constraints:
+            for key in constraint.elements:
+                if key.column.name == "id" and key.column.table.name != "accounts":
+                    assert (table.name, key.parent.name) in covered
+        if "account_id" in table.columns and table.foreign_key_constraints:
+            assert table.name in ACCOUNT_TABLES_IN_DELETION_ORDER
+
+
+async def test_an_account_sees_only_its_own_rows(store: Store, account_id: UUID) -> None:
+    other_id = await make_account(store, "other")
+    async with store.writing() as transaction:
+        site = await transaction.of(other_id).sites.insert(_site(transaction, other_id))
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        assert await tables.sites.load(site.id) is None
+        assert await tables.sites.load_all() == []
+        assert not await tables.sites.delete(site.id)
+        with pytest.raises(DanglingReference):
+            await tables.sites.save(replace(site, account_id=account_id, name="taken"))
+        with pytest.raises(ValueError, match="another account"):
+            await tables.sites.insert(site)
+
+
+async def test_a_row_cannot_name_another_accounts_row(store: Store, account_id: UUID) -> None:
+    other_id = await make_account(store, "other")
+    async with store.writing() as transaction:
+        site = await transaction.of(other_id).sites.insert(_site(transaction, other_id))
+    async with store.writing() as transaction:
+        with pytest.raises(DanglingReference):
+            await transaction.of(account_id).resources.insert(
+                Resource(
+                    id=transaction.new_id(),
+                    account_id=account_id,
+                    type="cidr",
+                    name="n",
+                    address="10.0.0.0/8",
+                    site_id=site.id,
+                )
+            )
+
+
+async def test_a_duplicate_names_the_fields_that_clash(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+    async with store.writing() as transaction:
+        with pytest.raises(Conflict) as clash:
+            await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+    assert clash.value.fields == ("name", "managed_by")
+
+
+async def test_emails_are_unique_without_regard_to_case(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        actors = transaction.of(account_id).actors
+        await actors.insert(_user(transaction, account_id, "Ada@example.org"))
+        with pytest.raises(Conflict) as clash:
+            await actors.insert(_user(transaction, account_id, "ada@example.org"))
+    assert clash.value.fields == ("email",)
+
+
+async def test_a_failed_transaction_leaves_nothing_behind(store: Store, account_id: UUID) -> None:
+    position = (await store.sequences())[account_id]
+    with pytest.raises(RuntimeError):  # noqa: PT012
+        async with store.writing() as transaction:
+            await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+            raise RuntimeError
+    async with store.reading() as transaction:
+        assert await transaction.of(account_id).sites.count() == 0
+    assert (await store.sequences())[account_id] == position
+
+
+async def test_each_mutation_is_numbered_without_gaps_and_names_who_did_it(
+    store: Store, account_id: UUID
+) -> None:
+    async with store.writing({"actor_name": "Ada"}) as transaction:
+        sites = transaction.of(account_id).sites
+        site = await sites.insert(_site(transaction, account_id))
+        site = await sites.save(replace(site, name="Hamburg"))
+        await sites.save(site)
+        await sites.delete(site.id)
+    async with store.reading() as transaction:
+        changes = await transaction.changes_after(account_id, 1, 10)
+    assert [(change.sequence, change.object, change.operation) for change in changes] == [
+        (2, "sites", "insert"),
+        (3, "sites", "update"),
+        (4, "sites", "delete"),
+    ]
+    assert {change.subject["actor_name"] for change in changes if change.subject} == {"Ada"}
+    assert changes[1].before is not None
+    assert changes[1].after is not None
+    assert (changes[1].before["name"], changes[1].after["name"]) == ("Berlin", "Hamburg")
+
+
+async def test_secrets_do_not_reach_the_feed(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        actor = await transaction.of(account_id).actors.insert(_user(transaction, account_id))
+        await transaction.of(account_id).client_tokens.insert(
+            _client_token(transaction, account_id, actor.id)
+        )
+    async with store.reading() as transaction:
+        images = [change.after for change in await transaction.changes_after(account_id, 0, 10)]
+    assert images[0] is not None
+    assert images[0]["ingest_signing_key"] == "[redacted]"
+    assert images[-1] is not None
+    assert images[-1]["secret_hash"] == images[-1]["secret_salt"] == "[redacted]"
+
+
+async def test_a_connect_is_neither_audited_nor_broadcast(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    position = (await store.sequences())[account_id]
+    async with store.writing() as transaction:
+        devices = transaction.of(account_id).devices
+        await devices.save(replace(world.client, public_key="k" * 44, last_seen_at=transaction.now))
+    assert (await store.sequences())[account_id] == position
+    async with store.reading() as transaction:
+        client = await transaction.of(account_id).devices.load(world.client.id)
+    assert client is not None
+    assert client.public_key == "k" * 44
+
+
+async def test_devices_draw_distinct_addresses_of_both_pools(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    assert world.client.ipv4.startswith("100.")
+    assert world.client.ipv6.startswith("fd00:2021:1111:")
+    assert world.client.ipv4 != world.gateway.ipv4
+    assert world.client.ipv6 != world.gateway.ipv6
+
+
+@pytest.mark.parametrize(
+    "victim", ["actor", "membership", "group", "site", "resource", "policy", "client", "gateway", "token"]
+)
+async def test_a_grant_goes_with_whatever_it_rests_on(store: Store, account_id: UUID, victim: str) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        repository = {
+            "actor": tables.actors,
+            "membership": tables.memberships,
+            "group": tables.groups,
+            "site": tables.sites,
+            "resource": tables.resources,
+            "policy": tables.policies,
+            "client": tables.devices,
+            "gateway": tables.devices,
+            "token": tables.client_tokens,
+        }[victim]
+        assert await repository.delete(getattr(world, victim).id)
+    async with store.reading() as transaction:
+        changes = await transaction.changes_after(account_id, 0, 100)
+        assert await transaction.of(account_id).authorizations.count() == 0
+    gone = [
+        change
+        for change in changes
+        if (change.object, change.operation) == ("policy_authorizations", "delete")
+    ]
+    assert len(gone) == 1
+    assert gone[0].audience == "internal"
+
+
+async def test_a_policy_outlives_its_group_as_an_orphan(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    async with store.writing() as transaction:
+        await transaction.of(account_id).groups.delete(world.group.id)
+    async with store.reading() as transaction:
+        policy = await transaction.of(account_id).policies.load(world.policy.id)
+    assert policy is not None
+    assert policy.group_id is None
+
+
+async def test_changes_that_break_a_grants_basis_end_it(store: Store, account_id: UUID) -> None:
+    for breaking in (
+        lambda world: replace(world.policy, is_disabled=True),
+        lambda world: replace(
+            world.policy, conditions=[{"property": "remote_ip", "operator": "is_in_cidr", "values": ["::1"]}]
+        ),
+        lambda world: replace(world.resource, address="10.9.0.0/16"),
+        lambda world: replace(world.actor, is_disabled=True),
+        lambda world: replace(world.client, verified_at=None),
+    ):
+        account = await make_account(store, f"a{breaking.__code__.co_firstlineno}")
+        async with store.writing() as transaction:
+            world = await _granted(transaction, account)
+        async with store.writing() as transaction:
+            tables = transaction.of(account)
+            row = breaking(world)
+            repository = {
+                "policies": tables.policies,
+                "resources": tables.resources,
+                "actors": tables.actors,
+            }.get(row.table, tables.devices)
+            await repository.save(row)
+            assert await tables.authorizations.count() == 0, row.table
+
+
+async def test_changes_that_do_not_matter_to_a_grant_leave_it(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        await tables.policies.save(replace(world.policy, description="why"))
+        await tables.resources.save(
+            replace(world.resource, name="other", filters=[{"protocol": "tcp", "ports": ["80"]}])
+        )
+        await tables.actors.save(replace(world.actor, name="Ada L."))
+        assert await tables.authorizations.count() == 1
+
+
+async def test_of_a_group_of_grants_only_the_dangling_are_left_out(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+    async with store.writing() as transaction:
+        good = replace(world.authorization, id=transaction.new_id())
+        bad = replace(world.authorization, id=transaction.new_id(), policy_id=transaction.new_id())
+        stored = await transaction.of(account_id).authorizations.insert_each([bad, good])
+    assert [row.id for row in stored] == [good.id]
+
+
+async def test_deleting_an_account_leaves_only_the_news_of_it(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        await _granted(transaction, account_id)
+    position = (await store.sequences())[account_id]
+    async with store.writing() as transaction:
+        await transaction.accounts.delete(account_id)
+    async with store.reading() as transaction:
+        assert await transaction.accounts.load(account_id) is None
+        changes = await transaction.changes_after(account_id, position, 100)
+    assert [change.sequence for change in changes] == list(range(position + 1, position + 1 + len(changes)))
+    assert (changes[-1].object, changes[-1].operation) == ("accounts", "delete")
+
+
+async def test_a_read_transaction_refuses_to_write(store: Store, account_id: UUID) -> None:
+    async with store.reading() as transaction:
+        with pytest.raises(RuntimeError, match="reading only"):
+            await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+
+
+class _World:
+    """Everything one grant rests on."""
+
+    actor: Actor
+    group: Group
+    membership: Membership
+    site: Site
+    resource: Resource
+    policy: Policy
+    token: ClientToken
+    client: Device
+    gateway: Device
+    authorization: PolicyAuthorization
+
+
+async def _granted(transaction: Transaction, account_id: UUID) -> _World:
+    tables, world, new_id = transaction.of(account_id), _World(), transaction.new_id
+    world.actor = await tables.actors.insert(_user(transaction, account_id))
+    world.group = await tables.groups.insert(Group(id=new_id(), account_id=account_id, name="Engineering"))
+    world.membership = await tables.memberships.insert(
+        Membership(id=new_id(), account_id=account_id, actor_id=world.actor.id, group_id=world.group.id)
+    )
+    world.site = await tables.sites.insert(_site(transaction, account_id))
+    world.resource = await tables.resources.insert(
+        Resource(
+            id=new_id(),
+            account_id=account_id,
+            type="cidr",
+            name="net",
+            address="10.1.0.0/16",
+            site_id=world.site.id,
+        )
+    )
+    world.policy = await tables.policies.insert(
+        Policy(id=new_id(), account_id=account_id, group_id=world.group.id, resource_id=world.resource.id)
+    )
+    world.token = await tables.client_tokens.insert(_client_token(transaction, account_id, world.actor.id))
+    world.client = await tables.devices.insert(
+        Device(
+            id=new_id(),
+            account_id=account_id,
+            type="client",
+            name="laptop",
+            psk_base=transaction.random_bytes(32),
+            actor_id=world.actor.id,
+            client_token_id=world.token.id,
+            verified_at=transaction.now,
+        )
+    )
+    world.gateway = await tables.devices.insert(
+        Device(
+            id=new_id(),
+            account_id=account_id,
+            type="gateway",
+            name="gw",
+            psk_base=transaction.random_bytes(32),
+            site_id=world.site.id,
+        )
+    )
+    world.authorization = await tables.authorizations.insert(
+        PolicyAuthorization(
+            id=new_id(),
+            account_id=account_id,
+            policy_id=world.policy.id,
+            resource_id=world.resource.id,
+            initiating_device_id=world.client.id,
+            receiving_device_id=world.gateway.id,
+            token_id=world.token.id,
+            membership_id=world.membership.id,
+            initiator_remote_ip="192.0.2.1",
+            initiator_user_agent="test",
+            receiver_remote_ip=None,
+            expires_at=LATER,
+        )
+    )
+    return world
+
+
+def _site(transaction: Transaction, account_id: UUID) -> Site:
+    return Site(id=transaction.new_id(), account_id=account_id, name="Berlin")
+
+
+def _user(transaction: Transaction, account_id: UUID, email: str = "ada@example.org") -> Actor:
+    return Actor(id=transaction.new_id(), account_id=account_id, type="account_user", name="Ada", email=email)
+
+
+def _client_token(transaction: Transaction, account_id: UUID, actor_id: UUID) -> ClientToken:
+    return ClientToken(
+        id=transaction.new_id(),
+        account_id=account_id,
+        actor_id=actor_id,
+        secret_salt="s" * 22,
+        secret_hash="h" * 64,
+        expires_at=transaction.now + timedelta(days=7),
+    )
