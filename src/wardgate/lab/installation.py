@@ -31,6 +31,7 @@ PRIVATE_NAMES: Final = {
     "download.httpbin": APP4,
     "dns.httpbin.search.test": "172.21.0.100",
 }
+SEARCH_DOMAIN: Final = "httpbin.search.test"
 PUBLIC_NAMES: Final = {"github.com": "203.0.113.80"}
 TEN_MEGABYTES: Final = 10_000_000
 TEN_MEGABYTES_SHA256: Final = "f5e02aa71e67f41d79023a128ca35bad86cf7b6656967bfe0884b3a3c4325eaf"
@@ -235,11 +236,12 @@ class Installation:
     def revoke(self, resource: str) -> None:
         self.api.delete(f"/policies/{self.ids[f'policy:{resource}']}")
 
-    def make_client_token(self, lifetime_s: float = 3600) -> None:
+    def make_client_token(self, lifetime_s: float = 3600, host: str = "client") -> None:
+        """A token of the service account for the client on this host."""
         expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime_s)
         body = {"client_token": {"expires_at": expires_at.isoformat()}}
         made = self.api.post(f"/actors/{self.ids['actor']}/client_tokens", body)
-        self.ids["client_token"], self.tokens["client"] = made["id"], made["token"]
+        self.ids[f"{host}_token"], self.tokens[host] = made["id"], made["token"]
 
     # Relays, gateway, client
 
@@ -255,6 +257,17 @@ class Installation:
     def start_client(self) -> None:
         environment = {"FIREZONE_ID": "demo-client", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
         self.client = self._start_peer("client", self.client_site, environment)
+
+    def start_second_client(self, lifetime_s: float = 3600) -> Process:
+        """A client of the same service account behind a router of its own, with a token of its own."""
+        self.second_client_site = self.internet.site("client-2", subnet="172.32.0", octet=33)
+        self.second_client_site.host.add_hosts({"portal": "203.0.113.10"})
+        self.second_client_site.host.set_resolver(PUBLIC_DNS)
+        self.make_client_token(lifetime_s, "client-2")
+        environment = {"FIREZONE_ID": "demo-client-2", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
+        process = self._start_peer("client", self.second_client_site, environment)
+        wait_until(partial(_has_route, self.second_client_site.host), "second client online", limit_s=15)
+        return process
 
     def start_peers(self) -> None:
         """Everything but the portal, and wait until the portal reports all of it online."""
@@ -278,23 +291,21 @@ class Installation:
         if not online:
             return False
         self.ids["client"] = online[0]["id"]
-        try:
-            route = self.client_site.host.run("ip", "route", "get", WEB4)
-        except CommandFailed:
-            return False
-        return "wardgate" in route
+        return _has_route(self.client_site.host)
 
     # Use
 
-    def fetch(self, url: str, timeout_s: float = 30) -> Download:
+    def fetch(self, url: str, timeout_s: float = 30, site: Site | None = None) -> Download:
         """Fetch from the client's host; never raises, look at `error`."""
-        printed = self.client_site.host.run(
+        printed = (site or self.client_site).host.run(
             *_fetch_command(url, timeout_s), check=False, timeout_s=timeout_s + 300
         )
         return Download(**json.loads(printed))
 
-    def fetch_in_background(self, url: str, timeout_s: float = 30) -> BackgroundDownload:
-        return BackgroundDownload(self, url, timeout_s)
+    def fetch_in_background(
+        self, url: str, timeout_s: float = 30, site: Site | None = None
+    ) -> BackgroundDownload:
+        return BackgroundDownload(self, url, timeout_s, site or self.client_site)
 
     def wardgate(self, host: Host, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """Run the command line to its end in a host and return what it printed."""
@@ -348,10 +359,10 @@ class Installation:
 class BackgroundDownload:
     """A download that runs while other things happen."""
 
-    def __init__(self, installation: Installation, url: str, timeout_s: float) -> None:
+    def __init__(self, installation: Installation, url: str, timeout_s: float, site: Site) -> None:
         self._result: list[Download] = []
         self._thread = threading.Thread(
-            target=lambda: self._result.append(installation.fetch(url, timeout_s))
+            target=lambda: self._result.append(installation.fetch(url, timeout_s, site))
         )
         self._thread.start()
 
@@ -365,6 +376,13 @@ class BackgroundDownload:
         if not self._result:
             raise TimeoutError(f"the download did not end within {limit_s:g} s")
         return self._result[0]
+
+
+def _has_route(host: Host) -> bool:
+    try:
+        return "wardgate" in host.run("ip", "route", "get", WEB4)
+    except CommandFailed:
+        return False
 
 
 def _listens(host: Host, address: str, port: int) -> bool:

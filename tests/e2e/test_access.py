@@ -1,0 +1,147 @@
+"""Access is carried, outlives the portal and a gateway's restart, and ends when it should."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from wardgate.lab.host import wait_until
+from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4, WEB6, Download, Installation
+from wardgate.lab.packet_watch import PacketWatch
+
+V4, V6 = f"http://{WEB4}/get", f"http://[{WEB6}]/get"
+ENDLESS = f"http://{WEB4}/slow?num=1000000000&rate=2000000"
+
+
+def test_a_download_is_direct_and_whole(cone: Installation) -> None:
+    before = sum(cone.relayed_bytes().values())
+    done = ok(cone.fetch(f"http://app.internal.example/bytes?num={TEN_MEGABYTES}"))
+    assert done.sha256 == TEN_MEGABYTES_SHA256
+    assert cone.gateway_site.udp_bytes_to(cone.client_site.public4) > TEN_MEGABYTES
+    assert sum(cone.relayed_bytes().values()) - before < 100_000
+
+
+def test_what_no_policy_grants_is_not_reached(cone: Installation) -> None:
+    assert cone.fetch("http://172.21.0.100/get", timeout_s=2).error is not None
+
+
+def test_filters_let_pass_what_they_name_and_answer_the_rest_with_an_icmp_error(cone: Installation) -> None:
+    cone.web.start("web-8000", sys.executable, "-m", "wardgate.lab.web_server", "--port", "8000")
+    cone.make_resource("web-only", "ip", "172.21.0.53", filters=[{"protocol": "tcp", "ports": ["80"]}])
+    cone.grant("web-only")
+    wait_until(lambda: cone.fetch("http://172.21.0.53/get", timeout_s=2).error is None, "port 80", limit_s=10)
+    refused = cone.fetch("http://172.21.0.53:8000/get", timeout_s=10)
+    assert refused.error is not None
+    assert refused.seconds < 5, "a refused packet must be answered, not swallowed"
+
+
+def test_s02_curl_portal_down(cone: Installation) -> None:
+    ok(cone.fetch(V4)), ok(cone.fetch(V6))
+    assert cone.stop_portal() == 0
+    try:
+        ok(cone.fetch(V4)), ok(cone.fetch(V6))
+    finally:
+        cone.start_portal()
+    wait_until(lambda: cone.gateway_online() and cone.client_online(), "everyone back", limit_s=20)
+
+
+def test_s03_curl_portal_restart(cone: Installation) -> None:
+    download = cone.fetch_in_background(f"http://{WEB4}/slow?num=12000000&rate=2000000")
+    cone.stop_portal()
+    cone.start_portal()
+    wait_until(lambda: cone.gateway_online() and cone.client_online(), "everyone back", limit_s=20)
+    done = ok(download.wait(limit_s=60))
+    assert done.longest_gap_s < 1, "traffic must not notice the reconnection"
+    ok(cone.fetch(V4)), ok(cone.fetch(V6))
+
+
+def test_s04_curl_ecn(cone: Installation) -> None:
+    host = cone.client_site.host
+    host.sysctl(ipv4__tcp_ecn=1)
+    try:
+        download = cone.fetch_in_background(f"http://{WEB4}/slow?num=3000000&rate=1000000")
+        wait_until(
+            lambda: " ecn" in cone.web.run("ss", "-tinH", "sport", "=", ":80"), "ECN negotiated", limit_s=10
+        )
+        ok(download.wait(limit_s=20))
+        ok(cone.fetch(V4)), ok(cone.fetch(V6))
+    finally:
+        host.sysctl(ipv4__tcp_ecn=2)
+
+
+def test_s05_direct_curl_gateway_restart(cone: Installation) -> None:
+    ok(cone.fetch(V4)), ok(cone.fetch(V6))
+    assert cone.gateway.stop() == 0
+    cone.start_gateway()
+    ok(cone.fetch(V4, timeout_s=10)), ok(cone.fetch(V6, timeout_s=10))
+
+
+def test_n14_a_deleted_policy_ends_a_running_download_at_once(cone: Installation) -> None:
+    download = cone.fetch_in_background(ENDLESS, timeout_s=3)
+    with PacketWatch(cone.web, 80, "eth1") as watch:
+        wait_until(lambda: watch.count > 200, "the download running", limit_s=15)
+        asked_at = time.time()
+        cone.revoke("network")
+        last_at = silence(watch)
+    assert last_at - asked_at < 1
+    assert download.wait(limit_s=30).error is not None
+    cone.grant("network")
+    wait_until(lambda: cone.fetch(V4, timeout_s=2).error is None, "access restored", limit_s=15)
+
+
+def test_n14_expired_and_revoked_tokens(installation: Callable[..., Installation]) -> None:
+    lab = installation()
+    for port in ("8001", "8002"):
+        lab.web.start(f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", port)
+    bystander = lab.fetch_in_background(f"http://{WEB4}:8001/slow?num=16000000&rate=1000000")
+    lifetime_s = 12.0
+    started_at = datetime.datetime.now(datetime.UTC).timestamp()
+    lab.start_second_client(lifetime_s)
+    site = lab.second_client_site
+    expiring = lab.fetch_in_background(
+        f"http://{WEB4}:8002/slow?num=1000000000&rate=1000000", timeout_s=3, site=site
+    )
+    with PacketWatch(lab.web, 8002, "eth1") as watch:
+        wait_until(lambda: watch.count > 100, "the second client's download", limit_s=10)
+        wait_until(lambda: time.time() > started_at + lifetime_s, "the token's expiry", limit_s=lifetime_s)
+        last_at = silence(watch)
+    assert last_at - (started_at + lifetime_s) < 1.5, "access must end with its token"
+    assert expiring.wait(limit_s=30).error is not None
+    ok(bystander.wait(limit_s=40))
+
+    with PacketWatch(lab.web, 80, "eth1") as watch:
+        revoked = lab.fetch_in_background(ENDLESS, timeout_s=3)
+        wait_until(lambda: watch.count > 200, "the first client's download", limit_s=15)
+        asked_at = time.time()
+        lab.api.delete(f"/actors/{lab.ids['actor']}/client_tokens/{lab.ids['client_token']}")
+        last_at = silence(watch)
+    assert last_at - asked_at < 1
+    assert revoked.wait(limit_s=30).error is not None
+    assert lab.client.wait(timeout_s=10) == 1, "a client whose token is dead ends"
+
+
+def ok(download: Download) -> Download:
+    assert download.error is None
+    return download
+
+
+def silence(watch: PacketWatch) -> float:
+    """Wait until nothing came for a second; when the last packet came."""
+    wait_until(lambda: time.time() - watch.last_at > 1, "silence at the web server", limit_s=15)
+    return watch.last_at
+
+
+@pytest.mark.timeout(60)
+def test_the_lab_leaves_nothing_behind(installation: Callable[..., Installation]) -> None:
+    """Interfaces, rules and namespaces of the machine are untouched while a lab runs."""
+    import subprocess
+
+    before = subprocess.run(["ip", "-o", "link"], capture_output=True, check=True).stdout
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
+    installation()
+    assert subprocess.run(["ip", "-o", "link"], capture_output=True, check=True).stdout == before
+    assert subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout == rules

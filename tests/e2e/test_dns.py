@@ -1,0 +1,44 @@
+"""Names: the stub resolver of the client, proxy addresses, and names that are none of our business."""
+
+from __future__ import annotations
+
+from wardgate.lab.host import CommandFailed, wait_until
+from wardgate.lab.installation import Installation
+
+PROXY = "100.96.0."
+
+
+def test_s07_dns(cone: Installation) -> None:
+    client, gateway = cone.client_site.host, cone.gateway_site.host
+    assert (client.etc / "resolv.conf.before-firezone").read_text().strip() == "nameserver 203.0.113.53"
+    gateway.run("curl", "-fsS", "http://dns.httpbin.search.test/get")
+    ping(cone, "dns")
+    client.run("curl", "-fsS", "--connect-timeout", "10", "http://dns/get")
+    assert PROXY in client.run("nslookup", "dns")
+    public = client.run("nslookup", "github.com")
+    assert "203.0.113.80" in public
+    assert PROXY not in public
+    cone.gateway.stop()
+    try:
+        assert cone.fetch("http://dns/get", timeout_s=5).error is not None
+    finally:
+        cone.start_gateway()
+        wait_until(cone.gateway_online, "gateway online", limit_s=15)
+
+
+def test_s09_dns_two_resources(cone: Installation) -> None:
+    ping(cone, "dns")
+    ping(cone, "download.httpbin")
+
+
+def ping(cone: Installation, name: str) -> None:
+    """One echo at a time until one comes back, 30 s overall."""
+
+    def answered() -> bool:
+        try:
+            cone.client_site.host.run("ping", "-c", "1", "-W", "1", name)
+        except CommandFailed:
+            return False
+        return True
+
+    wait_until(answered, f"an echo from {name}", limit_s=30)
