@@ -1,0 +1,158 @@
+"""The decision (portal-domain §5): may this client use this resource now, until when, and if not, why not.
+
+Pure: the same snapshot, request and time give the same answer. Default deny: without a satisfied policy there is no
+grant. Policies only grant, so their order means nothing; of several the longest lasting is recorded.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from wardgate.model.conditions import Property
+from wardgate.model.domain import Actor, Policy
+from wardgate.model.ids import ActorId, MembershipId, ResourceId, SiteId
+from wardgate.model.resources import DevicePool, DynamicDevicePool, Resource, StaticDevicePool, is_expressible
+from wardgate.model.versions import ClientSoftware, lists_device_pools
+from wardgate.policy.evaluation import Evaluation, Facts, evaluate_policy, failed_properties
+from wardgate.policy.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """Who asks for what. `token_expires_at` ends every grant of the connection; aware."""
+
+    actor_id: ActorId
+    resource_id: ResourceId
+    facts: Facts
+    token_expires_at: datetime
+
+
+class Obstacle(Enum):
+    """Why no policy was even looked at; the value is for people."""
+
+    ACCOUNT_DISABLED = "the account is disabled"
+    ACTOR_UNKNOWN = "the actor does not exist"
+    ACTOR_DISABLED = "the actor is disabled"
+    TOKEN_EXPIRED = "the token has expired"  # noqa: S105 - prose
+    RESOURCE_UNKNOWN = "the resource does not exist"
+    RESOURCE_WITHOUT_SITE = "the resource has no site"
+    NO_POLICY = "no enabled policy grants the resource to a group of the actor"
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant. `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's zone."""
+
+    resource: Resource
+    policy: Policy
+    membership_id: MembershipId | None
+    expires_at: datetime
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A denial: an obstacle, or every candidate policy with the conditions that failed.
+
+    Towards the client an obstacle is `not_found` and reveals nothing; alternatives are `forbidden`.
+    """
+
+    alternatives: tuple[Evaluation, ...] = ()
+    obstacle: Obstacle | None = None
+
+    @property
+    def violated_properties(self) -> tuple[Property, ...]:
+        return failed_properties(self.alternatives)
+
+
+Decision = Granted | Denied
+
+
+def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> Decision:
+    """Decide one request; `now` is aware."""
+    actor = snapshot.actors.get(request.actor_id)
+    resource = snapshot.resources.get(request.resource_id)
+    if actor is None or resource is None or _is_shut_out(snapshot, actor) or request.token_expires_at <= now:
+        return Denied(obstacle=_obstacle(snapshot, actor, token_expired=request.token_expires_at <= now))
+    if _lacks_site(snapshot, resource):
+        return Denied(obstacle=Obstacle.RESOURCE_WITHOUT_SITE)
+    candidates = snapshot.candidates(actor, resource.id)
+    if not candidates:
+        return Denied(obstacle=Obstacle.NO_POLICY)
+    evaluations = tuple([evaluate_policy(policy, request.facts, now=now) for policy in candidates])
+    best = _longest_lasting(evaluations)
+    if best is None:
+        return Denied(evaluations)
+    until = best.until
+    group_id = best.policy.group_id
+    assert group_id is not None  # a candidate has a group
+    return Granted(
+        resource,
+        best.policy,
+        snapshot.membership_id(actor, group_id),
+        request.token_expires_at if until is None else min(until, request.token_expires_at),
+        evaluations,
+    )
+
+
+def connectable_resources(
+    snapshot: Snapshot, actor_id: ActorId, facts: Facts, software: ClientSoftware, *, now: datetime
+) -> dict[ResourceId, Resource]:
+    """Return what a client is shown (§5.4): resources of satisfied policies that it can be told of, by ascending id."""
+    actor = snapshot.actors.get(actor_id)
+    if actor is None or _is_shut_out(snapshot, actor):
+        return {}
+    shown: dict[ResourceId, Resource] = {}
+    for resource_id in sorted(snapshot.policies_of):
+        resource = snapshot.resources.get(resource_id)
+        if resource is None or _lacks_site(snapshot, resource) or not _can_be_told(resource, actor, software):
+            continue
+        policies = snapshot.candidates(actor, resource_id)
+        if any(evaluate_policy(policy, facts, now=now).is_satisfied for policy in policies):
+            shown[resource_id] = resource
+    return shown
+
+
+def site_of(resource: Resource) -> SiteId | None:
+    """Return the site whose gateways reach a resource; pools have none."""
+    return None if isinstance(resource, DevicePool) else resource.site_id
+
+
+def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
+    best: Evaluation | None = None
+    best_until: datetime | None = None
+    for one in evaluations:
+        if not one.is_satisfied:
+            continue
+        until = one.until
+        if until is None:
+            return one
+        if best_until is None or until > best_until:
+            best, best_until = one, until
+    return best
+
+
+def _is_shut_out(snapshot: Snapshot, actor: Actor) -> bool:
+    return snapshot.is_disabled or actor.is_disabled
+
+
+def _lacks_site(snapshot: Snapshot, resource: Resource) -> bool:
+    if isinstance(resource, StaticDevicePool | DynamicDevicePool):
+        return False
+    return resource.site_id is None or resource.site_id not in snapshot.sites
+
+
+def _can_be_told(resource: Resource, actor: Actor, software: ClientSoftware) -> bool:
+    if isinstance(resource, StaticDevicePool | DynamicDevicePool):
+        return lists_device_pools(software, is_service_account=not actor.type.is_user)
+    return is_expressible(resource, software.version)
+
+
+def _obstacle(snapshot: Snapshot, actor: Actor | None, *, token_expired: bool) -> Obstacle:
+    if snapshot.is_disabled:
+        return Obstacle.ACCOUNT_DISABLED
+    if actor is None:
+        return Obstacle.ACTOR_UNKNOWN
+    if actor.is_disabled:
+        return Obstacle.ACTOR_DISABLED
+    return Obstacle.TOKEN_EXPIRED if token_expired else Obstacle.RESOURCE_UNKNOWN

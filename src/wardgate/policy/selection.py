@@ -1,0 +1,140 @@
+"""Which gateway serves a grant and which relays a peer is given (portal-domain §6). Chance is an argument."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeVar
+
+from wardgate.model.ids import GatewayId, RelayId
+from wardgate.model.randomness import Rng
+from wardgate.model.resources import Resource, is_expressible
+from wardgate.model.versions import Version, is_compatible
+
+EARTH_RADIUS_KM: Final = 6371.0
+RELAYS_PER_PEER: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Degrees."""
+
+    lat: float
+    lon: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineGateway:
+    """A gateway as present in its site. `version` None: none announced, or unreadable."""
+
+    id: GatewayId
+    version: Version | None = None
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRelay:
+    id: RelayId
+    position: Position | None = None
+
+
+class WhyChosen(Enum):
+    """What narrowed the choice; the value is for people."""
+
+    ALREADY_CONNECTED = "the client has a tunnel to it already"
+    NEAREST = "it is the nearest to the client, and of the newest version there"
+    RANDOM = "by chance: the client's position is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    gateway: OnlineGateway
+    why: WhyChosen
+
+
+class NoGateway(Enum):
+    """Why none: the value is the wire's reason."""
+
+    OFFLINE = "offline"
+    VERSION_MISMATCH = "version_mismatch"
+
+
+def select_gateway(
+    online: Sequence[OnlineGateway],
+    *,
+    resource: Resource,
+    client_version: Version | None,
+    client_announced_version: bool,
+    client_position: Position | None,
+    connected: Collection[GatewayId],
+    rng: Rng,
+) -> Chosen | NoGateway:
+    """Choose among the online gateways of the resource's site.
+
+    Args:
+        online: in any order; the result depends on the set and on `rng` alone.
+        client_version: None with `client_announced_version` means it cannot be parsed: no gateway is compatible.
+        connected: gateways that the client has a tunnel to; sharing one beats everything, distance included.
+    """
+    if not online:
+        return NoGateway.OFFLINE
+    if client_version is None and client_announced_version:
+        return NoGateway.VERSION_MISMATCH
+    usable = [
+        gateway
+        for gateway in sorted(online, key=lambda gateway: gateway.id)
+        if is_compatible(client_version, gateway.version) and is_expressible(resource, gateway.version)
+    ]
+    if not usable:
+        return NoGateway.VERSION_MISMATCH
+    shared = [gateway for gateway in usable if gateway.id in connected]
+    pool = shared or usable
+    if client_position is None:
+        return Chosen(pick(pool, rng), WhyChosen.ALREADY_CONNECTED if shared else WhyChosen.RANDOM)
+    nearest = min(_distance_key(client_position, gateway.position) for gateway in pool)
+    near = [gateway for gateway in pool if _distance_key(client_position, gateway.position) == nearest]
+    place = near[0].position
+    near = [gateway for gateway in near if gateway.position == place]
+    newest = max(_version_key(gateway.version) for gateway in near)
+    best = [gateway for gateway in near if _version_key(gateway.version) == newest]
+    return Chosen(pick(best, rng), WhyChosen.ALREADY_CONNECTED if shared else WhyChosen.NEAREST)
+
+
+def select_relays(
+    online: Iterable[OnlineRelay], *, position: Position | None, rng: Rng
+) -> tuple[OnlineRelay, ...]:
+    """Choose up to two relays for a peer: the nearest, those without position last; unknown peer: two by chance."""
+    pool = sorted(online, key=lambda relay: relay.id)
+    if position is not None:
+        pool.sort(key=lambda relay: _distance_key(position, relay.position))
+        return tuple(pool[:RELAYS_PER_PEER])
+    chosen: list[OnlineRelay] = []
+    while pool and len(chosen) < RELAYS_PER_PEER:
+        relay = pick(pool, rng)
+        pool.remove(relay)
+        chosen.append(relay)
+    return tuple(chosen)
+
+
+def distance_km(one: Position, other: Position) -> float:
+    """Great-circle distance (haversine)."""
+    lat1, lat2 = math.radians(one.lat), math.radians(other.lat)
+    lon = math.radians(other.lon - one.lon)
+    h = math.sin((lat2 - lat1) / 2) ** 2 + math.cos(lat1) * math.cos(lat2) * math.sin(lon / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(h, 1.0)))
+
+
+_T = TypeVar("_T")
+
+
+def pick(pool: Sequence[_T], rng: Rng) -> _T:
+    """Draw one element uniformly."""
+    return pool[min(int(rng.random() * len(pool)), len(pool) - 1)]
+
+
+def _distance_key(client: Position, place: Position | None) -> tuple[bool, float]:
+    return (True, 0.0) if place is None else (False, distance_km(client, place))
+
+
+def _version_key(version: Version | None) -> tuple[bool, Version]:
+    return (False, Version(0, 0)) if version is None else (True, version)
