@@ -1,0 +1,13 @@
+"""Names of the fields in log records of peers."""
+
+from typing import Final
+
+CLIENT_ID: Final = "client_id"
+GATEWAY_ID: Final = "gateway_id"
+RESOURCE_ID: Final = "resource_id"
+RELAY_ID: Final = "relay_id"
+REASON: Final = "reason"
+TOOK_S: Final = "took_s"
+PATH: Final = "path"
+RTT_MS: Final = "rtt_ms"
+VIOLATED: Final = "violated_properties"

@@ -1,0 +1,64 @@
+"""Why a path is what it is, in words, from the candidates that both ends signalled.
+
+A path is relayed when no check between direct candidates came through. What usually causes that shows in the
+candidates: one public address with a different port per relay means a NAT that maps each destination anew (RFC 4787 §4.1);
+no server-reflexive candidate means that no relay could tell an end its address.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from wardgate.datapath.events import PathSelected
+
+_WHERE: Final = {
+    "direct": "direct",
+    "local_relay": "through our relay",
+    "remote_relay": "through the peer's relay",
+    "both_relays": "through both ends' relays",
+}
+
+
+@dataclass(slots=True)
+class CandidateBook:
+    """What one connection's ends have signalled so far."""
+
+    local: set[str] = field(default_factory=set)
+    remote: set[str] = field(default_factory=set)
+
+
+def explain(path: PathSelected, candidates: CandidateBook) -> str:
+    """One line for logs and status."""
+    where = _WHERE[path.kind]
+    if path.kind == "direct":
+        return where
+    ours, theirs = _facts(candidates.local), _facts(candidates.remote)
+    if ours.maps_per_destination and theirs.maps_per_destination:
+        why = "the NATs of both ends use a new port for each destination"
+    elif ours.maps_per_destination or theirs.maps_per_destination:
+        end = "our" if ours.maps_per_destination else "the peer's"
+        why = f"{end} NAT uses a new port for each destination and the other end admits known addresses only"
+    elif not candidates.remote:
+        why = "the peer has signalled no direct candidate yet"
+    elif not ours.families & theirs.families:
+        why = "the ends share no address family outside their relays"
+    else:
+        why = "no direct check came through in time"
+    return f"{where}: {why}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    maps_per_destination: bool
+    families: frozenset[int]
+
+
+def _facts(candidates: set[str]) -> _Facts:
+    direct = [
+        fields for candidate in candidates if (fields := candidate.split())[7:8] in (["host"], ["srflx"])
+    ]
+    mapped = {(fields[4], fields[5]) for fields in direct if fields[7] == "srflx"}
+    addresses = {address for address, _ in mapped}
+    return _Facts(
+        maps_per_destination=len(mapped) > len(addresses),
+        families=frozenset(6 if ":" in fields[4] else 4 for fields in direct),
+    )

@@ -1,0 +1,1 @@
+"""The Python face of the packet engines: typed commands in, typed events out."""

@@ -1,0 +1,106 @@
+"""The tunnel engine behind one interface, hosted (sockets, TUN, a thread of its own) or sans-IO (simulator, tests).
+
+The machines of gateway and client see `Programmable` only. Who drives them chooses the engine, drains its events and
+hands them over.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+import wardgate_native
+
+from wardgate.datapath.commands import Command
+from wardgate.datapath.events import AnyEvent
+from wardgate.datapath.programmable import CommandRefused
+
+Role = Literal["client", "gateway"]
+
+_ENCODER: Final = msgspec.json.Encoder()
+_EVENTS: Final = msgspec.json.Decoder(list[AnyEvent])
+
+
+class SimulatedEngine:
+    """Programs a sans-IO engine; `clock` gives the `now` of its caller."""
+
+    def __init__(self, engine: wardgate_native.TunnelEngine, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def apply(self, command: Command) -> None:
+        try:
+            self._engine.apply(_ENCODER.encode(command), now=self._clock())
+        except wardgate_native.CommandRefused as error:
+            raise CommandRefused(str(error)) from error
+
+    def drain_events(self) -> list[AnyEvent]:
+        return _EVENTS.decode(self._engine.poll_events())
+
+
+class HostedEngine:
+    """Owns a `TunnelHost`: its thread moves packets, this object programs it and reads its events."""
+
+    def __init__(
+        self, *, role: Role, private_key: str, tun_name: str, listen_port: int, firewall_mark: int
+    ) -> None:
+        """Open TUN device and sockets and start the thread.
+
+        Raises:
+            OSError: the device or both sockets cannot be opened; `errno` says why.
+        """
+        self._host = wardgate_native.TunnelHost(
+            role=role,
+            private_key=private_key,
+            tun_name=tun_name,
+            listen_port=listen_port,
+            firewall_mark=firewall_mark,
+        )
+
+    def apply(self, command: Command) -> None:
+        try:
+            self._host.apply(_ENCODER.encode(command))
+        except wardgate_native.CommandRefused as error:
+            raise CommandRefused(str(error)) from error
+
+    def on_events(self, handle: Callable[[list[AnyEvent]], None]) -> None:
+        """Call `handle` from the running event loop with each batch of events."""
+
+        def drain() -> None:
+            events = _EVENTS.decode(self._host.drain_events())
+            if events:
+                handle(events)
+
+        asyncio.get_running_loop().add_reader(self._host.event_fd(), drain)
+
+    def clock(self) -> float:
+        """Seconds of the engine's clock."""
+        return self._host.clock()
+
+    def local_port(self) -> int:
+        return self._host.local_port()
+
+    def warnings(self) -> list[str]:
+        return self._host.warnings()
+
+    def stats(self) -> dict[str, int]:
+        return self._host.stats()
+
+    def rebind(self) -> None:
+        """Replace both UDP sockets after a network change."""
+        self._host.rebind()
+
+    def close(self) -> None:
+        """Stop the thread and close everything; idempotent."""
+        asyncio.get_running_loop().remove_reader(self._host.event_fd())
+        self._host.close()
+
+
+def generate_private_key() -> str:
+    """Draw a WireGuard private key; standard base64 of 32 bytes."""
+    return wardgate_native.generate_private_key()
+
+
+def public_key(private_key: str) -> str:
+    """The public key of a private key, both standard base64 of 32 bytes."""
+    return wardgate_native.public_key(private_key)

@@ -1,0 +1,189 @@
+"""State of each (gateway, name, resource): does the gateway know where our proxy addresses lead? (data-plane §4.8)
+
+```
+            first update                 Active
+   none ────────────────► PENDING_HOLD ─────────► CONFIRMED ──query──► PENDING_PASS
+                               ▲   │ Inactive                             │ Active: CONFIRMED
+                         query │   ▼                                      │ Inactive
+                               FAILED ◄───────────────────────────────────┘
+```
+
+In PENDING_HOLD packets to the name wait in the engine; everywhere else they pass (after FAILED the gateway answers
+them with ICMP). Entering a PENDING state announces the name to the gateway (AssignedIps). The protocol has no timer: a
+packet or query at least 2 s later repeats the announcement. Held packets stay in the engine here, so a timer of the same
+2 s stands in for them; it runs only while the tunnel stands and gives up after `MAX_ANNOUNCEMENTS`.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from wardgate.model.ids import GatewayId, ResourceId
+
+ANNOUNCE_INTERVAL_S: Final = 2.0  # data-plane §4.8
+MAX_ANNOUNCEMENTS: Final = 5  # ours: an unanswered name costs 10 s, then a new query starts over
+
+
+@dataclass(frozen=True, slots=True)
+class NameKey:
+    gateway_id: GatewayId
+    name: str
+    resource_id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Buffer packets to these addresses."""
+
+    key: NameKey
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Stop buffering; `flush` sends what waited, else it is dropped."""
+
+    key: NameKey
+    addresses: tuple[str, ...]
+    flush: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Send AssignedIps for the name to the gateway."""
+
+    key: NameKey
+    addresses: tuple[str, ...]
+
+
+NameAction = Hold | Release | Announce
+
+
+class NameStates:
+    """All names of all gateways. Actions are to be carried out in the order in which they are polled."""
+
+    def __init__(self) -> None:
+        self._entries: dict[NameKey, _Entry] = {}
+        self._standing: set[GatewayId] = set()
+        self._actions: deque[NameAction] = deque()
+
+    def handle_authorized(self, key: NameKey, addresses: tuple[str, ...], *, now: float) -> None:
+        """The gateway serves the resource for us, or a name was added to one that it serves: announce if unknown."""
+        if key not in self._entries:
+            entry = self._entries[key] = _Entry(addresses)
+            self._actions.append(Hold(key, addresses))
+            self._announce(key, entry, now)
+        else:
+            self._repeat(key, now)
+
+    def handle_query(self, name: str, *, now: float) -> None:
+        """We answered a query for the name: every gateway that serves it resolves it again."""
+        for key in [key for key in self._entries if key.name == name]:
+            entry = self._entries[key]
+            match entry.state:
+                case State.CONFIRMED:
+                    self._entries[key] = entry = _Entry(entry.addresses, State.PENDING_PASS)
+                    self._announce(key, entry, now)
+                case State.FAILED:
+                    self._entries[key] = entry = _Entry(entry.addresses, State.PENDING_HOLD)
+                    self._actions.append(Hold(key, entry.addresses))
+                    self._announce(key, entry, now)
+                case State.PENDING_HOLD | State.PENDING_PASS:
+                    self._repeat(key, now)
+
+    def handle_status(self, key: NameKey, *, is_active: bool) -> None:
+        """The gateway's DomainStatus; one about a name that is not pending says nothing new and is ignored."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if entry.state is State.PENDING_HOLD:
+            self._actions.append(Release(key, entry.addresses, flush=is_active))
+        if (entry.state, is_active) in _NEXT:
+            entry.state = _NEXT[entry.state, is_active]
+            entry.announce_at = None
+
+    def handle_established(self, gateway_id: GatewayId, *, now: float) -> None:
+        """The tunnel stands: announcements that waited for it go out now, so their repetition counts from here."""
+        self._standing.add(gateway_id)
+        for key, entry in self._entries.items():
+            if key.gateway_id == gateway_id and entry.is_pending:
+                entry.announce_at = now + ANNOUNCE_INTERVAL_S
+
+    def forget_gateway(self, gateway_id: GatewayId) -> None:
+        """The connection is gone, and with it everything that the engine held."""
+        self._standing.discard(gateway_id)
+        for key in [key for key in self._entries if key.gateway_id == gateway_id]:
+            del self._entries[key]
+
+    def forget_resource(self, resource_id: ResourceId) -> None:
+        for key in [key for key in self._entries if key.resource_id == resource_id]:
+            entry = self._entries.pop(key)
+            if entry.state is State.PENDING_HOLD:
+                self._actions.append(Release(key, entry.addresses, flush=False))
+
+    def handle_timeout(self, *, now: float) -> None:
+        for key, entry in self._entries.items():
+            if entry.announce_at is not None and now >= entry.announce_at:
+                if entry.announcements < MAX_ANNOUNCEMENTS:
+                    self._announce(key, entry, now)
+                else:
+                    entry.announce_at = None
+
+    def poll_timeout(self) -> float | None:
+        return min(
+            (entry.announce_at for entry in self._entries.values() if entry.announce_at is not None),
+            default=None,
+        )
+
+    def poll_action(self) -> NameAction | None:
+        return self._actions.popleft() if self._actions else None
+
+    def state(self, key: NameKey) -> "State | None":
+        entry = self._entries.get(key)
+        return None if entry is None else entry.state
+
+    def __iter__(self) -> Iterator[NameKey]:
+        return iter(self._entries)
+
+    def _repeat(self, key: NameKey, now: float) -> None:
+        entry = self._entries[key]
+        if entry.is_pending and now - entry.announced_at >= ANNOUNCE_INTERVAL_S:
+            entry.announcements = 0
+            self._announce(key, entry, now)
+
+    def _announce(self, key: NameKey, entry: "_Entry", now: float) -> None:
+        self._actions.append(Announce(key, entry.addresses))
+        entry.announced_at = now
+        entry.announcements += 1
+        entry.announce_at = now + ANNOUNCE_INTERVAL_S if key.gateway_id in self._standing else None
+
+
+class State(Enum):
+    PENDING_HOLD = auto()
+    PENDING_PASS = auto()
+    CONFIRMED = auto()
+    FAILED = auto()
+
+
+# (state, the gateway said Active) → state
+_NEXT: Final = {
+    (State.PENDING_HOLD, True): State.CONFIRMED,
+    (State.PENDING_HOLD, False): State.FAILED,
+    (State.PENDING_PASS, True): State.CONFIRMED,
+    (State.PENDING_PASS, False): State.FAILED,
+}
+
+
+@dataclass(slots=True)
+class _Entry:
+    addresses: tuple[str, ...]
+    state: State = field(default=State.PENDING_HOLD)
+    announced_at: float = 0.0
+    announcements: int = 0
+    announce_at: float | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state in {State.PENDING_HOLD, State.PENDING_PASS}

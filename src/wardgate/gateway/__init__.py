@@ -1,0 +1,1 @@
+"""A gateway: lets granted clients reach the resources of its site."""

@@ -1,0 +1,150 @@
+"""UDP and TCP sockets that receive DNS queries on given addresses and hand them to one function.
+
+The client binds its sentinels (local to the TUN interface) at port 53, the gateway its tunnel addresses at port 53535.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from wardgate.model.addresses import IpAddress
+
+MAX_TCP_CONNECTIONS: Final = 10  # per address (data-plane §4.5)
+_TCP_IDLE_S: Final = 30.0  # ours
+_ATTEMPTS: Final = 3
+_ATTEMPT_INTERVAL_S: Final = 0.1  # data-plane §5.1: an address may need a moment until it can be bound
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query as received; `arrived_at` is our address that it was sent to."""
+
+    arrived_at: IpAddress
+    payload: bytes
+    is_udp: bool
+
+
+Handler = Callable[[Query], Awaitable[bytes | None]]  # None: no answer
+
+
+class DnsListener:
+    """Serves a set of addresses; `listen` moves to another set and keeps what both have in common."""
+
+    def __init__(self, handler: Handler, *, port: int = 53) -> None:
+        self._handler = handler
+        self._port = port
+        self._services: dict[str, _Service] = {}
+
+    async def listen(self, addresses: tuple[str, ...]) -> None:
+        """Serve exactly these addresses.
+
+        Raises:
+            OSError: an address cannot be bound, after three attempts.
+        """
+        for address in [address for address in self._services if address not in addresses]:
+            await self._services.pop(address).close()
+        for address in addresses:
+            if address not in self._services:
+                self._services[address] = await self._open(address)
+
+    async def close(self) -> None:
+        await self.listen(())
+
+    async def _open(self, address: str) -> "_Service":
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await _Service.open(address, self._port, self._handler)
+            except OSError:
+                if attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_ATTEMPT_INTERVAL_S)
+        raise AssertionError("the last attempt raises or returns")
+
+
+class _Service:
+    """UDP and TCP of one address."""
+
+    def __init__(self, address: str, handler: Handler) -> None:
+        self._address = ipaddress.ip_address(address)
+        self._handler = handler
+        self._connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+
+    @classmethod
+    async def open(cls, address: str, port: int, handler: Handler) -> "_Service":
+        service = cls(address, handler)
+        loop = asyncio.get_running_loop()
+        service._transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(service._receive), local_addr=(address, port)
+        )
+        try:
+            service._server = await asyncio.start_server(
+                service._converse, address, port, family=_family(address)
+            )
+        except OSError:
+            service._transport.close()
+            raise
+        return service
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _receive(self, payload: bytes, source: tuple[str, int]) -> None:
+        task = asyncio.create_task(self._answer_datagram(payload, source))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_datagram(self, payload: bytes, source: tuple[str, int]) -> None:
+        answer = await self._handler(Query(self._address, payload, is_udp=True))
+        if answer is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(answer, source)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            if self._connections <= MAX_TCP_CONNECTIONS:
+                with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                    await self._serve_stream(reader, writer)
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(_TCP_IDLE_S):
+                length = int.from_bytes(await reader.readexactly(2), "big")
+                payload = await reader.readexactly(length)
+            answer = await self._handler(Query(self._address, payload, is_udp=False))
+            if answer is None:
+                return
+            writer.write(len(answer).to_bytes(2, "big") + answer)
+            await writer.drain()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, receive: Callable[[bytes, tuple[str, int]], None]) -> None:
+        self._receive = receive
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._receive(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        log.debug("an answer could not be delivered", extra={"error": str(exc)})
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,0 +1,64 @@
+"""HTTP listener for probes: `GET /healthz` is 200 while the process lives, `GET /readyz` 200 or 503 (operations §7).
+
+Do not wire `/readyz` to restarts: a relay or gateway without its portal still carries traffic.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from wardgate.net.errors import HostRefused
+
+_REQUEST_TIMEOUT_S: Final = 5.0
+_LARGEST_HEAD: Final = 8192  # bytes
+
+
+@contextlib.asynccontextmanager
+async def health_listener(
+    host: str, port: int, *, is_ready: Callable[[], bool], version: str
+) -> AsyncIterator[int]:
+    """Serve probes until the block ends; yields the bound port.
+
+    Raises:
+        HostRefused: the address cannot be bound.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(
+            TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError
+        ):
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(head, is_ready=is_ready(), version=version))
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    try:
+        server = await asyncio.start_server(answer, host, port, limit=_LARGEST_HEAD)
+    except OSError as error:
+        raise HostRefused(
+            f"cannot serve health checks on {host}:{port}: {error.strerror}; choose another with --health-check-addr"
+        ) from error
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def _response(head: bytes, *, is_ready: bool, version: str) -> bytes:
+    method, _, rest = head.decode("latin-1").partition(" ")
+    path = rest.partition(" ")[0].partition("?")[0]
+    if path not in {"/healthz", "/readyz"}:
+        status, body = "404 Not Found", ""
+    elif method not in {"GET", "HEAD"}:
+        status, body = "405 Method Not Allowed", ""
+    elif path == "/healthz":
+        status, body = "200 OK", ""
+    else:
+        status, body = ("200 OK" if is_ready else "503 Service Unavailable"), version
+    payload = "" if method == "HEAD" else body
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: close\r\n\r\n{payload}"
+    ).encode()
