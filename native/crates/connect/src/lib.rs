@@ -16,13 +16,19 @@
 //! Randomness derives from the seed, so that a run replays; nothing depends on the order of a hash table.
 #![forbid(unsafe_code)]
 
+mod allocation;
+mod candidate;
+mod channels;
+mod connection;
 mod event;
 mod node;
 mod path;
+mod relay_choice;
+mod transmit;
 
 pub use event::{FailureReason, LossReason, NodeEvent};
 pub use node::{
-    IceCredentials, Inbound, Node, PeerConfig, Profile, RelayConfig, Transmit, UpsertError,
-    Upserted,
+    IceCredentials, Inbound, Node, PeerConfig, Profile, RelayConfig, UpsertError, Upserted,
 };
 pub use path::{Path, PathKind};
+pub use transmit::Transmit;
