@@ -106,6 +106,7 @@ class Installation:
         client_nat: Nat = Nat.CONE,
         gateway_nat: Nat = Nat.CONE,
         client_loss: float = 0.0,
+        client_delay_s: float = 0.0,
         relay_count: int = 2,
     ) -> None:
         self.internet = internet
@@ -122,7 +123,7 @@ class Installation:
             for number in range(1, relay_count + 1)
         ]
         self.client_site = internet.site(
-            "client", subnet="172.30.0", octet=31, nat=client_nat, loss=client_loss
+            "client", subnet="172.30.0", octet=31, nat=client_nat, loss=client_loss, delay_s=client_delay_s
         )
         self.gateway_site = internet.site("gateway", subnet="172.31.0", octet=32, nat=gateway_nat)
         self.names = internet.public_host("names", 53)

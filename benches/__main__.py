@@ -1,0 +1,40 @@
+"""`make bench`: measure in one run, print tables with ratios, write bench-results/<time>.json.
+
+Machines are noisy: subjects alternate within one run, medians are compared, and only ratios mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from benches import cold_connect, tunnel
+from wardgate.lab import why_unavailable
+
+SUITES = {"tunnel": tunnel.run, "cold-connect": cold_connect.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...")
+    parser.add_argument("--only", choices=SUITES, help="one suite instead of all")
+    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each subject")
+    parser.add_argument("--seconds", type=int, default=4, help="length of one throughput run")
+    options = parser.parse_args()
+    reason = why_unavailable()
+    if reason is not None:
+        sys.exit(f"bench: {reason}")
+    results = {}
+    for name, suite in SUITES.items():
+        if options.only in (None, name):
+            results[name] = suite(runs=options.runs, seconds=options.seconds)
+    target = Path("bench-results") / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\nwritten to {target}")
+
+
+if __name__ == "__main__":
+    main()
