@@ -28,6 +28,8 @@ mod message;
 mod noise;
 mod replay;
 mod session;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod timestamp;
 mod tunnel;

@@ -241,3 +241,89 @@ impl Symmetric {
         Ok(opened)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::MacWriter;
+    use crate::keys::PrivateKey;
+    use crate::testing::epoch;
+
+    #[test]
+    fn a_handshake_with_fixed_keys_gives_the_bytes_of_an_independent_derivation() {
+        let initiator = Keys::new(PrivateKey::new([0x11; 32]));
+        let responder = Keys::new(PrivateKey::new([0x22; 32]));
+        let preshared_key = PresharedKey::new([0x55; 32]);
+        let timestamp = Timestamp([0x40, 0, 0, 0, 0, 0, 0, 0x0a, 1, 2, 3, 4]);
+        let here = StaticContext::new(&initiator, responder.public);
+        let there = StaticContext::new(&responder, initiator.public);
+
+        let mut first = [0; INITIATION_SIZE];
+        first[..8].copy_from_slice(&[1, 0, 0, 0, 0x01, 0xab, 0, 0]);
+        let pending = initiate(&initiator, &here, [0x33; 32], timestamp, &mut first).unwrap();
+        MacWriter::new(&responder.public).write(0xab01, &mut first, epoch());
+        assert_eq!(first[..], vector("initiation"));
+        assert_eq!(initiator_key(&responder, &first), Ok(initiator.public));
+
+        let received = read_initiation(&responder, &there, &first).unwrap();
+        assert_eq!(received.timestamp, timestamp);
+        let mut second = [0; RESPONSE_SIZE];
+        second[..12].copy_from_slice(&[2, 0, 0, 0, 0x01, 0xcd, 0, 0, 0x01, 0xab, 0, 0]);
+        let theirs = respond(&there, &preshared_key, received, [0x44; 32], &mut second).unwrap();
+        MacWriter::new(&initiator.public).write(0xcd01, &mut second, epoch());
+        assert_eq!(second[..], vector("response"));
+
+        let ours = pending
+            .read_response(&initiator, &preshared_key, &second)
+            .unwrap();
+        assert_eq!(ours.send[..], vector("to_responder"));
+        assert_eq!(ours.receive[..], vector("to_initiator"));
+        assert_eq!(theirs.receive, ours.send);
+        assert_eq!(theirs.send, ours.receive);
+    }
+
+    #[test]
+    fn an_initiation_for_somebody_else_names_nobody() {
+        let bystander = Keys::new(PrivateKey::new([0x66; 32]));
+        assert_eq!(
+            initiator_key(&bystander, &vector("initiation")),
+            Err(HandshakeError::Unauthentic)
+        );
+        assert_eq!(
+            initiator_key(&bystander, &vector("response")),
+            Err(HandshakeError::Malformed)
+        );
+    }
+
+    #[test]
+    fn keys_of_small_order_end_in_an_error() {
+        let keys = Keys::new(PrivateKey::new([0x11; 32]));
+        let context = StaticContext::new(&keys, PublicKey([0; 32]));
+        let mut message = [0; INITIATION_SIZE];
+        let made = initiate(
+            &keys,
+            &context,
+            [0x33; 32],
+            Timestamp([0; 12]),
+            &mut message,
+        );
+        assert_eq!(made.err(), Some(HandshakeError::Unauthentic));
+        message[..4].copy_from_slice(&MessageKind::Initiation.header());
+        message[initiation::EPHEMERAL].fill(0);
+        assert_eq!(
+            initiator_key(&keys, &message),
+            Err(HandshakeError::Unauthentic)
+        );
+    }
+
+    fn vector(name: &str) -> Vec<u8> {
+        let lines = include_str!("../tests/vectors/handshake.txt").lines();
+        let line = lines
+            .filter_map(|line| line.split_once(' '))
+            .find(|(key, _)| *key == name);
+        let hex = line.expect("the vector exists").1.as_bytes();
+        hex.chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+}

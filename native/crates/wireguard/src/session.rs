@@ -118,3 +118,60 @@ impl ReceiveSession {
         Ok(opened)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::epoch;
+
+    #[test]
+    fn from_the_last_message_on_a_session_seals_nothing() {
+        let mut session =
+            SendSession::new([0; 4], &[7; 32].into(), epoch() + Duration::from_secs(1));
+        session.counter = REJECT_AFTER_MESSAGES - 1;
+        assert!(session.is_usable(epoch()));
+        session.seal(&mut [0; DATA_OVERHEAD]);
+        assert!(!session.is_usable(epoch()));
+    }
+
+    #[test]
+    fn a_counter_from_the_limit_on_is_refused_though_authentic() {
+        let now = epoch();
+        let later = now + Duration::from_secs(1);
+        let mut sender = SendSession::new([0; 4], &[7; 32].into(), later);
+        let mut receiver = ReceiveSession::new(&[7; 32].into(), later);
+        for (counter, expected) in [
+            (REJECT_AFTER_MESSAGES - 1, Ok(())),
+            (REJECT_AFTER_MESSAGES, Err(OpenError::Expired)),
+            (u64::MAX - 1, Err(OpenError::Expired)),
+        ] {
+            sender.counter = counter;
+            let mut message = [0; DATA_OVERHEAD + 1];
+            sender.seal(&mut message);
+            assert_eq!(
+                receiver.open(&mut message, now).map(|_| ()),
+                expected,
+                "{counter}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_forged_counter_does_not_move_the_window() {
+        let now = epoch();
+        let later = now + Duration::from_secs(1);
+        let mut sender = SendSession::new([0; 4], &[7; 32].into(), later);
+        let mut receiver = ReceiveSession::new(&[7; 32].into(), later);
+        let mut message = [0; DATA_OVERHEAD];
+        sender.seal(&mut message);
+        let mut forged = message;
+        forged[data::COUNTER].copy_from_slice(&1_000_000_u64.to_le_bytes());
+        assert_eq!(
+            receiver.open(&mut forged, now).map(|_| ()),
+            Err(OpenError::Unauthentic)
+        );
+        assert!(receiver.open(&mut message, now).is_ok());
+    }
+}

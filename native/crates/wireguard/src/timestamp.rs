@@ -67,10 +67,11 @@ impl Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::epoch;
 
     #[test]
     fn a_label_counts_seconds_since_1970_tai() {
-        let epoch = Instant::now();
+        let epoch = epoch();
         let clock = TimestampClock::new(epoch, Duration::new(1, 2));
         assert_eq!(
             clock.timestamp(epoch, None).0,
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn labels_of_one_instant_still_rise() {
-        let epoch = Instant::now();
+        let epoch = epoch();
         let clock = TimestampClock::new(epoch, Duration::new(1, 999_999_999));
         let first = clock.timestamp(epoch, None);
         let second = clock.timestamp(epoch, Some(first));

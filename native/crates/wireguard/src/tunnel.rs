@@ -621,3 +621,96 @@ fn slot_of(index: u32) -> usize {
 fn jitter(rng: &mut StdRng, timers: &Timers) -> Duration {
     rng.random_range(Duration::ZERO..=timers.jitter_max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::PrivateKey;
+    use crate::session::REJECT_AFTER_MESSAGES;
+    use crate::testing::epoch;
+
+    #[test]
+    fn either_end_of_a_session_replaces_it_after_its_messages_and_seals_none_above_the_limit() {
+        for initiated in [true, false] {
+            let now = epoch();
+            let [mut initiator, mut responder] = established_pair(now);
+            let tunnel = if initiated {
+                &mut initiator
+            } else {
+                &mut responder
+            };
+            tunnel.sending.as_mut().unwrap().counter = REKEY_AFTER_MESSAGES - 1;
+            tunnel.seal(&mut [0; DATA_OVERHEAD], now).unwrap();
+            assert_eq!(tunnel.poll_timeout(), Some(now));
+            tunnel.handle_timeout(now);
+            assert!(tunnel.is_handshaking());
+            tunnel.sending.as_mut().unwrap().counter = REJECT_AFTER_MESSAGES;
+            assert_eq!(tunnel.seal(&mut [0; DATA_OVERHEAD], now), Err(NoSession));
+        }
+    }
+
+    #[test]
+    fn wiping_leaves_no_key() {
+        let now = epoch();
+        let [mut tunnel, _] = established_pair(now);
+        tunnel.initiate(now);
+        tunnel.wipe();
+        assert!(tunnel.sending.is_none() && tunnel.control.pending.is_none());
+        assert!(tunnel.receiving.iter().all(Option::is_none));
+        assert_eq!(tunnel.poll_timeout(), None);
+    }
+
+    #[test]
+    fn indices_avoid_the_slots_of_the_current_session_and_the_pending_initiation() {
+        let now = epoch();
+        let [mut tunnel, _] = established_pair(now);
+        tunnel.initiate(now);
+        let current = slot_of(tunnel.control.current.as_ref().unwrap().index);
+        let pending = slot_of(
+            tunnel
+                .control
+                .pending
+                .as_ref()
+                .unwrap()
+                .attempt
+                .as_ref()
+                .unwrap()
+                .index,
+        );
+        for _ in 0..300 {
+            let slot = slot_of(tunnel.allocate_index());
+            assert!(slot != current && slot != pending);
+        }
+    }
+
+    fn established_pair(now: Instant) -> [Tunnel; 2] {
+        let keys = [1, 2].map(|byte| Arc::new(Keys::new(PrivateKey::new([byte; 32]))));
+        let mut pair = [0, 1].map(|side: usize| {
+            let config = TunnelConfig {
+                keys: keys[side].clone(),
+                peer: keys[1 - side].public,
+                preshared_key: PresharedKey::new([3; 32]),
+                index: 5,
+                timers: Timers::CLASSIC,
+                seed: [side as u8; 32],
+                clock: TimestampClock::new(now, Duration::ZERO),
+            };
+            Tunnel::new(config, now)
+        });
+        let [initiator, responder] = &mut pair;
+        initiator.initiate(now);
+        responder
+            .handle_handshake(&initiator.poll_transmit().unwrap(), now)
+            .unwrap();
+        initiator
+            .handle_handshake(&responder.poll_transmit().unwrap(), now)
+            .unwrap();
+        assert!(
+            responder
+                .open(&mut initiator.poll_transmit().unwrap(), now)
+                .unwrap()
+                .is_empty()
+        );
+        pair
+    }
+}
