@@ -79,7 +79,7 @@ def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> D
     candidates = snapshot.candidates(actor, resource.id)
     if not candidates:
         return Denied(obstacle=Obstacle.NO_POLICY)
-    evaluations = tuple([evaluate_policy(policy, request.facts, now=now) for policy in candidates])
+    evaluations = tuple(evaluate_policy(policy, request.facts, now=now) for policy in candidates)
     best = _longest_lasting(evaluations)
     if best is None:
         return Denied(evaluations)
@@ -122,6 +122,8 @@ def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
     best: Evaluation | None = None
     best_until: datetime | None = None
     for one in evaluations:
+        if not one.results:
+            return one
         if not one.is_satisfied:
             continue
         until = one.until

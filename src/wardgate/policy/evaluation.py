@@ -87,6 +87,8 @@ class Evaluation:
 
 def evaluate_policy(policy: Policy, facts: Facts, *, now: datetime) -> Evaluation:
     """Evaluate all conditions of a policy; `now` is aware."""
+    if not policy.conditions:
+        return Evaluation(policy, ())
     return Evaluation(policy, tuple(evaluate_condition(one, facts, now=now) for one in policy.conditions))
 
 

@@ -55,18 +55,14 @@ class Snapshot:
         explicit = self.membership_ids.get(actor.id)
         return None if explicit is None else explicit.get(group_id)
 
-    def is_member(self, actor: Actor, group_id: GroupId) -> bool:
-        if group_id == self.everyone_group_id:
-            return actor.type.is_user
-        explicit = self.membership_ids.get(actor.id)
-        return explicit is not None and group_id in explicit
-
     def candidates(self, actor: Actor, resource_id: ResourceId) -> list[Policy]:
         """Return the enabled policies of a resource whose group the actor is in."""
+        explicit = self.membership_ids.get(actor.id, _NOTHING)
+        everyone = self.everyone_group_id if actor.type.is_user else None
         return [
             policy
             for policy in self.policies_of.get(resource_id, ())
-            if policy.group_id is not None and self.is_member(actor, policy.group_id)
+            if policy.group_id in explicit or policy.group_id == everyone
         ]
 
     def evolve(

@@ -1,0 +1,345 @@
+"""A decision, explained: rendered from the evaluation that made it, never from a second one.
+
+`explain` turns a decision into an `Explanation`, plain values that JSON can hold (`as_json`) and that stay readable
+after the policy is gone; `as_text` tells it to a person. Conditions whose input nobody gave are *undetermined*.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from wardgate.model.conditions import Condition, Property, UnreadableCondition, render_condition
+from wardgate.model.domain import Actor, Policy
+from wardgate.model.resources import InternetResource, Resource, StaticDevicePool
+from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, Obstacle
+from wardgate.policy.evaluation import ConditionResult, Evaluation, Facts, Outcome, Undetermined
+from wardgate.policy.snapshot import Snapshot
+
+TOKEN_UNDETERMINED: Final = datetime.max.replace(tzinfo=UTC)
+"""`AccessRequest.token_expires_at` where no token is given: never the earlier of two ends."""
+
+
+class ExplainedGroup(msgspec.Struct, frozen=True):
+    """`via`: a membership row, or implicitly as every user is in Everyone."""
+
+    id: str
+    name: str
+    via: Literal["membership", "everyone"]
+    membership_id: str | None = None
+
+
+class ExplainedCondition(msgspec.Struct, frozen=True):
+    property: str
+    operator: str
+    values: list[str]
+    input: str | None  # what was compared; None: undetermined or absent
+    outcome: Literal["satisfied", "violated", "undetermined"]
+    until: str | None = None
+
+
+class ExplainedPolicy(msgspec.Struct, frozen=True):
+    id: str
+    description: str | None
+    group_id: str | None
+    group_name: str | None
+    outcome: Literal["satisfied", "violated", "undetermined"]
+    until: str | None
+    conditions: list[ExplainedCondition]
+
+
+class OtherPolicy(msgspec.Struct, frozen=True):
+    """A policy of the resource that says nothing about this actor, and why."""
+
+    id: str
+    description: str | None
+    group_id: str | None
+    group_name: str | None
+    reason: Literal["not_a_member", "disabled", "orphaned"]
+
+
+class ExplainedGateway(msgspec.Struct, frozen=True):
+    """`id` None: none could be chosen, `why` says so."""
+
+    id: str | None
+    why: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Who asked for what, when, what came out, and everything that it followed from. Instants are ISO 8601, UTC."""
+
+    at: str
+    outcome: Literal["granted", "denied", "undetermined"]
+    actor_id: str
+    actor_name: str | None
+    actor_type: str | None
+    resource_id: str
+    resource_name: str | None
+    resource_type: str | None
+    resource_address: str | None
+    groups: list[ExplainedGroup]
+    candidates: list[ExplainedPolicy]
+    others: list[OtherPolicy]
+    obstacle: str | None = None
+    obstacle_text: str | None = None
+    violated_properties: list[str] = []
+    policy_id: str | None = None
+    membership_id: str | None = None
+    expires_at: str | None = None
+    expires_with: Literal["condition", "token", "undetermined_token"] | None = None
+    gateway: ExplainedGateway | None = None
+
+
+def explain(
+    snapshot: Snapshot,
+    request: AccessRequest,
+    decision: Decision,
+    *,
+    now: datetime,
+    gateway: ExplainedGateway | None = None,
+) -> Explanation:
+    """Explain a decision that `authorize` made of the same snapshot, request and time."""
+    actor = snapshot.actors.get(request.actor_id)
+    resource = snapshot.resources.get(request.resource_id)
+    evaluations = decision.evaluations if isinstance(decision, Granted) else decision.alternatives
+    return msgspec.structs.replace(
+        Explanation(
+            at=_instant(now),
+            outcome=_outcome(decision),
+            actor_id=str(request.actor_id),
+            actor_name=None if actor is None else actor.name,
+            actor_type=None if actor is None else actor.type.value,
+            resource_id=str(request.resource_id),
+            resource_name=None if resource is None else resource.name,
+            resource_type=None if resource is None else resource.type.value,
+            resource_address=None if resource is None else _address(resource),
+            groups=[] if actor is None else list(_groups(snapshot, actor)),
+            candidates=[_policy(snapshot, one, request.facts) for one in evaluations],
+            others=list(_others(snapshot, request, evaluations)),
+            gateway=gateway,
+        ),
+        **(_grant_fields(decision, request) if isinstance(decision, Granted) else _denial_fields(decision)),
+    )
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return plain values for JSON."""
+    plain: dict[str, Any] = msgspec.to_builtins(explanation)
+    return plain
+
+
+def from_json(plain: object) -> Explanation:
+    """Read an explanation back, e.g. out of the log of decisions.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return msgspec.convert(plain, Explanation)
+
+
+def as_text(explanation: Explanation) -> str:
+    """Tell it to a person: the answer first, then its reasons, one fact a line."""
+    return "\n".join(_lines(explanation))
+
+
+def _outcome(decision: Decision) -> Literal["granted", "denied", "undetermined"]:
+    match decision:
+        case Granted():
+            return "granted"
+        case Denied(alternatives):
+            return "undetermined" if any(_is_open(one) for one in alternatives) else "denied"
+
+
+def _is_open(evaluation: Evaluation) -> bool:
+    """Tell whether only what is not known stands between the policy and a grant."""
+    return all(result.outcome is Outcome.UNDETERMINED for result in evaluation.failed)
+
+
+def _grant_fields(grant: Granted, request: AccessRequest) -> dict[str, Any]:
+    if request.token_expires_at is TOKEN_UNDETERMINED and grant.expires_at is TOKEN_UNDETERMINED:
+        expiry = {"expires_at": None, "expires_with": "undetermined_token"}
+    else:
+        with_token = grant.expires_at == request.token_expires_at
+        expiry = {
+            "expires_at": _instant(grant.expires_at),
+            "expires_with": "token" if with_token else "condition",
+        }
+    return {
+        "policy_id": str(grant.policy.id),
+        "membership_id": None if grant.membership_id is None else str(grant.membership_id),
+        **expiry,
+    }
+
+
+def _denial_fields(denial: Denied) -> dict[str, Any]:
+    obstacle: Obstacle | None = denial.obstacle
+    return {
+        "obstacle": None if obstacle is None else obstacle.name.lower(),
+        "obstacle_text": None if obstacle is None else obstacle.value,
+        "violated_properties": [one.value for one in denial.violated_properties],
+    }
+
+
+def _groups(snapshot: Snapshot, actor: Actor) -> Iterable[ExplainedGroup]:
+    for group_id, membership_id in snapshot.memberships_of(actor).items():
+        group = snapshot.groups.get(group_id)
+        name = "" if group is None else group.name
+        if membership_id is None:
+            yield ExplainedGroup(str(group_id), name, "everyone")
+        else:
+            yield ExplainedGroup(str(group_id), name, "membership", str(membership_id))
+
+
+def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts) -> ExplainedPolicy:
+    policy = evaluation.policy
+    if evaluation.is_satisfied:
+        outcome = Outcome.SATISFIED
+    else:
+        outcome = Outcome.UNDETERMINED if _is_open(evaluation) else Outcome.VIOLATED
+    until = evaluation.until if outcome is Outcome.SATISFIED else None
+    return ExplainedPolicy(
+        id=str(policy.id),
+        description=policy.description,
+        group_id=None if policy.group_id is None else str(policy.group_id),
+        group_name=_group_name(snapshot, policy),
+        outcome=outcome.value,
+        until=None if until is None else _instant(until),
+        conditions=[_condition(result, facts) for result in evaluation.results],
+    )
+
+
+def _condition(result: ConditionResult, facts: Facts) -> ExplainedCondition:
+    operator, values = _rendered(result.condition)
+    return ExplainedCondition(
+        property=result.condition.property.value,
+        operator=operator,
+        values=values,
+        input=_input(result.condition.property, facts),
+        outcome=result.outcome.value,
+        until=None if result.until is None else _instant(result.until),
+    )
+
+
+def _rendered(condition: Condition) -> tuple[str, list[str]]:
+    if isinstance(condition, UnreadableCondition):
+        return "unreadable", [condition.reason]
+    _, operator, values = render_condition(condition)
+    return operator.value, values
+
+
+def _input(property_: Property, facts: Facts) -> str | None:
+    match property_:
+        case Property.TIME:
+            return None
+        case Property.REGION:
+            value: object = facts.region
+        case Property.REMOTE_IP:
+            value = facts.remote_ip
+        case Property.AUTH_PROVIDER:
+            value = facts.auth_provider_id
+        case Property.VERIFIED:
+            value = facts.is_verified
+    if value is None or isinstance(value, Undetermined):
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _others(
+    snapshot: Snapshot, request: AccessRequest, evaluations: tuple[Evaluation, ...]
+) -> Iterable[OtherPolicy]:
+    candidates = {one.policy.id for one in evaluations}
+    for policy in sorted(snapshot.policies.values(), key=lambda policy: policy.id):
+        if policy.resource_id != request.resource_id or policy.id in candidates:
+            continue
+        reason: Literal["not_a_member", "disabled", "orphaned"] = "not_a_member"
+        if policy.group_id is None:
+            reason = "orphaned"
+        elif policy.is_disabled:
+            reason = "disabled"
+        yield OtherPolicy(
+            id=str(policy.id),
+            description=policy.description,
+            group_id=None if policy.group_id is None else str(policy.group_id),
+            group_name=_group_name(snapshot, policy),
+            reason=reason,
+        )
+
+
+def _group_name(snapshot: Snapshot, policy: Policy) -> str | None:
+    group = None if policy.group_id is None else snapshot.groups.get(policy.group_id)
+    return None if group is None else group.name
+
+
+def _address(resource: Resource) -> str | None:
+    return None if isinstance(resource, InternetResource | StaticDevicePool) else str(resource.address)
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _lines(explanation: Explanation) -> Iterable[str]:
+    who = explanation.actor_name or explanation.actor_id
+    what = explanation.resource_name or explanation.resource_id
+    address = f" ({explanation.resource_address})" if explanation.resource_address else ""
+    yield f"{_VERDICTS[explanation.outcome]}: {who} → {what}{address}, at {explanation.at}"
+    yield from _reason_lines(explanation)
+    if explanation.groups:
+        names = [
+            f"{group.name} (every user is)" if group.via == "everyone" else group.name
+            for group in explanation.groups
+        ]
+        yield f"  member of: {', '.join(names)}"
+    for policy in explanation.candidates:
+        yield f"  policy {_label(policy)}: {policy.outcome}" + (
+            f", until {policy.until}" if policy.until else ""
+        )
+        for condition in policy.conditions:
+            yield f"    {_condition_line(condition)}"
+    for other in explanation.others:
+        yield f"  policy {_label(other)}: {_OTHER_REASONS[other.reason]}"
+    if explanation.gateway is not None:
+        chosen = explanation.gateway.id
+        yield (
+            f"  gateway: {explanation.gateway.why}"
+            if chosen is None
+            else f"  gateway {chosen}: {explanation.gateway.why}"
+        )
+
+
+def _reason_lines(explanation: Explanation) -> Iterable[str]:
+    match explanation.expires_with:
+        case "condition":
+            yield f"  until {explanation.expires_at}, when the policy's conditions end"
+        case "token":
+            yield f"  until {explanation.expires_at}, when the client's token expires"
+        case "undetermined_token":
+            yield "  until the client's token expires"
+        case None:
+            pass
+    if explanation.obstacle_text is not None:
+        yield f"  because {explanation.obstacle_text}"
+    elif explanation.violated_properties:
+        verb = "is not known" if explanation.outcome == "undetermined" else "fails"
+        yield f"  because no policy holds: {', '.join(explanation.violated_properties)} {verb}"
+
+
+def _label(policy: ExplainedPolicy | OtherPolicy) -> str:
+    return f"{policy.description or policy.id} for {policy.group_name or 'a deleted group'}"
+
+
+def _condition_line(condition: ExplainedCondition) -> str:
+    values = ", ".join(condition.values)
+    text = f"{condition.property} {condition.operator} {values}: {condition.outcome}"
+    if condition.input is not None:
+        text += f" (was {condition.input})"
+    return text + (f", until {condition.until}" if condition.until else "")
+
+
+_VERDICTS: Final = {"granted": "GRANTED", "denied": "DENIED", "undetermined": "UNDETERMINED"}
+_OTHER_REASONS: Final = {
+    "not_a_member": "does not apply, the actor is not in the group",
+    "disabled": "is disabled",
+    "orphaned": "grants nothing, its group was deleted",
+}
