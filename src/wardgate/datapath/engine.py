@@ -63,15 +63,12 @@ class HostedEngine:
         except wardgate_native.CommandRefused as error:
             raise CommandRefused(str(error)) from error
 
-    def on_events(self, handle: Callable[[list[AnyEvent]], None]) -> None:
-        """Call `handle` from the running event loop with each batch of events."""
+    def on_readable(self, handle: Callable[[], None]) -> None:
+        """Call `handle` from the running event loop whenever `drain_events` has something."""
+        asyncio.get_running_loop().add_reader(self._host.event_fd(), handle)
 
-        def drain() -> None:
-            events = _EVENTS.decode(self._host.drain_events())
-            if events:
-                handle(events)
-
-        asyncio.get_running_loop().add_reader(self._host.event_fd(), drain)
+    def drain_events(self) -> list[AnyEvent]:
+        return _EVENTS.decode(self._host.drain_events())
 
     def clock(self) -> float:
         """Seconds of the engine's clock."""

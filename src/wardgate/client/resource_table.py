@@ -1,0 +1,196 @@
+"""The resources that the portal lists for a client, and the routes that follow from them (data-plane §4.1, §4.2)."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from wardgate.connect import log_fields as fields
+from wardgate.connect.filters import engine_filters
+from wardgate.datapath.commands import Route
+from wardgate.dns.proxy_addresses import ProxyAddresses
+from wardgate.dns.stub_resolver import NameRule
+from wardgate.model.addresses import (
+    EVERYWHERE,
+    PROXY_IPV4,
+    PROXY_IPV6,
+    TUNNEL_IPV4,
+    TUNNEL_IPV6,
+    IpAddress,
+    IpNetwork,
+    parse_network,
+)
+from wardgate.model.ids import ResourceId, SiteId
+from wardgate.model.name_pattern import NamePattern
+from wardgate.model.resources import IpStack
+from wardgate.wire import messages as m
+
+Routable = m.ClientDnsResource | m.ClientCidrResource | m.ClientInternetResource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One usable resource. `rule` exists for DNS resources, `network` for CIDR resources."""
+
+    resource: Routable
+    rule: NameRule | None = None
+    network: IpNetwork | None = None
+
+    @property
+    def site_ids(self) -> frozenset[SiteId]:
+        return frozenset(site.id for site in self.resource.served_by)
+
+    @property
+    def name(self) -> str:
+        return (
+            "Internet Resource" if isinstance(self.resource, m.ClientInternetResource) else self.resource.name
+        )
+
+    def needs_new_access(self, other: "Entry") -> bool:
+        """Tell whether an update invalidates what was authorised; names and descriptions do not."""
+        return self.essence != other.essence
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        filters = () if isinstance(self.resource, m.ClientInternetResource) else self.resource.filters
+        return type(self.resource), self.rule, self.network, filters, self.site_ids
+
+
+class ResourceTable:
+    """Usable resources by id; kinds that this client does not carry and unreadable addresses are left out."""
+
+    def __init__(self, *, is_internet_active: bool) -> None:
+        self._is_internet_active = is_internet_active
+        self._entries: dict[ResourceId, Entry] = {}
+
+    def __contains__(self, resource_id: ResourceId) -> bool:
+        return resource_id in self._entries
+
+    def get(self, resource_id: ResourceId) -> Entry | None:
+        return self._entries.get(resource_id)
+
+    def entries(self) -> list[Entry]:
+        """Internet resource first, then by name, then by id."""
+        return sorted(
+            self._entries.values(),
+            key=lambda entry: (
+                not isinstance(entry.resource, m.ClientInternetResource),
+                entry.name,
+                entry.resource.id.int,
+            ),
+        )
+
+    def upsert(self, resource: m.ClientResource) -> tuple[ResourceId, ...]:
+        """Add or update one; returns its id if what was authorised for it no longer holds."""
+        entry = self._entry(resource)
+        previous = self._entries.get(resource.id)
+        if entry is None:
+            return self.remove(resource.id)
+        self._entries[resource.id] = entry
+        return (resource.id,) if previous is not None and previous.needs_new_access(entry) else ()
+
+    def remove(self, resource_id: ResourceId) -> tuple[ResourceId, ...]:
+        """Remove one; returns its id if it was there."""
+        removed = self._entries.pop(resource_id, None)
+        if removed is not None and isinstance(removed.resource, m.ClientInternetResource):
+            # Somebody who deletes the resource does not expect it to come back switched on (data-plane §4.1).
+            self._is_internet_active = False
+        return () if removed is None else (resource_id,)
+
+    def replace(self, resources: Iterable[m.ClientResource]) -> tuple[ResourceId, ...]:
+        """Take over a complete list; returns the ids whose authorization no longer holds."""
+        listed = {resource.id: resource for resource in resources}
+        gone = [resource_id for resource_id in self._entries if resource_id not in listed]
+        ended = [ended for resource_id in gone for ended in self.remove(resource_id)]
+        return (*ended, *(ended for resource in listed.values() for ended in self.upsert(resource)))
+
+    def name_rules(self) -> tuple[NameRule, ...]:
+        """Most specific pattern first, then the greater id."""
+        rules = [entry.rule for entry in self._entries.values() if entry.rule is not None]
+        return tuple(sorted(rules, key=lambda rule: (rule.pattern.specificity, -rule.resource_id.int)))
+
+    def routes(self, proxies: ProxyAddresses) -> tuple[Route, ...]:
+        """The engine's complete route table."""
+        routes: list[Route] = []
+        for rank, rule in enumerate(self.name_rules()):
+            resource = self._entries[rule.resource_id].resource
+            assert isinstance(resource, m.ClientDnsResource)
+            filters = engine_filters(resource.filters)
+            routes += [
+                Route(_single(address), str(resource.id), "dns", filters, rank)
+                for name, assigned in proxies
+                if rule.pattern.matches(name)
+                for address in rule.addresses(assigned)
+            ]
+        for entry in self._entries.values():
+            if entry.network is not None and isinstance(entry.resource, m.ClientCidrResource):
+                filters = engine_filters(entry.resource.filters)
+                routes.append(Route(str(entry.network), str(entry.resource.id), "cidr", filters))
+            elif isinstance(entry.resource, m.ClientInternetResource) and self._is_internet_active:
+                routes += [Route(str(network), str(entry.resource.id), "internet") for network in EVERYWHERE]
+        return tuple(routes)
+
+    def networks(self) -> frozenset[IpNetwork]:
+        """What the host routes into the tunnel (data-plane §4.12); the sentinel ranges are part of the proxy ranges."""
+        ranges: set[IpNetwork] = {TUNNEL_IPV4, TUNNEL_IPV6, PROXY_IPV4, PROXY_IPV6}
+        ranges.update(entry.network for entry in self._entries.values() if entry.network is not None)
+        if self.has_internet:
+            ranges.update(EVERYWHERE)
+        return frozenset(ranges)
+
+    @property
+    def has_internet(self) -> bool:
+        """The Internet resource is listed and switched on."""
+        return self._is_internet_active and any(
+            isinstance(entry.resource, m.ClientInternetResource) for entry in self._entries.values()
+        )
+
+    def carries_dns_to(self, server: IpAddress) -> bool:
+        """Tell whether queries to this server, over UDP and TCP, belong into the tunnel (data-plane §4.5, recursion)."""
+        if self.has_internet:
+            return True
+        permitting = [
+            entry.resource.filters
+            for entry in self._entries.values()
+            if entry.network is not None
+            and isinstance(entry.resource, m.ClientCidrResource)
+            and server in entry.network
+        ]
+        return all(
+            any(_permits_dns(filters, protocol) for filters in permitting) for protocol in ("udp", "tcp")
+        )
+
+    def _entry(self, resource: m.ClientResource) -> Entry | None:
+        try:
+            match resource:
+                case m.ClientDnsResource():
+                    stack = IpStack.DUAL if resource.ip_stack in (UNSET, None) else IpStack(resource.ip_stack)
+                    return Entry(
+                        resource, rule=NameRule(resource.id, NamePattern.parse(resource.address), stack)
+                    )
+                case m.ClientCidrResource():
+                    return Entry(resource, network=parse_network(resource.address))
+                case m.ClientInternetResource():
+                    return Entry(resource)
+                case _:
+                    log.debug("resource ignored", extra={fields.RESOURCE_ID: str(resource.id)})
+                    return None
+        except ValueError as error:
+            log.warning(
+                "a resource's address cannot be read",
+                extra={fields.RESOURCE_ID: str(resource.id), fields.REASON: str(error)},
+            )
+            return None
+
+
+def _single(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def _permits_dns(filters: tuple[m.Filter, ...], protocol: str) -> bool:
+    return not filters or any(
+        one.protocol == protocol and one.first_port <= 53 <= one.last_port for one in engine_filters(filters)
+    )
