@@ -1,0 +1,202 @@
+"""Bearer secrets: drawing one with what the store keeps of it, and finding the row behind a presented one.
+
+Whatever is wrong with a presented token (forged, revoked, expired, owner disabled), the answer is one `InvalidToken`; only a token
+of another kind is told apart, because its prefix says so to everybody.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from wardgate.model.ids import AccountId, TokenId
+from wardgate.portal.keys import Keys
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.rows import (
+    Account,
+    Actor,
+    ApiToken,
+    ClientToken,
+    GatewayToken,
+    OperatorToken,
+    RelayToken,
+    SignInLink,
+)
+from wardgate.wire.tokens import (
+    SALT_BYTES,
+    SECRET_BYTES,
+    InvalidToken,
+    Token,
+    TokenKind,
+    hash_secret,
+    mint_fragment,
+    parse_token,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new secret: `text` is shown once, the rest is for the row, whose id is `id`."""
+
+    id: UUID
+    text: str = field(repr=False)
+    secret_salt: str
+    secret_hash: str
+
+
+def issue(
+    kind: TokenKind, *, account_id: UUID | None, nonce: str = "", transaction: Transaction, keys: Keys
+) -> Issued:
+    """Draw a secret. `text` lacks the nonce (a client's own, prepended by it); without nonce it is the whole token."""
+    id_, secret, salt = (
+        transaction.new_id(),
+        transaction.random_bytes(SECRET_BYTES),
+        transaction.random_bytes(SALT_BYTES),
+    )
+    text = mint_fragment(
+        kind,
+        account_id=None if account_id is None else AccountId(account_id),
+        token_id=TokenId(id_),
+        secret=secret,
+        key=keys.tokens,
+    )
+    return Issued(id_, text, encode_salt(salt), hash_secret(nonce=nonce, secret=secret, salt=salt))
+
+
+async def find_client_token(
+    text: str, *, transaction: Transaction, keys: Keys
+) -> tuple[Account, Actor, ClientToken]:
+    """Return whose token this is.
+
+    Raises:
+        InvalidToken: it is none, or no longer one (protocol §2.3).
+    """
+    token = parse_token(text, expected=TokenKind.CLIENT, key=keys.tokens)
+    if token.account_id is not None:
+        tables = transaction.of(token.account_id)
+        row = await tables.client_tokens.load(token.token_id)
+        if row is not None and _matches(token, row) and row.expires_at > transaction.now:
+            account, actor = await tables.account(), await tables.actors.load(row.actor_id)
+            if (
+                account is not None
+                and actor is not None
+                and not account.is_disabled
+                and not actor.is_disabled
+            ):
+                return account, actor, row
+    raise InvalidToken("invalid token")
+
+
+async def find_gateway_token(
+    text: str, *, transaction: Transaction, keys: Keys
+) -> tuple[Account, GatewayToken]:
+    """Return a gateway's token. Raises as `find_client_token`."""
+    token = parse_token(text, expected=TokenKind.GATEWAY, key=keys.tokens)
+    if token.account_id is not None:
+        tables = transaction.of(token.account_id)
+        row, account = await tables.gateway_tokens.load(token.token_id), await tables.account()
+        if row is not None and account is not None and _matches(token, row):
+            return account, row
+    raise InvalidToken("invalid token")
+
+
+async def find_relay_token(text: str, *, transaction: Transaction, keys: Keys) -> RelayToken:
+    """Return a relay's token. Raises as `find_client_token`."""
+    token = parse_token(text, expected=TokenKind.RELAY, key=keys.tokens)
+    row = await transaction.relay_tokens.load(token.token_id)
+    if row is None or not _matches(token, row):
+        raise InvalidToken("invalid token")
+    return row
+
+
+async def find_operator_token(text: str, *, transaction: Transaction, keys: Keys) -> OperatorToken:
+    """Return the operator's token. Raises as `find_client_token`."""
+    token = parse_token(text, expected=TokenKind.OPERATOR, key=keys.tokens)
+    row = await transaction.operator_tokens.load(token.token_id)
+    if row is None or not _matches(token, row):
+        raise InvalidToken("invalid token")
+    return row
+
+
+async def find_api_token(
+    text: str, *, transaction: Transaction, keys: Keys
+) -> tuple[Account, Actor, ApiToken]:
+    """Return an API client's token. Raises as `find_client_token`."""
+    token = parse_token(text, expected=TokenKind.API, key=keys.tokens)
+    if token.account_id is not None:
+        tables = transaction.of(token.account_id)
+        row = await tables.api_tokens.load(token.token_id)
+        if row is not None and _matches(token, row) and row.expires_at > transaction.now:
+            account, actor = await tables.account(), await tables.actors.load(row.actor_id)
+            if (
+                account is not None
+                and actor is not None
+                and not account.is_disabled
+                and not actor.is_disabled
+            ):
+                return account, actor, row
+    raise InvalidToken("invalid token")
+
+
+async def redeem_sign_in_link(text: str, *, transaction: Transaction, keys: Keys) -> tuple[Account, Actor]:
+    """Use up a one-time link (in a write transaction) and return who signs in.
+
+    Raises:
+        InvalidToken: forged, used, expired, or its actor may not sign in.
+    """
+    token = parse_token(text, expected=TokenKind.SIGN_IN, key=keys.tokens)
+    if token.account_id is not None:
+        tables = transaction.of(token.account_id)
+        row = await tables.sign_in_links.load(token.token_id)
+        if row is not None and token.matches(secret_hash=row.secret_hash, salt=_LINK_SALT):
+            await tables.sign_in_links.delete(row.id)
+            account, actor = await tables.account(), await tables.actors.load(row.actor_id)
+            if (
+                row.expires_at > transaction.now
+                and account is not None
+                and actor is not None
+                and not actor.is_disabled
+                and actor.type == "account_admin_user"
+            ):
+                return account, actor
+    raise InvalidToken("invalid link")
+
+
+async def issue_sign_in_link(actor: Actor, *, lifetime_s: int, transaction: Transaction, keys: Keys) -> str:
+    """Make a one-time sign-in secret for an admin; older ones of the actor are withdrawn."""
+    links = transaction.of(actor.account_id).sign_in_links
+    await links.delete_where(links.c.actor_id == actor.id)
+    id_, secret = transaction.new_id(), transaction.random_bytes(SECRET_BYTES)
+    await links.insert(
+        SignInLink(
+            id=id_,
+            account_id=actor.account_id,
+            actor_id=actor.id,
+            secret_hash=hash_secret(nonce="", secret=secret, salt=_LINK_SALT),
+            expires_at=transaction.now + timedelta(seconds=lifetime_s),
+        )
+    )
+    text = mint_fragment(
+        TokenKind.SIGN_IN,
+        account_id=AccountId(actor.account_id),
+        token_id=TokenId(id_),
+        secret=secret,
+        key=keys.tokens,
+    )
+    return text.removeprefix(".")
+
+
+def encode_salt(salt: bytes) -> str:
+    return base64.urlsafe_b64encode(salt).decode().rstrip("=")
+
+
+def decode_salt(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+_LINK_SALT = b"sign-in link"
+"""A link's secret is 32 random bytes used once within minutes: a fixed salt is enough."""
+
+
+def _matches(token: Token, row: ClientToken | GatewayToken | RelayToken | OperatorToken | ApiToken) -> bool:
+    return token.matches(secret_hash=row.secret_hash, salt=decode_salt(row.secret_salt))

@@ -1,0 +1,39 @@
+"""Keys of the installation: one master secret, one derived key per purpose (HKDF-SHA256), so that no key serves two ends."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+MASTER_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """32 bytes each.
+
+    Attributes:
+        tokens: MAC of bearer tokens and one-time links.
+        sessions: signs the portal's session cookies.
+        forms: binds form tokens (CSRF) to a session.
+        cursors: signs page cursors.
+    """
+
+    tokens: bytes = field(repr=False)
+    sessions: bytes = field(repr=False)
+    forms: bytes = field(repr=False)
+    cursors: bytes = field(repr=False)
+
+    @classmethod
+    def derive(cls, master: bytes) -> "Keys":
+        """Derive all keys from the master secret (at least 32 random bytes)."""
+        if len(master) < MASTER_BYTES:
+            raise ValueError(f"a master secret has at least {MASTER_BYTES} bytes")
+        return cls(*(_derive(master, purpose) for purpose in ("tokens", "sessions", "forms", "cursors")))
+
+
+def _derive(master: bytes, purpose: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"wardgate {purpose} 1".encode()).derive(
+        master
+    )

@@ -1,0 +1,27 @@
+"""What the parts of one portal process share: handed to REST, web and channels when they are built."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.snapshot import Accounts
+from wardgate.portal.store import Feed, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One portal process.
+
+    Attributes:
+        counters: events counted since the start, by metric name; exported, never read by the program.
+    """
+
+    settings: PortalSettings
+    environment: Environment
+    keys: Keys
+    store: Store
+    feed: Feed
+    accounts: Accounts
+    counters: "Counter[str]" = field(default_factory=Counter)

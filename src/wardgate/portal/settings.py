@@ -1,0 +1,37 @@
+"""What the operator decides about one portal process; read by the command line, never from the environment here."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Final
+
+DEFAULT_PORT: Final = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class PortalSettings:
+    """Settings of one portal process.
+
+    Attributes:
+        data_dir: holds database, master secret and lock; none: everything in memory (tests, simulation).
+        external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
+        trusted_proxies: whose `X-Forwarded-For` and `X-Geo-…` headers are believed; empty: nobody's.
+        connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
+    """
+
+    data_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    external_url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    metrics_port: int | None = None
+    connect_refill_per_s: float = 1.0
+    connect_capacity: float = 1.0
+
+    @property
+    def is_secure(self) -> bool:
+        return self.external_url.startswith("https://")
+
+    @property
+    def database_path(self) -> Path | None:
+        return None if self.data_dir is None else self.data_dir / "wardgate.db"
