@@ -1,0 +1,514 @@
+"""Simulated processes: the machines and engines that ship, driven by the simulation's clock, network and links.
+
+A driver here does what the real one does with sockets: after each input it drains actions, datagrams, packets and
+events until nothing is left, then arms one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import Final
+
+from wardgate_native import RelayEngine, TunnelEngine
+
+from wardgate.client import machine as client_machine
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.datapath.engine import SimulatedEngine, public_key
+from wardgate.gateway import machine as gateway_machine
+from wardgate.model.addresses import IpAddress
+from wardgate.simulation.control_link import AsgiApp, ControlLink
+from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
+from wardgate.wire import messages as m
+from wardgate.wire.control_channel import ControlChannel, Joined, Lost, Received
+from wardgate.wire.dialect import Dialect, PeerKind
+from wardgate.wire.reconnect import GiveUp, Reconnect
+from wardgate.wire.upgrade import (
+    ClientParameters,
+    ConnectParameters,
+    GatewayParameters,
+    RelayParameters,
+    build_upgrade_request,
+    parse_refusal,
+)
+
+PORTAL_URL: Final = "ws://portal.sim:8080/"
+RELAY_PORT: Final = 3478
+PEER_PORT: Final = 52625
+_MAX_ROUNDS: Final = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every simulated process stands in."""
+
+    network: SimNetwork
+    portal: Callable[[], AsgiApp | None]  # None: the portal is down
+    unix_at_zero: float
+    resolve: Callable[[str], frozenset[IpAddress]]  # the private zone, as gateways see it
+    rng: random.Random
+
+
+@dataclass
+class Cable:
+    """How a host hangs on the network."""
+
+    ip: str
+    nat: Nat | None = None
+    latency_s: float = 0.01
+    loss: float = 0.0
+
+
+class Peer(ABC):
+    """The control channel's life, common to all peers: connect, join, lose, come back."""
+
+    kind: PeerKind
+    user_agent: str
+
+    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+        self.name = name
+        self.cable = cable
+        self.is_stopped = False
+        self.exit_reason: str | None = None
+        self._world = surroundings
+        self._loop = asyncio.get_running_loop()
+        self._token = token
+        self._channel: ControlChannel | None = None
+        self._link: ControlLink | None = None
+        self._pacing = Reconnect(budget_s=None, rng=random.Random(surroundings.rng.random()))  # noqa: S311  # replays by seed
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_pumping = False
+        self._host: SimHost = surroundings.network.attach(
+            name, cable.ip, self._handle_datagram, nat=cable.nat, latency_s=cable.latency_s, loss=cable.loss
+        )
+
+    @property
+    def is_joined(self) -> bool:
+        return self._channel is not None and self._channel.is_joined
+
+    def start(self) -> None:
+        self._connect()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said to anybody; the operating system closes the connection."""
+        self._stop()
+        if self._link is not None:
+            self._link.close()
+
+    def cut_portal(self) -> None:
+        """The way to the portal swallows everything until the peer notices and reconnects."""
+        if self._link is not None:
+            self._link.cut()
+
+    # LinkOwner
+
+    def handle_link_up(self) -> None:
+        self._channel = self._new_channel()
+        self._pump()
+
+    def handle_link_refused(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        refusal = parse_refusal(status, headers, body, now=self._wall())
+        if refusal.is_fatal:
+            self._exit(f"refused: {refusal}")
+        else:
+            self._retry(refusal.retry_after_s)
+
+    def handle_link_frame(self, frame: str) -> None:
+        if self._channel is not None:
+            self._channel.handle_frame(frame, now=self._loop.time())
+            self._pump()
+
+    def handle_link_closed(self) -> None:
+        if self._channel is not None:
+            self._channel.handle_closed()
+            self._pump()
+        elif not self.is_stopped:
+            self._retry(None)
+
+    # For the kinds of peer
+
+    @abstractmethod
+    def _parameters(self) -> ConnectParameters: ...
+
+    @abstractmethod
+    def _new_channel(self) -> ControlChannel: ...
+
+    @abstractmethod
+    def _handle_joined(self) -> None: ...
+
+    @abstractmethod
+    def _handle_message(self, message: m.Message) -> None: ...
+
+    @abstractmethod
+    def _handle_portal_lost(self) -> None: ...
+
+    @abstractmethod
+    def _handle_datagram(self, datagram: Datagram) -> None: ...
+
+    @abstractmethod
+    def _drain(self) -> bool:
+        """Move what engine and machine have to say; whether anything moved."""
+
+    @abstractmethod
+    def _handle_timeout(self, now: float) -> None: ...
+
+    @abstractmethod
+    def _poll_timeout(self) -> float | None: ...
+
+    def _pump(self) -> None:
+        """Drain everything until it is quiet, then arm the timer."""
+        if self._is_pumping or self.is_stopped:
+            return
+        self._is_pumping = True
+        try:
+            for _ in range(_MAX_ROUNDS):
+                if not (self._drain_channel() | self._drain()):
+                    break
+            else:
+                raise RuntimeError(f"{self.name} never comes to rest")
+        finally:
+            self._is_pumping = False
+        self._arm()
+
+    def _drain_channel(self) -> bool:
+        channel, moved = self._channel, False
+        if channel is None:
+            return False
+        while (frame := channel.poll_transmit()) is not None:
+            assert self._link is not None
+            self._link.send(frame)
+            moved = True
+        while (event := channel.poll_event()) is not None:
+            moved = True
+            match event:
+                case Joined():
+                    self._pacing.handle_joined()
+                    self._handle_joined()
+                case Received(message=message):
+                    self._handle_message(message)
+                case Lost():
+                    self._lose(event)
+        return moved
+
+    def _lose(self, lost: Lost) -> None:
+        self._channel = None
+        if self._link is not None:
+            self._link.close()
+        self._handle_portal_lost()
+        if lost.is_fatal:
+            self._exit(str(lost.reason.value))
+        else:
+            self._retry(None)
+
+    def _exit(self, reason: str) -> None:
+        log.info("%s ends: %s", self.name, reason)
+        self.exit_reason = reason
+        self._stop()
+
+    def _stop(self) -> None:
+        self.is_stopped = True
+        self._channel = None
+        self._world.network.detach(self._host)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _retry(self, retry_after_s: float | None) -> None:
+        attempt = self._pacing.next_attempt(retry_after_s=retry_after_s)
+        if isinstance(attempt, GiveUp):
+            self._exit("the portal cannot be reached")
+        elif not self.is_stopped:
+            self._loop.call_later(attempt.delay_s, self._connect)
+
+    def _connect(self) -> None:
+        if self.is_stopped:
+            return
+        app = self._world.portal()
+        if app is None:
+            self._retry(None)
+            return
+        request = build_upgrade_request(
+            base_url=PORTAL_URL, parameters=self._parameters(), token=self._token, user_agent=self.user_agent
+        )
+        source_ip = self.cable.nat.public_ip if self.cable.nat is not None else self.cable.ip
+        self._link = ControlLink(
+            app, request, source_ip=source_ip, latency_s=self.cable.latency_s, owner=self
+        )
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadlines = [
+            self._poll_timeout(),
+            self._channel.poll_timeout() if self._channel is not None else None,
+        ]
+        due = [deadline for deadline in deadlines if deadline is not None]
+        if due and not self.is_stopped:
+            self._timer = self._loop.call_at(max(min(due), self._loop.time()), self._fire)
+
+    def _fire(self) -> None:
+        now = self._loop.time()
+        if self._channel is not None:
+            self._channel.handle_timeout(now=now)
+        self._handle_timeout(now)
+        self._pump()
+
+    def _wall(self) -> datetime:
+        return datetime.fromtimestamp(self._world.unix_at_zero + self._loop.time(), UTC)
+
+
+class SimRelay(Peer):
+    """A relay process."""
+
+    kind = PeerKind.RELAY
+    user_agent = "Debian/12 relay/0.1.0 (x86_64)"
+
+    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+        super().__init__(name, surroundings, cable, token)
+        self._stamp_secret = surroundings.rng.randbytes(32).hex()
+        self._engine = RelayEngine(
+            stamp_secret=self._stamp_secret,
+            ipv4=cable.ip,
+            ipv6=None,
+            port=RELAY_PORT,
+            first_port=49152,
+            last_port=65535,
+            seed=surroundings.rng.randbytes(32),
+            unix_at_zero=surroundings.unix_at_zero,
+        )
+
+    def stats(self) -> dict[str, int]:
+        return self._engine.stats()
+
+    def _parameters(self) -> ConnectParameters:
+        return RelayParameters(ipv4=IPv4Address(self.cable.ip), port=RELAY_PORT, name=self.name)
+
+    def _new_channel(self) -> ControlChannel:
+        return ControlChannel(Dialect(PeerKind.RELAY), now=self._loop.time(), stamp_secret=self._stamp_secret)
+
+    def _handle_joined(self) -> None:
+        pass
+
+    def _handle_message(self, message: m.Message) -> None:
+        pass
+
+    def _handle_portal_lost(self) -> None:
+        pass
+
+    def _handle_datagram(self, datagram: Datagram) -> None:
+        self._engine.handle_network([datagram], now=self._loop.time())
+        self._pump()
+
+    def _drain(self) -> bool:
+        datagrams = self._engine.poll_transmit()
+        for datagram in datagrams:
+            self._world.network.send(self._host, datagram)
+        return bool(datagrams)
+
+    def _handle_timeout(self, now: float) -> None:
+        self._engine.handle_timeout(now=now)
+
+    def _poll_timeout(self) -> float | None:
+        return self._engine.poll_timeout()
+
+
+class TunnelPeer(Peer):
+    """What client and gateway have in common: the tunnel engine and packets to and from the inside."""
+
+    role: str
+
+    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+        super().__init__(name, surroundings, cable, token)
+        self.on_packet: Callable[[bytes], None] = lambda _packet: None
+        self._private_key = _private_key(surroundings.rng)
+        self._engine = TunnelEngine(
+            role=self.role,
+            private_key=self._private_key,
+            seed=surroundings.rng.randbytes(32),
+            listen_port=PEER_PORT,
+            unix_at_zero=surroundings.unix_at_zero,
+        )
+        self._program = SimulatedEngine(self._engine, self._loop.time)
+
+    def send_packet(self, packet: bytes) -> None:
+        """A packet from the operating system into the tunnel."""
+        self._engine.handle_tun([packet], now=self._loop.time())
+        self._pump()
+
+    def stats(self) -> dict[str, int]:
+        return self._engine.stats()
+
+    def _handle_datagram(self, datagram: Datagram) -> None:
+        self._engine.handle_network([datagram], now=self._loop.time())
+        self._pump()
+
+    def _drain_engine(self) -> bool:
+        datagrams, packets = self._engine.poll_transmit(), self._engine.poll_tun()
+        for source, destination, payload in datagrams:
+            local = source if not source.startswith("0.0.0.0:") else f"{self.cable.ip}:{PEER_PORT}"
+            self._world.network.send(self._host, (local, destination, payload))
+        for packet in packets:
+            self.on_packet(packet)
+        return bool(datagrams or packets)
+
+
+class SimGateway(TunnelPeer):
+    kind = PeerKind.GATEWAY
+    role = "gateway"
+    user_agent = "Debian/12 gateway/1.6.0 (x86_64)"
+
+    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+        super().__init__(name, surroundings, cable, token)
+        self.addresses: tuple[str, str] | None = None
+        self._machine = gateway_machine.Gateway(self._program, clock=ClockOffset(surroundings.unix_at_zero))
+
+    def shut_down(self) -> None:
+        """SIGTERM: goodbyes, then the end."""
+        self._machine.handle_shutdown()
+        self._pump()
+        self.kill()
+
+    def _parameters(self) -> ConnectParameters:
+        return GatewayParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
+
+    def _new_channel(self) -> ControlChannel:
+        return ControlChannel(Dialect(PeerKind.GATEWAY), now=self._loop.time())
+
+    def _handle_joined(self) -> None:
+        self._machine.handle_joined()
+
+    def _handle_message(self, message: m.Message) -> None:
+        self._machine.handle_message(message)
+
+    def _handle_portal_lost(self) -> None:
+        self._machine.handle_portal_lost()
+
+    def _drain(self) -> bool:
+        moved = self._drain_engine()
+        for event in self._program.drain_events():
+            moved = True
+            self._machine.handle_event(event)
+        while (action := self._machine.poll_action()) is not None:
+            moved = True
+            match action:
+                case gateway_machine.Send(message=message):
+                    if self._channel is not None:
+                        self._channel.send(message)
+                case gateway_machine.Configure(tun=tun):
+                    self.addresses = (tun.ipv4, tun.ipv6)
+                case gateway_machine.Resolve(lookup_id=lookup_id, name=name):
+                    self._loop.call_later(0.002, self._resolved, lookup_id, name)
+        return moved
+
+    def _resolved(self, lookup_id: int, name: str) -> None:
+        self._machine.handle_resolved(lookup_id, self._world.resolve(name))
+        self._pump()
+
+    def _handle_timeout(self, now: float) -> None:
+        self._engine.handle_timeout(now=now)
+
+    def _poll_timeout(self) -> float | None:
+        return self._engine.poll_timeout()
+
+
+@dataclass
+class _Queries:
+    next_id: int = 0
+    waiting: dict[int, Callable[[bytes | None], None]] = field(default_factory=dict)
+
+
+class SimClient(TunnelPeer):
+    kind = PeerKind.CLIENT
+    role = "client"
+    user_agent = "Debian/12 headless-client/1.5.11 (x86_64)"
+
+    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+        super().__init__(name, surroundings, cable, token)
+        self.configuration: client_machine.Configure | None = None
+        self._machine = client_machine.Client(self._program)
+        self._queries = _Queries()
+
+    @property
+    def resource_ids(self) -> frozenset[str]:
+        """What this client is shown."""
+        return frozenset(str(status.resource_id) for status in self._machine.status(now=self._loop.time()))
+
+    def shut_down(self) -> None:
+        self._machine.handle_shutdown()
+        self._pump()
+        self.kill()
+
+    def ask(self, query: bytes, answered: Callable[[bytes | None], None]) -> None:
+        """A DNS query of a program on this host to its first sentinel."""
+        sentinels = self._machine.sentinels
+        if not sentinels:
+            answered(None)
+            return
+        query_id = self._queries.next_id
+        self._queries.next_id += 1
+        self._queries.waiting[query_id] = answered
+        self._machine.handle_query(query_id, query, sentinel=sentinels[0], is_udp=True, now=self._loop.time())
+        self._pump()
+
+    def _parameters(self) -> ConnectParameters:
+        return ClientParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
+
+    def _new_channel(self) -> ControlChannel:
+        return ControlChannel(Dialect(PeerKind.CLIENT), now=self._loop.time())
+
+    def _handle_joined(self) -> None:
+        self._machine.handle_joined()
+
+    def _handle_message(self, message: m.Message) -> None:
+        self._machine.handle_message(message, now=self._loop.time())
+
+    def _handle_portal_lost(self) -> None:
+        self._machine.handle_portal_lost()
+
+    def _drain(self) -> bool:
+        moved = self._drain_engine()
+        for event in self._program.drain_events():
+            moved = True
+            self._machine.handle_event(event, now=self._loop.time())
+        while (action := self._machine.poll_action()) is not None:
+            moved = True
+            match action:
+                case client_machine.Send(message=message):
+                    if self._channel is not None:
+                        self._channel.send(message)
+                case client_machine.Configure():
+                    self.configuration = action
+                case client_machine.Answer(query_id=query_id, payload=payload):
+                    self._queries.waiting.pop(query_id)(payload)
+                case (
+                    client_machine.AskUpstream(query_id=query_id)
+                    | client_machine.AskGateway(query_id=query_id)
+                ):
+                    # The simulated internet has no public name server: such queries fail, which the story never needs.
+                    self._machine.handle_answer(query_id, None, now=self._loop.time())
+        return moved
+
+    def _handle_timeout(self, now: float) -> None:
+        self._engine.handle_timeout(now=now)
+        self._machine.handle_timeout(now=now)
+
+    def _poll_timeout(self) -> float | None:
+        due = [
+            timeout
+            for timeout in (self._engine.poll_timeout(), self._machine.poll_timeout())
+            if timeout is not None
+        ]
+        return min(due, default=None)
+
+
+def _private_key(rng: random.Random) -> str:
+    return base64.b64encode(rng.randbytes(32)).decode()
