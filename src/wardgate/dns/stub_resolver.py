@@ -191,9 +191,9 @@ def encode_answer(answer: dns.message.Message, *, is_udp: bool) -> bytes:
     return cut_to_udp(encoded) if is_udp else encoded
 
 
-def cut_to_udp(answer: bytes) -> bytes:
+def cut_to_udp(answer: bytes, *, limit: int = MAX_UDP_ANSWER) -> bytes:
     """Pass an encoded answer on unchanged if it fits into UDP, else reduce it to header and question with TC set."""
-    if len(answer) <= MAX_UDP_ANSWER:
+    if len(answer) <= limit:
         return answer
     message = dns.message.from_wire(answer, question_only=True)
     cut = dns.message.Message(id=message.id)

@@ -1,11 +1,5 @@
-"""Stable identity of a device and its name (operations §6, control-plane-protocol §2.6).
+"""Where a device's identity comes from on this host (operations §6); how it is derived is the caller's (`wardgate.wire`)."""
 
-In this order: the setting, the file of an earlier start, a value derived from the machine id, a random value that is then
-saved. The derivation is the published software's, so that a host that changes over keeps its identity at the portal.
-"""
-
-import hashlib
-import hmac
 import json
 import platform
 import uuid
@@ -14,65 +8,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wardgate.net.errors import HostRefused
+
+CLIENT_FILE: Final = Path("/var/lib/dev.firezone.client/config/firezone-id.json")
+GATEWAY_FILE: Final = Path("/var/lib/firezone/gateway_id")
 MACHINE_ID: Final = Path("/etc/machine-id")
+MAX_NAME: Final = 255  # characters, the portal's limit
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityFile:
-    """Where one kind of device keeps its id, and the key of the derivation (ASCII)."""
+class OperatingSystem:
+    """What a user agent says about the host."""
 
-    path: Path
-    app_id: bytes
-
-
-CLIENT: Final = IdentityFile(
-    Path("/var/lib/dev.firezone.client/config/firezone-id.json"), b"e1e465ce763e4759945c650ac334501f"
-)
-GATEWAY: Final = IdentityFile(Path("/var/lib/firezone/gateway_id"), b"753b38f9f96947ef8083802d5909a372")
+    name: str
+    version: str
+    arch: str
+    kernel: str
 
 
-def external_id(
+def device_id(
     configured: str | None,
-    identity: IdentityFile,
     *,
+    stored_in: Path,
+    derive: Callable[[bytes], str],
+    draw: Callable[[], str],
     machine_id: Path = MACHINE_ID,
-    draw_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
 ) -> str:
-    """Return the id to present to the portal; a UUID is presented as its SHA-256, as published peers do.
+    """Return the setting, the stored id, one derived from the machine id, or a drawn one, which is then stored.
 
     Raises:
-        OSError: nothing was known and the drawn id cannot be saved.
+        HostRefused: the drawn id cannot be stored.
     """
-    return _present(
-        configured
-        or _stored(identity.path)
-        or _derived(machine_id, identity.app_id)
-        or _drawn(identity, draw_uuid)
-    )
+    return configured or _stored(stored_in) or _derived(machine_id, derive) or _drawn(stored_in, draw)
 
 
 def device_name(configured: str | None) -> str:
-    """The display name: the setting, else the host name, cut to what the portal takes (255 characters)."""
-    return (configured or platform.node() or str(uuid.uuid4()))[:255]
+    """The display name: the setting, else the host name."""
+    return (configured or platform.node() or str(uuid.uuid4()))[:MAX_NAME]
 
 
-def user_agent(component: str, version: str, *, os_release: Path = Path("/etc/os-release")) -> str:
-    """`<OS>/<version> <component>/<version> (<arch>; <kernel>)` (control-plane-protocol §1.4), ASCII only."""
+def operating_system(os_release: Path = Path("/etc/os-release")) -> OperatingSystem:
     facts = dict(_assignments(os_release))
-    name = facts.get("NAME", platform.system())
-    system = f"{name.replace('/', '-')}/{facts.get('VERSION_ID', platform.release())}"
-    return f"{system} {component}/{version} ({platform.machine()}; {platform.release()})".encode(
-        "ascii", "ignore"
-    ).decode()
-
-
-def _present(device_id: str) -> str:
-    try:
-        uuid.UUID(device_id)
-    except ValueError:
-        return device_id
-    # Some installations stored plain UUIDs and meant them to stay private.
-    return hashlib.sha256(device_id.encode()).hexdigest()
+    return OperatingSystem(
+        name=facts.get("NAME", platform.system()).replace("/", "-"),
+        version=facts.get("VERSION_ID", platform.release()),
+        arch=platform.machine(),
+        kernel=platform.release(),
+    )
 
 
 def _stored(path: Path) -> str | None:
@@ -84,19 +66,24 @@ def _stored(path: Path) -> str | None:
     return stored if isinstance(stored, str) and stored else None
 
 
-def _derived(machine_id: Path, app_id: bytes) -> str | None:
+def _derived(machine_id: Path, derive: Callable[[bytes], str]) -> str | None:
     try:
         content = machine_id.read_bytes()
     except OSError:
         return None
-    return hmac.new(app_id, content, hashlib.sha256).hexdigest() if content.strip() else None
+    return derive(content) if content.strip() else None
 
 
-def _drawn(identity: IdentityFile, draw_uuid: Callable[[], uuid.UUID]) -> str:
-    drawn = hashlib.sha256(str(draw_uuid()).encode()).hexdigest()
-    identity.path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
-    identity.path.write_text(json.dumps({"id": drawn}), encoding="utf-8")
-    identity.path.chmod(0o640)
+def _drawn(path: Path, draw: Callable[[], str]) -> str:
+    drawn = draw()
+    try:
+        path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
+        path.write_text(json.dumps({"id": drawn}), encoding="utf-8")
+        path.chmod(0o640)
+    except OSError as error:
+        raise HostRefused(
+            f"cannot store this device's id in {path}: {error.strerror}; set an id instead"
+        ) from error
     return drawn
 
 

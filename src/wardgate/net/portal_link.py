@@ -1,0 +1,281 @@
+"""Keeps a control channel to the portal open: dials, passes frames, waits, dials again (control-plane-protocol §1.10).
+
+What is said on the channel, how long to wait and what a refusal means is decided by the objects that the caller gives
+(`wardgate.wire` has them); this module owns the socket and the time.
+
+Sockets carry the firewall mark, so that the tunnel never carries its own control channel.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from wardgate.model.addresses import IpAddress
+from wardgate.net.errors import NetError
+
+CONNECT_TIMEOUT_S: Final = 5.0  # TCP, all addresses at once (control-plane-protocol §1.10)
+ATTEMPT_TIMEOUT_S: Final = 15.0  # TCP, TLS and upgrade together
+MAX_FRAME: Final = 16 * 1024 * 1024  # bytes; a complete `init` of a large account fits
+
+log = logging.getLogger(__name__)
+
+_Event = TypeVar("_Event")
+_Event_co = TypeVar("_Event_co", covariant=True)
+
+
+class PortalUnreachable(NetError):
+    """The retry budget is used up; the message says what the last attempt met."""
+
+
+class PortalRefused(NetError):
+    """The portal refused us for good (401)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Where to connect and what to send along."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class Channel(Protocol[_Event_co]):
+    """One end of the channel, sans-IO; `poll_timeout` is None once it is over."""
+
+    def handle_frame(self, frame: str, *, now: float) -> None: ...
+    def handle_closed(self, *, detail: str = "") -> None: ...
+    def handle_timeout(self, *, now: float) -> None: ...
+    def poll_transmit(self) -> str | None: ...
+    def poll_event(self) -> _Event_co | None: ...
+    def poll_timeout(self) -> float | None: ...
+
+
+class Refusal(Protocol):
+    """An answer other than 101, as the caller reads it."""
+
+    @property
+    def is_fatal(self) -> bool: ...
+    @property
+    def retry_after_s(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions(Generic[_Event]):
+    """What the link asks its caller.
+
+    Attributes:
+        dial: where to connect next; asked before every attempt.
+        open_channel: makes the channel of a new socket; `now` is the running loop's clock.
+        look_up: addresses of a host name, outside the tunnel.
+        read_refusal: reads status, headers (lower case) and body of an answer other than 101.
+        next_delay_s: seconds until the next attempt, None to give up; the argument is the portal's `Retry-After`.
+        handle: takes each event of the channel; what it raises ends the link.
+    """
+
+    dial: Callable[[], Dial]
+    open_channel: Callable[[float], Channel[_Event]]
+    look_up: Callable[[str], Awaitable[Iterable[IpAddress]]]
+    read_refusal: Callable[[int, Mapping[str, str], bytes], Refusal]
+    next_delay_s: Callable[[float | None], float | None]
+    handle: Callable[[_Event], None]
+
+
+class PortalLink(Generic[_Event]):
+    """Runs until it is cancelled, refused or out of budget."""
+
+    def __init__(self, decisions: Decisions[_Event], *, mark: int | None) -> None:
+        self._decisions = decisions
+        self._mark = mark
+        self._flush_wanted = asyncio.Event()
+        self._reconnect_wanted = asyncio.Event()
+
+    def flush(self) -> None:
+        """The channel has something to send."""
+        self._flush_wanted.set()
+
+    def reconnect(self) -> None:
+        """Drop the connection, or the pause before the next attempt, and dial at once."""
+        self._reconnect_wanted.set()
+
+    async def run(self) -> None:
+        """Keep the channel open.
+
+        Raises:
+            PortalRefused: the portal answered 401.
+            PortalUnreachable: `next_delay_s` gave up.
+        """
+        while True:
+            self._reconnect_wanted.clear()
+            retry_after_s, complaint = await self._attempt()
+            if self._reconnect_wanted.is_set():
+                continue
+            delay_s = self._decisions.next_delay_s(retry_after_s)
+            if delay_s is None:
+                raise PortalUnreachable(complaint)
+            log.info(
+                "no connection to the portal", extra={"reason": complaint, "retry_in_s": round(delay_s, 2)}
+            )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reconnect_wanted.wait(), delay_s)
+
+    async def _attempt(self) -> tuple[float | None, str]:
+        """Dial and converse; returns the portal's `Retry-After` and why there is no connection any more."""
+        dial = self._decisions.dial()
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                websocket = await self._open(dial)
+        except websockets.InvalidStatus as error:
+            response = error.response
+            headers = {name.lower(): value for name, value in response.headers.raw_items()}
+            refusal = self._decisions.read_refusal(response.status_code, headers, bytes(response.body or b""))
+            if refusal.is_fatal:
+                raise PortalRefused(str(getattr(refusal, "detail", "") or "no reason given")) from error
+            return refusal.retry_after_s, f"{_host(dial.url)} answered HTTP {response.status_code}"
+        except TimeoutError:
+            return None, f"{_host(dial.url)} does not answer"
+        except (OSError, websockets.WebSocketException, EOFError) as error:
+            return None, f"{_host(dial.url)}: {_words(error)}"
+        try:
+            return None, await self._converse(websocket)
+        finally:
+            await websocket.close()
+
+    async def _open(self, dial: Dial) -> ClientConnection:
+        parts = urlsplit(dial.url)
+        assert parts.hostname is not None
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        addresses = list(await self._decisions.look_up(parts.hostname))
+        if not addresses:
+            raise OSError(f"the name {parts.hostname} has no address")
+        connected = await _connect_first(addresses, port, self._mark)
+        agent = next((value for name, value in dial.headers if name.lower() == "user-agent"), None)
+        try:
+            return await connect(
+                dial.url,
+                sock=connected,
+                additional_headers=[pair for pair in dial.headers if pair[0].lower() != "user-agent"],
+                user_agent_header=agent,
+                compression=None,
+                open_timeout=None,
+                ping_interval=None,  # the channel has heartbeats of its own
+                close_timeout=1.0,
+                max_size=MAX_FRAME,
+                proxy=None,
+            )
+        except BaseException:
+            connected.close()
+            raise
+
+    async def _converse(self, websocket: ClientConnection) -> str:
+        loop = asyncio.get_running_loop()
+        channel = self._decisions.open_channel(loop.time())
+        receiving = asyncio.ensure_future(websocket.recv())
+        flushing = asyncio.ensure_future(self._flush_wanted.wait())
+        leaving = asyncio.ensure_future(self._reconnect_wanted.wait())
+        try:
+            while True:
+                reason = self._drain_events(channel)
+                while (frame := channel.poll_transmit()) is not None:
+                    await websocket.send(frame)
+                due_at = channel.poll_timeout()
+                if due_at is None:
+                    return reason or "the channel was lost"
+                timeout_s = max(due_at - loop.time(), 0.0)
+                done, _ = await asyncio.wait(
+                    {receiving, flushing, leaving}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if leaving in done:
+                    channel.handle_closed(detail="reconnecting")
+                    self._drain_events(channel)
+                    return "reconnecting"
+                if flushing in done:
+                    self._flush_wanted.clear()
+                    flushing = asyncio.ensure_future(self._flush_wanted.wait())
+                if receiving in done:
+                    frame_in = receiving.result()
+                    if isinstance(frame_in, str):
+                        channel.handle_frame(frame_in, now=loop.time())
+                    receiving = asyncio.ensure_future(websocket.recv())
+                channel.handle_timeout(now=loop.time())
+        except websockets.ConnectionClosed as error:
+            channel.handle_closed(detail=_words(error))
+            return self._drain_events(channel) or _words(error)
+        finally:
+            for waiting in (receiving, flushing, leaving):
+                waiting.cancel()
+            await asyncio.gather(receiving, flushing, leaving, return_exceptions=True)
+
+    def _drain_events(self, channel: Channel[_Event]) -> str:
+        reason = ""
+        while (event := channel.poll_event()) is not None:
+            self._decisions.handle(event)
+            reason = str(getattr(getattr(event, "reason", None), "value", "")) or reason
+        return reason
+
+
+async def _connect_first(addresses: list[IpAddress], port: int, mark: int | None) -> socket.socket:
+    """Connect to all addresses at once; the first that succeeds wins.
+
+    Raises:
+        OSError: none did; the error of the first address.
+    """
+    attempts = [asyncio.create_task(_connect(address, port, mark)) for address in addresses]
+    winner: socket.socket | None = None
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            for finished in asyncio.as_completed(attempts):
+                with contextlib.suppress(OSError):
+                    winner = await finished
+                    return winner
+        raise attempts[0].exception() or OSError("no address answers")
+    finally:
+        await _discard(attempts, winner)
+
+
+async def _discard(attempts: list["asyncio.Task[socket.socket]"], winner: socket.socket | None) -> None:
+    """Cancel what still runs and close every other connection."""
+    for attempt in attempts:
+        attempt.cancel()
+    for outcome in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(outcome, socket.socket) and outcome is not winner:
+            outcome.close()
+
+
+async def _connect(address: IpAddress, port: int, mark: int | None) -> socket.socket:
+    peer = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        peer.setblocking(False)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if mark is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        await asyncio.get_running_loop().sock_connect(peer, (str(address), port))
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate cannot be verified ({error.verify_message})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
