@@ -1,0 +1,427 @@
+//! Datagrams on their way out, gathered into batches that one segmented send carries (data-plane §7.3).
+//!
+//! A datagram joins the newest batch of its (source, destination, ECN), if that batch still takes it: no longer than the
+//! first, none shorter before it, at most 64 segments and 65,507 bytes. Engines seal in place, so a payload is written here
+//! once and read by the kernel. Batches leave in the order in which they were begun; what one socket cannot take waits
+//! without holding up the others. Beyond [`MAX_WAITING`] bytes further datagrams are dropped and counted: only answers to
+//! what the network sent can get that far, since the TUN device is not read while anything waits.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use wardgate_datapath::Outbox;
+
+/// The kernel's limit is 128 since Linux 6.9, 64 before.
+pub const MAX_SEGMENTS: usize = 64;
+/// Largest UDP payload over IPv4.
+pub const MAX_BATCH: usize = 65_507;
+/// Bytes that may wait for blocked sockets.
+pub const MAX_WAITING: usize = 8 << 20;
+
+const BUFFER_SIZE: usize = 65_536;
+const MAX_POOLED: usize = 64;
+/// Batches looked through for one to join; older ones are left alone, which costs a send and nothing else.
+const SEARCH_DEPTH: usize = 32;
+
+/// One segmented send: datagrams of one size, the last possibly shorter.
+#[derive(Debug)]
+pub struct Batch {
+    pub local: Option<SocketAddr>,
+    pub remote: SocketAddr,
+    /// Codepoint of the outer header.
+    pub ecn: u8,
+    buffer: Vec<u8>,
+    /// Bytes at the front that have been sent already.
+    sent: usize,
+    len: usize,
+    /// Bytes of each datagram but the last.
+    segment: usize,
+    segments: usize,
+    takes_more: bool,
+}
+
+impl Batch {
+    /// What is still to be sent.
+    pub fn contents(&self) -> &[u8] {
+        &self.buffer[self.sent..self.len]
+    }
+
+    pub fn segment_size(&self) -> usize {
+        self.segment
+    }
+
+    /// Datagrams still to be sent.
+    pub fn datagrams(&self) -> usize {
+        self.contents().len().div_ceil(self.segment.max(1)).max(1)
+    }
+
+    /// Note that one datagram has gone out by itself.
+    pub fn advance(&mut self) {
+        self.sent = self.len.min(self.sent + self.segment);
+        self.takes_more = false;
+    }
+
+    fn admits(
+        &self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        ecn: u8,
+        len: usize,
+        max_segments: usize,
+    ) -> Option<bool> {
+        (self.remote == remote && self.local == local && self.ecn == ecn).then_some(
+            self.takes_more
+                && len <= self.segment
+                && self.segments < max_segments
+                && self.len + len <= MAX_BATCH,
+        )
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sent, or given up: its buffer may be reused.
+    Done,
+    /// Its socket takes nothing at present; the batch stays.
+    Blocked,
+}
+
+/// The batches of one I/O thread.
+#[derive(Debug, Default)]
+pub struct GsoOutbox {
+    batches: VecDeque<Batch>,
+    pool: Vec<Vec<u8>>,
+    /// Bytes in `batches`.
+    waiting: usize,
+    reserved: Option<Reserved>,
+    /// Where datagrams are written that are beyond the limit.
+    waste: Vec<u8>,
+    dropped: u64,
+    /// Whether the last flush left something behind.
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    /// `None`: in `waste`.
+    index: Option<usize>,
+    len: usize,
+    took_more: bool,
+}
+
+impl GsoOutbox {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Bytes not yet sent.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A socket blocked at the last flush and has not been flushed since.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Datagrams dropped since the start because too much waited.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Hand every batch to `send`, oldest first. A batch that is [`Outcome::Blocked`] stays, in its place.
+    pub fn flush(&mut self, mut send: impl FnMut(&mut Batch) -> Outcome) {
+        self.reserved = None;
+        self.blocked = false;
+        for _ in 0..self.batches.len() {
+            let Some(mut batch) = self.batches.pop_front() else {
+                break;
+            };
+            let before = batch.contents().len();
+            match send(&mut batch) {
+                Outcome::Done => {
+                    self.waiting -= before;
+                    self.recycle(batch.buffer);
+                }
+                Outcome::Blocked => {
+                    self.waiting -= before - batch.contents().len();
+                    self.blocked = true;
+                    self.batches.push_back(batch);
+                }
+            }
+        }
+    }
+
+    /// Forget everything that waits (the sockets are being replaced).
+    pub fn clear(&mut self) {
+        self.reserved = None;
+        self.blocked = false;
+        self.waiting = 0;
+        while let Some(batch) = self.batches.pop_front() {
+            self.recycle(batch.buffer);
+        }
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.pool.len() < MAX_POOLED {
+            self.pool.push(buffer);
+        }
+    }
+
+    /// The index of the batch that takes this datagram, begun anew if need be.
+    fn batch_for(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        ecn: u8,
+        len: usize,
+    ) -> usize {
+        let newest = self
+            .batches
+            .iter()
+            .enumerate()
+            .rev()
+            .take(SEARCH_DEPTH)
+            .find_map(|(index, batch)| {
+                batch
+                    .admits(local, remote, ecn, len, MAX_SEGMENTS)
+                    .map(|admits| (index, admits))
+            });
+        if let Some((index, true)) = newest {
+            return index;
+        }
+        let buffer = self.pool.pop().unwrap_or_else(|| vec![0; BUFFER_SIZE]);
+        self.batches.push_back(Batch {
+            local,
+            remote,
+            ecn,
+            buffer,
+            sent: 0,
+            len: 0,
+            segment: len,
+            segments: 0,
+            takes_more: true,
+        });
+        self.batches.len() - 1
+    }
+}
+
+impl Outbox for GsoOutbox {
+    fn reserve(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        ecn: u8,
+        len: usize,
+    ) -> &mut [u8] {
+        // The kernel answers port 0 with EINVAL, which looks like a refusal of segmentation.
+        if self.waiting + len > MAX_WAITING || len > MAX_BATCH || remote.port() == 0 {
+            self.dropped += 1;
+            self.reserved = Some(Reserved {
+                index: None,
+                len,
+                took_more: false,
+            });
+            self.waste.resize(len, 0);
+            return &mut self.waste;
+        }
+        let index = self.batch_for(local, remote, ecn, len);
+        let batch = &mut self.batches[index];
+        let start = batch.len;
+        self.reserved = Some(Reserved {
+            index: Some(index),
+            len,
+            took_more: batch.takes_more,
+        });
+        batch.len += len;
+        batch.segments += 1;
+        batch.takes_more = len == batch.segment && len > 0;
+        self.waiting += len;
+        &mut batch.buffer[start..start + len]
+    }
+
+    fn rollback(&mut self) {
+        let Some(reserved) = self.reserved.take() else {
+            return;
+        };
+        let Some(index) = reserved.index else {
+            self.dropped -= 1;
+            return;
+        };
+        self.waiting -= reserved.len;
+        let batch = &mut self.batches[index];
+        batch.len -= reserved.len;
+        batch.segments -= 1;
+        batch.takes_more = reserved.took_more;
+        if batch.segments == 0
+            && let Some(batch) = self.batches.remove(index)
+        {
+            self.recycle(batch.buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+    const BOB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2);
+
+    #[test]
+    fn datagrams_of_one_size_to_one_address_share_a_batch() {
+        let mut outbox = GsoOutbox::new();
+        for mark in 1..=3 {
+            outbox.reserve(None, ALICE, 0, 100).fill(mark);
+        }
+        outbox.reserve(None, ALICE, 0, 40).fill(4);
+        let batches = sent(&mut outbox);
+        assert_eq!(batches, [(ALICE, 100, vec![1, 2, 3, 4])]);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[test]
+    fn a_longer_datagram_or_one_after_a_shorter_begins_a_batch() {
+        let mut outbox = GsoOutbox::new();
+        outbox.reserve(None, ALICE, 0, 50).fill(1);
+        outbox.reserve(None, ALICE, 0, 60).fill(2);
+        outbox.reserve(None, ALICE, 0, 50).fill(3);
+        outbox.reserve(None, ALICE, 0, 50).fill(4);
+        assert_eq!(
+            sent(&mut outbox),
+            [
+                (ALICE, 50, vec![1]),
+                (ALICE, 60, vec![2, 3]),
+                (ALICE, 50, vec![4])
+            ]
+        );
+    }
+
+    #[test]
+    fn addresses_and_congestion_marks_are_kept_apart_and_order_kept() {
+        let mut outbox = GsoOutbox::new();
+        outbox.reserve(None, ALICE, 0, 10).fill(1);
+        outbox.reserve(None, BOB, 0, 10).fill(2);
+        outbox.reserve(None, ALICE, 3, 10).fill(3);
+        outbox.reserve(Some(BOB), ALICE, 0, 10).fill(4);
+        outbox.reserve(None, ALICE, 0, 10).fill(5);
+        assert_eq!(
+            sent(&mut outbox),
+            [
+                (ALICE, 10, vec![1, 5]),
+                (BOB, 10, vec![2]),
+                (ALICE, 10, vec![3]),
+                (ALICE, 10, vec![4])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_batch_ends_at_64_segments_and_at_the_largest_datagram() {
+        let mut outbox = GsoOutbox::new();
+        for _ in 0..65 {
+            outbox.reserve(None, ALICE, 0, 10);
+        }
+        for _ in 0..50 {
+            outbox.reserve(None, BOB, 0, 1_312);
+        }
+        let mut datagrams = Vec::new();
+        outbox.flush(|batch| {
+            assert!(batch.contents().len() <= MAX_BATCH);
+            datagrams.push(batch.datagrams());
+            Outcome::Done
+        });
+        assert_eq!(datagrams, [64, 1, 49, 1]);
+    }
+
+    #[test]
+    fn what_is_rolled_back_is_not_sent_and_leaves_the_batch_open() {
+        let mut outbox = GsoOutbox::new();
+        outbox.reserve(None, ALICE, 0, 10).fill(1);
+        outbox.reserve(None, ALICE, 0, 5).fill(2);
+        outbox.rollback();
+        outbox.reserve(None, ALICE, 0, 10).fill(3);
+        outbox.reserve(None, BOB, 0, 10);
+        outbox.rollback();
+        assert_eq!(sent(&mut outbox), [(ALICE, 10, vec![1, 3])]);
+    }
+
+    #[test]
+    fn a_blocked_batch_waits_in_its_place_and_does_not_hold_up_others() {
+        let mut outbox = GsoOutbox::new();
+        outbox.reserve(None, ALICE, 0, 10).fill(1);
+        outbox.reserve(None, ALICE, 0, 20).fill(2);
+        outbox.reserve(None, BOB, 0, 10).fill(3);
+        outbox.flush(|batch| match batch.remote {
+            ALICE => Outcome::Blocked,
+            _ => Outcome::Done,
+        });
+        assert!(outbox.is_blocked());
+        assert_eq!(outbox.waiting(), 30);
+        outbox.reserve(None, ALICE, 0, 20).fill(4);
+        assert_eq!(
+            sent(&mut outbox),
+            [(ALICE, 10, vec![1]), (ALICE, 20, vec![2, 4])]
+        );
+        assert!(!outbox.is_blocked());
+    }
+
+    #[test]
+    fn a_half_sent_batch_goes_on_where_it_stopped() {
+        let mut outbox = GsoOutbox::new();
+        for mark in 1..=3 {
+            outbox.reserve(None, ALICE, 0, 10).fill(mark);
+        }
+        outbox.flush(|batch| {
+            batch.advance();
+            Outcome::Blocked
+        });
+        assert_eq!(outbox.waiting(), 20);
+        assert_eq!(sent(&mut outbox), [(ALICE, 10, vec![2, 3])]);
+    }
+
+    #[test]
+    fn drops_and_counts_what_is_beyond_the_limit() {
+        let mut outbox = GsoOutbox::new();
+        for _ in 0..MAX_WAITING / 1_024 {
+            outbox.reserve(None, ALICE, 0, 1_024);
+        }
+        assert_eq!(outbox.dropped(), 0);
+        assert_eq!(outbox.reserve(None, ALICE, 0, 1_024).len(), 1_024);
+        assert_eq!(outbox.dropped(), 1);
+        outbox.reserve(None, ALICE, 0, 1_024);
+        outbox.rollback();
+        assert_eq!(outbox.dropped(), 1, "rolled back, hence not dropped");
+        assert_eq!(outbox.waiting(), MAX_WAITING);
+    }
+
+    #[test]
+    fn never_sends_to_port_zero() {
+        let mut outbox = GsoOutbox::new();
+        outbox.reserve(None, SocketAddr::new(ALICE.ip(), 0), 0, 10);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.dropped(), 1);
+    }
+
+    /// Flush everything; of each datagram its first byte.
+    fn sent(outbox: &mut GsoOutbox) -> Vec<(SocketAddr, usize, Vec<u8>)> {
+        let mut batches = Vec::new();
+        outbox.flush(|batch| {
+            let marks = batch
+                .contents()
+                .chunks(batch.segment_size())
+                .map(|datagram| datagram[0])
+                .collect();
+            batches.push((batch.remote, batch.segment_size(), marks));
+            Outcome::Done
+        });
+        batches
+    }
+}

@@ -1,0 +1,748 @@
+//! One end of the tunnel on real sockets: a thread that owns a packet engine, the TUN device and two UDP sockets.
+//!
+//! The thread runs each batch to completion: what one read brought in is sealed or opened and written out before the next
+//! read, so that nothing is queued between and order within a flow is kept. While a UDP socket takes nothing the TUN device
+//! is not read, which pushes back on the senders. Timers fire on the boot clock. Commands are applied between batches and
+//! answered when they have been.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use wardgate_datapath::{Outbox, TunSink};
+use wardgate_packet::offload::{Coalescer, Joins, MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
+
+use crate::clock::BootClock;
+use crate::mailbox::{Asked, Asker, EventQueue, Stopped, lock, mailbox};
+use crate::outbox::{GsoOutbox, Outcome};
+use crate::sys::{BootTimer, Interest, Poller, Ready};
+use crate::tun::Tun;
+use crate::udp::{
+    DATAGRAM_ROOM, RECEIVE_BUFFER, Received, SEND_BUFFER, UdpCounters, UdpOptions, UdpSocket,
+    wildcard,
+};
+
+/// The machine that a [`Host`] drives; `TunnelEngine` in production.
+pub trait PacketEngine: Send + 'static {
+    type Command: Send + 'static;
+    type Refusal: Send + 'static;
+    type Event: Send + 'static;
+
+    /// Datagrams of `received.stride` bytes in `buffer`.
+    fn handle_network(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    );
+    fn handle_tun(
+        &mut self,
+        read: TunRead<'_>,
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    );
+    fn apply(
+        &mut self,
+        command: Self::Command,
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) -> Result<(), Self::Refusal>;
+    fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox);
+    fn poll_timeout(&mut self) -> Option<Instant>;
+    fn poll_event(&mut self) -> Option<Self::Event>;
+    /// The sockets have been replaced and are bound to `port` now.
+    fn set_listen_port(&mut self, port: u16, now: Instant);
+    fn stats(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// The handle of the thread; it may be used from any thread, dropping it closes everything.
+pub struct Host<E: PacketEngine> {
+    asker: Asker<Question<E>>,
+    events: Arc<EventQueue<E::Event>>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    local_port: Arc<AtomicU16>,
+    clock: BootClock,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Question<E: PacketEngine> {
+    Apply(E::Command, SyncSender<Result<(), E::Refusal>>),
+    Rebind(SyncSender<io::Result<()>>),
+    Stats(SyncSender<Vec<(&'static str, u64)>>),
+    Stop,
+}
+
+impl<E: PacketEngine> Host<E> {
+    /// Start the thread. Without a TUN device packets for it are dropped and counted.
+    pub fn start(
+        tun: Option<Tun>,
+        sockets: TunnelSockets,
+        clock: BootClock,
+        engine: E,
+        warnings: Vec<String>,
+    ) -> io::Result<Self> {
+        let (asker, asked) = mailbox()?;
+        let events = Arc::new(EventQueue::new()?);
+        let warnings = Arc::new(Mutex::new(warnings));
+        let local_port = Arc::new(AtomicU16::new(sockets.port));
+        let worker = Worker::new(
+            tun,
+            sockets,
+            clock,
+            engine,
+            asked,
+            Shared {
+                events: events.clone(),
+                warnings: warnings.clone(),
+                local_port: local_port.clone(),
+            },
+        )?;
+        let thread = thread::Builder::new()
+            .name("wardgate-tunnel".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            asker,
+            events,
+            warnings,
+            local_port,
+            clock,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Apply one command and return when the engine has.
+    pub fn apply(&self, command: E::Command) -> Result<Result<(), E::Refusal>, Stopped> {
+        self.asker.ask(|reply| Question::Apply(command, reply))
+    }
+
+    pub fn drain_events(&self) -> Vec<E::Event> {
+        let (events, full) = self.events.drain();
+        if full {
+            self.asker.wake();
+        }
+        events
+    }
+
+    /// Readable when events wait, and when the thread has ended.
+    pub fn event_fd(&self) -> RawFd {
+        self.events.readable().as_raw_fd()
+    }
+
+    pub fn clock(&self) -> &BootClock {
+        &self.clock
+    }
+
+    pub fn local_port(&self) -> u16 {
+        self.local_port.load(Ordering::Relaxed)
+    }
+
+    /// Replace both UDP sockets, on another port: a relay would refuse an allocation from the old one.
+    ///
+    /// # Errors
+    /// [`Stopped`], or what the kernel said; then the old sockets are still in use.
+    pub fn rebind(&self) -> io::Result<()> {
+        self.asker
+            .ask(Question::Rebind)
+            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+    }
+
+    /// Counters of the engine and of the sockets.
+    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
+        self.asker.ask(Question::Stats)
+    }
+
+    /// What an operator should know, since the start.
+    pub fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
+    }
+
+    /// Stop the thread and close everything; idempotent.
+    pub fn close(&self) {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // A thread that is gone already needs no telling.
+            let _ = self.asker.tell(Question::Stop);
+            // Its panic was reported as a warning.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<E: PacketEngine> Drop for Host<E> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// One UDP socket for each family that can be bound, both on one port.
+#[derive(Debug)]
+pub struct TunnelSockets {
+    ipv4: Option<UdpSocket>,
+    ipv6: Option<UdpSocket>,
+    port: u16,
+    preferred_port: u16,
+    firewall_mark: Option<u32>,
+}
+
+impl TunnelSockets {
+    /// Bind `preferred_port`, or one that the operating system picks if it is taken.
+    ///
+    /// # Errors
+    /// The error of IPv4 when neither family can be bound.
+    pub fn open(
+        preferred_port: u16,
+        firewall_mark: Option<u32>,
+        warnings: &mut Vec<String>,
+    ) -> io::Result<Self> {
+        Self::bind(preferred_port, firewall_mark, warnings)
+            .or_else(|_| Self::bind(0, firewall_mark, warnings))
+            .map(|sockets| Self {
+                preferred_port,
+                ..sockets
+            })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// New sockets on another port than now.
+    fn reopen(&self, warnings: &mut Vec<String>) -> io::Result<Self> {
+        if self.port == self.preferred_port {
+            Self::bind(0, self.firewall_mark, warnings).map(|sockets| Self {
+                preferred_port: self.preferred_port,
+                ..sockets
+            })
+        } else {
+            Self::open(self.preferred_port, self.firewall_mark, warnings)
+        }
+    }
+
+    fn bind(port: u16, firewall_mark: Option<u32>, warnings: &mut Vec<String>) -> io::Result<Self> {
+        /// A port that is free in one family may be taken in the other.
+        const ATTEMPTS: usize = 8;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut open = |ipv6, port| {
+                UdpSocket::open(
+                    &UdpOptions {
+                        address: wildcard(ipv6, port),
+                        firewall_mark,
+                        send_buffer: SEND_BUFFER,
+                        receive_buffer: RECEIVE_BUFFER,
+                    },
+                    warnings,
+                )
+            };
+            let ipv4 = open(false, port);
+            let chosen = ipv4.as_ref().map_or(port, |socket| socket.local().port());
+            let ipv6 = open(true, chosen);
+            let taken = [&ipv4, &ipv6].into_iter().any(
+                |socket| matches!(socket, Err(error) if error.kind() == io::ErrorKind::AddrInUse),
+            );
+            if taken && port == 0 && attempt < ATTEMPTS {
+                continue;
+            }
+            return match (ipv4, ipv6) {
+                (Err(error), _) | (_, Err(error)) if taken => Err(error),
+                (Err(error), Err(_)) => Err(error),
+                (ipv4, ipv6) => {
+                    let port = ipv4
+                        .as_ref()
+                        .or(ipv6.as_ref())
+                        .map_or(chosen, |socket| socket.local().port());
+                    for (family, socket) in [("IPv4", &ipv4), ("IPv6", &ipv6)] {
+                        if let Err(error) = socket {
+                            warnings.push(format!("{family} is not used: {error}"));
+                        }
+                    }
+                    Ok(Self {
+                        ipv4: ipv4.ok(),
+                        ipv6: ipv6.ok(),
+                        port,
+                        preferred_port: port,
+                        firewall_mark,
+                    })
+                }
+            };
+        }
+    }
+
+    fn of(&mut self, remote: SocketAddr) -> Option<&mut UdpSocket> {
+        if remote.is_ipv6() {
+            self.ipv6.as_mut()
+        } else {
+            self.ipv4.as_mut()
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (u64, &UdpSocket)> {
+        let ipv4 = self.ipv4.as_ref().map(|socket| (IPV4, socket));
+        ipv4.into_iter()
+            .chain(self.ipv6.as_ref().map(|socket| (IPV6, socket)))
+    }
+
+    fn counters(&self) -> UdpCounters {
+        let mut sum = UdpCounters::default();
+        for (_, socket) in self.each() {
+            sum.add(socket.counters());
+        }
+        sum
+    }
+}
+
+/// Receive buffers filled by one call. More than one helps when many peers send, or packets are small.
+const BUFFERS: usize = 4;
+/// Reads from the TUN device before what they made is sent.
+const TUN_READS: usize = 64;
+/// Bytes that make it worth sending before reading on: what one segmented send carries.
+const ENOUGH_TO_SEND: usize = 48 * 1_312;
+
+const WAKE: u64 = 0;
+const TIMER: u64 = 1;
+const TUN: u64 = 2;
+const IPV4: u64 = 3;
+const IPV6: u64 = 4;
+
+struct Shared<E: PacketEngine> {
+    events: Arc<EventQueue<E::Event>>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    local_port: Arc<AtomicU16>,
+}
+
+/// The thread's own half.
+struct Worker<E: PacketEngine> {
+    engine: E,
+    tun: TunWriter,
+    sockets: TunnelSockets,
+    outbox: GsoOutbox,
+    clock: BootClock,
+    asked: Asked<Question<E>>,
+    shared: Shared<E>,
+    poller: Poller,
+    timer: BootTimer,
+    /// When the timer will fire; it may be earlier than needed, never later.
+    timer_at: Option<Instant>,
+    /// Whether readiness to send is being waited for, and the TUN device not read.
+    held_back: bool,
+    slab: Vec<u8>,
+    tun_buffer: Vec<u8>,
+    received: Vec<Received>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    received_datagrams: u64,
+    received_bytes: u64,
+    receive_errors: u64,
+    tun_reads: u64,
+    tun_read_errors: u64,
+    unusable_tun_reads: u64,
+    /// Of sockets that have been replaced.
+    former: UdpCounters,
+}
+
+impl<E: PacketEngine> Worker<E> {
+    fn new(
+        tun: Option<Tun>,
+        sockets: TunnelSockets,
+        clock: BootClock,
+        engine: E,
+        asked: Asked<Question<E>>,
+        shared: Shared<E>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let timer = BootTimer::new()?;
+        poller.add(asked.wake(), WAKE, Interest::READABLE)?;
+        poller.add(&timer, TIMER, Interest::READABLE)?;
+        if let Some(tun) = &tun {
+            poller.add(tun, TUN, Interest::READABLE)?;
+        }
+        for (token, socket) in sockets.each() {
+            poller.add(socket, token, Interest::READABLE)?;
+        }
+        Ok(Self {
+            engine,
+            tun: TunWriter::new(tun),
+            sockets,
+            outbox: GsoOutbox::new(),
+            clock,
+            asked,
+            shared,
+            poller,
+            timer,
+            timer_at: None,
+            held_back: false,
+            slab: vec![0; BUFFERS * DATAGRAM_ROOM],
+            tun_buffer: vec![0; VNET_HEADER_LEN + MAX_SUPER_PACKET],
+            received: Vec::with_capacity(BUFFERS),
+            counters: Counters::default(),
+        })
+    }
+
+    fn run(mut self) {
+        let _guard = EndGuard {
+            events: self.shared.events.clone(),
+            warnings: self.shared.warnings.clone(),
+        };
+        let mut ready = Vec::new();
+        loop {
+            self.run_timers();
+            self.settle();
+            ready.clear();
+            if let Err(error) = self.poller.wait(&mut ready, true) {
+                self.warn(format!("the I/O thread ends: {error}"));
+                return;
+            }
+            for &event in &ready {
+                match event.token {
+                    WAKE => {
+                        self.asked.wake().clear();
+                        if self.answer().is_break() {
+                            return;
+                        }
+                    }
+                    TIMER => {
+                        self.timer.clear();
+                        self.timer_at = None;
+                    }
+                    TUN => self.read_tun(event),
+                    token => self.read_udp(token),
+                }
+                self.flush();
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let Some(at) = self.engine.poll_timeout() else {
+            return;
+        };
+        let now = self.clock.now();
+        if at <= now {
+            self.engine
+                .handle_timeout(now, &mut self.tun, &mut self.outbox);
+        }
+    }
+
+    /// Everything out that the last step made, then arm what will wake us.
+    fn settle(&mut self) {
+        self.flush();
+        self.publish();
+        if let Some(at) = self.engine.poll_timeout()
+            && self.timer_at.is_none_or(|armed| at < armed)
+        {
+            self.timer.set(self.clock.boot_time_at(at));
+            self.timer_at = Some(at);
+        }
+    }
+
+    fn publish(&mut self) {
+        let engine = &mut self.engine;
+        self.shared.events.fill(|| engine.poll_event());
+    }
+
+    fn flush(&mut self) {
+        self.tun.flush(&mut self.slab);
+        self.send();
+        if self.outbox.is_blocked() != self.held_back {
+            self.held_back = self.outbox.is_blocked();
+            self.update_interest();
+        }
+    }
+
+    fn send(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let sockets = &mut self.sockets;
+        let mut nowhere = 0;
+        self.outbox.flush(|batch| match sockets.of(batch.remote) {
+            Some(socket) => {
+                let source = batch.local.map(|local| local.ip());
+                socket.send(batch, source)
+            }
+            None => {
+                nowhere += batch.datagrams() as u64;
+                Outcome::Done
+            }
+        });
+        self.counters.former.send_errors += nowhere;
+    }
+
+    /// Wait for room in the blocked sockets and leave the TUN device alone, or the other way round.
+    fn update_interest(&mut self) {
+        if let Some(tun) = &self.tun.device {
+            let interest = Interest {
+                readable: !self.held_back,
+                writable: false,
+            };
+            // Of these descriptors, both known to be open and added, nothing can be refused.
+            let _ = self.poller.modify(tun, TUN, interest);
+        }
+        for (token, socket) in self.sockets.each() {
+            let interest = Interest {
+                readable: true,
+                writable: socket.is_blocked(),
+            };
+            let _ = self.poller.modify(socket, token, interest);
+        }
+    }
+
+    fn read_tun(&mut self, event: Ready) {
+        let now = self.clock.now();
+        for _ in 0..TUN_READS {
+            let Some(device) = &self.tun.device else {
+                return;
+            };
+            let len = match device.read(&mut self.tun_buffer) {
+                Ok(len) => len,
+                Err(error) => {
+                    if error.raw_os_error() == Some(libc::EBADFD) || event.failed {
+                        self.lose_tun(&error);
+                    } else if error.kind() != io::ErrorKind::WouldBlock {
+                        self.counters.tun_read_errors += 1;
+                    }
+                    return;
+                }
+            };
+            self.counters.tun_reads += 1;
+            match TunRead::parse(&self.tun_buffer[..len]) {
+                Ok(read) => {
+                    self.engine
+                        .handle_tun(read, now, &mut self.tun, &mut self.outbox);
+                }
+                Err(_) => self.counters.unusable_tun_reads += 1,
+            }
+            if self.outbox.waiting() >= ENOUGH_TO_SEND {
+                return;
+            }
+        }
+    }
+
+    fn read_udp(&mut self, token: u64) {
+        let socket = match token {
+            IPV4 => self.sockets.ipv4.as_mut(),
+            _ => self.sockets.ipv6.as_mut(),
+        };
+        let Some(socket) = socket else {
+            return;
+        };
+        // Whatever woke us, a blocked socket is worth another try.
+        socket.unblock();
+        self.received.clear();
+        let mut rooms = self.slab.chunks_exact_mut(DATAGRAM_ROOM);
+        let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
+        if let Err(error) = socket.receive(&mut buffers, &mut self.received) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.counters.receive_errors += 1;
+            }
+            return;
+        }
+        let now = self.clock.now();
+        for (index, received) in self.received.iter().enumerate() {
+            self.counters.received_datagrams += received.len.div_ceil(received.stride) as u64;
+            self.counters.received_bytes += received.len as u64;
+            let base = index * DATAGRAM_ROOM;
+            self.tun.base = base;
+            self.engine.handle_network(
+                received,
+                &mut self.slab[base..base + received.len],
+                now,
+                &mut self.tun,
+                &mut self.outbox,
+            );
+        }
+    }
+
+    fn answer(&mut self) -> std::ops::ControlFlow<()> {
+        while let Some(question) = self.asked.next() {
+            match question {
+                Question::Apply(command, reply) => {
+                    let now = self.clock.now();
+                    let result = self
+                        .engine
+                        .apply(command, now, &mut self.tun, &mut self.outbox);
+                    self.flush();
+                    self.publish();
+                    answer(&reply, result);
+                }
+                Question::Rebind(reply) => {
+                    let result = self.rebind();
+                    self.publish();
+                    answer(&reply, result);
+                }
+                Question::Stats(reply) => {
+                    let stats = self.stats();
+                    answer(&reply, stats);
+                }
+                Question::Stop => {
+                    self.flush();
+                    return std::ops::ControlFlow::Break(());
+                }
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn rebind(&mut self) -> io::Result<()> {
+        let mut warnings = Vec::new();
+        let sockets = self.sockets.reopen(&mut warnings)?;
+        for warning in warnings {
+            self.warn(warning);
+        }
+        for (token, socket) in sockets.each() {
+            self.poller.add(socket, token, Interest::READABLE)?;
+        }
+        self.counters.former.add(self.sockets.counters());
+        self.sockets = sockets;
+        self.outbox.clear();
+        self.shared
+            .local_port
+            .store(self.sockets.port, Ordering::Relaxed);
+        let now = self.clock.now();
+        self.engine.set_listen_port(self.sockets.port, now);
+        Ok(())
+    }
+
+    fn lose_tun(&mut self, error: &io::Error) {
+        if let Some(tun) = self.tun.device.take() {
+            // Closing it below removes it as well.
+            let _ = self.poller.remove(&tun);
+            self.warn(format!("the TUN device is gone: {error}"));
+        }
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        let mut sent = self.counters.former;
+        sent.add(self.sockets.counters());
+        let own = &self.counters;
+        let mut stats = self.engine.stats();
+        stats.extend([
+            ("udp_received_datagrams", own.received_datagrams),
+            ("udp_received_bytes", own.received_bytes),
+            ("udp_receive_errors", own.receive_errors),
+            ("udp_sent_datagrams", sent.sent_datagrams),
+            ("udp_sent_bytes", sent.sent_bytes),
+            ("udp_send_errors", sent.send_errors),
+            ("udp_send_dropped", self.outbox.dropped()),
+            ("tun_reads", own.tun_reads),
+            ("tun_read_errors", own.tun_read_errors),
+            ("tun_unusable_reads", own.unusable_tun_reads),
+            ("tun_writes", self.tun.writes),
+            ("tun_written_packets", self.tun.packets),
+            ("tun_write_dropped", self.tun.dropped),
+        ]);
+        stats
+    }
+
+    fn warn(&self, warning: String) {
+        let mut warnings = lock(&self.shared.warnings);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+}
+
+/// Tell listeners of the end of the thread, also when it panics.
+struct EndGuard<T> {
+    events: Arc<EventQueue<T>>,
+    warnings: Arc<Mutex<Vec<String>>>,
+}
+
+impl<T> Drop for EndGuard<T> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            lock(&self.warnings).push("the I/O thread has failed; see standard error".to_owned());
+        }
+        self.events.raise();
+    }
+}
+
+/// Who asked may have given up waiting.
+fn answer<A>(reply: &SyncSender<A>, value: A) {
+    let _ = reply.send(value);
+}
+
+/// Joins packets for the TUN device and writes them.
+struct TunWriter {
+    device: Option<Tun>,
+    coalescer: Coalescer,
+    /// Where the buffer now being handled lies in the slab.
+    base: usize,
+    writes: u64,
+    packets: u64,
+    dropped: u64,
+}
+
+impl TunWriter {
+    fn new(device: Option<Tun>) -> Self {
+        let joins = device.as_ref().map_or(NO_JOINS, Tun::joins);
+        Self {
+            device,
+            coalescer: Coalescer::new(joins),
+            base: 0,
+            writes: 0,
+            packets: 0,
+            dropped: 0,
+        }
+    }
+
+    fn flush(&mut self, slab: &mut [u8]) {
+        if self.coalescer.is_empty() {
+            return;
+        }
+        let mut refused = false;
+        self.coalescer.flush(slab, |write| {
+            let result = match &self.device {
+                Some(device) => device.write(&write),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            };
+            match result {
+                Ok(()) => {
+                    self.writes += 1;
+                    self.packets += write.packets as u64;
+                }
+                Err(error) => {
+                    self.dropped += write.packets as u64;
+                    refused |= write.packets > 1 && error.raw_os_error() == Some(libc::EINVAL);
+                }
+            }
+        });
+        if refused {
+            self.coalescer.set_joins(NO_JOINS);
+        }
+    }
+}
+
+const NO_JOINS: Joins = Joins {
+    tcp: false,
+    udp: false,
+};
+
+impl TunSink for TunWriter {
+    fn push(&mut self, buffer: &mut [u8], range: Range<usize>) {
+        let at = self.base + range.start;
+        self.coalescer.push(&buffer[range], at);
+    }
+
+    fn push_owned(&mut self, packet: &[u8]) {
+        self.coalescer.push_owned(packet);
+    }
+}
+
+#[cfg(test)]
+mod tests;

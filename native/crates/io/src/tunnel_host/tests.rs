@@ -1,0 +1,372 @@
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::sys::leave_network_namespace;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn datagrams_commands_and_events_pass_through_the_thread() {
+    let host = start(None);
+    let peer = peer_of(&host);
+    peer.send(b"ping").unwrap();
+    assert_eq!(receive(&peer), b"ping");
+    wait_until(|| is_readable(&host));
+    assert_eq!(host.drain_events(), [Happening::Datagram(4)]);
+    assert!(!is_readable(&host));
+
+    assert_eq!(host.apply(Order::Refuse), Ok(Err("refused")));
+    assert_eq!(host.apply(Order::Say(7)), Ok(Ok(())));
+    assert_eq!(host.drain_events(), [Happening::Said(7)]);
+
+    let stats = host.stats().unwrap();
+    assert_eq!(value(&stats, "udp_received_datagrams"), 1);
+    assert_eq!(value(&stats, "udp_sent_bytes"), 4);
+}
+
+#[test]
+fn timers_fire_without_traffic() {
+    let host = start(None);
+    let due = host.clock().now() + Duration::from_millis(20);
+    assert_eq!(host.apply(Order::Wake(due)), Ok(Ok(())));
+    let later = due + Duration::from_secs(3_600);
+    wait_until(|| match host.drain_events()[..] {
+        [Happening::Woken(at)] => {
+            assert!(at >= due && at < later);
+            true
+        }
+        _ => false,
+    });
+}
+
+#[test]
+fn rebinding_changes_the_port_and_traffic_goes_on() {
+    let host = start(None);
+    let before = host.local_port();
+    host.rebind().unwrap();
+    let after = host.local_port();
+    assert_ne!(before, after);
+    assert_eq!(host.drain_events(), [Happening::Rebound(after)]);
+    let peer = peer_of(&host);
+    peer.send(b"still here").unwrap();
+    assert_eq!(receive(&peer), b"still here");
+    assert!(
+        TunnelSockets::bind(before, None, &mut Vec::new()).is_ok(),
+        "the old port is free"
+    );
+}
+
+#[test]
+fn a_port_that_is_taken_gives_way_to_one_that_is_free() {
+    let taken = TunnelSockets::open(0, None, &mut Vec::new()).unwrap();
+    let other = TunnelSockets::open(taken.port(), None, &mut Vec::new()).unwrap();
+    assert_ne!(other.port(), taken.port());
+    assert_ne!(other.port(), 0);
+}
+
+#[test]
+fn a_closed_host_answers_that_it_has_stopped() {
+    let host = start(None);
+    host.close();
+    host.close();
+    assert_eq!(host.apply(Order::Refuse), Err(Stopped));
+    assert!(host.rebind().is_err());
+    assert!(is_readable(&host), "a listener learns of the end");
+}
+
+#[test]
+fn a_thread_that_panics_is_reported() {
+    let host = start(None);
+    assert_eq!(host.apply(Order::Panic), Err(Stopped));
+    wait_until(|| is_readable(&host));
+    assert!(host.warnings()[0].contains("failed"));
+}
+
+/// The whole way of a packet, twice: TSO split, segmented send, joined receive, joined write.
+#[test]
+fn a_stream_through_the_tun_device_arrives_unharmed() {
+    let Some(host) = in_new_namespace() else {
+        return;
+    };
+    let listener = TcpListener::bind((OWN, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let (mut stream, from) = listener.accept().unwrap();
+        assert_eq!(from.ip(), IpAddr::V4(MIRRORED), "came through the tunnel");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        received
+    });
+    let sent: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut stream = TcpStream::connect((MIRRORED, port)).unwrap();
+    stream.write_all(&sent).unwrap();
+    drop(stream);
+    assert!(server.join().unwrap() == sent, "the bytes differ");
+
+    let stats = host.stats().unwrap();
+    let reads = value(&stats, "tun_reads");
+    let packets = value(&stats, "tun_written_packets");
+    let writes = value(&stats, "tun_writes");
+    assert!(reads * 4 < packets, "{reads} reads for {packets} packets");
+    assert!(
+        writes * 4 < packets,
+        "{writes} writes for {packets} packets"
+    );
+    assert_eq!(value(&stats, "tun_write_dropped"), 0);
+    assert_eq!(value(&stats, "tun_unusable_reads"), 0);
+}
+
+#[test]
+fn datagrams_through_the_tun_device_arrive_unharmed_and_in_order() {
+    let Some(host) = in_new_namespace() else {
+        return;
+    };
+    let receiver = StdUdpSocket::bind((OWN, 0)).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let sender = UdpSocket::open(
+        &UdpOptions {
+            address: SocketAddr::new(IpAddr::V4(OWN), 0),
+            firewall_mark: None,
+            send_buffer: 1 << 20,
+            receive_buffer: 1 << 16,
+        },
+        &mut Vec::new(),
+    );
+    let mut sender = sender.unwrap();
+    let mut outbox = GsoOutbox::new();
+    for number in 0..50_u32 {
+        let room = outbox.reserve(None, SocketAddr::new(IpAddr::V4(MIRRORED), port), 0, 1_000);
+        room[..4].copy_from_slice(&number.to_be_bytes());
+    }
+    outbox.flush(|batch| sender.send(batch, None));
+    let mut buffer = [0; 2_000];
+    for number in 0..50_u32 {
+        let (len, _) = receiver.recv_from(&mut buffer).unwrap();
+        assert_eq!(len, 1_000);
+        assert_eq!(buffer[..4], number.to_be_bytes());
+    }
+    let stats = host.stats().unwrap();
+    assert!(
+        value(&stats, "tun_reads") < 10,
+        "segmentation is left to us"
+    );
+    assert!(value(&stats, "tun_writes") < 10, "packets are joined");
+}
+
+#[test]
+fn a_tun_device_that_disappears_is_reported_and_the_sockets_work_on() {
+    let Some(host) = in_new_namespace() else {
+        return;
+    };
+    ip("link del mirror0");
+    wait_until(|| {
+        host.warnings()
+            .iter()
+            .any(|warning| warning.contains("TUN device is gone"))
+    });
+    assert_eq!(host.apply(Order::Say(1)), Ok(Ok(())));
+}
+
+#[test]
+fn a_second_open_of_the_same_interface_is_refused() {
+    if in_new_namespace().is_none() {
+        return;
+    }
+    let _first = Tun::open("double0").unwrap();
+    let error = Tun::open("double0").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+    let error = Tun::open("a-name-too-long-for-an-interface").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+/// Sends what the TUN device hands out to itself over loopback, with source and destination exchanged (which leaves
+/// checksums right), and writes what arrives to the TUN device. Datagrams that are no IP packet go back.
+struct Mirror {
+    own: SocketAddr,
+    events: Vec<Happening>,
+    wake_at: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Happening {
+    Datagram(usize),
+    Said(u32),
+    Woken(Instant),
+    Rebound(u16),
+}
+
+enum Order {
+    Say(u32),
+    Refuse,
+    Wake(Instant),
+    Panic,
+}
+
+impl PacketEngine for Mirror {
+    type Command = Order;
+    type Refusal = &'static str;
+    type Event = Happening;
+
+    fn handle_network(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        _now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) {
+        let mut at = 0;
+        while at < buffer.len() {
+            let end = buffer.len().min(at + received.stride);
+            if buffer[at] >> 4 == 4 && end - at >= 20 {
+                tun.push(buffer, at..end);
+            } else {
+                self.events.push(Happening::Datagram(end - at));
+                out.reserve(Some(received.local), received.from, 0, end - at)
+                    .copy_from_slice(&buffer[at..end]);
+            }
+            at = end;
+        }
+    }
+
+    fn handle_tun(
+        &mut self,
+        read: TunRead<'_>,
+        _now: Instant,
+        _tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) {
+        if read.packet()[0] >> 4 != 4 {
+            return;
+        }
+        for segment in read.segments() {
+            let packet = out.reserve(None, self.own, 0, segment.len());
+            segment.write_into(packet);
+            let (source, destination) = packet[12..20].split_at_mut(4);
+            source.swap_with_slice(destination);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        command: Order,
+        _now: Instant,
+        _tun: &mut impl TunSink,
+        _out: &mut impl Outbox,
+    ) -> Result<(), &'static str> {
+        match command {
+            Order::Say(number) => self.events.push(Happening::Said(number)),
+            Order::Refuse => return Err("refused"),
+            Order::Wake(at) => self.wake_at = Some(at),
+            Order::Panic => panic!("as ordered by the test"),
+        }
+        Ok(())
+    }
+
+    fn handle_timeout(&mut self, now: Instant, _tun: &mut impl TunSink, _out: &mut impl Outbox) {
+        if self.wake_at.take_if(|at| *at <= now).is_some() {
+            self.events.push(Happening::Woken(now));
+        }
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    fn poll_event(&mut self) -> Option<Happening> {
+        (!self.events.is_empty()).then(|| self.events.remove(0))
+    }
+
+    fn set_listen_port(&mut self, port: u16, _now: Instant) {
+        self.own.set_port(port);
+        self.events.push(Happening::Rebound(port));
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// What leaves for `MIRRORED` comes back to `OWN`, and seems to come from `MIRRORED`.
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const MIRRORED: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+
+fn start(tun: Option<Tun>) -> Host<Mirror> {
+    let mut warnings = Vec::new();
+    let sockets = TunnelSockets::open(0, None, &mut warnings).unwrap();
+    let mirror = Mirror {
+        own: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), sockets.port()),
+        events: Vec::new(),
+        wake_at: None,
+    };
+    Host::start(tun, sockets, BootClock::new(), mirror, Vec::new()).unwrap()
+}
+
+/// A host with a TUN device, in a namespace that this thread alone is in; `None` where that is not permitted.
+fn in_new_namespace() -> Option<Host<Mirror>> {
+    if let Err(error) = leave_network_namespace() {
+        eprintln!("skipped: needs root to make a network namespace: {error}");
+        return None;
+    }
+    ip("link set lo up");
+    let tun = Tun::open("mirror0").unwrap();
+    assert_eq!(
+        tun.joins(),
+        Joins {
+            tcp: true,
+            udp: true
+        }
+    );
+    let host = start(Some(tun));
+    ip("link set mirror0 mtu 1280 txqueuelen 10000");
+    ip(&format!("addr add {OWN}/24 dev mirror0"));
+    ip("link set mirror0 up");
+    Some(host)
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    assert!(status.unwrap().success(), "ip {arguments}");
+}
+
+fn peer_of(host: &Host<Mirror>) -> StdUdpSocket {
+    let peer = StdUdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    peer.connect((Ipv4Addr::LOCALHOST, host.local_port()))
+        .unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer
+}
+
+fn receive(peer: &StdUdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 2_000];
+    let len = peer.recv(&mut buffer).unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+fn is_readable(host: &Host<Mirror>) -> bool {
+    let poller = Poller::new().unwrap();
+    poller
+        .add(&host.events.readable(), 0, Interest::READABLE)
+        .unwrap();
+    let mut ready = Vec::new();
+    poller.wait(&mut ready, false).unwrap();
+    !ready.is_empty()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a deadline of the test itself")]
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not come to pass");
+        thread::yield_now();
+    }
+}
+
+fn value(stats: &[(&'static str, u64)], name: &str) -> u64 {
+    stats.iter().find(|(found, _)| *found == name).unwrap().1
+}
