@@ -11,7 +11,9 @@
 //!     (nothing) ── initiation ► unconfirmed ── peer's first data ───┘
 //! ```
 //!
-//! Both may run at once: an initiation of the peer does not end ours. If its session is confirmed first, ours is dropped.
+//! Both may run at once: neither ends the other, not even by being confirmed first. A peer that has answered us last counts us as
+//! the initiator, so if we dropped our half, neither end would renew the session. But an attempt beside which the peer's succeeded
+//! is no sign of a dead peer when it is given up.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -99,6 +101,8 @@ impl Tunnel {
                 macs: MacWriter::new(&config.peer),
                 pending: None,
                 current: None,
+                established_before: false,
+                rekey_at: None,
                 sessions_made: 0,
                 last_index: 0,
                 sent_timestamp: None,
@@ -118,7 +122,7 @@ impl Tunnel {
     /// Start a handshake, unless one is running.
     pub fn initiate(&mut self, now: Instant) {
         if self.control.pending.is_none() {
-            self.send_initiation(now + self.config.timers.rekey_attempt, now);
+            self.send_initiation(now + self.config.timers.rekey_attempt, false, now);
         }
     }
 
@@ -158,7 +162,7 @@ impl Tunnel {
     /// keepalive.
     ///
     /// # Errors
-    /// [`NoSession`]: drop the packet. If we initiated the session that has become too old, a handshake is started.
+    /// [`NoSession`]: drop the packet. If there has been a session, a handshake is started; the first one is the caller's to start.
     ///
     /// # Panics
     /// If `packet` is shorter than the room.
@@ -167,30 +171,27 @@ impl Tunnel {
             packet.len() >= DATA_OVERHEAD,
             "room for header and tag is the caller's to leave"
         );
+        let control = &mut self.control;
         let session = self
             .sending
             .as_mut()
             .filter(|session| session.is_usable(now));
         let Some(session) = session else {
-            if let Some(current) = self
-                .control
-                .current
-                .as_mut()
-                .filter(|current| current.initiated)
-            {
-                current.rekey_by(now);
+            if control.established_before {
+                control.rekey_by(now);
             }
             return Err(NoSession);
         };
         session.seal(packet);
         let is_data = packet.len() > DATA_OVERHEAD;
         self.activity.note_sent(is_data, now);
-        if let Some(current) = &mut self.control.current {
-            if session.counter >= REKEY_AFTER_MESSAGES {
-                current.rekey_by(now);
-            } else if is_data && current.initiated {
-                current.rekey_by(current.rekey_after_sending_at.max(now));
-            }
+        if session.counter >= REKEY_AFTER_MESSAGES {
+            control.rekey_by(now);
+        } else if is_data
+            && let Some(current) = control.current.as_ref().filter(|current| current.initiated)
+        {
+            let at = current.rekey_after_sending_at.max(now);
+            control.rekey_by(at);
         }
         Ok(())
     }
@@ -218,11 +219,15 @@ impl Tunnel {
         }
         let is_data = !plaintext.is_empty();
         self.activity.note_received(is_data, now);
-        if let Some(current) = &mut self.control.current
-            && is_data
-            && current.initiated
+        if is_data
+            && let Some(current) = self
+                .control
+                .current
+                .as_ref()
+                .filter(|current| current.initiated)
         {
-            current.rekey_by(current.rekey_after_receiving_at.max(now));
+            let at = current.rekey_after_receiving_at.max(now);
+            self.control.rekey_by(at);
         }
         Ok(plaintext)
     }
@@ -241,10 +246,9 @@ impl Tunnel {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let control = &self.control;
-        let handshake = match (&control.pending, &control.current) {
-            (Some(pending), _) => Some(pending.repeat_at.min(pending.give_up_at)),
-            (None, Some(current)) => current.rekey_at,
-            (None, None) => None,
+        let handshake = match &control.pending {
+            Some(pending) => Some(pending.repeat_at.min(pending.give_up_at)),
+            None => control.rekey_at,
         };
         let expiry = self
             .receiving
@@ -273,11 +277,7 @@ impl Tunnel {
         }
         self.continue_handshake(now);
         let must_renew = self.drop_expired(now);
-        let must_rekey = self
-            .control
-            .current
-            .as_ref()
-            .is_some_and(|current| is_due(current.rekey_at));
+        let must_rekey = is_due(self.control.rekey_at);
         let peer_is_silent = is_due(self.silence_ends_at());
         if peer_is_silent {
             self.activity.silent_since = None;
@@ -380,7 +380,6 @@ impl Tunnel {
                 initiated,
                 rekey_after_sending_at: now + timers.rekey_after,
                 rekey_after_receiving_at: now + timers.rekey_on_receive_after,
-                rekey_at: None,
             },
         }
     }
@@ -396,8 +395,15 @@ impl Tunnel {
             return;
         }
         self.sending = Some(derived.sending);
-        self.control.current = Some(derived.current);
-        self.control.pending = None;
+        let control = &mut self.control;
+        if derived.current.initiated {
+            control.pending = None;
+        } else if let Some(pending) = &mut control.pending {
+            pending.peer_succeeded = true;
+        }
+        control.current = Some(derived.current);
+        control.established_before = true;
+        control.rekey_at = None;
         self.events.push_back(TunnelEvent::HandshakeDone);
     }
 
@@ -406,15 +412,16 @@ impl Tunnel {
             return;
         };
         if pending.give_up_at <= now {
+            if !pending.peer_succeeded {
+                self.events.push_back(TunnelEvent::GaveUp);
+            }
             self.control.pending = None;
             // Only new traffic is a reason to try again.
+            self.control.rekey_at = None;
             self.activity.silent_since = None;
-            if let Some(current) = &mut self.control.current {
-                current.rekey_at = None;
-            }
-            self.events.push_back(TunnelEvent::GaveUp);
         } else if pending.repeat_at <= now {
-            self.send_initiation(pending.give_up_at, now);
+            let (give_up_at, peer_succeeded) = (pending.give_up_at, pending.peer_succeeded);
+            self.send_initiation(give_up_at, peer_succeeded, now);
         }
     }
 
@@ -437,7 +444,7 @@ impl Tunnel {
         must_renew
     }
 
-    fn send_initiation(&mut self, give_up_at: Instant, now: Instant) {
+    fn send_initiation(&mut self, give_up_at: Instant, peer_succeeded: bool, now: Instant) {
         let timestamp = self
             .config
             .clock
@@ -467,6 +474,7 @@ impl Tunnel {
             attempt,
             repeat_at,
             give_up_at,
+            peer_succeeded,
         });
     }
 
@@ -523,6 +531,8 @@ impl Tunnel {
         self.control.macs.clear();
         self.control.pending = None;
         self.control.current = None;
+        self.control.established_before = false;
+        self.control.rekey_at = None;
         self.control.wipe_at = None;
         self.events.push_back(TunnelEvent::SessionsExpired);
     }
@@ -533,6 +543,10 @@ struct Control {
     macs: MacWriter,
     pending: Option<Pending>,
     current: Option<CurrentSession>,
+    /// Whether a session ever became current, since the last wipe.
+    established_before: bool,
+    /// When traffic asks for the handshake that replaces the current session; `None`: it does not yet.
+    rekey_at: Option<Instant>,
     sessions_made: u64,
     /// The lower 8 bits of the session index allocated last.
     last_index: u8,
@@ -544,11 +558,21 @@ struct Control {
     wipe_at: Option<Instant>,
 }
 
+impl Control {
+    fn rekey_by(&mut self, at: Instant) {
+        if self.rekey_at.is_none_or(|planned| at < planned) {
+            self.rekey_at = Some(at);
+        }
+    }
+}
+
 /// A running handshake of ours.
 struct Pending {
     attempt: Option<Attempt>,
     repeat_at: Instant,
     give_up_at: Instant,
+    /// Meanwhile a session that the peer initiated was confirmed.
+    peer_succeeded: bool,
 }
 
 struct Attempt {
@@ -563,16 +587,6 @@ struct CurrentSession {
     initiated: bool,
     rekey_after_sending_at: Instant,
     rekey_after_receiving_at: Instant,
-    /// When to start the handshake that replaces it; `None`: nothing asks for it yet.
-    rekey_at: Option<Instant>,
-}
-
-impl CurrentSession {
-    fn rekey_by(&mut self, at: Instant) {
-        if self.rekey_at.is_none_or(|planned| at < planned) {
-            self.rekey_at = Some(at);
-        }
-    }
 }
 
 struct DerivedSession {
