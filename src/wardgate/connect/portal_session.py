@@ -1,0 +1,51 @@
+"""A peer's standing with the portal across connections: the channel of the moment and the pacing between channels."""
+
+from wardgate.wire.control_channel import ControlChannel, Lost
+from wardgate.wire.dialect import Dialect
+from wardgate.wire.messages import Message
+from wardgate.wire.reconnect import GiveUp, Reconnect
+
+
+class SessionEnded(Exception):
+    """The portal ended the session for good; coming back with the same token is pointless."""
+
+
+class PortalSession:
+    """Makes a channel per connection and remembers the current one."""
+
+    def __init__(self, dialect: Dialect, *, reconnect: Reconnect, stamp_secret: str | None = None) -> None:
+        """`stamp_secret`: a relay's; nobody else has one."""
+        self._dialect = dialect
+        self._reconnect = reconnect
+        self._stamp_secret = stamp_secret
+        self._channel: ControlChannel | None = None
+
+    def open_channel(self, now: float) -> ControlChannel:
+        """Start the channel of a new connection; `now` is the clock that drives it."""
+        self._channel = ControlChannel(self._dialect, now=now, stamp_secret=self._stamp_secret)
+        return self._channel
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it is lost where no channel stands, since nothing is kept across connections."""
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def handle_joined(self) -> None:
+        self._reconnect.handle_joined()
+
+    def handle_lost(self, lost: Lost) -> None:
+        """Raises:
+        SessionEnded: the loss is final.
+        """
+        self._channel = None
+        if lost.is_fatal:
+            raise SessionEnded(f"{lost.reason.value}{f': {lost.detail}' if lost.detail else ''}")
+
+    def reset_pacing(self) -> None:
+        """The network changed: try at once."""
+        self._reconnect.reset()
+
+    def next_delay_s(self, retry_after_s: float | None) -> float | None:
+        """Seconds until the next attempt; None: the budget is used up."""
+        decision = self._reconnect.next_attempt(retry_after_s=retry_after_s)
+        return None if isinstance(decision, GiveUp) else decision.delay_s

@@ -1,0 +1,166 @@
+"""The gateway as a process: drives the machine with a hosted engine, a link to the portal and the host's settings."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from dns.rcode import SERVFAIL
+
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.portal_session import PortalSession
+from wardgate.datapath.engine import HostedEngine
+from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
+from wardgate.gateway.machine import Configure, Gateway, Resolve, Send
+from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
+from wardgate.net.dns_exchange import exchange
+from wardgate.net.dns_listener import DnsListener, Query
+from wardgate.net.firewall import Firewall
+from wardgate.net.host_dns import HostDns
+from wardgate.net.name_lookup import NameLookup
+from wardgate.net.portal_link import PortalLink
+from wardgate.net.supervision import run_until_first_ends, stop_signal
+from wardgate.net.tun_interface import TunInterface
+from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
+
+LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
+CLOCK_CHECK_S: Final = 5.0  # ours: how long a stepped wall clock may go unnoticed
+MAX_UDP_ANSWER: Final = 1200  # bytes, in-tunnel DNS (data-plane §5.7)
+
+log = logging.getLogger(__name__)
+
+
+class GatewayProcess:
+    """Owns nothing that it was given: the caller closes engine and TUN interface after `run`."""
+
+    def __init__(
+        self,
+        *,
+        engine: HostedEngine,
+        session: PortalSession,
+        tun: TunInterface,
+        firewall: Firewall,
+        host_dns: HostDns,
+        link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
+    ) -> None:
+        """`link` makes the link to the portal around a function that takes its events."""
+        self._engine = engine
+        self._session = session
+        self._tun = tun
+        self._firewall = firewall
+        self._host_dns = host_dns
+        self._link = link(self._handle_channel_event)
+        self._machine = Gateway(engine, clock=self._clock_offset())
+        self._lookup = NameLookup(host_dns.system_resolvers)
+        self._dns = DnsListener(self._answer_query, port=GATEWAY_DNS_PORT)
+        self._wanted: asyncio.Queue[Configure] = asyncio.Queue()
+        self._lookups: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._machine.is_joined
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then say goodbye.
+
+        Raises:
+            PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
+            HostRefused, OSError: the host refuses a setting.
+        """
+        await self._firewall.install()
+        self._engine.on_readable(self._pump)
+        try:
+            await run_until_first_ends(
+                self._link.run(), self._configure_host(), self._watch_clock(), stop_signal()
+            )
+        finally:
+            self._machine.handle_shutdown()
+            await self._dns.close()
+            await self._firewall.remove()
+
+    def _handle_channel_event(self, event: ChannelEvent) -> None:
+        self._take_engine_events()
+        match event:
+            case Joined():
+                self._session.handle_joined()
+                self._machine.handle_joined()
+                log.info("connected to the portal")
+            case Received(message=message):
+                self._machine.handle_message(message)
+            case Lost():
+                self._machine.handle_portal_lost()
+                self._session.handle_lost(event)
+            case _:
+                assert_never(event)
+        self._carry_out()
+
+    def _pump(self) -> None:
+        self._take_engine_events()
+        self._carry_out()
+
+    def _take_engine_events(self) -> None:
+        # Before anything else is handled: a message may be about a peer whose end is already queued here.
+        for event in self._engine.drain_events():
+            self._machine.handle_event(event)
+
+    def _carry_out(self) -> None:
+        while (action := self._machine.poll_action()) is not None:
+            match action:
+                case Send(message=message):
+                    self._session.send(message)
+                    self._link.flush()
+                case Configure():
+                    self._wanted.put_nowait(action)
+                case Resolve():
+                    task = asyncio.create_task(self._resolve(action))
+                    self._lookups.add(task)
+                    task.add_done_callback(self._lookups.discard)
+                case _:
+                    assert_never(action)
+
+    async def _resolve(self, wanted: Resolve) -> None:
+        addresses: frozenset[IpAddress] | None
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                addresses = await self._lookup.addresses(wanted.name)
+        except TimeoutError:
+            addresses = None
+        self._machine.handle_resolved(wanted.lookup_id, addresses)
+        self._pump()
+
+    async def _configure_host(self) -> None:
+        while True:
+            wanted = await self._wanted.get()
+            await self._tun.configure(wanted.tun)
+            await self._dns.listen((wanted.tun.ipv4, wanted.tun.ipv6))
+            log.info("tunnel interface is up")
+
+    async def _watch_clock(self) -> None:
+        given = self._clock_offset()
+        while True:
+            await asyncio.sleep(CLOCK_CHECK_S)
+            measured = self._clock_offset()
+            if given.is_stale(measured):
+                given = measured
+                log.warning("the wall clock was set; expiries are counted anew")
+                self._machine.handle_clock_step(measured)
+                self._pump()
+
+    def _clock_offset(self) -> ClockOffset:
+        return ClockOffset(unix_at_zero=time.time() - self._engine.clock())
+
+    async def _answer_query(self, query: Query) -> bytes | None:
+        """The in-tunnel DNS server: forwards to the host's name servers, in their order."""
+        try:
+            message = parse_query(query.payload)
+        except Malformed:
+            return None
+        for server in await self._host_dns.system_resolvers():
+            try:
+                answer = await exchange(query.payload, server, is_udp=query.is_udp)
+            except OSError as error:
+                log.debug("a name server did not help", extra={"error": str(error) or type(error).__name__})
+                continue
+            return cut_to_udp(answer, limit=MAX_UDP_ANSWER) if query.is_udp else answer
+        return encode_answer(answer_to(message, rcode=SERVFAIL), is_udp=query.is_udp)

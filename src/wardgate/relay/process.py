@@ -1,0 +1,109 @@
+"""The relay as a process: the STUN/TURN server is the engine; this keeps the portal informed that it is there.
+
+The control channel says no more than that: a relay learns neither users nor sessions, it checks credentials against the stamp
+secret it has drawn at its start (relay spec §15). It serves before the portal is reached and while it is away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol, assert_never
+
+from wardgate.connect.portal_session import PortalSession
+from wardgate.net.portal_link import PortalLink
+from wardgate.net.supervision import run_until_first_ends, stop_signal
+from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
+
+REPORT_INTERVAL_S: Final = 10.0  # operations §4: the summary line
+DRAIN_CHECK_S: Final = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """The hosted relay engine."""
+
+    def drain(self) -> None: ...
+    def stats(self) -> dict[str, int]: ...
+
+
+class RelayProcess:
+    """Owns nothing that it was given: the caller closes the server after `run`."""
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        session: PortalSession,
+        link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
+        drain_s: float,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            link: makes the link to the portal around a function that takes its events.
+            drain_s: how long allocations may go on after SIGTERM; 0 ends at once.
+        """
+        self._server = server
+        self._session = session
+        self._link = link(self._handle_channel_event)
+        self._drain_s = drain_s
+        self._is_joined = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_joined
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
+        """
+        await run_until_first_ends(self._link.run(), self._report(), stop_signal())
+        self._is_joined = False
+        if self._drain_s > 0:
+            await run_until_first_ends(self._drain(), stop_signal())
+
+    def _handle_channel_event(self, event: ChannelEvent) -> None:
+        match event:
+            case Joined():
+                self._is_joined = True
+                self._session.handle_joined()
+                log.info("connected to the portal")
+            case Received():
+                log.debug("message ignored", extra={"message_type": type(event.message).__name__})
+            case Lost():
+                self._is_joined = False
+                self._session.handle_lost(event)
+            case _:
+                assert_never(event)
+
+    async def _report(self) -> None:
+        reported = (0, 0, 0)
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            stats = self._server.stats()
+            current = stats["allocations"], stats["channels"], stats["relayed_bytes"]
+            if current != reported:
+                allocations, channels, relayed_bytes = current
+                log.info(
+                    "relaying",
+                    extra={
+                        "allocations": allocations,
+                        "channels": channels,
+                        "bytes_per_s": round((relayed_bytes - reported[2]) / REPORT_INTERVAL_S),
+                    },
+                )
+                reported = current
+
+    async def _drain(self) -> None:
+        """Refuse new allocations and wait for the present ones, within bounds."""
+        self._server.drain()
+        log.info("draining", extra={"allocations": self._server.stats()["allocations"]})
+        try:
+            async with asyncio.timeout(self._drain_s):
+                while self._server.stats()["allocations"] > 0:  # noqa: ASYNC110 - the engine reports no such event
+                    await asyncio.sleep(DRAIN_CHECK_S)
+        except TimeoutError:
+            log.info("allocations are left", extra={"allocations": self._server.stats()["allocations"]})
