@@ -8,9 +8,7 @@ ignored.
 Deliberately absent: `[…]` classes. The portal never stored them, and a peer ignores a resource it cannot parse.
 """
 
-import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, Self
 
 MAX_NAME_CHARS: Final = 253
@@ -22,7 +20,7 @@ class NamePattern:
     """A parsed pattern; equal when the lower-cased texts are."""
 
     text: str
-    _expression: "re.Pattern[str]" = field(repr=False, compare=False)
+    _labels: tuple[str, ...] = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -39,7 +37,7 @@ class NamePattern:
             _check_label(label)
         if lowered.endswith("**"):
             raise ValueError("`**` cannot be the last label")
-        return cls(lowered, _compiled(lowered))
+        return cls(lowered, tuple(lowered.split(".")))
 
     @property
     def is_literal(self) -> bool:
@@ -55,7 +53,10 @@ class NamePattern:
         return (*((_RANK.get(char, 1), -ord(char)) for char in reversed(self.text)), (0, 0))
 
     def matches(self, name: str) -> bool:
-        return self._expression.fullmatch(name.lower().removesuffix(".")) is not None
+        labels = name.lower().removesuffix(".").split(".")
+        if _labels_match(self._labels, labels):
+            return True
+        return self._labels[0] == "*" and _labels_match(self._labels[1:], labels)
 
     def __str__(self) -> str:
         return self.text
@@ -76,22 +77,38 @@ def _check_label(label: str) -> None:
             raise ValueError(f"{char!r} cannot occur in a name")
 
 
-@lru_cache(maxsize=4096)
-def _compiled(text: str) -> "re.Pattern[str]":
-    *labels, last = text.split(".")
-    parts: list[str] = []
-    for position, label in enumerate(labels):
-        if label == "**":
-            parts.append(r"(?:[^.]+\.)*")
-        elif label == "*" and position == 0:
-            parts.append(r"(?:[^.]*\.)?")
+def _labels_match(pattern: tuple[str, ...], name: list[str]) -> bool:
+    """Match labels; only the last `**` is ever widened, so the work is bounded by the product of the lengths."""
+    at, position = 0, 0
+    any_at, any_position = -1, 0
+    while position < len(name):
+        if at < len(pattern) and pattern[at] == "**":
+            any_at, any_position = at, position
+            at += 1
+        elif at < len(pattern) and _label_matches(pattern[at], name[position]):
+            at += 1
+            position += 1
+        elif any_at >= 0:
+            any_position += 1
+            at, position = any_at + 1, any_position
         else:
-            parts.append(_label(label) + r"\.")
-    return re.compile("".join(parts) + _label(last))
+            return False
+    return all(label == "**" for label in pattern[at:])
 
 
-def _label(label: str) -> str:
-    return "".join(_WILDCARDS.get(char) or re.escape(char) for char in label)
-
-
-_WILDCARDS: Final = {"*": "[^.]*", "?": "[^.]"}
+def _label_matches(pattern: str, label: str) -> bool:
+    at, position = 0, 0
+    any_at, any_position = -1, 0
+    while position < len(label):
+        if at < len(pattern) and pattern[at] == "*":
+            any_at, any_position = at, position
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("?", label[position]):
+            at += 1
+            position += 1
+        elif any_at >= 0:
+            any_position += 1
+            at, position = any_at + 1, any_position
+        else:
+            return False
+    return all(char == "*" for char in pattern[at:])

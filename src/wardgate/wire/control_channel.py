@@ -240,7 +240,9 @@ class ControlChannel:
         self._outbox.append(
             self._framing.encode(frames.PHOENIX, frames.HEARTBEAT, {}, ref=_ref_form(ref, self._framing))
         )
-        self._heartbeat_at = max(self._heartbeat_at + HEARTBEAT_INTERVAL_S, now)
+        self._heartbeat_at += HEARTBEAT_INTERVAL_S
+        if self._heartbeat_at <= now:  # a late timer: do not make up for the beats that were missed
+            self._heartbeat_at = now + HEARTBEAT_INTERVAL_S
 
     def _send_join(self, *, now: float) -> None:
         self._join_deadline = now + JOIN_TIMEOUT_S

@@ -83,7 +83,9 @@ def verify_ingest_token(token: str, key: bytes) -> IngestClaims:
         RemoteProtocolError: as `parse_ingest_token`, or a wrong signature.
     """
     signed, _, signature = token.rpartition(".")
-    if not hmac.compare_digest(_segment(_signature(signed, key)), signature):
+    if not hmac.compare_digest(
+        _segment(_signature(signed, key)).encode(), signature.encode(errors="replace")
+    ):
         raise RemoteProtocolError("ingest token: wrong signature")
     return parse_ingest_token(token)
 
