@@ -434,12 +434,11 @@ class Client:
             gateway.resource_ids.discard(resource_id)
 
     def _leave_other_gateways(self, resource_id: ResourceId, gateway_id: GatewayId) -> None:
-        if any(
-            resource_id in gateway.resource_ids
-            for other, gateway in self._gateways.items()
-            if other != gateway_id
-        ):
-            self._end(resource_id)
+        """Another gateway serves the resource now; the engine moves it, and closes what that leaves without use."""
+        self._names.forget_resource(resource_id, except_at=gateway_id)
+        for other, gateway in self._gateways.items():
+            if other != gateway_id:
+                gateway.resource_ids.discard(resource_id)
 
     def _forget_gateway(self, gateway_id: GatewayId) -> None:
         """Its connection is gone, and in the engine everything that hung on it."""

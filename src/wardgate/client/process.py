@@ -62,6 +62,10 @@ class ClientProcess:
         self._tunnel_ipv4 = self._tunnel_ipv6 = ""
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        return self._machine.is_joined
+
     async def run(self, *, until_configured: bool = False) -> None:
         """Serve until SIGTERM or SIGINT, then say goodbye. `until_configured`: only until the tunnel is up.
 

@@ -117,11 +117,13 @@ class NameStates:
         for key in [key for key in self._entries if key.gateway_id == gateway_id]:
             del self._entries[key]
 
-    def forget_resource(self, resource_id: ResourceId) -> None:
-        for key in [key for key in self._entries if key.resource_id == resource_id]:
-            entry = self._entries.pop(key)
-            if entry.state is State.PENDING_HOLD:
-                self._actions.append(Release(key, entry.addresses, flush=False))
+    def forget_resource(self, resource_id: ResourceId, *, except_at: GatewayId | None = None) -> None:
+        """The resource is gone, or served by another gateway now: what is held for it elsewhere is dropped."""
+        for key in list(self._entries):
+            if key.resource_id == resource_id and key.gateway_id != except_at:
+                entry = self._entries.pop(key)
+                if entry.state is State.PENDING_HOLD:
+                    self._actions.append(Release(key, entry.addresses, flush=False))
 
     def handle_timeout(self, *, now: float) -> None:
         for key, entry in self._entries.items():

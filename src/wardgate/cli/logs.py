@@ -1,0 +1,60 @@
+"""Rendering of log records on stderr: stdlib records with fields in, text or JSON lines out."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+
+from wardgate.cli.errors import UserError
+
+FORMATS: Final = ("text", "json")
+_ALIASES: Final = {"human": "text"}  # the published software's word
+_LEVELS: Final = {"trace": "debug", "warn": "warning", "off": "critical"}
+
+
+def set_up(log_format: str, level: str) -> None:
+    """Send all records from `level` on to stderr.
+
+    Args:
+        log_format: `text` (or `human`) or `json`.
+        level: a level's name; of a directive list such as `info,wire=debug` the first bare level counts.
+
+    Raises:
+        UserError: unknown format or level.
+    """
+    chosen = _ALIASES.get(log_format, log_format)
+    if chosen not in FORMATS:
+        raise UserError(f"unknown log format {log_format!r}; choose text or json")
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if chosen == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("wardgate").setLevel(_level(level))
+
+
+def _level(text: str) -> int:
+    bare = next((part.strip() for part in text.split(",") if "=" not in part), "info").lower()
+    number = logging.getLevelNamesMapping().get(_LEVELS.get(bare, bare).upper())
+    if number is None:
+        raise UserError(f"unknown log level {bare!r}; choose debug, info, warning or error")
+    return number

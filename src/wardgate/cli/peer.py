@@ -1,0 +1,180 @@
+"""What `gateway`, `client` and `relay` have in common: token, portal URL, link, health address, and how they fail."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import wardgate
+from wardgate.cli.errors import UserError
+from wardgate.cli.settings import Settings
+from wardgate.connect.portal_session import PortalSession, SessionEnded
+from wardgate.model.addresses import IpAddress
+from wardgate.net.device_id import device_id, operating_system
+from wardgate.net.errors import HostRefused
+from wardgate.net.portal_link import Decisions, Dial, PortalLink, PortalRefused, PortalUnreachable
+from wardgate.wire.control_channel import ChannelEvent
+from wardgate.wire.device_identity import derived_device_id, external_id, random_device_id
+from wardgate.wire.dialect import Dialect, PeerKind
+from wardgate.wire.reconnect import Reconnect
+from wardgate.wire.tokens import TokenKind, kind_of
+from wardgate.wire.upgrade import ConnectParameters, build_upgrade_request, parse_refusal
+from wardgate.wire.user_agent import build_user_agent
+
+DEFAULT_PORT: Final = 52625  # UDP, of gateway and client (data-plane §1.2)
+_FOREIGN_TOKEN: Final = ".SFMyNTY."  # noqa: S105 - the published portal's form (control-plane-protocol §2.1)
+_COMPONENTS: Final = {
+    PeerKind.CLIENT: "headless-client",
+    PeerKind.GATEWAY: "gateway",
+    PeerKind.RELAY: "relay",
+}
+_TOKEN_KINDS: Final = {
+    PeerKind.CLIENT: TokenKind.CLIENT,
+    PeerKind.GATEWAY: TokenKind.GATEWAY,
+    PeerKind.RELAY: TokenKind.RELAY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PortalAccount:
+    """Where the portal is and how a peer presents itself there."""
+
+    kind: PeerKind
+    url: str
+    token: str
+    budget_s: float | None
+
+    def session(self, *, stamp_secret: str | None = None) -> PortalSession:
+        reconnect = Reconnect(budget_s=self.budget_s, rng=random.SystemRandom())
+        return PortalSession(Dialect(self.kind), reconnect=reconnect, stamp_secret=stamp_secret)
+
+    def link(
+        self,
+        session: PortalSession,
+        *,
+        parameters: Callable[[], ConnectParameters],
+        look_up: Callable[[str], Awaitable[Iterable[IpAddress]]],
+        mark: int | None,
+    ) -> Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]]:
+        """Return what makes the link around a function that takes its events; `parameters` is asked per attempt."""
+        system = operating_system()
+        user_agent = build_user_agent(
+            os_name=system.name,
+            os_version=system.version,
+            component=_COMPONENTS[self.kind],
+            version=wardgate.__version__,
+            arch=system.arch,
+            kernel=system.kernel,
+        )
+
+        def dial() -> Dial:
+            request = build_upgrade_request(
+                base_url=self.url, parameters=parameters(), token=self.token, user_agent=user_agent
+            )
+            return Dial(request.url, request.headers)
+
+        def make(handle: Callable[[ChannelEvent], None]) -> PortalLink[ChannelEvent]:
+            return PortalLink(
+                Decisions(
+                    dial=dial,
+                    open_channel=session.open_channel,
+                    look_up=look_up,
+                    read_refusal=lambda status, headers, body: parse_refusal(
+                        status, headers, body, now=datetime.now(UTC)
+                    ),
+                    next_delay_s=session.next_delay_s,
+                    handle=handle,
+                ),
+                mark=mark,
+            )
+
+        return make
+
+
+def portal_account(
+    settings: Settings,
+    kind: PeerKind,
+    *,
+    url: str | None,
+    token: str | None,
+    budget_s: float | None,
+) -> PortalAccount:
+    """Check URL and token before anything is opened.
+
+    Raises:
+        UserError: either is missing or cannot be right.
+    """
+    found_url = settings.text("api_url", url, None, env=("FIREZONE_API_URL",))
+    if found_url is None:
+        raise UserError(
+            "where is the portal? Give --api-url wss://portal.example.org or set WARDGATE_API_URL"
+        )
+    parts = urlsplit(found_url.strip())
+    if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.hostname:
+        raise UserError(f"{found_url!r} is no portal URL; write it like wss://portal.example.org")
+    found_token = settings.secret("token", token, None, env=("FIREZONE_TOKEN",))
+    return PortalAccount(kind, found_url, checked_token(found_token, kind), budget_s)
+
+
+def checked_token(token: str | None, kind: PeerKind) -> str:
+    """Refuse what cannot be a token of this kind; whether it is valid only the portal knows.
+
+    Raises:
+        UserError: missing, malformed or of another kind.
+    """
+    cure = f"make a {kind.value} token in the portal and set WARDGATE_TOKEN, or WARDGATE_TOKEN_FILE to a file with it"
+    if not token:
+        raise UserError(f"a {kind.value} needs a token; {cure}")
+    found = kind_of(token)
+    if found is None and _FOREIGN_TOKEN not in token:
+        raise UserError(f"the token is malformed (was it copied whole?); {cure}")
+    if found is not None and found is not _TOKEN_KINDS[kind]:
+        raise UserError(f"this is {found.noun}, a {kind.value} token is needed; {cure}")
+    return token
+
+
+def own_external_id(configured: str | None, *, stored_in: Any, derivation_key: bytes) -> str:
+    """The identity that the portal knows this device by (control-plane-protocol §2.6)."""
+    known = device_id(
+        configured,
+        stored_in=stored_in,
+        derive=lambda machine_id: derived_device_id(machine_id, derivation_key),
+        draw=lambda: random_device_id(uuid4()),
+    )
+    return external_id(known)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Parse `127.0.0.1:8081` or `[::1]:8081`.
+
+    Raises:
+        UserError: anything else.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"{text!r} is no address to listen on; write it like 127.0.0.1:8081")
+    return host.strip("[]"), int(port)
+
+
+def run_peer(process: Coroutine[Any, Any, None]) -> None:
+    """Run a peer to its end and turn what stopped it into one line for its user."""
+    try:
+        asyncio.run(process)
+    except HostRefused as error:
+        raise UserError(str(error)) from error
+    except PortalRefused as error:
+        raise UserError(
+            f"the portal refused the token ({error.detail}); make a new one in the portal"
+        ) from error
+    except PortalUnreachable as error:
+        raise UserError(
+            f"cannot reach the portal: {error}; check --api-url and that the portal runs"
+        ) from error
+    except SessionEnded as error:
+        raise UserError(f"the portal ended the session: {error}; make a new token in the portal") from error
+    except OSError as error:
+        raise UserError(f"the operating system refused: {error.strerror or error}") from error
