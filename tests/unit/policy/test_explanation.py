@@ -1,0 +1,102 @@
+import json
+
+from support.worlds import (
+    ADA,
+    ADA_IN_STAFF,
+    BASICS,
+    EVERYONE,
+    FACTS,
+    NET,
+    NOW,
+    STAFF,
+    from_networks,
+    hours,
+    policy,
+    request,
+    verified,
+)
+from wardgate.policy.engine import authorize
+from wardgate.policy.evaluation import Facts
+from wardgate.policy.explanation import (
+    TOKEN_UNDETERMINED,
+    ExplainedGateway,
+    Explanation,
+    as_json,
+    as_text,
+    explain,
+    from_json,
+)
+from wardgate.policy.snapshot import Entity, Snapshot
+
+
+def explained(*entities: Entity, facts: Facts = FACTS, with_token: bool = True) -> Explanation:
+    snapshot = Snapshot.of([*BASICS, *entities])
+    asked = request(facts=facts) if with_token else request(facts=facts, token_expires_at=TOKEN_UNDETERMINED)
+    return explain(snapshot, asked, authorize(snapshot, asked, now=NOW), now=NOW)
+
+
+def test_a_grant_names_its_policy_membership_and_what_ends_it() -> None:
+    told = explained(policy(1, hours("M/9-17/UTC")))
+    assert (told.outcome, told.policy_id, told.membership_id) == (
+        "granted",
+        str(policy(1).id),
+        str(ADA_IN_STAFF.id),
+    )
+    assert (told.expires_at, told.expires_with) == ("2026-11-23T17:00:00Z", "condition")
+    assert explained(policy(1)).expires_with == "token"
+
+
+def test_groups_say_how_each_membership_was_obtained() -> None:
+    told = explained()
+    assert [(group.name, group.via, group.membership_id) for group in told.groups] == [
+        (STAFF.name, "membership", str(ADA_IN_STAFF.id)),
+        (EVERYONE.name, "everyone", None),
+    ]
+
+
+def test_a_denial_shows_every_condition_with_its_input_and_outcome() -> None:
+    told = explained(policy(1, from_networks("10.0.0.0/8"), verified()))
+    (candidate,) = told.candidates
+    assert [(one.property, one.input, one.outcome) for one in candidate.conditions] == [
+        ("remote_ip", "203.0.113.5", "violated"),
+        ("client_verified", "false", "violated"),
+    ]
+    assert told.violated_properties == ["remote_ip", "client_verified"]
+
+
+def test_policies_that_say_nothing_about_the_actor_are_listed_with_the_reason() -> None:
+    told = explained(policy(1, is_disabled=True), policy(2, group=None))
+    assert (told.outcome, told.obstacle) == ("denied", "no_policy")
+    assert [one.reason for one in told.others] == ["disabled", "orphaned"]
+
+
+def test_without_a_connection_the_answer_is_undetermined_when_only_its_facts_are_missing() -> None:
+    told = explained(policy(1, from_networks("10.0.0.0/8")), facts=Facts(), with_token=False)
+    assert told.outcome == "undetermined"
+    both = explained(
+        policy(1, from_networks("10.0.0.0/8"), hours("T/true/UTC")), facts=Facts(), with_token=False
+    )
+    assert both.outcome == "denied"
+    free = explained(policy(1), facts=Facts(), with_token=False)
+    assert (free.outcome, free.expires_at, free.expires_with) == ("granted", None, "undetermined_token")
+
+
+def test_an_explanation_survives_json() -> None:
+    told = explained(policy(1, hours("M/9-17/UTC")), policy(2, verified()))
+    assert from_json(json.loads(json.dumps(as_json(told)))) == told
+
+
+def test_the_text_starts_with_the_answer_and_tells_the_reasons() -> None:
+    text = as_text(explained(policy(1, from_networks("10.0.0.0/8"))))
+    first, *rest = text.splitlines()
+    assert first == f"DENIED: {ADA.name} → {NET.name} (10.20.0.0/16), at 2026-11-23T12:00:00Z"
+    assert any("remote_ip is_in_cidr 10.0.0.0/8: violated (was 203.0.113.5)" in line for line in rest)
+
+
+def test_the_chosen_gateway_and_why_is_part_of_it() -> None:
+    snapshot = Snapshot.of([*BASICS, policy(1)])
+    decision = authorize(snapshot, request(), now=NOW)
+    told = explain(
+        snapshot, request(), decision, now=NOW, gateway=ExplainedGateway("g1", "it is the nearest")
+    )
+    assert "gateway g1: it is the nearest" in as_text(told)

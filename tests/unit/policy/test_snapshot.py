@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+from support.worlds import ADA, ADA_IN_STAFF, BASICS, EVERYONE, NET, STAFF, policy
+from wardgate.policy.snapshot import Snapshot
+
+
+def test_a_snapshot_is_not_changed_by_what_follows_it() -> None:
+    before = Snapshot.of([*BASICS, policy(1)])
+    after = before.evolve(drops=[policy(1), ADA_IN_STAFF], puts=[policy(2)])
+    assert list(before.policies) == [policy(1).id]
+    assert before.membership_id(ADA, STAFF.id) == ADA_IN_STAFF.id
+    assert [one.id for one in after.policies_of[NET.id]] == [policy(2).id]
+    assert after.membership_id(ADA, STAFF.id) is None
+
+
+def test_following_changes_gives_what_loading_gives() -> None:
+    step_by_step = Snapshot()
+    for entity in [*BASICS, policy(3), policy(1), policy(2, is_disabled=True)]:
+        step_by_step = step_by_step.evolve(puts=[entity])
+    assert step_by_step == Snapshot.of([policy(1), policy(2, is_disabled=True), policy(3), *BASICS])
+
+
+def test_a_policy_that_moves_to_another_resource_leaves_the_first() -> None:
+    moved = replace(policy(1), resource_id=NET.id.__class__(int=41))
+    after = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[moved])
+    assert NET.id not in after.policies_of
+    assert [one.id for one in after.policies_of[moved.resource_id]] == [moved.id]
+
+
+def test_dropping_what_is_gone_changes_nothing() -> None:
+    before = Snapshot.of(BASICS)
+    assert before.evolve(drops=[policy(1)]) == before
+    other = replace(ADA_IN_STAFF, id=ADA_IN_STAFF.id.__class__(int=77))
+    assert before.evolve(drops=[other]).membership_id(ADA, STAFF.id) == ADA_IN_STAFF.id
+
+
+def test_everyone_is_found_and_forgotten_with_its_group() -> None:
+    snapshot = Snapshot.of(BASICS)
+    assert snapshot.everyone_group_id == EVERYONE.id
+    assert snapshot.evolve(drops=[EVERYONE]).everyone_group_id is None
+    assert snapshot.memberships_of(ADA) == {STAFF.id: ADA_IN_STAFF.id, EVERYONE.id: None}
+
+
+def test_tables_that_a_change_does_not_touch_are_shared() -> None:
+    before = Snapshot.of(BASICS)
+    after = before.evolve(puts=[policy(1)])
+    assert after.actors is before.actors
+    assert after.membership_ids is before.membership_ids
