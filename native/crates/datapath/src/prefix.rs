@@ -38,12 +38,9 @@ impl Prefix {
         self.address
     }
 
-    pub fn len(&self) -> u8 {
+    /// How many leading bits count.
+    pub fn length(&self) -> u8 {
         self.len
-    }
-
-    pub fn is_default(&self) -> bool {
-        self.len == 0
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {

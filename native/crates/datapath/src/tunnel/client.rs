@@ -1,0 +1,423 @@
+//! What a client wants: routes, authorizations, and the packets that wait for one (data-plane §4.2, §4.3).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use wardgate_packet::{IpPacket, Kind};
+
+use super::OwnAddresses;
+use super::address_plan::{is_sentinel, is_tunnel_address};
+use super::counters::Counter;
+use super::filter_set::{FilterSet, Traffic};
+use super::links::PeerKey;
+use super::packet_ring::PacketRing;
+use super::prefix_map::PrefixMap;
+use super::route_table::{ResourceId, Route, RouteTable};
+use crate::command::{self, Table};
+use crate::prefix::Prefix;
+
+const TABLES: [Table; 4] = [Table::Device, Table::Dns, Table::Cidr, Table::Internet];
+/// Authorization requests are repeated by traffic only, and no more often than this.
+const INTENT_SPACING: Duration = Duration::from_secs(2);
+const PENDING_PACKETS: usize = 128;
+const HELD_PACKETS: usize = 32;
+
+/// What becomes of a packet from the TUN device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Send(PeerKey),
+    /// Nobody has authorised it: keep it, and ask if `ask`.
+    Await {
+        target: Target,
+        table: Table,
+        ask: bool,
+    },
+    /// Keep it until the gateway has confirmed the name's translation.
+    Hold(HoldId),
+    Prohibited,
+    Drop(Counter),
+}
+
+/// What an authorization is asked for: a resource, of device pools one member.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub resource: ResourceId,
+    pub device: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId(u64);
+
+#[derive(Debug, Default)]
+pub struct Client {
+    /// In the order in which they are asked.
+    tables: [RouteTable; 4],
+    routed: BTreeSet<ResourceId>,
+    authorizations: BTreeMap<ResourceId, BTreeMap<Option<IpAddr>, PeerKey>>,
+    allowed: BTreeMap<PeerKey, Allowed>,
+    pending: BTreeMap<Target, Pending>,
+    holds: BTreeMap<HoldId, Hold>,
+    held_addresses: FxHashMap<(PeerKey, IpAddr), HoldId>,
+    last_hold: u64,
+    /// Tunnel addresses of peers.
+    peers: FxHashMap<IpAddr, PeerKey>,
+}
+
+/// Sources that a peer may use towards us, by the authorization that allows them.
+#[derive(Debug, Default)]
+struct Allowed {
+    by_target: BTreeMap<Target, BTreeSet<Prefix>>,
+    union: PrefixMap<()>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    asked_at: Option<Instant>,
+    packets: PacketRing,
+}
+
+#[derive(Debug)]
+struct Hold {
+    peer: PeerKey,
+    resource: ResourceId,
+    packets: PacketRing,
+}
+
+impl Client {
+    pub fn set_peer_addresses(&mut self, key: PeerKey, addresses: [IpAddr; 2]) {
+        self.peers.retain(|_, known| *known != key);
+        for address in addresses {
+            self.peers.insert(address, key);
+        }
+    }
+
+    /// Forget everything about a peer; its resources become unauthorised. Returns how many packets are lost.
+    pub fn forget_peer(&mut self, key: PeerKey) -> usize {
+        self.peers.retain(|_, known| *known != key);
+        self.allowed.remove(&key);
+        self.authorizations.retain(|_, targets| {
+            targets.retain(|_, peer| *peer != key);
+            !targets.is_empty()
+        });
+        self.drop_holds(|hold| hold.peer == key)
+    }
+
+    /// Replace all routes. Returns the resources that have none any more.
+    pub fn set_routes(&mut self, routes: Vec<command::Route>) -> Vec<ResourceId> {
+        let mut tables: [RouteTable; 4] = Default::default();
+        let mut routed: BTreeSet<ResourceId> = BTreeSet::new();
+        for route in routes {
+            let resource = match routed.get(route.resource_id.as_str()) {
+                Some(known) => known.clone(),
+                None => ResourceId::from(route.resource_id),
+            };
+            routed.insert(resource.clone());
+            tables[position(route.table)].insert(
+                route.prefix,
+                Route {
+                    resource,
+                    filters: Arc::new(FilterSet::new(route.filters)),
+                    rank: route.rank,
+                    deadline: None,
+                },
+            );
+        }
+        self.tables = tables;
+        self.routed = routed;
+        let known = self.authorizations.keys();
+        let pending = self.pending.keys().map(|target| &target.resource);
+        let gone: BTreeSet<ResourceId> = known
+            .chain(pending)
+            .filter(|resource| !self.routed.contains(*resource))
+            .cloned()
+            .collect();
+        gone.into_iter().collect()
+    }
+
+    /// Let a target's packets go to a peer. Returns the packets that waited for it, and the peer that served the target
+    /// before if this was its last authorization.
+    pub fn authorize(
+        &mut self,
+        target: Target,
+        key: PeerKey,
+        addresses: Vec<Prefix>,
+    ) -> (VecDeque<Vec<u8>>, Option<PeerKey>) {
+        let former = self
+            .authorizations
+            .entry(target.resource.clone())
+            .or_default()
+            .insert(target.device, key)
+            .filter(|former| *former != key);
+        if let Some(former) = former {
+            self.disallow(former, |allowed| *allowed == target);
+        }
+        let allowed = self.allowed.entry(key).or_default();
+        let sources = allowed.by_target.entry(target.clone()).or_default();
+        for address in addresses {
+            sources.insert(address);
+            *allowed.union.entry(address) = ();
+        }
+        let waiting = self
+            .pending
+            .remove(&target)
+            .map(|mut pending| pending.packets.drain())
+            .unwrap_or_default();
+        (
+            waiting,
+            former.filter(|former| !self.is_authorized(*former)),
+        )
+    }
+
+    /// Forget a resource's authorizations, pending and held packets. Returns the peers that have no authorization left,
+    /// and how many packets are lost.
+    pub fn deauthorize(&mut self, resource: &str) -> (Vec<PeerKey>, usize) {
+        let peers: BTreeSet<PeerKey> = self
+            .authorizations
+            .remove(resource)
+            .into_iter()
+            .flat_map(BTreeMap::into_values)
+            .collect();
+        let mut lost = self.drop_holds(|hold| &*hold.resource == resource);
+        self.pending.retain(|target, pending| {
+            let stays = &*target.resource != resource;
+            lost += if stays { 0 } else { pending.packets.len() };
+            stays
+        });
+        let mut idle = Vec::new();
+        for key in peers {
+            self.disallow(key, |allowed| &*allowed.resource == resource);
+            if !self.allowed.contains_key(&key) {
+                idle.push(key);
+            }
+        }
+        (idle, lost)
+    }
+
+    /// Whether any authorization leads to the peer.
+    pub fn is_authorized(&self, key: PeerKey) -> bool {
+        self.allowed.contains_key(&key)
+    }
+
+    /// Begin to hold packets to these addresses; nothing changes where they are held already.
+    pub fn hold(&mut self, key: PeerKey, resource: &str, proxies: &[IpAddr]) {
+        let known = proxies
+            .iter()
+            .find_map(|proxy| self.held_addresses.get(&(key, *proxy)).copied());
+        let id = known.unwrap_or_else(|| {
+            self.last_hold += 1;
+            let id = HoldId(self.last_hold);
+            self.holds.insert(
+                id,
+                Hold {
+                    peer: key,
+                    resource: resource.into(),
+                    packets: PacketRing::new(HELD_PACKETS),
+                },
+            );
+            id
+        });
+        for proxy in proxies {
+            self.held_addresses.insert((key, *proxy), id);
+        }
+    }
+
+    /// End holding. Returns what was held.
+    pub fn release(&mut self, key: PeerKey, proxies: &[IpAddr]) -> Vec<Vec<u8>> {
+        let ids: BTreeSet<HoldId> = proxies
+            .iter()
+            .filter_map(|proxy| self.held_addresses.get(&(key, *proxy)).copied())
+            .collect();
+        self.held_addresses.retain(|_, id| !ids.contains(id));
+        ids.into_iter()
+            .filter_map(|id| self.holds.remove(&id))
+            .flat_map(|mut hold| hold.packets.drain())
+            .collect()
+    }
+
+    /// Keep a packet for which [`Client::judge_outgoing`] said so. Returns how many were lost for it.
+    pub fn keep_pending(&mut self, target: Target, packet: &[u8]) -> usize {
+        self.pending
+            .entry(target)
+            .or_insert_with(Pending::new)
+            .packets
+            .push(packet)
+    }
+
+    pub fn keep_held(&mut self, id: HoldId, packet: &[u8]) -> usize {
+        self.holds
+            .get_mut(&id)
+            .map_or(1, |hold| hold.packets.push(packet))
+    }
+
+    /// Judge a packet from the TUN device (data-plane §4.2).
+    pub fn judge_outgoing<B: AsRef<[u8]>>(
+        &mut self,
+        packet: &IpPacket<B>,
+        own: Option<&OwnAddresses>,
+        now: Instant,
+    ) -> Verdict {
+        let destination = packet.destination();
+        if destination.is_multicast() || is_sentinel(destination) {
+            return Verdict::Drop(Counter::Unroutable);
+        }
+        let Some(own) = own.filter(|own| own.contains(packet.source())) else {
+            return Verdict::Drop(Counter::NotTunnelSource);
+        };
+        if own.contains(destination) {
+            return Verdict::Drop(Counter::Unroutable);
+        }
+        if !matches!(
+            packet.kind(),
+            Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply
+        ) {
+            return Verdict::Drop(Counter::UnsupportedProtocol);
+        }
+        if let Some(key) = self.peers.get(&destination)
+            && !self.is_device(*key)
+        {
+            return Verdict::Send(*key);
+        }
+        let traffic = Traffic::toward(packet);
+        for (table, routes) in TABLES.into_iter().zip(&self.tables) {
+            if table == Table::Internet && is_tunnel_address(destination) {
+                break;
+            }
+            let Some(found) = routes.best(destination, traffic, now) else {
+                continue;
+            };
+            if !found.permitted {
+                return Verdict::Prohibited;
+            }
+            let target = Target {
+                resource: found.route.resource.clone(),
+                device: (table == Table::Device).then_some(destination),
+            };
+            return self.judge_target(target, table, destination, now);
+        }
+        Verdict::Drop(Counter::Unroutable)
+    }
+
+    /// Whether a peer may send us a packet from this source.
+    pub fn admits_source(&self, key: PeerKey, source: IpAddr) -> bool {
+        self.allowed
+            .get(&key)
+            .is_some_and(|allowed| allowed.union.covers(source))
+    }
+
+    /// The resource that an address and protocol lead to.
+    pub fn resource_at(
+        &self,
+        address: IpAddr,
+        traffic: Traffic,
+        now: Instant,
+    ) -> Option<ResourceId> {
+        self.tables
+            .iter()
+            .find_map(|routes| routes.best(address, traffic, now))
+            .map(|found| found.route.resource.clone())
+    }
+
+    /// Forget what is known of peers and wishes; routes stay.
+    pub fn reset(&mut self) {
+        let tables = std::mem::take(&mut self.tables);
+        let routed = std::mem::take(&mut self.routed);
+        *self = Self {
+            tables,
+            routed,
+            last_hold: self.last_hold,
+            ..Self::default()
+        };
+    }
+
+    fn judge_target(
+        &mut self,
+        target: Target,
+        table: Table,
+        destination: IpAddr,
+        now: Instant,
+    ) -> Verdict {
+        let authorized = self
+            .authorizations
+            .get(&target.resource)
+            .and_then(|peers| peers.get(&target.device));
+        if let Some(key) = authorized {
+            if table == Table::Dns
+                && let Some(id) = self.held_addresses.get(&(*key, destination))
+            {
+                return Verdict::Hold(*id);
+            }
+            return Verdict::Send(*key);
+        }
+        let pending = self
+            .pending
+            .entry(target.clone())
+            .or_insert_with(Pending::new);
+        let ask = pending
+            .asked_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= INTENT_SPACING);
+        if ask {
+            pending.asked_at = Some(now);
+        }
+        Verdict::Await { target, table, ask }
+    }
+
+    /// Devices are reached by the pools that they are in, never without authorization.
+    fn is_device(&self, key: PeerKey) -> bool {
+        self.allowed.get(&key).is_none_or(|allowed| {
+            allowed
+                .by_target
+                .keys()
+                .all(|target| target.device.is_some())
+        })
+    }
+
+    fn disallow(&mut self, key: PeerKey, matches: impl Fn(&Target) -> bool) {
+        let Some(allowed) = self.allowed.get_mut(&key) else {
+            return;
+        };
+        allowed.by_target.retain(|target, _| !matches(target));
+        if allowed.by_target.is_empty() {
+            self.allowed.remove(&key);
+            return;
+        }
+        allowed.union = PrefixMap::default();
+        for prefix in allowed.by_target.values().flatten() {
+            *allowed.union.entry(*prefix) = ();
+        }
+    }
+
+    fn drop_holds(&mut self, matches: impl Fn(&Hold) -> bool) -> usize {
+        let ids: BTreeSet<HoldId> = self
+            .holds
+            .iter()
+            .filter(|(_, hold)| matches(hold))
+            .map(|(id, _)| *id)
+            .collect();
+        self.held_addresses.retain(|_, id| !ids.contains(id));
+        ids.iter()
+            .filter_map(|id| self.holds.remove(id))
+            .map(|hold| hold.packets.len())
+            .sum()
+    }
+}
+
+impl Pending {
+    fn new() -> Self {
+        Self {
+            asked_at: None,
+            packets: PacketRing::new(PENDING_PACKETS),
+        }
+    }
+}
+
+fn position(table: Table) -> usize {
+    match table {
+        Table::Device => 0,
+        Table::Dns => 1,
+        Table::Cidr => 2,
+        Table::Internet => 3,
+    }
+}
