@@ -226,11 +226,9 @@ impl Allocation {
             .find(|relayed| relayed.is_ipv4() == peer.is_ipv4())
     }
 
-    /// The number to send to `peer` with, if its binding has at least been requested.
-    pub(crate) fn channel_to(&self, peer: SocketAddr, now: Instant) -> Option<u16> {
-        self.grant
-            .as_ref()
-            .and_then(|_| self.channels.to(peer, now))
+    /// The number to send to `peer` with, once its binding has at least been requested.
+    pub(crate) fn channel_to(&self, peer: SocketAddr) -> Option<u16> {
+        self.channels.number(peer)
     }
 
     /// Who sent what came in on channel `number`; none if it is unknown.

@@ -54,8 +54,13 @@ impl Channels {
         self.refused.clear();
     }
 
+    /// The number that stands for `peer`, or last did.
+    pub(crate) fn number(&self, peer: SocketAddr) -> Option<u16> {
+        self.by_peer.get(&peer).copied()
+    }
+
     /// The number to send to `peer` with: confirmed or at least requested, and not expired.
-    pub(crate) fn to(&self, peer: SocketAddr, now: Instant) -> Option<u16> {
+    fn to(&self, peer: SocketAddr, now: Instant) -> Option<u16> {
         let number = *self.by_peer.get(&peer)?;
         let channel = self.by_number.get(&number)?;
         (now < channel.bound_at + LIFETIME).then_some(number)

@@ -21,6 +21,7 @@ use crate::allocation::Reflexive;
 use crate::candidate;
 use crate::event::FailureReason;
 use crate::node::{PeerConfig, Profile};
+use crate::pair_choice::{Pair, PairChoice};
 use crate::path::Path;
 
 const FIRST_CANDIDATE_WITHIN: Duration = Duration::from_secs(10);
@@ -78,8 +79,7 @@ pub(crate) struct Connection<Id> {
     observed: BTreeSet<SocketAddr>,
     /// Our relayed candidates as announced.
     relayed: BTreeMap<SocketAddr, (Candidate, String)>,
-    /// Source and destination that the agent nominated last.
-    pub(crate) nominated: Option<(SocketAddr, SocketAddr)>,
+    choice: PairChoice,
     pub(crate) path: Option<Path<Id>>,
     /// To signal at the end of this step, with priority.
     added: Vec<(u32, String)>,
@@ -109,7 +109,7 @@ impl<Id: Copy> Connection<Id> {
             additions: 0,
             observed: BTreeSet::new(),
             relayed: BTreeMap::new(),
-            nominated: None,
+            choice: PairChoice::default(),
             path: None,
             added: Vec::new(),
             removed: Vec::new(),
@@ -238,6 +238,11 @@ impl<Id: Copy> Connection<Id> {
         far.map(Candidate::addr).collect()
     }
 
+    /// The candidate pair to send on.
+    pub(crate) fn chosen(&self) -> Option<Pair> {
+        self.choice.chosen()
+    }
+
     pub(crate) fn is_remote_relay(&self, address: SocketAddr) -> bool {
         self.remote
             .iter()
@@ -272,6 +277,7 @@ impl<Id: Copy> Connection<Id> {
         if self.observed.len() >= MAX_OBSERVED && !self.observed.contains(&observed) {
             return;
         }
+        let answered = message.is_successful_binding_response();
         seed_agent(rng);
         let packet = StunPacket {
             proto: Protocol::Udp,
@@ -279,8 +285,26 @@ impl<Id: Copy> Connection<Id> {
             destination,
             message,
         };
-        if self.agent.handle_packet(now, packet) {
-            self.observed.insert(observed);
+        if !self.agent.handle_packet(now, packet) {
+            return;
+        }
+        self.observed.insert(observed);
+        // The controlling side has its own checks answered all the time; the controlled one sends few and gets many.
+        if answered || !self.config.controlling {
+            let pair = Pair {
+                source: destination,
+                destination: source,
+            };
+            let (relayed, remote, agent) = (&self.relayed, &self.remote, &self.agent);
+            self.choice.heard(pair, |pair| {
+                let far = remote.iter().any(|far| {
+                    far.kind() == CandidateKind::Relayed && far.addr() == pair.destination
+                });
+                let detours = usize::from(far) + usize::from(relayed.contains_key(&pair.source));
+                agent
+                    .has_viable_remote_candidate(pair.destination)
+                    .then_some(detours)
+            });
         }
     }
 
@@ -418,7 +442,10 @@ impl<Id: Copy> Connection<Id> {
                     destination,
                     ..
                 } => {
-                    self.nominated = Some((source, destination));
+                    self.choice.nominate(Pair {
+                        source,
+                        destination,
+                    });
                 }
                 IceAgentEvent::IceRestart(_) | IceAgentEvent::DiscoveredRecv { .. } => {}
             }

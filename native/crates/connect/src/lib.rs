@@ -22,6 +22,7 @@ mod channels;
 mod connection;
 mod event;
 mod node;
+mod pair_choice;
 mod path;
 mod relay_choice;
 mod transmit;

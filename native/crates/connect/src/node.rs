@@ -18,6 +18,7 @@ use wardgate_stun::{
 use crate::allocation::{Allocation, AllocationEvent, SILENCE};
 use crate::connection::{Check, Connection};
 use crate::event::NodeEvent;
+use crate::pair_choice::Pair;
 use crate::path::{Path, PathKind};
 use crate::relay_choice;
 use crate::transmit::Transmit;
@@ -336,13 +337,13 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
     }
 
     /// How to answer a datagram that came from `from` to `local` (as [`Inbound::Wireguard`] names them).
-    pub fn route(&self, local: SocketAddr, from: SocketAddr, now: Instant) -> Option<Path<Id>> {
+    pub fn route(&self, local: SocketAddr, from: SocketAddr) -> Option<Path<Id>> {
         let over = self
             .relays
             .iter()
             .find(|(_, allocation)| allocation.relayed_towards(from) == Some(local));
         match over {
-            Some((&relay, allocation)) => relayed_path(relay, allocation, from, now),
+            Some((&relay, allocation)) => relayed_path(relay, allocation, from),
             None => Some(direct_path(local, from)),
         }
     }
@@ -721,15 +722,19 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             return None;
         }
         allocation.bind(destination, now);
-        relayed_path(relay, allocation, destination, now)
+        relayed_path(relay, allocation, destination)
     }
 
-    /// Turn the agent's nomination into a path, and report it if it is another than before.
+    /// Turn the chosen pair into a path, and report it if it is another than before.
     fn select_path(&mut self, id: Id, now: Instant) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let Some((source, destination)) = connection.nominated else {
+        let Some(Pair {
+            source,
+            destination,
+        }) = connection.chosen()
+        else {
             return;
         };
         let relay = connection.relay;
@@ -805,19 +810,14 @@ fn direct_path<Id>(local: SocketAddr, remote: SocketAddr) -> Path<Id> {
     }
 }
 
-fn relayed_path<Id>(
-    relay: Id,
-    allocation: &Allocation,
-    remote: SocketAddr,
-    now: Instant,
-) -> Option<Path<Id>> {
+fn relayed_path<Id>(relay: Id, allocation: &Allocation, remote: SocketAddr) -> Option<Path<Id>> {
     let active = allocation.active()?;
     Some(Path {
         kind: PathKind::LocalRelay,
         local: Some(active.local),
         send_to: active.remote,
         remote,
-        channel: Some(allocation.channel_to(remote, now)?),
+        channel: Some(allocation.channel_to(remote)?),
         relay: Some(relay),
     })
 }

@@ -277,6 +277,20 @@ fn a_nat_that_forgets_its_mappings_interrupts_only_for_moments() {
     assert!(gap < secs(2.5), "{gap:?}");
 }
 
+/// Neither router lets the other side's new address in, and neither agent drops the nominated pair for a long while.
+#[test]
+fn a_nominated_pair_that_falls_silent_is_left_for_one_that_works() {
+    for receiver in [CLIENT, GATEWAY] {
+        let mut world = site(Mapping::EndpointIndependent, &[1], &[1]);
+        connect(&mut world);
+        assert_eq!(kind(&world, CLIENT), PathKind::Direct);
+        world.peers[CLIENT].nat.as_mut().unwrap().flush();
+        let gap = world.exchange(secs(30.0), secs(0.02), receiver);
+        assert!(gap < secs(8.0), "{gap:?}");
+        assert!(world.peers.iter().all(|peer| peer.failed.is_none()));
+    }
+}
+
 #[test]
 fn a_peer_that_never_signals_is_given_up_after_ten_seconds() {
     let mut world = site(Mapping::EndpointIndependent, &[1], &[1]);

@@ -61,7 +61,7 @@ impl TurnServer {
             return Vec::new();
         }
         if !self.addresses.contains(&to) {
-            return self.from_peer(from, to, payload).into_iter().collect();
+            return self.forward_inward(from, to, payload).into_iter().collect();
         }
         match shape(payload) {
             Some(Shape::Stun) => {
@@ -73,7 +73,7 @@ impl TurnServer {
                     .into_iter()
                     .collect()
             }
-            Some(Shape::ChannelData) => self.from_client(from, payload).into_iter().collect(),
+            Some(Shape::ChannelData) => self.forward_outward(from, payload).into_iter().collect(),
             None => Vec::new(),
         }
     }
@@ -150,7 +150,7 @@ impl TurnServer {
         }
     }
 
-    fn from_client(&mut self, from: SocketAddr, payload: &[u8]) -> Option<Datagram> {
+    fn forward_outward(&mut self, from: SocketAddr, payload: &[u8]) -> Option<Datagram> {
         let data = ChannelData::parse_exact(payload)?;
         let allocation = self.allocations.get(&from)?;
         let peer = *allocation.channels.get(&data.number)?;
@@ -162,7 +162,12 @@ impl TurnServer {
         Some((source, peer, data.payload.to_vec()))
     }
 
-    fn from_peer(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Datagram> {
+    fn forward_inward(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Option<Datagram> {
         let (client, allocation) = self
             .allocations
             .iter()
