@@ -35,6 +35,8 @@ pub(crate) struct Channels {
     by_peer: BTreeMap<SocketAddr, u16>,
     refused: BTreeMap<SocketAddr, Instant>,
     next_number: u16,
+    /// No refresh is due before; kept, because it is asked for with each datagram.
+    next_refresh_at: Option<Instant>,
 }
 
 impl Channels {
@@ -44,6 +46,7 @@ impl Channels {
             by_peer: BTreeMap::new(),
             refused: BTreeMap::new(),
             next_number: FIRST_NUMBER,
+            next_refresh_at: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Channels {
         self.by_number.clear();
         self.by_peer.clear();
         self.refused.clear();
+        self.next_refresh_at = None;
     }
 
     /// The number that stands for `peer`, or last did.
@@ -74,6 +78,10 @@ impl Channels {
     /// Mark that data came in; returns the channel if that makes its refresh due.
     pub(crate) fn note_received(&mut self, number: u16, now: Instant) -> Option<(u16, SocketAddr)> {
         let channel = self.by_number.get_mut(&number)?;
+        if !channel.received_since && channel.confirmed {
+            let at = channel.bound_at + REFRESH_AFTER;
+            self.next_refresh_at = Some(self.next_refresh_at.map_or(at, |known| known.min(at)));
+        }
         channel.received_since = true;
         due(number, channel, now)
     }
@@ -127,19 +135,27 @@ impl Channels {
 
     /// Channels to refresh now; each is returned once.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<(u16, SocketAddr)> {
-        self.by_number
+        if self.next_refresh_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let due = self
+            .by_number
             .iter_mut()
             .filter_map(|(&number, channel)| due(number, channel, now))
-            .collect()
+            .collect();
+        self.next_refresh_at = self
+            .by_number
+            .values()
+            .filter(|channel| channel.confirmed && channel.received_since && !channel.refreshing)
+            .map(|channel| channel.bound_at + REFRESH_AFTER)
+            .filter(|at| *at > now)
+            .min();
+        due
     }
 
     /// When `take_due` may next return something.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.by_number
-            .values()
-            .filter(|channel| channel.confirmed && channel.received_since && !channel.refreshing)
-            .map(|channel| channel.bound_at + REFRESH_AFTER)
-            .min()
+        self.next_refresh_at
     }
 
     fn free_number(&mut self, now: Instant) -> Option<u16> {
