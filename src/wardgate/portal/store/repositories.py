@@ -49,6 +49,7 @@ from wardgate.portal.store.errors import AddressesExhausted, Conflict, DanglingR
 from wardgate.portal.store.rows import (
     Account,
     Actor,
+    ApiRequest,
     ApiToken,
     Change,
     ClientToken,
@@ -176,6 +177,22 @@ class Transaction:
                 for decision in decisions
             ]
             await self.execute(insert(schema.decisions), rows)
+
+    async def append_api_request(self, request: ApiRequest) -> None:
+        """Append to the log of REST calls; it is no part of the change feed."""
+        row = {name: value for name, value in _values(request).items() if name != "seq"}
+        await self.execute(insert(schema.api_request_logs), row)
+
+    async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
+        """Return the newest REST calls of one account."""
+        log = schema.api_request_logs.c
+        result = await self._connection.execute(
+            select(schema.api_request_logs)
+            .where(log.account_id == account_id)
+            .order_by(log.seq.desc())
+            .limit(limit)
+        )
+        return [ApiRequest(**row) for row in result.mappings()]
 
     async def decisions(
         self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
@@ -397,7 +414,7 @@ class AccountRepository(Repository[Account]):
         tables = self._transaction.of(row.id)
         for table in ACCOUNT_TABLES_IN_DELETION_ORDER:
             await tables.remove_where(table, None, row.id)
-        for log in (schema.changes, schema.decisions):
+        for log in (schema.changes, schema.decisions, schema.api_request_logs):
             await self._transaction.execute(delete(log).where(log.c.account_id == row.id))
         await super().delete_row(row)
 

@@ -289,3 +289,30 @@ class Decision:
     explanation: dict[str, Any]
     decided_at: datetime
     seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRequest:
+    """One REST call (§10.3), written before it is carried out.
+
+    Attributes:
+        account_id: the nil UUID for the operator's calls, which have no actor.
+        path: without query.
+    """
+
+    account_id: UUID
+    log_id: str
+    actor_id: UUID | None
+    token_id: UUID
+    method: str
+    path: str
+    content_length: int | None
+    request_id: str
+    user_agent: str
+    ip: str
+    ip_region: str | None
+    ip_city: str | None
+    ip_lat: float | None
+    ip_lon: float | None
+    inserted_at: datetime
+    seq: int = 0

@@ -443,3 +443,26 @@ decisions = Table(
 )
 Index("decisions_account_id_seq_index", decisions.c.account_id, decisions.c.seq)
 Index("decisions_decided_at_index", decisions.c.decided_at)
+
+api_request_logs = Table(
+    "api_request_logs",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("account_id", Uuid(), nullable=False),
+    Column("log_id", String(24), nullable=False),
+    Column("actor_id", Uuid()),
+    Column("token_id", Uuid(), nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("path", String(2048), nullable=False),
+    Column("content_length", BigInteger()),
+    Column("request_id", String(255), nullable=False),
+    Column("user_agent", String(255), nullable=False),
+    Column("ip", String(45), nullable=False),
+    Column("ip_region", String(255)),
+    Column("ip_city", String(255)),
+    Column("ip_lat", Float()),
+    Column("ip_lon", Float()),
+    Column("inserted_at", UtcDateTime(), nullable=False),
+)
+Index("api_request_logs_account_id_seq_index", api_request_logs.c.account_id, api_request_logs.c.seq)
+Index("api_request_logs_inserted_at_index", api_request_logs.c.inserted_at)

@@ -1,0 +1,14 @@
+"""Control channels: the WebSocket endpoint of clients, gateways and relays (control-plane-protocol).
+
+endpoint     ASGI: upgrade request → refusal or session; pumps frames and timers
+connecting   who a presented token and query are, as rows
+session      what all sessions share: framing, join, heartbeat, idle and slow-reader limits
+client_session, gateway_session, relay_session   one machine per kind of peer: frames in, frames out
+mail         what sessions tell each other over the bus
+journal      grants and decisions, written in group commits
+"""
+
+from wardgate.portal.channels.endpoint import ChannelEndpoint
+from wardgate.portal.channels.journal import Journal
+
+__all__ = ["ChannelEndpoint", "Journal"]

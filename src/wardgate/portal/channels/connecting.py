@@ -1,0 +1,287 @@
+"""From an upgrade request to the rows behind it (protocol §2.3): token, account, device, found or made.
+
+All refusals of a connection are decided here and in `endpoint`; a `Refused` carries what the answer needs (§1.5).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+from wardgate.model.addresses import IpAddress
+from wardgate.policy.selection import Position
+from wardgate.portal import credentials
+from wardgate.portal.services import Services
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.rows import Account, Actor, ClientToken, Device, GatewayToken, RelayToken
+from wardgate.wire.errors import InvalidConnectParameters
+from wardgate.wire.tokens import InvalidToken
+from wardgate.wire.upgrade import (
+    ClientParameters,
+    GatewayParameters,
+    RelayParameters,
+    parse_client_parameters,
+    parse_gateway_parameters,
+    parse_relay_parameters,
+)
+from wardgate.wire.user_agent import MAX_CHARS, announced_version
+
+ROTATION_GRACE: Final = timedelta(hours=4)  # protocol §2.4
+PSK_BASE_BYTES: Final = 32
+
+
+class Refused(Exception):
+    """Answer the upgrade with this status and problem code; without a code the body is empty."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str | None, detail: str, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection comes from, and what it calls itself."""
+
+    remote_ip: IpAddress
+    user_agent: str
+    region: str | None = None
+    city: str | None = None
+    position: Position | None = None
+
+    def latest_session(self) -> dict[str, Any]:
+        return {
+            "last_seen_user_agent": self.user_agent[:MAX_CHARS],
+            "last_seen_remote_ip": str(self.remote_ip),
+            "last_seen_remote_ip_location_region": self.region,
+            "last_seen_remote_ip_location_city": self.city,
+            "last_seen_remote_ip_location_lat": None if self.position is None else self.position.lat,
+            "last_seen_remote_ip_location_lon": None if self.position is None else self.position.lon,
+            "last_seen_version": announced_version(self.user_agent),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedClient:
+    account: Account
+    actor: Actor
+    token: ClientToken
+    device: Device
+    public_key: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedGateway:
+    account: Account
+    token: GatewayToken
+    device: Device
+    public_key: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedRelay:
+    token: RelayToken
+    parameters: RelayParameters
+    origin: Origin
+
+
+Connected = ConnectedClient | ConnectedGateway | ConnectedRelay
+
+
+def invalid_token() -> Refused:
+    """401: the only status that stops a peer for good."""
+    return Refused(HTTPStatus.UNAUTHORIZED, "invalid_token", "Invalid token")
+
+
+async def connect_client(
+    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+) -> ConnectedClient:
+    """Find whose client this is; a device that connects for the first time is made.
+
+    Raises:
+        Refused: the token is dead, or the query does not validate.
+    """
+    async with services.store.reading() as transaction:
+        try:
+            account, actor, token = await credentials.find_client_token(
+                token_text, transaction=transaction, keys=services.keys
+            )
+        except InvalidToken:
+            raise invalid_token() from None
+        parameters = _checked_client(query, origin)
+        device = await _find_client(transaction, actor, parameters)
+    reported = _reported(parameters)
+    if device is None or any(getattr(device, name) != value for name, value in reported.items()):
+        device = await _save_client(services, actor, parameters, reported)
+    return ConnectedClient(account, actor, token, device, parameters.public_key, origin)
+
+
+async def connect_gateway(
+    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+) -> ConnectedGateway:
+    """Find which gateway this is; one of a site's token that connects for the first time is made.
+
+    Raises:
+        Refused: as `connect_client`; also when the token's device is gone.
+    """
+    async with services.store.reading() as transaction:
+        try:
+            account, token = await credentials.find_gateway_token(
+                token_text, transaction=transaction, keys=services.keys
+            )
+        except InvalidToken:
+            raise invalid_token() from None
+        if token.rotated_at is not None and token.rotated_at + ROTATION_GRACE <= transaction.now:
+            raise invalid_token()
+        parameters = _checked_gateway(query)
+        device = await _find_gateway(transaction, token, parameters)
+    if token.device_id is not None:
+        if device is None:
+            raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "the gateway is gone")
+        if token.rotated_at is None:
+            await _finish_rotation(services, token)
+    elif device is None:
+        device = await _make_gateway(services, token, parameters)
+    return ConnectedGateway(account, token, device, parameters.public_key, origin)
+
+
+async def connect_relay(
+    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+) -> ConnectedRelay:
+    """Check a relay's token and addresses.
+
+    Raises:
+        Refused: as `connect_client`; also a relay without an address.
+    """
+    async with services.store.reading() as transaction:
+        try:
+            token = await credentials.find_relay_token(
+                token_text, transaction=transaction, keys=services.keys
+            )
+        except InvalidToken:
+            raise invalid_token() from None
+    try:
+        parameters = parse_relay_parameters(query)
+    except InvalidConnectParameters as error:
+        raise _invalid(error) from error
+    if parameters.ipv4 is None and parameters.ipv6 is None:
+        raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "missing_ip")
+    return ConnectedRelay(token, parameters, origin)
+
+
+def _checked_client(query: Mapping[str, str], origin: Origin) -> ClientParameters:
+    problems: tuple[tuple[str, str], ...] = ()
+    if announced_version(origin.user_agent) is None:
+        problems = (("user_agent", "is invalid"),)
+    try:
+        parameters = parse_client_parameters(query)
+    except InvalidConnectParameters as error:
+        raise _invalid(InvalidConnectParameters((*error.problems, *problems))) from error
+    if problems:
+        raise _invalid(InvalidConnectParameters(problems))
+    return parameters
+
+
+def _checked_gateway(query: Mapping[str, str]) -> GatewayParameters:
+    try:
+        return parse_gateway_parameters(query)
+    except InvalidConnectParameters as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: InvalidConnectParameters) -> Refused:
+    return Refused(HTTPStatus.BAD_REQUEST, "invalid_connect_params", str(error))
+
+
+def _reported(parameters: ClientParameters) -> dict[str, Any]:
+    """Return the hardware identifiers that this connect reports; one that it omits keeps its stored value."""
+    names = ("device_serial", "device_uuid", "identifier_for_vendor", "firebase_installation_id")
+    return {name: value for name in names if (value := getattr(parameters, name)) is not None}
+
+
+async def _find_client(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device | None:
+    devices = transaction.of(actor.account_id).devices
+    return await devices.find(devices.c.actor_id == actor.id, devices.c.firezone_id == parameters.external_id)
+
+
+async def _save_client(
+    services: Services, actor: Actor, parameters: ClientParameters, reported: dict[str, Any]
+) -> Device:
+    async with services.store.writing() as transaction:
+        devices = transaction.of(actor.account_id).devices
+        device = await _find_client(transaction, actor, parameters)
+        if device is not None:
+            return await devices.save(replace(device, **reported))
+        made = Device(
+            id=transaction.new_id(),
+            account_id=actor.account_id,
+            type="client",
+            name=parameters.name or _memorable_name(transaction),
+            psk_base=transaction.random_bytes(PSK_BASE_BYTES),
+            firezone_id=parameters.external_id,
+            actor_id=actor.id,
+            **reported,
+        )
+        return await devices.insert(made)
+
+
+async def _find_gateway(
+    transaction: Transaction, token: GatewayToken, parameters: GatewayParameters
+) -> Device | None:
+    devices = transaction.of(token.account_id).devices
+    if token.device_id is not None:
+        return await devices.load(token.device_id)
+    return await devices.find(
+        devices.c.site_id == token.site_id, devices.c.firezone_id == parameters.external_id
+    )
+
+
+async def _make_gateway(services: Services, token: GatewayToken, parameters: GatewayParameters) -> Device:
+    async with services.store.writing() as transaction:
+        found = await _find_gateway(transaction, token, parameters)
+        if found is not None:
+            return found
+        return await transaction.of(token.account_id).devices.insert(
+            Device(
+                id=transaction.new_id(),
+                account_id=token.account_id,
+                type="gateway",
+                name=parameters.name or _letters(transaction, 5),
+                psk_base=transaction.random_bytes(PSK_BASE_BYTES),
+                firezone_id=parameters.external_id,
+                site_id=token.site_id,
+            )
+        )
+
+
+async def _finish_rotation(services: Services, token: GatewayToken) -> None:
+    """The replacement is in use: its rotated siblings go, which disconnects stragglers (§2.4)."""
+    async with services.store.reading() as transaction:
+        tokens = transaction.of(token.account_id).gateway_tokens
+        rotated = (tokens.c.device_id == token.device_id, tokens.c.rotated_at.is_not(None))
+        if await tokens.count(*rotated) == 0:
+            return
+    async with services.store.writing() as transaction:
+        await transaction.of(token.account_id).gateway_tokens.delete_where(*rotated)
+
+
+_FIRST: Final = ("amber", "brisk", "calm", "dapper", "eager", "fond", "gentle", "hardy", "ivory", "jolly", "keen",
+                 "lucid", "merry", "noble", "quiet", "royal")  # fmt: skip
+_SECOND: Final = ("badger", "crane", "dolphin", "egret", "falcon", "gecko", "heron", "ibis", "jackdaw", "koala",
+                  "lynx", "marten", "newt", "otter", "puffin", "raven")  # fmt: skip
+
+
+def _memorable_name(transaction: Transaction) -> str:
+    first, second, number = transaction.random_bytes(3)
+    return f"{_FIRST[first % 16]}-{_SECOND[second % 16]}-{number}"
+
+
+def _letters(transaction: Transaction, count: int) -> str:
+    return "".join("abcdefghijklmnop"[byte % 16] for byte in transaction.random_bytes(count))

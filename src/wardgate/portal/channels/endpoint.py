@@ -1,0 +1,323 @@
+"""The ASGI endpoint of the control channels: upgrade checks, then a pump between one socket and one session.
+
+The pump is three things: the task of the request reads frames, a second one writes, and a timer of the loop calls
+`handle_timeout`. The session decides everything; nothing here looks into a frame.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from wardgate.portal.bus import Address
+from wardgate.portal.channels.client_session import ClientSession
+from wardgate.portal.channels.connecting import (
+    Connected,
+    ConnectedClient,
+    ConnectedGateway,
+    ConnectedRelay,
+    Origin,
+    Refused,
+    connect_client,
+    connect_gateway,
+    connect_relay,
+    invalid_token,
+)
+from wardgate.portal.channels.gateway_session import GatewaySession
+from wardgate.portal.channels.journal import Journal
+from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.channels.rate_limit import TokenBuckets
+from wardgate.portal.channels.relay_session import RelaySession
+from wardgate.portal.channels.session import CloseCode, Session
+from wardgate.portal.environment import Clock
+from wardgate.portal.services import Services
+from wardgate.portal.snapshot import AccountView
+from wardgate.portal.store import INSTALLATION
+from wardgate.portal.store.rows import Change, PolicyAuthorization
+from wardgate.wire.dialect import Dialect, Generation, PeerKind
+from wardgate.wire.frames import Framing
+from wardgate.wire.upgrade import PATHS, PROBLEM_JSON, bearer_token, problem_document
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SEGMENTS: Final = frozenset(path.split("/")[1] for path in PATHS.values())
+_DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
+
+CONFLICT_RETRY_S: Final = 5
+"""A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
+
+
+class ChannelEndpoint:
+    """Serves WebSocket scopes of the five paths; `journal` writes what sessions decide."""
+
+    def __init__(self, services: Services, journal: Journal) -> None:
+        self._services = services
+        self._journal = journal
+        self._connects = TokenBuckets(
+            capacity=services.settings.connect_capacity, refill_per_s=services.settings.connect_refill_per_s
+        )
+        self._pumps: set[_Pump] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        framing = Framing.negotiate(query.get("vsn"))
+        key = _DIALECTS.get(scope["path"])
+        try:
+            if key is None:
+                raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
+            if framing is None:
+                raise Refused(HTTPStatus.FORBIDDEN, None, "")
+            origin = origin_of(scope, self._services.settings.trusted_proxies)
+            connected = await self._connect(key[0], query, _headers(scope), origin)
+        except Refused as refused:
+            self._services.counters[f"upgrades_refused_{int(refused.status)}"] += 1
+            await _refuse(scope, send, refused)
+            return
+        except Exception:
+            # Any fault of ours must not look like a dead token: 500 makes the peer try again (§1.5).
+            log.exception("an upgrade failed")
+            failure = Refused(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "Internal error", retry_after_s=1
+            )
+            await _refuse(scope, send, failure)
+            return
+        await self._serve(Dialect(*key), framing, connected, receive, send, scope)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many sockets are open, by kind of peer."""
+        counts = {kind.value: 0 for kind in PeerKind}
+        for pump in self._pumps:
+            counts[pump.kind] += 1
+        return counts
+
+    async def _connect(
+        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
+    ) -> Connected:
+        token = bearer_token(headers, query)
+        if token is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
+        digest = hashlib.sha256(token.encode(errors="replace")).hexdigest()[:16]
+        now = self._services.environment.clock.monotonic()
+        if self._connects.take((origin.remote_ip, digest), now=now) > 0:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
+        match kind:
+            case PeerKind.CLIENT:
+                return await connect_client(self._services, token, query, origin)
+            case PeerKind.GATEWAY:
+                connected = await connect_gateway(self._services, token, query, origin)
+                if self._services.environment.bus.find(Address("gateway", connected.device.id)) is not None:
+                    raise Refused(
+                        HTTPStatus.CONFLICT,
+                        "gateway_already_connected",
+                        "This gateway is connected already",
+                        retry_after_s=CONFLICT_RETRY_S,
+                    )
+                return connected
+            case PeerKind.RELAY:
+                return await connect_relay(self._services, token, query, origin)
+
+    async def _serve(
+        self,
+        dialect: Dialect,
+        framing: Framing,
+        connected: Connected,
+        receive: Receive,
+        send: Send,
+        scope: Scope,
+    ) -> None:
+        account_id = INSTALLATION if isinstance(connected, ConnectedRelay) else connected.account.id
+        async with self._services.accounts.using(account_id) as view:
+            early = _EarlyChanges()
+            view.attach(early)
+            try:
+                session = await self._make_session(dialect, framing, connected, view)
+            except Refused as refused:
+                await _refuse(scope, send, refused)
+                return
+            finally:
+                view.detach(early)
+            view.attach(session)
+            session.handle_changes(early.changes)
+            pump = _Pump(session, dialect.kind.value, self._services.environment.clock, receive, send)
+            self._pumps.add(pump)
+            try:
+                await pump.run()
+            finally:
+                view.detach(session)
+                session.handle_disconnect()
+                self._pumps.discard(pump)
+
+    async def _make_session(
+        self, dialect: Dialect, framing: Framing, connected: Connected, view: AccountView
+    ) -> Session:
+        match connected:
+            case ConnectedClient():
+                held = await self._held_by_client(connected)
+                return ClientSession(
+                    dialect,
+                    framing,
+                    services=self._services,
+                    journal=self._journal,
+                    connected=connected,
+                    view=view,
+                    held=held,
+                )
+            case ConnectedGateway():
+                held = await self._held_by_gateway(connected)
+                return GatewaySession(
+                    dialect, framing, services=self._services, connected=connected, view=view, held=held
+                )
+            case ConnectedRelay():
+                return RelaySession(dialect, framing, services=self._services, connected=connected)
+
+    async def _held_by_client(self, connected: ConnectedClient) -> list[PolicyAuthorization]:
+        async with self._services.store.reading() as transaction:
+            tables = transaction.of(connected.account.id)
+            if await tables.client_tokens.load(connected.token.id) is None:
+                raise invalid_token()
+            grants = tables.authorizations
+            held = await grants.load_all(
+                grants.c.initiating_device_id == connected.device.id, grants.c.expires_at > transaction.now
+            )
+            self._remember(connected, {"client_token_id": connected.token.id}, transaction.now)
+        return held
+
+    async def _held_by_gateway(self, connected: ConnectedGateway) -> list[PolicyAuthorization]:
+        async with self._services.store.reading() as transaction:
+            tables = transaction.of(connected.account.id)
+            if await tables.gateway_tokens.load(connected.token.id) is None:
+                raise invalid_token()
+            grants = tables.authorizations
+            held = await grants.load_all(
+                grants.c.receiving_device_id == connected.device.id, grants.c.expires_at > transaction.now
+            )
+            self._remember(connected, {"gateway_token_id": connected.token.id}, transaction.now)
+        return held + self._journal.unwritten_grants(connected.device.id)
+
+    def _remember(
+        self, connected: ConnectedClient | ConnectedGateway, token: dict[str, Any], now: datetime
+    ) -> None:
+        columns = {
+            **connected.origin.latest_session(),
+            **token,
+            "public_key": connected.public_key,
+            "last_seen_at": now,
+        }
+        self._journal.write_session(connected.device, columns)
+
+
+class _EarlyChanges:
+    """Keeps what the account's view hears while a session's grants are still being loaded."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def handle_changes(self, changes: list[Change]) -> None:
+        self.changes += changes
+
+
+class _Pump:
+    """Moves frames between one socket and one session until either ends."""
+
+    def __init__(self, session: Session, kind: str, clock: Clock, receive: Receive, send: Send) -> None:
+        self.kind = kind
+        self._session = session
+        self._clock = clock
+        self._receive = receive
+        self._send = send
+        self._output = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._ended = False
+        session.on_output = self._handle_output
+
+    async def run(self) -> None:
+        await self._send({"type": "websocket.accept"})
+        self._handle_output()
+        writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read())
+        try:
+            # A reader that stopped reading holds the writer for ever: whoever ends first ends both.
+            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._ended = True
+            if self._timer is not None:
+                self._timer.cancel()
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            text = event.get("text")
+            if text is None:
+                self._session.handle_binary()
+            else:
+                self._session.handle_text(text)
+            self._arm()
+
+    async def _write(self) -> None:
+        while True:
+            await self._output.wait()
+            self._output.clear()
+            while (text := self._session.poll_transmit()) is not None:
+                await self._send({"type": "websocket.send", "text": text})
+                self._session.handle_transmitted()
+            code = self._session.poll_close()
+            if code is not None:
+                await self._send({"type": "websocket.close", "code": int(code)})
+                return
+
+    def _handle_output(self) -> None:
+        self._output.set()
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer to the session's next deadline, unless an earlier one is set: it is looked at again then."""
+        due_at = None if self._ended else self._session.poll_timeout()
+        if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due_at
+        delay_s = max(0.0, due_at - self._clock.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._handle_timer)
+
+    def _handle_timer(self) -> None:
+        self._timer = self._timer_at = None
+        due_at = self._session.poll_timeout()
+        if due_at is not None and due_at <= self._clock.monotonic():
+            self._session.handle_timeout()
+            if self._session.poll_close() is not None and self._session.poll_timeout() is None:
+                self._output.set()
+        self._arm()
+
+
+async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
+    """Answer the upgrade with a problem document; without the ASGI extension for that, with a bare 403."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": int(CloseCode.NORMAL)})
+        return
+    headers = [(b"content-type", PROBLEM_JSON.encode())] if refused.code is not None else []
+    if refused.retry_after_s is not None:
+        headers.append((b"retry-after", str(refused.retry_after_s).encode()))
+    body = b"" if refused.code is None else problem_document(refused.status, refused.code, refused.detail)
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "websocket.http.response.start", "status": int(refused.status), "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

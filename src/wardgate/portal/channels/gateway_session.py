@@ -1,0 +1,295 @@
+"""A gateway's session (protocol §3.3): the grants it holds, its relays, candidates, its end.
+
+`_held` is the portal's copy of what the gateway enforces: the latest grant of each (client, resource) pair. Deleting an older
+one of a pair must not revoke the newer, hence the comparison of ids before `reject_access`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+from uuid import UUID
+
+from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
+from wardgate.portal.bus import Address, Presence
+from wardgate.portal.channels.connecting import ConnectedGateway
+from wardgate.portal.channels.mail import (
+    CandidatesOfClient,
+    CandidatesOfGateway,
+    GrantAcknowledged,
+    Holding,
+    OfferGrant,
+    Superseded,
+    WithdrawGrant,
+)
+from wardgate.portal.channels.relay_selection import RelaySelection
+from wardgate.portal.channels.session import Session
+from wardgate.portal.channels.views import flow_logs_setting
+from wardgate.portal.services import Services
+from wardgate.portal.snapshot import AccountView, resource_of
+from wardgate.portal.store.rows import Change, PolicyAuthorization
+from wardgate.wire import messages as wire
+from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
+from wardgate.wire.dialect import Dialect
+from wardgate.wire.frames import INVALID_REF, Framing
+from wardgate.wire.resource_views import gateway_view
+from wardgate.wire.user_agent import announced_version, parse_version
+
+PRUNE_S: Final = 60.0  # protocol §3.6.8
+REF_S: Final = 60.0
+"""How long an acknowledgement is awaited; the client gives up after 15 s."""
+
+_Pair = tuple[ClientId, ResourceId]
+
+
+class GatewaySession(Session):
+    """One connected gateway. `held` are the grants that it holds from before this connection."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        framing: Framing,
+        *,
+        services: Services,
+        connected: ConnectedGateway,
+        view: AccountView,
+        held: list[PolicyAuthorization],
+    ) -> None:
+        super().__init__(dialect, framing, clock=services.environment.clock, counters=services.counters)
+        self._services = services
+        self._environment = services.environment
+        self._bus = services.environment.bus
+        self._view = view
+        self._token = connected.token
+        self._device = connected.device
+        self._public_key = connected.public_key
+        self._origin = connected.origin
+        self._version = announced_version(connected.origin.user_agent)
+        self._address = Address("gateway", connected.device.id)
+        self._presence: Presence | None = None
+        self._unwatch: Callable[[], None] = _nothing
+        self._relays = RelaySelection(
+            self._bus,
+            self._environment.rng,
+            public_key=connected.public_key,
+            expires_at_unix=GATEWAY_TURN_EXPIRY_UNIX,
+            position=connected.origin.position,
+        )
+        self._held: dict[_Pair, Holding] = {}
+        for holding in sorted(map(Holding.of, held), key=lambda one: one.expires_at_unix):
+            self._held[holding.client_id, holding.resource_id] = holding
+        self._offers: dict[str, tuple[AuthorizationId, Address, float]] = {}
+        self._prune_at = 0.0
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_join(self, _message: wire.Message) -> None:
+        if self._bus.find(self._address) is not None:
+            # The first connection wins; this one raced past the check at its upgrade (§1.11).
+            self._counters["gateways_already_connected"] += 1
+            self._stop("token_expired")
+            return
+        self._presence = Presence(
+            address=self._address,
+            account_id=self._device.account_id,
+            connection_id=self._environment.new_id(),
+            token_id=self._token.id,
+            group=self._device.site_id,
+            facts={
+                "name": self._device.name,
+                "site_id": str(self._device.site_id),
+                "ipv4": self._device.ipv4,
+                "ipv6": self._device.ipv6,
+                "public_key": self._public_key,
+                "psk_base": self._device.psk_base,
+                "version": self._version,
+                "remote_ip": str(self._origin.remote_ip),
+                "position": self._origin.position,
+                "connected_at": self._environment.clock.now().isoformat(),
+            },
+        )
+        self._bus.register(self._presence, self.handle_message)
+        self._unwatch = self._bus.watch("presence:relay", self._on_relay_presence)
+        self._prune_at = self._clock.monotonic() + PRUNE_S
+        self._push_init()
+
+    def _on_leave(self) -> None:
+        self._unwatch()
+        if self._presence is not None:
+            self._bus.unregister(self._presence)
+            self._presence = None
+        self._offers.clear()
+
+    def _push_init(self) -> None:
+        self._prune()
+        self._push(
+            wire.GatewayInit(
+                interface=wire.GatewayInterface(
+                    IPv4Address(self._device.ipv4), IPv6Address(self._device.ipv6)
+                ),
+                config=wire.GatewayConfig(),
+                relays=self._relays.choose(),
+                account_slug=self._view.facts.slug,
+                authorizations=tuple(
+                    wire.Authorization(holding.client_id, holding.resource_id, holding.expires_at_unix)
+                    for holding in self._held.values()
+                ),
+                flow_logs=flow_logs_setting(self._services.settings),
+            )
+        )
+
+    def _on_timeout(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_S
+            self._prune()
+        presence = self._relays.handle_timeout(now=now)
+        if presence is not None:
+            self._push(presence)
+
+    def _next_timeout(self) -> float | None:
+        relays_at = self._relays.poll_timeout()
+        return self._prune_at if relays_at is None else min(self._prune_at, relays_at)
+
+    def _prune(self) -> None:
+        """Drop what the gateway has expired by itself."""
+        unix, now = unix_seconds(self._environment.clock.now()), self._clock.monotonic()
+        self._held = {pair: one for pair, one in self._held.items() if one.expires_at_unix > unix}
+        self._offers = {ref: offer for ref, offer in self._offers.items() if offer[2] > now}
+
+    def _on_relay_presence(self) -> None:
+        self._relays.handle_presence_change(now=self._clock.monotonic())
+        self.on_output()
+
+    # ── what the gateway says ────────────────────────────────────────────────────────────────────────────────
+
+    def _on_request(self, message: wire.Message) -> str | None:
+        match message:
+            case wire.AuthorizationAcknowledged(ref):
+                offer = self._offers.pop(ref, None)
+                if offer is None:
+                    return INVALID_REF
+                authorization_id, reply_to, _until = offer
+                self._bus.send(reply_to, GrantAcknowledged(authorization_id))
+                return ""
+            case wire.BroadcastIceCandidates(client_ids, candidates):
+                self._forward(client_ids, candidates, is_invalidated=False)
+            case wire.BroadcastInvalidatedIceCandidates(client_ids, candidates):
+                self._forward(client_ids, candidates, is_invalidated=True)
+            case wire.NoRelays():
+                self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
+            case _:
+                # Capabilities: we never negotiate iceless.
+                pass
+        return None
+
+    def _forward(
+        self, client_ids: tuple[ClientId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
+    ) -> None:
+        related = {client_id for client_id, _resource_id in self._held}
+        message = CandidatesOfGateway(GatewayId(DeviceId(self._device.id)), candidates, is_invalidated)
+        for client_id in client_ids:
+            if client_id in related:
+                self._bus.send(Address("client", client_id), message)
+            else:
+                self._counters["candidates_unrelated"] += 1
+
+    # ── what others say ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_message(self, message: object) -> None:
+        match message:
+            case OfferGrant(authorization, create, reply_to):
+                holding = Holding.of(authorization)
+                self._held[holding.client_id, holding.resource_id] = holding
+                self._offers[create.ref] = (
+                    holding.authorization_id,
+                    reply_to,
+                    self._clock.monotonic() + REF_S,
+                )
+                self._push(create)
+            case WithdrawGrant(authorization_id):
+                self._drop(authorization_id)
+            case CandidatesOfClient(client_id, candidates, is_invalidated):
+                message_type = (
+                    wire.InvalidateClientIceCandidates if is_invalidated else wire.ClientIceCandidates
+                )
+                self._push(message_type(client_id, candidates))
+            case Superseded():
+                self._stop("token_expired")
+            case _:
+                raise TypeError(f"a gateway session got {type(message).__name__}")
+
+    def _on_changes(self, changes: list[Change]) -> None:
+        for change in changes:
+            match change.object, change.operation:
+                case "gateway_tokens", "delete" if _id(change) == self._token.id:
+                    self._stop("token_expired")
+                    return
+                case "devices", "delete" if _id(change) == self._device.id:
+                    self._stop()
+                    return
+                case "devices", "update" if _id(change) == self._device.id:
+                    self._own_device_changed(change)
+                case "accounts", "delete":
+                    self._stop()
+                    return
+                case "accounts", "update":
+                    if (change.before or {}).get("slug") != (change.after or {}).get("slug"):
+                        self._push_init()
+                case "policy_authorizations", "delete":
+                    self._drop(AuthorizationId(_id(change)))
+                case "resources", "update":
+                    self._resource_changed(change)
+                case _:
+                    pass
+
+    def _drop(self, authorization_id: AuthorizationId) -> None:
+        for pair, holding in self._held.items():
+            if holding.authorization_id == authorization_id:
+                del self._held[pair]
+                if holding.expires_at_unix > unix_seconds(self._environment.clock.now()):
+                    self._services.counters["revocations"] += 1
+                    self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
+                return
+
+    def _own_device_changed(self, change: Change) -> None:
+        assert change.after is not None
+        after = change.after
+        moved = (after["ipv4"], after["ipv6"]) != (self._device.ipv4, self._device.ipv6)
+        self._device = replace(self._device, name=after["name"], ipv4=after["ipv4"], ipv6=after["ipv6"])
+        if self._presence is not None:
+            facts = {
+                **self._presence.facts,
+                "name": after["name"],
+                "ipv4": after["ipv4"],
+                "ipv6": after["ipv6"],
+            }
+            self._presence = replace(self._presence, facts=facts)
+            self._bus.update(self._presence)
+        if moved:
+            self._push_init()
+
+    def _resource_changed(self, change: Change) -> None:
+        before, after = change.before, change.after
+        assert before is not None
+        assert after is not None
+        id_ = ResourceId(_id(change))
+        if any(before[name] != after[name] for name in ("address", "type", "ip_stack")):
+            for pair in [pair for pair in self._held if pair[1] == id_]:
+                holding = self._held.pop(pair)
+                self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
+        elif before["filters"] != after["filters"]:
+            resource = resource_of(after)
+            adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
+            if adapted is not None:
+                self._push(wire.ResourceUpdated(adapted))
+
+
+def _id(change: Change) -> UUID:
+    image = change.after if change.after is not None else change.before
+    assert image is not None
+    return UUID(image["id"])
+
+
+def _nothing() -> None:
+    """There is no watch yet."""

@@ -1,0 +1,110 @@
+"""Which relays a peer was given, and when it is told of others (protocol §3.6.5).
+
+A presence change starts a debounce; after it one look at who is online decides: news only when a relay that the peer has is gone, or
+it has fewer than two and there is one.
+"""
+
+import random
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from wardgate.model.ids import RelayId
+from wardgate.policy.selection import RELAYS_PER_PEER, OnlineRelay, Position, select_relays
+from wardgate.portal.bus import Bus, Presence
+from wardgate.wire import messages as wire
+from wardgate.wire.derived_secrets import derive_turn_credentials
+from wardgate.wire.relay_entries import socket_address
+
+DEBOUNCE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFacts:
+    """What the portal knows of a connected relay; in memory only."""
+
+    stamp_secret: str
+    ipv4: IPv4Address | None
+    ipv6: IPv6Address | None
+    port: int
+    position: Position | None
+    connected_at: str
+    name: str | None
+
+    def as_facts(self) -> dict[str, object]:
+        return {
+            "relay": self,
+            "ipv4": None if self.ipv4 is None else str(self.ipv4),
+            "ipv6": None if self.ipv6 is None else str(self.ipv6),
+            "port": self.port,
+            "connected_at": self.connected_at,
+            "name": self.name,
+        }
+
+
+class RelaySelection:
+    """One peer's relays. `now` is monotonic seconds; credentials end at `expires_at_unix`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        rng: random.Random,
+        *,
+        public_key: str,
+        expires_at_unix: int,
+        position: Position | None,
+    ) -> None:
+        self._bus = bus
+        self._rng = rng
+        self._public_key = public_key
+        self._expires_at_unix = expires_at_unix
+        self._position = position
+        self._given: tuple[RelayId, ...] = ()
+        self._due_at: float | None = None
+
+    def choose(self) -> tuple[wire.Relay, ...]:
+        """Make a fresh selection, remember it, and return its entries for a message."""
+        online = self._online()
+        chosen = select_relays(
+            (OnlineRelay(id_, facts.position) for id_, facts in online.items()),
+            position=self._position,
+            rng=self._rng,
+        )
+        self._given = tuple(relay.id for relay in chosen)
+        return tuple(entry for id_ in self._given for entry in self._entries(id_, online[id_]))
+
+    def handle_presence_change(self, *, now: float) -> None:
+        """A relay came or went: look again when nothing has happened for a second."""
+        self._due_at = now + DEBOUNCE_S
+
+    def poll_timeout(self) -> float | None:
+        return self._due_at
+
+    def handle_timeout(self, *, now: float) -> wire.RelaysPresence | None:
+        """Return what to tell the peer, if the debounce is over and there is anything."""
+        if self._due_at is None or now < self._due_at:
+            return None
+        self._due_at = None
+        online = self._online()
+        gone = tuple(id_ for id_ in self._given if id_ not in online)
+        if not gone and (len(self._given) >= RELAYS_PER_PEER or len(online) <= len(self._given)):
+            return None
+        return wire.RelaysPresence(disconnected_ids=gone, connected=self.choose())
+
+    def _online(self) -> dict[RelayId, RelayFacts]:
+        members: list[Presence] = self._bus.members("relay", None)
+        return {RelayId(member.address.id): member.facts["relay"] for member in members}
+
+    def _entries(self, id_: RelayId, relay: RelayFacts) -> list[wire.TurnRelay]:
+        credentials = derive_turn_credentials(relay.stamp_secret, self._public_key, self._expires_at_unix)
+        return [
+            wire.TurnRelay(
+                id=id_,
+                addr=socket_address(address, relay.port),
+                username=credentials.username,
+                password=credentials.password,
+                expires_at=credentials.expires_at_unix,
+            )
+            for address in (relay.ipv4, relay.ipv6)
+            if address is not None
+        ]

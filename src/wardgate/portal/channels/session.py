@@ -1,0 +1,302 @@
+"""What every connected peer's session shares: framing, join, heartbeats, limits and the way out (protocol §1.8, §1.9).
+
+A session is a protocol machine without a socket: text in through `handle_text`, text out of `poll_transmit`, a close code out of
+`poll_close`, a deadline out of `poll_timeout`. Messages of other sessions and changes of the account reach it from outside
+a frame; `on_output` is called whenever it may have something to say.
+
+    ┌──────┐ phx_join ┌────────┐ phx_leave, second phx_join: phx_close ┌──────┐
+    │ open ├──────────► joined ├───────────────────────────────────────► open │
+    └──┬───┘          └───┬────┘                                       └──────┘
+       └── close code ────┴──────► closed: nothing goes in or out any more
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import Enum, IntEnum
+from typing import Final
+
+from wardgate.portal.environment import Clock
+from wardgate.portal.store.rows import Change
+from wardgate.wire import frames
+from wardgate.wire import messages as wire
+from wardgate.wire.dialect import Dialect, Malformed, PeerKind, Unknown
+from wardgate.wire.errors import MalformedFrame
+from wardgate.wire.frames import Frame, Framing
+
+log = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES: Final = 256 * 1024
+MAX_BACKLOG_BYTES: Final = 1024 * 1024
+MAX_BACKLOG_S: Final = 15.0
+IDLE_S: Final = {PeerKind.CLIENT: 37.0, PeerKind.GATEWAY: 37.0, PeerKind.RELAY: 41.0}  # protocol §1.1
+
+
+class CloseCode(IntEnum):
+    """RFC 6455 §7.4.1."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    POLICY_VIOLATION = 1008
+    TOO_BIG = 1009
+    SERVICE_RESTART = 1012
+
+
+class _State(Enum):
+    OPEN = "open"
+    JOINED = "joined"
+    CLOSED = "closed"
+
+
+class Session(ABC):
+    """Base of the three kinds. Subclasses push with `_push` and end with `_stop`; they never see a frame."""
+
+    def __init__(self, dialect: Dialect, framing: Framing, *, clock: Clock, counters: "Counter[str]") -> None:
+        self._dialect = dialect
+        self._framing = framing
+        self._clock = clock
+        self._counters = counters
+        self._state = _State.OPEN
+        self._last_frame_at = clock.monotonic()
+        self._outbox: deque[tuple[str, float]] = deque()
+        self._outbox_bytes = 0
+        self._sending_since: float | None = None
+        self._close_code: CloseCode | None = None
+        self._join_ref: str | None = None
+        self.on_output: Callable[[], None] = _ignore
+
+    # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def handle_text(self, text: str) -> None:
+        """Take one text frame of the peer."""
+        self._last_frame_at = self._clock.monotonic()
+        if len(text) > MAX_FRAME_BYTES or len(text.encode(errors="replace")) > MAX_FRAME_BYTES:
+            self._counters["frames_too_big"] += 1
+            self._abort(CloseCode.TOO_BIG)
+        self._guarded(lambda: self._handle_text(text))
+
+    def handle_binary(self) -> None:
+        """Take one binary frame: counted and ignored, as peers do with ours."""
+        self._last_frame_at = self._clock.monotonic()
+        self._counters["frames_binary"] += 1
+
+    def handle_timeout(self) -> None:
+        """Do what is due; call at `poll_timeout`."""
+        now = self._clock.monotonic()
+        if now >= self._last_frame_at + IDLE_S[self._dialect.kind]:
+            self._counters["closed_idle"] += 1
+            self._abort(CloseCode.GOING_AWAY)
+        oldest = self._oldest_unsent()
+        if oldest is not None and now >= oldest + MAX_BACKLOG_S:
+            self._slow_reader()
+        if self._state is _State.JOINED:
+            self._guarded(self._on_timeout)
+
+    def handle_message(self, message: object) -> None:
+        """Take a message of another session; the bus's mailbox."""
+        self._guarded(lambda: self._on_message(message))
+
+    def handle_changes(self, changes: list[Change]) -> None:
+        """Take a batch of the account's changes; the view already shows the state after it."""
+        self._guarded(lambda: self._on_changes(changes))
+
+    def handle_disconnect(self) -> None:
+        """The transport is gone: leave the bus and the account's view."""
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._leave()
+        self._state = _State.CLOSED
+
+    # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def poll_transmit(self) -> str | None:
+        """Return the next text frame for the peer. Call `handle_transmitted` when it has been handed to the network."""
+        if not self._outbox:
+            return None
+        text, _queued_at = self._outbox.popleft()
+        self._outbox_bytes -= len(text)
+        self._sending_since = self._clock.monotonic()
+        return text
+
+    def handle_transmitted(self) -> None:
+        self._sending_since = None
+
+    def poll_close(self) -> CloseCode | None:
+        """Return the code to close with once `poll_transmit` is drained; none: stay open."""
+        return self._close_code
+
+    def poll_timeout(self) -> float | None:
+        """Return when `handle_timeout` has something to do, on the clock's monotonic scale."""
+        if self._state is _State.CLOSED:
+            return None
+        oldest = self._oldest_unsent()
+        due = [self._last_frame_at + IDLE_S[self._dialect.kind]]
+        if oldest is not None:
+            due.append(oldest + MAX_BACKLOG_S)
+        if self._state is _State.JOINED:
+            own = self._next_timeout()
+            if own is not None:
+                due.append(own)
+        return min(due)
+
+    # ── for subclasses ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_joined(self) -> bool:
+        return self._state is _State.JOINED
+
+    @abstractmethod
+    def _on_join(self, message: wire.Message) -> None:
+        """The join was answered ok: register and push `init`."""
+
+    @abstractmethod
+    def _on_leave(self) -> None:
+        """The channel ends: unregister. Called once for each join."""
+
+    @abstractmethod
+    def _on_request(self, message: wire.Message) -> str | None:
+        """Act on a message of the peer; a text is the reason of an error reply, "" asks for an ok reply."""
+
+    @abstractmethod
+    def _on_message(self, message: object) -> None: ...
+
+    @abstractmethod
+    def _on_changes(self, changes: list[Change]) -> None: ...
+
+    @abstractmethod
+    def _on_timeout(self) -> None: ...
+
+    @abstractmethod
+    def _next_timeout(self) -> float | None: ...
+
+    def _push(self, message: wire.Message) -> None:
+        """Queue a message for a joined peer; before the join everything is told by `init`."""
+        if self._state is not _State.JOINED:
+            return
+        event, payload = self._dialect.encode_to_peer(message)
+        self._send(self._framing.encode(self._dialect.topic, event, payload, join_ref=self._join_ref))
+
+    def _stop(self, reason: str | None = None) -> None:
+        """End the channel: `disconnect` when there is a reason, `phx_close`, then the socket.
+
+        `token_expired` makes the peer forget its token; give it only when the token is dead or the device superseded.
+        """
+        if self._state is _State.CLOSED:
+            return
+        if self._state is _State.JOINED and reason is not None:
+            self._push(wire.Disconnect(reason))
+        self._close_channel()
+        self._close(CloseCode.NORMAL)
+
+    def _close(self, code: CloseCode) -> None:
+        if self._close_code is None:
+            self._close_code = code
+        self._leave()
+        self._state = _State.CLOSED
+        self.on_output()
+
+    # ── internals ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _handle_text(self, text: str) -> None:
+        try:
+            frame = self._framing.parse(text)
+        except MalformedFrame:
+            # There is no reference to answer to; the connection itself is sound.
+            self._counters["frames_malformed"] += 1
+            return
+        if frame.topic == frames.PHOENIX and frame.event == frames.HEARTBEAT:
+            self._send(self._framing.reply_ok(frame))
+        elif frame.topic != self._dialect.topic:
+            self._refuse(frame, frames.UNMATCHED_TOPIC)
+        elif frame.event == frames.JOIN:
+            self._join(frame)
+        elif self._state is not _State.JOINED:
+            self._refuse(frame, frames.UNMATCHED_TOPIC)
+        elif frame.event == frames.LEAVE:
+            self._send(self._framing.reply_ok(frame))
+            self._close_channel()
+        else:
+            self._request(frame)
+
+    def _join(self, frame: Frame) -> None:
+        message = self._dialect.decode_from_peer(frame.event, frame.payload)
+        if isinstance(message, Unknown | Malformed):
+            self._refuse(frame, frames.UNKNOWN_MESSAGE)
+            return
+        if self._state is _State.JOINED:
+            self._close_channel()
+        self._join_ref = frame.join_ref
+        self._send(self._framing.reply_ok(frame))
+        self._state = _State.JOINED
+        self._on_join(message)
+
+    def _request(self, frame: Frame) -> None:
+        message = self._dialect.decode_from_peer(frame.event, frame.payload)
+        if isinstance(message, Unknown | Malformed):
+            self._refuse(frame, frames.UNKNOWN_MESSAGE)
+            return
+        answer = self._on_request(message)
+        if answer == "":
+            self._send(self._framing.reply_ok(frame))
+        elif answer is not None:
+            self._refuse(frame, answer)
+
+    def _refuse(self, frame: Frame, reason: str) -> None:
+        self._counters[f"replies_{reason.replace(' ', '_')}"] += 1
+        self._send(self._framing.reply_error(frame, reason))
+
+    def _close_channel(self) -> None:
+        if self._state is _State.JOINED:
+            self._send(
+                self._framing.encode(
+                    self._dialect.topic, frames.CLOSE, {}, ref=self._join_ref, join_ref=self._join_ref
+                )
+            )
+            self._leave()
+            self._state = _State.OPEN
+
+    def _leave(self) -> None:
+        if self._state is _State.JOINED:
+            self._state = _State.OPEN
+            self._on_leave()
+
+    def _send(self, text: str) -> None:
+        if self._state is _State.CLOSED:
+            return
+        self._outbox.append((text, self._clock.monotonic()))
+        self._outbox_bytes += len(text)
+        if self._outbox_bytes > MAX_BACKLOG_BYTES:
+            self._slow_reader()
+        self.on_output()
+
+    def _oldest_unsent(self) -> float | None:
+        if self._sending_since is not None:
+            return self._sending_since
+        return self._outbox[0][1] if self._outbox else None
+
+    def _slow_reader(self) -> None:
+        if self._state is not _State.CLOSED:
+            self._counters["closed_slow_reader"] += 1
+            self._abort(CloseCode.POLICY_VIOLATION)
+
+    def _abort(self, code: CloseCode) -> None:
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._close(code)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Run one step; a fault in it ends this connection only, and the peer starts over (protocol §1.9, point 9)."""
+        if self._state is _State.CLOSED:
+            return
+        try:
+            action()
+        except Exception:
+            log.exception("a control channel crashed", extra={"peer": self._dialect.kind.value})
+            self._counters["channel_crashes"] += 1
+            self._send(self._framing.encode(self._dialect.topic, frames.ERROR, {}, join_ref=self._join_ref))
+            self._close(CloseCode.SERVICE_RESTART)
+
+
+def _ignore() -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,66 @@
+"""Parts of messages that clients and gateways are both told, built from rows and settings."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Final
+
+from wardgate.model.resources import Resource
+from wardgate.policy.engine import site_of
+from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store.rows import Device
+from wardgate.wire import messages as wire
+from wardgate.wire.derived_secrets import IceCredentialPair
+
+DOH_URLS: Final = {
+    "google": "https://dns.google/dns-query",
+    "quad9": "https://dns.quad9.net/dns-query",
+    "cloudflare": "https://cloudflare-dns.com/dns-query",
+    "opendns": "https://doh.opendns.com/dns-query",
+}
+
+
+def client_interface(device: Device, config: Mapping[str, Any]) -> wire.ClientInterface:
+    """Return a client's addresses and the account's DNS settings (protocol §5.4)."""
+    dns = config.get("clients_upstream_dns") or {}
+    addresses: list[str] = []
+    urls: list[str] = []
+    match dns.get("type", "system"):
+        case "custom":
+            addresses = [entry["address"] for entry in dns.get("addresses", ())]
+        case "secure":
+            urls = [DOH_URLS[dns.get("doh_provider", "google")]]
+        case _:
+            pass
+    return wire.ClientInterface(
+        ipv4=IPv4Address(device.ipv4),
+        ipv6=IPv6Address(device.ipv6),
+        search_domain=config.get("search_domain"),
+        upstream_do53=tuple(wire.UpstreamDo53(address) for address in addresses),
+        upstream_doh=tuple(wire.UpstreamDoh(url) for url in urls),
+        upstream_dns=tuple(wire.UpstreamDns("ip_port", _with_dns_port(address)) for address in addresses),
+    )
+
+
+def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
+    """Return the upload settings: an interval of 0 switches the uploader off (protocol §7.2)."""
+    return wire.FlowLogs(api_url=f"{settings.external_url}/", upload_interval_secs=0, upload_batch_size=1000)
+
+
+def ice_credentials(pair: IceCredentialPair) -> tuple[wire.IceCredentials, wire.IceCredentials]:
+    """Return the client's and the gateway's half; the client initiates."""
+    return (
+        wire.IceCredentials(pair.initiator_username, pair.initiator_password),
+        wire.IceCredentials(pair.receiver_username, pair.receiver_password),
+    )
+
+
+def site_view(snapshot: Snapshot, resource: Resource) -> wire.Site | None:
+    """Return the resource's site as peers see it; none: it has none."""
+    site_id = site_of(resource)
+    site = None if site_id is None else snapshot.sites.get(site_id)
+    return None if site is None else wire.Site(site.id, site.name)
+
+
+def _with_dns_port(address: str) -> str:
+    return f"[{address}]:53" if ip_address(address).version == 6 else f"{address}:53"

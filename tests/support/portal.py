@@ -1,0 +1,309 @@
+"""A portal in this process, and peers that talk to it as over a WebSocket: the ASGI application is real, only the socket is not."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from wardgate.portal import credentials, provisioning
+from wardgate.portal.app import Portal
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store.rows import (
+    Actor,
+    ClientToken,
+    GatewayToken,
+    Group,
+    Membership,
+    OperatorToken,
+    Policy,
+    RelayToken,
+    Resource,
+    Site,
+)
+from wardgate.wire.tokens import TokenKind
+
+CLIENT_AGENT = "Ubuntu/22.4.0 headless-client/1.5.11 (x86_64; 6.8.0)"
+GATEWAY_AGENT = "Debian/12.0.0 gateway/1.6.0 (x86_64; 6.8.0)"
+RELAY_AGENT = "Debian/12.0.0 relay/1.6.0 (x86_64; 6.8.0)"
+PATIENCE_S = 5.0
+
+
+@contextlib.asynccontextmanager
+async def portal_running(
+    settings: PortalSettings | None = None, environment: Environment | None = None
+) -> AsyncIterator[Portal]:
+    """Run a portal on a store in memory; connects are not rate-limited unless `settings` say so."""
+    settings = settings or PortalSettings(connect_capacity=1000.0)
+    environment = environment or Environment.of_this_process()
+    portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
+    async with portal.running():
+        yield portal
+
+
+@dataclass(slots=True)
+class World:
+    """One account with a user, a site, a CIDR resource and the policy that grants it, and a token for each kind of peer."""
+
+    portal: Portal
+    account_id: UUID
+    actor: Actor
+    group: Group
+    membership: Membership
+    site: Site
+    resource: Resource
+    policy: Policy
+    client_token: str
+    client_token_id: UUID
+    gateway_token: str
+    gateway_token_id: UUID
+    relay_token: str
+    operator_token: str
+
+    def client(self, **options: Any) -> "Peer":
+        options.setdefault("external_id", "client-1")
+        return Peer(self.portal, "client", self.client_token, CLIENT_AGENT, **options)
+
+    def gateway(self, **options: Any) -> "Peer":
+        options.setdefault("external_id", "gateway-1")
+        return Peer(self.portal, "gateway", self.gateway_token, GATEWAY_AGENT, **options)
+
+    def relay(self, **options: Any) -> "Peer":
+        return Peer(self.portal, "relay", self.relay_token, RELAY_AGENT, **options)
+
+
+async def make_world(portal: Portal, slug: str = "acme") -> World:
+    """Provision an account as `wardgate init` does, then everything that one grant needs."""
+    services = portal.services
+    async with services.store.writing() as tx:
+        made = await provisioning.provision(tx, name=slug, slug=slug, admin_email=f"admin@{slug}.example")
+        account_id, tables, new_id = made.account.id, tx.of(made.account.id), tx.new_id
+        actor = await tables.actors.insert(
+            Actor(
+                id=new_id(), account_id=account_id, type="account_user", name="Ada", email="ada@example.org"
+            )
+        )
+        group = await tables.groups.insert(Group(id=new_id(), account_id=account_id, name="Engineering"))
+        membership = await tables.memberships.insert(
+            Membership(id=new_id(), account_id=account_id, actor_id=actor.id, group_id=group.id)
+        )
+        site = await tables.sites.insert(Site(id=new_id(), account_id=account_id, name="Berlin"))
+        resource = await tables.resources.insert(
+            Resource(
+                id=new_id(),
+                account_id=account_id,
+                type="cidr",
+                name="net",
+                address="10.20.0.0/16",
+                site_id=site.id,
+            )
+        )
+        policy = await tables.policies.insert(
+            Policy(id=new_id(), account_id=account_id, group_id=group.id, resource_id=resource.id)
+        )
+        client = credentials.issue(
+            TokenKind.CLIENT, account_id=account_id, transaction=tx, keys=services.keys
+        )
+        await tables.client_tokens.insert(
+            ClientToken(
+                id=client.id,
+                account_id=account_id,
+                actor_id=actor.id,
+                secret_salt=client.secret_salt,
+                secret_hash=client.secret_hash,
+                expires_at=tx.now + timedelta(days=7),
+            )
+        )
+        gateway = credentials.issue(
+            TokenKind.GATEWAY, account_id=account_id, transaction=tx, keys=services.keys
+        )
+        await tables.gateway_tokens.insert(
+            GatewayToken(
+                id=gateway.id,
+                account_id=account_id,
+                site_id=site.id,
+                secret_salt=gateway.secret_salt,
+                secret_hash=gateway.secret_hash,
+            )
+        )
+        relay = credentials.issue(TokenKind.RELAY, account_id=None, transaction=tx, keys=services.keys)
+        await tx.relay_tokens.insert(
+            RelayToken(id=relay.id, name="r", secret_salt=relay.secret_salt, secret_hash=relay.secret_hash)
+        )
+        operator = credentials.issue(TokenKind.OPERATOR, account_id=None, transaction=tx, keys=services.keys)
+        await tx.operator_tokens.insert(
+            OperatorToken(
+                id=operator.id, name="o", secret_salt=operator.secret_salt, secret_hash=operator.secret_hash
+            )
+        )
+    return World(
+        portal, account_id, actor, group, membership, site, resource, policy,
+        client.text, client.id, gateway.text, gateway.id, relay.text, operator.text,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Refusal:
+    """An upgrade that was answered with HTTP."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str | None:
+        return json.loads(self.body).get("code") if self.body else None
+
+
+class Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+@dataclass(slots=True)
+class _Wire:
+    to_portal: "asyncio.Queue[dict[str, Any]]" = field(default_factory=asyncio.Queue)
+    from_portal: "asyncio.Queue[dict[str, Any]]" = field(default_factory=asyncio.Queue)
+
+
+class Peer:
+    """A peer of the portal: `async with world.client() as client:` connects; `join` joins."""
+
+    def __init__(
+        self,
+        portal: Portal,
+        kind: str,
+        token: str | None,
+        user_agent: str,
+        *,
+        external_id: str | None = None,
+        generation: int = 2,
+        key: bytes | None = None,
+        remote_ip: str = "192.0.2.7",
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        path: str | None = None,
+    ) -> None:
+        self._app = portal
+        self.kind = kind
+        self.public_key = base64.b64encode(key or portal.services.environment.rng.randbytes(32)).decode()
+        version = "/v2" if generation == 2 and kind != "relay" else ""
+        self._path = path or f"/{kind}{version}/websocket"
+        base: dict[str, str] = {"ipv4": "198.51.100.7", "port": "3478"} if kind == "relay" else {
+            "external_id": external_id or kind, "name": kind, "public_key": self.public_key
+        }  # fmt: skip
+        self._query = urlencode({**base, **(query or {})})
+        sent = {"user-agent": user_agent, **(headers or {})}
+        if token is not None:
+            sent["x-authorization"] = f"Bearer {token}"
+        self._headers = sent
+        self._remote_ip = remote_ip
+        self._wire = _Wire()
+        self._task: asyncio.Task[None] | None = None
+        self._ref = 0
+        self.frames: list[dict[str, Any]] = []
+        self.close_code: int | None = None
+
+    async def __aenter__(self) -> "Peer":
+        scope = {
+            "type": "websocket",
+            "path": self._path,
+            "query_string": self._query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in self._headers.items()],
+            "client": (self._remote_ip, 40000),
+            "extensions": {"websocket.http.response": {}},
+        }
+        self._wire.to_portal.put_nowait({"type": "websocket.connect"})
+        self._task = asyncio.create_task(
+            self._app(scope, self._wire.to_portal.get, self._take)  # type: ignore[arg-type]
+        )
+        first = await self._next_event()
+        if first["type"] == "websocket.http.response.start":
+            body = await self._next_event()
+            headers = {name.decode(): value.decode() for name, value in first["headers"]}
+            await self._task
+            raise Refused(Refusal(first["status"], headers, body["body"]))
+        assert first["type"] == "websocket.accept", first
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._wire.to_portal.put_nowait({"type": "websocket.disconnect", "code": 1005})
+        if self._task is not None:
+            await asyncio.wait_for(self._task, PATIENCE_S)
+
+    async def join(self, payload: Any = None) -> dict[str, Any]:
+        """Join and return the payload of `init`."""
+        ref = self.send("phx_join", payload)
+        reply = await self.receive("phx_reply")
+        assert reply["ref"] == ref
+        assert reply["payload"] == {"status": "ok", "response": {}}
+        init = await self.receive("init")
+        result: dict[str, Any] = init["payload"]
+        return result
+
+    def send(self, event: str, payload: Any = None, *, topic: str | None = None) -> int:
+        """Send a frame and return its ref."""
+        ref, self._ref = self._ref, self._ref + 1
+        frame = {"topic": topic or self.kind, "event": event, "payload": payload, "ref": ref}
+        self.send_text(json.dumps(frame))
+        return ref
+
+    def send_text(self, text: str) -> None:
+        self._wire.to_portal.put_nowait({"type": "websocket.receive", "text": text})
+
+    def send_binary(self, data: bytes) -> None:
+        self._wire.to_portal.put_nowait({"type": "websocket.receive", "bytes": data})
+
+    async def receive(self, event: str | None = None) -> dict[str, Any]:
+        """Return the next frame, which must be of this event if one is named."""
+        got = await self._next_event()
+        assert got["type"] == "websocket.send", got
+        frame: dict[str, Any] = json.loads(got["text"])
+        self.frames.append(frame)
+        assert event is None or frame["event"] == event, frame
+        return frame
+
+    async def receive_until(self, event: str) -> dict[str, Any]:
+        """Return the next frame of this event, whatever comes before it."""
+        while True:
+            frame = await self.receive()
+            if frame["event"] == event:
+                return frame
+
+    async def receive_close(self) -> int:
+        """Return the close code, whatever frames come before it."""
+        while True:
+            got = await self._next_event()
+            if got["type"] == "websocket.close":
+                self.close_code = got["code"]
+                return got["code"]  # type: ignore[no-any-return]
+            self.frames.append(json.loads(got["text"]))
+
+    async def is_quiet(self) -> bool:
+        """Tell whether nothing more comes of what was sent so far: a heartbeat's answer is the next frame."""
+        ref = self.send("heartbeat", {}, topic="phoenix")
+        frame = await self.receive()
+        return frame["event"] == "phx_reply" and frame["ref"] == ref
+
+    async def _next_event(self) -> dict[str, Any]:
+        assert self._task is not None
+        getting = asyncio.create_task(self._wire.from_portal.get())
+        await asyncio.wait((getting, self._task), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        getting.cancel()
+        if self._task.done():
+            self._task.result()
+            raise AssertionError("the portal ended the connection without a word")
+        raise AssertionError(f"nothing came for {PATIENCE_S} s; so far: {[f['event'] for f in self.frames]}")
+
+    async def _take(self, event: dict[str, Any]) -> None:
+        self._wire.from_portal.put_nowait(event)
