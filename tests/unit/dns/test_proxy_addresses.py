@@ -1,0 +1,42 @@
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from wardgate.dns.proxy_addresses import ProxyAddresses, is_sentinel
+from wardgate.model.addresses import SENTINEL_IPV4, SENTINEL_IPV6
+
+
+def test_a_name_gets_the_first_four_addresses_of_each_family() -> None:
+    proxies = ProxyAddresses().assign("app.example")
+
+    assert [str(one) for one in proxies.ipv4] == ["100.96.0.1", "100.96.0.2", "100.96.0.3", "100.96.0.4"]
+    assert str(proxies.ipv6[0]) == "fd00:2021:1111:8000::"
+
+
+def test_a_name_keeps_its_addresses_and_another_gets_the_next() -> None:
+    addresses = ProxyAddresses()
+    first = addresses.assign("one.example")
+    second = addresses.assign("two.example")
+
+    assert addresses.assign("one.example") == first
+    assert str(second.ipv4[0]) == "100.96.0.5"
+    assert addresses.name_of(second.ipv6[0]) == "two.example"
+    assert addresses.name_of(IPv6Address("::1")) is None
+
+
+def test_sentinels_are_skipped() -> None:
+    around = ProxyAddresses(
+        ipv4=IPv4Network("100.100.110.0/23"), ipv6=IPv6Network("fd00:2021:1111:8000:100:100:111:0/119")
+    )
+    drawn = [around.assign(f"n{number}.example") for number in range(100)]
+
+    assert all(not is_sentinel(address) for one in drawn for address in (*one.ipv4, *one.ipv6))
+    assert SENTINEL_IPV4[1] not in {address for one in drawn for address in one.ipv4}
+    assert SENTINEL_IPV6[0] not in {address for one in drawn for address in one.ipv6}
+
+
+def test_an_exhausted_pool_hands_out_what_is_left() -> None:
+    tiny = ProxyAddresses(ipv4=IPv4Network("100.96.0.0/29"))
+    tiny.assign("one.example")
+
+    assert len(tiny.assign("two.example").ipv4) == 3
+    assert tiny.assign("three.example").ipv4 == ()
+    assert len(tiny.assign("three.example").ipv6) == 4
