@@ -277,6 +277,10 @@ impl Tunnel {
         }
         self.continue_handshake(now);
         let must_renew = self.drop_expired(now);
+        if is_due(self.keepalive_at()) {
+            self.activity.unanswered_since = None;
+            self.send_keepalive(now);
+        }
         let must_rekey = is_due(self.control.rekey_at);
         let peer_is_silent = is_due(self.silence_ends_at());
         if peer_is_silent {
@@ -284,10 +288,6 @@ impl Tunnel {
         }
         if must_renew || must_rekey || peer_is_silent {
             self.initiate(now);
-        }
-        if is_due(self.keepalive_at()) {
-            self.activity.unanswered_since = None;
-            self.send_keepalive(now);
         }
     }
 

@@ -252,6 +252,20 @@ fn a_packet_sent_in_time_replaces_the_keepalive() {
 }
 
 #[test]
+fn a_keepalive_due_in_a_session_too_old_to_seal_starts_a_handshake_in_the_same_step() {
+    let now = epoch();
+    let [mut initiator, mut responder] = established(now);
+    initiator.initiate(now + seconds(150));
+    let data = &mut sealed(&mut responder, &packet(1, 64), now + seconds(162));
+    initiator.open(data, now + seconds(162)).unwrap();
+    let log = run_alone(&mut initiator, now + seconds(162), seconds(11));
+    assert_eq!(
+        log.kinds().last(),
+        Some(&(seconds(10), MessageKind::Initiation))
+    );
+}
+
+#[test]
 fn keepalives_do_not_answer_keepalives() {
     let mut world = ours(Link::CLEAN, 1);
     world.a.initiate(world.now);
@@ -428,5 +442,9 @@ fn run_alone(tunnel: &mut Tunnel, start: Instant, duration: Duration) -> Log {
             None => return log,
         }
         tunnel.handle_timeout(now);
+        assert!(
+            tunnel.poll_timeout().is_none_or(|at| at > now),
+            "what was due is done"
+        );
     }
 }
