@@ -1,0 +1,306 @@
+import json
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from uuid import UUID
+
+import pytest
+
+from support.recording_engine import RecordingEngine
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.datapath import commands as c
+from wardgate.datapath import events as e
+from wardgate.gateway.machine import Configure, Gateway, GatewayAction, Resolve, Send
+from wardgate.model.ids import ClientId, DeviceId, RelayId, ResourceId
+from wardgate.wire import messages as m
+
+CLIENT = ClientId(DeviceId(UUID("11111111-1111-4111-8111-111111111111")))
+CIDR = ResourceId(UUID("22222222-2222-4222-8222-222222222222"))
+NAMED = ResourceId(UUID("33333333-3333-4333-8333-333333333333"))
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+UNIX_AT_ZERO = 1_700_000_000.0
+EXPIRES_AT = 1_700_000_600
+WEB = m.Filter("tcp", 443, 443)
+
+
+@pytest.fixture
+def engine() -> RecordingEngine:
+    return RecordingEngine()
+
+
+@pytest.fixture
+def gateway(engine: RecordingEngine) -> Gateway:
+    made = Gateway(engine, clock=ClockOffset(UNIX_AT_ZERO))
+    made.handle_joined()
+    drained(made)
+    return made
+
+
+def drained(gateway: Gateway) -> list[GatewayAction]:
+    actions = []
+    while (action := gateway.poll_action()) is not None:
+        actions.append(action)
+    return actions
+
+
+def sent(gateway: Gateway) -> list[m.Message]:
+    return [action.message for action in drained(gateway) if isinstance(action, Send)]
+
+
+def cidr_resource(*filters: m.Filter) -> m.GatewayCidrResource:
+    return m.GatewayCidrResource(id=CIDR, name="net", address="10.20.0.0/24", filters=filters)
+
+
+def dns_resource(address: str = "*.corp.example", resource_id: ResourceId = NAMED) -> m.GatewayDnsResource:
+    return m.GatewayDnsResource(id=resource_id, name="names", address=address, filters=())
+
+
+def grant(resource: m.GatewayResource, expires_at: int | None = EXPIRES_AT) -> m.CreateAuthorization:
+    return m.CreateAuthorization(
+        ref="r1",
+        resource=resource,
+        client=m.AuthorizedClient(
+            CLIENT, KEY, KEY, IPv4Address("100.64.0.9"), IPv6Address("fd00:2021:1111::9")
+        ),
+        client_ice_credentials=m.IceCredentials("cccc", "c" * 22),
+        gateway_ice_credentials=m.IceCredentials("gggg", "g" * 22),
+        expires_at=expires_at,
+    )
+
+
+def init(*authorizations: m.Authorization) -> m.GatewayInit:
+    return m.GatewayInit(
+        interface=m.GatewayInterface(IPv4Address("100.64.0.1"), IPv6Address("fd00:2021:1111::1")),
+        config=m.GatewayConfig(),
+        authorizations=authorizations,
+    )
+
+
+def assigned(domain: str = "app.corp.example", resource_id: ResourceId = NAMED) -> e.ControlPacket:
+    payload = {
+        "resource": str(resource_id),
+        "domain": domain,
+        "proxy_ips": ["100.96.0.2", "100.96.0.1", "fd00:2021:1111:8000::"],
+    }
+    return e.ControlPacket(str(CLIENT), 0, json.dumps(payload))
+
+
+def reported(engine: RecordingEngine) -> str:
+    packet = engine.last(c.SendControlPacket)
+    assert packet.type == 1
+    return str(json.loads(packet.payload)["status"])
+
+
+def test_a_grant_is_acknowledged_after_the_engine_has_it(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(grant(cidr_resource(WEB)))
+
+    assert [type(command) for command in engine.commands] == [c.UpsertPeer, c.Grant]
+    given = engine.last(c.Grant)
+    assert (given.kind, given.networks) == ("cidr", ("10.20.0.0/24",))
+    assert given.filters == (c.Filter("tcp", 443, 443),)
+    assert given.expires_deadline_s == EXPIRES_AT - UNIX_AT_ZERO
+    assert sent(gateway) == [m.AuthorizationAcknowledged("r1")]
+
+
+def test_own_credentials_are_the_gateways_and_it_is_controlled(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    peer = engine.last(c.UpsertPeer)
+
+    assert (peer.local_ice.username, peer.remote_ice.username) == ("gggg", "cccc")
+    assert (peer.role, peer.profile) == ("controlled", "server")
+
+
+def test_without_a_relay_a_grant_is_not_acknowledged(gateway: Gateway, engine: RecordingEngine) -> None:
+    engine.refused.add(c.UpsertPeer)
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_event(e.NoRelays(str(CLIENT)))
+
+    assert sent(gateway) == [m.NoRelays()]
+    assert engine.of(c.Grant) == []
+
+
+def test_a_refused_renewal_leaves_the_earlier_grant_standing(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    engine.refused.add(c.UpsertPeer)
+    gateway.handle_message(grant(cidr_resource(), expires_at=None))
+    gateway.handle_message(init(m.Authorization(CLIENT, CIDR, EXPIRES_AT + 1)))
+
+    assert engine.last(c.RetainGrants).grants == (
+        c.RetainedGrant(str(CLIENT), str(CIDR), EXPIRES_AT + 1 - UNIX_AT_ZERO),
+    )
+
+
+def test_init_revokes_what_it_does_not_list_and_renews_what_it_lists(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_message(init(m.Authorization(CLIENT, NAMED, None)))
+    kept = engine.last(c.RetainGrants).grants
+    gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None), m.Authorization(CLIENT, NAMED, None)))
+
+    assert kept == (c.RetainedGrant(str(CLIENT), str(NAMED), None),)
+    assert [one.resource_id for one in engine.last(c.RetainGrants).grants] == [str(NAMED)]
+
+
+def test_init_sets_addresses_and_routes_both_tunnel_ranges(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(init())
+    [configure] = [action for action in drained(gateway) if isinstance(action, Configure)]
+
+    assert engine.last(c.SetAddresses) == c.SetAddresses("100.64.0.1", "fd00:2021:1111::1")
+    assert sorted(map(str, configure.tun.routes)) == ["100.64.0.0/11", "fd00:2021:1111::/107"]
+
+
+def test_init_without_relays_removes_none(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(init())
+
+    assert engine.last(c.SetRelays) == c.SetRelays(relays=(), removed=(), replace_all=False)
+
+
+def test_a_revocation_reaches_the_engine_even_for_an_unknown_pair(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(m.RejectAccess(CLIENT, CIDR))
+
+    assert engine.last(c.Revoke) == c.Revoke(str(CLIENT), str(CIDR))
+
+
+def test_assigned_addresses_are_resolved_translated_and_confirmed(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    drained(gateway)
+    gateway.handle_event(assigned())
+    [resolve] = drained(gateway)
+    assert resolve == Resolve(0, "app.corp.example")
+    gateway.handle_resolved(0, frozenset({ip_address("172.21.0.9"), ip_address("172.21.0.8")}))
+
+    assert engine.last(c.Translate).addresses == (
+        ("100.96.0.1", "172.21.0.8"),
+        ("100.96.0.2", "172.21.0.9"),
+        ("fd00:2021:1111:8000::", None),
+    )
+    assert reported(engine) == "Active"
+
+
+def test_a_name_without_addresses_is_active_all_the_same(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_event(assigned())
+    gateway.handle_resolved(0, frozenset())
+
+    assert reported(engine) == "Active"
+
+
+def test_a_look_up_that_took_too_long_makes_the_name_inactive(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_event(assigned())
+    gateway.handle_resolved(0, None)
+
+    assert engine.of(c.Translate) == []
+    assert reported(engine) == "Inactive"
+
+
+@pytest.mark.parametrize(
+    "event", [assigned("app.other.example"), assigned(resource_id=CIDR)], ids=["foreign name", "not granted"]
+)
+def test_names_outside_the_grant_are_inactive_at_once(
+    gateway: Gateway, engine: RecordingEngine, event: e.ControlPacket
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    drained(gateway)
+    gateway.handle_event(event)
+
+    assert drained(gateway) == []
+    assert reported(engine) == "Inactive"
+
+
+def test_a_revocation_during_the_look_up_wins(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_event(assigned())
+    gateway.handle_message(m.RejectAccess(CLIENT, NAMED))
+    gateway.handle_resolved(0, frozenset({ip_address("172.21.0.8")}))
+
+    assert engine.of(c.Translate) == []
+    assert reported(engine) == "Inactive"
+
+
+def test_unreadable_assignments_are_ignored(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_event(e.ControlPacket(str(CLIENT), 0, "{"))
+
+    assert engine.commands == []
+
+
+def test_a_more_specific_name_outranks_an_earlier_wider_one(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    narrow = ResourceId(UUID(int=7))
+    gateway.handle_message(grant(dns_resource("**.corp.example")))
+    gateway.handle_message(grant(dns_resource("app.corp.example", narrow)))
+    ranks = {command.resource_id: command.rank for command in engine.of(c.Grant)}
+
+    assert ranks[str(narrow)] < ranks[str(NAMED)]
+
+
+def test_changed_filters_reach_every_holder(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_message(m.ResourceUpdated(cidr_resource(WEB)))
+    gateway.handle_message(m.ResourceUpdated(dns_resource()))
+
+    assert engine.of(c.UpdateFilters) == [c.UpdateFilters(str(CIDR), (c.Filter("tcp", 443, 443),))]
+
+
+def test_candidates_wait_for_the_portal_and_cancel_out(gateway: Gateway) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    drained(gateway)
+    gateway.handle_portal_lost()
+    gateway.handle_event(e.LocalCandidatesAdded(str(CLIENT), ("candidate:a", "candidate:b")))
+    gateway.handle_event(e.LocalCandidatesRemoved(str(CLIENT), ("candidate:a", "candidate:old")))
+    assert sent(gateway) == []
+    gateway.handle_joined()
+
+    assert sent(gateway) == [
+        m.SetSnownetCapabilities(iceless=False),
+        m.BroadcastIceCandidates((CLIENT,), ("candidate:b",)),
+        m.BroadcastInvalidatedIceCandidates((CLIENT,), ("candidate:old",)),
+    ]
+
+
+def test_grants_outlive_a_failed_connection_but_not_a_closed_one(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_event(e.PeerFailed(str(CLIENT), "ice_timeout"))
+    gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None)))
+    after_failure = engine.last(c.RetainGrants).grants
+    gateway.handle_event(e.PeerClosed(str(CLIENT), "remote"))
+    gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None)))
+
+    assert len(after_failure) == 1
+    assert engine.last(c.RetainGrants).grants == ()
+
+
+def test_a_stepped_clock_moves_every_deadline(gateway: Gateway, engine: RecordingEngine) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_clock_step(ClockOffset(UNIX_AT_ZERO + 100))
+
+    assert engine.last(c.RetainGrants).grants[0].expires_deadline_s == EXPIRES_AT - UNIX_AT_ZERO - 100
+
+
+def test_a_dual_stack_relay_is_one_relay_with_two_addresses(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    relay_id, gone = RelayId(UUID(int=5)), RelayId(UUID(int=6))
+    entries = tuple(
+        m.TurnRelay(id=relay_id, addr=addr, username="u", password="p", expires_at=2145916800)
+        for addr in ("192.0.2.1:3478", "[2001:db8::1]:3478")
+    )
+    gateway.handle_message(m.RelaysPresence((gone,), entries))
+
+    assert engine.last(c.SetRelays) == c.SetRelays(
+        relays=(c.RelayServer(str(relay_id), ("192.0.2.1:3478", "[2001:db8::1]:3478"), "u", "p"),),
+        removed=(str(gone),),
+    )
