@@ -7,6 +7,7 @@ Primitives come from hashlib and pyca/cryptography. Output: lines of `name hex`,
 
 import hashlib
 import hmac
+import sys
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -80,7 +81,7 @@ def main() -> None:
         "to_responder": to_responder,
         "to_initiator": to_initiator,
     }.items():
-        print(name, value.hex())
+        sys.stdout.write(f"{name} {value.hex()}\n")
 
 
 if __name__ == "__main__":
