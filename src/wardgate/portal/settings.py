@@ -16,7 +16,9 @@ class PortalSettings:
         data_dir: holds database, master secret and lock; none: everything in memory (tests, simulation).
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
         trusted_proxies: whose `X-Forwarded-For` and `X-Geo-…` headers are believed; empty: nobody's.
+        tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
+        api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
     """
 
     data_dir: Path | None = None
@@ -25,8 +27,12 @@ class PortalSettings:
     external_url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     metrics_port: int | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     connect_refill_per_s: float = 1.0
     connect_capacity: float = 1.0
+    api_refill_per_s: float = 10.0
+    api_capacity: float = 200.0
 
     @property
     def is_secure(self) -> bool:

@@ -83,6 +83,32 @@ def upgrade() -> None:
     op.create_index("decisions_account_id_seq_index", "decisions", ["account_id", "seq"], unique=False)
     op.create_index("decisions_decided_at_index", "decisions", ["decided_at"], unique=False)
     op.create_table(
+        "api_request_logs",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("log_id", sa.String(length=24), nullable=False),
+        sa.Column("actor_id", sa.Uuid(), nullable=True),
+        sa.Column("token_id", sa.Uuid(), nullable=False),
+        sa.Column("method", sa.String(length=16), nullable=False),
+        sa.Column("path", sa.String(length=2048), nullable=False),
+        sa.Column("content_length", sa.BigInteger(), nullable=True),
+        sa.Column("request_id", sa.String(length=255), nullable=False),
+        sa.Column("user_agent", sa.String(length=255), nullable=False),
+        sa.Column("ip", sa.String(length=45), nullable=False),
+        sa.Column("ip_region", sa.String(length=255), nullable=True),
+        sa.Column("ip_city", sa.String(length=255), nullable=True),
+        sa.Column("ip_lat", sa.Float(), nullable=True),
+        sa.Column("ip_lon", sa.Float(), nullable=True),
+        sa.Column("inserted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index(
+        "api_request_logs_account_id_seq_index", "api_request_logs", ["account_id", "seq"], unique=False
+    )
+    op.create_index("api_request_logs_inserted_at_index", "api_request_logs", ["inserted_at"], unique=False)
+    op.create_table(
         "operator_tokens",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
@@ -644,6 +670,7 @@ def downgrade() -> None:
     op.drop_table("actors")
     op.drop_table("relay_tokens")
     op.drop_table("operator_tokens")
+    op.drop_table("api_request_logs")
     op.drop_table("decisions")
     op.drop_table("changes")
     op.drop_table("change_counters")
