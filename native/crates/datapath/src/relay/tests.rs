@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use wardgate_stun::{Integrity, Method, TransactionId};
+use wardgate_stun::{AttributeType, Integrity, Method, TransactionId};
 
 const SECRET: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const USER: &str = "2145916800:c2FsdA";
@@ -833,6 +833,105 @@ fn the_same_seed_gives_the_same_answers() {
     assert_eq!(run(), run());
 }
 
+#[test]
+fn captured_clients_get_the_answers_that_the_published_relay_gave() {
+    let document: serde_json::Value = serde_json::from_str(include_str!(
+        "../../../../../tests/vectors/stun/captured.json"
+    ))
+    .unwrap();
+    let listen = addr("203.0.113.11:3478");
+    for scene in ["direct", "relayed"] {
+        let secret = document["stamp_secrets"][scene].as_str().unwrap();
+        let gatekeeper = Gatekeeper::new(secret.to_owned(), [0; 32], epoch(), Duration::ZERO);
+        let mut world = World::with(|config| RelayConfig {
+            stamp_secret: secret.to_owned(),
+            ipv4: Some(Ipv4Addr::new(203, 0, 113, 11)),
+            ipv6: None,
+            ..config
+        });
+        let datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)> = document["datagrams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|vector| vector["scene"] == scene)
+            .map(|vector| {
+                let text = |name: &str| vector[name].as_str().unwrap();
+                (
+                    addr(text("from")),
+                    addr(text("to")),
+                    unhex(text("datagram")),
+                )
+            })
+            .collect();
+        let mut nonces = std::collections::BTreeMap::<SocketAddr, String>::new();
+        let mut compared = 0;
+        for (from, _, datagram) in datagrams.iter().filter(|(_, to, _)| *to == listen) {
+            let Ok(request) = Message::parse(datagram) else {
+                continue;
+            };
+            // Our nonce instead of the captured one is all that differs.
+            let key = request
+                .username()
+                .and_then(|username| gatekeeper.answer_key(username));
+            let mut renewed =
+                MessageBuilder::new(Class::Request, request.method(), request.transaction_id());
+            for (kind, value) in request.attributes() {
+                renewed = match (kind, &key) {
+                    (AttributeType::NONCE, _) => renewed.nonce(&nonces[from]),
+                    (AttributeType::MESSAGE_INTEGRITY, Some(key)) => renewed.sign(key),
+                    _ => renewed.attribute(kind, value),
+                };
+            }
+            let answers = world.handle(*from, listen, 0, &renewed.finish());
+            let ours = Message::parse(&answers[0].payload).unwrap();
+            if let Some(nonce) = ours.nonce() {
+                nonces.insert(*from, nonce.to_owned());
+            }
+            if let Some(key) = &key {
+                assert_eq!(ours.integrity(key), Integrity::Valid);
+            }
+            let answer_of = |(_, to, bytes): &&(SocketAddr, SocketAddr, Vec<u8>)| {
+                Message::parse(bytes).is_ok_and(|theirs| {
+                    to == from && theirs.transaction_id() == request.transaction_id()
+                })
+            };
+            let Some((_, _, theirs)) = datagrams.iter().find(answer_of) else {
+                continue;
+            };
+            assert_eq!(
+                comparable(&ours),
+                comparable(&Message::parse(theirs).unwrap())
+            );
+            compared += 1;
+        }
+        assert!(
+            compared >= 9,
+            "{compared} answers of scene {scene} compared"
+        );
+    }
+}
+
+/// What of an answer does not depend on chance: type, attribute order, and the values that the request determines.
+fn comparable(
+    message: &Message<'_>,
+) -> (Class, Method, Vec<(AttributeType, Vec<u8>)>, Option<u16>) {
+    let attributes = message
+        .attributes()
+        .map(|(kind, value)| match kind {
+            AttributeType::XOR_MAPPED_ADDRESS | AttributeType::LIFETIME | AttributeType::REALM => {
+                (kind, value.to_vec())
+            }
+            _ => (kind, Vec::new()),
+        })
+        .collect();
+    (
+        message.class(),
+        message.method(),
+        attributes,
+        message.error_code().map(|error| error.code),
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -1228,6 +1327,16 @@ fn v6_port(port: u16) -> SocketAddr {
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).unwrap());
+    digits
+        .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+        .collect()
 }
 
 fn secs(seconds: u64) -> Duration {
