@@ -5,6 +5,7 @@ Do not wire `/readyz` to restarts: a relay or gateway without its portal still c
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -40,7 +41,7 @@ async def health_listener(
         server = await asyncio.start_server(answer, host, port, limit=_LARGEST_HEAD)
     except OSError as error:
         raise HostRefused(
-            f"cannot serve health checks on {host}:{port}: {error.strerror}; choose another with --health-check-addr"
+            f"cannot serve health checks on {host}:{port}: {os.strerror(error.errno or 0)}; choose another with --health-check-addr"
         ) from error
     async with server:
         yield server.sockets[0].getsockname()[1]

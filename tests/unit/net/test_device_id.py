@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+from wardgate.net.device_id import device_id, operating_system
+
+
+def chosen(configured: str | None, stored_in: Path, machine_id: Path) -> str:
+    return device_id(
+        configured,
+        stored_in=stored_in,
+        derive=lambda content: f"derived from {content!r}",
+        draw=lambda: "drawn",
+        machine_id=machine_id,
+    )
+
+
+def test_the_setting_wins_then_the_file_then_the_machine_id_then_a_draw(tmp_path: Path) -> None:
+    stored, machine = tmp_path / "state" / "id.json", tmp_path / "machine-id"
+    drawn = chosen(None, stored, machine)
+    kept = chosen(None, stored, machine)
+    machine.write_bytes(b"abc\n")
+    stored.unlink()
+    derived = chosen(None, stored, machine)
+    stored.write_text(json.dumps({"id": "stored"}))
+
+    assert (drawn, kept) == ("drawn", "drawn")
+    assert derived == "derived from b'abc\\n'"
+    assert chosen(None, stored, machine) == "stored"
+    assert chosen("set", stored, machine) == "set"
+
+
+def test_a_drawn_id_is_not_for_others_to_read(tmp_path: Path) -> None:
+    stored = tmp_path / "id.json"
+    chosen(None, stored, tmp_path / "machine-id")
+
+    assert stored.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_unreadable_file_counts_as_absent(tmp_path: Path) -> None:
+    stored, machine = tmp_path / "id.json", tmp_path / "machine-id"
+    stored.write_text("{")
+    machine.write_bytes(b"abc\n")
+
+    assert chosen(None, stored, machine).startswith("derived")
+
+
+def test_the_operating_system_is_read_from_os_release(tmp_path: Path) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('NAME="Debian GNU/Linux"\nVERSION_ID="13"\n')
+
+    assert operating_system(release).name == "Debian GNU-Linux"
+    assert operating_system(release).version == "13"
