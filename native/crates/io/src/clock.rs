@@ -7,13 +7,12 @@ use crate::sys;
 /// Maps time since boot, suspension included, to `Instant`s, which the engines take.
 ///
 /// An `Instant` read from the operating system stands still while the machine sleeps; a grant that expires must not. So one
-/// reading of both clocks is the anchor, and every later `now` is the anchor plus what the boot clock says. Such instants must
-/// not be mixed with `Instant::now()`.
+/// arbitrary `Instant` stands for boot, and every later one is that plus what the boot clock says. Such instants must not
+/// be mixed with `Instant::now()`.
 #[derive(Clone, Copy, Debug)]
 pub struct BootClock {
-    anchor: Instant,
-    anchor_boot: Duration,
-    unix_at_anchor: Duration,
+    zero: Instant,
+    unix_at_zero: Duration,
 }
 
 impl BootClock {
@@ -22,57 +21,35 @@ impl BootClock {
         reason = "this is where the clocks are read"
     )]
     pub fn new() -> Self {
+        let zero = Instant::now();
         Self {
-            anchor: Instant::now(),
-            anchor_boot: sys::boot_time(),
-            unix_at_anchor: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
+            zero,
+            unix_at_zero: unix_now().saturating_sub(sys::boot_time()),
         }
     }
 
     pub fn now(&self) -> Instant {
-        self.at_boot_time(sys::boot_time())
+        self.zero + sys::boot_time()
     }
 
-    /// Seconds since boot, the number that crosses the binding.
+    /// Seconds since boot: `now` as the number that crosses the binding.
     pub fn seconds(&self) -> f64 {
         sys::boot_time().as_secs_f64()
     }
 
-    /// The instant that an engine is to call its zero, and the seconds since boot at that instant.
-    pub fn anchor(&self) -> (Instant, f64) {
-        (self.anchor, self.anchor_boot.as_secs_f64())
+    /// The instant that stands for boot, second zero.
+    pub fn zero(&self) -> Instant {
+        self.zero
     }
 
-    /// Unix time at the anchor, as the wall clock showed it then.
-    pub fn unix_at_anchor(&self) -> Duration {
-        self.unix_at_anchor
+    /// Unix time at [`BootClock::zero`], by what the wall clock showed when this was made.
+    pub fn unix_at_zero(&self) -> Duration {
+        self.unix_at_zero
     }
 
-    /// Unix time, as the wall clock shows it now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is where the clocks are read"
-    )]
-    pub fn unix_now(&self) -> Duration {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-    }
-
-    /// Time since boot at `instant`, for a timer.
+    /// Time since boot at `instant`, for a timer; before boot is boot.
     pub fn boot_time_at(&self, instant: Instant) -> Duration {
-        match instant.checked_duration_since(self.anchor) {
-            Some(later) => self.anchor_boot + later,
-            None => self
-                .anchor_boot
-                .saturating_sub(self.anchor.duration_since(instant)),
-        }
-    }
-
-    fn at_boot_time(&self, boot_time: Duration) -> Instant {
-        self.anchor + boot_time.saturating_sub(self.anchor_boot)
+        instant.saturating_duration_since(self.zero)
     }
 }
 
@@ -82,6 +59,17 @@ impl Default for BootClock {
     }
 }
 
+/// Unix time, as the wall clock shows it now.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the clocks are read"
+)]
+pub fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,20 +77,23 @@ mod tests {
     #[test]
     fn instants_and_boot_time_map_to_each_other() {
         let clock = BootClock::new();
-        let now = clock.now();
-        assert_eq!(clock.at_boot_time(clock.boot_time_at(now)), now);
-        let earlier = clock.anchor - Duration::from_millis(5);
+        let before = sys::boot_time();
+        let now = clock.boot_time_at(clock.now());
+        assert!(before <= now && now <= sys::boot_time());
         assert_eq!(
-            clock.anchor_boot - clock.boot_time_at(earlier),
+            clock.boot_time_at(clock.zero() + Duration::from_millis(5)),
             Duration::from_millis(5)
+        );
+        assert_eq!(
+            clock.boot_time_at(clock.zero() - Duration::from_secs(1)),
+            Duration::ZERO
         );
     }
 
     #[test]
-    fn never_runs_backwards() {
+    fn the_wall_clock_at_zero_leads_to_the_wall_clock_now() {
         let clock = BootClock::new();
-        let first = clock.now();
-        assert!(clock.now() >= first);
-        assert!(clock.seconds() >= clock.anchor().1);
+        let now = clock.unix_at_zero().as_secs_f64() + clock.seconds();
+        assert!((now - unix_now().as_secs_f64()).abs() < 1.0);
     }
 }

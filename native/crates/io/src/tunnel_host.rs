@@ -4,6 +4,9 @@
 //! read, so that nothing is queued between and order within a flow is kept. While a UDP socket takes nothing the TUN device
 //! is not read, which pushes back on the senders. Timers fire on the boot clock. Commands are applied between batches and
 //! answered when they have been.
+//!
+//! The loop is written against [`PacketEngine`], so that it can be tested, and measured, without all that
+//! [`TunnelEngine`] decides.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -15,13 +18,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use wardgate_datapath::command::{Command, Refused};
+use wardgate_datapath::event::Event;
+use wardgate_datapath::tunnel::{EngineConfig, Role, TunnelEngine};
 use wardgate_datapath::{Outbox, TunSink};
 use wardgate_packet::offload::{Coalescer, Joins, MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
 
 use crate::clock::BootClock;
 use crate::mailbox::{Asked, Asker, EventQueue, Stopped, lock, mailbox};
 use crate::outbox::{GsoOutbox, Outcome};
-use crate::sys::{BootTimer, Interest, Poller, Ready};
+use crate::sys::{self, BootTimer, Interest, Poller, Ready};
 use crate::tun::Tun;
 use crate::udp::{
     DATAGRAM_ROOM, RECEIVE_BUFFER, Received, SEND_BUFFER, UdpCounters, UdpOptions, UdpSocket,
@@ -45,7 +51,7 @@ pub trait PacketEngine: Send + 'static {
     );
     fn handle_tun(
         &mut self,
-        read: TunRead<'_>,
+        read: &TunRead<'_>,
         now: Instant,
         tun: &mut impl TunSink,
         out: &mut impl Outbox,
@@ -60,9 +66,111 @@ pub trait PacketEngine: Send + 'static {
     fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox);
     fn poll_timeout(&mut self) -> Option<Instant>;
     fn poll_event(&mut self) -> Option<Self::Event>;
-    /// The sockets have been replaced and are bound to `port` now.
-    fn set_listen_port(&mut self, port: u16, now: Instant);
     fn stats(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// A client's or a gateway's end of the tunnel.
+pub type TunnelHost = Host<TunnelEngine>;
+
+/// What a tunnel's end is started with.
+#[derive(Clone, Debug)]
+pub struct TunnelHostConfig {
+    pub role: Role,
+    pub private_key: [u8; 32],
+    /// The interface, created if it does not exist.
+    pub tun_name: String,
+    pub listen_port: u16,
+    /// SO_MARK on everything sent, so that policy routing keeps it out of the tunnel.
+    pub firewall_mark: Option<u32>,
+}
+
+impl TunnelHost {
+    /// Open the TUN device and a UDP socket for each family and start the thread. A busy port gives way to another.
+    ///
+    /// # Errors
+    /// What the kernel said when the TUN device, or both sockets, could not be opened.
+    pub fn open(config: TunnelHostConfig) -> io::Result<Self> {
+        let mut warnings = Vec::new();
+        let tun = Tun::open(&config.tun_name)?;
+        if !tun.joins().udp {
+            warnings.push(
+                "the kernel segments no UDP on TUN devices (before Linux 6.2): throughput suffers"
+                    .to_owned(),
+            );
+        }
+        let sockets = TunnelSockets::open(config.listen_port, config.firewall_mark, &mut warnings)?;
+        let clock = BootClock::new();
+        let mut seed = [0; 32];
+        sys::fill_random(&mut seed)?;
+        let engine = TunnelEngine::new(EngineConfig {
+            role: config.role,
+            private_key: config.private_key,
+            seed,
+            epoch: clock.zero(),
+            unix_at_epoch: clock.unix_at_zero(),
+        });
+        Self::start(Some(tun), sockets, clock, engine, warnings)
+    }
+}
+
+impl PacketEngine for TunnelEngine {
+    type Command = Command;
+    type Refusal = Refused;
+    type Event = Event;
+
+    fn handle_network(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) {
+        let Received {
+            from,
+            local,
+            ecn,
+            stride,
+            ..
+        } = *received;
+        self.handle_network(from, local, ecn, stride, buffer, now, tun, out);
+    }
+
+    fn handle_tun(
+        &mut self,
+        read: &TunRead<'_>,
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) {
+        self.handle_tun(read, now, tun, out);
+    }
+
+    fn apply(
+        &mut self,
+        command: Command,
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) -> Result<(), Refused> {
+        self.apply(command, now, tun, out)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox) {
+        self.handle_timeout(now, tun, out);
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        TunnelEngine::poll_timeout(self)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.poll_event()
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        self.stats()
+    }
 }
 
 /// The handle of the thread; it may be used from any thread, dropping it closes everything.
@@ -522,7 +630,7 @@ impl<E: PacketEngine> Worker<E> {
             match TunRead::parse(&self.tun_buffer[..len]) {
                 Ok(read) => {
                     self.engine
-                        .handle_tun(read, now, &mut self.tun, &mut self.outbox);
+                        .handle_tun(&read, now, &mut self.tun, &mut self.outbox);
                 }
                 Err(_) => self.counters.unusable_tun_reads += 1,
             }
@@ -613,8 +721,6 @@ impl<E: PacketEngine> Worker<E> {
         self.shared
             .local_port
             .store(self.sockets.port, Ordering::Relaxed);
-        let now = self.clock.now();
-        self.engine.set_listen_port(self.sockets.port, now);
         Ok(())
     }
 

@@ -1,0 +1,516 @@
+//! The relay on real sockets: a thread that owns the relay engine, the listen sockets and one socket for each allocation
+//! and family.
+//!
+//! An allocation's socket is bound before the engine answers, at its demand; a port that cannot be bound it passes over.
+//! Each ready socket is read once a round, so that none starves the others. What a blocked socket cannot take waits for it
+//! within the outbox's limit and is dropped beyond: a relay has nobody to push back on.
+
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use wardgate_datapath::Outbox;
+use wardgate_datapath::relay::{PeerRules, RelayConfig, RelayEngine, RelayPorts};
+
+use crate::clock::{BootClock, unix_now};
+use crate::mailbox::{Asked, Asker, Stopped, lock, mailbox};
+use crate::outbox::{GsoOutbox, Outcome};
+use crate::sys::{self, BootTimer, Interest, Poller};
+use crate::udp::{
+    DATAGRAM_ROOM, RECEIVE_BUFFER, Received, SEND_BUFFER, UdpCounters, UdpOptions, UdpSocket,
+    wildcard,
+};
+
+/// What a relay is started with.
+#[derive(Clone, Debug)]
+pub struct RelayHostConfig {
+    /// 64 hexadecimal digits.
+    pub stamp_secret: String,
+    /// Public addresses as announced; a family without one is not served.
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    /// Listen port; 0 lets the operating system pick one, for both families the same.
+    pub port: u16,
+    pub allocation_ports: RangeInclusive<u16>,
+    pub peer_rules: PeerRules,
+}
+
+/// The handle of the relay's thread; dropping it closes everything.
+pub struct RelayHost {
+    asker: Asker<Question>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    port: u16,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Question {
+    Drain(SyncSender<()>),
+    Stats(SyncSender<Vec<(&'static str, u64)>>),
+    Stop,
+}
+
+impl RelayHost {
+    /// Bind the listen port on the wildcard address of each family that is announced, and start the thread.
+    ///
+    /// # Errors
+    /// `InvalidInput` without a public address; else what the kernel says of the listen sockets.
+    pub fn start(config: RelayHostConfig) -> io::Result<Self> {
+        let clock = BootClock::new();
+        let mut warnings = Vec::new();
+        let (io, port) = RelayIo::open(&config, &mut warnings)?;
+        let mut seed = [0; 32];
+        sys::fill_random(&mut seed)?;
+        let engine = RelayEngine::new(RelayConfig {
+            stamp_secret: config.stamp_secret,
+            ipv4: config.ipv4,
+            ipv6: config.ipv6,
+            port,
+            allocation_ports: config.allocation_ports,
+            peer_rules: config.peer_rules,
+            seed,
+            epoch: clock.zero(),
+            unix_at_epoch: clock.unix_at_zero(),
+        });
+        let (asker, asked) = mailbox()?;
+        let warnings = Arc::new(Mutex::new(warnings));
+        let worker = Worker::new(engine, io, clock, asked, warnings.clone())?;
+        let thread = thread::Builder::new()
+            .name("wardgate-relay".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            asker,
+            warnings,
+            port,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub fn local_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Refuse new allocations from now on.
+    pub fn drain(&self) -> Result<(), Stopped> {
+        self.asker.ask(Question::Drain)
+    }
+
+    /// Counters of the engine and of the sockets.
+    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
+        self.asker.ask(Question::Stats)
+    }
+
+    /// What an operator should know, since the start.
+    pub fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
+    }
+
+    /// Stop the thread and close everything; idempotent.
+    pub fn close(&self) {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // A thread that is gone already needs no telling.
+            let _ = self.asker.tell(Question::Stop);
+            // Its panic was reported as a warning.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for RelayHost {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Receive buffers filled by one call.
+const BUFFERS: usize = 4;
+const WAKE: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
+/// An allocation carries one peer's traffic, 10 Gbit/s for 1 ms and some.
+const ALLOCATION_RECEIVE_BUFFER: usize = 4 << 20;
+/// How often the engine is told what the wall clock shows, which may have been set.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The sockets by index, which is their token too.
+struct RelayIo {
+    ipv4: Option<PublicAddress>,
+    ipv6: Option<PublicAddress>,
+    outbox: GsoOutbox,
+    sockets: Vec<Option<UdpSocket>>,
+    vacant: Vec<usize>,
+    by_port: HashMap<(bool, u16), usize>,
+    poller: Poller,
+    /// Sockets whose readiness to send is waited for.
+    blocked: Vec<usize>,
+    /// Of sockets that are closed.
+    former: UdpCounters,
+    refused_ports: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PublicAddress {
+    ip: IpAddr,
+    /// Whether the address is one of this machine's, or that of a NAT in front of it.
+    is_local: bool,
+}
+
+impl PublicAddress {
+    fn new(ip: IpAddr) -> Self {
+        let is_local = std::net::UdpSocket::bind((ip, 0)).is_ok();
+        Self { ip, is_local }
+    }
+}
+
+impl RelayIo {
+    fn open(config: &RelayHostConfig, warnings: &mut Vec<String>) -> io::Result<(Self, u16)> {
+        let mut relay_io = Self {
+            ipv4: config.ipv4.map(|ip| PublicAddress::new(ip.into())),
+            ipv6: config.ipv6.map(|ip| PublicAddress::new(ip.into())),
+            outbox: GsoOutbox::new(),
+            sockets: Vec::new(),
+            vacant: Vec::new(),
+            by_port: HashMap::new(),
+            poller: Poller::new()?,
+            blocked: Vec::new(),
+            former: UdpCounters::default(),
+            refused_ports: 0,
+        };
+        let mut port = config.port;
+        for (ipv6, public) in [(false, relay_io.ipv4), (true, relay_io.ipv6)] {
+            if public.is_none() {
+                continue;
+            }
+            let options = UdpOptions {
+                address: wildcard(ipv6, port),
+                firewall_mark: None,
+                send_buffer: SEND_BUFFER,
+                receive_buffer: RECEIVE_BUFFER,
+            };
+            let socket = UdpSocket::open(&options, warnings)?;
+            port = socket.local().port();
+            relay_io.add(socket)?;
+        }
+        if relay_io.by_port.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a relay needs a public IPv4 or IPv6 address",
+            ));
+        }
+        Ok((relay_io, port))
+    }
+
+    fn add(&mut self, socket: UdpSocket) -> io::Result<()> {
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        });
+        if let Err(error) = self.poller.add(&socket, index as u64, Interest::READABLE) {
+            self.vacant.push(index);
+            return Err(error);
+        }
+        self.by_port.insert(key(socket.local()), index);
+        self.sockets[index] = Some(socket);
+        Ok(())
+    }
+
+    fn public(&self, ipv6: bool) -> Option<PublicAddress> {
+        if ipv6 { self.ipv6 } else { self.ipv4 }
+    }
+
+    fn flush(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let (ipv4, ipv6) = (self.ipv4, self.ipv6);
+        let (sockets, by_port) = (&mut self.sockets, &self.by_port);
+        let blocked = &mut self.blocked;
+        let mut nowhere = 0;
+        self.outbox.flush(|batch| {
+            let index = batch
+                .local
+                .and_then(|local| by_port.get(&key(local)).copied());
+            let socket =
+                index.and_then(|index| sockets[index].as_mut().map(|found| (index, found)));
+            let Some((index, socket)) = socket else {
+                nowhere += batch.datagrams() as u64;
+                return Outcome::Done;
+            };
+            let public = if batch.remote.is_ipv6() { ipv6 } else { ipv4 };
+            let source = public
+                // Whoever reaches us over loopback expects the answer from there.
+                .filter(|public| public.is_local && !batch.remote.ip().is_loopback())
+                .map(|public| public.ip);
+            let outcome = socket.send(batch, source);
+            if outcome == Outcome::Blocked && !blocked.contains(&index) {
+                blocked.push(index);
+                await_room(&self.poller, socket, index, true);
+            }
+            outcome
+        });
+        self.former.send_errors += nowhere;
+    }
+
+    fn counters(&self) -> UdpCounters {
+        let mut sum = self.former;
+        for socket in self.sockets.iter().flatten() {
+            sum.add(socket.counters());
+        }
+        sum
+    }
+}
+
+impl Outbox for RelayIo {
+    fn reserve(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        ecn: u8,
+        len: usize,
+    ) -> &mut [u8] {
+        self.outbox.reserve(local, remote, ecn, len)
+    }
+
+    fn rollback(&mut self) {
+        self.outbox.rollback();
+    }
+}
+
+impl RelayPorts for RelayIo {
+    fn open(&mut self, address: SocketAddr) -> bool {
+        let options = UdpOptions {
+            address: wildcard(address.is_ipv6(), address.port()),
+            firewall_mark: None,
+            send_buffer: SEND_BUFFER,
+            receive_buffer: ALLOCATION_RECEIVE_BUFFER,
+        };
+        // The listen sockets have warned of the same limits.
+        let opened = UdpSocket::open(&options, &mut Vec::new());
+        let opened = opened.and_then(|socket| self.add(socket)).is_ok();
+        self.refused_ports += u64::from(!opened);
+        opened
+    }
+
+    fn close(&mut self, address: SocketAddr) {
+        let Some(index) = self.by_port.remove(&key(address)) else {
+            return;
+        };
+        if let Some(socket) = self.sockets[index].take() {
+            self.former.add(socket.counters());
+            self.vacant.push(index);
+            self.blocked.retain(|&blocked| blocked != index);
+        }
+    }
+}
+
+/// Wait, or wait no longer, for room in a socket that is open and added.
+fn await_room(poller: &Poller, socket: &UdpSocket, index: usize, writable: bool) {
+    let interest = Interest {
+        readable: true,
+        writable,
+    };
+    // Nothing about an open and added descriptor can be refused.
+    let _ = poller.modify(socket, index as u64, interest);
+}
+
+fn key(address: SocketAddr) -> (bool, u16) {
+    (address.is_ipv6(), address.port())
+}
+
+/// The thread's own half.
+struct Worker {
+    engine: RelayEngine,
+    io: RelayIo,
+    clock: BootClock,
+    asked: Asked<Question>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    timer: BootTimer,
+    /// When the timer will fire; it may be earlier than needed, never later.
+    timer_at: Option<Instant>,
+    wall_clock_told_at: Instant,
+    slab: Vec<u8>,
+    received: Vec<Received>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    received_datagrams: u64,
+    received_bytes: u64,
+    receive_errors: u64,
+}
+
+impl Worker {
+    fn new(
+        engine: RelayEngine,
+        io: RelayIo,
+        clock: BootClock,
+        asked: Asked<Question>,
+        warnings: Arc<Mutex<Vec<String>>>,
+    ) -> io::Result<Self> {
+        let timer = BootTimer::new()?;
+        io.poller.add(asked.wake(), WAKE, Interest::READABLE)?;
+        io.poller.add(&timer, TIMER, Interest::READABLE)?;
+        Ok(Self {
+            engine,
+            io,
+            clock,
+            asked,
+            warnings,
+            timer,
+            timer_at: None,
+            wall_clock_told_at: clock.now(),
+            slab: vec![0; BUFFERS * DATAGRAM_ROOM],
+            received: Vec::with_capacity(BUFFERS),
+            counters: Counters::default(),
+        })
+    }
+
+    fn run(mut self) {
+        let _guard = EndGuard(self.warnings.clone());
+        let mut ready = Vec::new();
+        loop {
+            self.run_timers();
+            self.io.flush();
+            self.arm();
+            ready.clear();
+            if let Err(error) = self.io.poller.wait(&mut ready, true) {
+                lock(&self.warnings).push(format!("the I/O thread ends: {error}"));
+                return;
+            }
+            for event in &ready {
+                match event.token {
+                    WAKE => {
+                        self.asked.wake().clear();
+                        if self.answer().is_break() {
+                            return;
+                        }
+                    }
+                    TIMER => {
+                        self.timer.clear();
+                        self.timer_at = None;
+                    }
+                    index => self.read(index as usize),
+                }
+                self.io.flush();
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.clock.now();
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now, &mut self.io);
+        }
+        if now.duration_since(self.wall_clock_told_at) >= WALL_CLOCK_INTERVAL {
+            self.wall_clock_told_at = now;
+            self.engine.set_wall_clock(unix_now(), now);
+        }
+    }
+
+    fn arm(&mut self) {
+        if let Some(at) = self.engine.poll_timeout()
+            && self.timer_at.is_none_or(|armed| at < armed)
+        {
+            self.timer.set(self.clock.boot_time_at(at));
+            self.timer_at = Some(at);
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        // The socket may have been closed since it was reported.
+        let Some(socket) = self.io.sockets.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        if let Some(at) = self.io.blocked.iter().position(|&blocked| blocked == index) {
+            self.io.blocked.swap_remove(at);
+            socket.unblock();
+            await_room(&self.io.poller, socket, index, false);
+        }
+        self.received.clear();
+        let mut rooms = self.slab.chunks_exact_mut(DATAGRAM_ROOM);
+        let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
+        if let Err(error) = socket.receive(&mut buffers, &mut self.received) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.counters.receive_errors += 1;
+            }
+            return;
+        }
+        let local = socket.local();
+        let Some(public) = self.io.public(local.is_ipv6()) else {
+            return;
+        };
+        let to = SocketAddr::new(public.ip, local.port());
+        let now = self.clock.now();
+        for (received, room) in self
+            .received
+            .iter()
+            .zip(self.slab.chunks_exact(DATAGRAM_ROOM))
+        {
+            self.counters.received_datagrams += received.len.div_ceil(received.stride) as u64;
+            self.counters.received_bytes += received.len as u64;
+            self.engine.handle_network(
+                received.from,
+                to,
+                received.ecn,
+                received.stride,
+                &room[..received.len],
+                now,
+                &mut self.io,
+            );
+        }
+    }
+
+    fn answer(&mut self) -> std::ops::ControlFlow<()> {
+        while let Some(question) = self.asked.next() {
+            match question {
+                Question::Drain(reply) => {
+                    self.engine.drain();
+                    // Who asked may have given up waiting.
+                    let _ = reply.send(());
+                }
+                Question::Stats(reply) => {
+                    let _ = reply.send(self.stats());
+                }
+                Question::Stop => return std::ops::ControlFlow::Break(()),
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        let sent = self.io.counters();
+        let own = &self.counters;
+        let mut stats = self.engine.stats().entries().to_vec();
+        stats.extend([
+            ("udp_received_datagrams", own.received_datagrams),
+            ("udp_received_bytes", own.received_bytes),
+            ("udp_receive_errors", own.receive_errors),
+            ("udp_sent_datagrams", sent.sent_datagrams),
+            ("udp_sent_bytes", sent.sent_bytes),
+            ("udp_send_errors", sent.send_errors),
+            ("udp_send_dropped", self.io.outbox.dropped()),
+            ("refused_ports", self.io.refused_ports),
+        ]);
+        stats
+    }
+}
+
+/// Report the end of the thread when it panics.
+struct EndGuard(Arc<Mutex<Vec<String>>>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            lock(&self.0).push("the I/O thread has failed; see standard error".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
