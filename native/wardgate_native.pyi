@@ -18,7 +18,7 @@ Datagram = tuple[str, str, bytes]  # (source, destination, payload)
 def generate_private_key() -> str:
     """Draw a WireGuard private key from the operating system; standard base64."""
 
-def public_key(private_key: str) -> str:
+def public_key(private_key: str, /) -> str:
     """Derive the public key, both standard base64 of 32 bytes."""
 
 @final
@@ -97,7 +97,9 @@ class RelayHost:
         last_port: int = 65535,
     ) -> None:
         """Bind the listen port (wildcard) and start the thread. Raises OSError."""
+    def local_port(self) -> int: ...
     def drain(self) -> None: ...
     def stats(self) -> dict[str, int]:
         """allocations, channels, relayed_packets, relayed_bytes, dropped_packets, auth_failures, …"""
+    def warnings(self) -> list[str]: ...
     def close(self) -> None: ...

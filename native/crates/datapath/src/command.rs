@@ -276,6 +276,10 @@ impl Key {
         let bytes = STANDARD.decode(text).ok()?;
         Some(Self(bytes.try_into().ok()?))
     }
+
+    pub fn encode(&self) -> String {
+        STANDARD.encode(self.0)
+    }
 }
 
 impl std::fmt::Debug for Key {

@@ -68,6 +68,12 @@ pub enum Event {
     },
 }
 
+/// Write events as one JSON array.
+pub fn encode(events: &[Event]) -> Vec<u8> {
+    serde_json::to_vec(events)
+        .unwrap_or_else(|_| unreachable!("no event holds a map or a foreign type"))
+}
+
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum PathKind {

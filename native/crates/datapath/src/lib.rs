@@ -9,6 +9,8 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+pub use wardgate_packet::offload::TunRead;
+
 pub mod command;
 pub mod event;
 pub mod prefix;

@@ -46,10 +46,11 @@ use wardgate_packet::{
     icmp_error,
 };
 use wardgate_wireguard::{
-    DATA_HEADER_SIZE, MessageKind, TunnelEvent, Verdict as GateVerdict, classify, initiator_key,
-    receiver_index,
+    DATA_HEADER_SIZE, MessageKind, PrivateKey, TunnelEvent, Verdict as GateVerdict, classify,
+    initiator_key, receiver_index,
 };
 
+use crate::command::Key;
 use crate::event::{ClosedBy, Event, FailureReason};
 use crate::{Outbox, TunSink, event};
 use client::{Client, Verdict};
@@ -71,16 +72,14 @@ pub struct EngineConfig {
     pub private_key: [u8; 32],
     /// All randomness of the engine derives from it; never use one twice.
     pub seed: [u8; 32],
+    /// Zero of the clock that `*_deadline_s` of commands count on.
     pub epoch: Instant,
-    /// What the clock that `*_deadline_s` of commands count on shows at `epoch`, in seconds.
-    pub clock_at_epoch_s: f64,
     /// Wall time at `epoch`, since 1970.
     pub unix_at_epoch: Duration,
 }
 
 pub struct TunnelEngine {
     epoch: Instant,
-    clock_at_epoch_s: f64,
     own: Option<OwnAddresses>,
     links: Links,
     side: RoleState,
@@ -111,12 +110,16 @@ impl OwnAddresses {
     }
 }
 
+/// The public key of a private key.
+pub fn public_key(private_key: &Key) -> Key {
+    Key(PrivateKey::new(private_key.0).public_key().0)
+}
+
 impl TunnelEngine {
     pub fn new(config: EngineConfig) -> Self {
         let rng = StdRng::from_seed(config.seed);
         Self {
             epoch: config.epoch,
-            clock_at_epoch_s: config.clock_at_epoch_s,
             own: None,
             links: Links::new(config.private_key, rng, config.epoch, config.unix_at_epoch),
             side: match config.role {

@@ -434,11 +434,10 @@ impl TunnelEngine {
         if seconds.is_nan() {
             return Err(Refused::Invalid("a deadline is not a number".to_owned()));
         }
-        let since_epoch_s = seconds - self.clock_at_epoch_s;
-        if since_epoch_s > NEVER_S {
+        if seconds > NEVER_S {
             return Ok(None);
         }
-        let since_epoch = Duration::try_from_secs_f64(since_epoch_s.max(0.0)).unwrap_or_default();
+        let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
         Ok(Some(self.epoch + since_epoch))
     }
 }

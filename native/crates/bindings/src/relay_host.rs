@@ -1,0 +1,61 @@
+//! `RelayHost`: the relay on real sockets.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use wardgate_datapath::relay::PeerRules;
+use wardgate_io::RelayHostConfig;
+
+use crate::errors::{os_error, stopped};
+use crate::relay_engine::public_addresses;
+
+#[pyclass(frozen, module = "wardgate_native")]
+pub struct RelayHost(wardgate_io::RelayHost);
+
+#[pymethods]
+impl RelayHost {
+    #[new]
+    #[pyo3(signature = (*, stamp_secret, ipv4, ipv6, port, first_port = 49152, last_port = 65535))]
+    fn new(
+        stamp_secret: String,
+        ipv4: Option<&str>,
+        ipv6: Option<&str>,
+        port: u16,
+        first_port: u16,
+        last_port: u16,
+    ) -> PyResult<Self> {
+        let (ipv4, ipv6) = public_addresses(ipv4, ipv6)?;
+        let config = RelayHostConfig {
+            stamp_secret,
+            ipv4,
+            ipv6,
+            port,
+            allocation_ports: first_port..=last_port,
+            peer_rules: PeerRules::default(),
+        };
+        wardgate_io::RelayHost::start(config)
+            .map(Self)
+            .map_err(os_error)
+    }
+
+    fn local_port(&self) -> u16 {
+        self.0.local_port()
+    }
+
+    fn drain(&self, python: Python<'_>) -> PyResult<()> {
+        python.detach(|| self.0.drain()).map_err(stopped)
+    }
+
+    fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
+        let stats = python.detach(|| self.0.stats()).map_err(stopped)?;
+        Ok(stats.into_iter().collect())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
+    fn close(&self, python: Python<'_>) {
+        python.detach(|| self.0.close());
+    }
+}

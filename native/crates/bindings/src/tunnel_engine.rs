@@ -1,0 +1,123 @@
+//! `TunnelEngine`: the sans-IO engine on virtual time.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use wardgate_datapath::TunRead;
+use wardgate_datapath::command::Command;
+use wardgate_datapath::{event, tunnel};
+
+use crate::clock::{VirtualClock, unix_time};
+use crate::errors::refused;
+use crate::recorder::{Datagram, Datagrams, Packets, parse_address};
+use crate::{parse_key, parse_role};
+
+#[pyclass(module = "wardgate_native")]
+pub struct TunnelEngine {
+    engine: tunnel::TunnelEngine,
+    clock: VirtualClock,
+    listen_port: u16,
+    out: Datagrams,
+    tun: Packets,
+}
+
+#[pymethods]
+impl TunnelEngine {
+    #[new]
+    #[pyo3(signature = (*, role, private_key, seed, listen_port, unix_at_zero))]
+    fn new(
+        role: &str,
+        private_key: &str,
+        seed: [u8; 32],
+        listen_port: u16,
+        unix_at_zero: f64,
+    ) -> PyResult<Self> {
+        let clock = VirtualClock::new();
+        Ok(Self {
+            engine: tunnel::TunnelEngine::new(tunnel::EngineConfig {
+                role: parse_role(role)?,
+                private_key: parse_key(private_key)?.0,
+                seed,
+                epoch: clock.zero(),
+                unix_at_epoch: unix_time(unix_at_zero)?,
+            }),
+            clock,
+            listen_port,
+            out: Datagrams::default(),
+            tun: Packets::default(),
+        })
+    }
+
+    #[pyo3(signature = (command, *, now))]
+    fn apply(&mut self, command: &[u8], now: f64) -> PyResult<()> {
+        let now = self.clock.instant(now)?;
+        let command = Command::parse(command).map_err(refused)?;
+        self.engine
+            .apply(command, now, &mut self.tun, &mut self.out)
+            .map_err(refused)
+    }
+
+    #[pyo3(signature = (batch, *, now))]
+    fn handle_network(&mut self, batch: Vec<Datagram>, now: f64) -> PyResult<()> {
+        let now = self.clock.instant(now)?;
+        for (source, destination, mut payload) in batch {
+            let from = parse_address(&source)?;
+            let local = parse_address(&destination)?;
+            let stride = payload.len();
+            self.engine.handle_network(
+                from,
+                local,
+                0,
+                stride,
+                &mut payload,
+                now,
+                &mut self.tun,
+                &mut self.out,
+            );
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (batch, *, now))]
+    fn handle_tun(&mut self, batch: Vec<Vec<u8>>, now: f64) -> PyResult<()> {
+        let now = self.clock.instant(now)?;
+        for packet in batch {
+            self.engine
+                .handle_tun(&TunRead::whole(&packet), now, &mut self.tun, &mut self.out);
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, now))]
+    fn handle_timeout(&mut self, now: f64) -> PyResult<()> {
+        let now = self.clock.instant(now)?;
+        self.engine
+            .handle_timeout(now, &mut self.tun, &mut self.out);
+        Ok(())
+    }
+
+    fn poll_transmit<'py>(
+        &mut self,
+        python: Python<'py>,
+    ) -> Vec<(String, String, Bound<'py, PyBytes>)> {
+        self.out.drain(python, self.listen_port)
+    }
+
+    fn poll_tun<'py>(&mut self, python: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.tun.drain(python)
+    }
+
+    fn poll_events<'py>(&mut self, python: Python<'py>) -> Bound<'py, PyBytes> {
+        let events: Vec<_> = std::iter::from_fn(|| self.engine.poll_event()).collect();
+        PyBytes::new(python, &event::encode(&events))
+    }
+
+    fn poll_timeout(&self) -> Option<f64> {
+        self.engine.poll_timeout().map(|at| self.clock.seconds(at))
+    }
+
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        self.engine.stats().into_iter().collect()
+    }
+}

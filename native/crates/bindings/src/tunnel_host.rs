@@ -1,0 +1,80 @@
+//! `TunnelHost`: the tunnel engine on real sockets and a TUN device.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use wardgate_datapath::command::Command;
+use wardgate_datapath::event;
+use wardgate_io::TunnelHostConfig;
+
+use crate::errors::{os_error, refused, stopped};
+use crate::{parse_key, parse_role};
+
+#[pyclass(frozen, module = "wardgate_native")]
+pub struct TunnelHost(wardgate_io::TunnelHost);
+
+#[pymethods]
+impl TunnelHost {
+    #[new]
+    #[pyo3(signature = (*, role, private_key, tun_name, listen_port, firewall_mark = None))]
+    fn new(
+        role: &str,
+        private_key: &str,
+        tun_name: String,
+        listen_port: u16,
+        firewall_mark: Option<u32>,
+    ) -> PyResult<Self> {
+        let config = TunnelHostConfig {
+            role: parse_role(role)?,
+            private_key: parse_key(private_key)?.0,
+            tun_name,
+            listen_port,
+            firewall_mark,
+        };
+        wardgate_io::TunnelHost::open(config)
+            .map(Self)
+            .map_err(os_error)
+    }
+
+    fn apply(&self, python: Python<'_>, command: &[u8]) -> PyResult<()> {
+        let command = Command::parse(command).map_err(refused)?;
+        python
+            .detach(|| self.0.apply(command))
+            .map_err(stopped)?
+            .map_err(refused)
+    }
+
+    fn drain_events<'py>(&self, python: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(python, &event::encode(&self.0.drain_events()))
+    }
+
+    fn event_fd(&self) -> i32 {
+        self.0.event_fd()
+    }
+
+    fn clock(&self) -> f64 {
+        self.0.clock().seconds()
+    }
+
+    fn local_port(&self) -> u16 {
+        self.0.local_port()
+    }
+
+    fn rebind(&self, python: Python<'_>) -> PyResult<()> {
+        python.detach(|| self.0.rebind()).map_err(os_error)
+    }
+
+    fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
+        let stats = python.detach(|| self.0.stats()).map_err(stopped)?;
+        Ok(stats.into_iter().collect())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
+    fn close(&self, python: Python<'_>) {
+        python.detach(|| self.0.close());
+    }
+}
