@@ -56,7 +56,7 @@ class TunInterface:
     ) -> None:
         with contextlib.suppress(NetlinkError, OSError):
             await remove_rules(self._netlink)
-        await self._netlink.close()
+        self._netlink.close()
 
     async def configure(self, wanted: TunConfiguration) -> None:
         """Make the interface look as wanted.
