@@ -6,14 +6,25 @@ Socket addresses are text: "192.0.2.1:3478", "[2001:db8::1]:3478". Times are sec
 the caller; `unix_at_zero` says which wall time (Unix seconds) `now == 0.0` stands for (WireGuard's TAI64N, TURN credentials).
 """
 
-from typing import final
+from typing import Self, final
+
+__all__ = [
+    "CommandRefused",
+    "RelayEngine",
+    "RelayHost",
+    "TunnelEngine",
+    "TunnelHost",
+    "__version__",
+    "generate_private_key",
+    "public_key",
+]
 
 __version__: str
 
 class CommandRefused(ValueError):
     """The command was malformed or named what does not exist; nothing was changed."""
 
-Datagram = tuple[str, str, bytes]  # (source, destination, payload)
+_Datagram = tuple[str, str, bytes]  # (source, destination, payload)
 
 def generate_private_key() -> str:
     """Draw a WireGuard private key from the operating system; standard base64."""
@@ -23,14 +34,16 @@ def public_key(private_key: str, /) -> str:
 
 @final
 class TunnelEngine:
-    def __init__(self, *, role: str, private_key: str, seed: bytes, listen_port: int, unix_at_zero: float) -> None:
+    def __new__(
+        cls, *, role: str, private_key: str, seed: bytes, listen_port: int, unix_at_zero: float
+    ) -> Self:
         """`role` is "client" or "gateway"; `seed` 32 bytes, from which all randomness of the engine derives."""
     def apply(self, command: bytes, *, now: float) -> None:
         """Apply one command (JSON of `wardgate.datapath.commands`). Raises CommandRefused."""
-    def handle_network(self, batch: list[Datagram], *, now: float) -> None: ...
+    def handle_network(self, batch: list[_Datagram], *, now: float) -> None: ...
     def handle_tun(self, batch: list[bytes], *, now: float) -> None: ...
     def handle_timeout(self, *, now: float) -> None: ...
-    def poll_transmit(self) -> list[Datagram]: ...
+    def poll_transmit(self) -> list[_Datagram]: ...
     def poll_tun(self) -> list[bytes]: ...
     def poll_events(self) -> bytes:
         """JSON array of `wardgate.datapath.events`; b"[]" when there is none."""
@@ -39,9 +52,9 @@ class TunnelEngine:
 
 @final
 class TunnelHost:
-    def __init__(
-        self, *, role: str, private_key: str, tun_name: str, listen_port: int, firewall_mark: int | None = None
-    ) -> None:
+    def __new__(
+        cls, *, role: str, private_key: str, tun_name: str, listen_port: int, firewall_mark: int | None = None
+    ) -> Self:
         """Open TUN device and UDP sockets (IPv4, IPv6; a busy port falls back to one that the OS picks) and start the thread.
 
         Raises OSError with `errno` when TUN or both sockets cannot be opened.
@@ -63,8 +76,8 @@ class TunnelHost:
 
 @final
 class RelayEngine:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         stamp_secret: str,
         ipv4: str | None,
@@ -74,11 +87,11 @@ class RelayEngine:
         last_port: int,
         seed: bytes,
         unix_at_zero: float,
-    ) -> None:
+    ) -> Self:
         """`ipv4`/`ipv6` are the public addresses announced; datagrams are named by them on both sides."""
-    def handle_network(self, batch: list[Datagram], *, now: float) -> None: ...
+    def handle_network(self, batch: list[_Datagram], *, now: float) -> None: ...
     def handle_timeout(self, *, now: float) -> None: ...
-    def poll_transmit(self) -> list[Datagram]: ...
+    def poll_transmit(self) -> list[_Datagram]: ...
     def poll_timeout(self) -> float | None: ...
     def drain(self) -> None:
         """Refuse new allocations (508) from now on."""
@@ -86,8 +99,8 @@ class RelayEngine:
 
 @final
 class RelayHost:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         stamp_secret: str,
         ipv4: str | None,
@@ -95,7 +108,7 @@ class RelayHost:
         port: int,
         first_port: int = 49152,
         last_port: int = 65535,
-    ) -> None:
+    ) -> Self:
         """Bind the listen port (wildcard) and start the thread. Raises OSError."""
     def local_port(self) -> int: ...
     def drain(self) -> None: ...
