@@ -10,6 +10,7 @@ from wardgate.portal.store.rows import Account, Actor, Group, Resource, Site
 
 _KEY_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{1,98}[a-z0-9]")
+_LABEL: Final = re.compile(r"[a-z0-9-]{1,63}")
 _EMAIL: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@([A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,}"
 )
@@ -54,6 +55,23 @@ def check_email(email: str) -> str:
     if len(address) > 160 or not _EMAIL.fullmatch(address):
         raise ValueError(f"{email!r} is no e-mail address")
     return address
+
+
+def check_search_domain(domain: str) -> str:
+    """Return the domain in lower case (portal-domain §3.1).
+
+    Raises:
+        ValueError: not a domain of letters, digits, `-` and dots, with a last label of two letters or more.
+    """
+    lowered = domain.strip().lower()
+    labels = lowered.split(".")
+    if (
+        len(lowered) > 255
+        or not all(_LABEL.fullmatch(label) for label in labels)
+        or not (len(labels) > 1 and len(labels[-1]) >= 2 and labels[-1].isalpha())
+    ):
+        raise ValueError(f"{domain!r} is no search domain such as corp.example.com")
+    return lowered
 
 
 async def provision(

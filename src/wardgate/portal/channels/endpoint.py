@@ -33,7 +33,6 @@ from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
-from wardgate.portal.environment import Clock
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot import AccountView
 from wardgate.portal.store import INSTALLATION
@@ -50,6 +49,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SEGMENTS: Final = frozenset(path.split("/")[1] for path in PATHS.values())
 _DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
+
+FAIL_EXTENSION: Final = "wardgate.fail"
+"""ASGI scope extension of our server: a function (close code) that ends a socket whose peer does not read."""
+
+FLUSH_S: Final = 2.0
+"""How long a closing session's last frames may take."""
 
 CONFLICT_RETRY_S: Final = 5
 """A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
@@ -147,7 +152,7 @@ class ChannelEndpoint:
                 view.detach(early)
             view.attach(session)
             session.handle_changes(early.changes)
-            pump = _Pump(session, dialect.kind.value, self._services.environment.clock, receive, send)
+            pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send)
             self._pumps.add(pump)
             try:
                 await pump.run()
@@ -228,38 +233,46 @@ class _EarlyChanges:
 class _Pump:
     """Moves frames between one socket and one session until either ends."""
 
-    def __init__(self, session: Session, kind: str, clock: Clock, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, session: Session, kind: str, services: Services, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self.kind = kind
         self._session = session
-        self._clock = clock
+        self._clock = services.environment.clock
+        self._counters = services.counters
+        self._fail: Callable[[int], None] = scope.get("extensions", {}).get(FAIL_EXTENSION, _no_transport)
         self._receive = receive
         self._send = send
         self._output = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._ended = False
+        self._flush_timer: asyncio.TimerHandle | None = None
         session.on_output = self._handle_output
 
     async def run(self) -> None:
         await self._send({"type": "websocket.accept"})
-        self._handle_output()
-        writer = asyncio.create_task(self._write())
+        self._writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read())
+        self._handle_output()
         try:
-            # A reader that stopped reading holds the writer for ever: whoever ends first ends both.
-            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            # Whoever ends first ends both: the peer has gone, or the session has closed.
+            await asyncio.wait((self._writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._ended = True
-            if self._timer is not None:
-                self._timer.cancel()
-            for task in (writer, reader):
+            self._session.on_output = _deaf
+            for timer in (self._timer, self._flush_timer):
+                if timer is not None:
+                    timer.cancel()
+            for task in (self._writer, reader):
                 task.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
+            await asyncio.gather(self._writer, reader, return_exceptions=True)
 
     async def _read(self) -> None:
         while True:
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
+                if event.get("code") == CloseCode.TOO_BIG and self._session.poll_close() is None:
+                    self._counters["frames_too_big"] += 1
                 return
             text = event.get("text")
             if text is None:
@@ -283,10 +296,18 @@ class _Pump:
     def _handle_output(self) -> None:
         self._output.set()
         self._arm()
+        if self._session.poll_close() is not None and self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
+
+    def _give_up(self) -> None:
+        """The peer does not read what it is told at the end: end without it."""
+        self._fail(int(self._session.poll_close() or CloseCode.NORMAL))
+        if self._writer is not None:
+            self._writer.cancel()
 
     def _arm(self) -> None:
         """Set the timer to the session's next deadline, unless an earlier one is set: it is looked at again then."""
-        due_at = None if self._ended else self._session.poll_timeout()
+        due_at = self._session.poll_timeout()
         if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
             return
         if self._timer is not None:
@@ -300,9 +321,15 @@ class _Pump:
         due_at = self._session.poll_timeout()
         if due_at is not None and due_at <= self._clock.monotonic():
             self._session.handle_timeout()
-            if self._session.poll_close() is not None and self._session.poll_timeout() is None:
-                self._output.set()
         self._arm()
+
+
+def _no_transport(_code: int) -> None:
+    """The transport has nothing that could hold a close back."""
+
+
+def _deaf() -> None:
+    """The connection is over."""
 
 
 async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:

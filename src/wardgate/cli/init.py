@@ -1,0 +1,246 @@
+"""`wardgate init`: the data directory, the first account with its admin, and the tokens to go on with."""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+
+from wardgate.cli.errors import UserError
+from wardgate.cli.portal_settings import Profile, data_dir_of, portal_settings
+from wardgate.cli.settings import Settings
+from wardgate.portal import credentials, data_directory, provisioning
+from wardgate.portal.app import RESERVED_SLUGS
+from wardgate.portal.data_directory import DataDirectoryUnusable
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
+from wardgate.portal.store.rows import Account, Actor, ApiToken, OperatorToken
+from wardgate.wire.tokens import TokenKind
+
+SIGN_IN_LINK_LIFETIME_S: Final = 3600
+API_TOKEN_LIFETIME: Final = timedelta(days=365)
+TOKEN_NAME: Final = "wardgate init"  # noqa: S105 - what the tokens it makes are called
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `init` prints; tokens only when it made them."""
+
+    account_id: UUID
+    account_slug: str
+    api_token: str | None
+    operator_token: str | None
+    sign_in_link: str
+
+
+def command(
+    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
+    account_name: Annotated[
+        str | None, typer.Option(help="Name of the account. [env: WARDGATE_ACCOUNT_NAME]")
+    ] = None,
+    account_slug: Annotated[
+        str | None, typer.Option(help="Its short name in URLs. [env: WARDGATE_ACCOUNT_SLUG]")
+    ] = None,
+    admin_email: Annotated[
+        str | None, typer.Option(help="E-mail address of the first admin. [env: WARDGATE_ADMIN_EMAIL]")
+    ] = None,
+    search_domain: Annotated[
+        str | None, typer.Option(help="DNS search domain of all clients. [env: WARDGATE_SEARCH_DOMAIN]")
+    ] = None,
+    external_url: Annotated[
+        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
+    ] = None,
+    new_tokens: Annotated[
+        bool,
+        typer.Option("--new-tokens", help="Replace the API and operator tokens that an earlier run made."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
+) -> None:
+    """Make a data directory, the first account and its admin. Running it again changes nothing and prints a fresh sign-in link.
+
+    It may run beside a portal.
+
+    Example: wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email ada@acme.example
+    """
+    settings = Settings.load("portal", os.environ, config)
+    directory = data_dir_of(settings, data_dir)
+    name = settings.text("account_name", account_name, None)
+    slug = settings.text("account_slug", account_slug, None)
+    email = settings.text("admin_email", admin_email, None)
+    if name is None or slug is None or email is None:
+        raise typer.BadParameter("--account-name, --account-slug and --admin-email are required")
+    wanted = _checked(name, slug, email, settings.text("search_domain", search_domain, None))
+    portal = portal_settings(settings, data_dir=directory, listen=None, external_url=external_url)
+    try:
+        data_directory.prepare(directory)
+        environment = Environment.of_this_process()
+        keys = data_directory.make_keys(directory, environment.rng)
+        result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
+    except (DataDirectoryUnusable, Unusable, Conflict) as error:
+        raise UserError(str(error)) from error
+    if result.api_token is not None:
+        Profile(portal.external_url, result.api_token).save(Profile.path(settings, directory))
+    if as_json:
+        typer.echo(json.dumps(_plain(result)))
+    else:
+        typer.echo(_told(result, directory))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    slug: str
+    email: str
+    search_domain: str | None
+
+
+def _checked(name: str, slug: str, email: str, search_domain: str | None) -> _Wanted:
+    if not 3 <= len(name.strip()) <= 64:
+        raise UserError(f"--account-name {name!r} must have 3 to 64 characters")
+    try:
+        return _Wanted(
+            name.strip(),
+            provisioning.check_slug(slug, RESERVED_SLUGS),
+            provisioning.check_email(email),
+            None if search_domain is None else provisioning.check_search_domain(search_domain),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+async def _initialise(
+    portal: PortalSettings, keys: Keys, environment: Environment, wanted: _Wanted, *, new_tokens: bool
+) -> Initialised:
+    store = await Store.open(portal.database_path, environment)
+    try:
+        async with store.writing() as transaction:
+            account = await transaction.accounts.by_slug(wanted.slug)
+            is_new = account is None
+            if account is None:
+                made = await provisioning.provision(
+                    transaction,
+                    name=wanted.name,
+                    slug=wanted.slug,
+                    admin_email=wanted.email,
+                    search_domain=wanted.search_domain,
+                )
+                account = made.account
+            elif (
+                wanted.search_domain is not None
+                and account.config.get("search_domain") != wanted.search_domain
+            ):
+                config = {**account.config, "search_domain": wanted.search_domain}
+                account = await transaction.accounts.save(replace(account, config=config))
+            tables = transaction.of(account.id)
+            admin = await _admin(transaction, tables, account, wanted.email)
+            with_tokens = is_new or new_tokens
+            api_token = await _api_token(transaction, tables, account, keys) if with_tokens else None
+            first_operator = await transaction.operator_tokens.count() == 0
+            operator_token = (
+                await _operator_token(transaction, keys) if new_tokens or first_operator else None
+            )
+            link = await credentials.issue_sign_in_link(
+                admin, lifetime_s=SIGN_IN_LINK_LIFETIME_S, transaction=transaction, keys=keys
+            )
+    finally:
+        await store.close()
+    return Initialised(
+        account.id,
+        account.slug,
+        api_token,
+        operator_token,
+        sign_in_url(portal.external_url, account.slug, link),
+    )
+
+
+def sign_in_url(external_url: str, slug: str, link: str) -> str:
+    return f"{external_url}/{slug}/sign_in/link/{link}"
+
+
+async def _admin(transaction: Transaction, tables: AccountTables, account: Account, email: str) -> Actor:
+    admin = await tables.actors.find(
+        tables.actors.c.email == email, tables.actors.c.type == "account_admin_user"
+    )
+    if admin is not None:
+        return admin
+    return await tables.actors.insert(
+        Actor(
+            id=transaction.new_id(),
+            account_id=account.id,
+            type="account_admin_user",
+            name=email.partition("@")[0],
+            email=email,
+            allow_email_otp_sign_in=True,
+        )
+    )
+
+
+async def _api_token(transaction: Transaction, tables: AccountTables, account: Account, keys: Keys) -> str:
+    actor = await tables.actors.find(tables.actors.c.type == "api_client", tables.actors.c.name == TOKEN_NAME)
+    if actor is None:
+        actor = await tables.actors.insert(
+            Actor(id=transaction.new_id(), account_id=account.id, type="api_client", name=TOKEN_NAME)
+        )
+    await tables.api_tokens.delete_where(tables.api_tokens.c.actor_id == actor.id)
+    issued = credentials.issue(TokenKind.API, account_id=account.id, transaction=transaction, keys=keys)
+    await tables.api_tokens.insert(
+        ApiToken(
+            id=issued.id,
+            account_id=account.id,
+            actor_id=actor.id,
+            name=TOKEN_NAME,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+            expires_at=transaction.now + API_TOKEN_LIFETIME,
+        )
+    )
+    return issued.text
+
+
+async def _operator_token(transaction: Transaction, keys: Keys) -> str:
+    tokens = transaction.operator_tokens
+    await tokens.delete_where(tokens.c.name == TOKEN_NAME)
+    issued = credentials.issue(TokenKind.OPERATOR, account_id=None, transaction=transaction, keys=keys)
+    await tokens.insert(
+        OperatorToken(
+            id=issued.id, name=TOKEN_NAME, secret_salt=issued.secret_salt, secret_hash=issued.secret_hash
+        )
+    )
+    return issued.text
+
+
+def _plain(result: Initialised) -> dict[str, str | None]:
+    return {
+        "account_id": str(result.account_id),
+        "account_slug": result.account_slug,
+        "api_token": result.api_token,
+        "operator_token": result.operator_token,
+        "sign_in_link": result.sign_in_link,
+    }
+
+
+def _told(result: Initialised, directory: Path) -> str:
+    lines = [f"Account {result.account_slug} ({result.account_id}) is ready in {directory}."]
+    if result.api_token is not None:
+        lines += ["", "API token of the account, shown once:", f"  {result.api_token}"]
+    if result.operator_token is not None:
+        lines += [
+            "",
+            "Operator token (relays, health of the installation), shown once:",
+            f"  {result.operator_token}",
+        ]
+    lines += [
+        "",
+        "Next:",
+        f"  wardgate portal --data-dir {directory}",
+        f"  then sign in, once, within {SIGN_IN_LINK_LIFETIME_S // 60} minutes: {result.sign_in_link}",
+    ]
+    return "\n".join(lines)

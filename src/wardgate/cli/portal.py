@@ -1,0 +1,79 @@
+"""`wardgate portal`: run the portal on a data directory until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wardgate.cli import logs
+from wardgate.cli.errors import UserError
+from wardgate.cli.portal_settings import data_dir_of, portal_settings
+from wardgate.cli.settings import Settings
+from wardgate.portal import data_directory
+from wardgate.portal.app import Portal
+from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.server import listen as bind
+from wardgate.portal.server import serve
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import Unusable
+
+log = logging.getLogger(__name__)
+
+
+def command(
+    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT, by default 127.0.0.1:8080. [env: WARDGATE_LISTEN]")
+    ] = None,
+    external_url: Annotated[
+        str | None, typer.Option(help="How people and peers reach it. [env: WARDGATE_EXTERNAL_URL]")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. [env: WARDGATE_LOG_LEVEL]")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json. [env: WARDGATE_LOG_FORMAT]")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
+) -> None:
+    """Run the portal: sign-in, REST API, policy engine and control channels behind one listener.
+
+    Example: wardgate portal --data-dir ./data --listen 0.0.0.0:8080 --external-url https://portal.example.org
+    """
+    settings = Settings.load("portal", os.environ, config)
+    directory = data_dir_of(settings, data_dir)
+    portal = portal_settings(settings, data_dir=directory, listen=listen, external_url=external_url)
+    logs.set_up(
+        settings.text("log_format", log_format, "text"), settings.text("log_level", log_level, "info")
+    )
+    try:
+        keys = data_directory.load_keys(directory)
+        with Lock(directory), _listener(portal) as listener:
+            asyncio.run(_run(portal, keys, listener))
+    except (DataDirectoryUnusable, Unusable) as error:
+        raise UserError(str(error)) from error
+
+
+def _listener(portal: PortalSettings) -> socket.socket:
+    try:
+        return bind(portal.host, portal.port)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with --listen"
+        ) from error
+
+
+async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) -> None:
+    portal = await Portal.open(settings, keys, Environment.of_this_process())
+    host, port = listener.getsockname()[:2]
+    await serve(
+        portal,
+        listener,
+        on_ready=lambda: log.info(
+            "portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url}
+        ),
+    )

@@ -1,0 +1,181 @@
+"""Serving a portal on a socket: uvicorn, TLS by files, an orderly end (every control channel closed with 1012)."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from wardgate.portal.app import Portal, Receive, Scope, Send
+from wardgate.portal.channels.endpoint import FAIL_EXTENSION
+from wardgate.portal.channels.session import MAX_FRAME_BYTES
+from wardgate.portal.settings import PortalSettings
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 30.0  # protocol §1.9, point 10
+
+
+async def serve(
+    portal: Portal,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    until: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain: 503 on `/readyz`, 1012 to every channel, open requests finished.
+
+    Args:
+        listener: bound and listening; see `listen`.
+        on_ready: called once, when the portal answers.
+        until: ends it as a signal would; signals are left alone then.
+    """
+    settings = portal.services.settings
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
+    server = _Server(_config(portal, settings), portal, on_ready)
+    async with portal.running(), contextlib.AsyncExitStack() as stack:
+        if settings.metrics_port is not None:
+            await stack.enter_async_context(_metrics_served(portal, settings.metrics_port))
+        if until is None:
+            await server.serve(sockets=[listener])
+        else:
+            async with _served(server, listener):
+                await until.wait()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the listener before anything else is set up.
+
+    Raises:
+        OSError: the port is in use, the address is not ours, or the port needs a privilege.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # One socket for both families when everything is listened on.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with word to the portal when it is ready and when it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, portal: Portal, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._portal = portal
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._portal.drain()
+        await super().shutdown(sockets=sockets)
+
+
+def _config(portal: Portal, settings: PortalSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        portal,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws=_ChannelProtocol,
+        # The session closes what is above its own limit and counts it; this one only bounds memory.
+        ws_max_size=2 * MAX_FRAME_BYTES,
+        # Peers send heartbeats of their own; answering pings is enough.
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=int(DRAIN_S),
+        ssl_certfile=None if settings.tls_certificate is None else str(settings.tls_certificate),
+        ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
+    )
+
+
+class _ChannelProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with a way to end a socket whose peer has stopped reading."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[FAIL_EXTENSION] = self._fail
+
+    def _fail(self, code: int) -> None:
+        if not self.close_sent:
+            self.conn.send_close(code)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.transport.abort()
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's complaint that follows every upgrade answered with HTTP: it takes the answer for a fault."""
+    return "without completing handshake" not in record.getMessage()
+
+
+class _Metrics:
+    """Prometheus' view of a portal: its counters, and how many channels are open."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+
+    def collect(self) -> list[Metric]:
+        events = CounterMetricFamily("wardgate_portal_events", "Events since the start.", labels=["event"])
+        for name, count in sorted(self._portal.services.counters.items()):
+            events.add_metric([name], count)
+        channels = GaugeMetricFamily("wardgate_portal_channels", "Open control channels.", labels=["kind"])
+        for kind, count in self._portal.channels.counts().items():
+            channels.add_metric([kind], count)
+        return [events, channels]
+
+
+@contextlib.asynccontextmanager
+async def _metrics_served(portal: Portal, port: int) -> AsyncIterator[None]:
+    registry = CollectorRegistry()
+    registry.register(_Metrics(portal))
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        body = generate_latest(registry)
+        headers = [
+            (b"content-type", b"text/plain; version=0.0.4"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    async with _served(server, listen("127.0.0.1", port)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _served(server: uvicorn.Server, listener: socket.socket) -> AsyncIterator[None]:
+    """Run a server beside the block, without touching the process's signal handlers."""
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

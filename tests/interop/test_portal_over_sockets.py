@@ -1,0 +1,182 @@
+"""The portal behind its real server: a foreign WebSocket library as the peer, real TCP."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import httpx2
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from support.portal import CLIENT_AGENT, GATEWAY_AGENT, RELAY_AGENT, World, make_world
+from wardgate.portal.app import Portal
+from wardgate.portal.channels.session import MAX_FRAME_BYTES
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.server import listen, serve
+from wardgate.portal.settings import PortalSettings
+
+PATIENCE_S = 10.0
+
+
+class Served(NamedTuple):
+    url: str
+    portal: Portal
+    stop: asyncio.Event
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    listener = listen("127.0.0.1", 0)
+    url = f"127.0.0.1:{listener.getsockname()[1]}"
+    settings = PortalSettings(external_url=f"http://{url}", connect_capacity=100.0)
+    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+    ready = asyncio.Event()
+    stop = asyncio.Event()
+    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    await asyncio.wait_for(ready.wait(), PATIENCE_S)
+    yield Served(url, portal, stop)
+    stop.set()
+    await asyncio.wait_for(task, PATIENCE_S)
+
+
+async def test_a_gateway_and_a_client_are_authorised_end_to_end(served: Served) -> None:
+    url, portal = served.url, served.portal
+    world = await make_world(portal)
+    async with (
+        _peer(url, "relay", world.relay_token, RELAY_AGENT) as relay,
+        _peer(url, "gateway", world.gateway_token, GATEWAY_AGENT) as gateway,
+        _peer(url, "client", world.client_token, CLIENT_AGENT) as client,
+    ):
+        await _join(relay, "relay", {"stamp_secret": "ab" * 32})
+        assert (await _join(gateway, "gateway"))["relays"][0]["addr"] == "198.51.100.7:3478"
+        assert (await _join(client, "client"))["relays"][0]["addr"] == "198.51.100.7:3478"
+        await _send(client, "client", "request_authorization", {"resource_id": str(world.resource.id)}, ref=1)
+        create = await _receive(gateway)
+        assert create["event"] == "create_authorization"
+        await _send(gateway, "gateway", "authorization_created", {"ref": create["payload"]["ref"]}, ref=1)
+        created = await _receive(client)
+        assert created["event"] == "authorization_created"
+        assert created["payload"]["preshared_key"] == create["payload"]["client"]["preshared_key"]
+
+
+async def test_a_refused_upgrade_has_a_problem_document(served: Served) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await _peer(served.url, "client", "nonsense", CLIENT_AGENT).__aenter__()
+    assert refused.value.response.status_code == 401
+    assert json.loads(refused.value.response.body or b"")["code"] == "invalid_token"
+    assert refused.value.response.headers["content-type"] == "application/problem+json"
+
+
+async def test_stopping_closes_every_channel_with_1012(served: Served) -> None:
+    url, portal = served.url, served.portal
+    world = await make_world(portal)
+    async with _peer(url, "client", world.client_token, CLIENT_AGENT) as client:
+        await _join(client, "client")
+        async with httpx2.AsyncClient() as http:
+            assert (await http.get(f"http://{url}/readyz")).json()["status"] == "ready"
+        served.stop.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(client.recv(), PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME_BYTES + 1, 4 * MAX_FRAME_BYTES])
+async def test_a_frame_that_is_too_big_closes_with_1009(served: Served, size: int) -> None:
+    url, portal = served.url, served.portal
+    world = await make_world(portal)
+    async with (
+        _peer(url, "client", world.client_token, CLIENT_AGENT) as client,
+        _peer(url, "gateway", world.gateway_token, GATEWAY_AGENT) as other,
+    ):
+        await _join(client, "client")
+        await _join(other, "gateway")
+        await client.send("x" * size)
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(client.recv(), PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+        await _send(other, "phoenix", "heartbeat", {}, ref=9)
+        assert (await _receive(other))["ref"] == 9
+    assert portal.services.counters["frames_too_big"] == 1
+
+
+async def test_a_reader_that_stops_is_closed_and_its_socket_freed(served: Served) -> None:
+    url, portal = served.url, served.portal
+    world = await make_world(portal)
+    raw = socket.create_connection(tuple(url.split(":")), timeout=PATIENCE_S)  # type: ignore[arg-type]
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(raw, _upgrade(url, world))
+    assert b" 101 " in await asyncio.wait_for(loop.sock_recv(raw, 4096), PATIENCE_S)
+
+    async def ask_without_reading() -> None:
+        beat = _masked(
+            b'{"topic":"nowhere","event":"'
+            + b"x" * 60_000
+            + b'","payload":{},"ref":"'
+            + b"y" * 60_000
+            + b'"}'
+        )
+        while True:
+            await loop.sock_sendall(raw, beat)
+
+    with contextlib.suppress(ConnectionError):
+        await asyncio.wait_for(ask_without_reading(), PATIENCE_S)
+    assert portal.services.counters["closed_slow_reader"] == 1
+    async with asyncio.timeout(PATIENCE_S):
+        while portal.channels.counts()["client"]:
+            await asyncio.sleep(0.01)
+    raw.close()
+
+
+def _peer(url: str, kind: str, token: str, user_agent: str) -> connect:
+    version = "" if kind == "relay" else "/v2"
+    query = {"ipv4": "198.51.100.7", "port": "3478"} if kind == "relay" else {
+        "external_id": kind, "name": kind, "public_key": base64.b64encode(kind.ljust(32).encode()).decode()
+    }  # fmt: skip
+    return connect(
+        f"ws://{url}/{kind}{version}/websocket?{urlencode(query)}",
+        additional_headers={"X-Authorization": f"Bearer {token}"},
+        user_agent_header=user_agent,
+        compression=None,
+        proxy=None,
+    )
+
+
+async def _join(peer: ClientConnection, topic: str, payload: Any = None) -> dict[str, Any]:
+    await _send(peer, topic, "phx_join", payload, ref=0)
+    assert (await _receive(peer))["payload"] == {"status": "ok", "response": {}}
+    init = await _receive(peer)
+    assert init["event"] == "init"
+    return init["payload"]  # type: ignore[no-any-return]
+
+
+async def _send(peer: ClientConnection, topic: str, event: str, payload: Any, *, ref: int) -> None:
+    await peer.send(json.dumps({"topic": topic, "event": event, "payload": payload, "ref": ref}))
+
+
+async def _receive(peer: ClientConnection) -> dict[str, Any]:
+    return json.loads(await asyncio.wait_for(peer.recv(), PATIENCE_S))  # type: ignore[no-any-return]
+
+
+def _upgrade(url: str, world: World) -> bytes:
+    key = base64.b64encode(b"k" * 32).decode()
+    query = urlencode({"external_id": "raw", "public_key": key})
+    return (
+        f"GET /client/v2/websocket?{query} HTTP/1.1\r\nHost: {url}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(b'n' * 16).decode()}\r\n"
+        f"User-Agent: {CLIENT_AGENT}\r\nX-Authorization: Bearer {world.client_token}\r\n\r\n"
+    ).encode()
+
+
+def _masked(payload: bytes) -> bytes:
+    """Frame a text message as a client does; a mask of zeros leaves it as it is (RFC 6455 §5.3)."""
+    return b"\x81\xff" + len(payload).to_bytes(8, "big") + b"\0\0\0\0" + payload
