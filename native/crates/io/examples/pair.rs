@@ -100,10 +100,30 @@ fn run_end(side: usize) -> Result<()> {
         warnings,
     )?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
-    for (name, value) in host.stats()? {
-        eprintln!("{side} {name} {value}");
-    }
+    let stats = host.stats()?;
+    let value = |name| {
+        let found = stats.iter().find(|(other, _)| *other == name);
+        found.map_or(0, |(_, value)| *value)
+    };
+    let packets = value("udp_received_datagrams") + value("udp_sent_datagrams");
+    let cpu_ns = cpu_time_ns()?;
+    println!(
+        "side {side}: {:.2} µs of CPU a packet, {:.1} packets a read, {:.1} a write",
+        cpu_ns as f64 / 1e3 / packets.max(1) as f64,
+        value("udp_sent_datagrams") as f64 / value("tun_reads").max(1) as f64,
+        value("tun_written_packets") as f64 / value("tun_writes").max(1) as f64,
+    );
     Ok(())
+}
+
+/// Nanoseconds that all threads of this process have run.
+fn cpu_time_ns() -> Result<u64> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 fn private_key(side: usize) -> [u8; 32] {
@@ -252,7 +272,12 @@ impl Processes {
     fn start(&mut self, side: usize, command: &str) -> Result<()> {
         let child = command_in(side, command)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(if command.contains(" end ") {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
+            .stderr(Stdio::null())
             .spawn()?;
         self.0.push(child);
         Ok(())

@@ -63,6 +63,10 @@ impl RelayHost {
         let clock = BootClock::new();
         let mut warnings = Vec::new();
         let (io, port) = RelayIo::open(&config, &mut warnings)?;
+        let mut peer_rules = config.peer_rules;
+        peer_rules
+            .denied
+            .extend(inner_addresses(config.ipv4, config.ipv6));
         let mut seed = [0; 32];
         sys::fill_random(&mut seed)?;
         let engine = RelayEngine::new(RelayConfig {
@@ -71,7 +75,7 @@ impl RelayHost {
             ipv6: config.ipv6,
             port,
             allocation_ports: config.allocation_ports,
-            peer_rules: config.peer_rules,
+            peer_rules,
             seed,
             epoch: clock.zero(),
             unix_at_epoch: clock.unix_at_zero(),
@@ -305,6 +309,18 @@ impl RelayPorts for RelayIo {
             self.blocked.retain(|&blocked| blocked != index);
         }
     }
+}
+
+/// Addresses of this machine that are not announced: nobody outside has business there (relay §11). A relay that announces a
+/// loopback address serves this machine alone, and its peers may have any of them.
+fn inner_addresses(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<IpAddr> {
+    let announced = [ipv4.map(IpAddr::from), ipv6.map(IpAddr::from)];
+    if announced.iter().flatten().any(IpAddr::is_loopback) {
+        return Vec::new();
+    }
+    let mut addresses = sys::interface_addresses().unwrap_or_default();
+    addresses.retain(|address| !announced.contains(&Some(*address)));
+    addresses
 }
 
 /// Wait, or wait no longer, for room in a socket that is open and added.

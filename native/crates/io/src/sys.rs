@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -269,6 +270,40 @@ pub fn make_character_device(path: &Path, major: u32, minor: u32) -> io::Result<
     Ok(())
 }
 
+/// Addresses of all network interfaces.
+pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut first = std::ptr::null_mut();
+    // SAFETY: `first` is valid for writes.
+    check(unsafe { libc::getifaddrs(&raw mut first) })?;
+    let mut addresses = Vec::new();
+    let mut next = first;
+    // SAFETY: the list is valid until `freeifaddrs`, each entry's address is null or of the size that its family tells.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        // SAFETY: as above.
+        let family = unsafe { entry.ifa_addr.as_ref() }.map(|address| address.sa_family.into());
+        match family {
+            Some(libc::AF_INET) => {
+                // SAFETY: as above; the cast may not assume alignment.
+                let address =
+                    unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+                let bytes = address.sin_addr.s_addr.to_ne_bytes();
+                addresses.push(IpAddr::from(bytes));
+            }
+            Some(libc::AF_INET6) => {
+                // SAFETY: as above.
+                let address =
+                    unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                addresses.push(IpAddr::from(address.sin6_addr.s6_addr));
+            }
+            _ => {}
+        }
+    }
+    // SAFETY: `first` came from `getifaddrs`, and nothing borrowed from the list is left.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(addresses)
+}
+
 /// Set an integer socket option that `socket2` does not know.
 pub fn set_socket_option(
     socket: &impl AsFd,
@@ -308,4 +343,27 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: called with a descriptor that the kernel has just returned to us and that nobody else knows.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_address_is_among_those_of_the_interfaces() {
+        let addresses = interface_addresses().unwrap();
+        assert!(
+            addresses.contains(&IpAddr::from([127, 0, 0, 1])),
+            "{addresses:?}"
+        );
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        let mut draws = [[0; 32]; 2];
+        for draw in &mut draws {
+            fill_random(draw).unwrap();
+        }
+        assert_ne!(draws[0], draws[1]);
+    }
 }

@@ -114,6 +114,15 @@ fn a_closed_relay_answers_that_it_has_stopped() {
 }
 
 #[test]
+fn addresses_of_the_machine_that_are_not_announced_are_no_peers() {
+    let announced = Ipv4Addr::new(192, 0, 2, 1);
+    let inner = inner_addresses(Some(announced), None);
+    assert!(inner.contains(&Ipv4Addr::LOCALHOST.into()));
+    assert!(!inner.contains(&announced.into()));
+    assert!(inner_addresses(Some(Ipv4Addr::LOCALHOST), None).is_empty());
+}
+
+#[test]
 fn a_relay_without_a_public_address_does_not_start() {
     let config = RelayHostConfig {
         ipv4: None,
