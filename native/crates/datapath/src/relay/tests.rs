@@ -933,7 +933,23 @@ fn comparable(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn changed_messages_of_the_corpus_are_survived(
+        picks in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let corpus = include_str!("../../../../../fuzz/corpus/stun.txt").lines();
+        let corpus: Vec<Vec<u8>> = corpus.filter(|line| !line.starts_with('#')).map(unhex).collect();
+        let mut world = World::new();
+        let held = world.allocate(CLIENT, USER);
+        world.bind(CLIENT, USER, &held.nonce, 0x4000, PEER);
+        for (pick, at, value) in picks {
+            let mut datagram = pick.get(&corpus).clone();
+            world.send(CLIENT, &datagram);
+            *at.get_mut(&mut datagram) = value;
+            world.send(CLIENT, &datagram);
+        }
+        prop_assert_eq!(world.engine.stats().allocations, 1, "nothing of it was authenticated");
+    }
 
     #[test]
     fn arbitrary_datagrams_are_survived(
