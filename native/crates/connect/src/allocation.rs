@@ -36,8 +36,10 @@ const KEEPALIVE: Duration = Duration::from_secs(25);
 const MAX_QUEUED_BINDS: usize = 100;
 /// Ours: how long channel data may go without anything coming back before the relay is asked.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
-/// Ours: rounds of stale nonces or of allocation mismatches before the relay counts as broken.
+/// Ours: rounds of stale nonces, or of allocation mismatches within a minute, before the relay counts as broken. Two that
+/// use the same credentials would otherwise take the allocation from each other as fast as the network allows.
 const MAX_ROUNDS: u32 = 4;
+const MISMATCH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Gaps between transmissions of a request, and when to stop waiting.
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +136,7 @@ pub(crate) struct Allocation {
     reflexive: [Option<Reflexive>; 2],
     grant: Option<Grant>,
     mismatches: u32,
+    mismatches_since: Instant,
     in_flight: Vec<InFlight>,
     channels: Channels,
     queued_binds: VecDeque<SocketAddr>,
@@ -167,6 +170,7 @@ impl Allocation {
             reflexive: [None; 2],
             grant: None,
             mismatches: 0,
+            mismatches_since: now,
             in_flight: Vec::new(),
             channels: Channels::new(),
             queued_binds: VecDeque::new(),
@@ -409,7 +413,6 @@ impl Allocation {
                 }
             }
             Request::Allocate => {
-                self.mismatches = 0;
                 let mut relayed: Vec<SocketAddr> = Vec::new();
                 for address in message.xor_relayed_addresses() {
                     if relayed
@@ -462,6 +465,10 @@ impl Allocation {
             }
             (420, _) => self.lose(LossReason::ProtocolFailure),
             (437, request) => {
+                if now >= self.mismatches_since + MISMATCH_WINDOW {
+                    self.mismatches = 0;
+                    self.mismatches_since = now;
+                }
                 self.mismatches += 1;
                 if self.mismatches > MAX_ROUNDS {
                     return self.lose(LossReason::ProtocolFailure);

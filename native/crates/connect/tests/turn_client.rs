@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use support::turn_server::PASSWORD;
+use support::relay::Relay;
 use support::world::PEER;
 use support::{address, client_config, origin, relay_config};
 use wardgate_connect::{Inbound, LossReason, Node, NodeEvent, Transmit};
@@ -19,8 +19,8 @@ const RELAY: &str = "192.0.2.1:3478";
 const LOCAL: &str = "10.0.0.2:52625";
 const MAPPED: &str = "198.51.100.1:20001";
 const RELAYED: &str = "192.0.2.1:50001";
+const PEER_SALT: &str = "peer";
 const FAR: &str = "203.0.113.9:52625";
-const USERNAME: &str = "2000000000:peer";
 const SOFTWARE: AttributeType = AttributeType::SOFTWARE;
 
 /// A node that knows one relay, and the relay's pen.
@@ -51,14 +51,20 @@ impl Asked {
 }
 
 fn key() -> IntegrityKey {
-    IntegrityKey::long_term(USERNAME, "firezone", PASSWORD)
+    let (username, password) = Relay::credentials(PEER_SALT);
+    IntegrityKey::long_term(&username, "firezone", &password)
 }
 
 impl Desk {
     fn new(addresses: &[&str]) -> Self {
         let start = origin();
         let mut node = Node::new([3; 32]);
-        node.set_relays(vec![relay_config(1, addresses)], &[], false, start);
+        node.set_relays(
+            vec![relay_config(1, addresses, PEER_SALT)],
+            &[],
+            false,
+            start,
+        );
         Self {
             node,
             start,
@@ -468,6 +474,28 @@ fn mismatches_without_end_do_not_loop_without_end() {
 }
 
 #[test]
+fn allocations_that_vanish_again_and_again_are_not_made_again_and_again() {
+    let (mut desk, _) = Desk::binding();
+    let mut allocations = 0;
+    while allocations < 20 {
+        let asked = desk.requests();
+        let Some(asked) = asked.iter().find(|asked| asked.method() != Method::BINDING) else {
+            break;
+        };
+        if asked.method() == Method::ALLOCATE {
+            desk.grant(asked);
+            allocations += 1;
+        } else {
+            desk.error(asked, 437, "nonce-1");
+        }
+        let far =
+            "candidate:1 1 udp 7 203.0.113.9 52625 typ relay raddr 0.0.0.0 rport 0 ufrag gate";
+        desk.node.add_remote_candidate(PEER, far, desk.now);
+    }
+    assert!(allocations < 5, "{allocations}");
+}
+
+#[test]
 fn a_demand_for_unknown_extensions_is_fatal() {
     let mut desk = Desk::new(&[RELAY]);
     let binding = desk.next();
@@ -624,11 +652,15 @@ fn a_refused_bind_is_not_repeated_with_every_check() {
 fn a_changed_relay_list_has_the_others_asked_and_an_equal_one_does_not() {
     let mut desk = Desk::granted();
     desk.events();
-    desk.node
-        .set_relays(vec![relay_config(1, &[RELAY])], &[], true, desk.now);
+    desk.node.set_relays(
+        vec![relay_config(1, &[RELAY], PEER_SALT)],
+        &[],
+        true,
+        desk.now,
+    );
     assert!(desk.requests().is_empty());
     desk.node.set_relays(
-        vec![relay_config(2, &["192.0.2.2:3478"])],
+        vec![relay_config(2, &["192.0.2.2:3478"], PEER_SALT)],
         &[],
         false,
         desk.now,

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 pub mod nat;
-pub mod turn_server;
+pub mod relay;
 pub mod world;
 
 use std::net::SocketAddr;
@@ -52,11 +52,13 @@ pub fn gateway_config() -> PeerConfig {
     }
 }
 
-pub fn relay_config(id: u32, addresses: &[&str]) -> RelayConfig<u32> {
+/// `peer` sets the credentials: a relay holds one allocation for each.
+pub fn relay_config(id: u32, addresses: &[&str], peer: &str) -> RelayConfig<u32> {
+    let (username, password) = relay::Relay::credentials(peer);
     RelayConfig {
         id,
         addresses: addresses.iter().map(|text| address(text)).collect(),
-        username: "2000000000:peer".into(),
-        password: turn_server::PASSWORD.into(),
+        username,
+        password,
     }
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use wardgate_connect::{
-    FailureReason, Inbound, LossReason, Node, NodeEvent, Path, PeerConfig, RelayConfig,
-};
+use wardgate_connect::{FailureReason, Inbound, LossReason, Node, NodeEvent, Path, PeerConfig};
 use wardgate_stun::channel_header;
 
 use super::nat::Nat;
 use super::origin;
-use super::turn_server::TurnServer;
+use super::relay::Relay;
 
 const LINK: Duration = Duration::from_millis(10);
 const SIGNALLING: Duration = Duration::from_millis(40);
@@ -57,7 +55,7 @@ pub struct World {
     pub now: Instant,
     start: Instant,
     pub peers: Vec<Peer>,
-    pub relays: BTreeMap<u32, TurnServer>,
+    pub relays: BTreeMap<u32, Relay>,
     errands: BTreeMap<(Instant, u64), Errand>,
     order: u64,
     /// Drop datagrams between the two peers' own addresses.
@@ -88,7 +86,7 @@ impl World {
     }
 
     pub fn relay(&mut self, id: u32, addresses: &[&str]) {
-        self.relays.insert(id, TurnServer::new(addresses));
+        self.relays.insert(id, Relay::new(addresses, self.start));
     }
 
     pub fn peer(&mut self, seed: u8, sockets: &[&str], nat: Option<Nat>) -> usize {
@@ -111,24 +109,19 @@ impl World {
         self.peers.len() - 1
     }
 
-    pub fn relay_configs(&self, ids: &[u32]) -> Vec<RelayConfig<u32>> {
-        ids.iter()
-            .map(|id| {
-                let texts: Vec<String> = self.relays[id]
-                    .addresses
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                super::relay_config(*id, &texts.iter().map(String::as_str).collect::<Vec<_>>())
-            })
-            .collect()
-    }
-
     pub fn set_relays(&mut self, peer: usize, ids: &[u32], removed: &[u32]) {
-        let configs = self.relay_configs(ids);
+        let configs = ids.iter().map(|id| {
+            let texts: Vec<String> = self.relays[id]
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            super::relay_config(*id, &texts, &peer.to_string())
+        });
         self.peers[peer]
             .node
-            .set_relays(configs, removed, false, self.now);
+            .set_relays(configs.collect(), removed, false, self.now);
         self.drain(peer);
     }
 
@@ -259,17 +252,17 @@ impl World {
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let now = self.now;
         if let Some(relay) = self
             .relays
             .values_mut()
             .find(|relay| relay.ips().any(|ip| ip == to.ip()))
         {
-            for (from, to, payload) in relay.handle(from, to, payload) {
+            for (from, to, payload) in relay.handle(from, to, payload, now) {
                 self.post(LINK, Errand::Datagram { from, to, payload });
             }
             return;
         }
-        let now = self.now;
         let elapsed = self.elapsed();
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
