@@ -25,7 +25,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store.errors import DanglingReference, Unusable
 from wardgate.portal.store.migrations import upgrade
 from wardgate.portal.store.repositories import Transaction
-from wardgate.portal.store.sqlite_driver import creator
+from wardgate.portal.store.sqlite_driver import InlineConnection, creator
 
 _WRITER_WAIT_S = 30.0
 _RETRY_S = 0.005
@@ -55,16 +55,14 @@ class Store:
         Raises:
             Unusable: it cannot be opened, is no database, or belongs to a newer program.
         """
-        engine = create_async_engine(
-            "sqlite+aiosqlite://" if path is None else f"sqlite+aiosqlite:///{path}",
-            async_creator=creator(":memory:" if path is None else str(path)),
-            poolclass=StaticPool if path is None else AsyncAdaptedQueuePool,
-            **({} if path is None else {"pool_size": _READERS, "max_overflow": 4 * _READERS}),
-        )
+        engine = _memory_engine(_EMPTY.image) if path is None else _file_engine(path)
         store = cls(engine, environment, path)
         try:
-            await store._migrate()
+            if path is None and _EMPTY.image is None:
+                await store._migrate()
+                _EMPTY.image = await store._image()
             if path is not None:
+                await store._migrate()
                 store._watch_connection = _private_connection(path)
         except (exc.DBAPIError, sqlite3.Error) as error:
             await engine.dispose()
@@ -155,10 +153,40 @@ class Store:
                 return
             await self._environment.clock.sleep(_RETRY_S * (1 + self._environment.rng.random()))
 
+    async def _image(self) -> bytes:
+        async with self._engine.connect() as connection:
+            driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            return driver.image()
+
     async def _migrate(self) -> None:
         async with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
             await connection.run_sync(upgrade)
             await connection.commit()
+
+
+class _EmptyDatabase:
+    """A migrated database without rows, kept so that a process migrates its first store in memory only."""
+
+    image: bytes | None = None
+
+
+_EMPTY = _EmptyDatabase()
+
+
+def _memory_engine(image: bytes | None) -> AsyncEngine:
+    return create_async_engine(
+        "sqlite+aiosqlite://", async_creator=creator(":memory:", image=image), poolclass=StaticPool
+    )
+
+
+def _file_engine(path: Path) -> AsyncEngine:
+    return create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        async_creator=creator(str(path)),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=_READERS,
+        max_overflow=4 * _READERS,
+    )
 
 
 def _private_connection(path: Path) -> sqlite3.Connection:

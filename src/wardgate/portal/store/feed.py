@@ -23,7 +23,7 @@ class Feed:
     def __init__(self, store: Store, environment: Environment) -> None:
         self._store = store
         self._environment = environment
-        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._waiting: dict[UUID, list[asyncio.Event]] = {}
         self._stop_listening = store.on_commit(self._wake)
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class Feed:
     async def follow(self, account_id: UUID, after: int) -> AsyncIterator[list[Change]]:
         """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence."""
         event = asyncio.Event()
-        self._waiting.setdefault(account_id, set()).add(event)
+        self._waiting.setdefault(account_id, []).append(event)
         try:
             while True:
                 event.clear()
@@ -58,7 +58,7 @@ class Feed:
                 else:
                     await event.wait()
         finally:
-            self._waiting[account_id].discard(event)
+            self._waiting[account_id].remove(event)
             if not self._waiting[account_id]:
                 del self._waiting[account_id]
 

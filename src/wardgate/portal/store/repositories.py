@@ -342,7 +342,7 @@ class Repository(Generic[_RowT]):
         # The stamp tells when an admin or a peer changed what the row says, not when it was last used.
         updated_at = before.updated_at if latest_session_only else self._transaction.now
         row = replace(row, inserted_at=before.inserted_at, updated_at=updated_at)
-        values = {name: getattr(row, name) for name in changed | {"updated_at"}}
+        values = {name: getattr(row, name) for name in sorted(changed | {"updated_at"})}
         await self._transaction.execute(
             update(self._table).where(*self._scope, self.c.id == row.id).values(values)
         )

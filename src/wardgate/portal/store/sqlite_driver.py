@@ -13,12 +13,14 @@ from typing import Any
 Creator = Callable[..., Awaitable["InlineConnection"]]
 
 
-def creator(database: str) -> Creator:
-    """Return what opens one connection to the file `database` (or ":memory:")."""
+def creator(database: str, *, image: bytes | None = None) -> Creator:
+    """Return what opens one connection to the file `database` (or ":memory:", then with the content of `image`)."""
 
     async def open_connection(*_arguments: object, **_options: object) -> "InlineConnection":
         connection = sqlite3.connect(database, timeout=0, isolation_level=None, check_same_thread=False)
         try:
+            if image is not None:
+                connection.deserialize(image)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -35,6 +37,10 @@ class InlineConnection:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection: sqlite3.Connection | None = connection
+
+    def image(self) -> bytes:
+        """Return the whole database as bytes, for `creator`."""
+        return self._open().serialize()
 
     def cursor(self) -> "InlineCursor":
         return InlineCursor(self._open().cursor())
