@@ -139,8 +139,14 @@ class SimNetwork:
         self._hosts[nat.public_ip if nat is not None else ip] = host
         return host
 
+    def hosts(self) -> list[SimHost]:
+        """Everything that is plugged in."""
+        return list(self._hosts.values())
+
     def detach(self, host: SimHost) -> None:
-        self._hosts.pop(host.nat.public_ip if host.nat is not None else host.ip, None)
+        address = host.nat.public_ip if host.nat is not None else host.ip
+        if self._hosts.get(address) is host:  # a successor may have the address already
+            del self._hosts[address]
         host.connected = False
 
     def send(self, host: SimHost, datagram: Datagram) -> None:

@@ -42,6 +42,7 @@ from wardgate.wire.upgrade import (
 PORTAL_URL: Final = "ws://portal.sim:8080/"
 RELAY_PORT: Final = 3478
 PEER_PORT: Final = 52625
+SYSTEM_RESOLVER: Final = IPv4Address("203.0.113.53")  # nobody answers there
 _MAX_ROUNDS: Final = 10_000
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Peer(ABC):
         self.cable = cable
         self.is_stopped = False
         self.exit_reason: str | None = None
+        self.joined_at: float | None = None  # of the current channel
         self._world = surroundings
         self._loop = asyncio.get_running_loop()
         self._token = token
@@ -108,6 +110,11 @@ class Peer(ABC):
         """The way to the portal swallows everything until the peer notices and reconnects."""
         if self._link is not None:
             self._link.cut()
+
+    def handle_portal_gone(self) -> None:
+        """The portal's process ended: its side of the connection is closed."""
+        if self._link is not None:
+            self._link.reset()
 
     # LinkOwner
 
@@ -192,6 +199,7 @@ class Peer(ABC):
             match event:
                 case Joined():
                     self._pacing.handle_joined()
+                    self.joined_at = self._loop.time()
                     self._handle_joined()
                 case Received(message=message):
                     self._handle_message(message)
@@ -201,6 +209,7 @@ class Peer(ABC):
 
     def _lose(self, lost: Lost) -> None:
         self._channel = None
+        self.joined_at = None
         if self._link is not None:
             self._link.close()
         self._handle_portal_lost()
@@ -435,6 +444,7 @@ class SimClient(TunnelPeer):
         super().__init__(name, surroundings, cable, token)
         self.configuration: client_machine.Configure | None = None
         self._machine = client_machine.Client(self._program)
+        self._machine.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
 
     @property

@@ -1,0 +1,20 @@
+"""`python -m wardgate.simulation --seed 7`: live one random installation's life, with everything it logs."""
+
+import argparse
+import logging
+
+from wardgate.simulation.random_world import run_seed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--debug", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO)
+    print(run_seed(options.seed, steps=options.steps))  # noqa: T201  # its output
+
+
+if __name__ == "__main__":
+    main()

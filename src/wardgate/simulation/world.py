@@ -1,0 +1,567 @@
+"""One simulated installation: a real portal on SQLite in memory, and peers that come, go and use it.
+
+`World` also keeps the *model*: what the administrator has granted, in a few plain dictionaries. Each packet that leaves a gateway towards a
+resource is compared with it at once: a packet that no policy grants is a `Violation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import ipaddress
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import dns.message
+
+from wardgate.model.addresses import IpAddress
+from wardgate.portal.app import Portal
+from wardgate.portal.bus import LocalBus
+from wardgate.portal.credentials import issue
+from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
+from wardgate.portal.keys import Keys
+from wardgate.portal.provisioning import Provisioned, provision
+from wardgate.portal.services import Services
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.snapshot import Accounts
+from wardgate.portal.store import Feed, Store, Transaction, rows
+from wardgate.simulation.control_link import AsgiApp
+from wardgate.simulation.network import Nat, NatKind, SimNetwork
+from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
+from wardgate.simulation.probes import Probe, Refused, parse
+from wardgate.wire.tokens import TokenKind
+
+EPOCH: Final = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)  # a Monday noon: time conditions name it
+_SETTINGS: Final = PortalSettings(
+    connect_refill_per_s=10.0, connect_capacity=10.0
+)  # peers restart faster here
+_REEVALUATION_S: Final = 120.0
+REVOCATION_LIMIT_S: Final = 1.0  # design §1: access ends within a second
+CLOCK_SLACK_S: Final = 1.0  # expiries cross the wire in whole seconds
+
+
+class Violation(Exception):
+    """An invariant was broken; the message says which and where."""
+
+
+@dataclass
+class SimResource:
+    """A resource as the model knows it."""
+
+    id: UUID
+    site_id: UUID
+    kind: str
+    address: str  # network, address or name pattern
+    real_ip: str  # the server that probes go to
+    name: str | None = None  # a DNS resource's name
+    udp_ports: tuple[int, int] | None = None  # a filter, or everything
+
+
+@dataclass
+class Grant:
+    """A policy in the model; `ends_at` of a time condition, on the loop's clock."""
+
+    policy_id: UUID
+    group: str
+    ends_at: float | None = None
+
+
+@dataclass
+class Counts:
+    """What a run exercised."""
+
+    granted: int = 0
+    answered: int = 0
+    refused: int = 0
+    revocations: int = 0
+    relayed: int = 0
+    direct: int = 0
+    lost: int = 0
+    portal_restarts: int = 0
+
+
+class _VirtualClock:
+    def __init__(self, unix_at_zero: float) -> None:
+        self._unix_at_zero = unix_at_zero
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._unix_at_zero + self.monotonic(), UTC)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class World:
+    """Build with `open`. All methods run on a virtual-time loop."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311  # replays by seed
+        self.network = SimNetwork(self.rng)
+        self.counts = Counts()
+        self.resources: dict[str, SimResource] = {}
+        self.grants: dict[str, list[Grant]] = {}  # by resource
+        self.members: dict[str, set[str]] = {}  # group → actors
+        self.zone: dict[str, str] = {}
+        self.clients: dict[str, SimClient] = {}
+        self.actor_of: dict[str, str] = {}  # client → actor
+        self.gateways: dict[str, SimGateway] = {}
+        self.site_of: dict[str, UUID] = {}  # gateway → site
+        self.relays: dict[str, SimRelay] = {}
+        self._loop = asyncio.get_running_loop()
+        self._unix_at_zero = EPOCH.timestamp() - self._loop.time()
+        self._environment = Environment(
+            clock=_VirtualClock(self._unix_at_zero),
+            rng=random.Random(self.rng.random()),  # noqa: S311
+            executor=InlineExecutor(),
+            outbound=NoOutbound(),
+            bus=LocalBus(),
+        )
+        self._keys = Keys.derive(self.rng.randbytes(32))
+        self._portal: Portal | None = None
+        self._groups: dict[str, UUID] = {}
+        self._actors: dict[str, UUID] = {}
+        self._ended: dict[tuple[str, str], float] = {}  # (actor, resource) → when the model last took it away
+        self._waiting: dict[int, _Expected] = {}
+        self._identity = 0
+        self._secrets: dict[str, str] = {}  # by peer
+        self.removed: set[str] = set()
+        self.violation: Violation | None = None
+
+    # The portal
+
+    async def open(self) -> None:
+        """Start the portal with one account."""
+        self._store = await Store.open(None, self._environment)
+        async with self._store.writing() as transaction:
+            self._account: Provisioned = await provision(
+                transaction, name="Sim", slug="sim", admin_email="ada@example.com"
+            )
+        await self.start_portal()
+
+    async def close(self) -> None:
+        """Kill every peer, stop the portal, drop the database."""
+        for peer in self.peers():
+            peer.kill()
+        await self.stop_portal()
+        await self._store.close()
+
+    async def start_portal(self) -> None:
+        feed = Feed(self._store, self._environment)
+        accounts = Accounts(self._store, feed, self._environment)
+        portal = Portal(Services(_SETTINGS, self._environment, self._keys, self._store, feed, accounts))
+        self._portal_life = contextlib.AsyncExitStack()
+        await self._portal_life.enter_async_context(portal.running())
+        self._portal = portal
+
+    async def stop_portal(self) -> None:
+        """As SIGTERM: connections are closed, then nobody answers."""
+        if self._portal is not None:
+            self._portal = None
+            for peer in self.peers():
+                peer.handle_portal_gone()
+            await self._portal_life.aclose()
+
+    def peers(self) -> list[Peer]:
+        return [*self.clients.values(), *self.gateways.values(), *self.relays.values()]
+
+    # The administrator
+
+    async def add_site(self) -> UUID:
+        row: rows.Site = await self._insert(
+            lambda tx: rows.Site(id=tx.new_id(), account_id=self._account_id, name=f"site-{tx.new_id()}"),
+            "sites",
+        )
+        return row.id
+
+    async def add_group(self, name: str) -> None:
+        row = await self._insert(
+            lambda tx: rows.Group(id=tx.new_id(), account_id=self._account_id, name=name), "groups"
+        )
+        self._groups[name] = row.id
+        self.members[name] = set()
+
+    async def add_actor(self, name: str) -> None:
+        row = await self._insert(
+            lambda tx: rows.Actor(
+                id=tx.new_id(), account_id=self._account_id, type="service_account", name=name
+            ),
+            "actors",
+        )
+        self._actors[name] = row.id
+
+    async def add_resource(self, name: str, resource: SimResource) -> None:
+        filters: list[dict[str, Any]] = []
+        if resource.udp_ports is not None:
+            first, last = resource.udp_ports
+            filters = [{"protocol": "udp", "ports": [f"{first} - {last}"]}]
+        row = await self._insert(
+            lambda tx: rows.Resource(
+                id=tx.new_id(),
+                account_id=self._account_id,
+                type=resource.kind,
+                name=name,
+                address=resource.address,
+                ip_stack="dual" if resource.kind == "dns" else None,
+                filters=filters,
+                site_id=resource.site_id,
+            ),
+            "resources",
+        )
+        self.resources[name] = dataclasses.replace(resource, id=row.id)
+        self.grants[name] = []
+        if resource.name is not None:
+            self.zone[resource.name] = resource.real_ip
+
+    async def remove_resource(self, name: str) -> None:
+        affected = self._allowed_actors(name)
+        async with self._store.writing() as transaction:
+            await transaction.of(self._account_id).resources.delete(self.resources[name].id)
+        self.grants[name].clear()
+        self.removed.add(name)
+        self._note_ended(name, affected)
+
+    async def grant(self, group: str, resource: str, *, for_s: float | None = None) -> None:
+        """A policy; `for_s` adds a time condition that ends after so many seconds (rounded up to a minute)."""
+        conditions: list[dict[str, Any]] = []
+        ends_at: float | None = None
+        if for_s is not None:
+            now = self._environment.clock.now()
+            end = (now + timedelta(seconds=for_s)).replace(second=0, microsecond=0) + timedelta(minutes=1)
+            conditions = [
+                {
+                    "property": "current_utc_datetime",
+                    "operator": "is_in_day_of_week_time_ranges",
+                    "values": [f"M/00:00-{end:%H:%M}/UTC"],
+                }
+            ]
+            ends_at = end.timestamp() - self._unix_at_zero
+        row = await self._insert(
+            lambda tx: rows.Policy(
+                id=tx.new_id(),
+                account_id=self._account_id,
+                group_id=self._groups[group],
+                resource_id=self.resources[resource].id,
+                conditions=conditions,
+            ),
+            "policies",
+        )
+        self.grants[resource].append(Grant(row.id, group, ends_at))
+        self.counts.granted += 1
+
+    async def revoke(self, resource: str) -> None:
+        """Delete the resource's newest policy."""
+        affected = self._allowed_actors(resource)
+        grant = self.grants[resource].pop()
+        async with self._store.writing() as transaction:
+            await transaction.of(self._account_id).policies.delete(grant.policy_id)
+        self._note_ended(resource, affected)
+        self.counts.revocations += 1
+
+    async def join_group(self, actor: str, group: str) -> None:
+        await self._insert(
+            lambda tx: rows.Membership(
+                id=tx.new_id(),
+                account_id=self._account_id,
+                actor_id=self._actors[actor],
+                group_id=self._groups[group],
+            ),
+            "memberships",
+        )
+        self.members[group].add(actor)
+
+    async def leave_group(self, actor: str, group: str) -> None:
+        affected = {name: self._allowed_actors(name) for name in self.grants}
+        async with self._store.writing() as transaction:
+            memberships = transaction.of(self._account_id).memberships
+            await memberships.delete_where(
+                memberships.c.actor_id == self._actors[actor], memberships.c.group_id == self._groups[group]
+            )
+        self.members[group].discard(actor)
+        for name, actors in affected.items():
+            self._note_ended(name, actors)
+        self.counts.revocations += 1
+
+    # The peers
+
+    async def add_relay(self, name: str, ip: str) -> SimRelay:
+        async with self._store.writing() as transaction:
+            secret = issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=self._keys)
+            await transaction.relay_tokens.insert(
+                rows.RelayToken(
+                    id=secret.id, name=name, secret_salt=secret.secret_salt, secret_hash=secret.secret_hash
+                )
+            )
+        self._secrets[name] = secret.text
+        return self._start_relay(name, Cable(ip, latency_s=self.rng.uniform(0.005, 0.05)))
+
+    async def restart_relay(self, name: str) -> SimRelay:
+        """A new process: new secret, no allocations."""
+        return self._start_relay(name, self.relays[name].cable)
+
+    def _start_relay(self, name: str, cable: Cable) -> SimRelay:
+        relay = SimRelay(name, self._surroundings, cable, self._secrets[name])
+        self.relays[name] = relay
+        relay.start()
+        return relay
+
+    async def add_gateway(self, name: str, site_id: UUID, cable: Cable) -> SimGateway:
+        async with self._store.writing() as transaction:
+            secret = issue(
+                TokenKind.GATEWAY, account_id=self._account_id, transaction=transaction, keys=self._keys
+            )
+            await transaction.of(self._account_id).gateway_tokens.insert(
+                rows.GatewayToken(
+                    id=secret.id,
+                    account_id=self._account_id,
+                    secret_salt=secret.secret_salt,
+                    secret_hash=secret.secret_hash,
+                    site_id=site_id,
+                )
+            )
+        self._secrets[name], self.site_of[name] = secret.text, site_id
+        return self._start_gateway(name, cable)
+
+    async def restart_gateway(self, name: str) -> SimGateway:
+        """A new process with a new key; its router is the same."""
+        return self._start_gateway(name, self.gateways[name].cable)
+
+    def _start_gateway(self, name: str, cable: Cable) -> SimGateway:
+        gateway = self.gateway_type(name, self._surroundings, cable, self._secrets[name])
+        gateway.on_packet = lambda packet: self._at_resource(name, packet)
+        self.gateways[name] = gateway
+        gateway.start()
+        return gateway
+
+    async def add_client(
+        self, name: str, actor: str, cable: Cable, *, token_lifetime_s: float = 86_400
+    ) -> SimClient:
+        async with self._store.writing() as transaction:
+            secret = issue(
+                TokenKind.CLIENT, account_id=self._account_id, transaction=transaction, keys=self._keys
+            )
+            await transaction.of(self._account_id).client_tokens.insert(
+                rows.ClientToken(
+                    id=secret.id,
+                    account_id=self._account_id,
+                    actor_id=self._actors[actor],
+                    secret_salt=secret.secret_salt,
+                    secret_hash=secret.secret_hash,
+                    expires_at=self._environment.clock.now() + timedelta(seconds=token_lifetime_s),
+                )
+            )
+        self._secrets[name], self.actor_of[name] = secret.text, actor
+        return self._start_client(name, cable)
+
+    async def restart_client(self, name: str) -> SimClient:
+        return self._start_client(name, self.clients[name].cable)
+
+    def _start_client(self, name: str, cable: Cable) -> SimClient:
+        client = SimClient(name, self._surroundings, cable, self._secrets[name])
+        client.on_packet = lambda packet: self._at_client(name, packet)
+        self.clients[name] = client
+        client.start()
+        return client
+
+    # Use
+
+    async def probe(self, client: str, resource: str, *, port: int = 53, wait_s: float = 5.0) -> str:
+        """Send one UDP probe and wait: "answered", "prohibited", "unreachable", or "silence"."""
+        wanted = self.resources[resource]
+        address = wanted.real_ip if wanted.name is None else await self._resolve_at(client, wanted.name)
+        process = self.clients[client]
+        if address is None or process.configuration is None or process.is_stopped:
+            return "silence"
+        self._identity += 1
+        source_port = 20_000 + self._identity % 40_000
+        probe = Probe(process.configuration.tun.ipv4, address, source_port, port, self._identity)
+        expected = _Expected(client, resource, probe, self._loop.create_future())
+        self._waiting[self._identity] = expected
+        process.send_packet(probe.encode())
+        try:
+            async with asyncio.timeout(wait_s):
+                outcome = await expected.outcome
+        except TimeoutError:
+            outcome = "silence"
+            self.counts.lost += 1
+        if self.violation is not None:
+            raise self.violation
+        if outcome == "answered":
+            self.counts.answered += 1
+        elif outcome != "silence":
+            self.counts.refused += 1
+        return outcome
+
+    def is_allowed(self, actor: str, resource: str, *, at: float | None = None) -> bool:
+        """What the model says."""
+        when = self._loop.time() if at is None else at
+        return any(
+            actor in self.members[grant.group] and (grant.ends_at is None or when < grant.ends_at)
+            for grant in self.grants[resource]
+        )
+
+    def shown_resources(self, client: str) -> set[str]:
+        """What the model says this client is shown, by resource id."""
+        actor = self.actor_of[client]
+        return {str(self.resources[name].id) for name in self.resources if self.is_allowed(actor, name)}
+
+    def about_to_end(self, client: str) -> set[str]:
+        """Resources whose time condition ended or ends within the portal's interval of re-evaluation."""
+        return {str(self.resources[name].id) for name in self.resources if self.is_uncertain(client, name)}
+
+    def is_uncertain(self, client: str, resource: str) -> bool:
+        """A time condition of this client's ended less than two minutes ago, or will before the next look."""
+        now, actor = self._loop.time(), self.actor_of[client]
+        return any(
+            grant.ends_at is not None
+            and actor in self.members[grant.group]
+            and abs(grant.ends_at - now) < _REEVALUATION_S
+            for grant in self.grants[resource]
+        )
+
+    # Where packets come out
+
+    gateway_type: type[SimGateway] = SimGateway
+
+    def _at_resource(self, gateway: str, packet: bytes) -> None:
+        """A packet left a gateway towards the private network: compare it with the model, answer it."""
+        probe = parse(packet)
+        if not isinstance(probe, Probe):
+            return
+        expected = self._waiting.get(probe.identity)
+        if expected is None:
+            self._fail(f"{gateway}: a probe that nobody sent: {probe}")
+            return
+        resource = self.resources[expected.resource]
+        if probe.destination != resource.real_ip or probe.destination_port != expected.probe.destination_port:
+            self._fail(
+                f"{gateway}: the probe for {expected.resource} ({resource.real_ip}) came out at {probe.destination}"
+            )
+        if self.site_of[gateway] != resource.site_id:
+            self._fail(f"{gateway}: a probe for {expected.resource}, which is another site's")
+        expected.receptions += 1
+        if expected.receptions > 1:
+            self._fail(f"{gateway}: probe {probe.identity} came out {expected.receptions} times")
+        self._check_allowed(gateway, expected, probe)
+        self.gateways[gateway].send_packet(probe.reply().encode())
+
+    def _check_allowed(self, gateway: str, expected: _Expected, probe: Probe) -> None:
+        actor, resource, now = self.actor_of[expected.client], expected.resource, self._loop.time()
+        ports = self.resources[resource].udp_ports
+        if ports is not None and not ports[0] <= probe.destination_port <= ports[1]:
+            self._fail(f"{gateway}: port {probe.destination_port} of {resource}, which its filter refuses")
+        # Someone else's resource may cover the same address: each grant of an equal address counts.
+        if any(self.is_allowed(actor, name, at=now - CLOCK_SLACK_S) for name in self._same_target(resource)):
+            return
+        ended_at = max(self._ended.get((actor, name), 0.0) for name in self._same_target(resource))
+        joined_at = self.gateways[gateway].joined_at
+        if joined_at is None:
+            return  # cut off from the portal: what it granted goes on (design §1.2)
+        informed_at = max(ended_at, joined_at)
+        if now - informed_at > REVOCATION_LIMIT_S:
+            self._fail(
+                f"{gateway}: {expected.client} reached {resource} {now - ended_at:.3f} s after its access ended"
+            )
+
+    def _same_target(self, resource: str) -> list[str]:
+        wanted = self.resources[resource]
+        return [
+            name
+            for name, other in self.resources.items()
+            if other.real_ip == wanted.real_ip and other.kind == wanted.kind
+        ]
+
+    def _at_client(self, client: str, packet: bytes) -> None:
+        came = parse(packet)
+        if isinstance(came, Probe):
+            expected = self._waiting.get(came.identity)
+            if expected is None or came != expected.probe.reply():
+                self._fail(f"{client}: a reply that fits no probe: {came}")
+            elif expected.outcome.done():
+                self._fail(f"{client}: a second answer to probe {came.identity}")
+            else:
+                expected.outcome.set_result("answered")
+        elif isinstance(came, Refused):
+            for expected in self._waiting.values():
+                if expected.client == client and expected.probe.source_port == came.source_port:
+                    expected.errors += 1
+                    if expected.errors > 1:
+                        self._fail(f"{client}: {expected.errors} ICMP errors for one probe")
+                    elif not expected.outcome.done():
+                        expected.outcome.set_result("prohibited" if came.is_prohibited else "unreachable")
+
+    def _fail(self, what: str) -> None:
+        if self.violation is None:
+            self.violation = Violation(f"at {self._loop.time():.3f} s: {what}")
+
+    def _allowed_actors(self, resource: str) -> set[str]:
+        return {actor for actor in self._actors if self.is_allowed(actor, resource)}
+
+    def _note_ended(self, resource: str, before: set[str]) -> None:
+        for actor in before - self._allowed_actors(resource):
+            self._ended[actor, resource] = self._loop.time()
+
+    async def _resolve_at(self, client: str, name: str) -> str | None:
+        """Ask the client's own resolver, as a program there would."""
+        answered: asyncio.Future[bytes | None] = self._loop.create_future()
+        query = dns.message.make_query(name, "A", id=self.rng.randrange(1 << 16))
+        self.clients[client].ask(
+            query.to_wire(), lambda answer: None if answered.done() else answered.set_result(answer)
+        )
+        try:
+            async with asyncio.timeout(5):
+                wire = await answered
+        except TimeoutError:
+            return None
+        if wire is None:
+            return None
+        addresses = [str(item) for answer in dns.message.from_wire(wire).answer for item in answer]
+        return addresses[0] if addresses else None
+
+    def _resolve_privately(self, name: str) -> frozenset[IpAddress]:
+        address = self.zone.get(name)
+        return frozenset() if address is None else frozenset({ipaddress.ip_address(address)})
+
+    @property
+    def _account_id(self) -> UUID:
+        return self._account.account.id
+
+    @property
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self.network, self._app, self._unix_at_zero, self._resolve_privately, self.rng)
+
+    def _app(self) -> AsgiApp | None:
+        return self._portal
+
+    async def _insert(self, make: Callable[[Transaction], Any], table: str) -> Any:
+        async with self._store.writing() as transaction:
+            return await getattr(transaction.of(self._account_id), table).insert(make(transaction))
+
+
+@dataclass
+class _Expected:
+    client: str
+    resource: str
+    probe: Probe
+    outcome: asyncio.Future[str]
+    receptions: int = 0
+    errors: int = 0
+
+
+def random_cable(rng: random.Random, number: int) -> Cable:
+    """An edge as the field has them: public, behind some kind of NAT, with some latency and perhaps loss."""
+    kind = rng.choice(list(NatKind))
+    nat = (
+        None
+        if kind is NatKind.OPEN
+        else Nat(kind, f"198.51.100.{number}", binding_s=rng.choice((60.0, 120.0, 300.0)))
+    )
+    ip = f"203.0.113.{100 + number}" if nat is None else f"10.{number}.0.2"
+    return Cable(ip, nat, latency_s=rng.uniform(0.002, 0.2), loss=rng.choice((0.0, 0.0, 0.01, 0.05)))
