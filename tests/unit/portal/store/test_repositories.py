@@ -30,7 +30,11 @@ def test_row_classes_and_tables_have_the_same_columns() -> None:
     ]
     named = {row_class.table: row_class for row_class in row_classes if isinstance(row_class.table, str)}
     for name, table in schema.metadata.tables.items():
-        row_class = {"changes": rows.Change, "decisions": rows.Decision}.get(name) or named.get(name)
+        row_class = {
+            "changes": rows.Change,
+            "decisions": rows.Decision,
+            "api_request_logs": rows.ApiRequest,
+        }.get(name) or named.get(name)
         if name != "change_counters":
             assert row_class is not None, name
             assert {field.name for field in fields(row_class)} == set(table.columns.keys()), name

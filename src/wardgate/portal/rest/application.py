@@ -1,0 +1,122 @@
+"""The REST API as a FastAPI application behind the pipeline."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+import wardgate
+from wardgate.portal.rest.endpoints import (
+    account,
+    actors,
+    client_tokens,
+    clients,
+    gateways,
+    groups,
+    policies,
+    resources,
+    sites,
+)
+from wardgate.portal.rest.endpoints import wardgate as own
+from wardgate.portal.rest.pipeline import App, Pipeline
+from wardgate.portal.rest.problems import (
+    NOT_FOUND,
+    PROBLEM_JSON,
+    Problem,
+    ProblemDocument,
+    invalid,
+    unprocessed,
+)
+from wardgate.portal.services import Services
+
+SEGMENTS: Final = frozenset(
+    {"account", "actors", "clients", "groups", "sites", "resources", "policies", "wardgate", "openapi.json"}
+)
+"""First path segments that belong to the API."""
+
+
+def build(services: Services) -> App:
+    """Build the API over one process's services."""
+    api = FastAPI(
+        title="Wardgate API",
+        version=wardgate.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={
+            status: {"model": ProblemDocument, "content": {PROBLEM_JSON: {}}}
+            for status in (400, 401, 429, 500)
+        },
+    )
+    for module in (
+        account,
+        actors,
+        client_tokens,
+        clients,
+        groups,
+        sites,
+        gateways,
+        resources,
+        policies,
+        own,
+    ):
+        api.include_router(module.router)
+    api.add_exception_handler(Problem, _problem)
+    api.add_exception_handler(RequestValidationError, _invalid_request)
+    api.add_exception_handler(HTTPException, _framework_error)
+    return Pipeline(api, services)
+
+
+def _answer(problem: Problem) -> Response:
+    return Response(problem.document(), int(problem.status), media_type=PROBLEM_JSON, headers=problem.headers)
+
+
+def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return _answer(error)
+
+
+def _framework_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    details = {
+        HTTPStatus.NOT_FOUND: NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED: "The method is not allowed here.",
+    }
+    if status == HTTPStatus.BAD_REQUEST:
+        return _answer(unprocessed())
+    return _answer(Problem(status, details.get(status, str(error.detail)), headers=error.headers))
+
+
+def _invalid_request(_request: Request, error: Exception) -> Response:
+    """Tell a body without its wrapper (400) from fields that are wrong (422)."""
+    assert isinstance(error, RequestValidationError)
+    errors: dict[str, Any] = {}
+    for one in error.errors():
+        place = [part for part in one["loc"] if part != "body"]
+        if one["loc"][0] != "body" or len(place) < 2 or one["type"] == "json_invalid":
+            return _answer(unprocessed())
+        _note(errors, place[1:], _message(one))
+    return _answer(invalid(errors))
+
+
+def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
+    """Put a message under its field; within a list, elements before it are empty objects."""
+    field, rest = str(place[0]), place[1:]
+    inner = [part for part in rest if isinstance(part, str) and part in _NESTED]
+    index = next((part for part in rest if isinstance(part, int)), None)
+    if index is None or not inner:
+        errors.setdefault(field, []).append(message)
+        return
+    elements = errors.setdefault(field, [])
+    elements += [{} for _ in range(index + 1 - len(elements))]
+    elements[index].setdefault(inner[0], []).append(message)
+
+
+_NESTED: Final = frozenset({"protocol", "ports", "property", "operator", "values"})
+
+
+def _message(error: dict[str, Any]) -> str:
+    return "can't be blank" if error["type"] == "missing" else "is invalid"

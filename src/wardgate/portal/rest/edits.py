@@ -1,0 +1,102 @@
+"""Merge patches checked field by field (rest-api §3): absent keeps, null or "" clears, errors are collected, not raised one by one.
+
+An `Edit` holds what was given and what stood there before; each verb looks at one field. `finish` raises all errors at once or
+returns the values to store.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from wardgate.portal.rest.problems import Errors, invalid
+
+BLANK = "can't be blank"
+INVALID = "is invalid"
+
+
+class Edit:
+    """One create or update. `before`: the stored values, or the defaults of a new object."""
+
+    def __init__(self, given: BaseModel, before: dict[str, Any]) -> None:
+        self._given = given.model_dump(exclude_unset=True)
+        self._values = dict(before)
+        self.errors: Errors = {}
+
+    def gave(self, name: str) -> bool:
+        return name in self._given
+
+    def value(self, name: str) -> Any:
+        """Return the value as it would be stored."""
+        return self._values[name]
+
+    def put(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    def text(self, name: str, *, longest: int = 255, required: bool = False) -> None:
+        """Take a trimmed text; null and "" clear it unless it is required."""
+        if name in self._given:
+            self._values[name] = _trimmed(self._given[name])
+        value = self._values[name]
+        if value is None and required:
+            self.error(name, BLANK)
+        elif value is not None and len(value) > longest:
+            self.error(name, f"should be at most {longest} character(s)")
+        elif value is not None and "\x00" in value:
+            self.error(name, INVALID)
+
+    def flag(self, name: str) -> None:
+        """Take a boolean; null is refused."""
+        if name in self._given:
+            if self._given[name] is None:
+                self.error(name, BLANK)
+            else:
+                self._values[name] = self._given[name]
+
+    def choice(self, name: str, allowed: tuple[str, ...], *, required: bool = False) -> None:
+        if name in self._given:
+            self._values[name] = self._given[name]
+        value = self._values[name]
+        if value is None:
+            if required:
+                self.error(name, BLANK)
+        elif value not in allowed:
+            self.error(name, INVALID)
+
+    def id(self, name: str, *, required: bool = False) -> None:
+        """Take a UUID given as text."""
+        if name in self._given:
+            text = _trimmed(self._given[name])
+            self._values[name] = None
+            if text is not None:
+                try:
+                    self._values[name] = UUID(text)
+                except ValueError:
+                    self.error(name, INVALID)
+                    return
+        if required and self._values[name] is None:
+            self.error(name, BLANK)
+
+    def raw(self, name: str) -> Any:
+        """Return a given value as it came; only after `gave`."""
+        return self._given[name]
+
+    def error(self, name: str, message: str) -> None:
+        self.errors.setdefault(name, []).append(message)
+
+    def nested_error(self, name: str, structure: object) -> None:
+        self.errors[name] = structure
+
+    def finish(self) -> dict[str, Any]:
+        """Return the values to store.
+
+        Raises:
+            Problem: 422, when anything is wrong.
+        """
+        if self.errors:
+            raise invalid(self.errors)
+        return self._values
+
+
+def _trimmed(value: str | None) -> str | None:
+    return None if value is None else value.strip() or None

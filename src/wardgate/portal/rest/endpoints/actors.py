@@ -1,0 +1,155 @@
+"""`/actors` (rest-api §8.2)."""
+
+from dataclasses import asdict, replace
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from wardgate.portal.provisioning import check_email
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.endpoints.account import USERS, is_reached
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
+from wardgate.portal.rest.routing import Id
+from wardgate.portal.rest.views import ActorView, Data, ListOf, listed
+from wardgate.portal.store import AccountTables, Conflict
+from wardgate.portal.store.rows import Actor
+
+router = APIRouter(prefix="/actors", tags=["Actors"])
+
+TYPES = (*USERS, "service_account", "api_client")
+
+
+class ActorFields(BaseModel):
+    name: str | None = None
+    type: str | None = None
+    email: str | None = None
+    allow_email_otp_sign_in: bool | None = None
+    is_disabled: bool | None = None
+
+
+class ActorBody(BaseModel):
+    actor: ActorFields
+
+
+@router.get("")
+async def index(
+    caller: ForAccount,
+    paging: Paging,
+    name: str | None = None,
+    email: str | None = None,
+    type: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's name on the wire
+) -> ListOf[ActorView]:
+    if type is not None and type not in TYPES:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type}")
+    async with caller.reading() as tables:
+        c = tables.actors.c
+        wanted = [
+            column == value
+            for column, value in ((c.name, name), (c.email, email), (c.type, type))
+            if value is not None
+        ]
+        return listed(await load_page(tables.actors, paging, *wanted), ActorView.of)
+
+
+@router.get("/{id}")
+async def show(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=ActorView.of(await load_actor(tables, id)))
+
+
+@router.post("", status_code=HTTPStatus.CREATED)
+async def create(caller: ForAccount, body: ActorBody, response: Response) -> Data[ActorView]:
+    try:
+        async with caller.writing() as (tables, transaction):
+            await _check_limits(caller, tables, body.actor.type)
+            new = Actor(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
+            edit = Edit(body.actor, {**asdict(new), "type": None, "name": None})
+            edit.put("is_disabled", False)
+            edit.choice("type", TYPES, required=True)
+            if edit.value("type") == "api_client":
+                edit.error("type", "API clients cannot be created via the API")
+            actor = await tables.actors.insert(Actor(**_checked(edit)))
+    except Conflict:
+        raise invalid({"email": ["has already been taken"]}) from None
+    response.headers["location"] = f"/actors/{actor.id}"
+    return Data(data=ActorView.of(actor))
+
+
+@router.put("/{id}")
+@router.patch("/{id}")
+async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]:  # noqa: A002
+    try:
+        async with caller.writing() as (tables, _):
+            before = await load_actor(tables, id)
+            edit = Edit(body.actor, asdict(before))
+            edit.choice("type", TYPES, required=True)
+            edit.flag("is_disabled")
+            if edit.value("is_disabled") and not before.is_disabled and before.id == caller.actor.id:
+                raise forbidden("You cannot disable the Actor used to make this request")
+            _check_transition(edit, before.type)
+            promoted = edit.value("type") == "account_admin_user" and before.type == "account_user"
+            if promoted and await is_reached(tables, caller.account.limits, "account_admin_users"):
+                raise forbidden("Admins limit reached")
+            return Data(data=ActorView.of(await tables.actors.save(replace(before, **_checked(edit)))))
+    except Conflict:
+        raise invalid({"email": ["has already been taken"]}) from None
+
+
+@router.delete("/{id}")
+async def delete(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
+    async with caller.writing() as (tables, _):
+        actor = await load_actor(tables, id)
+        await tables.actors.delete(actor.id)
+        return Data(data=ActorView.of(actor))
+
+
+async def load_actor(tables: AccountTables, id_: UUID | None) -> Actor:
+    """Return an actor of the account. Raises Problem 404."""
+    actor = None if id_ is None else await tables.actors.load(id_)
+    if actor is None:
+        raise not_found()
+    return actor
+
+
+def _checked(edit: Edit) -> dict[str, Any]:
+    edit.text("name", required=True)
+    edit.flag("allow_email_otp_sign_in")
+    edit.text("email", longest=160)
+    email, is_user = edit.value("email"), edit.value("type") in USERS
+    if email is None and is_user:
+        edit.error("email", "can't be blank")
+    elif email is not None and not is_user:
+        edit.error("email", "must be blank for this type of actor")
+    elif email is not None:
+        try:
+            edit.put("email", check_email(email))
+        except ValueError:
+            edit.error("email", "is an invalid email address")
+    return edit.finish()
+
+
+def _check_transition(edit: Edit, before: str) -> None:
+    after = edit.value("type")
+    if after == before:
+        return
+    if before == "api_client":
+        edit.error("type", "cannot change the type of an API client")
+    elif before == "service_account":
+        edit.error("type", "cannot change the type of a service account")
+    elif after not in USERS:
+        edit.error("type", "cannot change a user to a service account or API client")
+
+
+async def _check_limits(caller: AccountCaller, tables: AccountTables, type_: str | None) -> None:
+    limits = caller.account.limits
+    if type_ == "service_account" and await is_reached(tables, limits, "service_accounts"):
+        raise forbidden("Service accounts limit reached")
+    if type_ in USERS and await is_reached(tables, limits, "users"):
+        raise forbidden("Users limit reached")
+    if type_ == "account_admin_user" and await is_reached(tables, limits, "account_admin_users"):
+        raise forbidden("Admins limit reached")

@@ -1,0 +1,143 @@
+"""`/actors/{actor_id}/client_tokens` (rest-api §8.4), and `/wardgate/client_tokens`, which serves users too."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime, BaseModel
+
+from wardgate.portal.credentials import issue
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.edits import BLANK, INVALID
+from wardgate.portal.rest.endpoints.account import USERS
+from wardgate.portal.rest.endpoints.actors import load_actor
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import Problem, invalid, not_found
+from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.views import (
+    ClientTokenView,
+    Data,
+    DeletedCountView,
+    DeletedView,
+    ListOf,
+    NewClientTokenView,
+    listed,
+)
+from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.rows import Actor, ClientToken
+from wardgate.wire.tokens import TokenKind
+
+router = APIRouter(tags=["Client Tokens"])
+
+OWNERS = (*USERS, "service_account")
+
+
+class TokenFields(BaseModel):
+    expires_at: AwareDatetime | None = None
+
+
+class TokenBody(BaseModel):
+    client_token: TokenFields
+
+
+class OwnTokenFields(TokenFields):
+    actor_id: str | None = None
+
+
+class OwnTokenBody(BaseModel):
+    client_token: OwnTokenFields
+
+
+@router.get("/actors/{actor_id}/client_tokens")
+async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> ListOf[ClientTokenView]:
+    async with caller.reading() as tables:
+        tokens = tables.client_tokens
+        page = await load_page(tokens, paging, tokens.c.actor_id == actor_id, newest_first=True)
+        return listed(page, ClientTokenView.of)
+
+
+@router.get("/actors/{actor_id}/client_tokens/{id}")
+async def show(caller: ForAccount, actor_id: Id, id: Id) -> Data[ClientTokenView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=ClientTokenView.of(await _load(tables, actor_id, id)))
+
+
+@router.post("/actors/{actor_id}/client_tokens", status_code=HTTPStatus.CREATED)
+async def create(caller: ForAccount, actor_id: Id, body: TokenBody) -> Data[NewClientTokenView]:
+    async with caller.writing() as (tables, transaction):
+        actor = await load_actor(tables, actor_id)
+        if actor.type != "service_account":
+            raise Problem(HTTPStatus.BAD_REQUEST, "Actor must be a service account")
+        return Data(data=await _issue(caller, tables, transaction, actor, body.client_token))
+
+
+@router.delete("/actors/{actor_id}/client_tokens/{id}")
+async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
+    async with caller.writing() as (tables, _):
+        token = await _load(tables, actor_id, id)
+        await tables.client_tokens.delete(token.id)
+        return Data(data=DeletedView(id=token.id))
+
+
+@router.delete("/actors/{actor_id}/client_tokens")
+async def delete_all(caller: ForAccount, actor_id: Id) -> Data[DeletedCountView]:
+    async with caller.writing() as (tables, _):
+        tokens = tables.client_tokens
+        count = await tokens.delete_where(tokens.c.actor_id == actor_id)
+        return Data(data=DeletedCountView(deleted_count=count))
+
+
+@router.post("/wardgate/client_tokens", status_code=HTTPStatus.CREATED, tags=["Wardgate"])
+async def create_for_any(caller: ForAccount, body: OwnTokenBody) -> Data[NewClientTokenView]:
+    """Make a client token for a user or a service account."""
+    fields = body.client_token
+    if not fields.actor_id:
+        raise invalid({"actor_id": [BLANK]})
+    actor_id = parse_id(fields.actor_id)
+    if actor_id is None:
+        raise invalid({"actor_id": [INVALID]})
+    async with caller.writing() as (tables, transaction):
+        actor = await tables.actors.load(actor_id)
+        if actor is None or actor.type not in OWNERS:
+            raise invalid({"actor_id": ["is not a user or service account of this account"]})
+        return Data(data=await _issue(caller, tables, transaction, actor, fields))
+
+
+async def _issue(
+    caller: AccountCaller, tables: AccountTables, transaction: Transaction, actor: Actor, fields: TokenFields
+) -> NewClientTokenView:
+    expires_at = _checked_expiry(fields.expires_at, transaction.now)
+    issued = issue(
+        TokenKind.CLIENT, account_id=caller.account.id, transaction=transaction, keys=caller.services.keys
+    )
+    token = await tables.client_tokens.insert(
+        ClientToken(
+            id=issued.id,
+            account_id=caller.account.id,
+            actor_id=actor.id,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+            expires_at=expires_at,
+        )
+    )
+    return NewClientTokenView(**ClientTokenView.of(token).__dict__, token=issued.text)
+
+
+def _checked_expiry(expires_at: datetime | None, now: datetime) -> datetime:
+    if expires_at is None:
+        raise invalid({"expires_at": [BLANK]})
+    try:
+        in_utc = expires_at.astimezone(UTC)
+    except OverflowError:
+        raise invalid({"expires_at": [INVALID]}) from None
+    if in_utc <= now:
+        raise invalid({"expires_at": ["must be in the future"]})
+    return in_utc
+
+
+async def _load(tables: AccountTables, actor_id: UUID | None, id_: UUID | None) -> ClientToken:
+    token = None if id_ is None else await tables.client_tokens.load(id_)
+    if token is None or token.actor_id != actor_id:
+        raise not_found()
+    return token

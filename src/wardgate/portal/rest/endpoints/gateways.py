@@ -1,0 +1,260 @@
+"""`/sites/{site_id}/gateways` and gateway tokens (rest-api §8.9, §8.10)."""
+
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Final
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from wardgate.model.addresses import parse_ip
+from wardgate.portal.channels.connecting import PSK_BASE_BYTES
+from wardgate.portal.credentials import Issued, issue
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.endpoints.sites import load_site
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import Problem, not_found, unprocessed
+from wardgate.portal.rest.routing import Id
+from wardgate.portal.rest.views import (
+    Data,
+    DeletedCountView,
+    DeletedView,
+    GatewayView,
+    ListOf,
+    NewGatewayView,
+    NewTokenView,
+    listed,
+)
+from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.rows import Device, GatewayToken
+from wardgate.wire.tokens import TokenKind
+
+router = APIRouter(prefix="/sites/{site_id}", tags=["Gateways"])
+
+_HAS_ONE: Final = "An active token already exists for this gateway. Rotate it or delete it first."
+# Site tokens go away with the published API; the dates are its announcement (RFC 8594).
+SITE_TOKEN_HEADERS: Final = {"deprecation": "true", "sunset": "Thu, 01 Oct 2026 00:00:00 GMT"}
+_NAME_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class GatewayFields(BaseModel):
+    name: str | None = None
+
+
+class GatewayBody(BaseModel):
+    gateway: GatewayFields
+
+
+class NewGatewayBody(BaseModel):
+    gateway: GatewayFields | None = None
+
+
+@router.get("/gateways")
+async def index(
+    caller: ForAccount,
+    site_id: Id,
+    paging: Paging,
+    name: str | None = None,
+    ipv4: str | None = None,
+    ipv6: str | None = None,
+) -> ListOf[GatewayView]:
+    online = caller.online_ids("gateway")
+    async with caller.reading() as tables:
+        c = tables.devices.c
+        wanted = [c.type == "gateway", c.site_id == site_id]
+        if name is not None:
+            wanted.append(c.name == name)
+        wanted += [
+            column == _address(text) for column, text in ((c.ipv4, ipv4), (c.ipv6, ipv6)) if text is not None
+        ]
+        page = await load_page(tables.devices, paging, *wanted)
+        tokens = tables.gateway_tokens
+        ids = [row.gateway_token_id for row in page.rows if row.gateway_token_id is not None]
+        rotated = {token.id: token.rotated_at for token in await tokens.load_all(tokens.c.id.in_(ids))}
+    return listed(
+        page,
+        lambda row: GatewayView.of(
+            row,
+            online=row.id in online,
+            rotated_at=None if row.gateway_token_id is None else rotated.get(row.gateway_token_id),
+        ),
+    )
+
+
+@router.get("/gateways/{id}")
+async def show(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=await _view(caller, tables, await _load(tables, site_id, id)))
+
+
+@router.post("/gateways", status_code=HTTPStatus.CREATED)
+async def provision(
+    caller: ForAccount, site_id: Id, response: Response, body: NewGatewayBody | None = None
+) -> Data[NewGatewayView]:
+    """Make a gateway with its tunnel addresses and a token of its own."""
+    fields = GatewayFields() if body is None or body.gateway is None else body.gateway
+    async with caller.writing() as (tables, transaction):
+        site = await load_site(tables, site_id)
+        edit = Edit(fields, {"name": _random_name(transaction)})
+        if fields.name is not None:
+            edit.text("name", required=True)
+        device = await tables.devices.insert(
+            Device(
+                id=transaction.new_id(),
+                account_id=caller.account.id,
+                type="gateway",
+                site_id=site.id,
+                psk_base=transaction.random_bytes(PSK_BASE_BYTES),
+                **edit.finish(),
+            )
+        )
+        issued = await _issue(caller, tables, transaction, device_id=device.id)
+    response.headers["location"] = f"/sites/{site.id}/gateways/{device.id}"
+    view = NewGatewayView.of(device, online=False, rotated_at=None, token=issued.text)
+    assert isinstance(view, NewGatewayView)
+    return Data(data=view)
+
+
+@router.put("/gateways/{id}")
+@router.patch("/gateways/{id}")
+async def update(caller: ForAccount, site_id: Id, id: Id, body: GatewayBody) -> Data[GatewayView]:  # noqa: A002
+    if "name" not in body.gateway.model_fields_set:
+        raise unprocessed()
+    async with caller.writing() as (tables, _):
+        before = await _load(tables, site_id, id)
+        edit = Edit(body.gateway, {"name": before.name})
+        edit.text("name", required=True)
+        after = await tables.devices.save(replace(before, **edit.finish()))
+        return Data(data=await _view(caller, tables, after))
+
+
+@router.delete("/gateways/{id}")
+async def delete(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
+    async with caller.writing() as (tables, _):
+        gateway = await _load(tables, site_id, id)
+        view = await _view(caller, tables, gateway)
+        await tables.devices.delete(gateway.id)
+        return Data(data=view)
+
+
+@router.post("/gateways/{gateway_id}/token", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"])
+async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
+    async with caller.writing() as (tables, transaction):
+        gateway = await _load(tables, site_id, gateway_id)
+        if any(token.rotated_at is None for token in await _tokens_of(tables, gateway)):
+            raise Problem(HTTPStatus.CONFLICT, _HAS_ONE)
+        issued = await _issue(caller, tables, transaction, device_id=gateway.id)
+        return Data(data=NewTokenView(id=issued.id, token=issued.text))
+
+
+@router.post("/gateways/{gateway_id}/token/rotate", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"])
+async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
+    """Replace a gateway's token; the one in use works until the new one is used, or for four hours."""
+    async with caller.writing() as (tables, transaction):
+        gateway = await _load(tables, site_id, gateway_id)
+        tokens = await _tokens_of(tables, gateway)
+        is_pending = any(token.rotated_at is not None for token in tokens)
+        for token in tokens:
+            if token.rotated_at is not None:
+                continue
+            if is_pending or gateway.gateway_token_id != token.id:
+                await tables.gateway_tokens.delete(token.id)
+            else:
+                await tables.gateway_tokens.save(replace(token, rotated_at=transaction.now))
+        issued = await _issue(caller, tables, transaction, device_id=gateway.id)
+        return Data(data=NewTokenView(id=issued.id, token=issued.text))
+
+
+@router.post("/gateway_tokens", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"], deprecated=True)
+async def create_site_token(caller: ForAccount, site_id: Id, response: Response) -> Data[NewTokenView]:
+    """Make a token that any number of gateways of the site may use."""
+    async with caller.writing() as (tables, transaction):
+        site = await load_site(tables, site_id)
+        issued = await _issue(caller, tables, transaction, site_id=site.id)
+    response.headers.update(SITE_TOKEN_HEADERS)
+    return Data(data=NewTokenView(id=issued.id, token=issued.text))
+
+
+@router.delete("/gateway_tokens/{id}", tags=["Gateway Tokens"])
+async def delete_token(caller: ForAccount, site_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
+    async with caller.writing() as (tables, _):
+        token = None if id is None else await tables.gateway_tokens.load(id)
+        if token is None or await _site_of(tables, token) != site_id:
+            raise not_found()
+        await tables.gateway_tokens.delete(token.id)
+        return Data(data=DeletedView(id=token.id))
+
+
+@router.delete("/gateway_tokens", tags=["Gateway Tokens"])
+async def delete_site_tokens(caller: ForAccount, site_id: Id) -> Data[DeletedCountView]:
+    async with caller.writing() as (tables, _):
+        tokens = tables.gateway_tokens
+        count = await tokens.delete_where(tokens.c.site_id == site_id)
+        return Data(data=DeletedCountView(deleted_count=count))
+
+
+async def _issue(
+    caller: AccountCaller,
+    tables: AccountTables,
+    transaction: Transaction,
+    *,
+    site_id: UUID | None = None,
+    device_id: UUID | None = None,
+) -> Issued:
+    account_id = caller.account.id
+    issued = issue(
+        TokenKind.GATEWAY, account_id=account_id, transaction=transaction, keys=caller.services.keys
+    )
+    await tables.gateway_tokens.insert(
+        GatewayToken(
+            id=issued.id,
+            account_id=account_id,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+            site_id=site_id,
+            device_id=device_id,
+        )
+    )
+    return issued
+
+
+async def _load(tables: AccountTables, site_id: UUID | None, id_: UUID | None) -> Device:
+    device = None if id_ is None else await tables.devices.load(id_)
+    if device is None or device.type != "gateway" or device.site_id != site_id:
+        raise not_found()
+    return device
+
+
+async def _view(caller: AccountCaller, tables: AccountTables, row: Device) -> GatewayView:
+    token = None if row.gateway_token_id is None else await tables.gateway_tokens.load(row.gateway_token_id)
+    return GatewayView.of(
+        row,
+        online=row.id in caller.online_ids("gateway"),
+        rotated_at=None if token is None else token.rotated_at,
+    )
+
+
+async def _tokens_of(tables: AccountTables, gateway: Device) -> list[GatewayToken]:
+    return await tables.gateway_tokens.load_all(tables.gateway_tokens.c.device_id == gateway.id)
+
+
+async def _site_of(tables: AccountTables, token: GatewayToken) -> UUID | None:
+    if token.device_id is None:
+        return token.site_id
+    device = await tables.devices.load(token.device_id)
+    return None if device is None else device.site_id
+
+
+def _address(text: str) -> str:
+    try:
+        return str(parse_ip(text))
+    except ValueError:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {text[:64]!r} for filter of type IP") from None
+
+
+def _random_name(transaction: Transaction) -> str:
+    """Draw five characters that nobody confuses."""
+    number = int.from_bytes(transaction.random_bytes(8), "big")
+    return "".join(_NAME_ALPHABET[number // 31**place % 31] for place in range(5))

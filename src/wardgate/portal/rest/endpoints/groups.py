@@ -1,0 +1,228 @@
+"""`/groups` and their memberships (rest-api §8.6, §8.7)."""
+
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from sqlalchemy import false, select
+
+from wardgate.portal.rest.caller import ForAccount
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
+from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
+from wardgate.portal.store import AccountTables, Conflict, Transaction
+from wardgate.portal.store.rows import Group, Membership
+
+router = APIRouter(prefix="/groups", tags=["Groups"])
+
+ENTITY_TYPES = ("group", "org_unit")
+NAME_TAKEN = {"name": ["A group with this name already exists."]}
+
+
+class GroupFields(BaseModel):
+    name: str | None = None
+
+
+class GroupBody(BaseModel):
+    group: GroupFields
+
+
+class MembershipChanges(BaseModel):
+    """`add` and `remove` are lists of actor ids; a single id is taken for a list of one."""
+
+    add: Any = None
+    remove: Any = None
+
+
+class MembershipsBody(BaseModel):
+    """PUT: a list of `{"actor_id": …}`; PATCH: `{"add": [...], "remove": [...]}`."""
+
+    memberships: list[dict[str, Any]]
+
+
+class MembershipPatchBody(BaseModel):
+    memberships: MembershipChanges
+
+
+@router.get("")
+async def index(
+    caller: ForAccount,
+    paging: Paging,
+    name: str | None = None,
+    directory_id: str | None = None,
+    entity_type: str | None = None,
+) -> ListOf[GroupView]:
+    if entity_type is not None and entity_type not in ENTITY_TYPES:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type}")
+    if directory_id and parse_id(directory_id) is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {directory_id}")
+    async with caller.reading() as tables:
+        c = tables.groups.c
+        wanted = [
+            column == value
+            for column, value in ((c.name, name), (c.entity_type, entity_type))
+            if value is not None
+        ]
+        if directory_id == "":
+            wanted.append(c.idp_id.is_(None))
+        elif directory_id is not None:
+            wanted.append(false())  # no directory exists, so none has a group
+        return listed(await load_page(tables.groups, paging, c.type != "managed", *wanted), GroupView.of)
+
+
+@router.get("/{id}")
+async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=GroupView.of(await _load(tables, id)))
+
+
+@router.post("", status_code=HTTPStatus.CREATED)
+async def create(caller: ForAccount, body: GroupBody, response: Response) -> Data[GroupView]:
+    try:
+        async with caller.writing() as (tables, transaction):
+            edit = Edit(body.group, {"name": None})
+            edit.text("name", required=True)
+            values = edit.finish()
+            group = await tables.groups.insert(
+                Group(id=transaction.new_id(), account_id=caller.account.id, **values)
+            )
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+    response.headers["location"] = f"/groups/{group.id}"
+    return Data(data=GroupView.of(group))
+
+
+@router.put("/{id}")
+@router.patch("/{id}")
+async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
+    try:
+        async with caller.writing() as (tables, _):
+            before = await _load(tables, id)
+            if before.idp_id is not None:
+                raise forbidden("Cannot update a synced Group")
+            edit = Edit(body.group, {"name": before.name})
+            edit.text("name", required=True)
+            return Data(data=GroupView.of(await tables.groups.save(replace(before, **edit.finish()))))
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+
+
+@router.delete("/{id}")
+async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
+    """Delete a group; its policies stay as orphans, which grant nothing."""
+    async with caller.writing() as (tables, _):
+        group = await _load(tables, id)
+        await tables.groups.delete(group.id)
+        return Data(data=GroupView.of(group))
+
+
+@router.get("/{group_id}/memberships", tags=["Memberships"])
+async def members(caller: ForAccount, group_id: Id, paging: Paging) -> ListOf[MemberView]:
+    async with caller.reading() as tables:
+        memberships = tables.memberships
+        in_group = select(memberships.c.actor_id).where(
+            memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id
+        )
+        page = await load_page(tables.actors, paging, tables.actors.c.id.in_(in_group))
+        return listed(page, MemberView.of)
+
+
+@router.put("/{group_id}/memberships", tags=["Memberships"])
+async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
+    """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
+    async with caller.writing() as (tables, transaction):
+        group = await _load_editable(tables, group_id)
+        errors: list[str] = []
+        wanted: set[UUID] = set()
+        for entry in body.memberships:
+            if "actor_id" not in entry:
+                errors.append("entry is missing an Actor ID")
+            else:
+                wanted |= _parsed([entry["actor_id"]], errors)
+        await _check_actors(tables, wanted, errors)
+        current = await _current(tables, group)
+        return await _write(tables, transaction, group, current, wanted)
+
+
+@router.patch("/{group_id}/memberships", tags=["Memberships"])
+async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
+    """Remove, then add; who is in both stays."""
+    changes = body.memberships
+    if not changes.model_fields_set & {"add", "remove"}:
+        raise unprocessed()
+    async with caller.writing() as (tables, transaction):
+        group = await _load_editable(tables, group_id)
+        errors: list[str] = []
+        added, removed = _parsed(_listed(changes.add), errors), _parsed(_listed(changes.remove), errors)
+        await _check_actors(tables, added, errors)
+        current = await _current(tables, group)
+        return await _write(tables, transaction, group, current, (set(current) - removed) | added)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _parsed(values: list[Any], errors: list[str]) -> set[UUID]:
+    parsed: set[UUID] = set()
+    for value in values:
+        id_ = parse_id(value) if isinstance(value, str) else None
+        if id_ is None:
+            errors.append(f"{str(value)[:64]} is not a valid Actor ID")
+        else:
+            parsed.add(id_)
+    return parsed
+
+
+async def _check_actors(tables: AccountTables, wanted: set[UUID], errors: list[str]) -> None:
+    for actor_id in sorted(wanted):
+        if await tables.actors.load(actor_id) is None:
+            errors.append(f"{actor_id} is not an Actor in this account")
+    if errors:
+        raise invalid({"memberships": errors})
+
+
+async def _current(tables: AccountTables, group: Group) -> dict[UUID, Membership]:
+    rows = await tables.memberships.load_all(tables.memberships.c.group_id == group.id)
+    return {row.actor_id: row for row in rows}
+
+
+async def _write(
+    tables: AccountTables,
+    transaction: Transaction,
+    group: Group,
+    current: dict[UUID, Membership],
+    wanted: set[UUID],
+) -> Data[MembersView]:
+    for actor_id in sorted(set(current) - wanted):
+        await tables.memberships.delete(current[actor_id].id)
+    for actor_id in sorted(wanted - set(current)):
+        await tables.memberships.insert(
+            Membership(
+                id=transaction.new_id(), account_id=group.account_id, actor_id=actor_id, group_id=group.id
+            )
+        )
+    return Data(data=MembersView(actor_ids=sorted(wanted)))
+
+
+async def _load(tables: AccountTables, id_: UUID | None) -> Group:
+    group = None if id_ is None else await tables.groups.load(id_)
+    if group is None or group.type == "managed":
+        raise not_found()
+    return group
+
+
+async def _load_editable(tables: AccountTables, id_: UUID | None) -> Group:
+    group = None if id_ is None else await tables.groups.load(id_)
+    if group is None:
+        raise not_found()
+    if group.type != "static" or group.idp_id is not None:
+        raise forbidden("Group is not editable")
+    return group

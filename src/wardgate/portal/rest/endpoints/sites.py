@@ -1,0 +1,97 @@
+"""`/sites` (rest-api §8.8)."""
+
+from dataclasses import replace
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from wardgate.portal.rest.caller import ForAccount
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.endpoints.account import is_reached
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import forbidden, invalid, not_found
+from wardgate.portal.rest.routing import Id
+from wardgate.portal.rest.views import Data, ListOf, SiteView, listed
+from wardgate.portal.store import AccountTables, Conflict
+from wardgate.portal.store.rows import Site
+
+router = APIRouter(prefix="/sites", tags=["Sites"])
+
+NAME_TAKEN = {"name": ["has already been taken"]}
+
+
+class SiteFields(BaseModel):
+    name: str | None = None
+
+
+class SiteBody(BaseModel):
+    site: SiteFields
+
+
+@router.get("")
+async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> ListOf[SiteView]:
+    async with caller.reading() as tables:
+        wanted = [] if name is None else [tables.sites.c.name == name]
+        return listed(await load_page(tables.sites, paging, *wanted), SiteView.of)
+
+
+@router.get("/{id}")
+async def show(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=SiteView.of(await load_site(tables, id)))
+
+
+@router.post("", status_code=HTTPStatus.CREATED)
+async def create(caller: ForAccount, body: SiteBody, response: Response) -> Data[SiteView]:
+    try:
+        async with caller.writing() as (tables, transaction):
+            if await is_reached(tables, caller.account.limits, "sites"):
+                raise forbidden("Sites limit reached")
+            edit = Edit(body.site, {"name": None})
+            edit.text("name", longest=64, required=True)
+            values = edit.finish()
+            site = await tables.sites.insert(
+                Site(id=transaction.new_id(), account_id=caller.account.id, **values)
+            )
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+    response.headers["location"] = f"/sites/{site.id}"
+    return Data(data=SiteView.of(site))
+
+
+@router.put("/{id}")
+@router.patch("/{id}")
+async def update(caller: ForAccount, id: Id, body: SiteBody) -> Data[SiteView]:  # noqa: A002
+    try:
+        async with caller.writing() as (tables, _):
+            before = await _load_managed(tables, id)
+            edit = Edit(body.site, {"name": before.name})
+            edit.text("name", longest=64, required=True)
+            return Data(data=SiteView.of(await tables.sites.save(replace(before, **edit.finish()))))
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+
+
+@router.delete("/{id}")
+async def delete(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
+    async with caller.writing() as (tables, _):
+        site = await _load_managed(tables, id)
+        await tables.sites.delete(site.id)
+        return Data(data=SiteView.of(site))
+
+
+async def load_site(tables: AccountTables, id_: UUID | None) -> Site:
+    """Return a site of the account. Raises Problem 404."""
+    site = None if id_ is None else await tables.sites.load(id_)
+    if site is None:
+        raise not_found()
+    return site
+
+
+async def _load_managed(tables: AccountTables, id_: UUID | None) -> Site:
+    site = await load_site(tables, id_)
+    if site.managed_by == "system":
+        raise forbidden("System managed Site cannot be modified")
+    return site

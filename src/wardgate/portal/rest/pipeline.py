@@ -1,0 +1,307 @@
+"""What happens to every REST request before a handler sees it (rest-api §1), as ASGI in front of the framework.
+
+    Accept → authenticate → rate limit → log → path ids → body → handler
+
+The order is load-bearing: an unauthenticated request is neither throttled nor logged, a throttled one is not logged, and
+nothing is carried out unlogged. The body is read here, whole and bounded, so that an endless or slow one costs nobody else anything.
+"""
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final
+
+from wardgate.portal import credentials
+from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.channels.rate_limit import TokenBuckets
+from wardgate.portal.rest.caller import SCOPE_KEY, Caller
+from wardgate.portal.rest.problems import (
+    BAD_PATH_ID,
+    PROBLEM_JSON,
+    RATE_LIMITED,
+    UNAUTHENTICATED,
+    UNEXPECTED,
+    UNPROCESSED,
+    Problem,
+)
+from wardgate.portal.services import Services
+from wardgate.portal.store import INSTALLATION, AccountTables
+from wardgate.portal.store.rows import ApiRequest
+from wardgate.wire.tokens import InvalidToken
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TOKENS_PER_REQUEST: Final = 10.0
+MAX_BODY_BYTES: Final = 8_000_000
+BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
+PUBLIC_PATHS: Final = frozenset({"/openapi.json"})
+OPERATOR_PATHS: Final = ("/wardgate/relay_tokens", "/wardgate/relays")
+HSTS: Final = "max-age=63072000; includeSubDomains; preload"
+
+_BEARER: Final = "Bearer "
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{20,200}")
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
+
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """The REST API's outer application; `inner` finds the caller in its scope."""
+
+    def __init__(self, inner: App, services: Services) -> None:
+        self._inner = inner
+        self._services = services
+        self._buckets: dict[tuple[float, float], TokenBuckets] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        request_id = self._request_id(headers)
+        answer = _Answer(send, self._common_headers(request_id))
+        try:
+            await self._handle(scope, headers, request_id, receive, answer)
+        except Problem as problem:
+            await answer.problem(problem)
+        except Exception:
+            log.exception("a request failed", extra={"request_id": request_id})
+            self._services.counters["rest_failures"] += 1
+            await answer.problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED))
+
+    async def _handle(
+        self, scope: Scope, headers: Mapping[str, str], request_id: str, receive: Receive, answer: "_Answer"
+    ) -> None:
+        if not _accepts_json(headers.get("accept", "*/*")):
+            raise Problem(HTTPStatus.NOT_ACCEPTABLE, "Only JSON can be answered.")
+        inner_scope = dict(scope)
+        if scope["method"] == "HEAD":
+            inner_scope["method"] = "GET"
+        if scope["path"] in PUBLIC_PATHS:
+            await self._inner(inner_scope, receive, answer.send)
+            return
+        origin = origin_of(scope, self._services.settings.trusted_proxies)
+        caller = await self._authenticate(scope["path"], headers, origin)
+        self._throttle(caller)
+        await self._record(scope, headers, request_id, caller)
+        if not _has_valid_ids(scope["path"]):
+            raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
+        body = await _read_body(headers, receive)
+        inner_scope[SCOPE_KEY] = caller
+        # Any content type is accepted and parsed as JSON, so the framework is told that it is JSON.
+        inner_scope["headers"] = [
+            *((name, value) for name, value in scope["headers"] if name.lower() != b"content-type"),
+            (b"content-type", b"application/json"),
+        ]
+        await self._inner(inner_scope, _replay(body, receive), answer.send)
+
+    async def _authenticate(self, path: str, headers: Mapping[str, str], origin: Origin) -> Caller:
+        header = headers.get("authorization", "")
+        refusal = Problem(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED, headers={"www-authenticate": "Bearer"})
+        if not header.startswith(_BEARER):
+            raise refusal
+        token, keys = header.removeprefix(_BEARER), self._services.keys
+        try:
+            async with self._services.store.reading() as transaction:
+                if path.startswith(OPERATOR_PATHS):
+                    row = await credentials.find_operator_token(token, transaction=transaction, keys=keys)
+                    return Caller(self._services, row.id, origin, None, None)
+                account, actor, api_token = await credentials.find_api_token(
+                    token, transaction=transaction, keys=keys
+                )
+        except InvalidToken:
+            raise refusal from None
+        if actor.type != "api_client":
+            raise refusal
+        return Caller(self._services, api_token.id, origin, account, actor)
+
+    def _throttle(self, caller: Caller) -> None:
+        limits = {} if caller.account is None else caller.account.limits
+        capacity = _positive(limits.get("api_capacity"), self._services.settings.api_capacity)
+        refill_per_s = _positive(limits.get("api_refill_rate"), self._services.settings.api_refill_per_s)
+        buckets = self._buckets.setdefault(
+            (capacity, refill_per_s),
+            TokenBuckets(
+                capacity=max(capacity / TOKENS_PER_REQUEST, 1.0),
+                refill_per_s=refill_per_s / TOKENS_PER_REQUEST,
+            ),
+        )
+        key = INSTALLATION if caller.account is None else caller.account.id
+        wait_s = buckets.take(key, now=self._services.environment.clock.monotonic())
+        if wait_s > 0:
+            retry_after = {"retry-after": str(max(1, math.ceil(wait_s)))}
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, RATE_LIMITED, headers=retry_after)
+
+    async def _record(
+        self, scope: Scope, headers: Mapping[str, str], request_id: str, caller: Caller
+    ) -> None:
+        origin, position = caller.origin, caller.origin.position
+        async with self._services.store.writing() as transaction:
+            await transaction.append_api_request(
+                ApiRequest(
+                    account_id=INSTALLATION if caller.account is None else caller.account.id,
+                    log_id=f"a{int.from_bytes(transaction.random_bytes(12), 'big') >> 4:023x}",
+                    actor_id=None if caller.actor is None else caller.actor.id,
+                    token_id=caller.token_id,
+                    method=scope["method"][:16],
+                    path=scope["path"][:2048],
+                    content_length=_content_length(headers),
+                    request_id=request_id[:255],
+                    user_agent=origin.user_agent[:255],
+                    ip=str(origin.remote_ip),
+                    ip_region=origin.region,
+                    ip_city=origin.city,
+                    ip_lat=None if position is None else position.lat,
+                    ip_lon=None if position is None else position.lon,
+                    inserted_at=transaction.now,
+                )
+            )
+            if caller.account is not None:
+                await _touch(transaction.of(caller.account.id), caller)
+
+    def _request_id(self, headers: Mapping[str, str]) -> str:
+        given = headers.get("x-request-id", "")
+        if _REQUEST_ID.fullmatch(given):
+            return given
+        return self._services.environment.new_id().hex
+
+    def _common_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"x-request-id", request_id.encode("latin-1")),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-store"),
+        ]
+        if self._services.settings.is_secure:
+            headers.append((b"strict-transport-security", HSTS.encode()))
+        return headers
+
+
+class _Answer:
+    """The sending side: adds the headers that every answer has."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self._has_started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._has_started = True
+            message = {**message, "headers": [*message.get("headers", []), *self._headers]}
+        await self._send(message)
+
+    async def problem(self, problem: Problem) -> None:
+        if self._has_started:
+            return
+        body = problem.document()
+        headers = [
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *((name.encode(), value.encode()) for name, value in problem.headers.items()),
+        ]
+        await self.send({"type": "http.response.start", "status": int(problem.status), "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body exceeds {MAX_BODY_BYTES} bytes.")
+    announced = _content_length(headers)
+    if announced is not None and announced > MAX_BODY_BYTES:
+        raise too_large
+    chunks: list[bytes] = []
+    length = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
+                chunks.append(message.get("body", b""))
+                length += len(chunks[-1])
+                if length > MAX_BODY_BYTES:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending = [body]
+
+    async def replayed() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replayed
+
+
+async def _touch(tables: AccountTables, caller: Caller) -> None:
+    """Note the token's latest use; neither audited nor broadcast."""
+    token = await tables.api_tokens.load(caller.token_id)
+    if token is not None:
+        await tables.api_tokens.save(
+            replace(
+                token,
+                last_seen_user_agent=caller.origin.user_agent[:2000],
+                last_seen_remote_ip=str(caller.origin.remote_ip),
+                last_seen_at=caller.services.environment.clock.now(),
+            )
+        )
+
+
+def _content_length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else None
+
+
+def _positive(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and value > 0 else default
+
+
+def _accepts_json(accept: str) -> bool:
+    for part in accept.split(","):
+        media, _, parameters = part.strip().lower().partition(";")
+        if re.search(r"q=0(?:\.0*)?\s*(?:;|$)", parameters):
+            continue
+        if media.strip() in ("", "*/*", "application/*", "application/json", PROBLEM_JSON):
+            return True
+    return False
+
+
+def _has_valid_ids(path: str) -> bool:
+    """Tell whether every segment where an id belongs is one: segments that are no words of the API's own paths."""
+    segments = path.split("/")[1:]
+    return all(
+        _ID.fullmatch(segment) is not None
+        for index, segment in enumerate(segments)
+        if index > 0 and segment not in _PATH_WORDS
+    )
+
+
+_PATH_WORDS: Final = frozenset(
+    {
+        "client_tokens",
+        "explain",
+        "gateway_tokens",
+        "gateways",
+        "memberships",
+        "relay_tokens",
+        "relays",
+        "rotate",
+        "token",
+        "unverify",
+        "verify",
+    }
+)

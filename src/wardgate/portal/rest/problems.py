@@ -1,0 +1,81 @@
+"""Errors of the REST API: RFC 9457 problem documents (rest-api §4), for the framework's own errors too."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+NOT_FOUND: Final = "The requested resource could not be found."
+UNPROCESSED: Final = "The request could not be processed."
+INVALID: Final = "The request body failed validation."
+UNAUTHENTICATED: Final = "Authentication credentials were missing or invalid."
+BAD_PATH_ID: Final = "One or more path parameters are not valid identifiers."
+RATE_LIMITED: Final = "Rate limit exceeded. Retry after the time indicated in the Retry-After header."
+UNEXPECTED: Final = "An unexpected error occurred."
+
+Errors = dict[str, Any]
+"""Field → list of messages, or nested structures of the same."""
+
+
+class ProblemDocument(BaseModel):
+    """The body of every error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    validation_errors: dict[str, Any] | None = None
+
+
+class Problem(Exception):
+    """Answer the request with this problem document."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        validation_errors: Errors | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.validation_errors = validation_errors
+        self.headers = dict(headers or {})
+
+    def document(self) -> bytes:
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": title_of(self.status),
+            "status": int(self.status),
+            "detail": self.detail,
+        }
+        if self.validation_errors is not None:
+            body["validation_errors"] = self.validation_errors
+        return msgspec.json.encode(body)
+
+
+def title_of(status: HTTPStatus) -> str:
+    """Return the reason phrase; that of 422 is the newer one on every Python."""
+    return "Unprocessable Content" if status == HTTPStatus.UNPROCESSABLE_ENTITY else status.phrase
+
+
+def not_found() -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, NOT_FOUND)
+
+
+def unprocessed() -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
+
+
+def forbidden(detail: str) -> Problem:
+    return Problem(HTTPStatus.FORBIDDEN, detail)
+
+
+def invalid(errors: Errors) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID, validation_errors=errors)

@@ -1,0 +1,344 @@
+"""Objects as the REST API shows them (rest-api §8), and the envelopes around them (§3)."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+
+from wardgate.portal.rest.pages import Page
+from wardgate.portal.store import rows
+
+T = TypeVar("T")
+_RowT = TypeVar("_RowT", bound=rows.Row)
+
+
+def instant_text(instant: datetime) -> str:
+    """ISO 8601, UTC, always with microseconds."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Instant = Annotated[datetime, PlainSerializer(instant_text, return_type=str)]
+
+
+class Data(BaseModel, Generic[T]):
+    data: T
+
+
+class Metadata(BaseModel):
+    count: int
+    limit: int
+    next_page: str | None
+    prev_page: str | None
+
+
+class ListOf(BaseModel, Generic[T]):
+    data: list[T]
+    metadata: Metadata
+
+
+def listed(page: Page[_RowT], view: Callable[[_RowT], T]) -> ListOf[T]:
+    """Put a page into its envelope."""
+    metadata = Metadata(
+        count=page.count, limit=page.limit, next_page=page.next_page, prev_page=page.prev_page
+    )
+    return ListOf(data=[view(row) for row in page.rows], metadata=metadata)
+
+
+class Limit(BaseModel):
+    used: int
+    available: int
+    total: int
+
+
+class AccountView(BaseModel):
+    id: UUID
+    slug: str
+    key: str
+    name: str
+    legal_name: str
+    limits: dict[str, Limit]
+
+
+class ActorView(BaseModel):
+    id: UUID
+    name: str
+    type: str
+    email: str | None
+    allow_email_otp_sign_in: bool
+    is_disabled: bool
+    last_seen_at: Instant | None
+    created_by_directory_id: UUID | None
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.Actor) -> "ActorView":
+        return cls(
+            id=row.id,
+            name=row.name,
+            type=row.type,
+            email=row.email,
+            allow_email_otp_sign_in=row.allow_email_otp_sign_in,
+            is_disabled=row.is_disabled,
+            last_seen_at=None,
+            created_by_directory_id=None,
+            inserted_at=row.inserted_at,
+            updated_at=row.updated_at,
+        )
+
+
+class ClientTokenView(BaseModel):
+    id: UUID
+    actor_id: UUID
+    expires_at: Instant
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.ClientToken) -> "ClientTokenView":
+        return cls(
+            id=row.id,
+            actor_id=row.actor_id,
+            expires_at=row.expires_at,
+            inserted_at=row.inserted_at,
+            updated_at=row.updated_at,
+        )
+
+
+class NewClientTokenView(ClientTokenView):
+    token: str
+
+
+class NewTokenView(BaseModel):
+    id: UUID
+    token: str
+
+
+class NewRelayTokenView(NewTokenView):
+    name: str
+
+
+class RelayTokenView(BaseModel):
+    id: UUID
+    name: str
+    inserted_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.RelayToken) -> "RelayTokenView":
+        return cls(id=row.id, name=row.name, inserted_at=row.inserted_at)
+
+
+class RelayView(BaseModel):
+    """A relay as present: nothing of it is stored."""
+
+    id: UUID
+    name: str | None
+    ipv4: str | None
+    ipv6: str | None
+    port: int
+    connected_at: str
+
+
+class DeletedView(BaseModel):
+    id: UUID
+
+
+class DeletedCountView(BaseModel):
+    deleted_count: int
+
+
+class ClientView(BaseModel):
+    id: UUID
+    firezone_id: str | None
+    actor_id: UUID | None
+    name: str
+    ipv4: str
+    ipv6: str
+    online: bool
+    device_serial: str | None
+    device_uuid: str | None
+    identifier_for_vendor: str | None
+    firebase_installation_id: str | None
+    hostname: str | None
+    last_attested_device_serial: str | None = None
+    last_attested_device_uuid: str | None = None
+    last_attested_mdm_device_id: str | None = None
+    last_attested_cert_serial: str | None = None
+    last_attested_cert_fingerprint: str | None = None
+    last_attested_at: Instant | None = None
+    verified_at: Instant | None
+    public_key: str | None
+    last_seen_at: Instant | None
+    last_seen_version: str | None
+    last_seen_user_agent: str | None
+    last_seen_remote_ip: str | None
+    last_seen_remote_ip_location_region: str | None
+    last_seen_remote_ip_location_city: str | None
+    last_seen_remote_ip_location_lat: float | None
+    last_seen_remote_ip_location_lon: float | None
+    created_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.Device, *, online: bool) -> "ClientView":
+        values: dict[str, Any] = {
+            name: getattr(row, name, None) for name in cls.model_fields if name not in _NOT_OF_THE_ROW
+        }
+        return cls(**values, online=online, created_at=row.inserted_at)
+
+
+class GatewayView(BaseModel):
+    id: UUID
+    name: str
+    ipv4: str
+    ipv6: str
+    online: bool
+    public_key: str | None
+    gateway_token_id: UUID | None
+    rotated_at: Instant | None
+    last_seen_at: Instant | None
+    last_seen_version: str | None
+    last_seen_user_agent: str | None
+    last_seen_remote_ip: str | None
+    last_seen_remote_ip_location_region: str | None
+    last_seen_remote_ip_location_city: str | None
+    last_seen_remote_ip_location_lat: float | None
+    last_seen_remote_ip_location_lon: float | None
+
+    @classmethod
+    def of(cls, row: rows.Device, *, online: bool, rotated_at: datetime | None, **more: Any) -> "GatewayView":
+        names = [name for name in GatewayView.model_fields if name not in _NOT_OF_THE_ROW]
+        return cls(
+            **{name: getattr(row, name) for name in names}, online=online, rotated_at=rotated_at, **more
+        )
+
+
+class NewGatewayView(GatewayView):
+    token: str
+
+
+_NOT_OF_THE_ROW = frozenset({"online", "created_at", "rotated_at"})
+
+
+class GroupView(BaseModel):
+    id: UUID
+    name: str
+    email: str | None
+    entity_type: str
+    directory_id: UUID | None
+    idp_id: str | None
+    synced_at: Instant | None
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.Group) -> "GroupView":
+        return cls(
+            id=row.id,
+            name=row.name,
+            email=row.email,
+            entity_type=row.entity_type,
+            directory_id=None,
+            idp_id=row.idp_id,
+            synced_at=None,
+            inserted_at=row.inserted_at,
+            updated_at=row.updated_at,
+        )
+
+
+class MemberView(BaseModel):
+    id: UUID
+    name: str
+    type: str
+
+    @classmethod
+    def of(cls, row: rows.Actor) -> "MemberView":
+        return cls(id=row.id, name=row.name, type=row.type)
+
+
+class MembersView(BaseModel):
+    actor_ids: list[UUID]
+
+
+class SiteView(BaseModel):
+    id: UUID
+    name: str
+
+    @classmethod
+    def of(cls, row: rows.Site) -> "SiteView":
+        return cls(id=row.id, name=row.name)
+
+
+class FilterView(BaseModel):
+    protocol: str
+    ports: list[str]
+
+
+class ResourceView(BaseModel):
+    """`ip_stack` and `site_id` are left out when null."""
+
+    id: UUID
+    name: str
+    address: str | None
+    address_description: str | None
+    type: str
+    filters: list[FilterView]
+    ip_stack: str | None = None
+    site_id: UUID | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        return {
+            name: value
+            for name, value in plain.items()
+            if value is not None or name not in _LEFT_OUT_WHEN_NULL
+        }
+
+    @classmethod
+    def of(cls, row: rows.Resource) -> "ResourceView":
+        return cls(
+            id=row.id,
+            name=row.name,
+            address=row.address,
+            address_description=row.address_description,
+            type=row.type,
+            filters=[
+                FilterView(protocol=one["protocol"], ports=list(one.get("ports", []))) for one in row.filters
+            ],
+            ip_stack=row.ip_stack,
+            site_id=row.site_id,
+        )
+
+
+_LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
+
+
+class ConditionView(BaseModel):
+    property: str
+    operator: str
+    values: list[str]
+
+
+class PolicyView(BaseModel):
+    id: UUID
+    group_id: UUID | None
+    resource_id: UUID
+    description: str | None
+    flow_log_uploads_enabled: bool
+    is_disabled: bool
+    conditions: list[ConditionView]
+
+    @classmethod
+    def of(cls, row: rows.Policy) -> "PolicyView":
+        return cls(
+            id=row.id,
+            group_id=row.group_id,
+            resource_id=row.resource_id,
+            description=row.description,
+            flow_log_uploads_enabled=row.flow_log_uploads_enabled,
+            is_disabled=row.is_disabled,
+            conditions=[ConditionView(**one) for one in row.conditions],
+        )
