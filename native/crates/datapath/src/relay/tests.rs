@@ -912,24 +912,20 @@ fn captured_clients_get_the_answers_that_the_published_relay_gave() {
 }
 
 /// What of an answer does not depend on chance: type, attribute order, and the values that the request determines.
-fn comparable(
-    message: &Message<'_>,
-) -> (Class, Method, Vec<(AttributeType, Vec<u8>)>, Option<u16>) {
-    let attributes = message
-        .attributes()
-        .map(|(kind, value)| match kind {
-            AttributeType::XOR_MAPPED_ADDRESS | AttributeType::LIFETIME | AttributeType::REALM => {
-                (kind, value.to_vec())
-            }
-            _ => (kind, Vec::new()),
-        })
-        .collect();
-    (
-        message.class(),
-        message.method(),
-        attributes,
-        message.error_code().map(|error| error.code),
-    )
+fn comparable(message: &Message<'_>) -> Vec<(u16, Vec<u8>)> {
+    let determined = [
+        AttributeType::XOR_MAPPED_ADDRESS,
+        AttributeType::LIFETIME,
+        AttributeType::REALM,
+    ];
+    let attributes = message.attributes().map(|(kind, value)| match kind {
+        AttributeType::ERROR_CODE => (kind.0, value[..4].to_vec()),
+        _ if determined.contains(&kind) => (kind.0, value.to_vec()),
+        _ => (kind.0, Vec::new()),
+    });
+    std::iter::once((0, message.bytes()[..2].to_vec()))
+        .chain(attributes)
+        .collect()
 }
 
 proptest! {
