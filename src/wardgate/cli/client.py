@@ -18,8 +18,8 @@ from wardgate.net import device_id
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Method, host_dns
 from wardgate.net.name_lookup import NameLookup
-from wardgate.net.policy_routing import SOCKET_MARK
 from wardgate.net.privileges import raise_buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import TunInterface
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.addresses import IpAddress
-from wardgate.net.policy_routing import SOCKET_MARK
+from wardgate.net.socket_mark import SOCKET_MARK, set_mark
 
 TIMEOUT_S: Final = 5.0  # data-plane §4.5
 _MAX_UDP_ANSWER: Final = 65535
@@ -77,7 +77,7 @@ async def _connected(
     with socket.socket(socket.AF_INET if server.version == 4 else socket.AF_INET6, kind) as peer:
         peer.setblocking(False)
         if route.mark is not None:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, route.mark)
+            set_mark(peer, route.mark)
         if route.source is not None:
             peer.bind((route.source, 0))
         await asyncio.get_running_loop().sock_connect(peer, (str(server), port))

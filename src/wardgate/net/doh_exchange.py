@@ -7,7 +7,7 @@ from typing import Final
 import httpx2
 
 from wardgate.net.dns_exchange import TIMEOUT_S
-from wardgate.net.policy_routing import SOCKET_MARK
+from wardgate.net.socket_mark import SOCKET_MARK, mark_option
 
 _TYPE: Final = "application/dns-message"
 
@@ -17,7 +17,7 @@ class DohClient:
 
     def __init__(self) -> None:
         transport = httpx2.AsyncHTTPTransport(
-            socket_options=[(socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)]
+            socket_options=[(socket.SOL_SOCKET, socket.SO_MARK, mark_option(SOCKET_MARK))]
         )
         self._client = httpx2.AsyncClient(transport=transport, timeout=TIMEOUT_S)
 

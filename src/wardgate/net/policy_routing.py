@@ -17,9 +17,9 @@ from typing import Any, Final
 from pyroute2 import AsyncIPRoute, NetlinkError
 
 from wardgate.model.addresses import IpNetwork
+from wardgate.net.socket_mark import SOCKET_MARK
 
 # These numbers are those of the published client, so that the two recognise each other's routes on one host.
-SOCKET_MARK: Final = 0xFD002021
 USER_TABLE: Final = 0x2021FD00
 LINK_TABLE: Final = 0x2021FD01
 INTERNET_TABLE: Final = 0x2021FD02

@@ -22,6 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from wardgate.model.addresses import IpAddress
 from wardgate.net.errors import NetError
+from wardgate.net.socket_mark import set_mark
 
 CONNECT_TIMEOUT_S: Final = 5.0  # TCP, all addresses at once (control-plane-protocol §1.10)
 ATTEMPT_TIMEOUT_S: Final = 15.0  # TCP, TLS and upgrade together
@@ -261,7 +262,7 @@ async def _connect(address: IpAddress, port: int, mark: int | None) -> socket.so
         peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if mark is not None:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            set_mark(peer, mark)
         await asyncio.get_running_loop().sock_connect(peer, (str(address), port))
     except BaseException:
         peer.close()

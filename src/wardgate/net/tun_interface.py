@@ -28,6 +28,8 @@ MTU: Final = 1280  # data-plane §2.6
 QUEUE_LENGTH: Final = 10_000  # packets; the kernel's 500 lose some under load (data-plane §6.1)
 GSO_MAX_SEGMENTS: Final = 49  # × 1,312 bytes sealed: what one UDP GSO send takes
 
+_IFA_F_NODAD: Final = 0x02  # linux/if_addr.h
+
 log = logging.getLogger(__name__)
 
 
@@ -115,6 +117,8 @@ class TunInterface:
                     address=address,
                     prefixlen=_host_length(address),
                     family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+                    # A tentative address cannot be a route's source, and nobody else is on this link.
+                    flags=_IFA_F_NODAD if is_ipv6 else 0,
                 )
                 configured += 1
             except NetlinkError as error:

@@ -12,7 +12,7 @@ import pytest
 from wardgate.lab.host import Host
 from wardgate.model.addresses import IpNetwork
 from wardgate.net.firewall import Firewall
-from wardgate.net.policy_routing import SOCKET_MARK
+from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.net.tun_interface import TunInterface
 
@@ -161,4 +161,3 @@ def test_the_firewall_accepts_masquerades_and_leaves_again(host: Host) -> None:
     assert str(IPv4Network("100.64.0.0/11")) in rules
     assert forwarding == "1"
     assert host.run("nft", "list", "ruleset").strip() == ""
-
