@@ -1,0 +1,5 @@
+"""The pages for people: `build` makes the application; it answers every path that nobody else does."""
+
+from wardgate.portal.web.application import SEGMENTS, build
+
+__all__ = ["SEGMENTS", "build"]

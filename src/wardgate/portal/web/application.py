@@ -1,0 +1,296 @@
+"""The pages, on Starlette, Jinja2 and htmx: one page per account, kept current by one stream of server-sent events.
+
+    GET  /                              where to go
+    GET  /assets/…                      scripts, styles, icon
+    GET  /{slug}                        who is online, last decisions
+    GET  /{slug}/events                 the same part of the page again at each change
+    GET  /{slug}/sign_in/link/{secret}  one-time sign-in
+    POST /{slug}/sign_out
+
+Every answer carries a strict content security policy with a fresh nonce; nothing inline runs.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from wardgate.portal import credentials
+from wardgate.portal.services import Services
+from wardgate.portal.store.rows import Account
+from wardgate.portal.web.overview import load_overview
+from wardgate.portal.web.sessions import Sessions, SignedIn
+from wardgate.wire.tokens import InvalidToken
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SEGMENTS: Final = frozenset({"assets", "favicon.ico", "robots.txt"})
+"""First path segments of the pages that are no account's slug."""
+
+KEEPALIVE_S: Final = 15.0
+SETTLE_S: Final = 0.1  # changes come in bursts; one message shows them all
+SIGN_IN_COMMAND: Final = "wardgate sign-in-link"
+MAX_FORM_BYTES: Final = 64 * 1024
+HSTS: Final = "max-age=63072000; includeSubDomains"
+
+_HERE: Final = Path(__file__).parent
+
+
+def build(services: Services) -> App:
+    """Build the pages over one process's services."""
+    return _Pages(services).application()
+
+
+class _Pages:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._sessions = Sessions(services)
+        self._assets = {
+            path.name: path.read_bytes() for path in (_HERE / "assets").iterdir() if path.is_file()
+        }
+        self._versions = {
+            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._assets.items()
+        }
+        self._templates = Templates(
+            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
+        )
+        self._templates.globals["asset"] = self._asset_path
+
+    def application(self) -> App:
+        starlette = Starlette(
+            routes=[
+                Route("/", self._home),
+                Route("/assets/{name}", self._asset),
+                Route("/{slug}", self._overview),
+                Route("/{slug}/events", self._events),
+                Route("/{slug}/sign_in/link/{secret}", self._sign_in, methods=["GET"]),
+                Route("/{slug}/sign_out", self._sign_out, methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: self._error},
+        )
+        return _SecureHeaders(starlette, self._services)
+
+    async def _home(self, request: Request) -> Response:
+        return self._message(
+            request,
+            HTTPStatus.OK,
+            "Wardgate",
+            "This is a Wardgate portal. An administrator signs in with a one-time link, printed on the portal's host by:",
+            command=SIGN_IN_COMMAND,
+        )
+
+    async def _asset(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        content = self._assets.get(name)
+        if content is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        is_current = request.query_params.get("v") == self._versions[name]
+        lifetime = "public, max-age=31536000, immutable" if is_current else "no-cache"
+        media_type = mimetypes.guess_type(name)[0] or "text/plain"
+        return Response(content, media_type=media_type, headers={"cache-control": lifetime})
+
+    async def _overview(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        overview = await load_overview(self._services, signed_in.account)
+        return self._page(
+            request,
+            "overview.html",
+            account=signed_in.account,
+            actor=signed_in.actor,
+            csrf_token=self._sessions.form_token(signed_in),
+            overview=overview,
+        )
+
+    async def _events(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        return StreamingResponse(
+            self._stream(signed_in),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _stream(self, signed_in: SignedIn) -> AsyncIterator[str]:
+        """Yield the page's changing part at once and after each change, for as long as the session lives."""
+        account = signed_in.account
+        async with self._changes(account) as changed:
+            while await self._sessions.is_alive(signed_in):
+                changed.clear()
+                overview = await load_overview(self._services, account)
+                yield _event(self._templates.get_template("online.html").render(overview=overview))
+                while not changed.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(KEEPALIVE_S):
+                            await changed.wait()
+                            break
+                    if not await self._sessions.is_alive(signed_in):
+                        return
+                    yield ": still here\n\n"
+                await self._services.environment.clock.sleep(SETTLE_S)
+
+    @contextlib.asynccontextmanager
+    async def _changes(self, account: Account) -> AsyncIterator[asyncio.Event]:
+        """Set the event whenever presence, the decision log or the account's feed moved."""
+        changed = asyncio.Event()
+        bus = self._services.environment.bus
+        topics = (f"presence:{account.id}", "presence:relay", f"decisions:{account.id}")
+        with contextlib.ExitStack() as watches:
+            for topic in topics:
+                watches.callback(bus.watch(topic, changed.set))
+            follower = asyncio.create_task(self._follow(account, changed))
+            try:
+                yield changed
+            finally:
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)
+
+    async def _follow(self, account: Account, changed: asyncio.Event) -> None:
+        feed = self._services.feed
+        async for _ in feed.follow(account.id, await feed.position(account.id)):
+            changed.set()
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method != "GET" or "prefetch" in request.headers.get("sec-purpose", ""):
+            raise HTTPException(HTTPStatus.NO_CONTENT)
+        try:
+            async with self._services.store.writing() as transaction:
+                account, actor = await credentials.redeem_sign_in_link(
+                    request.path_params["secret"], transaction=transaction, keys=self._services.keys
+                )
+                if account.slug.lower() != request.path_params["slug"].lower():
+                    raise InvalidToken("invalid link")
+                session = await self._sessions.open(request, account, actor, transaction)
+        except InvalidToken:
+            return self._message(
+                request,
+                HTTPStatus.UNAUTHORIZED,
+                "This link does not work any more",
+                "A sign-in link works once and for a short time. Get another one on the portal's host:",
+                command=SIGN_IN_COMMAND,
+            )
+        response = RedirectResponse(f"/{account.slug}", HTTPStatus.SEE_OTHER)
+        self._sessions.set_cookie(response, session)
+        return response
+
+    async def _sign_out(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        async with request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES) as form:
+            if not self._sessions.is_form_token(signed_in, form.get("csrf_token")):
+                raise HTTPException(HTTPStatus.FORBIDDEN)
+        await self._sessions.close(signed_in)
+        response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+        self._sessions.clear_cookie(response, signed_in.account)
+        return response
+
+    def _signed_out(self, request: Request) -> Response:
+        """Answer the same for accounts that exist and that do not."""
+        return self._message(
+            request,
+            HTTPStatus.UNAUTHORIZED,
+            "Sign in",
+            "You are not signed in. Get a one-time link on the portal's host:",
+            command=SIGN_IN_COMMAND,
+        )
+
+    async def _error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        if status == HTTPStatus.NO_CONTENT:
+            return Response(status_code=status)
+        text = _ERRORS.get(status, "The request could not be processed.")
+        response = self._message(request, status, status.phrase, text)
+        response.headers.update(error.headers or {})
+        return response
+
+    def _message(
+        self, request: Request, status: HTTPStatus, heading: str, text: str, *, command: str | None = None
+    ) -> Response:
+        response = self._page(request, "message.html", heading=heading, text=text, command=command)
+        response.status_code = status
+        return response
+
+    def _page(self, request: Request, template: str, **values: Any) -> Response:
+        nonce = request.scope["wardgate.nonce"]
+        return HTMLResponse(
+            self._templates.get_template(template).render(nonce=nonce, **values),
+            headers={"cache-control": "no-store"},
+        )
+
+    def _asset_path(self, name: str) -> str:
+        return f"/assets/{name}?v={self._versions[name]}"
+
+
+_ERRORS: Final = {
+    HTTPStatus.NOT_FOUND: "There is nothing here.",
+    HTTPStatus.FORBIDDEN: "The form was not sent from this session. Go back, reload the page and try again.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "The method is not allowed here.",
+}
+
+
+class _SecureHeaders:
+    """Adds the headers that every page and asset carries, and draws the nonce that scripts and styles must show."""
+
+    def __init__(self, inner: App, services: Services) -> None:
+        self._inner = inner
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        nonce = base64.b64encode(self._services.environment.rng.randbytes(18)).decode()
+        headers = [(name.encode(), value.encode()) for name, value in self._headers(nonce).items()]
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *headers]}
+            await send(message)
+
+        await self._inner({**scope, "wardgate.nonce": nonce}, receive, send_with_headers)
+
+    def _headers(self, nonce: str) -> dict[str, str]:
+        policy = (
+            "default-src 'none'",
+            f"script-src 'nonce-{nonce}'",
+            f"style-src 'nonce-{nonce}'",
+            "img-src 'self'",
+            "connect-src 'self'",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        )
+        headers = {
+            "content-security-policy": "; ".join(policy),
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+            "referrer-policy": "no-referrer",
+            "cross-origin-opener-policy": "same-origin",
+        }
+        if self._services.settings.is_secure:
+            headers["strict-transport-security"] = HSTS
+        return headers
+
+
+def _event(text: str) -> str:
+    """Write one unnamed server-sent event; the page's element is filled with its data."""
+    return "".join(f"data: {line}\n" for line in text.splitlines() if line.strip()) + "\n"

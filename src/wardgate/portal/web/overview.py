@@ -1,0 +1,103 @@
+"""What the page shows: who is online, from presence, and the last decisions, from their log."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from wardgate.policy.explanation import as_text, from_json
+from wardgate.portal.bus import Presence
+from wardgate.portal.services import Services
+from wardgate.portal.store.rows import Account, Decision
+
+DECISIONS_SHOWN: Final = 20
+
+Cells = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDecision:
+    log_id: str
+    is_granted: bool
+    actor_name: str
+    resource_name: str
+    reason: str
+    decided_at: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Rows of cells, ready to be written down."""
+
+    clients: tuple[Cells, ...]
+    gateways: tuple[Cells, ...]
+    relays: tuple[Cells, ...]
+    decisions: tuple[ShownDecision, ...]
+
+
+async def load_overview(services: Services, account: Account) -> Overview:
+    """Gather what is to be seen of an account now."""
+    bus = services.environment.bus
+    clients, gateways = bus.members("client", account.id), bus.members("gateway", account.id)
+    async with services.store.reading() as transaction:
+        tables = transaction.of(account.id)
+        sites = {site.id: site.name for site in await tables.sites.load_all()}
+        ids = [one.address.id for one in clients]
+        devices = await tables.devices.load_all(tables.devices.c.id.in_(ids))
+        owner_ids = {device.actor_id for device in devices}
+        actors = await tables.actors.load_all(tables.actors.c.id.in_(owner_ids))
+        decisions = await tables.decisions(limit=DECISIONS_SHOWN)
+    names = {actor.id: actor.name for actor in actors}
+    people = {device.id: names.get(device.actor_id, "") for device in devices if device.actor_id is not None}
+    return Overview(
+        clients=tuple(_peer(one, names.get(owners.get(one.address.id), "")) for one in clients),  # type: ignore[arg-type]
+        gateways=tuple(_peer(one, "" if one.group is None else sites.get(one.group, "")) for one in gateways),
+        relays=tuple(
+            _cells(one, "name", "ipv4", "ipv6", "port", "connected_at") for one in bus.members("relay", None)
+        ),
+        decisions=tuple(_decision(one) for one in decisions),
+    )
+
+
+def _peer(presence: Presence, belongs_to: str) -> Cells:
+    name, version, remote_ip, ipv4, since = _cells(
+        presence, "name", "version", "remote_ip", "ipv4", "connected_at"
+    )
+    return name, belongs_to, version, remote_ip, ipv4, since
+
+
+def _cells(presence: Presence, *facts: str) -> Cells:
+    return tuple(_text(presence.facts.get(fact)) for fact in facts)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str) and value[:4].isdecimal() and "T" in value:
+        return _readable(datetime.fromisoformat(value))
+    return str(value)
+
+
+def _decision(row: Decision) -> ShownDecision:
+    return ShownDecision(
+        row.log_id,
+        row.outcome == "granted",
+        row.actor_name,
+        row.resource_name or str(row.resource_id),
+        row.reason or "",
+        _readable(row.decided_at),
+        _explained(row),
+    )
+
+
+def _explained(row: Decision) -> str:
+    try:
+        return as_text(from_json(row.explanation))
+    except msgspec.ValidationError:
+        return "This decision was explained by another version of the program and cannot be shown."
+
+
+def _readable(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%d %H:%M:%S UTC")

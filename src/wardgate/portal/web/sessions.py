@@ -1,0 +1,126 @@
+"""Signed-in browsers: a row in the store, its id in a signed cookie per account, and form tokens bound to it."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from itsdangerous import BadSignature, URLSafeSerializer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.services import Services
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.rows import Account, Actor, PortalSession
+
+LIFETIME: Final = timedelta(seconds=28_800)  # identity §7: the default of a portal session
+MAX_USER_AGENT_CHARS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A live session, with whose it is."""
+
+    account: Account
+    actor: Actor
+    session_id: UUID
+
+
+class Sessions:
+    """Opens, finds and ends sessions of one portal."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._signer = URLSafeSerializer(services.keys.sessions, salt="session", signer_kwargs=_SIGNER)
+
+    async def open(
+        self, request: Request, account: Account, actor: Actor, transaction: Transaction
+    ) -> PortalSession:
+        """Insert a session of this browser."""
+        origin = origin_of(request.scope, self._services.settings.trusted_proxies)
+        return await transaction.of(account.id).portal_sessions.insert(
+            PortalSession(
+                id=transaction.new_id(),
+                account_id=account.id,
+                actor_id=actor.id,
+                user_agent=origin.user_agent[:MAX_USER_AGENT_CHARS],
+                remote_ip=str(origin.remote_ip),
+                expires_at=transaction.now + LIFETIME,
+            )
+        )
+
+    def set_cookie(self, response: Response, session: PortalSession) -> None:
+        response.set_cookie(
+            _cookie_name(session.account_id),
+            self._signer.dumps(session.id.hex),
+            max_age=int(LIFETIME.total_seconds()),
+            httponly=True,
+            samesite="lax",
+            secure=self._services.settings.is_secure,
+        )
+
+    def clear_cookie(self, response: Response, account: Account) -> None:
+        response.delete_cookie(
+            _cookie_name(account.id),
+            httponly=True,
+            samesite="lax",
+            secure=self._services.settings.is_secure,
+        )
+
+    async def find(self, request: Request, slug: str) -> SignedIn | None:
+        """Return the session that the request's cookie names in the account of this slug, if it is alive."""
+        async with self._services.store.reading() as transaction:
+            account = await transaction.accounts.by_slug(slug)
+            session_id = None if account is None else self._session_id(request, account)
+            if account is None or session_id is None:
+                return None
+            return await self._alive(transaction, account, session_id)
+
+    async def is_alive(self, signed_in: SignedIn) -> bool:
+        """Tell whether a session still stands; a long answer asks again and again."""
+        async with self._services.store.reading() as transaction:
+            account = await transaction.accounts.load(signed_in.account.id)
+            return (
+                account is not None
+                and await self._alive(transaction, account, signed_in.session_id) is not None
+            )
+
+    async def close(self, signed_in: SignedIn) -> None:
+        async with self._services.store.writing() as transaction:
+            await transaction.of(signed_in.account.id).portal_sessions.delete(signed_in.session_id)
+
+    def form_token(self, signed_in: SignedIn) -> str:
+        """Return what every form of this session must send back."""
+        return hmac.digest(self._services.keys.forms, signed_in.session_id.bytes, "sha256").hex()
+
+    def is_form_token(self, signed_in: SignedIn, token: object) -> bool:
+        return isinstance(token, str) and hmac.compare_digest(
+            token.encode(errors="replace"), self.form_token(signed_in).encode()
+        )
+
+    async def _alive(self, transaction: Transaction, account: Account, session_id: UUID) -> SignedIn | None:
+        tables = transaction.of(account.id)
+        session = await tables.portal_sessions.load(session_id)
+        if session is None or session.expires_at <= transaction.now:
+            return None
+        actor = await tables.actors.load(session.actor_id)
+        if actor is None or actor.is_disabled or actor.type != "account_admin_user":
+            return None
+        return SignedIn(account, actor, session_id)
+
+    def _session_id(self, request: Request, account: Account) -> UUID | None:
+        try:
+            value = self._signer.loads(request.cookies.get(_cookie_name(account.id), ""))
+            return UUID(hex=value)
+        except (BadSignature, ValueError, AttributeError, TypeError):
+            return None
+
+
+_SIGNER: Final = {"digest_method": hashlib.sha256, "key_derivation": "hmac"}
+
+
+def _cookie_name(account_id: UUID) -> str:
+    return f"sess_{account_id}"
