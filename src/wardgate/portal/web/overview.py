@@ -52,7 +52,7 @@ async def load_overview(services: Services, account: Account) -> Overview:
     names = {actor.id: actor.name for actor in actors}
     people = {device.id: names.get(device.actor_id, "") for device in devices if device.actor_id is not None}
     return Overview(
-        clients=tuple(_peer(one, names.get(owners.get(one.address.id), "")) for one in clients),  # type: ignore[arg-type]
+        clients=tuple(_peer(one, people.get(one.address.id, "")) for one in clients),
         gateways=tuple(_peer(one, "" if one.group is None else sites.get(one.group, "")) for one in gateways),
         relays=tuple(
             _cells(one, "name", "ipv4", "ipv6", "port", "connected_at") for one in bus.members("relay", None)
