@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import Profile, data_dir_of, portal_settings
+from wardgate.cli.portal_settings import Profile, data_dir_of, portal_settings, sign_in_url
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory, provisioning
 from wardgate.portal.app import RESERVED_SLUGS
@@ -77,8 +77,25 @@ def command(
     email = settings.text("admin_email", admin_email, None)
     if name is None or slug is None or email is None:
         raise typer.BadParameter("--account-name, --account-slug and --admin-email are required")
-    wanted = _checked(name, slug, email, settings.text("search_domain", search_domain, None))
+    wanted = checked(name, slug, email, settings.text("search_domain", search_domain, None))
     portal = portal_settings(settings, data_dir=directory, listen=None, external_url=external_url)
+    result = initialise(settings, portal, wanted, new_tokens=new_tokens)
+    if as_json:
+        typer.echo(json.dumps(_plain(result)))
+    else:
+        typer.echo(_told(result, directory))
+
+
+def initialise(
+    settings: Settings, portal: PortalSettings, wanted: "Wanted", *, new_tokens: bool
+) -> Initialised:
+    """Make what is missing of the installation, and leave the profile for the other commands.
+
+    Raises:
+        UserError: the data directory or the database cannot be used.
+    """
+    directory = portal.data_dir
+    assert directory is not None
     try:
         data_directory.prepare(directory)
         environment = Environment.of_this_process()
@@ -88,25 +105,29 @@ def command(
         raise UserError(str(error)) from error
     if result.api_token is not None:
         Profile(portal.external_url, result.api_token).save(Profile.path(settings, directory))
-    if as_json:
-        typer.echo(json.dumps(_plain(result)))
-    else:
-        typer.echo(_told(result, directory))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
+    """The account that there should be; `checked` is the way in from text."""
+
     name: str
     slug: str
     email: str
     search_domain: str | None
 
 
-def _checked(name: str, slug: str, email: str, search_domain: str | None) -> _Wanted:
+def checked(name: str, slug: str, email: str, search_domain: str | None) -> Wanted:
+    """Check what the user gave.
+
+    Raises:
+        UserError: naming what is wrong.
+    """
     if not 3 <= len(name.strip()) <= 64:
         raise UserError(f"--account-name {name!r} must have 3 to 64 characters")
     try:
-        return _Wanted(
+        return Wanted(
             name.strip(),
             provisioning.check_slug(slug, RESERVED_SLUGS),
             provisioning.check_email(email),
@@ -117,7 +138,7 @@ def _checked(name: str, slug: str, email: str, search_domain: str | None) -> _Wa
 
 
 async def _initialise(
-    portal: PortalSettings, keys: Keys, environment: Environment, wanted: _Wanted, *, new_tokens: bool
+    portal: PortalSettings, keys: Keys, environment: Environment, wanted: Wanted, *, new_tokens: bool
 ) -> Initialised:
     store = await Store.open(portal.database_path, environment)
     try:
@@ -159,10 +180,6 @@ async def _initialise(
         operator_token,
         sign_in_url(portal.external_url, account.slug, link),
     )
-
-
-def sign_in_url(external_url: str, slug: str, link: str) -> str:
-    return f"{external_url}/{slug}/sign_in/link/{link}"
 
 
 async def _admin(transaction: Transaction, tables: AccountTables, account: Account, email: str) -> Actor:

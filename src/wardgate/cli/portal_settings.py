@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from wardgate.cli.errors import UserError
@@ -74,7 +74,12 @@ def external_url_of(
     return url
 
 
-def _network(text: str):  # type: ignore[no-untyped-def]
+def sign_in_url(external_url: str, slug: str, link: str) -> str:
+    """Return the address that a one-time link stands for."""
+    return f"{external_url}/{slug}/sign_in/link/{link}"
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
     except ValueError as error:

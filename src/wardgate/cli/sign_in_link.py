@@ -1,0 +1,85 @@
+"""`wardgate sign-in-link`: a one-time sign-in for an admin, made by whoever holds the data directory (break-glass)."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wardgate.cli.errors import UserError
+from wardgate.cli.portal_settings import data_dir_of, portal_settings, sign_in_url
+from wardgate.cli.settings import Settings
+from wardgate.portal import credentials, data_directory
+from wardgate.portal.data_directory import DataDirectoryUnusable
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import Store, Transaction, Unusable
+from wardgate.portal.store.rows import Account, Actor
+
+LIFETIME_S = 3600
+
+
+def command(
+    account_slug: Annotated[
+        str | None, typer.Option(help="Which account; needed when there are several.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(help="Which admin; by default the first one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
+    external_url: Annotated[
+        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
+) -> None:
+    """Print a link that signs an admin in once, within an hour. It may be run beside the portal.
+
+    Example: wardgate sign-in-link --data-dir ./data --account-slug acme
+    """
+    settings = Settings.load("portal", os.environ, config)
+    directory = data_dir_of(settings, data_dir)
+    portal = portal_settings(settings, data_dir=directory, listen=None, external_url=external_url)
+    try:
+        keys = data_directory.load_keys(directory)
+        typer.echo(asyncio.run(_link(portal, keys, account_slug, email)))
+    except (DataDirectoryUnusable, Unusable) as error:
+        raise UserError(str(error)) from error
+
+
+async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str | None) -> str:
+    store = await Store.open(portal.database_path, Environment.of_this_process())
+    try:
+        async with store.writing() as transaction:
+            account = await _account(transaction, slug)
+            admin = await _admin(transaction, account, email)
+            link = await credentials.issue_sign_in_link(
+                admin, lifetime_s=LIFETIME_S, transaction=transaction, keys=keys
+            )
+    finally:
+        await store.close()
+    return sign_in_url(portal.external_url, account.slug, link)
+
+
+async def _account(transaction: Transaction, slug: str | None) -> Account:
+    if slug is not None:
+        account = await transaction.accounts.by_slug(slug)
+        if account is None:
+            raise UserError(f"there is no account {slug!r}")
+        return account
+    accounts = await transaction.accounts.load_all(limit=2)
+    if not accounts:
+        raise UserError("there is no account yet: run `wardgate init`")
+    if len(accounts) > 1:
+        raise UserError("there are several accounts: choose one with --account-slug")
+    return accounts[0]
+
+
+async def _admin(transaction: Transaction, account: Account, email: str | None) -> Actor:
+    actors = transaction.of(account.id).actors
+    conditions = [actors.c.type == "account_admin_user", actors.c.is_disabled.is_(False)]
+    if email is not None:
+        conditions.append(actors.c.email == email)
+    admin = await actors.find(*conditions)
+    if admin is None:
+        raise UserError("there is no such enabled admin in this account")
+    return admin

@@ -1,0 +1,363 @@
+"""`wardgate up`: portal, relay and gateway for real use on this machine, as three children of one parent.
+
+The parent makes what is missing (account, tokens), hands each child its token in a file of mode 0600, starts again what ends, with growing
+pauses, and takes all down on Ctrl-C or SIGTERM. Only the gateway keeps CAP_NET_ADMIN. Everything that lasts is in the data
+directory, so a second start continues where the first one was.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import httpx2
+import typer
+
+from wardgate.cli import logs
+from wardgate.cli.errors import UserError
+from wardgate.cli.init import checked, initialise
+from wardgate.cli.portal_settings import data_dir_of, portal_settings
+from wardgate.cli.settings import Settings
+from wardgate.model.addresses import parse_ip
+from wardgate.portal import credentials, data_directory
+from wardgate.portal.data_directory import DataDirectoryUnusable
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import Store, Transaction, Unusable
+from wardgate.portal.store.rows import Account, ClientToken, GatewayToken, RelayToken
+from wardgate.wire.tokens import InvalidToken, TokenKind
+
+log = logging.getLogger(__name__)
+
+READY_S: Final = 30.0
+STOP_S: Final = 15.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+STEADY_S: Final = 60.0
+"""A child that ran this long is counted as well: its next pause is the first again."""
+
+CLIENT_TOKEN_LIFETIME: Final = timedelta(days=90)
+_CAP_NET_BIND_SERVICE: Final = 10
+_PR_CAPBSET_DROP: Final = 24
+_LAST_CAPABILITY: Final = 63
+
+
+def command(
+    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Where the portal listens; 0.0.0.0:8080. [env: WARDGATE_LISTEN]")
+    ] = None,
+    public_address: Annotated[
+        str | None,
+        typer.Option(help="IP address at which others reach this machine. [env: WARDGATE_PUBLIC_ADDRESS]"),
+    ] = None,
+    external_url: Annotated[
+        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
+    ] = None,
+    account_name: Annotated[
+        str | None, typer.Option(help="Name of the account, made at the first start.")
+    ] = None,
+    account_slug: Annotated[str | None, typer.Option(help="Its short name in URLs.")] = None,
+    admin_email: Annotated[str | None, typer.Option(help="E-mail address of its admin.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
+) -> None:
+    """Run portal, relay and gateway on this machine. Ctrl-C stops them; a second start continues where it was.
+
+    Example: sudo wardgate up --public-address 203.0.113.7 --admin-email ada@acme.example
+    """
+    settings = Settings.load("up", os.environ, config)
+    level = settings.text("log_level", log_level, "info")
+    logs.set_up(settings.text("log_format", None, "text"), level)
+    address = settings.text("public_address", public_address, None) or _own_address()
+    try:
+        parse_ip(address)
+    except ValueError as error:
+        raise UserError(f"--public-address: {error}") from error
+    listening = settings.text("listen", listen, "0.0.0.0:8080")
+    directory = data_dir_of(settings, data_dir)
+    portal = portal_settings(settings, data_dir=directory, listen=listening, external_url=external_url)
+    if settings.text("external_url", external_url, None) is None:
+        portal = replace(portal, external_url=f"http://{_in_url(address)}:{portal.port}")
+    wanted = checked(
+        settings.text("account_name", account_name, "Home network"),
+        settings.text("account_slug", account_slug, "home"),
+        settings.text("admin_email", admin_email, "admin@wardgate.local"),
+        None,
+    )
+    result = initialise(settings, portal, wanted, new_tokens=False)
+    try:
+        keys = data_directory.load_keys(directory)
+        tokens = asyncio.run(_hand_over_tokens(portal, keys, result.account_slug))
+    except (DataDirectoryUnusable, Unusable) as error:
+        raise UserError(str(error)) from error
+    plan = _children(portal, tokens, address, level)
+    told = _told(
+        portal, result.sign_in_link, tokens, has_gateway=any(child.name == "gateway" for child in plan)
+    )
+    asyncio.run(_run(plan, portal, lambda: typer.echo(told)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Files of mode 0600, each with one token."""
+
+    relay: Path
+    gateway: Path
+    client: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    name: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    capabilities: frozenset[int] | None  # none: all that the parent has
+
+
+async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> _Tokens:
+    """Make sure that each token file holds a token that works; make what does not."""
+    assert portal.data_dir is not None
+    folder = portal.data_dir / "peers"
+    data_directory.prepare(folder)
+    tokens = _Tokens(folder / "relay-token", folder / "gateway-token", folder / "client-token")
+    store = await Store.open(portal.database_path, Environment.of_this_process())
+    try:
+        async with store.writing() as transaction:
+            account = await transaction.accounts.by_slug(slug)
+            assert account is not None
+            for path, find, make in (
+                (tokens.relay, credentials.find_relay_token, _make_relay_token),
+                (tokens.gateway, credentials.find_gateway_token, _make_gateway_token),
+                (tokens.client, credentials.find_client_token, _make_client_token),
+            ):
+                with contextlib.suppress(OSError, InvalidToken):
+                    await find(path.read_text().strip(), transaction=transaction, keys=keys)
+                    continue
+                text = await make(transaction, account, keys)
+                data_directory.write_private(path, f"{text}\n".encode())
+    finally:
+        await store.close()
+    return tokens
+
+
+async def _make_relay_token(transaction: Transaction, _account: Account, keys: Keys) -> str:
+    issued = credentials.issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=keys)
+    await transaction.relay_tokens.insert(
+        RelayToken(
+            id=issued.id, name="wardgate up", secret_salt=issued.secret_salt, secret_hash=issued.secret_hash
+        )
+    )
+    return issued.text
+
+
+async def _make_gateway_token(transaction: Transaction, account: Account, keys: Keys) -> str:
+    tables = transaction.of(account.id)
+    site = await tables.sites.find(tables.sites.c.managed_by == "account")
+    if site is None:
+        raise UserError("the account has no site for the gateway: make one first")
+    issued = credentials.issue(TokenKind.GATEWAY, account_id=account.id, transaction=transaction, keys=keys)
+    await tables.gateway_tokens.insert(
+        GatewayToken(
+            id=issued.id,
+            account_id=account.id,
+            site_id=site.id,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+        )
+    )
+    return issued.text
+
+
+async def _make_client_token(transaction: Transaction, account: Account, keys: Keys) -> str:
+    tables = transaction.of(account.id)
+    admin = await tables.actors.find(tables.actors.c.type == "account_admin_user")
+    assert admin is not None
+    issued = credentials.issue(TokenKind.CLIENT, account_id=account.id, transaction=transaction, keys=keys)
+    await tables.client_tokens.insert(
+        ClientToken(
+            id=issued.id,
+            account_id=account.id,
+            actor_id=admin.id,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+            expires_at=transaction.now + CLIENT_TOKEN_LIFETIME,
+        )
+    )
+    return issued.text
+
+
+def _children(portal: PortalSettings, tokens: _Tokens, address: str, level: str) -> list[_Child]:
+    assert portal.data_dir is not None
+    # The certificate is for the external name: with TLS the children take that way too.
+    inside = f"ws://127.0.0.1:{portal.port}/" if portal.tls_certificate is None else f"{portal.external_url}/"
+    bare = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WARDGATE_", "FIREZONE_"))
+    }
+    common = {**bare, "WARDGATE_LOG_LEVEL": level}
+    family = "PUBLIC_IP6_ADDR" if ":" in address else "PUBLIC_IP4_ADDR"
+    children = [
+        _Child(
+            "portal",
+            ("portal", "--data-dir", str(portal.data_dir), "--listen", f"{_in_url(portal.host)}:{portal.port}",
+             "--external-url", portal.external_url),
+            common,
+            frozenset({_CAP_NET_BIND_SERVICE}),
+        ),
+        _Child(
+            "relay",
+            ("relay",),
+            {**common, "WARDGATE_API_URL": inside, "WARDGATE_TOKEN_FILE": str(tokens.relay), family: address},
+            frozenset({_CAP_NET_BIND_SERVICE}),
+        ),
+    ]  # fmt: skip
+    if os.geteuid() == 0 and Path("/dev/net/tun").exists():
+        gateway = {"WARDGATE_API_URL": inside, "WARDGATE_TOKEN_FILE": str(tokens.gateway)}
+        children.append(_Child("gateway", ("gateway",), {**common, **gateway}, None))
+    return children
+
+
+def _told(portal: PortalSettings, link: str, tokens: _Tokens, *, has_gateway: bool) -> str:
+    socket_url = portal.external_url.replace("http", "ws", 1)
+    lines = [
+        "",
+        f"Wardgate is up at {portal.external_url}, data in {portal.data_dir}.",
+        "",
+        f"Sign in, once, within the hour:  {link}",
+        f"Start a client elsewhere:        sudo WARDGATE_TOKEN={tokens.client.read_text().strip()} "
+        f"wardgate client --api-url {socket_url}",
+    ]
+    if not has_gateway:
+        lines += [
+            "",
+            "No gateway runs here: it needs root and /dev/net/tun. Start `wardgate up` with sudo to have one.",
+        ]
+    return "\n".join([*lines, "", "Ctrl-C stops everything; the next start continues from here."])
+
+
+async def _run(plan: list[_Child], portal: PortalSettings, on_ready: Callable[[], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    first, *others = plan
+    process = await _start(first)
+    try:
+        await _wait_until_ready(process, portal, stop)
+        if stop.is_set():
+            return
+        on_ready()
+        keepers = [asyncio.create_task(_keep(first, stop, process))]
+        keepers += [asyncio.create_task(_keep(child, stop, None)) for child in others]
+        await asyncio.gather(*keepers)
+    finally:
+        await _end(process)
+
+
+async def _start(child: _Child) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "wardgate.cli.main",
+        *child.arguments,
+        env=child.environment,
+        # Ctrl-C reaches the whole terminal group: the parent alone decides the order of the end.
+        start_new_session=True,
+        preexec_fn=None if child.capabilities is None else lambda: _keep_capabilities(child.capabilities),
+    )
+
+
+async def _wait_until_ready(
+    process: asyncio.subprocess.Process, portal: PortalSettings, stop: asyncio.Event
+) -> None:
+    """Wait for `/readyz`.
+
+    Raises:
+        UserError: the portal ended (it has said why), or is not ready in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + READY_S
+    async with httpx2.AsyncClient(timeout=1.0, verify=False, trust_env=False) as http:
+        while not stop.is_set():
+            if process.returncode is not None:
+                raise UserError("the portal did not start; its own message stands above")
+            with contextlib.suppress(httpx2.HTTPError):
+                scheme = "https" if portal.tls_certificate is not None else "http"
+                answer = await http.get(f"{scheme}://127.0.0.1:{portal.port}/readyz")
+                if answer.status_code == 200:
+                    return
+            if loop.time() >= deadline:
+                raise UserError(f"the portal is not ready after {READY_S:.0f} s; look at its log above")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.1)
+
+
+async def _keep(child: _Child, stop: asyncio.Event, process: asyncio.subprocess.Process | None) -> None:
+    """Run a child until `stop`, starting it again when it ends."""
+    loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not stop.is_set():
+            started_at = loop.time()
+            process = process or await _start(child)
+            ending = asyncio.create_task(process.wait())
+            await asyncio.wait((ending, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                ending.cancel()
+                break
+            pause_s = FIRST_PAUSE_S if loop.time() - started_at >= STEADY_S else pause_s
+            log.warning(
+                "ended, starting it again",
+                extra={"process": child.name, "code": process.returncode, "in_s": pause_s},
+            )
+            process = None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    finally:
+        stopping.cancel()
+        if process is not None:
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _keep_capabilities(kept: frozenset[int] | None) -> None:
+    """Give up all capabilities but these, for this process and whatever it starts (between fork and exec)."""
+    if os.geteuid() != 0 or kept is None:
+        return
+    libc = ctypes.CDLL(None)
+    for capability in range(_LAST_CAPABILITY + 1):
+        if capability not in kept:
+            libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def _own_address() -> str:
+    """Return the address that this machine uses towards the internet; no packet is sent."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
