@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import wardgate
-from wardgate.portal import jobs
+from wardgate.portal import jobs, rest, web
 from wardgate.portal.channels import ChannelEndpoint, Journal
 from wardgate.portal.channels.endpoint import SEGMENTS as CHANNEL_SEGMENTS
 from wardgate.portal.environment import Environment
@@ -34,7 +34,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEALTH_SEGMENTS: Final = frozenset({"healthz", "readyz"})
-RESERVED_SLUGS: Final = CHANNEL_SEGMENTS | HEALTH_SEGMENTS
+RESERVED_SLUGS: Final = CHANNEL_SEGMENTS | HEALTH_SEGMENTS | rest.SEGMENTS | web.SEGMENTS
 
 
 class Portal:
@@ -44,6 +44,8 @@ class Portal:
         self.services = services
         self.journal = Journal(services)
         self.channels = ChannelEndpoint(services, self.journal)
+        self._rest: App = rest.build(services)
+        self._web: App = web.build(services)
         self._is_running = False
         self._is_draining = False
 
@@ -92,9 +94,10 @@ class Portal:
         segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
         if segment in HEALTH_SEGMENTS:
             await self._health(segment, send)
+        elif segment in rest.SEGMENTS:
+            await self._rest(scope, receive, send)
         else:
-            await send({"type": "http.response.start", "status": 404, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+            await self._web(scope, receive, send)
 
     async def _health(self, segment: str, send: Send) -> None:
         status = "ok"
