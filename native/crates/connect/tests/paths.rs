@@ -186,6 +186,21 @@ fn the_peers_relay_dying_is_noticed_by_the_peer_and_the_path_moves() {
     }
 }
 
+/// Each hop loses a tenth, so that a relayed check and its answer arrive with 0.9⁴ only.
+#[test]
+fn a_lossy_network_costs_neither_relay_nor_peer() {
+    let mut world = site(Mapping::AddressAndPortDependent, &[1, 2], &[1, 2]);
+    connect(&mut world);
+    world.loss = 0.1;
+    world.exchange(secs(600.0), secs(0.2), CLIENT);
+    assert!(
+        world
+            .peers
+            .iter()
+            .all(|peer| peer.relays_lost.is_empty() && peer.failed.is_none())
+    );
+}
+
 #[test]
 fn a_relay_removed_by_the_portal_is_left_at_once() {
     let mut world = site(Mapping::AddressAndPortDependent, &[1, 2], &[1, 2]);
@@ -301,6 +316,17 @@ fn a_peer_that_never_signals_is_given_up_after_ten_seconds() {
         world.peers[CLIENT].failed,
         Some((begin + secs(10.0), FailureReason::NoCandidates))
     );
+}
+
+#[test]
+fn a_peer_that_claims_our_role_is_not_answered() {
+    let mut world = site(Mapping::EndpointIndependent, &[1], &[1]);
+    let mut config = gateway_config();
+    config.controlling = true;
+    world.upsert(GATEWAY, config);
+    world.upsert(CLIENT, client_config());
+    world.run_for(secs(10.0));
+    assert!(world.peers.iter().all(|peer| peer.path.is_none()));
 }
 
 #[test]

@@ -475,24 +475,30 @@ fn mismatches_without_end_do_not_loop_without_end() {
 
 #[test]
 fn allocations_that_vanish_again_and_again_are_not_made_again_and_again() {
-    let (mut desk, _) = Desk::binding();
+    let (mut desk, bind) = Desk::binding();
+    desk.events();
+    let mut bind = Some(bind);
     let mut allocations = 0;
-    while allocations < 20 {
-        let asked = desk.requests();
-        let Some(asked) = asked.iter().find(|asked| asked.method() != Method::BINDING) else {
-            break;
-        };
-        if asked.method() == Method::ALLOCATE {
-            desk.grant(asked);
+    while let Some(asked) = bind.take() {
+        desk.error(&asked, 437, "nonce-1");
+        for asked in desk.requests() {
+            assert_eq!(asked.method(), Method::ALLOCATE);
+            desk.grant(&asked);
             allocations += 1;
-        } else {
-            desk.error(asked, 437, "nonce-1");
         }
-        let far =
-            "candidate:1 1 udp 7 203.0.113.9 52625 typ relay raddr 0.0.0.0 rport 0 ufrag gate";
-        desk.node.add_remote_candidate(PEER, far, desk.now);
+        assert!(allocations < 5);
+        bind = desk
+            .requests()
+            .into_iter()
+            .find(|asked| asked.method() == Method::CHANNEL_BIND);
     }
-    assert!(allocations < 5, "{allocations}");
+    assert!(allocations > 1);
+    let events = desk.events();
+    assert!(
+        lost(LossReason::ProtocolFailure)
+            .iter()
+            .all(|event| events.contains(event))
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use wardgate_connect::{FailureReason, Inbound, LossReason, Node, NodeEvent, Path, PeerConfig};
 use wardgate_stun::channel_header;
 
@@ -60,7 +62,9 @@ pub struct World {
     order: u64,
     /// Drop datagrams between the two peers' own addresses.
     pub direct_blocked: bool,
-    pub signalling_down: bool,
+    /// Share of datagrams that the network loses.
+    pub loss: f64,
+    rng: StdRng,
     /// Every datagram that a peer sent, for comparison of runs.
     pub transcript: Vec<(Duration, SocketAddr, Vec<u8>)>,
 }
@@ -76,7 +80,8 @@ impl World {
             errands: BTreeMap::new(),
             order: 0,
             direct_blocked: false,
-            signalling_down: false,
+            loss: 0.0,
+            rng: StdRng::from_seed([7; 32]),
             transcript: Vec::new(),
         }
     }
@@ -329,9 +334,7 @@ impl World {
     }
 
     fn signal(&mut self, errand: Errand) {
-        if !self.signalling_down {
-            self.post(SIGNALLING, errand);
-        }
+        self.post(SIGNALLING, errand);
     }
 
     fn transmit(
@@ -374,6 +377,9 @@ impl World {
     }
 
     fn post(&mut self, after: Duration, errand: Errand) {
+        if matches!(errand, Errand::Datagram { .. }) && self.rng.random_bool(self.loss) {
+            return;
+        }
         self.order += 1;
         self.errands.insert((self.now + after, self.order), errand);
     }
