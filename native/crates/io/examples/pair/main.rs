@@ -1,41 +1,37 @@
-//! Throughput of the I/O thread and of WireGuard alone: two hosts with fixed keys and addresses, nothing else between the
-//! TUN device and the socket. Run as root: it makes two network namespaces, measures with iperf3 and removes them.
+//! Throughput between two hosts, of one TCP stream: bare, with the I/O thread and WireGuard alone, with the whole engine, and
+//! with wireguard-go. Run as root: it makes two network namespaces, measures with iperf3 and removes them.
 //!
 //! ```text
 //! cargo run --release -p wardgate-io --example pair -- [RUNS] [SECONDS] [PATH-OF-WIREGUARD-GO]
 //! ```
 
+mod engine;
+mod one_peer;
+
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use wardgate_datapath::{Outbox, TunSink};
-use wardgate_io::{BootClock, Host, PacketEngine, Received, Tun, TunnelSockets, fill_random};
-use wardgate_packet::offload::TunRead;
-use wardgate_wireguard::{
-    DATA_HEADER_SIZE, DATA_OVERHEAD, Keys, MessageKind, PresharedKey, PrivateKey, Timers,
-    TimestampClock, Tunnel, TunnelConfig, classify,
-};
+use wardgate_wireguard::{Keys, PrivateKey};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Names of the two namespaces.
 const HOSTS: [&str; 2] = ["wardgate-pair-0", "wardgate-pair-1"];
 const OUTER: [&str; 2] = ["10.76.0.1", "10.76.0.2"];
-const PORT: u16 = 52_625;
 const WIREGUARD_GO_PORT: u16 = 51_820;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [end, side] = &arguments[..]
-        && end == "end"
-    {
-        return run_end(side.parse()?);
+    if let [kind, side] = &arguments[..] {
+        match kind.as_str() {
+            "io" => return one_peer::run(side.parse()?),
+            "engine" => return engine::run(side.parse()?),
+            _ => {}
+        }
     }
     let runs: u32 = arguments.first().map_or(Ok(3), |text| text.parse())?;
     let seconds = arguments.get(1).map_or("3", String::as_str);
@@ -46,21 +42,35 @@ fn main() -> Result<()> {
     let mut subjects = vec![("bare", OUTER[1].to_owned())];
     let own = std::env::current_exe()?.display().to_string();
     for side in 0..2 {
-        processes.start(side, &format!("{own} end {side}"))?;
-        configure(side, "wardgate", "10.77.1")?;
+        processes.start(side, &format!("{own} io {side}"))?;
+        configure(
+            side,
+            one_peer::INTERFACE,
+            &format!("10.77.1.{}/24", side + 1),
+        )?;
     }
-    subjects.push(("wardgate", "10.77.1.2".to_owned()));
+    subjects.push(("I/O only", "10.77.1.2".to_owned()));
+    for (side, address) in engine::TUNNEL.iter().enumerate() {
+        processes.start(side, &format!("{own} engine {side}"))?;
+        configure(side, engine::INTERFACE, &format!("{address}/32"))?;
+    }
+    let (client, interface) = (engine::TUNNEL[0], engine::INTERFACE);
+    run(1, &format!("ip addr add {}/32 dev lo", engine::RESOURCE))?;
+    run(1, &format!("ip route add {client} dev {interface}"))?;
+    let route = format!("{} dev {interface} src {client}", engine::RESOURCE);
+    run(0, &format!("ip route add {route}"))?;
+    subjects.push(("engine", engine::RESOURCE.to_owned()));
     if let Some(path) = arguments.get(2) {
         for side in 0..2 {
             let name = format!("wg{side}");
             processes.start(side, &format!("{path} -f {name}"))?;
             set_keys(side, &name)?;
-            configure(side, &name, "10.77.2")?;
+            configure(side, &name, &format!("10.77.2.{}/24", side + 1))?;
         }
         subjects.push(("wireguard-go", "10.77.2.2".to_owned()));
     }
     for (_, address) in &subjects {
-        run(0, &format!("ping -c 1 -w 10 -q {address}"))?;
+        run(0, &format!("ping -c 1 -w 20 -q {address}"))?;
     }
     for _ in 0..runs {
         for (name, address) in &subjects {
@@ -70,60 +80,6 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// One end: until its standard input closes.
-fn run_end(side: usize) -> Result<()> {
-    let clock = BootClock::new();
-    let mut warnings = Vec::new();
-    let sockets = TunnelSockets::open(PORT, None, &mut warnings)?;
-    let mut seed = [0; 32];
-    fill_random(&mut seed)?;
-    let config = TunnelConfig {
-        keys: Arc::new(keys_of(side)),
-        peer: keys_of(1 - side).public,
-        preshared_key: PresharedKey::new([0; 32]),
-        index: 1,
-        timers: Timers::CLASSIC,
-        seed,
-        clock: TimestampClock::new(clock.zero(), clock.unix_at_zero()),
-    };
-    let engine = OnePeer {
-        tunnel: Tunnel::new(config, clock.now()),
-        peer: SocketAddr::new(OUTER[1 - side].parse()?, PORT),
-    };
-    let host = Host::start(
-        Some(Tun::open("wardgate")?),
-        sockets,
-        clock,
-        engine,
-        warnings,
-    )?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    let stats = host.stats()?;
-    let value = |name| {
-        let found = stats.iter().find(|(other, _)| *other == name);
-        found.map_or(0, |(_, value)| *value)
-    };
-    let packets = value("udp_received_datagrams") + value("udp_sent_datagrams");
-    let cpu_ns = cpu_time_ns()?;
-    println!(
-        "side {side}: {:.2} µs of CPU a packet, {:.1} packets a read, {:.1} a write",
-        cpu_ns as f64 / 1e3 / packets.max(1) as f64,
-        value("udp_sent_datagrams") as f64 / value("tun_reads").max(1) as f64,
-        value("tun_written_packets") as f64 / value("tun_writes").max(1) as f64,
-    );
-    Ok(())
-}
-
-/// Nanoseconds that all threads of this process have run.
-fn cpu_time_ns() -> Result<u64> {
-    let mut sum = 0;
-    for thread in std::fs::read_dir("/proc/self/task")? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-    }
-    Ok(sum)
 }
 
 fn private_key(side: usize) -> [u8; 32] {
@@ -138,99 +94,30 @@ fn keys_of(side: usize) -> Keys {
     Keys::new(PrivateKey::new(private_key(side)))
 }
 
-/// WireGuard with one peer whose address is known.
-struct OnePeer {
-    tunnel: Tunnel,
-    peer: SocketAddr,
+/// What a packet has cost one end so far.
+fn report(name: &str, side: usize, stats: &[(&'static str, u64)]) -> Result<()> {
+    let value = |name| {
+        let found = stats.iter().find(|(other, _)| *other == name);
+        found.map_or(0, |(_, value)| *value)
+    };
+    let packets = value("udp_received_datagrams") + value("udp_sent_datagrams");
+    eprintln!(
+        "{name}, side {side}: {:.2} µs of CPU a packet, {:.1} packets a read, {:.1} a write",
+        cpu_time_ns()? as f64 / 1e3 / packets.max(1) as f64,
+        value("udp_sent_datagrams") as f64 / value("tun_reads").max(1) as f64,
+        value("tun_written_packets") as f64 / value("tun_writes").max(1) as f64,
+    );
+    Ok(())
 }
 
-impl OnePeer {
-    fn send_messages(&mut self, out: &mut impl Outbox) {
-        while let Some(message) = self.tunnel.poll_transmit() {
-            out.reserve(None, self.peer, 0, message.len())
-                .copy_from_slice(&message);
-        }
+/// Nanoseconds that all threads of this process have run.
+fn cpu_time_ns() -> Result<u64> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
     }
-}
-
-impl PacketEngine for OnePeer {
-    type Command = ();
-    type Refusal = ();
-    type Event = ();
-
-    fn handle_network(
-        &mut self,
-        received: &Received,
-        buffer: &mut [u8],
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) {
-        let mut at = 0;
-        while at < buffer.len() {
-            let end = buffer.len().min(at + received.stride);
-            let datagram = &mut buffer[at..end];
-            if classify(datagram) == Some(MessageKind::Data) {
-                let opened = self.tunnel.open(datagram, now).map(|plain| plain.len());
-                if let Ok(len @ 1..) = opened {
-                    let start = at + DATA_HEADER_SIZE;
-                    tun.push(buffer, start..start + len);
-                }
-            } else {
-                // A message that is no good is dropped; there is nobody to tell.
-                let _ = self.tunnel.handle_handshake(datagram, now);
-            }
-            at = end;
-        }
-        self.send_messages(out);
-    }
-
-    fn handle_tun(
-        &mut self,
-        read: &TunRead<'_>,
-        now: Instant,
-        _tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) {
-        for segment in read.segments() {
-            let room = out.reserve(None, self.peer, 0, segment.len() + DATA_OVERHEAD);
-            segment.write_into(&mut room[DATA_HEADER_SIZE..][..segment.len()]);
-            if self.tunnel.seal(room, now).is_err() {
-                out.rollback();
-                self.tunnel.initiate(now);
-                break;
-            }
-        }
-        self.send_messages(out);
-    }
-
-    fn apply(
-        &mut self,
-        (): (),
-        _now: Instant,
-        _tun: &mut impl TunSink,
-        _out: &mut impl Outbox,
-    ) -> std::result::Result<(), ()> {
-        Ok(())
-    }
-
-    fn handle_timeout(&mut self, now: Instant, _tun: &mut impl TunSink, out: &mut impl Outbox) {
-        self.tunnel.handle_timeout(now);
-        self.send_messages(out);
-    }
-
-    fn poll_timeout(&mut self) -> Option<Instant> {
-        self.tunnel.poll_timeout()
-    }
-
-    fn poll_event(&mut self) -> Option<()> {
-        while self.tunnel.poll_event().is_some() {}
-        None
-    }
-
-    fn stats(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
+    Ok(sum)
 }
 
 /// Two namespaces and a cable.
@@ -272,12 +159,7 @@ impl Processes {
     fn start(&mut self, side: usize, command: &str) -> Result<()> {
         let child = command_in(side, command)
             .stdin(Stdio::piped())
-            .stdout(if command.contains(" end ") {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
-            .stderr(Stdio::null())
+            .stdout(Stdio::null())
             .spawn()?;
         self.0.push(child);
         Ok(())
@@ -299,9 +181,8 @@ impl Drop for Processes {
 }
 
 /// Give the interface its address once its process has made it.
-fn configure(side: usize, interface: &str, prefix: &str) -> Result<()> {
+fn configure(side: usize, interface: &str, address: &str) -> Result<()> {
     retry(|| run(side, &format!("ip link show {interface}")))?;
-    let address = format!("{prefix}.{}/24", side + 1);
     run(side, &format!("ip addr add {address} dev {interface}"))?;
     let limits = "mtu 1280 txqueuelen 10000 gso_max_segs 49";
     run(side, &format!("ip link set {interface} {limits} up"))
