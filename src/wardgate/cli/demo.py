@@ -17,7 +17,7 @@ import typer
 
 from wardgate.cli.errors import UserError
 from wardgate.lab import Internet, LabUnavailable, Nat, why_unavailable
-from wardgate.lab.host import wait_until
+from wardgate.lab.host import CommandFailed, wait_until
 from wardgate.lab.installation import (
     PORTAL_URL,
     TEN_MEGABYTES,
@@ -25,6 +25,7 @@ from wardgate.lab.installation import (
     WEB4,
     Download,
     Installation,
+    RequestRefused,
 )
 from wardgate.lab.packet_watch import PacketWatch
 
@@ -119,7 +120,7 @@ def _tell_in_the_lab(report: _Report, *, keep: bool) -> None:
                 _keep(report, internet)
     except LabUnavailable as error:
         raise UserError(str(error)) from error
-    except (TimeoutError, RuntimeError, AssertionError) as error:
+    except (TimeoutError, RuntimeError, AssertionError, CommandFailed, RequestRefused) as error:
         raise UserError(f"the step failed: {error}") from error
     finally:
         report.say("\nEverything the demo made is gone: namespaces, processes, files.")
