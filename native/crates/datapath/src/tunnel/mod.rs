@@ -32,6 +32,8 @@ mod programme;
 mod route_table;
 #[cfg(test)]
 mod test_clock;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
