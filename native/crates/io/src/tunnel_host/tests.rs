@@ -156,12 +156,46 @@ fn datagrams_through_the_tun_device_arrive_unharmed_and_in_order() {
     assert!(value(&stats, "tun_writes") < 10, "packets are joined");
 }
 
+/// Without that, what the device hands out would be dropped beyond the outbox's limit.
+#[test]
+fn the_tun_device_is_not_read_while_a_socket_is_blocked() {
+    const PACKETS: u64 = 20_000;
+    const SIZE: usize = 1_200;
+    let Some(host) = in_new_namespace_toward(SLOW) else {
+        return;
+    };
+    shell("ip link add slow0 type veth peer name slow1");
+    shell("ip addr add 10.8.0.1/24 dev slow0");
+    shell(&format!(
+        "ip neigh add {SLOW} lladdr 02:00:00:00:00:02 dev slow0"
+    ));
+    shell("tc qdisc add dev slow0 root tbf rate 1mbit burst 8kb limit 100mb");
+    shell("ip link set slow1 up");
+    shell("ip link set slow0 up");
+    shell("ip link set mirror0 txqueuelen 30000");
+    let sender = StdUdpSocket::bind((OWN, 0)).unwrap();
+    for _ in 0..PACKETS {
+        sender.send_to(&[0; SIZE], (MIRRORED, 9)).unwrap();
+    }
+    assert_eq!(
+        host.apply(Order::Say(1)),
+        Ok(Ok(())),
+        "commands are applied meanwhile"
+    );
+    let sent = || value(&host.stats().unwrap(), "udp_sent_datagrams");
+    assert!(sent() < PACKETS, "the socket blocks");
+    shell("tc qdisc change dev slow0 root tbf rate 10gbit burst 1mb limit 100mb");
+    wait_until(|| sent() == PACKETS);
+    assert_eq!(value(&host.stats().unwrap(), "udp_send_dropped"), 0);
+    assert_eq!(value(&host.stats().unwrap(), "udp_send_errors"), 0);
+}
+
 #[test]
 fn a_tun_device_that_disappears_is_reported_and_the_sockets_work_on() {
     let Some(host) = in_new_namespace() else {
         return;
     };
-    ip("link del mirror0");
+    shell("ip link del mirror0");
     wait_until(|| {
         host.warnings()
             .iter()
@@ -182,10 +216,10 @@ fn a_second_open_of_the_same_interface_is_refused() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
-/// Sends what the TUN device hands out to itself over loopback, with source and destination exchanged (which leaves
+/// Sends what the TUN device hands out to the other end, which is itself over loopback, with source and destination exchanged (which leaves
 /// checksums right), and writes what arrives to the TUN device. Datagrams that are no IP packet go back.
 struct Mirror {
-    own: SocketAddr,
+    other_end: SocketAddr,
     events: Vec<Happening>,
     wake_at: Option<Instant>,
 }
@@ -242,7 +276,7 @@ impl PacketEngine for Mirror {
             return;
         }
         for segment in read.segments() {
-            let packet = out.reserve(None, self.own, 0, segment.len());
+            let packet = out.reserve(None, self.other_end, 0, segment.len());
             segment.write_into(packet);
             let (source, destination) = packet[12..20].split_at_mut(4);
             source.swap_with_slice(destination);
@@ -288,11 +322,18 @@ impl PacketEngine for Mirror {
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const MIRRORED: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 
+/// Where nobody answers, behind a link as slow as one wants.
+const SLOW: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
+
 fn start(tun: Option<Tun>) -> Host<Mirror> {
+    start_toward(tun, Ipv4Addr::LOCALHOST)
+}
+
+fn start_toward(tun: Option<Tun>, other_end: Ipv4Addr) -> Host<Mirror> {
     let mut warnings = Vec::new();
     let sockets = TunnelSockets::open(0, None, &mut warnings).unwrap();
     let mirror = Mirror {
-        own: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), sockets.port()),
+        other_end: SocketAddr::new(IpAddr::V4(other_end), sockets.port()),
         events: Vec::new(),
         wake_at: None,
     };
@@ -301,11 +342,15 @@ fn start(tun: Option<Tun>) -> Host<Mirror> {
 
 /// A host with a TUN device, in a namespace that this thread alone is in; `None` where that is not permitted.
 fn in_new_namespace() -> Option<Host<Mirror>> {
+    in_new_namespace_toward(Ipv4Addr::LOCALHOST)
+}
+
+fn in_new_namespace_toward(other_end: Ipv4Addr) -> Option<Host<Mirror>> {
     if let Err(error) = leave_network_namespace() {
         eprintln!("skipped: needs root to make a network namespace: {error}");
         return None;
     }
-    ip("link set lo up");
+    shell("ip link set lo up");
     let tun = Tun::open("mirror0").unwrap();
     assert_eq!(
         tun.joins(),
@@ -314,16 +359,17 @@ fn in_new_namespace() -> Option<Host<Mirror>> {
             udp: true
         }
     );
-    let host = start(Some(tun));
-    ip("link set mirror0 mtu 1280 txqueuelen 10000");
-    ip(&format!("addr add {OWN}/24 dev mirror0"));
-    ip("link set mirror0 up");
+    let host = start_toward(Some(tun), other_end);
+    shell("ip link set mirror0 mtu 1280 txqueuelen 10000");
+    shell(&format!("ip addr add {OWN}/24 dev mirror0"));
+    shell("ip link set mirror0 up");
     Some(host)
 }
 
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.unwrap().success(), "ip {arguments}");
+fn shell(command: &str) {
+    let mut words = command.split(' ');
+    let status = Command::new(words.next().unwrap()).args(words).status();
+    assert!(status.unwrap().success(), "{command}");
 }
 
 fn peer_of(host: &Host<Mirror>) -> StdUdpSocket {
