@@ -70,11 +70,16 @@ REPEATED_DENIAL_S: Final = 10.0
 
 @dataclass(slots=True)
 class _Pending:
-    """A granted request on its way; `created` is what the client is told in the end."""
+    """A granted request on its way; `created` is what the client is told in the end.
+
+    `candidates`: what the gateway signalled meanwhile. A client drops candidates of a gateway that it does not know yet
+    (data-plane §1.5), and the gateway signals as soon as it has acknowledged.
+    """
 
     holding: Holding
     created: wire.AuthorizationCreated
     deadline: float
+    candidates: list[wire.Message] = field(default_factory=list)
     is_acknowledged: bool = False
     is_stored: bool = False
 
@@ -191,7 +196,7 @@ class ClientSession(Session):
             self._stop("token_expired")
             return
         for resource_id in [one for one, pending in self._pending.items() if now >= pending.deadline]:
-            del self._pending[resource_id]
+            self._end_pending(resource_id)
             self._fail(resource_id, "offline")
         if now >= self._reevaluate_at:
             self._reevaluate_at = now + REEVALUATION_S
@@ -239,7 +244,11 @@ class ClientSession(Session):
     def _request_authorization(self, request: wire.RequestAuthorization) -> None:
         now = self._environment.clock.now()
         access = AccessRequest(
-            ActorId(self._actor.id), request.resource_id, self._facts, self._token.expires_at
+            ActorId(self._actor.id),
+            request.resource_id,
+            self._facts,
+            self._token.expires_at,
+            self._software,
         )
         decision = authorize(self._view.snapshot, access, now=now)
         resource_id = request.resource_id
@@ -307,6 +316,7 @@ class ClientSession(Session):
             self._log_denial(access, grant, "offline", now=now, gateway=why)
             self._fail(holding.resource_id, "offline")
             return
+        self._end_pending(holding.resource_id)
         self._pending[holding.resource_id] = _Pending(
             holding, created, self._clock.monotonic() + ACKNOWLEDGEMENT_S
         )
@@ -531,13 +541,13 @@ class ClientSession(Session):
             case GrantStored(authorization_id, False):
                 pending = self._pending_by(authorization_id)
                 if pending is not None:
-                    del self._pending[pending.holding.resource_id]
+                    self._end_pending(pending.holding.resource_id)
                     self._fail(pending.holding.resource_id, "not_found")
             case CandidatesOfGateway(gateway_id, candidates, is_invalidated):
                 message_type = (
                     wire.InvalidateGatewayIceCandidates if is_invalidated else wire.GatewayIceCandidates
                 )
-                self._push(message_type(gateway_id, candidates))
+                self._forward_candidates(gateway_id, message_type(gateway_id, candidates))
             case Superseded():
                 self._stop("token_expired")
             case _:
@@ -552,9 +562,24 @@ class ClientSession(Session):
         pending.is_acknowledged |= is_acknowledged
         pending.is_stored |= is_stored
         if pending.is_acknowledged and pending.is_stored:
-            del self._pending[pending.holding.resource_id]
             self._held[pending.holding.resource_id] = pending.holding
             self._push(pending.created)
+            self._end_pending(pending.holding.resource_id)
+
+    def _forward_candidates(self, gateway_id: GatewayId, message: wire.Message) -> None:
+        """Pass candidates on, behind a grant of the same gateway that the client has not been told yet."""
+        for pending in self._pending.values():
+            if pending.holding.gateway_id == gateway_id:
+                pending.candidates.append(message)
+                return
+        self._push(message)
+
+    def _end_pending(self, resource_id: ResourceId) -> None:
+        """The request is answered, replaced or given up: what waited behind it goes on."""
+        pending = self._pending.pop(resource_id, None)
+        if pending is not None:
+            for message in pending.candidates:
+                self._forward_candidates(pending.holding.gateway_id, message)
 
     def _pending_by(self, authorization_id: AuthorizationId) -> _Pending | None:
         return next(
@@ -613,7 +638,7 @@ class ClientSession(Session):
         resource_id = ResourceId(UUID(change.before["resource_id"]))
         pending = self._pending.get(resource_id)
         if pending is not None and pending.holding.authorization_id == _id(change):
-            del self._pending[resource_id]
+            self._end_pending(resource_id)
             self._fail(resource_id, "not_found")
         held = self._held.get(resource_id)
         if held is None or held.authorization_id != _id(change):

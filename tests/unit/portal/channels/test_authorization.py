@@ -144,6 +144,22 @@ async def test_a_gateway_that_returns_is_told_all_grants_it_holds(world: World) 
     ]
 
 
+async def test_candidates_of_the_gateway_never_overtake_the_grant(world: World) -> None:
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        client.send(
+            "request_authorization", {"resource_id": str(world.resource.id), "connected_gateway_ids": []}
+        )
+        create = (await gateway.receive("create_authorization"))["payload"]
+        candidates = {"client_ids": [create["client"]["id"]], "candidates": ["candidate:1"]}
+        gateway.send("broadcast_ice_candidates", candidates)
+        assert await client.is_quiet()
+        gateway.send("authorization_created", {"ref": create["ref"]})
+        await client.receive("authorization_created")
+        assert (await client.receive("ice_candidates"))["payload"]["candidates"] == ["candidate:1"]
+
+
 async def test_candidates_pass_between_related_peers_only(world: World) -> None:
     async with world.gateway() as gateway, world.client() as client:
         await gateway.join()
