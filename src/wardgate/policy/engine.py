@@ -8,23 +8,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+import msgspec
+
 from wardgate.model.conditions import Property
 from wardgate.model.domain import Actor, Policy
 from wardgate.model.ids import ActorId, MembershipId, ResourceId, SiteId
 from wardgate.model.resources import DevicePool, DynamicDevicePool, Resource, StaticDevicePool, is_expressible
 from wardgate.model.versions import ClientSoftware, lists_device_pools
-from wardgate.policy.evaluation import Evaluation, Facts, evaluate_policy, failed_properties
+from wardgate.policy.evaluation import Evaluation, Facts, failed_properties
 from wardgate.policy.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """Who asks for what. `token_expires_at` ends every grant of the connection; aware."""
+    """Who asks for what.
+
+    Attributes:
+        token_expires_at: ends every grant of the connection; aware.
+        software: what the client runs, which may be too old for some resources; None: not known, so not asked.
+    """
 
     actor_id: ActorId
     resource_id: ResourceId
     facts: Facts
     token_expires_at: datetime
+    software: ClientSoftware | None = None
 
 
 class Obstacle(Enum):
@@ -36,11 +44,11 @@ class Obstacle(Enum):
     TOKEN_EXPIRED = "the token has expired"  # noqa: S105 - prose
     RESOURCE_UNKNOWN = "the resource does not exist"
     RESOURCE_WITHOUT_SITE = "the resource has no site"
+    CLIENT_TOO_OLD = "the client's version cannot be told of the resource"
     NO_POLICY = "no enabled policy grants the resource to a group of the actor"
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """A grant. `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's zone."""
 
     resource: Resource
@@ -50,8 +58,7 @@ class Granted:
     evaluations: tuple[Evaluation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True):
     """A denial: an obstacle, or every candidate policy with the conditions that failed.
 
     Towards the client an obstacle is `not_found` and reveals nothing; alternatives are `forbidden`.
@@ -76,23 +83,21 @@ def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> D
         return Denied(obstacle=_obstacle(snapshot, actor, token_expired=request.token_expires_at <= now))
     if _lacks_site(snapshot, resource):
         return Denied(obstacle=Obstacle.RESOURCE_WITHOUT_SITE)
-    candidates = snapshot.candidates(actor, resource.id)
+    if request.software is not None and not _can_be_told(resource, actor, request.software):
+        return Denied(obstacle=Obstacle.CLIENT_TOO_OLD)
+    candidates = snapshot.candidates(actor, request.resource_id)
     if not candidates:
         return Denied(obstacle=Obstacle.NO_POLICY)
-    evaluations = tuple(evaluate_policy(policy, request.facts, now=now) for policy in candidates)
+    facts = request.facts
+    evaluations = tuple([policy.evaluate(facts, now=now) for policy in candidates])
     best = _longest_lasting(evaluations)
     if best is None:
         return Denied(evaluations)
-    until = best.until
-    group_id = best.policy.group_id
+    expires_at, group_id = request.token_expires_at, best.policy.group_id
+    if best.until is not None and best.until < expires_at:
+        expires_at = best.until
     assert group_id is not None  # a candidate has a group
-    return Granted(
-        resource,
-        best.policy,
-        snapshot.membership_id(actor, group_id),
-        request.token_expires_at if until is None else min(until, request.token_expires_at),
-        evaluations,
-    )
+    return Granted(resource, best.policy, snapshot.membership_id(actor, group_id), expires_at, evaluations)
 
 
 def connectable_resources(
@@ -103,12 +108,12 @@ def connectable_resources(
     if actor is None or _is_shut_out(snapshot, actor):
         return {}
     shown: dict[ResourceId, Resource] = {}
-    for resource_id in sorted(snapshot.policies_of):
+    candidates = snapshot.all_candidates(actor)
+    for resource_id in sorted(candidates):
         resource = snapshot.resources.get(resource_id)
         if resource is None or _lacks_site(snapshot, resource) or not _can_be_told(resource, actor, software):
             continue
-        policies = snapshot.candidates(actor, resource_id)
-        if any(evaluate_policy(policy, facts, now=now).is_satisfied for policy in policies):
+        if any(policy.evaluate(facts, now=now).is_satisfied for policy in candidates[resource_id]):
             shown[resource_id] = resource
     return shown
 
@@ -122,8 +127,6 @@ def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
     best: Evaluation | None = None
     best_until: datetime | None = None
     for one in evaluations:
-        if not one.results:
-            return one
         if not one.is_satisfied:
             continue
         until = one.until

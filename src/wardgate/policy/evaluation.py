@@ -4,10 +4,14 @@ Conditions are ANDed. Each is satisfied until some instant (or without end), vio
 is not known; undetermined counts as violated wherever access is decided, so that what is unknown never opens a door.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import Final, Self
+from zoneinfo import ZoneInfo
+
+import msgspec
 
 from wardgate.model.addresses import IpAddress, normalized
 from wardgate.model.conditions import (
@@ -24,7 +28,7 @@ from wardgate.model.conditions import (
     Weekday,
 )
 from wardgate.model.domain import Policy
-from wardgate.model.ids import AuthProviderId
+from wardgate.model.ids import AuthProviderId, GroupId
 
 
 class Undetermined(Enum):
@@ -55,8 +59,7 @@ class Outcome(Enum):
     UNDETERMINED = "undetermined"
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionResult:
+class ConditionResult(msgspec.Struct, frozen=True):
     """One condition, its outcome, and until when it stays satisfied (None: without end)."""
 
     condition: Condition
@@ -64,77 +67,171 @@ class ConditionResult:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One policy, evaluated: all its conditions, in their order."""
+class Evaluation(msgspec.Struct, frozen=True):
+    """One policy, evaluated: all its conditions, in their order.
+
+    `until` is the earliest end of its conditions; None: without end. It means nothing unless `is_satisfied`.
+    """
 
     policy: Policy
     results: tuple[ConditionResult, ...]
-
-    @property
-    def is_satisfied(self) -> bool:
-        return all(result.outcome is Outcome.SATISFIED for result in self.results)
+    is_satisfied: bool
+    until: datetime | None
 
     @property
     def failed(self) -> tuple[ConditionResult, ...]:
         return tuple(result for result in self.results if result.outcome is not Outcome.SATISFIED)
 
-    @property
-    def until(self) -> datetime | None:
-        """The earliest end of its conditions; None: without end. Means nothing unless it is satisfied."""
-        return min((result.until for result in self.results if result.until is not None), default=None)
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A policy that grants, made ready once for many decisions; equal to another when the policies are.
+
+    A decision then neither looks at the kinds of conditions nor builds results that are always the same.
+    """
+
+    policy: Policy
+    group_id: GroupId
+    _checks: "tuple[Check, ...]" = field(repr=False, compare=False)
+    _unconditional: Evaluation | None = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, policy: Policy, group_id: GroupId) -> Self:
+        checks = tuple(compile_condition(one) for one in policy.conditions)
+        return cls(policy, group_id, checks, None if checks else Evaluation(policy, (), True, None))
+
+    def evaluate(self, facts: Facts, *, now: datetime) -> Evaluation:
+        """Evaluate all conditions; `now` is aware."""
+        if self._unconditional is not None:
+            return self._unconditional
+        is_satisfied = True
+        earliest: datetime | None = None
+        results = [check(facts, now) for check in self._checks]
+        for result in results:
+            until = result.until
+            if result.outcome is not _SATISFIED:
+                is_satisfied = False
+            elif until is not None and (earliest is None or until < earliest):
+                earliest = until
+        return Evaluation(self.policy, tuple(results), is_satisfied, earliest)
 
 
-def evaluate_policy(policy: Policy, facts: Facts, *, now: datetime) -> Evaluation:
-    """Evaluate all conditions of a policy; `now` is aware."""
-    if not policy.conditions:
-        return Evaluation(policy, ())
-    return Evaluation(policy, tuple(evaluate_condition(one, facts, now=now) for one in policy.conditions))
+Check = Callable[[Facts, datetime], ConditionResult]
+"""One condition, compiled: facts and an aware instant → its result."""
+
+_SATISFIED: Final = Outcome.SATISFIED  # a global is read faster than an enumeration's attribute
+_VIOLATED: Final = Outcome.VIOLATED
 
 
-def evaluate_condition(condition: Condition, facts: Facts, *, now: datetime) -> ConditionResult:
+def compile_condition(condition: Condition) -> Check:
+    """Return the check of a condition; all its results but the end of a time window are built here, once."""
     match condition:
-        case RegionCondition(regions, negated):
-            region = facts.region
-            if isinstance(region, Undetermined):
-                return _undetermined(condition)
-            return _result(condition, region is not None and (region in regions) is not negated)
-        case RemoteIpCondition(networks, negated):
-            address = facts.remote_ip
-            if isinstance(address, Undetermined):
-                return _undetermined(condition)
-            plain = normalized(address)
-            return _result(condition, any(plain in network for network in networks) is not negated)
-        case AuthProviderCondition(provider_ids, negated):
-            provider_id = facts.auth_provider_id
-            if isinstance(provider_id, Undetermined):
-                return _undetermined(condition)
-            return _result(condition, (provider_id in provider_ids) is not negated)
-        case VerifiedCondition(required):
-            if not required:
-                return _result(condition, True)
-            verified = facts.is_verified
-            return (
-                _undetermined(condition)
-                if isinstance(verified, Undetermined)
-                else _result(condition, verified)
-            )
-        case TimeCondition(days):
-            until = end_of_window(days, now)
-            return _result(condition, until is not None, until)
+        case RegionCondition():
+            return _region_check(condition)
+        case RemoteIpCondition():
+            return _remote_ip_check(condition)
+        case AuthProviderCondition():
+            return _auth_provider_check(condition)
+        case VerifiedCondition():
+            return _verified_check(condition)
+        case TimeCondition():
+            return _time_check(condition)
         case UnreadableCondition():
-            return _result(condition, False)
+            return lambda _facts, _now: ConditionResult(condition, _VIOLATED)
+
+
+def _region_check(condition: RegionCondition) -> Check:
+    satisfied, violated, undetermined = _results(condition)
+    regions, negated = condition.regions, condition.negated
+
+    def check(facts: Facts, _now: datetime) -> ConditionResult:
+        region = facts.region
+        if region is UNDETERMINED:
+            return undetermined
+        return satisfied if region is not None and (region in regions) is not negated else violated
+
+    return check
+
+
+def _remote_ip_check(condition: RemoteIpCondition) -> Check:
+    satisfied, violated, undetermined = _results(condition)
+    inside, outside = (violated, satisfied) if condition.negated else (satisfied, violated)
+    networks = tuple((one.version, int(one.netmask), int(one.network_address)) for one in condition.networks)
+
+    def check(facts: Facts, _now: datetime) -> ConditionResult:
+        if facts.remote_ip is UNDETERMINED:
+            return undetermined
+        address = normalized(facts.remote_ip)
+        version, number = address.version, int(address)
+        for network_version, mask, first in networks:
+            if version == network_version and number & mask == first:
+                return inside
+        return outside
+
+    return check
+
+
+def _auth_provider_check(condition: AuthProviderCondition) -> Check:
+    satisfied, violated, undetermined = _results(condition)
+    provider_ids, negated = condition.provider_ids, condition.negated
+
+    def check(facts: Facts, _now: datetime) -> ConditionResult:
+        provider_id = facts.auth_provider_id
+        if provider_id is UNDETERMINED:
+            return undetermined
+        return satisfied if (provider_id in provider_ids) is not negated else violated
+
+    return check
+
+
+def _verified_check(condition: VerifiedCondition) -> Check:
+    satisfied, violated, undetermined = _results(condition)
+
+    def check(facts: Facts, _now: datetime) -> ConditionResult:
+        if not condition.required:
+            return satisfied
+        if facts.is_verified is UNDETERMINED:
+            return undetermined
+        return satisfied if facts.is_verified else violated
+
+    return check
+
+
+def _time_check(condition: TimeCondition) -> Check:
+    days, violated = condition.days, ConditionResult(condition, _VIOLATED)
+
+    def check(_facts: Facts, now: datetime) -> ConditionResult:
+        until = end_of_window(days, now)
+        return violated if until is None else ConditionResult(condition, _SATISFIED, until)
+
+    return check
+
+
+def _results(condition: Condition) -> tuple[ConditionResult, ConditionResult, ConditionResult]:
+    return (
+        ConditionResult(condition, _SATISFIED),
+        ConditionResult(condition, _VIOLATED),
+        ConditionResult(condition, Outcome.UNDETERMINED),
+    )
 
 
 def end_of_window(days: tuple[DayRanges, ...], now: datetime) -> datetime | None:
-    """Return when the window that holds at `now` ends, in UTC; None: none holds. The first that matches wins."""
+    """Return when the window that holds at `now` ends, in UTC; None: none holds. The first that matches wins.
+
+    The end is the last instant at which it holds, but where clocks change inside the window: then the instant
+    of the change.
+    """
+    zone: ZoneInfo | None = None
+    local, weekday = now, Weekday.MONDAY
     for day in days:
-        local = now.astimezone(day.zone)
-        if day.day is not _WEEKDAYS[local.weekday()]:
-            continue
-        for one in day.ranges:
-            if _contains(one, local):
-                return _end(day, one, local)
+        if day.zone is not zone:
+            zone = day.zone
+            local = now.astimezone(zone)
+            weekday = _WEEKDAYS[local.weekday()]
+        if day.day is weekday:
+            for one in day.ranges:
+                if _contains(one, local):
+                    return _end(day, one, local)
     return None
 
 
@@ -142,18 +239,25 @@ _WEEKDAYS: Final = tuple(Weekday)
 
 
 def _contains(one: TimeRange, local: datetime) -> bool:
-    since_midnight = timedelta(
-        hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-    )
-    return timedelta(seconds=one.start_s) <= since_midnight <= timedelta(seconds=one.end_s)
+    second = _second_of_day(local)
+    return one.start_s <= second and (second, local.microsecond) <= (one.end_s, 0)
+
+
+def _second_of_day(local: datetime) -> int:
+    return local.hour * 3600 + local.minute * 60 + local.second
 
 
 def _end(day: DayRanges, one: TimeRange, local: datetime) -> datetime:
+    left = timedelta(seconds=one.end_s - _second_of_day(local), microseconds=-local.microsecond)
+    end = local.astimezone(UTC) + left
+    if end.astimezone(day.zone).utcoffset() == local.utcoffset():
+        return end
+    # Clocks change on the way: either the end is as far off as the clock says then, or, if the first instant after the
+    # change lies outside the range (the hour that is skipped held the end, or the repeated hour lies before the
+    # start), the window ends there.
     end = _at(local.date(), one.end_s, day, fold=local.fold)
     if end.astimezone(day.zone).utcoffset() == local.utcoffset():
         return end
-    # Clocks change before the end: if the first instant after the change lies outside the range (the hour that is
-    # skipped held the end, or the repeated hour lies before the start), the window ends there.
     change = _change_of_offset(local.astimezone(UTC), end, day)
     after = change.astimezone(day.zone)
     return end if after.date() == local.date() and _contains(one, after) else change
@@ -180,14 +284,6 @@ def _change_of_offset(before: datetime, after: datetime, day: DayRanges) -> date
     return datetime.fromtimestamp(high, UTC)
 
 
-def _result(condition: Condition, is_satisfied: bool, until: datetime | None = None) -> ConditionResult:
-    return ConditionResult(condition, Outcome.SATISFIED if is_satisfied else Outcome.VIOLATED, until)
-
-
-def _undetermined(condition: Condition) -> ConditionResult:
-    return ConditionResult(condition, Outcome.UNDETERMINED)
-
-
-def failed_properties(evaluations: "tuple[Evaluation, ...]") -> tuple[Property, ...]:
+def failed_properties(evaluations: tuple[Evaluation, ...]) -> tuple[Property, ...]:
     """Return the union of the properties that failed, in order of their first appearance."""
     return tuple(dict.fromkeys(result.condition.property for one in evaluations for result in one.failed))

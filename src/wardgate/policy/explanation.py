@@ -115,7 +115,7 @@ def explain(
             resource_type=None if resource is None else resource.type.value,
             resource_address=None if resource is None else _address(resource),
             groups=[] if actor is None else list(_groups(snapshot, actor)),
-            candidates=[_policy(snapshot, one, request.facts) for one in evaluations],
+            candidates=[_policy(snapshot, one, request.facts, now) for one in evaluations],
             others=list(_others(snapshot, request, evaluations)),
             gateway=gateway,
         ),
@@ -191,7 +191,7 @@ def _groups(snapshot: Snapshot, actor: Actor) -> Iterable[ExplainedGroup]:
             yield ExplainedGroup(str(group_id), name, "membership", str(membership_id))
 
 
-def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts) -> ExplainedPolicy:
+def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts, now: datetime) -> ExplainedPolicy:
     policy = evaluation.policy
     if evaluation.is_satisfied:
         outcome = Outcome.SATISFIED
@@ -205,17 +205,17 @@ def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts) -> Explain
         group_name=_group_name(snapshot, policy),
         outcome=outcome.value,
         until=None if until is None else _instant(until),
-        conditions=[_condition(result, facts) for result in evaluation.results],
+        conditions=[_condition(result, facts, now) for result in evaluation.results],
     )
 
 
-def _condition(result: ConditionResult, facts: Facts) -> ExplainedCondition:
+def _condition(result: ConditionResult, facts: Facts, now: datetime) -> ExplainedCondition:
     operator, values = _rendered(result.condition)
     return ExplainedCondition(
         property=result.condition.property.value,
         operator=operator,
         values=values,
-        input=_input(result.condition.property, facts),
+        input=_input(result.condition.property, facts, now),
         outcome=result.outcome.value,
         until=None if result.until is None else _instant(result.until),
     )
@@ -228,10 +228,10 @@ def _rendered(condition: Condition) -> tuple[str, list[str]]:
     return operator.value, values
 
 
-def _input(property_: Property, facts: Facts) -> str | None:
+def _input(property_: Property, facts: Facts, now: datetime) -> str | None:
     match property_:
         case Property.TIME:
-            return None
+            return _instant(now)
         case Property.REGION:
             value: object = facts.region
         case Property.REMOTE_IP:
@@ -320,9 +320,23 @@ def _reason_lines(explanation: Explanation) -> Iterable[str]:
             pass
     if explanation.obstacle_text is not None:
         yield f"  because {explanation.obstacle_text}"
+    elif explanation.outcome == "undetermined":
+        yield f"  because it depends on what is not known: {', '.join(_unknown(explanation))}"
     elif explanation.violated_properties:
-        verb = "is not known" if explanation.outcome == "undetermined" else "fails"
-        yield f"  because no policy holds: {', '.join(explanation.violated_properties)} {verb}"
+        yield f"  because no policy holds: {', '.join(explanation.violated_properties)} fails"
+
+
+def _unknown(explanation: Explanation) -> list[str]:
+    """Return the properties that stand between the actor and the policies that may yet hold."""
+    return list(
+        dict.fromkeys(
+            condition.property
+            for policy in explanation.candidates
+            if policy.outcome == "undetermined"
+            for condition in policy.conditions
+            if condition.outcome == "undetermined"
+        )
+    )
 
 
 def _label(policy: ExplainedPolicy | OtherPolicy) -> str:

@@ -43,6 +43,8 @@ class WhyChosen(Enum):
 
     ALREADY_CONNECTED = "the client has a tunnel to it already"
     NEAREST = "it is the nearest to the client, and of the newest version there"
+    NEWEST = "it is of the newest version: no gateway's position is known"
+    ONLY = "no other that fits is online"
     RANDOM = "by chance: the client's position is not known"
 
 
@@ -88,32 +90,47 @@ def select_gateway(
     if not usable:
         return NoGateway.VERSION_MISMATCH
     shared = [gateway for gateway in usable if gateway.id in connected]
-    pool = shared or usable
+    best = _nearest_and_newest(shared or usable, client_position)
+    return Chosen(pick(best, rng), _why(bool(shared), len(usable), client_position, best[0].position))
+
+
+def _nearest_and_newest(
+    pool: Sequence[OnlineGateway], client_position: Position | None
+) -> Sequence[OnlineGateway]:
     if client_position is None:
-        return Chosen(pick(pool, rng), WhyChosen.ALREADY_CONNECTED if shared else WhyChosen.RANDOM)
-    nearest = min(_distance_key(client_position, gateway.position) for gateway in pool)
-    near = [gateway for gateway in pool if _distance_key(client_position, gateway.position) == nearest]
-    place = near[0].position
-    near = [gateway for gateway in near if gateway.position == place]
+        return pool
+    place = min(
+        (gateway.position for gateway in pool), key=lambda place: _distance_key(client_position, place)
+    )
+    near = [gateway for gateway in pool if gateway.position == place]
     newest = max(_version_key(gateway.version) for gateway in near)
-    best = [gateway for gateway in near if _version_key(gateway.version) == newest]
-    return Chosen(pick(best, rng), WhyChosen.ALREADY_CONNECTED if shared else WhyChosen.NEAREST)
+    return [gateway for gateway in near if _version_key(gateway.version) == newest]
+
+
+def _why(is_shared: bool, usable: int, client_position: Position | None, place: Position | None) -> WhyChosen:
+    if is_shared:
+        return WhyChosen.ALREADY_CONNECTED
+    if usable == 1:
+        return WhyChosen.ONLY
+    if client_position is None:
+        return WhyChosen.RANDOM
+    return WhyChosen.NEWEST if place is None else WhyChosen.NEAREST
 
 
 def select_relays(
     online: Iterable[OnlineRelay], *, position: Position | None, rng: Rng
 ) -> tuple[OnlineRelay, ...]:
-    """Choose up to two relays for a peer: the nearest, those without position last; unknown peer: two by chance."""
-    pool = sorted(online, key=lambda relay: relay.id)
+    """Choose up to two relays for a peer: the nearest, those without position last; equally far ones by chance.
+
+    To a peer without position all are equally far.
+    """
+    left = sorted(online, key=lambda relay: relay.id)
+    drawn: list[OnlineRelay] = []
+    while left:
+        drawn.append(left.pop(_draw(len(left), rng)))
     if position is not None:
-        pool.sort(key=lambda relay: _distance_key(position, relay.position))
-        return tuple(pool[:RELAYS_PER_PEER])
-    chosen: list[OnlineRelay] = []
-    while pool and len(chosen) < RELAYS_PER_PEER:
-        relay = pick(pool, rng)
-        pool.remove(relay)
-        chosen.append(relay)
-    return tuple(chosen)
+        drawn.sort(key=lambda relay: _distance_key(position, relay.position))
+    return tuple(drawn[:RELAYS_PER_PEER])
 
 
 def distance_km(one: Position, other: Position) -> float:
@@ -129,7 +146,11 @@ _T = TypeVar("_T")
 
 def pick(pool: Sequence[_T], rng: Rng) -> _T:
     """Draw one element uniformly."""
-    return pool[min(int(rng.random() * len(pool)), len(pool) - 1)]
+    return pool[_draw(len(pool), rng)]
+
+
+def _draw(below: int, rng: Rng) -> int:
+    return min(int(rng.random() * below), below - 1)
 
 
 def _distance_key(client: Position, place: Position | None) -> tuple[bool, float]:

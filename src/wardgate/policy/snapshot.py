@@ -11,21 +11,22 @@ from typing import Final, TypeVar
 from wardgate.model.domain import Actor, Group, Membership, Policy, Site
 from wardgate.model.ids import ActorId, GroupId, MembershipId, PolicyId, ResourceId, SiteId
 from wardgate.model.resources import Resource
+from wardgate.policy.evaluation import CompiledPolicy
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 Entity = Actor | Group | Membership | Site | Resource | Policy
 
-_NOTHING: Final[Mapping[GroupId, MembershipId | None]] = {}
+_NOTHING: Final[Mapping[GroupId, MembershipId]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Entities by id, and the two indexes that decisions go by.
+    """Entities by id, and the indexes that decisions go by.
 
-    `membership_ids`: actor → group → membership, explicit rows only. `policies_of`: resource → its enabled policies
-    that have a group, by id, so that answers do not depend on the order of writing.
+    `membership_ids`: actor → group → membership, explicit rows only. `policies_of` and `policies_for`: resource and
+    group → their enabled policies that have a group, by id, so that answers do not depend on the order of writing.
     """
 
     is_disabled: bool = False  # the account
@@ -35,7 +36,8 @@ class Snapshot:
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
     policies: Mapping[PolicyId, Policy] = field(default_factory=dict)
     membership_ids: Mapping[ActorId, Mapping[GroupId, MembershipId]] = field(default_factory=dict)
-    policies_of: Mapping[ResourceId, tuple[Policy, ...]] = field(default_factory=dict)
+    policies_of: Mapping[ResourceId, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
+    policies_for: Mapping[GroupId, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
     everyone_group_id: GroupId | None = None
 
     @classmethod
@@ -52,18 +54,28 @@ class Snapshot:
 
     def membership_id(self, actor: Actor, group_id: GroupId) -> MembershipId | None:
         """Return the row that puts an actor in a group; None: none, or implicitly (Everyone)."""
-        explicit = self.membership_ids.get(actor.id)
-        return None if explicit is None else explicit.get(group_id)
+        return self.membership_ids.get(actor.id, _NOTHING).get(group_id)
 
-    def candidates(self, actor: Actor, resource_id: ResourceId) -> list[Policy]:
-        """Return the enabled policies of a resource whose group the actor is in."""
+    def candidates(self, actor: Actor, resource_id: ResourceId) -> list[CompiledPolicy]:
+        """Return the enabled policies of a resource whose group the actor is in, by ascending id."""
+        policies = self.policies_of.get(resource_id)
+        if policies is None:
+            return []
         explicit = self.membership_ids.get(actor.id, _NOTHING)
-        everyone = self.everyone_group_id if actor.type.is_user else None
         return [
             policy
-            for policy in self.policies_of.get(resource_id, ())
-            if policy.group_id in explicit or policy.group_id == everyone
+            for policy in policies
+            if policy.group_id in explicit
+            or (policy.group_id == self.everyone_group_id and actor.type.is_user)
         ]
+
+    def all_candidates(self, actor: Actor) -> dict[ResourceId, list[CompiledPolicy]]:
+        """Return the candidates of every resource that has any for the actor."""
+        found: dict[ResourceId, list[CompiledPolicy]] = {}
+        for group_id in self.memberships_of(actor):
+            for policy in self.policies_for.get(group_id, ()):
+                found.setdefault(policy.policy.resource_id, []).append(policy)
+        return found
 
     def evolve(
         self,
@@ -96,7 +108,8 @@ class _Draft:
         self._resources: dict[ResourceId, Resource] | None = None
         self._policies: dict[PolicyId, Policy] | None = None
         self._membership_ids: dict[ActorId, dict[GroupId, MembershipId]] = {}
-        self._touched: dict[ResourceId, dict[PolicyId, Policy]] = {}
+        self._policies_of: dict[ResourceId, dict[PolicyId, CompiledPolicy]] = {}
+        self._policies_for: dict[GroupId, dict[PolicyId, CompiledPolicy]] = {}
 
     def put(self, entity: Entity) -> None:
         match entity:
@@ -115,7 +128,10 @@ class _Draft:
                 self._remove_policy(entity.id)
                 self._policies = _copied(self._policies, self._base.policies)
                 self._policies[entity.id] = entity
-                self._policies_of(entity.resource_id)[entity.id] = entity
+                if entity.group_id is not None and not entity.is_disabled:
+                    policy = CompiledPolicy.of(entity, entity.group_id)
+                    self._of(entity.resource_id)[entity.id] = policy
+                    self._for(entity.group_id)[entity.id] = policy
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources[entity.id] = entity
@@ -152,7 +168,8 @@ class _Draft:
             resources=base.resources if self._resources is None else self._resources,
             policies=base.policies if self._policies is None else self._policies,
             membership_ids=self._finished_memberships(),
-            policies_of=self._finished_policies(),
+            policies_of=_merged(self._base.policies_of, self._policies_of),
+            policies_for=_merged(self._base.policies_for, self._policies_for),
             everyone_group_id=(
                 base.everyone_group_id
                 if self._groups is None
@@ -165,12 +182,15 @@ class _Draft:
             self._membership_ids[actor_id] = dict(self._base.membership_ids.get(actor_id, {}))
         return self._membership_ids[actor_id]
 
-    def _policies_of(self, resource_id: ResourceId) -> dict[PolicyId, Policy]:
-        if resource_id not in self._touched:
-            self._touched[resource_id] = {
-                policy.id: policy for policy in self._base.policies_of.get(resource_id, ())
-            }
-        return self._touched[resource_id]
+    def _of(self, resource_id: ResourceId) -> dict[PolicyId, CompiledPolicy]:
+        if resource_id not in self._policies_of:
+            self._policies_of[resource_id] = _by_id(self._base.policies_of.get(resource_id, ()))
+        return self._policies_of[resource_id]
+
+    def _for(self, group_id: GroupId) -> dict[PolicyId, CompiledPolicy]:
+        if group_id not in self._policies_for:
+            self._policies_for[group_id] = _by_id(self._base.policies_for.get(group_id, ()))
+        return self._policies_for[group_id]
 
     def _remove_policy(self, policy_id: PolicyId) -> None:
         current = self._base.policies if self._policies is None else self._policies
@@ -178,7 +198,9 @@ class _Draft:
         if known is not None:
             self._policies = _copied(self._policies, self._base.policies)
             del self._policies[policy_id]
-            self._policies_of(known.resource_id).pop(policy_id, None)
+            self._of(known.resource_id).pop(policy_id, None)
+            if known.group_id is not None:
+                self._for(known.group_id).pop(policy_id, None)
 
     def _finished_memberships(self) -> Mapping[ActorId, Mapping[GroupId, MembershipId]]:
         if not self._membership_ids:
@@ -191,21 +213,23 @@ class _Draft:
                 merged.pop(actor_id, None)
         return merged
 
-    def _finished_policies(self) -> Mapping[ResourceId, tuple[Policy, ...]]:
-        if not self._touched:
-            return self._base.policies_of
-        merged = dict(self._base.policies_of)
-        for resource_id, policies in self._touched.items():
-            usable = [policy for policy in policies.values() if _grants(policy)]
-            if usable:
-                merged[resource_id] = tuple(sorted(usable, key=lambda policy: policy.id))
-            else:
-                merged.pop(resource_id, None)
-        return merged
+
+def _by_id(policies: Iterable[CompiledPolicy]) -> dict[PolicyId, CompiledPolicy]:
+    return {policy.policy.id: policy for policy in policies}
 
 
-def _grants(policy: Policy) -> bool:
-    return not policy.is_disabled and policy.group_id is not None
+def _merged(
+    base: Mapping[_K, tuple[CompiledPolicy, ...]], touched: Mapping[_K, dict[PolicyId, CompiledPolicy]]
+) -> Mapping[_K, tuple[CompiledPolicy, ...]]:
+    if not touched:
+        return base
+    merged = dict(base)
+    for key, policies in touched.items():
+        if policies:
+            merged[key] = tuple(policies[policy_id] for policy_id in sorted(policies))
+        else:
+            merged.pop(key, None)
+    return merged
 
 
 def _copied(draft: dict[_K, _V] | None, base: Mapping[_K, _V]) -> dict[_K, _V]:

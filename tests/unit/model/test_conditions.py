@@ -67,6 +67,11 @@ def test_an_error_names_the_field_and_element_at_fault(
         ("m/9-17/UTC", "day of the week"),
         ("M/9-17/Mars/Base", "timezone"),
         ("M/9-17/../etc/passwd", "timezone"),
+        ("M/9-17/Europe", "timezone"),
+        ("M/9-17/localtime", "timezone"),
+        ("M/9-17/posixrules", "timezone"),
+        ("M/9-17/right/UTC", "timezone"),
+        ("M/9-17/posix/Europe/Berlin", "timezone"),
         ("M/17-9/UTC", "ends before"),
         ("M/9-24/UTC", "invalid time"),
         ("M/9-10:60/UTC", "invalid time"),
@@ -105,3 +110,13 @@ def test_an_unreadable_stored_condition_survives_as_one_that_nobody_satisfies() 
     assert isinstance(condition, UnreadableCondition)
     with pytest.raises(ValueError, match="unreadable"):
         render_condition(condition)
+
+
+def test_a_stored_condition_with_a_value_that_is_no_text_is_unreadable_and_breaks_nothing() -> None:
+    condition = parse_stored_condition("remote_ip", "is_in_cidr", ["10.0.0.0/8", 7])  # type: ignore[list-item]
+    assert isinstance(condition, UnreadableCondition)
+
+
+def test_duplicate_values_are_refused_in_the_words_of_the_api() -> None:
+    with pytest.raises(InvalidCondition, match="must not contain duplicate values"):
+        parse_condition("remote_ip_location_region", "is_in", ["DE", "DE "])

@@ -23,6 +23,7 @@ from support.worlds import (
     verified,
 )
 from wardgate.model.conditions import Property
+from wardgate.model.resources import InternetResource, StaticDevicePool
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.engine import Decision, Denied, Granted, Obstacle, authorize, connectable_resources
 from wardgate.policy.snapshot import Entity, Snapshot
@@ -132,3 +133,44 @@ def test_a_client_is_shown_what_it_could_reach_now() -> None:
     assert list(shown) == [NET.id]
     later = NOW + timedelta(hours=2)
     assert connectable_resources(snapshot, ADA.id, FACTS, CURRENT, now=later) == {}
+
+
+def test_the_list_holds_each_resource_once_and_by_id() -> None:
+    other = replace(NET, id=NET.id.__class__(int=39))
+    policies = [policy(1), policy(2, group=EVERYONE), replace(policy(3), resource_id=other.id)]
+    snapshot = Snapshot.of([*BASICS, other, *policies])
+    assert list(connectable_resources(snapshot, ADA.id, FACTS, CURRENT, now=NOW)) == [other.id, NET.id]
+
+
+def test_a_resource_that_the_client_is_too_old_to_be_told_of_is_neither_shown_nor_granted() -> None:
+    internet = InternetResource(NET.id, "Internet", LAB.id)
+    snapshot = Snapshot.of([*BASICS, internet, policy(1)])
+    old, new = (ClientSoftware(Component.HEADLESS, Version(1, minor)) for minor in (2, 3))
+    assert connectable_resources(snapshot, ADA.id, FACTS, old, now=NOW) == {}
+    asked = replace(request(), software=old)
+    assert authorize(snapshot, asked, now=NOW) == Denied(obstacle=Obstacle.CLIENT_TOO_OLD)
+    assert isinstance(authorize(snapshot, replace(asked, software=new), now=NOW), Granted)
+
+
+def test_device_pools_are_shown_to_clients_that_list_them_and_need_no_site() -> None:
+    pool = StaticDevicePool(NET.id, "pool")
+    snapshot = Snapshot.of([*BASICS, pool, policy(1)])
+    assert list(connectable_resources(snapshot, ADA.id, FACTS, CURRENT, now=NOW)) == [pool.id]
+    old = ClientSoftware(Component.HEADLESS, Version(1, 5, 8))
+    assert connectable_resources(snapshot, ADA.id, FACTS, old, now=NOW) == {}
+
+
+def test_an_orphan_grants_again_when_its_group_is_linked_back() -> None:
+    orphaned = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[policy(1, group=None)])
+    assert authorize(orphaned, request(), now=NOW) == Denied(obstacle=Obstacle.NO_POLICY)
+    assert connectable_resources(orphaned, ADA.id, FACTS, CURRENT, now=NOW) == {}
+    linked = orphaned.evolve(puts=[policy(1)])
+    assert isinstance(authorize(linked, request(), now=NOW), Granted)
+    assert list(connectable_resources(linked, ADA.id, FACTS, CURRENT, now=NOW)) == [NET.id]
+
+
+def test_a_policy_that_moves_to_another_group_leaves_the_first() -> None:
+    moved = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[policy(1, group=EVERYONE)])
+    assert STAFF.id not in moved.policies_for
+    assert authorize(moved, request(actor=ROBOT), now=NOW) == Denied(obstacle=Obstacle.NO_POLICY)
+    assert isinstance(authorize(moved, request(), now=NOW), Granted)

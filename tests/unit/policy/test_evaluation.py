@@ -7,13 +7,13 @@ import pytest
 from support.worlds import NOW, from_networks, hours, regions, verified
 from wardgate.model.conditions import Condition, Property, TimeCondition, UnreadableCondition, parse_condition
 from wardgate.model.ids import AuthProviderId
-from wardgate.policy.evaluation import Facts, Outcome, end_of_window, evaluate_condition
+from wardgate.policy.evaluation import Facts, Outcome, compile_condition, end_of_window
 
 PROVIDER = AuthProviderId(UUID("33333333-3333-4333-8333-333333333333"))
 
 
 def outcome(condition: Condition, facts: Facts, now: datetime = NOW) -> str:
-    return evaluate_condition(condition, facts, now=now).outcome.value
+    return compile_condition(condition)(facts, now).outcome.value
 
 
 def condition(property_: str, operator: str, *values: str) -> Condition:

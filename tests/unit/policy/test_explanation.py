@@ -81,6 +81,24 @@ def test_without_a_connection_the_answer_is_undetermined_when_only_its_facts_are
     assert (free.outcome, free.expires_at, free.expires_with) == ("granted", None, "undetermined_token")
 
 
+def test_only_what_is_not_known_is_said_to_be_unknown() -> None:
+    text = as_text(
+        explained(
+            policy(1, from_networks("10.0.0.0/8")),
+            policy(2, hours("T/true/UTC")),
+            facts=Facts(),
+            with_token=False,
+        )
+    )
+    assert "because it depends on what is not known: remote_ip" in text.replace("\n", " ")
+    assert "current_utc_datetime is not known" not in text
+
+
+def test_a_time_condition_tells_the_time_it_was_asked_for() -> None:
+    (candidate,) = explained(policy(1, hours("M/9-17/UTC"))).candidates
+    assert candidate.conditions[0].input == "2026-11-23T12:00:00Z"
+
+
 def test_an_explanation_survives_json() -> None:
     told = explained(policy(1, hours("M/9-17/UTC")), policy(2, verified()))
     assert from_json(json.loads(json.dumps(as_json(told)))) == told

@@ -86,7 +86,16 @@ def test_the_nearest_place_wins_and_there_the_highest_version() -> None:
 def test_gateways_without_position_come_last() -> None:
     placed = gateway(2, position=SYDNEY)
     assert select(gateway(1), placed, position=BERLIN) == Chosen(placed, WhyChosen.NEAREST)
-    assert isinstance(select(gateway(1), position=BERLIN), Chosen)
+
+
+def test_among_gateways_without_position_none_is_called_the_nearest() -> None:
+    newest = gateway(2, "1.5.1")
+    assert select(gateway(1), newest, position=BERLIN) == Chosen(newest, WhyChosen.NEWEST)
+
+
+def test_a_gateway_without_rival_is_not_said_to_be_chosen_by_chance() -> None:
+    assert select(gateway(1), gateway(2, "1.3.0")) == Chosen(gateway(1), WhyChosen.ONLY)
+    assert select(gateway(1), position=BERLIN) == Chosen(gateway(1), WhyChosen.ONLY)
 
 
 def test_an_unknown_client_position_spreads_the_load() -> None:
@@ -127,3 +136,15 @@ def test_a_peer_without_position_gets_two_by_chance_and_never_the_same_twice() -
     assert len(seen) == 12
     assert select_relays(online[:1], position=None, rng=random.Random(1)) == (relay(0),)
     assert select_relays([], position=None, rng=random.Random(1)) == ()
+
+
+@pytest.mark.parametrize("place", [PARIS, None], ids=["in one place", "without position"])
+def test_relays_that_are_equally_far_share_the_load(place: Position | None) -> None:
+    online = [relay(number, place) for number in range(4)]
+    chosen = Counter(
+        one.id.int
+        for seed in range(200)
+        for one in select_relays(online, position=BERLIN, rng=random.Random(seed))
+    )
+    assert len(chosen) == 4
+    assert min(chosen.values()) > 60
