@@ -69,6 +69,24 @@ fn spells_a_udp_checksum_of_zero_as_all_ones() {
 }
 
 #[test]
+fn a_completed_udp_checksum_of_zero_is_spelt_as_all_ones_too() {
+    let base = Stream {
+        udp: true,
+        payload: vec![0, 0],
+        ..Stream::default()
+    };
+    let plain = &base.segments()[0];
+    let stream = Stream {
+        payload: plain[26..28].to_vec(),
+        ..base
+    };
+    let mut read = stream.super_read();
+    read[1] = VnetHeader::GSO_NONE;
+    let packet = &written(&TunRead::parse(&read).unwrap())[0];
+    assert_eq!(packet[26..28], [0xff, 0xff]);
+}
+
+#[test]
 fn refuses_reads_whose_plan_contradicts_the_packet() {
     let stream = Stream::default();
     let good = stream.super_read();
@@ -207,6 +225,60 @@ fn does_not_join_what_differs_in_a_field_that_the_receiver_sees() {
 }
 
 #[test]
+fn ids_must_be_consecutive_where_a_router_may_fragment() {
+    let first = Stream {
+        dont_fragment: false,
+        payload: vec![1; 100],
+        ..Stream::default()
+    };
+    let next = |ip_id| Stream {
+        sequence: first.sequence + 100,
+        ip_id,
+        ..first.clone()
+    };
+    let join = |ip_id| {
+        let packets = [first.segments(), next(ip_id).segments()].concat();
+        packets_per_write(&packets, BOTH)
+    };
+    assert_eq!(join(first.ip_id + 1), [2]);
+    assert_eq!(join(first.ip_id + 2), [1, 1]);
+}
+
+#[test]
+fn a_write_holds_at_most_64_kib_and_128_packets() {
+    let large = Stream {
+        payload: vec![1; 60 * 1_228],
+        size: 1_228,
+        ..Stream::default()
+    };
+    // Too long for one super-packet, hence cut in two.
+    let (head, tail) = large.payload.split_at(30 * 1_228);
+    let packets = [
+        Stream {
+            payload: head.to_vec(),
+            ..large.clone()
+        }
+        .segments(),
+        Stream {
+            payload: tail.to_vec(),
+            sequence: large.sequence + head.len() as u32,
+            ..large.clone()
+        }
+        .segments(),
+    ]
+    .concat();
+    assert_eq!(packets_per_write(&packets, BOTH), [53, 7]);
+
+    let small = Stream {
+        udp: true,
+        payload: vec![1; 2_000],
+        size: 10,
+        ..Stream::default()
+    };
+    assert_eq!(packets_per_write(&small.segments(), BOTH), [128, 72]);
+}
+
+#[test]
 fn does_not_join_a_corrupt_packet_because_the_kernel_would_trust_it() {
     let mut segments = Stream {
         payload: vec![1; 3_000],
@@ -218,6 +290,10 @@ fn does_not_join_a_corrupt_packet_because_the_kernel_would_trust_it() {
     let writes = coalesce(&segments, BOTH);
     assert_eq!(writes.len(), 3);
     assert_eq!(writes[1].bytes[VNET_HEADER_LEN..], segments[1]);
+
+    *segments[1].last_mut().unwrap() ^= 1;
+    segments[1][11] ^= 1;
+    assert_eq!(packets_per_write(&segments, BOTH), [1, 1, 1], "IP checksum");
 }
 
 #[test]
