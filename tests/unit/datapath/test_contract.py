@@ -1,0 +1,165 @@
+"""The extension module understands every command and speaks every event that the Python structs describe."""
+
+import typing
+
+import msgspec
+import pytest
+from wardgate_native import CommandRefused, TunnelEngine, generate_private_key, public_key
+
+from wardgate.datapath import commands, events
+from wardgate.datapath.commands import (
+    AnyCommand,
+    Authorize,
+    Deauthorize,
+    Filter,
+    HoldName,
+    ReleaseName,
+    RemovePeer,
+    RemoveRemoteCandidates,
+    ResetNetwork,
+    RetainedGrant,
+    RetainGrants,
+    Revoke,
+    Route,
+    SendControlPacket,
+    SetAddresses,
+    SetRelays,
+    SetRoutes,
+    Shutdown,
+    Translate,
+    UpdateFilters,
+)
+from wardgate.datapath.events import AnyEvent
+
+from .engine_world import EngineWorld, grant, relay_server, udp_packet
+
+CANDIDATE = "candidate:1 1 udp 2130706431 8.8.8.8 4000 typ host"
+
+# In an order in which each can be accepted; the peer is the other side.
+CLIENT_COMMANDS = (
+    SetAddresses(ipv4="100.64.0.1", ipv6="fd00:2021:1111::1"),
+    SetRelays(relays=(relay_server(),), removed=("gone",), replace_all=True),
+    SetRoutes(
+        routes=(
+            Route(prefix="10.0.0.0/24", resource_id="net", table="cidr", filters=(Filter(protocol="icmp"),)),
+            Route(prefix="100.96.0.1/32", resource_id="app", table="dns", rank=3),
+            Route(prefix="100.64.0.9/32", resource_id="pool", table="device"),
+            Route(prefix="::/0", resource_id="internet", table="internet"),
+        )
+    ),
+    commands.AddRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
+    RemoveRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
+    Authorize(resource_id="pool", peer_id="gateway", addresses=("100.64.0.9",), device_address="100.64.0.9"),
+    HoldName(peer_id="gateway", resource_id="app", proxy_ips=("100.96.0.1",)),
+    ReleaseName(peer_id="gateway", resource_id="app", proxy_ips=("100.96.0.1",), flush=True),
+    SendControlPacket(peer_id="gateway", type=0, payload='{"resource":"app"}'),
+    Deauthorize(resource_id="pool"),
+    RemovePeer(id="gateway"),
+    ResetNetwork(private_key=generate_private_key()),
+    Shutdown(),
+)
+GATEWAY_COMMANDS = (
+    grant("net", deadline_s=3600.0),
+    Translate(
+        peer_id="client",
+        resource_id="net",
+        name="app.example",
+        addresses=(("100.96.0.1", "10.0.0.1"), ("fd00:2021:1111:8000::1", None)),
+    ),
+    UpdateFilters(resource_id="net", filters=(Filter(protocol="tcp", first_port=22, last_port=22),)),
+    RetainGrants(grants=(RetainedGrant(peer_id="client", resource_id="net", expires_deadline_s=None),)),
+    Revoke(peer_id="client", resource_id="net"),
+)
+
+
+@pytest.fixture
+def world() -> EngineWorld:
+    world = EngineWorld()
+    world.connect()
+    return world
+
+
+def test_each_command_is_understood(world: EngineWorld) -> None:
+    for command in GATEWAY_COMMANDS:
+        world.apply("gateway", command)
+    for command in CLIENT_COMMANDS:
+        world.apply("client", command)
+    # `connect` applied the first one.
+    tried = {commands.UpsertPeer, *(type(command) for command in (*CLIENT_COMMANDS, *GATEWAY_COMMANDS))}
+    assert tried == set(typing.get_args(AnyCommand))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (b"", "malformed command: EOF"),
+        (b'{"command":"dance"}', "malformed command: unknown variant `dance`"),
+        (b'{"command":"revoke","peer_id":"x"}', "malformed command: missing field `resource_id`"),
+        (msgspec.json.encode(Revoke(peer_id="x", resource_id="r")), "revoke is for a gateway only"),
+        (
+            msgspec.json.encode(SendControlPacket(peer_id="nobody", type=0, payload="")),
+            "unknown peer nobody",
+        ),
+        (
+            msgspec.json.encode(
+                SetRoutes(routes=(Route(prefix="10.0.0.0/33", resource_id="r", table="cidr"),))
+            ),
+            'malformed command: not an IP prefix: "10.0.0.0/33"',
+        ),
+        (
+            msgspec.json.encode(ResetNetwork(private_key="secret")),
+            "malformed command: a key is not base64 of 32 bytes",
+        ),
+    ],
+)
+def test_a_refusal_says_why(command: bytes, reason: str) -> None:
+    engine = TunnelEngine(
+        role="client", private_key=generate_private_key(), seed=bytes(32), listen_port=1, unix_at_zero=0.0
+    )
+    with pytest.raises(CommandRefused) as refused:
+        engine.apply(command, now=0.0)
+    assert str(refused.value).startswith(reason)
+
+
+def test_each_event_is_spoken(world: EngineWorld) -> None:
+    routes = tuple(
+        Route(prefix=prefix, resource_id=resource_id, table="cidr")
+        for prefix, resource_id in [("10.0.0.0/24", "net"), ("10.1.0.0/24", "new"), ("10.2.0.0/24", "void")]
+    )
+    world.apply("client", SetRoutes(routes=routes))
+    world.send("client", udp_packet("10.1.0.1", b"intent"))
+    world.apply("client", Authorize(resource_id="void", peer_id="gateway", addresses=("10.2.0.0/24",)))
+    world.send("client", udp_packet("10.2.0.1", b"prohibited"))
+    world.apply("client", SendControlPacket(peer_id="gateway", type=0, payload="{}"))
+    world.apply("gateway", grant("brief", network="10.3.0.0/24", deadline_s=world.now + 1))
+    world.run(2.0)
+    world.apply("gateway", SetRelays(relays=(), removed=("relay",)))
+    world.relay_answers = False
+    world.run(90.0)
+    world.apply("gateway", RemovePeer(id="client", goodbye=False))
+    world.run(300.0)
+    spoken = {type(event) for side in world.events.values() for event in side}
+    assert spoken == set(typing.get_args(AnyEvent))
+
+
+def test_packets_cross_the_world_of_python(world: EngineWorld) -> None:
+    packet = udp_packet("10.0.0.1", b"hello")
+    world.send("client", packet)
+    world.run(1.0)
+    assert world.received("gateway") == [packet]
+    selected = [event for event in world.events["client"] if isinstance(event, events.PathSelected)]
+    assert selected[-1].kind == "direct"
+    assert selected[-1].remote == "7.7.7.7:52625"
+
+
+def test_public_key_is_that_of_rfc_7748_section_6_1() -> None:
+    private = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo="
+    assert public_key(private) == "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
+
+
+def test_times_before_zero_are_refused() -> None:
+    engine = TunnelEngine(
+        role="gateway", private_key=generate_private_key(), seed=bytes(32), listen_port=1, unix_at_zero=0.0
+    )
+    with pytest.raises(ValueError, match="negative or not finite"):
+        engine.handle_timeout(now=-1.0)
