@@ -1,5 +1,6 @@
 """The REST API as a FastAPI application behind the pipeline."""
 
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -39,6 +40,12 @@ SEGMENTS: Final = frozenset(
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
+    return Pipeline(_api(), services)
+
+
+@cache
+def _api() -> FastAPI:
+    """Build the routes, once: handlers know their services from the caller that the pipeline hands them."""
     api = FastAPI(
         title="Wardgate API",
         version=wardgate.__version__,
@@ -66,7 +73,7 @@ def build(services: Services) -> App:
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
-    return Pipeline(api, services)
+    return api
 
 
 def _answer(problem: Problem) -> Response:

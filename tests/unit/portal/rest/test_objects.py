@@ -1,0 +1,652 @@
+"""The objects of the API, one rule a test."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from support.browser import caller, make_api_token
+from support.portal import World
+
+NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
+
+
+async def made(api: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await api.post(path, json=body)
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def errors(answer: httpx2.Response, status: int = 422) -> Any:
+    assert answer.status_code == status, answer.text
+    return answer.json().get("validation_errors")
+
+
+# ── Conventions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("collection", "key"),
+    [
+        ("sites", "site"),
+        ("groups", "group"),
+        ("resources", "resource"),
+        ("policies", "policy"),
+        ("actors", "actor"),
+        ("clients", "client"),
+    ],
+)
+async def test_another_accounts_objects_do_not_exist(
+    api: httpx2.AsyncClient, foreign: World, collection: str, key: str
+) -> None:
+    token, _ = await make_api_token(foreign)
+    async with caller(foreign.portal, token) as theirs:
+        listed = (await theirs.get(f"/{collection}")).json()["data"]
+    ids = [one["id"] for one in listed] or [NOWHERE]
+    for id_ in ids:
+        for method, body in (("GET", None), ("PATCH", {key: {"name": "mine"}}), ("DELETE", None)):
+            answer = await api.request(method, f"/{collection}/{id_}", json=body)
+            assert answer.status_code == 404, (method, answer.text)
+
+
+async def test_what_is_created_says_where_it_is_and_unknown_fields_are_ignored(
+    api: httpx2.AsyncClient,
+) -> None:
+    answer = await api.post("/groups", json={"group": {"name": "  Staff ", "colour": "red"}, "x": 1})
+    group = answer.json()["data"]
+    assert answer.headers["location"] == f"/groups/{group['id']}"
+    assert group["name"] == "Staff"
+    assert (await api.get(answer.headers["location"])).json()["data"] == group
+
+
+async def test_deleting_returns_the_last_representation(api: httpx2.AsyncClient) -> None:
+    site = await made(api, "/sites", {"site": {"name": "short-lived"}})
+    answer = await api.delete(f"/sites/{site['id']}")
+    assert (answer.status_code, answer.json()["data"]) == (200, site)
+    assert (await api.get(f"/sites/{site['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+async def test_both_verbs_merge(api: httpx2.AsyncClient, world: World, verb: str) -> None:
+    path = f"/resources/{world.resource.id}"
+    await api.request(verb, path, json={"resource": {"address_description": "the lab"}})
+    after = (await api.request(verb, path, json={"resource": {"name": "lab"}})).json()["data"]
+    assert (after["name"], after["address_description"], after["address"]) == (
+        "lab",
+        "the lab",
+        "10.20.0.0/16",
+    )
+    cleared = (await api.request(verb, path, json={"resource": {"address_description": None}})).json()["data"]
+    assert cleared["address_description"] is None
+
+
+@pytest.mark.parametrize("name", [None, "", "   ", 5, [], {}, "n" * 256, "nul\x00"])
+async def test_a_bad_name_is_told_by_its_field(api: httpx2.AsyncClient, name: Any) -> None:
+    assert list(await errors(await api.post("/groups", json={"group": {"name": name}}))) == ["name"]
+
+
+async def test_text_with_quotes_and_lines_is_stored_as_it_is(api: httpx2.AsyncClient) -> None:
+    name = 'Robert\'); DROP TABLE groups;--\n"x" %s {0} <b>'
+    group = await made(api, "/groups", {"group": {"name": name}})
+    assert (await api.get("/groups", params={"name": name})).json()["data"] == [group]
+
+
+# ── Pagination ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_pages_forth_and_back_show_every_row_once(api: httpx2.AsyncClient) -> None:
+    for number in range(7):
+        await made(api, "/groups", {"group": {"name": f"g{number}"}})
+    everything = [one["name"] for one in (await api.get("/groups")).json()["data"]]
+    seen, cursor, last = [], None, {}
+    while True:
+        last = (
+            await api.get("/groups", params={"limit": "3", **({"page_cursor": cursor} if cursor else {})})
+        ).json()
+        seen += [one["name"] for one in last["data"]]
+        cursor = last["metadata"]["next_page"]
+        if cursor is None:
+            break
+    assert seen == everything
+    assert last["metadata"]["count"] == len(everything)
+    back = (
+        await api.get("/groups", params={"limit": "3", "page_cursor": last["metadata"]["prev_page"]})
+    ).json()
+    assert [one["name"] for one in back["data"]] == everything[-5:-2]
+    assert back["metadata"]["next_page"] is not None
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "applied"),
+    [
+        ("0", 200, 1),
+        ("-5", 200, 1),
+        ("1000", 200, 100),
+        ("2.5", 400, None),
+        ("x", 400, None),
+        ("", 400, None),
+    ],
+)
+async def test_a_limit_is_clamped_or_refused(
+    api: httpx2.AsyncClient, limit: str, status: int, applied: int | None
+) -> None:
+    answer = await api.get("/groups", params={"limit": limit})
+    assert answer.status_code == status
+    assert answer.json().get("metadata", {}).get("limit") == applied
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "bnVsbA",
+        "W10",
+        "é",
+        "WyJhZnRlciIsIDEsICJ4Il0",
+        "WyJhZnRlciIsOTk5OTk5OTk5OTk5OTk5OTk5OTksIjVmMmM1ZjJjLTVmMmMtNGYyYy04ZjJjLTVmMmM1ZjJjNWYyYyJd",
+        "A" * 5000,
+    ],
+)
+async def test_a_cursor_that_is_none_is_refused(api: httpx2.AsyncClient, cursor: str) -> None:
+    answer = await api.get("/groups", params={"page_cursor": cursor})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "Invalid page cursor")
+
+
+# ── Actors and client tokens ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_actor_is_made_listed_and_changed(api: httpx2.AsyncClient) -> None:
+    actor = await made(
+        api, "/actors", {"actor": {"name": "Eve", "type": "account_user", "email": "Eve@BÜCHER.example"}}
+    )
+    assert actor["email"] == "Eve@xn--bcher-kva.example"
+    assert (actor["is_disabled"], actor["last_seen_at"]) == (False, None)
+    listed = (await api.get("/actors", params={"email": actor["email"]})).json()["data"]
+    assert listed == [actor]
+    disabled = await api.patch(f"/actors/{actor['id']}", json={"actor": {"is_disabled": True}})
+    assert disabled.json()["data"]["is_disabled"] is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"type": ["can't be blank"], "name": ["can't be blank"]}),
+        ({"name": "a", "type": "api_client"}, {"type": ["API clients cannot be created via the API"]}),
+        ({"name": "a", "type": "robot"}, {"type": ["is invalid"]}),
+        (
+            {"name": "a", "type": "account_user", "email": "nobody@localhost"},
+            {"email": ["is an invalid email address"]},
+        ),
+        ({"name": "a", "type": "account_user"}, {"email": ["can't be blank"]}),
+        (
+            {"name": "a", "type": "account_user", "email": "ADA@example.org"},
+            {"email": ["has already been taken"]},
+        ),
+        ({"name": 1, "type": "account_user", "email": []}, {"name": ["is invalid"], "email": ["is invalid"]}),
+    ],
+)
+async def test_a_bad_actor_is_told_by_field(
+    api: httpx2.AsyncClient, fields: dict[str, Any], expected: Any
+) -> None:
+    assert await errors(await api.post("/actors", json={"actor": fields})) == expected
+
+
+async def test_types_change_only_between_user_and_admin(api: httpx2.AsyncClient, world: World) -> None:
+    path = f"/actors/{world.actor.id}"
+    promoted = await api.patch(path, json={"actor": {"type": "account_admin_user"}})
+    assert promoted.json()["data"]["type"] == "account_admin_user"
+    wrong = await api.patch(path, json={"actor": {"type": "service_account", "email": None}})
+    assert await errors(wrong) == {"type": ["cannot change a user to a service account or API client"]}
+
+
+async def test_an_api_client_cannot_disable_itself(world: World) -> None:
+    token, actor_id = await make_api_token(world)
+    async with caller(world.portal, token) as api:
+        answer = await api.patch(f"/actors/{actor_id}", json={"actor": {"is_disabled": True}})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        403,
+        "You cannot disable the Actor used to make this request",
+    )
+
+
+async def test_client_tokens_are_for_service_accounts_and_for_users_under_our_own_path(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    expires_at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    body = {"client_token": {"expires_at": expires_at}}
+    refused = await api.post(f"/actors/{world.actor.id}/client_tokens", json=body)
+    assert (refused.status_code, refused.json()["detail"]) == (400, "Actor must be a service account")
+    robot = await made(api, "/actors", {"actor": {"name": "robot", "type": "service_account"}})
+    token = await made(api, f"/actors/{robot['id']}/client_tokens", body)
+    assert token["token"].startswith(".wg_client_")
+    own = await made(
+        api,
+        "/wardgate/client_tokens",
+        {"client_token": {"actor_id": str(world.actor.id), "expires_at": expires_at}},
+    )
+    world.client_token = own["token"]
+    async with world.client() as peer:
+        await peer.join()
+    listed = (await api.get(f"/actors/{robot['id']}/client_tokens")).json()["data"]
+    assert [set(one) for one in listed] == [{"id", "actor_id", "expires_at", "inserted_at", "updated_at"}]
+    assert (await api.delete(f"/actors/{robot['id']}/client_tokens/{own['id']}")).status_code == 404
+    assert (await api.delete(f"/actors/{robot['id']}/client_tokens")).json()["data"] == {"deleted_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "message"),
+    [
+        (None, "can't be blank"),
+        ("2020-01-01T00:00:00Z", "must be in the future"),
+        ("tomorrow", "is invalid"),
+        ("2030-01-01T00:00:00", "is invalid"),
+        ("9999-12-31T23:59:59-23:59", "is invalid"),
+    ],
+)
+async def test_a_token_needs_a_time_to_come(api: httpx2.AsyncClient, expires_at: Any, message: str) -> None:
+    robot = await made(api, "/actors", {"actor": {"name": "robot", "type": "service_account"}})
+    answer = await api.post(
+        f"/actors/{robot['id']}/client_tokens", json={"client_token": {"expires_at": expires_at}}
+    )
+    assert await errors(answer) == {"expires_at": [message]}
+
+
+# ── Groups and memberships ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_everyone_is_hidden_and_names_are_unique(api: httpx2.AsyncClient, world: World) -> None:
+    names = [one["name"] for one in (await api.get("/groups")).json()["data"]]
+    assert names == ["Engineering"]
+    taken = await api.post("/groups", json={"group": {"name": "Engineering"}})
+    assert await errors(taken) == {"name": ["A group with this name already exists."]}
+
+
+async def test_members_are_replaced_changed_and_kept(api: httpx2.AsyncClient, world: World) -> None:
+    eve = await made(api, "/actors", {"actor": {"name": "Eve", "type": "service_account"}})
+    path, ada = f"/groups/{world.group.id}/memberships", str(world.actor.id)
+    both = await api.put(
+        path, json={"memberships": [{"actor_id": ada}, {"actor_id": eve["id"]}, {"actor_id": ada}]}
+    )
+    assert both.json()["data"] == {"actor_ids": sorted([ada, eve["id"]])}
+    async with world.portal.services.store.reading() as transaction:
+        assert await transaction.of(world.account_id).memberships.load(world.membership.id) is not None
+    changed = await api.patch(path, json={"memberships": {"add": eve["id"], "remove": [ada, eve["id"]]}})
+    assert changed.json()["data"] == {"actor_ids": [eve["id"]]}
+    assert (await api.get(path)).json()["data"] == [
+        {"id": eve["id"], "name": "Eve", "type": "service_account"}
+    ]
+    assert (await api.put(path, json={"memberships": []})).json()["data"] == {"actor_ids": []}
+
+
+async def test_bad_members_change_nothing(api: httpx2.AsyncClient, world: World, foreign: World) -> None:
+    path, ada = f"/groups/{world.group.id}/memberships", str(world.actor.id)
+    answer = await api.put(
+        path, json={"memberships": [{"actor_id": "x"}, {}, {"actor_id": str(foreign.actor.id)}]}
+    )
+    assert await errors(answer) == {
+        "memberships": [
+            "x is not a valid Actor ID",
+            "entry is missing an Actor ID",
+            f"{foreign.actor.id} is not an Actor in this account",
+        ]
+    }
+    assert [one["id"] for one in (await api.get(path)).json()["data"]] == [ada]
+
+
+async def test_the_members_of_everyone_are_not_editable(api: httpx2.AsyncClient, world: World) -> None:
+    async with world.portal.services.store.reading() as transaction:
+        groups = transaction.of(world.account_id).groups
+        everyone = await groups.find(groups.c.type == "managed")
+    assert everyone is not None
+    answer = await api.put(f"/groups/{everyone.id}/memberships", json={"memberships": []})
+    assert (answer.status_code, answer.json()["detail"]) == (403, "Group is not editable")
+    assert (await api.get(f"/groups/{everyone.id}")).status_code == 404
+
+
+# ── Sites, gateways, tokens ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_internet_site_is_listed_and_not_changed(api: httpx2.AsyncClient) -> None:
+    (internet,) = (await api.get("/sites", params={"name": "Internet"})).json()["data"]
+    for answer in (
+        await api.patch(f"/sites/{internet['id']}", json={"site": {"name": "x"}}),
+        await api.delete(f"/sites/{internet['id']}"),
+    ):
+        assert (answer.status_code, answer.json()["detail"]) == (
+            403,
+            "System managed Site cannot be modified",
+        )
+
+
+async def test_a_provisioned_gateway_connects_with_its_token_and_is_shown_online(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    path = f"/sites/{world.site.id}/gateways"
+    answer = await api.post(path)
+    gateway = answer.json()["data"]
+    assert answer.headers["location"] == f"{path}/{gateway['id']}"
+    assert len(gateway["name"]) == 5
+    assert gateway["token"].startswith(".wg_gateway_")
+    world.gateway_token = gateway["token"]
+    async with world.gateway() as peer:
+        await peer.join()
+        shown = (await api.get(f"{path}/{gateway['id']}")).json()["data"]
+        assert shown["online"] is True
+        assert "token" not in shown
+    assert (await api.get(path, params={"ipv4": gateway["ipv4"]})).json()["data"][0]["id"] == gateway["id"]
+    assert (await api.get(path, params={"ipv4": "x"})).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["", "  ", "n" * 256])
+async def test_a_gateways_given_name_is_checked(api: httpx2.AsyncClient, world: World, name: str) -> None:
+    answer = await api.post(f"/sites/{world.site.id}/gateways", json={"gateway": {"name": name}})
+    assert list(await errors(answer)) == ["name"]
+
+
+async def test_a_gateway_has_one_active_token_that_is_rotated(api: httpx2.AsyncClient, world: World) -> None:
+    gateway = await made(api, f"/sites/{world.site.id}/gateways", {"gateway": {"name": "one"}})
+    path = f"/sites/{world.site.id}/gateways/{gateway['id']}/token"
+    assert (await api.post(path)).status_code == 409
+    world.gateway_token = gateway["token"]
+    async with world.gateway() as peer:
+        await peer.join()
+        await world.portal.journal.flush()
+        first = await made(api, f"{path}/rotate", {})
+        second = await made(api, f"{path}/rotate", {})
+        assert first["id"] != second["id"]
+        rotated = (await api.get(f"/sites/{world.site.id}/gateways/{gateway['id']}")).json()["data"]
+        assert rotated["rotated_at"] is not None
+    async with world.portal.services.store.reading() as transaction:
+        tokens = transaction.of(world.account_id).gateway_tokens
+        left = await tokens.load_all(tokens.c.device_id.is_not(None))
+    assert len(left) == 2
+    assert str(second["id"]) in {str(token.id) for token in left}
+
+
+async def test_site_tokens_are_deprecated_and_deleted_alone(api: httpx2.AsyncClient, world: World) -> None:
+    path = f"/sites/{world.site.id}/gateway_tokens"
+    gateway = await made(api, f"/sites/{world.site.id}/gateways", {"gateway": {"name": "one"}})
+    answer = await api.post(path)
+    assert answer.headers["deprecation"] == "true"
+    assert answer.headers["sunset"] == "Thu, 01 Oct 2026 00:00:00 GMT"
+    assert (await api.delete(f"{path}/{answer.json()['data']['id']}")).status_code == 200
+    assert (await api.delete(path)).json()["data"] == {"deleted_count": 1}
+    assert (await api.get(f"/sites/{world.site.id}/gateways/{gateway['id']}")).status_code == 200
+    assert (await api.delete(f"{path}/{NOWHERE}")).status_code == 404
+
+
+# ── Clients ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_client_is_shown_verified_renamed_and_deleted(api: httpx2.AsyncClient, world: World) -> None:
+    async with world.client() as peer:
+        await peer.join()
+        await world.portal.journal.flush()
+        (client,) = (await api.get("/clients", params={"firezone_id": "client-1"})).json()["data"]
+        assert client["online"] is True
+        assert client["actor_id"] == str(world.actor.id)
+        assert "created_at" in client
+        assert "inserted_at" not in client
+        path = f"/clients/{client['id']}"
+        first = (await api.put(f"{path}/verify")).json()["data"]["verified_at"]
+        assert (await api.put(f"{path}/verify")).json()["data"]["verified_at"] == first
+        assert (await api.put(f"{path}/unverify")).json()["data"]["verified_at"] is None
+        renamed = await api.patch(path, json={"client": {"name": "laptop", "hostname": "x.example.org"}})
+        assert (renamed.json()["data"]["name"], renamed.json()["data"]["hostname"]) == ("laptop", None)
+        assert (await api.delete(path)).status_code == 200
+    assert (await api.get(path)).status_code == 404
+
+
+# ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_resource_is_normalised_and_leaves_out_what_it_has_not(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    filters = [{"protocol": "tcp", "ports": ["80", "8000-9000", 443]}, {"protocol": "icmp"}]
+    fields = {
+        "name": "net",
+        "type": "cidr",
+        "address": "10.0.0.5/8",
+        "site_id": str(world.site.id),
+        "filters": filters,
+    }
+    resource = await made(api, "/resources", {"resource": fields})
+    assert resource["address"] == "10.0.0.0/8"
+    assert resource["filters"] == [
+        {"protocol": "tcp", "ports": ["80", "8000 - 9000", "443"]},
+        {"protocol": "icmp", "ports": []},
+    ]
+    assert "ip_stack" not in resource
+    named = await made(
+        api,
+        "/resources",
+        {
+            "resource": {
+                "name": "web",
+                "type": "dns",
+                "address": "**.Example.com",
+                "site_id": str(world.site.id),
+            }
+        },
+    )
+    assert named["ip_stack"] == "dual"
+
+
+@pytest.mark.parametrize(
+    ("type_", "address", "message"),
+    [
+        ("dns", "host:80", "cannot contain a port number"),
+        ("ip", "[2001:db8::1]:80", "cannot contain a port number"),
+        ("ip", "[2001:db8::1", "has mismatched brackets"),
+        ("cidr", "0.0.0.0/0", "please use the Internet Resource for full-tunnel traffic"),
+        ("cidr", "::/0", "please use the Internet Resource for full-tunnel traffic"),
+        ("ip", "127.0.0.1", "cannot contain loopback addresses"),
+        ("ip", "100.64.0.1", "cannot be in the CIDR 100.64.0.0/10"),
+        ("cidr", "fd00:2021::/16", "cannot be in the CIDR fd00:2021:1111::/48"),
+        ("cidr", "10.0.0.0", "is not a valid CIDR range"),
+        ("ip", "10.0.0.0/8", "is not a valid IP address"),
+        ("dns", "10.0.0.1", "please use an IP or CIDR Resource for IP addresses"),
+        ("dns", "app.localhost", "localhost cannot be used, please add a DNS alias to /etc/hosts instead"),
+        ("dns", "example.*", "TLD cannot contain wildcards"),
+        ("dns", "a**.example.com", "`**` must be a whole label"),
+        ("dns", "*.com", "domain for a top-level domain cannot be only wildcards"),
+        ("dns", "-a.example.com", "is not a valid hostname"),
+        ("dns", "a..example.com", "is not a valid hostname"),
+        ("dns", "l" * 64 + ".example.com", "has a label of more than 63 characters"),
+        ("dns", "a." * 127 + "com", "should be at most 253 character(s)"),
+    ],
+)
+async def test_a_bad_address_is_told_why(
+    api: httpx2.AsyncClient, world: World, type_: str, address: str, message: str
+) -> None:
+    fields = {"name": "a", "type": type_, "address": address, "site_id": str(world.site.id)}
+    found = await errors(await api.post("/resources", json={"resource": fields}))
+    assert message in found["address"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "message"),
+    [
+        (["0"], "must be between 1 and 65535"),
+        (["1-70000"], "must be between 1 and 65535"),
+        (["5-4"], "lower value cannot be higher than upper value"),
+        (["1-5", "5"], "port ranges must not overlap"),
+        (["http"], "bad format"),
+    ],
+)
+async def test_bad_ports_are_told_within_their_filter(
+    api: httpx2.AsyncClient, world: World, ports: list[str], message: str
+) -> None:
+    filters = [{"protocol": "udp"}, {"protocol": "tcp", "ports": ports}]
+    answer = await api.patch(f"/resources/{world.resource.id}", json={"resource": {"filters": filters}})
+    assert await errors(answer) == {"filters": [{}, {"ports": [message]}]}
+
+
+async def test_types_and_sites_of_resources_keep_their_rules(
+    api: httpx2.AsyncClient, world: World, foreign: World
+) -> None:
+    (internet_site,) = (await api.get("/sites", params={"name": "Internet"})).json()["data"]
+    base = {"name": "a", "type": "cidr", "address": "10.0.0.0/8"}
+    for fields, expected in (
+        ({**base}, {"site_id": ["can't be blank"]}),
+        ({**base, "site_id": "x"}, {"site_id": ["is invalid"]}),
+        ({**base, "site_id": str(foreign.site.id)}, {"site_id": ["does not exist"]}),
+        ({**base, "site_id": internet_site["id"]}, {"site_id": ["cannot be the Internet Site"]}),
+        (
+            {"name": "p", "type": "static_device_pool"},
+            {"type": ["device pools cannot be created via the API"]},
+        ),
+        (
+            {**base, "site_id": str(world.site.id), "ip_stack": "dual"},
+            {"ip_stack": ["IP stack must be blank for this type of Resource"]},
+        ),
+    ):
+        assert await errors(await api.post("/resources", json={"resource": fields})) == expected
+
+
+async def test_the_internet_resource_is_not_touched(api: httpx2.AsyncClient) -> None:
+    internet = next(one for one in (await api.get("/resources")).json()["data"] if one["type"] == "internet")
+    for answer in (
+        await api.patch(f"/resources/{internet['id']}", json={"resource": {"name": "x"}}),
+        await api.delete(f"/resources/{internet['id']}"),
+    ):
+        assert (answer.status_code, answer.json()["detail"]) == (403, "Internet Resource cannot be modified")
+
+
+async def test_lists_of_resources_are_filtered_exactly(api: httpx2.AsyncClient, world: World) -> None:
+    for params, count in (
+        ({"type": "cidr"}, 1),
+        ({"site_id": str(world.site.id)}, 1),
+        ({"address": "10.20.0.0/16", "name": "net"}, 1),
+        ({"name": ""}, 0),
+    ):
+        assert (await api.get("/resources", params=params)).json()["metadata"]["count"] == count
+    for params in ({"type": "internet"}, {"site_id": "x"}, {"ip_stack": "five"}):
+        assert (await api.get("/resources", params=params)).status_code == 400
+
+
+# ── Policies ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_policy_with_conditions_is_made_and_changed(api: httpx2.AsyncClient, world: World) -> None:
+    group = await made(api, "/groups", {"group": {"name": "Ops"}})
+    conditions = [
+        {"property": "remote_ip", "operator": "is_in_cidr", "values": [" 192.0.2.1", "10.0.0.0/8"]},
+        {
+            "property": "current_utc_datetime",
+            "operator": "is_in_day_of_week_time_ranges",
+            "values": ["M/9-17/UTC"],
+        },
+        {"values": ["DE"]},
+    ]
+    fields = {
+        "group_id": group["id"],
+        "resource_id": str(world.resource.id),
+        "conditions": conditions,
+        "is_disabled": True,
+    }
+    policy = await made(api, "/policies", {"policy": fields})
+    assert policy["is_disabled"] is False
+    assert policy["flow_log_uploads_enabled"] is True
+    assert policy["conditions"][0]["values"] == ["192.0.2.1", "10.0.0.0/8"]
+    assert policy["conditions"][2] == {
+        "property": "remote_ip_location_region",
+        "operator": "is_in",
+        "values": ["DE"],
+    }
+    kept = (await api.patch(f"/policies/{policy['id']}", json={"policy": {"is_disabled": True}})).json()[
+        "data"
+    ]
+    assert (kept["is_disabled"], kept["conditions"]) == (True, policy["conditions"])
+    cleared = await api.patch(f"/policies/{policy['id']}", json={"policy": {"conditions": []}})
+    assert cleared.json()["data"]["conditions"] == []
+
+
+async def test_a_bad_policy_is_told_by_field(api: httpx2.AsyncClient, world: World, foreign: World) -> None:
+    good = {"group_id": str(world.group.id), "resource_id": str(world.resource.id)}
+    one = {"property": "remote_ip", "operator": "is_in_cidr", "values": ["10.0.0.0/8"]}
+    for fields, expected in (
+        ({}, {"resource_id": ["can't be blank"], "group_id": ["can't be blank"]}),
+        ({**good, "group_id": "x"}, {"group_id": ["is invalid"]}),
+        ({**good, "group_id": str(foreign.group.id)}, {"group_id": ["does not exist"]}),
+        (good, {"base": ["Policy for the selected Group and Resource already exists"]}),
+        (
+            {**good, "conditions": [one, one]},
+            {"base": ["must not contain more than one condition per property"]},
+        ),
+        (
+            {
+                **good,
+                "conditions": [one, {"property": "client_verified", "operator": "is", "values": ["maybe"]}],
+            },
+            {"conditions": [{}, {"values": ['must be "true" or "false"']}]},
+        ),
+        (
+            {**good, "conditions": [{**one, "values": ["10.0.0.0/99"]}]},
+            {"conditions": [{"values": ["is not an IP address or CIDR"]}]},
+        ),
+        ({**good, "conditions": [{"values": [5]}]}, {"conditions": [{"values": ["is invalid"]}]}),
+    ):
+        assert await errors(await api.post("/policies", json={"policy": fields})) == expected, fields
+    unknown = await api.post("/policies", json={"policy": {**good, "resource_id": str(foreign.resource.id)}})
+    assert unknown.status_code == 404
+
+
+async def test_deleting_a_group_orphans_its_policies_and_a_resource_takes_them_along(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    await api.delete(f"/groups/{world.group.id}")
+    (orphan,) = (await api.get("/policies")).json()["data"]
+    assert orphan["group_id"] is None
+    await api.delete(f"/resources/{world.resource.id}")
+    assert (await api.get("/policies")).json()["data"] == []
+
+
+async def test_flow_log_uploads_default_to_off_for_the_internet_resource(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    internet = next(one for one in (await api.get("/resources")).json()["data"] if one["type"] == "internet")
+    fields = {"group_id": str(world.group.id), "resource_id": internet["id"]}
+    policy = await made(api, "/policies", {"policy": fields})
+    assert policy["flow_log_uploads_enabled"] is False
+
+
+# ── Account, audit ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_account_shows_its_configured_limits(api: httpx2.AsyncClient, world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        account = await transaction.accounts.load(world.account_id)
+        assert account is not None
+        await transaction.accounts.save(
+            replace(account, limits={"users": 2, "sites": 1, "service_accounts": None})
+        )
+    shown = (await api.get("/account")).json()["data"]
+    assert shown["limits"] == {
+        "users": {"used": 2, "available": 0, "total": 2},
+        "sites": {"used": 2, "available": 0, "total": 1},
+    }
+    for path, body, detail in (
+        ("/sites", {"site": {"name": "x"}}, "Sites limit reached"),
+        ("/actors", {"actor": {"type": "account_user"}}, "Users limit reached"),
+    ):
+        answer = await api.post(path, json=body)
+        assert (answer.status_code, answer.json()["detail"]) == (403, detail)
+
+
+async def test_a_change_is_attributed_to_its_caller(api: httpx2.AsyncClient, world: World) -> None:
+    await made(api, "/sites", {"site": {"name": "audited"}})
+    async with world.portal.services.store.reading() as transaction:
+        (change,) = await transaction.of(world.account_id).changes(limit=1, newest_first=True)
+    assert change.after is not None
+    assert change.subject is not None
+    assert (change.after["name"], change.subject["actor_type"], change.subject["ip"]) == (
+        "audited",
+        "api_client",
+        "192.0.2.9",
+    )
