@@ -20,7 +20,7 @@ from wardgate.net.supervision import on_hangup, run_until_first_ends, stop_signa
 from wardgate.net.tun_interface import TunInterface
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 
-RESOLVER_CHECK_S: Final = 5.0  # how long changed name servers of the host may go unnoticed (data-plane §6.4)
+HOST_CHECK_S: Final = 5.0  # how long changed name servers and LAN routes may go unnoticed (data-plane §6.4)
 MAX_FORWARDED: Final = 1000  # queries at servers at once (data-plane §4.5)
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class ClientProcess:
             await run_until_first_ends(
                 self._link.run(),
                 self._configure_host(is_once=until_configured),
-                self._watch_resolvers(),
+                self._watch_host(),
                 on_hangup(self.reset),
                 stop_signal(),
             )
@@ -224,8 +224,9 @@ class ClientProcess:
                 if is_once:
                     return
 
-    async def _watch_resolvers(self) -> None:
+    async def _watch_host(self) -> None:
         while True:
-            await asyncio.sleep(RESOLVER_CHECK_S)
+            await asyncio.sleep(HOST_CHECK_S)
             self._machine.handle_system_resolvers(await self._host_dns.system_resolvers())
             self._carry_out()
+            await self._tun.follow_lan()

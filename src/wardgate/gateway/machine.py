@@ -84,6 +84,7 @@ class Gateway:
         self._held: HeldCandidates[ClientId] = HeldCandidates()
         self._lookups: dict[int, _Lookup] = {}
         self._next_lookup_id = 0
+        self._configured: Configure | None = None
         self._actions: deque[GatewayAction] = deque()
 
     @property
@@ -192,9 +193,10 @@ class Gateway:
     def _handle_init(self, init: m.GatewayInit) -> None:
         ipv4, ipv6 = str(init.interface.ipv4), str(init.interface.ipv6)
         self._apply(c.SetAddresses(ipv4, ipv6))
-        self._actions.append(
-            Configure(TunConfiguration(ipv4, ipv6, routes=frozenset({TUNNEL_IPV4, TUNNEL_IPV6})))
-        )
+        wanted = Configure(TunConfiguration(ipv4, ipv6, routes=frozenset({TUNNEL_IPV4, TUNNEL_IPV6})))
+        if wanted != self._configured:
+            self._configured = wanted
+            self._actions.append(wanted)
         self._apply(relays_of_init(init.relays))
         for authorization in init.authorizations:
             if grant := self._grant(authorization.client_id, authorization.resource_id):

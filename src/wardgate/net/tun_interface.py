@@ -78,9 +78,13 @@ class TunInterface:
             source_ipv4=wanted.ipv4,
             source_ipv6=wanted.ipv6,
         )
-        if any(network.prefixlen == 0 for network in wanted.routes):
-            await copy_link_routes(self._netlink, except_interface=self._index)
         self._applied = wanted
+        await self.follow_lan()
+
+    async def follow_lan(self) -> None:
+        """Let new routes of the host's LAN win over the Internet resource; to be called now and then."""
+        if self._applied is not None and any(network.prefixlen == 0 for network in self._applied.routes):
+            await copy_link_routes(self._netlink, except_interface=self._index)
 
     async def _prepare_link(self) -> None:
         # No link-local address: nothing but tunnel addresses may appear as a source on this interface.

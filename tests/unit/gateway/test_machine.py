@@ -153,6 +153,13 @@ def test_init_sets_addresses_and_routes_both_tunnel_ranges(gateway: Gateway, eng
     assert sorted(map(str, configure.tun.routes)) == ["100.64.0.0/11", "fd00:2021:1111::/107"]
 
 
+def test_a_repeated_init_configures_the_host_once(gateway: Gateway) -> None:
+    gateway.handle_message(init())
+    gateway.handle_message(init())
+
+    assert sum(isinstance(action, Configure) for action in drained(gateway)) == 1
+
+
 def test_init_without_relays_removes_none(gateway: Gateway, engine: RecordingEngine) -> None:
     gateway.handle_message(init())
 

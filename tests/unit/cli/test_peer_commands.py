@@ -1,0 +1,157 @@
+"""Each way to start a peer wrongly ends in one line that names the cure, and exit code 1 (2 for usage)."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from wardgate.cli.errors import UserError
+from wardgate.cli.main import main
+from wardgate.cli.peer import checked_token, host_and_port
+from wardgate.model.ids import TokenId
+from wardgate.wire.dialect import PeerKind
+from wardgate.wire.tokens import TokenKind, mint_fragment
+
+PORTAL = ("--api-url", "ws://portal.example:8080")
+
+
+def token(kind: TokenKind) -> str:
+    return mint_fragment(
+        kind, account_id=None, token_id=TokenId(UUID(int=7)), secret=b"s" * 32, key=b"k" * 32
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("wardgate")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:], root.level, ours.level = before
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "WARDGATE_TOKEN",
+        "FIREZONE_TOKEN",
+        "WARDGATE_API_URL",
+        "FIREZONE_API_URL",
+        "WARDGATE_CONFIG",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int = 1) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    printed = capsys.readouterr()
+    assert ended.value.code == exit_code
+    assert "Traceback" not in printed.err
+    if exit_code == 1:
+        assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.mark.parametrize("command", ["gateway", "client"])
+def test_a_missing_portal_url_names_flag_and_variable(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = complaint(capsys, command)
+
+    assert "--api-url" in printed
+    assert "WARDGATE_API_URL" in printed
+
+
+@pytest.mark.parametrize("url", ["portal.example", "ftp://portal.example", "ws://"])
+def test_what_is_no_portal_url_is_refused_with_an_example(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "wss://portal.example.org" in complaint(capsys, "gateway", "--api-url", url)
+
+
+@pytest.mark.parametrize("command", ["gateway", "client"])
+def test_a_missing_token_names_the_variable(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "WARDGATE_TOKEN" in complaint(capsys, command, *PORTAL)
+
+
+def test_a_token_of_another_kind_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIREZONE_TOKEN", token(TokenKind.CLIENT))
+
+    assert "this is a client token, a gateway token is needed" in complaint(capsys, "gateway", *PORTAL)
+
+
+def test_a_malformed_token_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "malformed" in complaint(capsys, "gateway", *PORTAL, "hello")
+
+
+def test_a_relay_needs_a_public_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--public-ip4-addr" in complaint(capsys, "relay", *PORTAL, token(TokenKind.RELAY))
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--public-ip4-addr", "x"), "no IP address"),
+        (("--public-ip4-addr", "2001:db8::1"), "no IPv4 address"),
+        (("--public-ip4-addr", "192.0.2.1", "--lowest-port", "10", "--highest-port", "9"), "ports"),
+        (("--public-ip4-addr", "192.0.2.1", "--health-check-addr", "nowhere"), "127.0.0.1:8081"),
+    ],
+)
+def test_bad_relay_settings_say_what_is_wrong(
+    flags: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert word in complaint(capsys, "relay", *PORTAL, token(TokenKind.RELAY), *flags)
+
+
+def test_an_unknown_dns_control_lists_the_choices(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDGATE_TOKEN", token(TokenKind.CLIENT))
+
+    assert "etc-resolv-conf" in complaint(capsys, "client", *PORTAL, "--dns-control", "magic")
+
+
+def test_a_token_file_that_others_can_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(token(TokenKind.CLIENT))
+    path.chmod(0o644)
+
+    assert "chmod 600" in complaint(capsys, "client", *PORTAL, "--token-path", str(path))
+
+
+def test_settings_can_be_checked_without_starting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "token"
+    path.write_text(token(TokenKind.CLIENT))
+    path.chmod(0o600)
+    main_arguments = ["client", *PORTAL, "--token-path", str(path), "--id", "test", "--check"]
+    with pytest.raises(SystemExit) as ended:
+        main(main_arguments)
+
+    assert ended.value.code == 0
+    assert "in order" in capsys.readouterr().out
+
+
+def test_an_unknown_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--nonsense" in complaint(capsys, "gateway", "--nonsense", exit_code=2)
+
+
+def test_tokens_of_the_published_portal_are_left_to_it() -> None:
+    foreign = ".SFMyNTY.g2gDaANtAAAA.aggaGaAG53c"
+
+    assert checked_token(foreign, PeerKind.GATEWAY) == foreign
+
+
+@pytest.mark.parametrize("text", ["8081", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_listen_addresses_need_host_and_port(text: str) -> None:
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:8081"):
+        host_and_port(text)
+
+
+def test_an_ipv6_listen_address_is_written_in_brackets() -> None:
+    assert host_and_port("[::1]:8081") == ("::1", 8081)
