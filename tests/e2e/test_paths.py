@@ -15,7 +15,7 @@ BY_NAME = f"http://download.httpbin/bytes?num={TEN_MEGABYTES}"
 def test_s14_download_double_symmetric_nat(installation: Callable[..., Installation]) -> None:
     lab = installation(**SYMMETRIC, relay_count=1)
     whole(lab.fetch(BY_NAME, timeout_s=10))
-    assert from_gateway(lab)["relay-1"] > TEN_MEGABYTES
+    assert lab.relayed_bytes(lab.gateway_site)["relay-1"] > TEN_MEGABYTES
 
 
 def test_s16_download_packet_loss(installation: Callable[..., Installation]) -> None:
@@ -26,7 +26,7 @@ def test_s16_download_packet_loss(installation: Callable[..., Installation]) -> 
 def test_n01_symmetric_client_uses_one_relay(installation: Callable[..., Installation]) -> None:
     lab = installation(client_nat=Nat.SYMMETRIC)
     whole(lab.fetch(BY_NAME, timeout_s=10))
-    used = [relay for relay, count in from_gateway(lab).items() if count > TEN_MEGABYTES]
+    used = [relay for relay, count in lab.relayed_bytes(lab.gateway_site).items() if count > TEN_MEGABYTES]
     assert len(used) == 1
     assert lab.gateway_site.udp_bytes_to(lab.client_site.public4) < 100_000
 
@@ -38,7 +38,7 @@ def test_n02_n03_double_symmetric_with_two_relays_of_which_one_dies(
     whole(lab.fetch(BY_NAME, timeout_s=10))
     before = lab.relayed_bytes()
     download = lab.fetch_in_background(f"http://{WEB4}/slow?num=10000000&rate=2000000", timeout_s=30)
-    wait_until(lambda: max(used_since(lab, before).values()) > 20_000, "the download running", limit_s=15)
+    wait_until(lambda: max(used_since(lab, before).values()) > 3_000, "the download running", limit_s=15)
     used = used_since(lab, before)
     lab.relays[max(used, key=lambda relay: used[relay])].kill()
     done = download.wait(limit_s=90)
@@ -50,10 +50,6 @@ def test_n02_n03_double_symmetric_with_two_relays_of_which_one_dies(
 def whole(download: Download) -> None:
     assert download.error is None
     assert download.sha256 == TEN_MEGABYTES_SHA256
-
-
-def from_gateway(lab: Installation) -> dict[str, int]:
-    return {site.host.name: lab.gateway_site.udp_bytes_to(site.public4) for site in lab.relay_sites}
 
 
 def used_since(lab: Installation, before: dict[str, int]) -> dict[str, int]:

@@ -52,6 +52,8 @@ def portal_settings(
         external_url=external_url_of(settings, external_url, host, port, is_secure=certificate is not None),
         trusted_proxies=tuple(_network(text) for text in settings.texts("trusted_proxies", None, [])),
         metrics_port=settings.integer("metrics_port", None, None),
+        api_refill_per_s=float(settings.integer("api_refill_rate", None, 10)),
+        api_capacity=float(settings.integer("api_capacity", None, 200)),
         tls_certificate=certificate,
         tls_key=key,
     )

@@ -272,11 +272,11 @@ class Installation:
         """Everything but the portal, and wait until the portal reports all of it online."""
         for number in range(1, len(self.relay_sites) + 1):
             self.start_relay(number)
-        wait_until(self.relays_online, "relays online", limit_s=15)
+        wait_until(self.relays_online, "relays online", limit_s=15, every_s=0.1)
         self.start_gateway()
-        wait_until(self.gateway_online, "gateway online", limit_s=15)
+        wait_until(self.gateway_online, "gateway online", limit_s=15, every_s=0.1)
         self.start_client()
-        wait_until(self.client_online, "client online", limit_s=15)
+        wait_until(self.client_online, "client online", limit_s=15, every_s=0.1)
 
     def relays_online(self) -> bool:
         return len(self.operator.get("/wardgate/relays")) == len(self.relay_sites)
@@ -311,9 +311,12 @@ class Installation:
         settings = [f"{name}={value}" for name, value in (environment or {}).items()]
         return host.run("env", *settings, *_WARDGATE, *arguments)
 
-    def relayed_bytes(self) -> dict[str, int]:
-        """UDP bytes that the client's router forwarded to each relay."""
-        return {site.host.name: self.client_site.udp_bytes_to(site.public4) for site in self.relay_sites}
+    def relayed_bytes(self, site: Site | None = None) -> dict[str, int]:
+        """UDP bytes that a site's router, by default the client's, forwarded to each relay."""
+        return {
+            relay.host.name: (site or self.client_site).udp_bytes_to(relay.public4)
+            for relay in self.relay_sites
+        }
 
     def direct_bytes(self) -> int:
         """UDP bytes that the client's router forwarded straight to the gateway's public address."""

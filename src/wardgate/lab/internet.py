@@ -49,7 +49,7 @@ class Site:
         self.router.run("conntrack", "-F", check=False)
 
     def udp_bytes_to(self, public4: str) -> int:
-        """Bytes of UDP this site's router has forwarded to a public address (its own counter)."""
+        """Bytes of UDP that this site's router has forwarded to another's public addresses, IPv4 and IPv6 (its own counter)."""
         counted = json.loads(self.router.run("nft", "-j", "list", "counters", "table", "inet", "lab"))
         name = _counter(public4)
         return sum(
@@ -158,9 +158,10 @@ class Internet:
                 if other is not site:
                     name = _counter(other.public4)
                     lines.append(f"add counter inet lab {name}")
-                    lines.append(
-                        f"add rule inet lab forward ip daddr {other.public4} meta l4proto udp counter name {name}"
-                    )
+                    for match in (f"ip daddr {other.public4}", f"ip6 daddr {other.public6}"):
+                        lines.append(
+                            f"add rule inet lab forward {match} meta l4proto udp counter name {name}"
+                        )
             site.router.run("nft", "-f", "-", text="\n".join(lines) + "\n")
 
     def public_host(self, name: str, octet: int) -> Host:

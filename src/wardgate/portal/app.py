@@ -81,7 +81,10 @@ class Portal:
             await services.accounts.close()
             await self.journal.flush()
             services.feed.close()
-            await services.store.close()
+
+    async def close(self) -> None:
+        """Close the store; after `running`. A simulated restart keeps it instead."""
+        await self.services.store.close()
 
     def drain(self) -> None:
         """Answer `/readyz` with 503 from now on: no new traffic, please."""

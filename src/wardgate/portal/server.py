@@ -40,7 +40,9 @@ async def serve(
     settings = portal.services.settings
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     server = _Server(_config(portal, settings), portal, on_ready)
-    async with portal.running(), contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(portal.close)
+        await stack.enter_async_context(portal.running())
         if settings.metrics_port is not None:
             await stack.enter_async_context(_metrics_served(portal, settings.metrics_port))
         if until is None:
