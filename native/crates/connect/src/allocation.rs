@@ -490,6 +490,13 @@ impl Allocation {
         }
     }
 
+    /// Ask the relay to free the allocation. Who does not wait for the answer leaves the rest to its lifetime.
+    pub fn release(&mut self, now: Instant) {
+        if self.grant.is_some() {
+            self.start(Request::Delete, PATIENT, now);
+        }
+    }
+
     fn allocate_anew(&mut self, now: Instant) {
         self.forget_grant();
         self.start(Request::Allocate, PATIENT, now);

@@ -366,6 +366,25 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         peers
     }
 
+    /// The process ends: forget all peers and relays, and ask these to free their allocations.
+    pub fn shut_down(&mut self, now: Instant) {
+        let peers: Vec<Id> = self.connections.keys().copied().collect();
+        for id in peers {
+            self.remove_peer(id);
+        }
+        let relays: Vec<Id> = self.relays.keys().copied().collect();
+        for id in relays {
+            if let Some(allocation) = self.relays.get_mut(&id) {
+                allocation.release(now);
+                while let Some(transmit) = allocation.poll_transmit() {
+                    self.transmits.push_back(transmit);
+                }
+            }
+            self.drop_relay(id);
+        }
+        self.settle(now);
+    }
+
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }

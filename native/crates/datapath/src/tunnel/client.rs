@@ -12,6 +12,7 @@ use super::OwnAddresses;
 use super::address_plan::{is_sentinel, is_tunnel_address};
 use super::counters::Counter;
 use super::filter_set::{FilterSet, Traffic};
+use super::flow_set::FlowSet;
 use super::links::PeerKey;
 use super::packet_ring::PacketRing;
 use super::prefix_map::PrefixMap;
@@ -62,6 +63,8 @@ pub struct Client {
     holds: BTreeMap<HoldId, Hold>,
     held_addresses: FxHashMap<(PeerKey, IpAddr), HoldId>,
     last_hold: u64,
+    /// Flows that we opened towards devices.
+    device_flows: FlowSet,
     /// Tunnel addresses of peers.
     peers: FxHashMap<IpAddr, PeerKey>,
 }
@@ -197,7 +200,7 @@ impl Client {
     }
 
     /// Whether any authorization leads to the peer.
-    pub fn is_authorized(&self, key: PeerKey) -> bool {
+    fn is_authorized(&self, key: PeerKey) -> bool {
         self.allowed.contains_key(&key)
     }
 
@@ -295,16 +298,31 @@ impl Client {
                 resource: found.route.resource.clone(),
                 device: (table == Table::Device).then_some(destination),
             };
-            return self.judge_target(target, table, destination, now);
+            let verdict = self.judge_target(target, table, destination, now);
+            if table == Table::Device && matches!(verdict, Verdict::Send(_)) {
+                self.device_flows.open(packet, now);
+            }
+            return verdict;
         }
         Verdict::Drop(Counter::Unroutable)
     }
 
-    /// Whether a peer may send us a packet from this source.
-    pub fn admits_source(&self, key: PeerKey, source: IpAddr) -> bool {
-        self.allowed
-            .get(&key)
-            .is_some_and(|allowed| allowed.union.covers(source))
+    /// Whether a peer may send us this packet: only from its own tunnel addresses or what it was authorised for, and
+    /// another client only in answer to us.
+    pub fn admits<B: AsRef<[u8]>>(
+        &mut self,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> bool {
+        let Some(allowed) = self.allowed.get(&key) else {
+            return false;
+        };
+        let source = packet.source();
+        if self.peers.get(&source) != Some(&key) && !allowed.union.covers(source) {
+            return false;
+        }
+        !self.is_device(key) || self.device_flows.admits(packet, now)
     }
 
     /// The resource that an address and protocol lead to.

@@ -216,9 +216,16 @@ impl Links {
         }
     }
 
-    /// Give a peer a connection that the node already knows by `index`, in place of the one it may have.
+    /// Give a peer a connection that the node already knows by `index`, in place of the one it may have. Packets that waited
+    /// for that one wait for this one.
     pub fn connect(&mut self, key: PeerKey, index: u32, config: ConnectionConfig, now: Instant) {
-        self.drop_connection(key);
+        let (waiting, waiting_control) = match self.drop_connection(key) {
+            Some(former) => (former.waiting, former.waiting_control),
+            None => (
+                PacketRing::new(WAITING_PACKETS),
+                PacketRing::new(WAITING_CONTROL),
+            ),
+        };
         let tunnel = Tunnel::new(
             TunnelConfig {
                 keys: self.keys.clone(),
@@ -243,8 +250,8 @@ impl Links {
                 has_session: false,
                 is_established: false,
                 held: VecDeque::new(),
-                waiting: PacketRing::new(WAITING_PACKETS),
-                waiting_control: PacketRing::new(WAITING_CONTROL),
+                waiting,
+                waiting_control,
                 last_proactive_handshake_at: None,
                 activity_noted_at: None,
                 scheduled_at: None,
@@ -288,17 +295,19 @@ impl Links {
         }
     }
 
-    /// A connection whose tunnel may have something to do at `now`; it is scheduled anew by [`Links::schedule`].
-    pub fn pop_due(&mut self, now: Instant) -> Option<PeerKey> {
-        let (deadline, key) = *self.deadlines.first()?;
-        if deadline > now {
-            return None;
+    /// Connections whose tunnels may have something to do at `now`; each is scheduled anew by [`Links::schedule`].
+    pub fn take_due(&mut self, now: Instant) -> Vec<PeerKey> {
+        let mut due = Vec::new();
+        while let Some((deadline, key)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(connection) = self.connection(key) {
+                connection.scheduled_at = None;
+            }
+            due.push(key);
         }
-        self.deadlines.pop_first();
-        if let Some(connection) = self.connection(key) {
-            connection.scheduled_at = None;
-        }
-        Some(key)
+        due
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {

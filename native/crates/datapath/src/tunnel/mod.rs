@@ -16,13 +16,14 @@
 //!
 //! A batch costs one decision per flow: a super-packet is judged once, and consecutive datagrams of one flow share a verdict.
 //!
-//! Deliberately absent: DNS (Python), flow records, and inbound flows between clients.
+//! Deliberately absent: DNS (Python), flow records, and flows that another client opens: it may only answer.
 
 mod address_plan;
 mod client;
 mod counters;
 mod event_queue;
 mod filter_set;
+mod flow_set;
 mod gateway;
 mod links;
 mod nat_table;
@@ -35,6 +36,7 @@ mod test_clock;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -200,7 +202,7 @@ impl TunnelEngine {
                 self.close_if_useless(key, now, out);
             }
         }
-        while let Some(key) = self.links.pop_due(now) {
+        for key in self.links.take_due(now) {
             if let Some(connection) = self.links.connection(key) {
                 connection.tunnel.handle_timeout(now);
             }
@@ -404,13 +406,7 @@ impl TunnelEngine {
     ) -> Judgement {
         match &mut self.side {
             RoleState::Client(client) => {
-                let source = packet.source();
-                let is_peer = self.links.peer(key).is_some_and(|peer| match source {
-                    IpAddr::V4(v4) => v4 == peer.ipv4,
-                    IpAddr::V6(v6) => v6 == peer.ipv6,
-                });
-                let is_known = client.is_authorized(key);
-                if !is_known || !(is_peer || client.admits_source(key, source)) {
+                if !client.admits(key, packet, now) {
                     return Judgement::Drop(Counter::SpoofedSource);
                 }
                 if let Some(resource) = prohibited_resource(client, packet, now) {
@@ -980,8 +976,8 @@ fn loss_text(reason: wardgate_connect::LossReason) -> &'static str {
 /// Relays by their number in the node.
 #[derive(Debug, Default)]
 struct RelayNames {
-    numbers: std::collections::BTreeMap<String, NodeId>,
-    names: std::collections::BTreeMap<NodeId, String>,
+    numbers: BTreeMap<String, NodeId>,
+    names: BTreeMap<NodeId, String>,
     last: NodeId,
 }
 
@@ -994,6 +990,11 @@ impl RelayNames {
         self.numbers.insert(name.to_owned(), self.last);
         self.names.insert(self.last, name.to_owned());
         self.last
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&String) -> bool) {
+        self.numbers.retain(|name, _| !is_gone(name));
+        self.names.retain(|_, name| !is_gone(name));
     }
 
     fn find(&self, name: &str) -> Option<NodeId> {

@@ -1,5 +1,7 @@
 //! Commands applied: each as a whole, or refused as a whole.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,6 +116,11 @@ impl TunnelEngine {
     }
 
     fn set_relays(&mut self, command: SetRelays, now: Instant) {
+        let listed: BTreeSet<String> = command
+            .relays
+            .iter()
+            .map(|relay| relay.id.clone())
+            .collect();
         let relays = command
             .relays
             .into_iter()
@@ -132,6 +139,9 @@ impl TunnelEngine {
         self.links
             .node
             .set_relays(relays, &removed, command.replace_all, now);
+        self.relays.forget(|name| {
+            !listed.contains(name) && (command.replace_all || command.removed.contains(name))
+        });
     }
 
     fn upsert_peer(
@@ -294,7 +304,7 @@ impl TunnelEngine {
         out: &mut impl Outbox,
     ) -> Result<(), Refused> {
         self.gateway("retain_grants")?;
-        let mut retained = std::collections::BTreeMap::new();
+        let mut retained = BTreeMap::new();
         for grant in command.grants {
             let deadline = self.deadline(grant.expires_deadline_s)?;
             if let Some(key) = self.links.key_of(&grant.peer_id) {
@@ -321,7 +331,7 @@ impl TunnelEngine {
     fn translate(&mut self, command: Translate) -> Result<(), Refused> {
         self.gateway("translate")?;
         let key = self.key_of(&command.peer_id)?;
-        let is_mixed = |(proxy, real): &(std::net::IpAddr, Option<std::net::IpAddr>)| {
+        let is_mixed = |(proxy, real): &(IpAddr, Option<IpAddr>)| {
             real.is_some_and(|real| real.is_ipv4() != proxy.is_ipv4())
         };
         if command.addresses.iter().any(is_mixed) {
@@ -388,7 +398,7 @@ impl TunnelEngine {
         for key in self.links.peer_keys() {
             self.close(key, true, now, out);
         }
-        self.links.node.set_relays(Vec::new(), &[], true, now);
+        self.links.node.shut_down(now);
     }
 
     fn key_of(&self, name: &str) -> Result<PeerKey, Refused> {

@@ -452,6 +452,52 @@ fn a_client_that_gives_up_its_last_resource_says_goodbye() {
 }
 
 #[test]
+fn another_client_may_answer_but_not_begin() {
+    let mut world = World::new();
+    let device = GATEWAY_V4;
+    world.apply(
+        CLIENT,
+        json!({"command": "set_routes", "routes": [
+            {"prefix": format!("{device}/32"), "resource_id": "pool", "table": "device"},
+        ]}),
+    );
+    world.introduce();
+    // The gateway plays the other client: it lets everything through.
+    world.grant("pool", json!(["0.0.0.0/0"]), json!([]), Value::Null);
+    world.apply(
+        CLIENT,
+        json!({"command": "authorize", "resource_id": "pool", "peer_id": "gateway",
+               "addresses": [device], "device_address": device}),
+    );
+    world.run(2 * SECOND);
+    let begun = udp_reply(&format!("{device}:9000"), b"knock");
+    world.send(GATEWAY, &begun);
+    world.run(SECOND);
+    assert!(world.received(CLIENT).is_empty());
+    world.send(CLIENT, &udp(&format!("{device}:22"), b"request"));
+    let answer = udp_reply(&format!("{device}:22"), b"answer");
+    world.send(GATEWAY, &answer);
+    world.run(SECOND);
+    assert_eq!(world.received(CLIENT), [answer]);
+}
+
+#[test]
+fn packets_that_wait_for_a_connection_survive_its_replacement() {
+    let mut world = World::new();
+    world.route_net(json!([]));
+    world.introduce();
+    world.grant("net", json!(["10.0.0.0/24"]), json!([]), Value::Null);
+    world.authorize("net", json!(["10.0.0.0/24"]));
+    let packet = udp(SERVER, b"patient");
+    world.send(CLIENT, &packet);
+    world.restart(GATEWAY);
+    world.introduce();
+    world.grant("net", json!(["10.0.0.0/24"]), json!([]), Value::Null);
+    world.run(2 * SECOND);
+    assert_eq!(world.received(GATEWAY), [packet]);
+}
+
+#[test]
 fn a_route_that_goes_takes_its_authorization_along() {
     let mut world = World::connected();
     world.apply(CLIENT, json!({"command": "set_routes", "routes": []}));
@@ -597,8 +643,10 @@ fn a_reset_closes_every_peer_and_adopts_the_new_key() {
 #[test]
 fn a_shutdown_says_goodbye_and_frees_the_allocation() {
     let mut world = World::connected();
+    assert_eq!(world.allocations(), 2);
     world.apply(GATEWAY, json!({"command": "shutdown"}));
     world.run(SECOND);
+    assert_eq!(world.allocations(), 1);
     assert!(world.saw(CLIENT, closed_by(ClosedBy::Remote)));
 }
 

@@ -292,6 +292,10 @@ impl World {
         found.unwrap_or_else(|| panic!("no counter {name}")).1
     }
 
+    pub fn allocations(&self) -> u64 {
+        self.relay.stats().allocations
+    }
+
     pub fn now_s(&self) -> f64 {
         (self.now - self.epoch).as_secs_f64()
     }
