@@ -44,8 +44,11 @@ async def portal_running(
     settings = settings or PortalSettings(connect_capacity=1000.0)
     environment = environment or Environment.of_this_process()
     portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
-    async with portal.running():
-        yield portal
+    try:
+        async with portal.running():
+            yield portal
+    finally:
+        await portal.close()
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -68,12 +69,23 @@ def _listener(portal: PortalSettings) -> socket.socket:
 
 
 async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     portal = await Portal.open(settings, keys, Environment.of_this_process())
     host, port = listener.getsockname()[:2]
-    await serve(
-        portal,
-        listener,
-        on_ready=lambda: log.info(
-            "portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url}
-        ),
-    )
+    try:
+        await serve(
+            portal,
+            listener,
+            on_ready=lambda: log.info(
+                "portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url}
+            ),
+            until=stop,
+        )
+    except OSError as error:
+        if settings.tls_certificate is None:
+            raise
+        raise UserError(
+            f"cannot use the TLS files {settings.tls_certificate} and {settings.tls_key}: {error.strerror or error}"
+        ) from error

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 AUTHORIZATIONS_EVERY_S: Final = 60.0
 CREDENTIALS_EVERY_S: Final = 300.0
+LOG_RETENTION: Final = timedelta(days=90)
 AUTHORIZATION_SLACK: Final = timedelta(seconds=30)
 """Rows are deleted a little after their end, when every receiver has expired them by itself."""
 
@@ -47,6 +48,12 @@ async def clean_credentials(services: Services) -> int:
     return deleted
 
 
+async def clean_logs(services: Services) -> int:
+    """Delete log entries that are older than their stream is kept (§10); returns how many."""
+    async with services.store.writing() as transaction:
+        return await transaction.delete_logs_before(transaction.now - LOG_RETENTION)
+
+
 async def run(services: Services) -> None:
     """Clean up for ever."""
     elapsed_s = 0.0
@@ -57,6 +64,7 @@ async def run(services: Services) -> None:
         if elapsed_s >= CREDENTIALS_EVERY_S:
             elapsed_s = 0.0
             await _attempt(clean_credentials, services)
+            await _attempt(clean_logs, services)
 
 
 async def _attempt(job: Callable[[Services], Awaitable[int]], services: Services) -> None:

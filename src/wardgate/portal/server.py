@@ -24,32 +24,31 @@ DRAIN_S: Final = 30.0  # protocol §1.9, point 10
 
 
 async def serve(
-    portal: Portal,
-    listener: socket.socket,
-    *,
-    on_ready: Callable[[], None],
-    until: asyncio.Event | None = None,
+    portal: Portal, listener: socket.socket, *, on_ready: Callable[[], None], until: asyncio.Event
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain: 503 on `/readyz`, 1012 to every channel, open requests finished.
+    """Serve until the event is set, then drain: 503 on `/readyz`, 1012 to every channel, open requests finished.
 
     Args:
         listener: bound and listening; see `listen`.
         on_ready: called once, when the portal answers.
-        until: ends it as a signal would; signals are left alone then.
+
+    Raises:
+        OSError: the certificate or its key cannot be used (ssl.SSLError is one).
     """
     settings = portal.services.settings
+    config = _config(portal, settings)
+    config.load()
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
-    server = _Server(_config(portal, settings), portal, on_ready)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(portal.close)
         await stack.enter_async_context(portal.running())
         if settings.metrics_port is not None:
             await stack.enter_async_context(_metrics_served(portal, settings.metrics_port))
-        if until is None:
-            await server.serve(sockets=[listener])
-        else:
-            async with _served(server, listener):
-                await until.wait()
+        server = _Server(config, portal, on_ready)
+        serving = await stack.enter_async_context(_served(server, listener))
+        stopping = asyncio.create_task(until.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -172,12 +171,12 @@ async def _metrics_served(portal: Portal, port: int) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _served(server: uvicorn.Server, listener: socket.socket) -> AsyncIterator[None]:
-    """Run a server beside the block, without touching the process's signal handlers."""
+async def _served(server: uvicorn.Server, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a server beside the block. uvicorn's signal handling is off: it would raise the signal again at the end."""
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield
+        yield task
     finally:
         server.should_exit = True
         await task

@@ -207,6 +207,17 @@ class Transaction:
         )
         return [Decision(**row) for row in result.mappings()]
 
+    async def delete_logs_before(self, instant: datetime) -> int:
+        """Delete changes, decisions and REST calls older than this; returns how many. Feeds keep their numbering."""
+        deleted = 0
+        for table, column in (
+            (schema.changes, schema.changes.c.committed_at),
+            (schema.decisions, schema.decisions.c.decided_at),
+            (schema.api_request_logs, schema.api_request_logs.c.inserted_at),
+        ):
+            deleted += int((await self.execute(delete(table).where(column < instant))).rowcount)
+        return deleted
+
     async def append_changes(self) -> frozenset[UUID]:
         """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
         by_account: dict[UUID, list[PendingChange]] = {}
