@@ -11,6 +11,7 @@ import base64
 import logging
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,9 @@ from wardgate_native import RelayEngine, TunnelEngine
 
 from wardgate.client import machine as client_machine
 from wardgate.connect.deadlines import ClockOffset
+from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
+from wardgate.datapath.programmable import Programmable
 from wardgate.gateway import machine as gateway_machine
 from wardgate.model.addresses import IpAddress
 from wardgate.simulation.control_link import AsgiApp, ControlLink
@@ -338,6 +341,7 @@ class TunnelPeer(Peer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.on_packet: Callable[[bytes], None] = lambda _packet: None
+        self.paths: Counter[str] = Counter()  # paths selected, by kind
         self._private_key = _private_key(surroundings.rng)
         self._engine = TunnelEngine(
             role=self.role,
@@ -378,7 +382,12 @@ class SimGateway(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.addresses: tuple[str, str] | None = None
-        self._machine = gateway_machine.Gateway(self._program, clock=ClockOffset(surroundings.unix_at_zero))
+        clock = ClockOffset(surroundings.unix_at_zero)
+        self._machine = gateway_machine.Gateway(self.between(self._program), clock=clock)
+
+    def between(self, engine: Programmable) -> Programmable:
+        """What stands between machine and engine: nothing, unless a test plants a fault there."""
+        return engine
 
     def shut_down(self) -> None:
         """SIGTERM: goodbyes, then the end."""
@@ -488,6 +497,8 @@ class SimClient(TunnelPeer):
         moved = self._drain_engine()
         for event in self._program.drain_events():
             moved = True
+            if isinstance(event, e.PathSelected):
+                self.paths[event.kind] += 1
             self._machine.handle_event(event, now=self._loop.time())
         while (action := self._machine.poll_action()) is not None:
             moved = True

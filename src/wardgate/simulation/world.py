@@ -75,13 +75,14 @@ class Grant:
 class Counts:
     """What a run exercised."""
 
-    granted: int = 0
+    grants: int = 0
+    revocations: int = 0
     answered: int = 0
     refused: int = 0
-    revocations: int = 0
-    relayed: int = 0
-    direct: int = 0
-    lost: int = 0
+    silent: int = 0
+    direct_paths: int = 0
+    relayed_paths: int = 0
+    lost_datagrams: int = 0
     portal_restarts: int = 0
 
 
@@ -150,6 +151,9 @@ class World:
         """Kill every peer, stop the portal, drop the database."""
         for peer in self.peers():
             peer.kill()
+        for client in self.clients.values():
+            self._count_paths(client)
+        self.counts.lost_datagrams = self.network.traffic.lost
         await self.stop_portal()
         await self._store.close()
 
@@ -254,7 +258,7 @@ class World:
             "policies",
         )
         self.grants[resource].append(Grant(row.id, group, ends_at))
-        self.counts.granted += 1
+        self.counts.grants += 1
 
     async def revoke(self, resource: str) -> None:
         """Delete the resource's newest policy."""
@@ -361,6 +365,7 @@ class World:
         return self._start_client(name, cable)
 
     async def restart_client(self, name: str) -> SimClient:
+        self._count_paths(self.clients[name])
         return self._start_client(name, self.clients[name].cable)
 
     def _start_client(self, name: str, cable: Cable) -> SimClient:
@@ -390,7 +395,7 @@ class World:
                 outcome = await expected.outcome
         except TimeoutError:
             outcome = "silence"
-            self.counts.lost += 1
+            self.counts.silent += 1
         if self.violation is not None:
             raise self.violation
         if outcome == "answered":
@@ -498,6 +503,10 @@ class World:
                         self._fail(f"{client}: {expected.errors} ICMP errors for one probe")
                     elif not expected.outcome.done():
                         expected.outcome.set_result("prohibited" if came.is_prohibited else "unreachable")
+
+    def _count_paths(self, client: SimClient) -> None:
+        self.counts.direct_paths += client.paths["direct"]
+        self.counts.relayed_paths += client.paths.total() - client.paths["direct"]
 
     def _fail(self, what: str) -> None:
         if self.violation is None:

@@ -1,0 +1,84 @@
+"""The simulation finds what it is there to find: each planted fault must show within a few seeds."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from wardgate.datapath import commands as c
+from wardgate.datapath.programmable import Programmable
+from wardgate.simulation.peers import SimGateway
+from wardgate.simulation.random_world import run_seed
+from wardgate.simulation.world import Violation
+
+SEEDS = range(60)
+
+
+class _Filter:
+    """Stands between machine and engine and changes commands."""
+
+    def __init__(self, engine: Programmable) -> None:
+        self.engine = engine
+
+    def apply(self, command: c.Command) -> None:
+        changed = self.change(command)
+        if changed is not None:
+            self.engine.apply(changed)
+
+    def change(self, command: c.Command) -> c.Command | None:
+        raise NotImplementedError
+
+
+class _ExpirySkipped(_Filter):
+    def change(self, command: c.Command) -> c.Command | None:
+        if isinstance(command, c.Grant):
+            return replace(command, expires_deadline_s=None)
+        if isinstance(command, c.RetainGrants):
+            return c.RetainGrants(tuple(replace(grant, expires_deadline_s=None) for grant in command.grants))
+        return command
+
+
+class _RevocationLost(_Filter):
+    def change(self, command: c.Command) -> c.Command | None:
+        return None if isinstance(command, c.Revoke) else command
+
+
+class _WrongNatEntry(_Filter):
+    def change(self, command: c.Command) -> c.Command | None:
+        if isinstance(command, c.Translate):
+            wrong = tuple((proxy, real and "10.99.0.9") for proxy, real in command.addresses)
+            return replace(command, addresses=wrong)
+        return command
+
+
+def gateway_with(fault: type[_Filter]) -> type[SimGateway]:
+    class Faulty(SimGateway):
+        def between(self, engine: Programmable) -> Programmable:
+            return fault(engine)
+
+    return Faulty
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (_ExpirySkipped, "after its access ended"),
+        (_RevocationLost, "after its access ended"),
+        (_WrongNatEntry, "came out at 10.99.0.9"),
+    ],
+)
+def test_a_planted_fault_is_found(fault: type[_Filter], complaint: str) -> None:
+    assert complaint in first_violation(gateway_with(fault))
+
+
+def first_violation(gateway_type: type[SimGateway]) -> str:
+    """What the first seed that fails says; the command that replays it must be in it."""
+    for seed in SEEDS:
+        try:
+            run_seed(seed, gateway_type=gateway_type)
+        except Violation as violation:
+            return (
+                str(violation) if f"--seed {seed} " in str(violation) else f"no replay command: {violation}"
+            )
+    return f"nothing was noticed in {len(SEEDS)} seeds"
