@@ -299,10 +299,14 @@ class Peer:
     async def _next_event(self) -> dict[str, Any]:
         assert self._task is not None
         getting = asyncio.create_task(self._wire.from_portal.get())
-        await asyncio.wait((getting, self._task), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-        getting.cancel()
+        try:
+            await asyncio.wait(
+                (getting, self._task), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if getting.done():
+                return getting.result()
+        finally:
+            getting.cancel()
         if self._task.done():
             self._task.result()
             raise AssertionError("the portal ended the connection without a word")

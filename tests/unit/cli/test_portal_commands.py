@@ -1,0 +1,273 @@
+"""`init`, `portal`, `sign-in-link` and `explain`: what they make, what they print, how they refuse."""
+
+import asyncio
+import json
+import logging
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wardgate.cli.main import main
+from wardgate.portal import credentials, data_directory
+from wardgate.portal.data_directory import Lock
+from wardgate.portal.environment import Environment
+from wardgate.portal.store import Store
+from wardgate.portal.store.rows import Account
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("wardgate")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:], root.level, ours.level = before
+
+
+Init = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def init(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Init:
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*more: str) -> dict[str, Any]:
+        _run(
+            "init",
+            "--account-name",
+            "Acme",
+            "--account-slug",
+            "acme",
+            "--admin-email",
+            "a@example.com",
+            "--json",
+            *more,
+        )
+        return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
+
+    return run
+
+
+def test_init_makes_an_account_with_an_admin_and_tokens_that_work(init: Init, tmp_path: Path) -> None:
+    made = init()
+    assert made.keys() == {"account_id", "account_slug", "api_token", "operator_token", "sign_in_link"}
+    assert made["sign_in_link"].startswith("http://127.0.0.1:8080/acme/sign_in/link/")
+    account, admin = asyncio.run(_check(tmp_path / "data", made))
+    assert (str(account.id), account.slug) == (made["account_id"], "acme")
+    assert admin == "a@example.com"
+
+
+def test_a_second_init_prints_the_same_ids_no_tokens_and_a_fresh_link(init: Init) -> None:
+    first, second = init(), init()
+    assert second["account_id"] == first["account_id"]
+    assert second["api_token"] is None
+    assert second["operator_token"] is None
+    assert second["sign_in_link"] != first["sign_in_link"]
+
+
+def test_new_tokens_replace_the_old_ones(init: Init, tmp_path: Path) -> None:
+    first, second = init(), init("--new-tokens")
+    assert second["api_token"] not in (None, first["api_token"])
+    asyncio.run(_check(tmp_path / "data", second))
+    with pytest.raises(credentials.InvalidToken):
+        asyncio.run(_check(tmp_path / "data", first))
+
+
+def test_the_search_domain_reaches_the_account(init: Init, tmp_path: Path) -> None:
+    made = init("--search-domain", "Corp.Example.com")
+    account, _admin = asyncio.run(_check(tmp_path / "data", made))
+    assert account.config == {"search_domain": "corp.example.com"}
+
+
+def test_everything_in_the_data_directory_is_its_owners_alone(init: Init, tmp_path: Path) -> None:
+    init()
+    for path in [tmp_path / "data", *(tmp_path / "data").iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    profile = json.loads((tmp_path / "data" / "profile.json").read_text())
+    assert profile["url"] == "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--account-slug", "x", "no slug"),
+        ("--account-slug", "actors", "reserved"),
+        ("--account-slug", "healthz", "reserved"),
+        ("--admin-email", "nobody", "no e-mail address"),
+        ("--account-name", "A", "3 to 64 characters"),
+        ("--search-domain", ".corp", "no search domain"),
+        ("--external-url", "portal.example.org", "http://"),
+    ],
+)
+def test_init_refuses_what_it_cannot_use(
+    init: Init, tmp_path: Path, flag: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        init(flag, value)
+    assert ended.value.code == 1
+    _one_line(capsys, said)
+    assert not (tmp_path / "data" / "wardgate.db").exists()
+
+
+def test_init_without_an_account_is_a_usage_error(init: Init, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _run("init")
+    assert ended.value.code == 2
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(
+    tmp_path: Path, init: Init, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "file" / "data"))
+    with pytest.raises(SystemExit) as ended:
+        init()
+    assert ended.value.code == 1
+    _one_line(capsys, "cannot make the data directory")
+
+
+def test_a_portal_without_an_installation_says_what_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _fails("portal", "--data-dir", str(tmp_path))
+    _one_line(capsys, "wardgate init")
+
+
+def test_a_second_portal_on_one_directory_is_refused(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    with Lock(tmp_path / "data"):
+        _fails("portal", "--listen", "127.0.0.1:0")
+    _one_line(capsys, "another portal is running")
+
+
+def test_a_port_in_use_is_named(init: Init, capsys: pytest.CaptureFixture[str]) -> None:
+    init()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        _fails("portal", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    _one_line(capsys, "Address already in use")
+
+
+def test_a_damaged_database_is_named(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init()
+    (tmp_path / "data" / "wardgate.db").write_bytes(b"damaged" * 1000)
+    _fails("portal", "--listen", "127.0.0.1:0")
+    _one_line(capsys, "damaged or not a Wardgate database")
+
+
+def test_a_damaged_secret_is_named(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init()
+    (tmp_path / "data" / "secret.key").write_bytes(b"short")
+    _fails("portal", "--listen", "127.0.0.1:0")
+    _one_line(capsys, "secret.key is damaged")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--listen", "somewhere"), "not HOST:PORT"),
+        (("--listen", "127.0.0.1:99999"), "not HOST:PORT"),
+        (("--log-level", "loud"), "log level"),
+    ],
+)
+def test_bad_portal_settings_say_what_is_wrong(
+    init: Init, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    _fails("portal", *arguments)
+    _one_line(capsys, said)
+
+
+def test_a_sign_in_link_works_once(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init()
+    _run("sign-in-link")
+    link = capsys.readouterr().out.strip()
+    assert asyncio.run(_redeem(tmp_path / "data", link)) == "a@example.com"
+    with pytest.raises(credentials.InvalidToken):
+        asyncio.run(_redeem(tmp_path / "data", link))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--account-slug", "nobody"), "no account"), (("--email", "x@example.com"), "no such enabled admin")],
+)
+def test_a_sign_in_link_for_nobody_is_refused(
+    init: Init, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    _fails("sign-in-link", *arguments)
+    _one_line(capsys, said)
+
+
+def test_explain_needs_a_portal_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path))
+    asking = ("explain", "--actor-id", str(_SOME_ID), "--resource-id", str(_SOME_ID))
+    _fails(*asking)
+    _one_line(capsys, "WARDGATE_URL")
+    _fails(*asking, "--url", "http://127.0.0.1:1", "--token", "x")
+    _one_line(capsys, "cannot reach the portal")
+
+
+def test_explain_needs_exactly_one_who(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "--resource-id", str(_SOME_ID)])
+    assert ended.value.code == 2
+
+
+_SOME_ID = "b1b1b1b1-0000-4000-8000-000000000001"
+
+
+def _run(*arguments: str) -> None:
+    """Run a command that succeeds."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    if ended.value.code not in (0, None):
+        raise SystemExit(ended.value.code)
+
+
+def _fails(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 1
+
+
+def _one_line(capsys: pytest.CaptureFixture[str], said: str) -> None:
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("wardgate: ")
+    assert error.count("\n") == 1
+
+
+async def _check(directory: Path, made: dict[str, Any]) -> tuple[Account, str | None]:
+    """Use everything that `init` printed; return the account and whom the link signs in."""
+    keys = data_directory.load_keys(directory)
+    store = await Store.open(directory / "wardgate.db", Environment.of_this_process())
+    try:
+        async with store.reading() as tx:
+            account, _actor, _token = await credentials.find_api_token(
+                made["api_token"], transaction=tx, keys=keys
+            )
+            await credentials.find_operator_token(made["operator_token"], transaction=tx, keys=keys)
+    finally:
+        await store.close()
+    return account, await _redeem(directory, made["sign_in_link"])
+
+
+async def _redeem(directory: Path, link: str) -> str | None:
+    keys = data_directory.load_keys(directory)
+    store = await Store.open(directory / "wardgate.db", Environment.of_this_process())
+    try:
+        async with store.writing() as tx:
+            _account, admin = await credentials.redeem_sign_in_link(
+                link.rsplit("/", 1)[1], transaction=tx, keys=keys
+            )
+    finally:
+        await store.close()
+    return admin.email
