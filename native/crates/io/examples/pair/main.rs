@@ -56,9 +56,12 @@ fn main() -> Result<()> {
     }
     let (client, interface) = (engine::TUNNEL[0], engine::INTERFACE);
     run(1, &format!("ip addr add {}/32 dev lo", engine::RESOURCE))?;
-    run(1, &format!("ip route add {client} dev {interface}"))?;
-    let route = format!("{} dev {interface} src {client}", engine::RESOURCE);
-    run(0, &format!("ip route add {route}"))?;
+    for (side, from, to) in [(0, client, engine::RESOURCE), (1, engine::RESOURCE, client)] {
+        run(
+            side,
+            &format!("ip route add {to} dev {interface} src {from}"),
+        )?;
+    }
     subjects.push(("engine", engine::RESOURCE.to_owned()));
     if let Some(path) = arguments.get(2) {
         for side in 0..2 {
@@ -74,8 +77,9 @@ fn main() -> Result<()> {
     }
     for _ in 0..runs {
         for (name, address) in &subjects {
-            let up = measure(address, seconds, "")?;
-            let down = measure(address, seconds, "--reverse")?;
+            // The server may still be busy with the run before.
+            let up = retry(|| measure(address, seconds, ""))?;
+            let down = retry(|| measure(address, seconds, "--reverse"))?;
             println!("{name:>12}: {up:5.0} up, {down:5.0} down, Mbit/s");
         }
     }
@@ -226,7 +230,7 @@ fn measure(address: &str, seconds: &str, direction: &str) -> Result<f64> {
     let line = text
         .lines()
         .find(|line| line.ends_with("receiver"))
-        .ok_or_else(|| format!("iperf3: {text}"))?;
+        .ok_or_else(|| format!("iperf3: {}", String::from_utf8_lossy(&output.stderr)))?;
     let mut words = line.split_whitespace();
     let rate = words
         .by_ref()
