@@ -179,16 +179,9 @@ impl TunnelEngine {
         tun: &mut impl TunSink,
         out: &mut impl Outbox,
     ) {
-        let Ok(packet) = IpPacket::parse(read.packet()) else {
-            return self.counters.add(Counter::Malformed, 1);
-        };
-        if read.largest_segment() > MAX_INNER_PACKET {
-            return self.counters.add(Counter::Malformed, 1);
-        }
-        match &self.side {
-            RoleState::Client(_) => self.handle_tun_as_client(read, &packet, now, tun, out),
-            RoleState::Gateway(_) => self.handle_tun_as_gateway(read, &packet, now, out),
-        }
+        self.forward(read, now, tun, out);
+        // Traffic wakes an idle connection, whose checks are then due.
+        self.settle_node(now, tun, out);
     }
 
     /// Do all that is due at `now`.
@@ -459,7 +452,26 @@ impl TunnelEngine {
         });
     }
 
-    fn handle_tun_as_client(
+    fn forward(
+        &mut self,
+        read: &TunRead<'_>,
+        now: Instant,
+        tun: &mut impl TunSink,
+        out: &mut impl Outbox,
+    ) {
+        let Ok(packet) = IpPacket::parse(read.packet()) else {
+            return self.counters.add(Counter::Malformed, 1);
+        };
+        if read.largest_segment() > MAX_INNER_PACKET {
+            return self.counters.add(Counter::Malformed, 1);
+        }
+        match &self.side {
+            RoleState::Client(_) => self.forward_as_client(read, &packet, now, tun, out),
+            RoleState::Gateway(_) => self.forward_as_gateway(read, &packet, now, out),
+        }
+    }
+
+    fn forward_as_client(
         &mut self,
         read: &TunRead<'_>,
         packet: &IpPacket<&[u8]>,
@@ -546,7 +558,7 @@ impl TunnelEngine {
         }
     }
 
-    fn handle_tun_as_gateway(
+    fn forward_as_gateway(
         &mut self,
         read: &TunRead<'_>,
         packet: &IpPacket<&[u8]>,
@@ -668,7 +680,7 @@ impl TunnelEngine {
             self.send_control(key, &packet, now, out);
         }
         for packet in packets {
-            self.handle_tun(&TunRead::whole(&packet), now, tun, out);
+            self.forward(&TunRead::whole(&packet), now, tun, out);
         }
     }
 

@@ -236,7 +236,7 @@ impl TunnelEngine {
             self.close(useless, true, now, out);
         }
         for packet in waiting {
-            self.handle_tun(&TunRead::whole(&packet), now, tun, out);
+            self.forward(&TunRead::whole(&packet), now, tun, out);
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl TunnelEngine {
             return Ok(());
         }
         for packet in held {
-            self.handle_tun(&TunRead::whole(&packet), now, tun, out);
+            self.forward(&TunRead::whole(&packet), now, tun, out);
         }
         Ok(())
     }
