@@ -15,10 +15,9 @@ _TYPE: Final = "application/dns-message"
 class DohClient:
     """Keeps connections to DoH servers open."""
 
-    def __init__(self) -> None:
-        transport = httpx2.AsyncHTTPTransport(
-            socket_options=[(socket.SOL_SOCKET, socket.SO_MARK, mark_option(SOCKET_MARK))]
-        )
+    def __init__(self, *, mark: int | None = SOCKET_MARK) -> None:
+        options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
+        transport = httpx2.AsyncHTTPTransport(socket_options=options)
         self._client = httpx2.AsyncClient(transport=transport, timeout=TIMEOUT_S)
 
     async def exchange(self, query: bytes, url: str) -> bytes:
