@@ -69,8 +69,11 @@ def command(
     if simulated or reason is not None:
         from wardgate.simulation.story import tell  # the simulator is heavy and rarely wanted
 
-        with _ended_by_signals():
-            tell(report.step, report.say, report.measures)
+        try:
+            with _ended_by_signals():
+                tell(report.step, report.say, report.measures)
+        except (TimeoutError, AssertionError) as error:
+            raise UserError(f"the step failed: {error}") from error
     else:
         _tell_in_the_lab(report, keep=keep)
     if as_json:

@@ -86,15 +86,10 @@ class Rest:
 
     def call(self, method: str, path: str, body: object | None = None) -> Any:
         """Return the `data` of the answer. Raises RequestRefused."""
-        connection = http.client.HTTPConnection("portal", PORTAL_PORT, timeout=10)
-        connection.sock = self._host.connect("127.0.0.1", PORTAL_PORT)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        response = connection.getresponse()
-        text = response.read().decode()
-        connection.close()
-        if response.status >= http.client.BAD_REQUEST:
-            raise RequestRefused(method, path, response.status, text)
+        status, text = _request(self._host, method, path, None if body is None else json.dumps(body), headers)
+        if status >= http.client.BAD_REQUEST:
+            raise RequestRefused(method, path, status, text)
         return json.loads(text).get("data") if text else None
 
 
@@ -334,12 +329,10 @@ class Installation:
         if self.portal.exit_code is not None:
             raise RuntimeError(f"the portal ended with {self.portal.exit_code}: {self.portal.log()}")
         try:
-            connection = http.client.HTTPConnection("portal", PORTAL_PORT, timeout=5)
-            connection.sock = self.portal_site.host.connect("127.0.0.1", PORTAL_PORT)
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.client.OK
+            status, _ = _request(self.portal_site.host, "GET", "/readyz", None, {})
         except OSError:
             return False
+        return status == http.client.OK
 
     def _start_servers(self) -> None:
         python = (sys.executable, "-m")
@@ -378,6 +371,20 @@ class BackgroundDownload:
         if not self._result:
             raise TimeoutError(f"the download did not end within {limit_s:g} s")
         return self._result[0]
+
+
+def _request(
+    host: Host, method: str, path: str, body: str | None, headers: dict[str, str]
+) -> tuple[int, str]:
+    """One HTTP request to the portal from its own host: status and text. Raises OSError."""
+    connection = http.client.HTTPConnection("portal", PORTAL_PORT, timeout=10)
+    connection.sock = host.connect("127.0.0.1", PORTAL_PORT)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
 
 
 def _has_route(host: Host) -> bool:

@@ -342,6 +342,7 @@ class TunnelPeer(Peer):
         super().__init__(name, surroundings, cable, token)
         self.on_packet: Callable[[bytes], None] = lambda _packet: None
         self.paths: Counter[str] = Counter()  # paths selected, by kind
+        self.path_to: dict[str, str] = {}  # peer → kind of the path in use
         self._private_key = _private_key(surroundings.rng)
         self._engine = TunnelEngine(
             role=self.role,
@@ -499,6 +500,7 @@ class SimClient(TunnelPeer):
             moved = True
             if isinstance(event, e.PathSelected):
                 self.paths[event.kind] += 1
+                self.path_to[event.peer_id] = event.kind
             self._machine.handle_event(event, now=self._loop.time())
         while (action := self._machine.poll_action()) is not None:
             moved = True

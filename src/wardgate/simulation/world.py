@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import dataclasses
 import ipaddress
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -292,6 +293,66 @@ class World:
         for name, actors in affected.items():
             self._note_ended(name, actors)
         self.counts.revocations += 1
+
+    async def explain(self, actor: str, resource: str) -> str:
+        """What the portal's REST API says about this actor and resource, as text for people."""
+        token = await self._api_token()
+        query = f"actor_id={self._actors[actor]}&resource_id={self.resources[resource].id}"
+        answer = await self._get("/wardgate/explain", query, token)
+        return str(answer["data"]["text"])
+
+    async def _api_token(self) -> str:
+        robot = await self._insert(
+            lambda tx: rows.Actor(
+                id=tx.new_id(), account_id=self._account_id, type="api_client", name="robot"
+            ),
+            "actors",
+        )
+        async with self._store.writing() as transaction:
+            secret = issue(
+                TokenKind.API, account_id=self._account_id, transaction=transaction, keys=self._keys
+            )
+            await transaction.of(self._account_id).api_tokens.insert(
+                rows.ApiToken(
+                    id=secret.id,
+                    account_id=self._account_id,
+                    actor_id=robot.id,
+                    name="simulation",
+                    secret_salt=secret.secret_salt,
+                    secret_hash=secret.secret_hash,
+                    expires_at=self._environment.clock.now() + timedelta(days=1),
+                )
+            )
+        return secret.text
+
+    async def _get(self, path: str, query: str, token: str) -> Any:
+        """One HTTP request to the portal, in process."""
+        assert self._portal is not None
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(b"host", b"portal.sim"), (b"authorization", f"Bearer {token}".encode())],
+            "client": ("203.0.113.200", 40_000),
+            "server": ("portal.sim", 8080),
+            "state": {},
+        }
+        body = bytearray()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            body.extend(message.get("body", b""))
+
+        await self._portal(scope, receive, send)
+        return json.loads(body)
 
     # The peers
 
