@@ -500,16 +500,17 @@ impl Worker {
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
-        let sent = self.io.counters();
+        let udp = self.io.counters();
         let own = &self.counters;
         let mut stats = self.engine.stats().entries().to_vec();
         stats.extend([
             ("udp_received_datagrams", own.received_datagrams),
             ("udp_received_bytes", own.received_bytes),
             ("udp_receive_errors", own.receive_errors),
-            ("udp_sent_datagrams", sent.sent_datagrams),
-            ("udp_sent_bytes", sent.sent_bytes),
-            ("udp_send_errors", sent.send_errors),
+            ("udp_receive_dropped", udp.receive_drops),
+            ("udp_sent_datagrams", udp.sent_datagrams),
+            ("udp_sent_bytes", udp.sent_bytes),
+            ("udp_send_errors", udp.send_errors),
             ("udp_send_dropped", self.io.outbox.dropped()),
             ("refused_ports", self.io.refused_ports),
         ]);

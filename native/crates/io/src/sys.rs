@@ -324,6 +324,24 @@ pub fn set_socket_option(
     Ok(())
 }
 
+/// Datagrams that the kernel dropped because the socket's receive buffer was full.
+pub fn receive_drops(socket: &impl AsFd) -> io::Result<u64> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut values = [0_u32; DROPS + 1];
+    let mut len = mem::size_of_val(&values) as libc::socklen_t;
+    // SAFETY: `values` is valid for writes of `len` bytes, `len` for reads and writes.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(values[DROPS].into())
+}
+
 /// Move the calling thread, and those that it starts, to a new and empty network namespace.
 #[cfg(test)]
 pub fn leave_network_namespace() -> io::Result<()> {

@@ -733,17 +733,18 @@ impl<E: PacketEngine> Worker<E> {
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
-        let mut sent = self.counters.former;
-        sent.add(self.sockets.counters());
+        let mut udp = self.counters.former;
+        udp.add(self.sockets.counters());
         let own = &self.counters;
         let mut stats = self.engine.stats();
         stats.extend([
             ("udp_received_datagrams", own.received_datagrams),
             ("udp_received_bytes", own.received_bytes),
             ("udp_receive_errors", own.receive_errors),
-            ("udp_sent_datagrams", sent.sent_datagrams),
-            ("udp_sent_bytes", sent.sent_bytes),
-            ("udp_send_errors", sent.send_errors),
+            ("udp_receive_dropped", udp.receive_drops),
+            ("udp_sent_datagrams", udp.sent_datagrams),
+            ("udp_sent_bytes", udp.sent_bytes),
+            ("udp_send_errors", udp.send_errors),
             ("udp_send_dropped", self.outbox.dropped()),
             ("tun_reads", own.tun_reads),
             ("tun_read_errors", own.tun_read_errors),

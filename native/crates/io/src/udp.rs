@@ -46,6 +46,8 @@ pub struct UdpCounters {
     pub sent_bytes: u64,
     /// Datagrams that the kernel refused.
     pub send_errors: u64,
+    /// Datagrams for which the receive buffer had no room.
+    pub receive_drops: u64,
 }
 
 impl UdpCounters {
@@ -53,6 +55,7 @@ impl UdpCounters {
         self.sent_datagrams += other.sent_datagrams;
         self.sent_bytes += other.sent_bytes;
         self.send_errors += other.send_errors;
+        self.receive_drops += other.receive_drops;
     }
 }
 
@@ -121,8 +124,12 @@ impl UdpSocket {
         self.local
     }
 
+    /// What was counted so far; asks the kernel for its share.
     pub fn counters(&self) -> UdpCounters {
-        self.counters
+        UdpCounters {
+            receive_drops: sys::receive_drops(&self.socket).unwrap_or(0),
+            ..self.counters
+        }
     }
 
     /// The last send would have blocked, and [`UdpSocket::unblock`] was not called since.
@@ -205,7 +212,7 @@ impl UdpSocket {
     }
 
     fn send_singly(&mut self, batch: &mut Batch, source: Option<IpAddr>) -> Outcome {
-        while !batch.contents().is_empty() || batch.segment_size() == 0 {
+        loop {
             let len = batch.contents().len().min(batch.segment_size());
             match self.transmit(batch, source, &batch.contents()[..len], None) {
                 Ok(()) => self.count_sent(1, len),
@@ -223,11 +230,10 @@ impl UdpSocket {
                 }
             }
             batch.advance();
-            if batch.segment_size() == 0 {
-                break;
+            if batch.contents().is_empty() {
+                return Outcome::Done;
             }
         }
-        Outcome::Done
     }
 
     fn transmit(
@@ -414,6 +420,19 @@ mod tests {
         outbox.flush(|batch| send(&mut sender, batch));
         let (received, _) = receive(&receiver);
         assert_eq!((received.len, received.stride, received.ecn), (300, 100, 1));
+    }
+
+    #[test]
+    fn counts_what_the_receive_buffer_had_no_room_for() {
+        let (mut sender, receiver) = (loopback(), loopback());
+        let mut outbox = GsoOutbox::new();
+        for _ in 0..1_000 {
+            outbox.reserve(None, receiver.local(), 0, 1_300);
+        }
+        outbox.flush(|batch| send(&mut sender, batch));
+        let drops = receiver.counters().receive_drops;
+        assert!(drops > 0 && drops <= 1_000, "{drops}");
+        assert_eq!(sender.counters().receive_drops, 0);
     }
 
     #[test]
