@@ -1,4 +1,5 @@
 use std::net::UdpSocket as StdUdpSocket;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use wardgate_stun::{
     CHANNEL_HEADER, ChannelData, Class, IntegrityKey, Message, MessageBuilder, Method,
@@ -106,7 +107,11 @@ fn a_draining_relay_grants_nothing_new() {
 
 #[test]
 fn a_closed_relay_answers_that_it_has_stopped() {
-    let relay = start(free_ports());
+    let relay = RelayHost::start(RelayHostConfig {
+        port: *free_ports().start(),
+        ..config(free_ports())
+    })
+    .unwrap();
     relay.close();
     relay.close();
     assert_eq!(relay.stats(), Err(Stopped));
@@ -149,15 +154,14 @@ fn config(allocation_ports: RangeInclusive<u16>) -> RelayHostConfig {
     }
 }
 
-/// Two neighbouring ports that nobody holds at present.
+/// Two neighbouring ports that nobody holds, and that the operating system gives to nobody who asks for any.
 fn free_ports() -> RangeInclusive<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(61_000);
     loop {
-        let any = StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let port = any.local_addr().unwrap().port();
-        if let Some(next) = port.checked_add(1)
-            && StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, next)).is_ok()
-        {
-            return port..=next;
+        let port = NEXT.fetch_add(2, Ordering::Relaxed);
+        let is_free = |port| StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        if is_free(port) && is_free(port + 1) {
+            return port..=port + 1;
         }
     }
 }
