@@ -126,7 +126,7 @@ class EngineWorld:
         self.now = end
 
     def _next_step(self) -> float | None:
-        engines = [engine.poll_timeout() for engine in (*self.engines.values(), self.relay)]
+        engines = [self.relay.poll_timeout(), *(engine.poll_timeout() for engine in self.engines.values())]
         queues = [queue[0][0] for queue in (self._in_flight, self._signals) if queue]
         return min((at for at in (*engines, *queues) if at is not None), default=None)
 

@@ -10,6 +10,7 @@ from wardgate.datapath import commands, events
 from wardgate.datapath.commands import (
     AnyCommand,
     Authorize,
+    Command,
     Deauthorize,
     Filter,
     HoldName,
@@ -36,7 +37,7 @@ from .engine_world import EngineWorld, grant, relay_server, udp_packet
 CANDIDATE = "candidate:1 1 udp 2130706431 8.8.8.8 4000 typ host"
 
 # In an order in which each can be accepted; the peer is the other side.
-CLIENT_COMMANDS = (
+CLIENT_COMMANDS: tuple[Command, ...] = (
     SetAddresses(ipv4="100.64.0.1", ipv6="fd00:2021:1111::1"),
     SetRelays(relays=(relay_server(),), removed=("gone",), replace_all=True),
     SetRoutes(
@@ -58,7 +59,7 @@ CLIENT_COMMANDS = (
     ResetNetwork(private_key=generate_private_key()),
     Shutdown(),
 )
-GATEWAY_COMMANDS = (
+GATEWAY_COMMANDS: tuple[Command, ...] = (
     grant("net", deadline_s=3600.0),
     Translate(
         peer_id="client",
