@@ -7,13 +7,14 @@ grant. Policies only grant, so their order means nothing; of several the longest
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Final
 
 import msgspec
 
 from wardgate.model.conditions import Property
 from wardgate.model.domain import Actor, Policy
-from wardgate.model.ids import ActorId, MembershipId, ResourceId, SiteId
-from wardgate.model.resources import DevicePool, DynamicDevicePool, Resource, StaticDevicePool, is_expressible
+from wardgate.model.ids import ActorId, MembershipId, ResourceId
+from wardgate.model.resources import DynamicDevicePool, Resource, StaticDevicePool, is_expressible
 from wardgate.model.versions import ClientSoftware, lists_device_pools
 from wardgate.policy.evaluation import Evaluation, Facts, failed_properties
 from wardgate.policy.snapshot import Snapshot
@@ -48,7 +49,7 @@ class Obstacle(Enum):
     NO_POLICY = "no enabled policy grants the resource to a group of the actor"
 
 
-class Granted(msgspec.Struct, frozen=True):
+class Granted(msgspec.Struct, frozen=True, gc=False):
     """A grant. `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's zone."""
 
     resource: Resource
@@ -58,7 +59,7 @@ class Granted(msgspec.Struct, frozen=True):
     evaluations: tuple[Evaluation, ...]
 
 
-class Denied(msgspec.Struct, frozen=True):
+class Denied(msgspec.Struct, frozen=True, gc=False):
     """A denial: an obstacle, or every candidate policy with the conditions that failed.
 
     Towards the client an obstacle is `not_found` and reveals nothing; alternatives are `forbidden`.
@@ -78,14 +79,18 @@ Decision = Granted | Denied
 def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> Decision:
     """Decide one request; `now` is aware."""
     actor = snapshot.actors.get(request.actor_id)
-    resource = snapshot.resources.get(request.resource_id)
-    if actor is None or resource is None or _is_shut_out(snapshot, actor) or request.token_expires_at <= now:
-        return Denied(obstacle=_obstacle(snapshot, actor, token_expired=request.token_expires_at <= now))
-    if _lacks_site(snapshot, resource):
-        return Denied(obstacle=Obstacle.RESOURCE_WITHOUT_SITE)
-    if request.software is not None and not _can_be_told(resource, actor, request.software):
+    offer = snapshot.offers.get(request.resource_id.int)
+    if (
+        actor is None
+        or offer is None
+        or snapshot.is_disabled
+        or actor.is_disabled
+        or request.token_expires_at <= now
+    ):
+        return Denied(obstacle=_obstacle(snapshot, actor, request, now=now))
+    if request.software is not None and not _can_be_told(offer.resource, actor, request.software):
         return Denied(obstacle=Obstacle.CLIENT_TOO_OLD)
-    candidates = snapshot.candidates(actor, request.resource_id)
+    candidates = snapshot.candidates(actor, offer)
     if not candidates:
         return Denied(obstacle=Obstacle.NO_POLICY)
     facts = request.facts
@@ -97,7 +102,9 @@ def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> D
     if best.until is not None and best.until < expires_at:
         expires_at = best.until
     assert group_id is not None  # a candidate has a group
-    return Granted(resource, best.policy, snapshot.membership_id(actor, group_id), expires_at, evaluations)
+    return Granted(
+        offer.resource, best.policy, snapshot.membership_id(actor, group_id), expires_at, evaluations
+    )
 
 
 def connectable_resources(
@@ -105,22 +112,16 @@ def connectable_resources(
 ) -> dict[ResourceId, Resource]:
     """Return what a client is shown (§5.4): resources of satisfied policies that it can be told of, by ascending id."""
     actor = snapshot.actors.get(actor_id)
-    if actor is None or _is_shut_out(snapshot, actor):
+    if actor is None or snapshot.is_disabled or actor.is_disabled:
         return {}
-    shown: dict[ResourceId, Resource] = {}
-    candidates = snapshot.all_candidates(actor)
-    for resource_id in sorted(candidates):
-        resource = snapshot.resources.get(resource_id)
-        if resource is None or _lacks_site(snapshot, resource) or not _can_be_told(resource, actor, software):
+    shown: list[Resource] = []
+    for number, candidates in snapshot.candidates_by_resource(actor).items():
+        offer = snapshot.offers.get(number)
+        if offer is None or not _can_be_told(offer.resource, actor, software):
             continue
-        if any(policy.evaluate(facts, now=now).is_satisfied for policy in candidates[resource_id]):
-            shown[resource_id] = resource
-    return shown
-
-
-def site_of(resource: Resource) -> SiteId | None:
-    """Return the site whose gateways reach a resource; pools have none."""
-    return None if isinstance(resource, DevicePool) else resource.site_id
+        if any(policy.evaluate(facts, now=now).is_satisfied for policy in candidates):
+            shown.append(offer.resource)
+    return {resource.id: resource for resource in sorted(shown, key=lambda resource: resource.id.int)}
 
 
 def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
@@ -137,27 +138,25 @@ def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
     return best
 
 
-def _is_shut_out(snapshot: Snapshot, actor: Actor) -> bool:
-    return snapshot.is_disabled or actor.is_disabled
-
-
-def _lacks_site(snapshot: Snapshot, resource: Resource) -> bool:
-    if isinstance(resource, StaticDevicePool | DynamicDevicePool):
-        return False
-    return resource.site_id is None or resource.site_id not in snapshot.sites
-
-
 def _can_be_told(resource: Resource, actor: Actor, software: ClientSoftware) -> bool:
-    if isinstance(resource, StaticDevicePool | DynamicDevicePool):
+    if isinstance(resource, _POOLS):
         return lists_device_pools(software, is_service_account=not actor.type.is_user)
     return is_expressible(resource, software.version)
 
 
-def _obstacle(snapshot: Snapshot, actor: Actor | None, *, token_expired: bool) -> Obstacle:
+_POOLS: Final = (StaticDevicePool, DynamicDevicePool)
+
+
+def _obstacle(snapshot: Snapshot, actor: Actor | None, request: AccessRequest, *, now: datetime) -> Obstacle:
     if snapshot.is_disabled:
         return Obstacle.ACCOUNT_DISABLED
     if actor is None:
         return Obstacle.ACTOR_UNKNOWN
     if actor.is_disabled:
         return Obstacle.ACTOR_DISABLED
-    return Obstacle.TOKEN_EXPIRED if token_expired else Obstacle.RESOURCE_UNKNOWN
+    if request.token_expires_at <= now:
+        return Obstacle.TOKEN_EXPIRED
+    resource = snapshot.resources.get(request.resource_id)
+    if resource is None:
+        return Obstacle.RESOURCE_UNKNOWN
+    return Obstacle.NO_POLICY if snapshot.is_reachable(resource) else Obstacle.RESOURCE_WITHOUT_SITE

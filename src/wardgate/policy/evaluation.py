@@ -59,7 +59,7 @@ class Outcome(Enum):
     UNDETERMINED = "undetermined"
 
 
-class ConditionResult(msgspec.Struct, frozen=True):
+class ConditionResult(msgspec.Struct, frozen=True, gc=False):
     """One condition, its outcome, and until when it stays satisfied (None: without end)."""
 
     condition: Condition
@@ -67,7 +67,7 @@ class ConditionResult(msgspec.Struct, frozen=True):
     until: datetime | None = None
 
 
-class Evaluation(msgspec.Struct, frozen=True):
+class Evaluation(msgspec.Struct, frozen=True, gc=False):
     """One policy, evaluated: all its conditions, in their order.
 
     `until` is the earliest end of its conditions; None: without end. It means nothing unless `is_satisfied`.
@@ -91,14 +91,14 @@ class CompiledPolicy:
     """
 
     policy: Policy
-    group_id: GroupId
+    group: int  # the number of its group's id
     _checks: "tuple[Check, ...]" = field(repr=False, compare=False)
     _unconditional: Evaluation | None = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, policy: Policy, group_id: GroupId) -> Self:
         checks = tuple(compile_condition(one) for one in policy.conditions)
-        return cls(policy, group_id, checks, None if checks else Evaluation(policy, (), True, None))
+        return cls(policy, group_id.int, checks, None if checks else Evaluation(policy, (), True, None))
 
     def evaluate(self, facts: Facts, *, now: datetime) -> Evaluation:
         """Evaluate all conditions; `now` is aware."""

@@ -4,13 +4,14 @@ A snapshot is never changed: `evolve` returns the next one, copying only the tab
 one from rows and following the change feed is the portal's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
+from uuid import UUID
 
 from wardgate.model.domain import Actor, Group, Membership, Policy, Site
 from wardgate.model.ids import ActorId, GroupId, MembershipId, PolicyId, ResourceId, SiteId
-from wardgate.model.resources import Resource
+from wardgate.model.resources import DevicePool, Resource, is_device_pool
 from wardgate.policy.evaluation import CompiledPolicy
 
 _K = TypeVar("_K")
@@ -18,15 +19,27 @@ _V = TypeVar("_V")
 
 Entity = Actor | Group | Membership | Site | Resource | Policy
 
-_NOTHING: Final[Mapping[GroupId, MembershipId]] = {}
+_NOTHING: Final[Mapping[int, MembershipId]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A resource that can be reached, and the policies that grant it: enabled, with a group, by ascending id."""
+
+    resource: Resource
+    policies: tuple[CompiledPolicy, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Entities by id, and the indexes that decisions go by.
 
-    `membership_ids`: actor → group → membership, explicit rows only. `policies_of` and `policies_for`: resource and
-    group → their enabled policies that have a group, by id, so that answers do not depend on the order of writing.
+    `membership_ids`: actor → group → membership, explicit rows only. `policies_of`, `policies_for`: resource and group →
+    their policies that are enabled and have a group, by id, so that answers do not depend on the order of writing.
+    `offers`: resource → what is to be had, if a policy grants it and it has the site that it needs.
+
+    The keys of the indexes are the numbers of the ids (`UUID.int`): a `UUID` is hashed and compared in Python, and all
+    else about a decision costs less than ten such look-ups.
     """
 
     is_disabled: bool = False  # the account
@@ -35,9 +48,10 @@ class Snapshot:
     sites: Mapping[SiteId, Site] = field(default_factory=dict)
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
     policies: Mapping[PolicyId, Policy] = field(default_factory=dict)
-    membership_ids: Mapping[ActorId, Mapping[GroupId, MembershipId]] = field(default_factory=dict)
-    policies_of: Mapping[ResourceId, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
-    policies_for: Mapping[GroupId, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
+    membership_ids: Mapping[int, Mapping[int, MembershipId]] = field(default_factory=dict)
+    policies_of: Mapping[int, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
+    offers: Mapping[int, Offer] = field(default_factory=dict)
+    policies_for: Mapping[int, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
     everyone_group_id: GroupId | None = None
 
     @classmethod
@@ -47,35 +61,41 @@ class Snapshot:
 
     def memberships_of(self, actor: Actor) -> Mapping[GroupId, MembershipId | None]:
         """Return group → membership id of an actor; None: through Everyone, which has no rows."""
-        explicit = self.membership_ids.get(actor.id, _NOTHING)
-        if self.everyone_group_id is None or not actor.type.is_user:
-            return explicit
-        return {**explicit, self.everyone_group_id: None}
+        memberships: dict[GroupId, MembershipId | None] = {
+            GroupId(UUID(int=group)): membership_id
+            for group, membership_id in self.membership_ids.get(actor.id.int, _NOTHING).items()
+        }
+        if self.everyone_group_id is not None and actor.type.is_user:
+            memberships[self.everyone_group_id] = None
+        return memberships
 
     def membership_id(self, actor: Actor, group_id: GroupId) -> MembershipId | None:
         """Return the row that puts an actor in a group; None: none, or implicitly (Everyone)."""
-        return self.membership_ids.get(actor.id, _NOTHING).get(group_id)
+        return self.membership_ids.get(actor.id.int, _NOTHING).get(group_id.int)
 
-    def candidates(self, actor: Actor, resource_id: ResourceId) -> list[CompiledPolicy]:
-        """Return the enabled policies of a resource whose group the actor is in, by ascending id."""
-        policies = self.policies_of.get(resource_id)
-        if policies is None:
-            return []
-        explicit = self.membership_ids.get(actor.id, _NOTHING)
-        return [
-            policy
-            for policy in policies
-            if policy.group_id in explicit
-            or (policy.group_id == self.everyone_group_id and actor.type.is_user)
-        ]
+    def candidates(self, actor: Actor, offer: Offer) -> list[CompiledPolicy]:
+        """Return the policies of an offer whose group the actor is in."""
+        explicit = self.membership_ids.get(actor.id.int, _NOTHING)
+        everyone = self._everyone(actor)
+        return [policy for policy in offer.policies if policy.group in explicit or policy.group == everyone]
 
-    def all_candidates(self, actor: Actor) -> dict[ResourceId, list[CompiledPolicy]]:
-        """Return the candidates of every resource that has any for the actor."""
-        found: dict[ResourceId, list[CompiledPolicy]] = {}
-        for group_id in self.memberships_of(actor):
-            for policy in self.policies_for.get(group_id, ()):
-                found.setdefault(policy.policy.resource_id, []).append(policy)
+    def candidates_by_resource(self, actor: Actor) -> dict[int, list[CompiledPolicy]]:
+        """Return the policies of all groups that the actor is in, by the number of the resource that they grant."""
+        found: dict[int, list[CompiledPolicy]] = {}
+        for group in {*self.membership_ids.get(actor.id.int, _NOTHING), self._everyone(actor)}:
+            for policy in self.policies_for.get(group, ()):
+                found.setdefault(policy.policy.resource_id.int, []).append(policy)
         return found
+
+    def _everyone(self, actor: Actor) -> int:
+        """Return the number of the group Everyone if the actor is in it; else one that no id has."""
+        everyone = self.everyone_group_id
+        return -1 if everyone is None or not actor.type.is_user else everyone.int
+
+    def is_reachable(self, resource: Resource) -> bool:
+        """Tell whether a resource has the site that it needs; pools need none."""
+        site_id = site_of(resource)
+        return is_device_pool(resource) if site_id is None else site_id in self.sites
 
     def evolve(
         self,
@@ -97,6 +117,11 @@ class Snapshot:
         return after if is_disabled is None else replace(after, is_disabled=is_disabled)
 
 
+def site_of(resource: Resource) -> SiteId | None:
+    """Return the site whose gateways reach a resource; pools have none."""
+    return None if isinstance(resource, DevicePool) else resource.site_id
+
+
 class _Draft:
     """Copies each table on its first change, and rebuilds the index entries of touched resources at the end."""
 
@@ -107,9 +132,10 @@ class _Draft:
         self._sites: dict[SiteId, Site] | None = None
         self._resources: dict[ResourceId, Resource] | None = None
         self._policies: dict[PolicyId, Policy] | None = None
-        self._membership_ids: dict[ActorId, dict[GroupId, MembershipId]] = {}
-        self._policies_of: dict[ResourceId, dict[PolicyId, CompiledPolicy]] = {}
-        self._policies_for: dict[GroupId, dict[PolicyId, CompiledPolicy]] = {}
+        self._membership_ids: dict[int, dict[int, MembershipId]] = {}
+        self._policies_of: _IndexDraft = {}
+        self._policies_for: _IndexDraft = {}
+        self._put_resources: set[int] = set()  # or dropped
 
     def put(self, entity: Entity) -> None:
         match entity:
@@ -123,7 +149,7 @@ class _Draft:
                 self._sites = _copied(self._sites, self._base.sites)
                 self._sites[entity.id] = entity
             case Membership():
-                self._groups_of(entity.actor_id)[entity.group_id] = entity.id
+                self._groups_of(entity.actor_id)[entity.group_id.int] = entity.id
             case Policy():
                 self._remove_policy(entity.id)
                 self._policies = _copied(self._policies, self._base.policies)
@@ -135,6 +161,7 @@ class _Draft:
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources[entity.id] = entity
+                self._put_resources.add(entity.id.int)
 
     def drop(self, entity: Entity) -> None:
         match entity:
@@ -149,18 +176,19 @@ class _Draft:
                 self._sites.pop(entity.id, None)
             case Membership():
                 groups = self._groups_of(entity.actor_id)
-                if groups.get(entity.group_id) == entity.id:
-                    del groups[entity.group_id]
+                if groups.get(entity.group_id.int) == entity.id:
+                    del groups[entity.group_id.int]
             case Policy():
                 self._remove_policy(entity.id)
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources.pop(entity.id, None)
+                self._put_resources.add(entity.id.int)
 
     def finish(self) -> Snapshot:
         base = self._base
         groups = base.groups if self._groups is None else self._groups
-        return Snapshot(
+        after = Snapshot(
             is_disabled=base.is_disabled,
             actors=base.actors if self._actors is None else self._actors,
             groups=groups,
@@ -168,29 +196,31 @@ class _Draft:
             resources=base.resources if self._resources is None else self._resources,
             policies=base.policies if self._policies is None else self._policies,
             membership_ids=self._finished_memberships(),
-            policies_of=_merged(self._base.policies_of, self._policies_of),
-            policies_for=_merged(self._base.policies_for, self._policies_for),
+            policies_of=_merged(base.policies_of, self._policies_of),
+            policies_for=_merged(base.policies_for, self._policies_for),
+            offers=base.offers,
             everyone_group_id=(
                 base.everyone_group_id
                 if self._groups is None
                 else next((group.id for group in groups.values() if group.is_everyone), None)
             ),
         )
+        touched = self._policies_of.keys() | self._put_resources
+        if self._sites is not None:
+            touched |= after.policies_of.keys()
+        return replace(after, offers=_offers(after, touched)) if touched else after
 
-    def _groups_of(self, actor_id: ActorId) -> dict[GroupId, MembershipId]:
-        if actor_id not in self._membership_ids:
-            self._membership_ids[actor_id] = dict(self._base.membership_ids.get(actor_id, {}))
-        return self._membership_ids[actor_id]
+    def _groups_of(self, actor_id: ActorId) -> dict[int, MembershipId]:
+        actor = actor_id.int
+        if actor not in self._membership_ids:
+            self._membership_ids[actor] = dict(self._base.membership_ids.get(actor, _NOTHING))
+        return self._membership_ids[actor]
 
     def _of(self, resource_id: ResourceId) -> dict[PolicyId, CompiledPolicy]:
-        if resource_id not in self._policies_of:
-            self._policies_of[resource_id] = _by_id(self._base.policies_of.get(resource_id, ()))
-        return self._policies_of[resource_id]
+        return _opened(self._policies_of, self._base.policies_of, resource_id.int)
 
     def _for(self, group_id: GroupId) -> dict[PolicyId, CompiledPolicy]:
-        if group_id not in self._policies_for:
-            self._policies_for[group_id] = _by_id(self._base.policies_for.get(group_id, ()))
-        return self._policies_for[group_id]
+        return _opened(self._policies_for, self._base.policies_for, group_id.int)
 
     def _remove_policy(self, policy_id: PolicyId) -> None:
         current = self._base.policies if self._policies is None else self._policies
@@ -202,7 +232,7 @@ class _Draft:
             if known.group_id is not None:
                 self._for(known.group_id).pop(policy_id, None)
 
-    def _finished_memberships(self) -> Mapping[ActorId, Mapping[GroupId, MembershipId]]:
+    def _finished_memberships(self) -> Mapping[int, Mapping[int, MembershipId]]:
         if not self._membership_ids:
             return self._base.membership_ids
         merged = dict(self._base.membership_ids)
@@ -214,22 +244,39 @@ class _Draft:
         return merged
 
 
-def _by_id(policies: Iterable[CompiledPolicy]) -> dict[PolicyId, CompiledPolicy]:
-    return {policy.policy.id: policy for policy in policies}
+_Index = Mapping[int, tuple[CompiledPolicy, ...]]
+_IndexDraft = dict[int, dict[PolicyId, CompiledPolicy]]
 
 
-def _merged(
-    base: Mapping[_K, tuple[CompiledPolicy, ...]], touched: Mapping[_K, dict[PolicyId, CompiledPolicy]]
-) -> Mapping[_K, tuple[CompiledPolicy, ...]]:
-    if not touched:
+def _opened(draft: _IndexDraft, base: _Index, key: int) -> dict[PolicyId, CompiledPolicy]:
+    """Return the entry of one key, taken from the base when it is first touched."""
+    if key not in draft:
+        draft[key] = {policy.policy.id: policy for policy in base.get(key, ())}
+    return draft[key]
+
+
+def _merged(base: _Index, draft: _IndexDraft) -> _Index:
+    if not draft:
         return base
     merged = dict(base)
-    for key, policies in touched.items():
+    for key, policies in draft.items():
         if policies:
             merged[key] = tuple(policies[policy_id] for policy_id in sorted(policies))
         else:
             merged.pop(key, None)
     return merged
+
+
+def _offers(after: Snapshot, touched: Collection[int]) -> Mapping[int, Offer]:
+    offers = dict(after.offers)
+    for number in touched:
+        policies = after.policies_of.get(number, ())
+        resource = after.resources.get(policies[0].policy.resource_id) if policies else None
+        if resource is not None and after.is_reachable(resource):
+            offers[number] = Offer(resource, policies)
+        else:
+            offers.pop(number, None)
+    return offers
 
 
 def _copied(draft: dict[_K, _V] | None, base: Mapping[_K, _V]) -> dict[_K, _V]:

@@ -171,6 +171,23 @@ def test_an_orphan_grants_again_when_its_group_is_linked_back() -> None:
 
 def test_a_policy_that_moves_to_another_group_leaves_the_first() -> None:
     moved = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[policy(1, group=EVERYONE)])
-    assert STAFF.id not in moved.policies_for
+    assert STAFF.id.int not in moved.policies_for
     assert authorize(moved, request(actor=ROBOT), now=NOW) == Denied(obstacle=Obstacle.NO_POLICY)
     assert isinstance(authorize(moved, request(), now=NOW), Granted)
+
+
+def test_a_site_that_comes_and_goes_takes_its_resources_with_it() -> None:
+    snapshot = Snapshot.of([*BASICS, policy(1)])
+    without = snapshot.evolve(drops=[LAB])
+    assert authorize(without, request(), now=NOW) == Denied(obstacle=Obstacle.RESOURCE_WITHOUT_SITE)
+    assert connectable_resources(without, ADA.id, FACTS, CURRENT, now=NOW) == {}
+    assert isinstance(authorize(without.evolve(puts=[LAB]), request(), now=NOW), Granted)
+
+
+def test_a_changed_resource_is_granted_and_shown_as_it_is_now() -> None:
+    renamed = replace(NET, name="renamed")
+    snapshot = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[renamed])
+    grant = authorize(snapshot, request(), now=NOW)
+    assert isinstance(grant, Granted)
+    assert grant.resource == renamed
+    assert connectable_resources(snapshot, ADA.id, FACTS, CURRENT, now=NOW) == {NET.id: renamed}

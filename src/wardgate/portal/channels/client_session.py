@@ -31,10 +31,12 @@ from wardgate.model.ids import (
 )
 from wardgate.model.resources import InternetResource, Resource
 from wardgate.model.versions import moves_sites_in_place, uses_site_names
-from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, connectable_resources, site_of
+from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, connectable_resources
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import ExplainedGateway, as_json, explain
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
+from wardgate.policy.snapshot import site_of
+from wardgate.policy.snapshot import site_of
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.channels.journal import Journal

@@ -5,8 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
 from wardgate.model.resources import Resource
-from wardgate.policy.engine import site_of
-from wardgate.policy.snapshot import Snapshot
+from wardgate.policy.snapshot import Snapshot, site_of
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
