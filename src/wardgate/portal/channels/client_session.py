@@ -36,7 +36,6 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import ExplainedGateway, as_json, explain
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import site_of
-from wardgate.policy.snapshot import site_of
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.channels.journal import Journal
