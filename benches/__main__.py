@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, tunnel
+from benches import cold_connect, decisions, tunnel
 from wardgate.lab import why_unavailable
 
-SUITES = {"tunnel": tunnel.run, "cold-connect": cold_connect.run}
+SUITES = {"decisions": decisions.run, "tunnel": tunnel.run, "cold-connect": cold_connect.run}
+NEED_LAB = {"tunnel", "cold-connect"}  # real hosts in network namespaces
 
 
 def main() -> None:
@@ -23,13 +24,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each subject")
     parser.add_argument("--seconds", type=int, default=4, help="length of one throughput run")
     options = parser.parse_args()
-    reason = why_unavailable()
+    wanted = list(SUITES) if options.only is None else [options.only]
+    reason = why_unavailable() if NEED_LAB.intersection(wanted) else None
     if reason is not None:
         sys.exit(f"bench: {reason}")
-    results = {}
-    for name, suite in SUITES.items():
-        if options.only in (None, name):
-            results[name] = suite(runs=options.runs, seconds=options.seconds)
+    results = {name: SUITES[name](runs=options.runs, seconds=options.seconds) for name in wanted}
     target = Path("bench-results") / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(results, indent=2) + "\n")
