@@ -53,13 +53,18 @@ def command(
     )
     try:
         keys = data_directory.load_keys(directory)
-        with Lock(directory), _listener(portal) as listener:
+        with Lock(directory), listener_of(portal) as listener:
             asyncio.run(_run(portal, keys, listener))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
 
 
-def _listener(portal: PortalSettings) -> socket.socket:
+def listener_of(portal: PortalSettings) -> socket.socket:
+    """Bind the portal's listener.
+
+    Raises:
+        UserError: the address cannot be bound.
+    """
     try:
         return bind(portal.host, portal.port)
     except OSError as error:

@@ -25,6 +25,7 @@ import typer
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
 from wardgate.cli.init import checked, initialise
+from wardgate.cli.portal import listener_of
 from wardgate.cli.portal_settings import data_dir_of, portal_settings
 from wardgate.cli.settings import Settings
 from wardgate.model.addresses import parse_ip
@@ -95,6 +96,8 @@ def command(
         settings.text("admin_email", admin_email, "admin@wardgate.local"),
         None,
     )
+    # Another portal on this port would answer for ours: find out before anything is made.
+    listener_of(portal).close()
     result = initialise(settings, portal, wanted, new_tokens=False)
     try:
         keys = data_directory.load_keys(directory)
@@ -257,9 +260,10 @@ async def _run(plan: list[_Child], portal: PortalSettings, on_ready: Callable[[]
         if stop.is_set():
             return
         on_ready()
-        keepers = [asyncio.create_task(_keep(first, stop, process))]
-        keepers += [asyncio.create_task(_keep(child, stop, None)) for child in others]
-        await asyncio.gather(*keepers)
+        async with asyncio.TaskGroup() as keepers:
+            keepers.create_task(_keep(first, stop, process))
+            for child in others:
+                keepers.create_task(_keep(child, stop, None))
     finally:
         await _end(process)
 
@@ -318,7 +322,7 @@ async def _keep(child: _Child, stop: asyncio.Event, process: asyncio.subprocess.
             pause_s = FIRST_PAUSE_S if loop.time() - started_at >= STEADY_S else pause_s
             log.warning(
                 "ended, starting it again",
-                extra={"process": child.name, "code": process.returncode, "in_s": pause_s},
+                extra={"child": child.name, "code": process.returncode, "in_s": pause_s},
             )
             process = None
             with contextlib.suppress(TimeoutError):
