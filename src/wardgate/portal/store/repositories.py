@@ -131,6 +131,11 @@ class Transaction:
         self.relay_tokens = InstallationRepository(self, RelayToken)
         self.operator_tokens = InstallationRepository(self, OperatorToken)
 
+    @property
+    def dialect(self) -> str:
+        """The database's name: `sqlite` or `postgresql`."""
+        return self._connection.dialect.name
+
     def of(self, account_id: UUID) -> "AccountTables":
         """Return the tables of one account."""
         return AccountTables(self, account_id)
@@ -208,15 +213,26 @@ class Transaction:
         return [Decision(**row) for row in result.mappings()]
 
     async def delete_logs_before(self, instant: datetime) -> int:
-        """Delete changes, decisions and REST calls older than this; returns how many. Feeds keep their numbering."""
+        """Delete changes, decisions, REST calls and sessions older than this; returns how many. Feeds keep their numbering."""
         deleted = 0
         for table, column in (
             (schema.changes, schema.changes.c.committed_at),
             (schema.decisions, schema.decisions.c.decided_at),
             (schema.api_request_logs, schema.api_request_logs.c.inserted_at),
+            (schema.session_logs, schema.session_logs.c.timestamp),
         ):
             deleted += int((await self.execute(delete(table).where(column < instant))).rowcount)
         return deleted
+
+    async def delete_flows_before(self, instant: datetime) -> int:
+        """Delete reports of flows that began before this; returns how many."""
+        table = schema.flow_logs
+        return int((await self.execute(delete(table).where(table.c.flow_start < instant))).rowcount)
+
+    async def delete_kept_answers_before(self, instant: datetime) -> int:
+        """Delete answers kept for repeated calls before this; returns how many."""
+        table = schema.idempotency_keys
+        return int((await self.execute(delete(table).where(table.c.inserted_at < instant))).rowcount)
 
     async def append_changes(self) -> frozenset[UUID]:
         """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
@@ -425,7 +441,14 @@ class AccountRepository(Repository[Account]):
         tables = self._transaction.of(row.id)
         for table in ACCOUNT_TABLES_IN_DELETION_ORDER:
             await tables.remove_where(table, None, row.id)
-        for log in (schema.changes, schema.decisions, schema.api_request_logs):
+        for log in (
+            schema.changes,
+            schema.decisions,
+            schema.api_request_logs,
+            schema.session_logs,
+            schema.flow_logs,
+            schema.idempotency_keys,
+        ):
             await self._transaction.execute(delete(log).where(log.c.account_id == row.id))
         await super().delete_row(row)
 

@@ -466,3 +466,94 @@ api_request_logs = Table(
 )
 Index("api_request_logs_account_id_seq_index", api_request_logs.c.account_id, api_request_logs.c.seq)
 Index("api_request_logs_inserted_at_index", api_request_logs.c.inserted_at)
+
+session_logs = Table(
+    "session_logs",
+    metadata,
+    Column("account_id", Uuid(), nullable=False),
+    Column("log_id", String(24), nullable=False),
+    Column("context", String(16), nullable=False),
+    Column("subject", _Json, nullable=False),
+    Column("timestamp", UtcDateTime(), nullable=False),
+    PrimaryKeyConstraint("account_id", "log_id", name="session_logs_pkey"),
+    _one_of("session_logs", "context", "client", "gateway", "portal"),
+)
+Index("session_logs_account_id_timestamp_index", session_logs.c.account_id, session_logs.c.timestamp)
+Index("session_logs_timestamp_index", session_logs.c.timestamp)
+
+FLOW_KEY = (
+    "account_id",
+    "initiator_device_id",
+    "role",
+    "flow_start",
+    "protocol",
+    "inner_src_ip",
+    "inner_src_port",
+    "inner_dst_ip",
+    "inner_dst_port",
+    "resource_id",
+)
+"""What makes two reports of a flow the same one (§10.4)."""
+
+flow_logs = Table(
+    "flow_logs",
+    metadata,
+    Column("account_id", Uuid(), nullable=False),
+    Column("log_id", String(24), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("initiator_device_id", Uuid(), nullable=False),
+    Column("responder_device_id", Uuid(), nullable=False),
+    Column("policy_authorization_id", Uuid(), nullable=False),
+    Column("policy_id", Uuid(), nullable=False),
+    Column("resource_id", Uuid(), nullable=False),
+    Column("resource_name", String(255), nullable=False),
+    Column("resource_address", String(255)),
+    Column("initiator_actor_id", Uuid(), nullable=False),
+    Column("initiator_actor_name", String(255), nullable=False),
+    Column("initiator_actor_email", String(255)),
+    Column("initiator_auth_provider_id", Uuid()),
+    Column("authorized_at", UtcDateTime(), nullable=False),
+    Column("authorization_expires_at", UtcDateTime(), nullable=False),
+    Column("initiator_client_version", String(255)),
+    Column("initiator_device_os_name", String(255)),
+    Column("initiator_device_os_version", String(255)),
+    Column("initiator_device_serial", String(255)),
+    Column("initiator_device_uuid", String(255)),
+    Column("initiator_device_identifier_for_vendor", String(255)),
+    Column("initiator_device_firebase_installation_id", String(255)),
+    Column("protocol", String(8), nullable=False),
+    Column("inner_src_ip", String(45), nullable=False),
+    Column("inner_src_port", Integer(), nullable=False),
+    Column("inner_dst_ip", String(45), nullable=False),
+    Column("inner_dst_port", Integer(), nullable=False),
+    Column("inner_domain", String(255)),
+    Column("outers", _Json),
+    Column("flow_start", UtcDateTime(), nullable=False),
+    Column("flow_end", UtcDateTime()),
+    Column("last_packet", UtcDateTime()),
+    Column("rx_packets", BigInteger()),
+    Column("tx_packets", BigInteger()),
+    Column("rx_bytes", BigInteger()),
+    Column("tx_bytes", BigInteger()),
+    Column("inserted_at", UtcDateTime(), nullable=False),
+    PrimaryKeyConstraint("account_id", "log_id", name="flow_logs_pkey"),
+    _one_of("flow_logs", "role", "initiator", "responder"),
+    _one_of("flow_logs", "protocol", "tcp", "udp"),
+)
+Index("flow_logs_key_index", *(flow_logs.c[name] for name in FLOW_KEY), unique=True)
+Index("flow_logs_account_id_flow_start_index", flow_logs.c.account_id, flow_logs.c.flow_start)
+Index("flow_logs_flow_start_index", flow_logs.c.flow_start)
+
+# An answer may hold a secret that is shown once: `answer` is encrypted with a key that only the caller can name again.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("account_id", Uuid(), nullable=False),
+    Column("token_id", Uuid(), nullable=False),
+    Column("key_hash", String(64), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("answer", LargeBinary(), nullable=False),
+    Column("inserted_at", UtcDateTime(), nullable=False),
+    PrimaryKeyConstraint("account_id", "token_id", "key_hash", name="idempotency_keys_pkey"),
+)
+Index("idempotency_keys_inserted_at_index", idempotency_keys.c.inserted_at)

@@ -34,6 +34,9 @@ def test_row_classes_and_tables_have_the_same_columns() -> None:
             "changes": rows.Change,
             "decisions": rows.Decision,
             "api_request_logs": rows.ApiRequest,
+            "session_logs": rows.SessionLog,
+            "flow_logs": rows.FlowLog,
+            "idempotency_keys": rows.KeptAnswer,
         }.get(name) or named.get(name)
         if name != "change_counters":
             assert row_class is not None, name

@@ -653,8 +653,102 @@ def upgrade() -> None:
         unique=True,
     )
 
+    op.create_table(
+        "session_logs",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("log_id", sa.String(length=24), nullable=False),
+        sa.Column("context", sa.String(length=16), nullable=False),
+        sa.Column("subject", _JSON, nullable=False),
+        sa.Column("timestamp", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("context IN ('client', 'gateway', 'portal')", name="session_logs_context_check"),
+        sa.PrimaryKeyConstraint("account_id", "log_id", name="session_logs_pkey"),
+    )
+    op.create_index(
+        "session_logs_account_id_timestamp_index", "session_logs", ["account_id", "timestamp"], unique=False
+    )
+    op.create_index("session_logs_timestamp_index", "session_logs", ["timestamp"], unique=False)
+    op.create_table(
+        "flow_logs",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("log_id", sa.String(length=24), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("initiator_device_id", sa.Uuid(), nullable=False),
+        sa.Column("responder_device_id", sa.Uuid(), nullable=False),
+        sa.Column("policy_authorization_id", sa.Uuid(), nullable=False),
+        sa.Column("policy_id", sa.Uuid(), nullable=False),
+        sa.Column("resource_id", sa.Uuid(), nullable=False),
+        sa.Column("resource_name", sa.String(length=255), nullable=False),
+        sa.Column("resource_address", sa.String(length=255), nullable=True),
+        sa.Column("initiator_actor_id", sa.Uuid(), nullable=False),
+        sa.Column("initiator_actor_name", sa.String(length=255), nullable=False),
+        sa.Column("initiator_actor_email", sa.String(length=255), nullable=True),
+        sa.Column("initiator_auth_provider_id", sa.Uuid(), nullable=True),
+        sa.Column("authorized_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("authorization_expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("initiator_client_version", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_os_name", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_os_version", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_serial", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_uuid", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_identifier_for_vendor", sa.String(length=255), nullable=True),
+        sa.Column("initiator_device_firebase_installation_id", sa.String(length=255), nullable=True),
+        sa.Column("protocol", sa.String(length=8), nullable=False),
+        sa.Column("inner_src_ip", sa.String(length=45), nullable=False),
+        sa.Column("inner_src_port", sa.Integer(), nullable=False),
+        sa.Column("inner_dst_ip", sa.String(length=45), nullable=False),
+        sa.Column("inner_dst_port", sa.Integer(), nullable=False),
+        sa.Column("inner_domain", sa.String(length=255), nullable=True),
+        sa.Column("outers", _JSON, nullable=True),
+        sa.Column("flow_start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("flow_end", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_packet", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rx_packets", sa.BigInteger(), nullable=True),
+        sa.Column("tx_packets", sa.BigInteger(), nullable=True),
+        sa.Column("rx_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("tx_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("inserted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("protocol IN ('tcp', 'udp')", name="flow_logs_protocol_check"),
+        sa.CheckConstraint("role IN ('initiator', 'responder')", name="flow_logs_role_check"),
+        sa.PrimaryKeyConstraint("account_id", "log_id", name="flow_logs_pkey"),
+    )
+    op.create_index(
+        "flow_logs_account_id_flow_start_index", "flow_logs", ["account_id", "flow_start"], unique=False
+    )
+    op.create_index("flow_logs_flow_start_index", "flow_logs", ["flow_start"], unique=False)
+    op.create_index(
+        "flow_logs_key_index",
+        "flow_logs",
+        [
+            "account_id",
+            "initiator_device_id",
+            "role",
+            "flow_start",
+            "protocol",
+            "inner_src_ip",
+            "inner_src_port",
+            "inner_dst_ip",
+            "inner_dst_port",
+            "resource_id",
+        ],
+        unique=True,
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("token_id", sa.Uuid(), nullable=False),
+        sa.Column("key_hash", sa.String(length=64), nullable=False),
+        sa.Column("request_hash", sa.String(length=64), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("inserted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "token_id", "key_hash", name="idempotency_keys_pkey"),
+    )
+    op.create_index("idempotency_keys_inserted_at_index", "idempotency_keys", ["inserted_at"], unique=False)
+
 
 def downgrade() -> None:
+    op.drop_table("idempotency_keys")
+    op.drop_table("flow_logs")
+    op.drop_table("session_logs")
     op.drop_table("policy_authorizations")
     op.drop_table("gateway_tokens")
     op.drop_table("policies")

@@ -1,0 +1,239 @@
+"""The log streams of one account (portal-domain §10): append, and read newest first by keyset.
+
+A log entry is named by 24 hexadecimal digits whose first tells the stream; entries outlive what they describe.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Table, Text, cast, func, insert, or_, select, true
+from sqlalchemy.dialects import postgresql, sqlite
+
+from wardgate.portal.store import schema
+from wardgate.portal.store.repositories import Transaction
+from wardgate.portal.store.rows import ApiRequest, Change, FlowLog, KeptAnswer, SessionLog
+
+LogEntry = Change | SessionLog | FlowLog | ApiRequest
+
+
+class Stream(Enum):
+    """A log stream; the value is its name in the API."""
+
+    CHANGE = "change"
+    SESSION = "session"
+    FLOW = "flow"
+    API_REQUEST = "api_request"
+
+
+STREAM_OF_DIGIT: Final = {
+    "c": Stream.CHANGE,
+    "5": Stream.SESSION,
+    "f": Stream.FLOW,
+    "a": Stream.API_REQUEST,
+}
+
+_TABLES: Final[dict[Stream, Table]] = {
+    Stream.CHANGE: schema.changes,
+    Stream.SESSION: schema.session_logs,
+    Stream.FLOW: schema.flow_logs,
+    Stream.API_REQUEST: schema.api_request_logs,
+}
+_ROW_CLASSES: Final[dict[Stream, type[Any]]] = {
+    Stream.CHANGE: Change,
+    Stream.SESSION: SessionLog,
+    Stream.FLOW: FlowLog,
+    Stream.API_REQUEST: ApiRequest,
+}
+_TIMES: Final = {
+    Stream.CHANGE: "committed_at",
+    Stream.SESSION: "timestamp",
+    Stream.FLOW: "flow_start",
+    Stream.API_REQUEST: "inserted_at",
+}
+_SEARCHED: Final = {
+    Stream.CHANGE: ("object", "operation", "before", "after", "subject"),
+    Stream.SESSION: ("context", "subject"),
+    Stream.FLOW: (
+        "resource_name",
+        "resource_address",
+        "inner_domain",
+        "inner_src_ip",
+        "inner_dst_ip",
+        "initiator_actor_name",
+        "initiator_actor_email",
+    ),
+    Stream.API_REQUEST: ("method", "path", "request_id", "user_agent", "ip"),
+}
+
+
+class Logs:
+    """The logs of one account inside one transaction."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+        self._transaction = transaction
+        self._account_id = account_id
+
+    async def append_session(self, context: str, subject: dict[str, Any]) -> None:
+        """Note that a client or gateway connected, or that somebody signed in to the portal."""
+        row = SessionLog(
+            account_id=self._account_id,
+            log_id=self._new_id("5"),
+            context=context,
+            subject=subject,
+            timestamp=self._transaction.now,
+        )
+        await self._transaction.execute(insert(schema.session_logs), asdict(row))
+
+    async def report_flows(self, rows: Sequence[FlowLog]) -> None:
+        """Store reports of flows. A key that is known changes once, when an open flow is reported closed."""
+        if not rows:
+            return
+        names = ("outers", "flow_end", "last_packet", "rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
+        dialect = self._transaction.dialect
+        statement = (sqlite if dialect == "sqlite" else postgresql).insert(schema.flow_logs)
+        new = statement.excluded
+        await self._transaction.execute(
+            statement.on_conflict_do_update(
+                index_elements=list(schema.FLOW_KEY),
+                set_={name: new[name] for name in names},
+                where=schema.flow_logs.c.flow_end.is_(None) & new.flow_end.is_not(None),
+            ),
+            [asdict(row) for row in rows],
+        )
+
+    def new_flow_id(self) -> str:
+        return self._new_id("f")
+
+    async def find(self, stream: Stream, log_id: str) -> LogEntry | None:
+        """Return one entry; internal changes are nobody's to read."""
+        rows = await self.load(stream, _TABLES[stream].c.log_id == log_id.lower(), limit=1)
+        return rows[0] if rows else None
+
+    async def load(
+        self, stream: Stream, *conditions: ColumnElement[bool], limit: int, oldest_first: bool = False
+    ) -> list[LogEntry]:
+        """Return entries that meet all conditions, by time and id."""
+        table = _TABLES[stream]
+        keys = sort_keys(stream)
+        result = await self._transaction.execute(
+            select(table)
+            .where(table.c.account_id == self._account_id, _is_readable(stream), *conditions)
+            .order_by(*(keys if oldest_first else [key.desc() for key in keys]))
+            .limit(limit)
+        )
+        return [_ROW_CLASSES[stream](**row) for row in result.mappings()]
+
+    async def count(self, stream: Stream, *conditions: ColumnElement[bool]) -> int:
+        """Return how many entries meet all conditions."""
+        table = _TABLES[stream]
+        result = await self._transaction.execute(
+            select(func.count())
+            .select_from(table)
+            .where(table.c.account_id == self._account_id, _is_readable(stream), *conditions)
+        )
+        return int(result.scalar_one())
+
+    def _new_id(self, digit: str) -> str:
+        return f"{digit}{int.from_bytes(self._transaction.random_bytes(12), 'big') >> 4:023x}"
+
+
+class KeptAnswers:
+    """Answers kept for the repetition of a POST, those of one caller."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID, token_id: UUID) -> None:
+        self._transaction = transaction
+        self._account_id = account_id
+        self._token_id = token_id
+
+    async def find(self, key_hash: str, *, not_before: datetime) -> KeptAnswer | None:
+        c = schema.idempotency_keys.c
+        result = await self._transaction.execute(
+            select(schema.idempotency_keys).where(
+                c.account_id == self._account_id, c.token_id == self._token_id, c.key_hash == key_hash
+            )
+        )
+        row = result.mappings().first()
+        if row is None or row["inserted_at"] < not_before:
+            return None
+        return KeptAnswer(**row)
+
+    async def keep(self, key_hash: str, request_hash: str, answer: bytes) -> None:
+        """Keep an answer, in place of an older one whose time is over.
+
+        Raises:
+            Conflict: another transaction kept one for the same key at the same time.
+        """
+        c = schema.idempotency_keys.c
+        await self._transaction.execute(
+            schema.idempotency_keys.delete().where(
+                c.account_id == self._account_id, c.token_id == self._token_id, c.key_hash == key_hash
+            )
+        )
+        row = KeptAnswer(
+            account_id=self._account_id,
+            token_id=self._token_id,
+            key_hash=key_hash,
+            request_hash=request_hash,
+            answer=answer,
+            inserted_at=self._transaction.now,
+        )
+        await self._transaction.execute(insert(schema.idempotency_keys), asdict(row))
+
+
+def sort_keys(stream: Stream) -> list[ColumnElement[Any]]:
+    """Return what a stream is ordered by; the ids of changes are in order themselves."""
+    c = _TABLES[stream].c
+    return [c.log_id] if stream is Stream.CHANGE else [c[_TIMES[stream]], c.log_id]
+
+
+def time_of(stream: Stream, entry: LogEntry) -> datetime:
+    """Return the time that places an entry in its stream."""
+    instant: datetime = getattr(entry, _TIMES[stream])
+    return instant
+
+
+def within(stream: Stream, begin: datetime, end: datetime) -> ColumnElement[bool]:
+    """Match entries between two instants, both included; a flow, when it overlaps them."""
+    c = _TABLES[stream].c
+    if stream is Stream.FLOW:
+        return (c.flow_start <= end) & or_(c.flow_end.is_(None), c.flow_end > begin, c.flow_start == begin)
+    return c[_TIMES[stream]].between(begin, end)
+
+
+def by_actor(stream: Stream, actor_id: UUID) -> ColumnElement[bool]:
+    """Match entries whose actor, as recorded in them, is this one."""
+    c = _TABLES[stream].c
+    match stream:
+        case Stream.FLOW:
+            return c.initiator_actor_id == actor_id
+        case Stream.API_REQUEST:
+            return c.actor_id == actor_id
+        case _:
+            return _in_subject(stream, "actor_id", str(actor_id))
+
+
+def by_email(stream: Stream, email: str) -> ColumnElement[bool]:
+    """Match entries whose actor had this address; calls of the API have none."""
+    c = _TABLES[stream].c
+    if stream is Stream.FLOW:
+        return c.initiator_actor_email == email
+    return _in_subject(stream, "actor_email", email)
+
+
+def containing(stream: Stream, words: str) -> ColumnElement[bool]:
+    """Match entries that have this text somewhere, whatever its case."""
+    c = _TABLES[stream].c
+    return or_(*(cast(c[name], Text).icontains(words, autoescape=True) for name in _SEARCHED[stream]))
+
+
+def _in_subject(stream: Stream, name: str, value: str) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = _TABLES[stream].c.subject[name].as_string() == value
+    return found
+
+
+def _is_readable(stream: Stream) -> ColumnElement[bool]:
+    return schema.changes.c.audience == "audit" if stream is Stream.CHANGE else true()
