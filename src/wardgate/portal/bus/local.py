@@ -1,58 +1,58 @@
 """The bus of exactly one node: dictionaries. Delivery is synchronous, in the order of sending."""
 
 from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from wardgate.portal.bus.interface import Address, Mailbox, Presence, Signal
+
+_Scope = tuple[str, UUID | None]
+
+_NOBODY: Final[dict[Address, Presence]] = {}
 
 
 class LocalBus:
     """Implements `Bus` in this process. Topics: `presence:<kind>` and whatever callers agree on."""
 
     def __init__(self) -> None:
-        self._connections: dict[Address, tuple[Presence, Mailbox]] = {}
+        self._mailboxes: dict[Address, Mailbox] = {}
+        self._presences: dict[Address, Presence] = {}
+        # Everybody of a kind in an account, and everybody of a token: looked up for each authorization and revocation.
+        self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
+        self._by_token: dict[UUID, dict[Address, Presence]] = {}
         self._watchers: dict[str, list[Signal]] = {}
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
-        self._connections.pop(presence.address, None)
-        self._connections[presence.address] = (presence, mailbox)
+        self._remove(presence.address)
+        self._mailboxes[presence.address] = mailbox
+        self._put(presence)
         self._announce(presence)
 
     def unregister(self, presence: Presence) -> None:
-        held = self._connections.get(presence.address)
-        if held is not None and held[0].connection_id == presence.connection_id:
-            del self._connections[presence.address]
+        if self._holds(presence):
+            self._remove(presence.address)
             self._announce(presence)
 
     def update(self, presence: Presence) -> None:
-        held = self._connections.get(presence.address)
-        if held is not None and held[0].connection_id == presence.connection_id:
-            self._connections[presence.address] = (presence, held[1])
+        if self._holds(presence):
+            self._put(presence)
 
     def send(self, address: Address, message: object) -> bool:
-        held = self._connections.get(address)
-        if held is None:
+        mailbox = self._mailboxes.get(address)
+        if mailbox is None:
             return False
-        held[1](message)
+        mailbox(message)
         return True
 
     def find(self, address: Address) -> Presence | None:
-        held = self._connections.get(address)
-        return None if held is None else held[0]
+        return self._presences.get(address)
 
     def members(self, kind: str, account_id: UUID | None, group: UUID | None = None) -> list[Presence]:
-        return [
-            presence
-            for presence, _mailbox in self._connections.values()
-            if presence.address.kind == kind
-            and presence.account_id == account_id
-            and (group is None or presence.group == group)
-        ]
+        everybody = self._by_scope.get((kind, account_id), _NOBODY)
+        return [presence for presence in everybody.values() if group is None or presence.group == group]
 
     def holders(self, token_id: UUID) -> list[Presence]:
-        return [
-            presence for presence, _mailbox in self._connections.values() if presence.token_id == token_id
-        ]
+        return list(self._by_token.get(token_id, _NOBODY).values())
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         watchers = self._watchers.setdefault(topic, [])
@@ -69,6 +69,29 @@ class LocalBus:
     def wake(self, topic: str) -> None:
         for signal in tuple(self._watchers.get(topic, ())):
             signal()
+
+    def _holds(self, presence: Presence) -> bool:
+        held = self._presences.get(presence.address)
+        return held is not None and held.connection_id == presence.connection_id
+
+    def _put(self, presence: Presence) -> None:
+        self._presences[presence.address] = presence
+        scope = (presence.address.kind, presence.account_id)
+        self._by_scope.setdefault(scope, {})[presence.address] = presence
+        self._by_token.setdefault(presence.token_id, {})[presence.address] = presence
+
+    def _remove(self, address: Address) -> None:
+        presence = self._presences.pop(address, None)
+        if presence is None:
+            return
+        del self._mailboxes[address]
+        scope = (address.kind, presence.account_id)
+        del self._by_scope[scope][address]
+        if not self._by_scope[scope]:
+            del self._by_scope[scope]
+        del self._by_token[presence.token_id][address]
+        if not self._by_token[presence.token_id]:
+            del self._by_token[presence.token_id]
 
     def _announce(self, presence: Presence) -> None:
         self.wake(f"presence:{presence.address.kind}")

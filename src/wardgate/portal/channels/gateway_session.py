@@ -4,7 +4,7 @@
 one of a pair must not revoke the newer, hence the comparison of ids before `reject_access`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -38,8 +38,6 @@ from wardgate.wire.user_agent import announced_version, parse_version
 PRUNE_S: Final = 60.0  # protocol §3.6.8
 REF_S: Final = 60.0
 """How long an acknowledgement is awaited; the client gives up after 15 s."""
-
-_Pair = tuple[ClientId, ResourceId]
 
 
 class GatewaySession(Session):
@@ -75,9 +73,9 @@ class GatewaySession(Session):
             expires_at_unix=GATEWAY_TURN_EXPIRY_UNIX,
             position=connected.origin.position,
         )
-        self._held: dict[_Pair, Holding] = {}
+        self._held = _Held()
         for holding in sorted(map(Holding.of, held), key=lambda one: one.expires_at_unix):
-            self._held[holding.client_id, holding.resource_id] = holding
+            self._held.put(holding)
         self._offers: dict[str, tuple[AuthorizationId, Address, float]] = {}
         self._prune_at = 0.0
 
@@ -132,7 +130,7 @@ class GatewaySession(Session):
                 account_slug=self._view.facts.slug,
                 authorizations=tuple(
                     wire.Authorization(holding.client_id, holding.resource_id, holding.expires_at_unix)
-                    for holding in self._held.values()
+                    for holding in self._held
                 ),
                 flow_logs=flow_logs_setting(self._services.settings),
             )
@@ -154,7 +152,8 @@ class GatewaySession(Session):
     def _prune(self) -> None:
         """Drop what the gateway has expired by itself."""
         unix, now = unix_seconds(self._environment.clock.now()), self._clock.monotonic()
-        self._held = {pair: one for pair, one in self._held.items() if one.expires_at_unix > unix}
+        for holding in [one for one in self._held if one.expires_at_unix <= unix]:
+            self._held.remove(holding)
         self._offers = {ref: offer for ref, offer in self._offers.items() if offer[2] > now}
 
     def _on_relay_presence(self) -> None:
@@ -186,10 +185,9 @@ class GatewaySession(Session):
     def _forward(
         self, client_ids: tuple[ClientId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
     ) -> None:
-        related = {client_id for client_id, _resource_id in self._held}
         message = CandidatesOfGateway(GatewayId(DeviceId(self._device.id)), candidates, is_invalidated)
         for client_id in client_ids:
-            if client_id in related:
+            if self._held.has_client(client_id):
                 self._bus.send(Address("client", client_id), message)
             else:
                 self._counters["candidates_unrelated"] += 1
@@ -200,7 +198,7 @@ class GatewaySession(Session):
         match message:
             case OfferGrant(authorization, create, reply_to):
                 holding = Holding.of(authorization)
-                self._held[holding.client_id, holding.resource_id] = holding
+                self._held.put(holding)
                 self._offers[create.ref] = (
                     holding.authorization_id,
                     reply_to,
@@ -244,13 +242,13 @@ class GatewaySession(Session):
                     pass
 
     def _drop(self, authorization_id: AuthorizationId) -> None:
-        for pair, holding in self._held.items():
-            if holding.authorization_id == authorization_id:
-                del self._held[pair]
-                if holding.expires_at_unix > unix_seconds(self._environment.clock.now()):
-                    self._services.counters["revocations"] += 1
-                    self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
-                return
+        holding = self._held.find(authorization_id)
+        if holding is None:
+            return
+        self._held.remove(holding)
+        if holding.expires_at_unix > unix_seconds(self._environment.clock.now()):
+            self._services.counters["revocations"] += 1
+            self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
 
     def _own_device_changed(self, change: Change) -> None:
         assert change.after is not None
@@ -275,14 +273,47 @@ class GatewaySession(Session):
         assert after is not None
         id_ = ResourceId(_id(change))
         if any(before[name] != after[name] for name in ("address", "type", "ip_stack")):
-            for pair in [pair for pair in self._held if pair[1] == id_]:
-                holding = self._held.pop(pair)
+            for holding in [one for one in self._held if one.resource_id == id_]:
+                self._held.remove(holding)
                 self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
         elif before["filters"] != after["filters"]:
             resource = resource_of(after)
             adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
             if adapted is not None:
                 self._push(wire.ResourceUpdated(adapted))
+
+
+class _Held:
+    """The latest grant of each pair, found by its pair, its client or its own id."""
+
+    def __init__(self) -> None:
+        self._by_client: dict[ClientId, dict[ResourceId, Holding]] = {}
+        self._by_id: dict[AuthorizationId, Holding] = {}
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(self._by_id.values())
+
+    def find(self, authorization_id: AuthorizationId) -> Holding | None:
+        """Return a grant by its id; none: it is not the latest of its pair."""
+        return self._by_id.get(authorization_id)
+
+    def has_client(self, client_id: ClientId) -> bool:
+        return client_id in self._by_client
+
+    def put(self, holding: Holding) -> None:
+        """Take in a grant; the pair's former one is superseded."""
+        former = self._by_client.get(holding.client_id, {}).get(holding.resource_id)
+        if former is not None:
+            self.remove(former)
+        self._by_client.setdefault(holding.client_id, {})[holding.resource_id] = holding
+        self._by_id[holding.authorization_id] = holding
+
+    def remove(self, holding: Holding) -> None:
+        del self._by_id[holding.authorization_id]
+        resources = self._by_client[holding.client_id]
+        del resources[holding.resource_id]
+        if not resources:
+            del self._by_client[holding.client_id]
 
 
 def _id(change: Change) -> UUID:
