@@ -152,6 +152,8 @@ class Installation:
             "Demo",
             "--account-slug",
             "demo",
+            "--search-domain",
+            SEARCH_DOMAIN,
         ]
         printed = self.wardgate(
             self.portal_site.host, *arguments, "--admin-email", "ada@example.com", "--json"
