@@ -131,8 +131,8 @@ def ok(download: Download) -> Download:
 
 def count(host: Host, name: str, hook: str, match: str) -> None:
     """Count packets that match, in a table of the host's own."""
-    chain = f"chain c {{ type filter hook {hook} priority 0; {match} counter name n; }}"
-    host.run("nft", "-f", "-", text=f"table inet {name} {{ counter n {{ }} {chain} }}")
+    chain = f"chain c {{\n type filter hook {hook} priority 0;\n {match} counter name n\n }}"
+    host.run("nft", "-f", "-", text=f"table inet {name} {{\n counter n {{ }}\n {chain}\n }}\n")
 
 
 def counted(host: Host, name: str) -> int:

@@ -54,4 +54,4 @@ class LossyLink:
 
     def close(self) -> None:
         self._wire.kill()
-        self._wire.wait()
+        self._wire.communicate()
