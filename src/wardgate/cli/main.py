@@ -47,7 +47,7 @@ def _run(name: str, arguments: list[str]) -> None:
         app(args=arguments, prog_name=f"wardgate {name}")
     except UserError as error:
         typer.echo(f"wardgate: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 def _help() -> str:

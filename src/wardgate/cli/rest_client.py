@@ -1,58 +1,242 @@
-"""The commands' way to the REST API: where it is, with what token, and how its refusals are told to people."""
+"""The commands' way to the REST API: where it is, with what token, one HTTP client, and how its refusals are told to people.
 
+A call that the portal puts off (429, 503) is repeated after the time that it asks for. A POST carries an
+`Idempotency-Key`, the same in every attempt, so that a repetition cannot do the thing twice.
+"""
+
+import asyncio
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 import httpx2
 
-from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import Profile, data_dir_of
+import wardgate
+from wardgate.cli.errors import Invalid, NotFound, Refused, UserError
+from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 
-TIMEOUT_S = 30.0
+TIMEOUT_S: Final = 30.0
+CONNECT_TIMEOUT_S: Final = 10.0
+MAX_ATTEMPTS: Final = 6
+MAX_WAIT_S: Final = 120  # a longer Retry-After is the user's to wait for
+PAGE_SIZE: Final = 100  # the API's largest
+
+_PUT_OFF: Final = frozenset({429, 503})
+_ERRORS: Final[Mapping[int, type[UserError]]] = {
+    400: Invalid,
+    401: Refused,
+    403: Refused,
+    404: NotFound,
+    409: Invalid,
+    412: Invalid,
+    413: Invalid,
+    422: Invalid,
+    428: Invalid,
+}
+
+Query = Mapping[str, str]
 
 
-def find_profile(url: str | None, token: str | None, config: Path | None = None) -> Profile:
+def find_profile(
+    url: str | None, token: str | None, config: Path | None = None, *, is_operator: bool = False
+) -> Profile:
     """Find address and token: flags, `WARDGATE_URL` and `WARDGATE_TOKEN`, then the profile file of `wardgate init`.
 
+    For what is the operator's, `WARDGATE_OPERATOR_TOKEN` comes before `WARDGATE_TOKEN`, and the profile's operator token
+    takes the place of its API token.
+
     Raises:
-        UserError: neither place has them.
+        UserError: neither place has them, or the profile is open to others.
     """
     settings = Settings.load("rest", os.environ, config)
-    found_url, found_token = settings.text("url", url, None), settings.secret("token", token, None)
+    found_url, found_token = settings.text("url", url, None), token
+    if found_token is None and is_operator:
+        found_token = settings.secret("operator_token", None, None)
+    found_token = found_token or settings.secret("token", None, None)
     stored: Profile | None = None
     if found_url is None or found_token is None:
         stored = Profile.load(Profile.path(settings, data_dir_of(settings, None)))
     if stored is not None:
-        found_url, found_token = found_url or stored.url, found_token or stored.token
+        found_url = found_url or stored.url
+        found_token = found_token or (stored.operator_token if is_operator else stored.token)
     if found_url is None or found_token is None:
+        wanted = "WARDGATE_OPERATOR_TOKEN" if is_operator else "WARDGATE_TOKEN"
         raise UserError(
-            "where is the portal, and with what token? Set WARDGATE_URL and WARDGATE_TOKEN, or run `wardgate init`"
+            f"where is the portal, and with what token? Set WARDGATE_URL and {wanted}, or run `wardgate init`"
         )
     return Profile(found_url.rstrip("/"), found_token)
 
 
-def get(profile: Profile, path: str, query: Mapping[str, str]) -> Any:
-    """GET a path and return the `data` of the answer.
+def get(profile: Profile, path: str, query: Query) -> Any:
+    """GET a path, from a command that needs nothing else, and return the `data` of the answer.
 
     Raises:
         UserError: the portal cannot be reached, or refuses.
     """
-    try:
-        response = httpx2.get(
-            f"{profile.url}{path}",
-            params=dict(query),
-            headers={"Authorization": f"Bearer {profile.token}"},
-            timeout=TIMEOUT_S,
+
+    async def once() -> Any:
+        async with RestClient(profile) as client:
+            return (await client.call("GET", path, query=query))["data"]
+
+    return asyncio.run(once())
+
+
+class RestClient:
+    """Calls of one command, one after the other.
+
+    Args:
+        transport: how to reach the portal; the network by default.
+        ca_file: PEM file of the authorities to trust in place of the system's.
+        notify: told, in one line, whenever a call has to wait.
+        sleep: waits; seconds.
+        new_key: draws the idempotency key of a POST.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        ca_file: Path | None = None,
+        notify: Callable[[str], None] = lambda _line: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        new_key: Callable[[], str] = lambda: str(uuid4()),
+    ) -> None:
+        self._url = profile.url
+        self._notify = notify
+        self._sleep = sleep
+        self._new_key = new_key
+        self._client = httpx2.AsyncClient(
+            transport=transport,
+            verify=_trust(ca_file),
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            headers={
+                "Authorization": f"Bearer {_header_value(profile.token)}",
+                "Accept": "application/json",
+                "User-Agent": f"wardgate-cli/{wardgate.__version__}",
+            },
         )
-        answer = response.json() if "json" in response.headers.get("content-type", "") else {}
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise UserError(f"cannot reach the portal at {profile.url}: {error}") from error
-    if response.status_code != 200:
-        detail = answer.get("detail") or answer.get("title") or response.reason_phrase
-        raise UserError(f"{profile.url} answered {response.status_code}: {detail}")
-    if "data" not in answer:
-        raise UserError(f"{profile.url} does not answer like a Wardgate portal")
-    return answer["data"]
+
+    async def __aenter__(self) -> "RestClient":
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self._client.aclose()
+
+    async def call(
+        self, method: str, path: str, *, query: Query | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make one call and return the answer's JSON object, which has a member `data`.
+
+        Raises:
+            UserError: the portal cannot be reached or refuses; subclasses tell how.
+        """
+        headers = {"Idempotency-Key": self._new_key()} if method == "POST" else {}
+        attempt = 1
+        while True:
+            response = await self._send(method, path, query or {}, body, headers)
+            wait_s = _wait_s(response, attempt)
+            if wait_s is None or attempt == MAX_ATTEMPTS:
+                return self._answer(response)
+            attempt += 1
+            self._notify(f"the portal asks to wait: trying again in {wait_s} s ({attempt} of {MAX_ATTEMPTS})")
+            await self._sleep(wait_s)
+
+    async def pages(
+        self, path: str, *, query: Query | None = None, limit: int | None = None
+    ) -> tuple[list[Any], int]:
+        """Return up to `limit` objects of a list (all by default), and how many there are altogether."""
+        size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
+        asked = {**(query or {}), "limit": str(size)}
+        found: list[Any] = []
+        while True:
+            answer = await self.call("GET", path, query=asked)
+            found += answer["data"]
+            metadata = answer.get("metadata") or {}
+            cursor = metadata.get("next_page")
+            if not cursor or (limit is not None and len(found) >= limit):
+                kept = found[:limit]
+                return kept, max(metadata.get("count") or 0, len(found))
+            asked["page_cursor"] = cursor
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+    ) -> httpx2.Response:
+        try:
+            return await self._client.request(
+                method, f"{self._url}{path}", params=dict(query), json=body, headers=dict(headers)
+            )
+        except httpx2.TimeoutException as error:
+            raise UserError(
+                f"the portal at {self._url} did not answer in time ({type(error).__name__})"
+            ) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise UserError(f"cannot reach the portal at {self._url}: {error}") from error
+
+    def _answer(self, response: httpx2.Response) -> dict[str, Any]:
+        try:
+            answer = response.json() if "json" in response.headers.get("content-type", "") else None
+        except ValueError:
+            answer = None
+        if response.is_success:
+            if not isinstance(answer, dict) or "data" not in answer:
+                raise UserError(f"{self._url} does not answer like a Wardgate portal")
+            return answer
+        error = _ERRORS.get(response.status_code, UserError)
+        raise error(told_problem(response.status_code, answer if isinstance(answer, dict) else {}, self._url))
+
+
+def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:
+    """Tell a problem document in one line; fields that failed are named with their messages."""
+    detail = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}").rstrip(".")
+    flat = [f"{place}: {message}" for place, message in _flattened(problem.get("validation_errors"))]
+    return f"{detail} ({status})" + (": " + "; ".join(flat) if flat else "")
+
+
+def _flattened(errors: object, place: str = "") -> list[tuple[str, str]]:
+    """Flatten `{"filters": [{}, {"ports": ["…"]}]}` into `[("filters[1].ports", "…")]`."""
+    if isinstance(errors, dict):
+        named = [(f"{place}.{name}" if place else str(name), value) for name, value in errors.items()]
+        return [pair for name, value in named for pair in _flattened(value, name)]
+    if isinstance(errors, list):
+        return [
+            pair
+            for index, value in enumerate(errors)
+            for pair in _flattened(value, f"{place}[{index}]" if isinstance(value, dict) else place)
+        ]
+    return [] if errors is None else [(place, str(errors))]
+
+
+def _wait_s(response: httpx2.Response, attempt: int) -> int | None:
+    """Return how long the portal asks to wait; none: the answer is final."""
+    if response.status_code not in _PUT_OFF:
+        return None
+    given = response.headers.get("retry-after", "")
+    wait_s = int(given) if given.isascii() and given.isdecimal() and len(given) < 9 else 2 ** (attempt - 1)
+    return wait_s if wait_s <= MAX_WAIT_S else None
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:
+        raise UserError(
+            f"cannot use the CA file {ca_file}: {error.strerror or 'no PEM certificate in it'}"
+        ) from error
+
+
+def _header_value(token: str) -> str:
+    if not (token.isascii() and token.isprintable()):
+        raise UserError("the token has characters that no token has; was it copied whole?")
+    return token
