@@ -114,14 +114,12 @@ def connectable_resources(
     actor = snapshot.actors.get(actor_id)
     if actor is None or snapshot.is_disabled or actor.is_disabled:
         return {}
-    shown: list[Resource] = []
-    for number, candidates in snapshot.candidates_by_resource(actor).items():
-        offer = snapshot.offers.get(number)
-        if offer is None or not _can_be_told(offer.resource, actor, software):
-            continue
-        if any(policy.evaluate(facts, now=now).is_satisfied for policy in candidates):
-            shown.append(offer.resource)
-    return {resource.id: resource for resource in sorted(shown, key=lambda resource: resource.id.int)}
+    return {
+        offer.resource.id: offer.resource
+        for offer in snapshot.offers_to(actor)
+        if _can_be_told(offer.resource, actor, software)
+        and any(policy.evaluate(facts, now=now).is_satisfied for policy in snapshot.candidates(actor, offer))
+    }
 
 
 def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:

@@ -249,8 +249,8 @@ def _others(
     snapshot: Snapshot, request: AccessRequest, evaluations: tuple[Evaluation, ...]
 ) -> Iterable[OtherPolicy]:
     candidates = {one.policy.id for one in evaluations}
-    for policy in sorted(snapshot.policies.values(), key=lambda policy: policy.id):
-        if policy.resource_id != request.resource_id or policy.id in candidates:
+    for policy in snapshot.policies_of.get(request.resource_id.int, ()):
+        if policy.id in candidates:
             continue
         reason: Literal["not_a_member", "disabled", "orphaned"] = "not_a_member"
         if policy.group_id is None:

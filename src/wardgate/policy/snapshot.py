@@ -34,9 +34,9 @@ class Offer:
 class Snapshot:
     """Entities by id, and the indexes that decisions go by.
 
-    `membership_ids`: actor → group → membership, explicit rows only. `policies_of`, `policies_for`: resource and group →
-    their policies that are enabled and have a group, by id, so that answers do not depend on the order of writing.
-    `offers`: resource → what is to be had, if a policy grants it and it has the site that it needs.
+    `membership_ids`: actor → group → membership, explicit rows only. `policies_of`: resource → all its policies, and
+    `policies_for`: group → its enabled ones, by id, so that answers do not depend on the order of writing. `offers`:
+    resource → what is to be had, if an enabled policy grants it to a group and it has the site that it needs.
 
     The keys of the indexes are the numbers of the ids (`UUID.int`): a `UUID` is hashed and compared in Python, and all
     else about a decision costs less than ten such look-ups.
@@ -49,9 +49,9 @@ class Snapshot:
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
     policies: Mapping[PolicyId, Policy] = field(default_factory=dict)
     membership_ids: Mapping[int, Mapping[int, MembershipId]] = field(default_factory=dict)
-    policies_of: Mapping[int, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
+    policies_of: Mapping[int, tuple[Policy, ...]] = field(default_factory=dict)
+    policies_for: Mapping[int, tuple[Policy, ...]] = field(default_factory=dict)
     offers: Mapping[int, Offer] = field(default_factory=dict)
-    policies_for: Mapping[int, tuple[CompiledPolicy, ...]] = field(default_factory=dict)
     everyone_group_id: GroupId | None = None
 
     @classmethod
@@ -79,13 +79,14 @@ class Snapshot:
         everyone = self._everyone(actor)
         return [policy for policy in offer.policies if policy.group in explicit or policy.group == everyone]
 
-    def candidates_by_resource(self, actor: Actor) -> dict[int, list[CompiledPolicy]]:
-        """Return the policies of all groups that the actor is in, by the number of the resource that they grant."""
-        found: dict[int, list[CompiledPolicy]] = {}
-        for group in {*self.membership_ids.get(actor.id.int, _NOTHING), self._everyone(actor)}:
-            for policy in self.policies_for.get(group, ()):
-                found.setdefault(policy.policy.resource_id.int, []).append(policy)
-        return found
+    def offers_to(self, actor: Actor) -> list[Offer]:
+        """Return the offers with a policy for a group that the actor is in, by ascending id of the resource."""
+        numbers = {
+            policy.resource_id.int
+            for group in (*self.membership_ids.get(actor.id.int, _NOTHING), self._everyone(actor))
+            for policy in self.policies_for.get(group, ())
+        }
+        return [self.offers[number] for number in sorted(numbers) if number in self.offers]
 
     def _everyone(self, actor: Actor) -> int:
         """Return the number of the group Everyone if the actor is in it; else one that no id has."""
@@ -154,10 +155,9 @@ class _Draft:
                 self._remove_policy(entity.id)
                 self._policies = _copied(self._policies, self._base.policies)
                 self._policies[entity.id] = entity
+                self._of(entity.resource_id)[entity.id] = entity
                 if entity.group_id is not None and not entity.is_disabled:
-                    policy = CompiledPolicy.of(entity, entity.group_id)
-                    self._of(entity.resource_id)[entity.id] = policy
-                    self._for(entity.group_id)[entity.id] = policy
+                    self._for(entity.group_id)[entity.id] = entity
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources[entity.id] = entity
@@ -206,7 +206,7 @@ class _Draft:
             ),
         )
         touched = self._policies_of.keys() | self._put_resources
-        if self._sites is not None:
+        if after.sites.keys() != base.sites.keys():
             touched |= after.policies_of.keys()
         return replace(after, offers=_offers(after, touched)) if touched else after
 
@@ -216,10 +216,10 @@ class _Draft:
             self._membership_ids[actor] = dict(self._base.membership_ids.get(actor, _NOTHING))
         return self._membership_ids[actor]
 
-    def _of(self, resource_id: ResourceId) -> dict[PolicyId, CompiledPolicy]:
+    def _of(self, resource_id: ResourceId) -> dict[PolicyId, Policy]:
         return _opened(self._policies_of, self._base.policies_of, resource_id.int)
 
-    def _for(self, group_id: GroupId) -> dict[PolicyId, CompiledPolicy]:
+    def _for(self, group_id: GroupId) -> dict[PolicyId, Policy]:
         return _opened(self._policies_for, self._base.policies_for, group_id.int)
 
     def _remove_policy(self, policy_id: PolicyId) -> None:
@@ -244,14 +244,14 @@ class _Draft:
         return merged
 
 
-_Index = Mapping[int, tuple[CompiledPolicy, ...]]
-_IndexDraft = dict[int, dict[PolicyId, CompiledPolicy]]
+_Index = Mapping[int, tuple[Policy, ...]]
+_IndexDraft = dict[int, dict[PolicyId, Policy]]
 
 
-def _opened(draft: _IndexDraft, base: _Index, key: int) -> dict[PolicyId, CompiledPolicy]:
+def _opened(draft: _IndexDraft, base: _Index, key: int) -> dict[PolicyId, Policy]:
     """Return the entry of one key, taken from the base when it is first touched."""
     if key not in draft:
-        draft[key] = {policy.policy.id: policy for policy in base.get(key, ())}
+        draft[key] = {policy.id: policy for policy in base.get(key, ())}
     return draft[key]
 
 
@@ -271,9 +271,14 @@ def _offers(after: Snapshot, touched: Collection[int]) -> Mapping[int, Offer]:
     offers = dict(after.offers)
     for number in touched:
         policies = after.policies_of.get(number, ())
-        resource = after.resources.get(policies[0].policy.resource_id) if policies else None
-        if resource is not None and after.is_reachable(resource):
-            offers[number] = Offer(resource, policies)
+        resource = after.resources.get(policies[0].resource_id) if policies else None
+        compiled = tuple(
+            CompiledPolicy.of(policy, policy.group_id)
+            for policy in policies
+            if policy.group_id is not None and not policy.is_disabled
+        )
+        if resource is not None and compiled and after.is_reachable(resource):
+            offers[number] = Offer(resource, compiled)
         else:
             offers.pop(number, None)
     return offers

@@ -9,7 +9,7 @@ def test_a_snapshot_is_not_changed_by_what_follows_it() -> None:
     after = before.evolve(drops=[policy(1), ADA_IN_STAFF], puts=[policy(2)])
     assert list(before.policies) == [policy(1).id]
     assert before.membership_id(ADA, STAFF.id) == ADA_IN_STAFF.id
-    assert [one.policy.id for one in after.policies_of[NET.id.int]] == [policy(2).id]
+    assert [one.id for one in after.policies_of[NET.id.int]] == [policy(2).id]
     assert after.membership_id(ADA, STAFF.id) is None
 
 
@@ -24,7 +24,7 @@ def test_a_policy_that_moves_to_another_resource_leaves_the_first() -> None:
     moved = replace(policy(1), resource_id=NET.id.__class__(int=41))
     after = Snapshot.of([*BASICS, policy(1)]).evolve(puts=[moved])
     assert NET.id.int not in after.policies_of
-    assert [one.policy.id for one in after.policies_of[moved.resource_id.int]] == [moved.id]
+    assert [one.id for one in after.policies_of[moved.resource_id.int]] == [moved.id]
 
 
 def test_dropping_what_is_gone_changes_nothing() -> None:
