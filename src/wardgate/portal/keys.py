@@ -18,19 +18,22 @@ class Keys:
         sessions: signs the portal's session cookies.
         forms: binds form tokens (CSRF) to a session.
         cursors: signs page cursors.
+        answers: encrypts answers that are kept for repeated calls.
     """
 
     tokens: bytes = field(repr=False)
     sessions: bytes = field(repr=False)
     forms: bytes = field(repr=False)
     cursors: bytes = field(repr=False)
+    answers: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, master: bytes) -> "Keys":
         """Derive all keys from the master secret (at least 32 random bytes)."""
         if len(master) < MASTER_BYTES:
             raise ValueError(f"a master secret has at least {MASTER_BYTES} bytes")
-        return cls(*(_derive(master, purpose) for purpose in ("tokens", "sessions", "forms", "cursors")))
+        purposes = ("tokens", "sessions", "forms", "cursors", "answers")
+        return cls(*(_derive(master, purpose) for purpose in purposes))
 
 
 def _derive(master: bytes, purpose: str) -> bytes:

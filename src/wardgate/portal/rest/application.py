@@ -16,6 +16,7 @@ from wardgate.portal.rest.endpoints import (
     clients,
     gateways,
     groups,
+    logs,
     policies,
     resources,
     sites,
@@ -33,7 +34,18 @@ from wardgate.portal.rest.problems import (
 from wardgate.portal.services import Services
 
 SEGMENTS: Final = frozenset(
-    {"account", "actors", "clients", "groups", "sites", "resources", "policies", "wardgate", "openapi.json"}
+    {
+        "account",
+        "actors",
+        "clients",
+        "groups",
+        "sites",
+        "resources",
+        "policies",
+        "logs",
+        "wardgate",
+        "openapi.json",
+    }
 )
 """First path segments that belong to the API."""
 
@@ -67,6 +79,7 @@ def _api() -> FastAPI:
         gateways,
         resources,
         policies,
+        logs,
         own,
     ):
         api.include_router(module.router)

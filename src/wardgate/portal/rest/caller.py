@@ -1,30 +1,52 @@
 """Who calls: the actor behind an API token, or the operator (rest-api §2), and what a handler may do for them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
 from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.rest.versions import check_expectation, tag_of
 from wardgate.portal.services import Services
-from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.rows import Account, Actor
+from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
+from wardgate.portal.store.rows import Account, Actor, Row
 
 SCOPE_KEY = "wardgate.caller"
+
+_RowT = TypeVar("_RowT", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller; account and actor are none for the operator."""
+    """An authenticated caller; account and actor are none for the operator.
+
+    Attributes:
+        transaction: where everything of this call happens, if somebody opened one around it.
+    """
 
     services: Services
     token_id: UUID
     origin: Origin
     account: Account | None
     actor: Actor | None
+    transaction: Transaction | None = None
+
+    @property
+    def account_id(self) -> UUID:
+        """The account, or the nil UUID for the operator."""
+        return INSTALLATION if self.account is None else self.account.id
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.services.store.reading() if self.transaction is None else nullcontext(self.transaction)
+
+    def writing(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction whose changes are the caller's."""
+        if self.transaction is not None:
+            return nullcontext(self.transaction)
+        return self.services.store.writing(self.subject())
 
     def subject(self) -> dict[str, Any]:
         """Return the snapshot that changes are attributed to (portal-domain §10.2)."""
@@ -44,25 +66,54 @@ class Caller:
         }
 
 
-class AccountCaller:
+class _Exchange:
+    """One call: the caller, and the versions of objects that go to and fro in its headers."""
+
+    def __init__(self, caller: Caller, request: Request, response: Response) -> None:
+        self.services = caller.services
+        self._caller = caller
+        self._request = request
+        self._response = response
+
+    def tagged(self, row: _RowT) -> _RowT:
+        """Answer with the `ETag` of this row, and return it."""
+        self._response.headers["etag"] = tag_of(row)
+        return row
+
+    def expected(self, row: _RowT) -> _RowT:
+        """Return the row if it is the one that `If-Match` names.
+
+        Raises:
+            Problem: 412, it has changed since.
+        """
+        check_expectation(self._request.headers.get("if-match"), row)
+        return row
+
+
+class AccountCaller(_Exchange):
     """A caller of an account: every query of a handler goes through `reading` and `writing`, scoped to that account."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, request: Request, response: Response) -> None:
+        super().__init__(caller, request, response)
         assert caller.account is not None
         assert caller.actor is not None
-        self.services = caller.services
         self.account = caller.account
         self.actor = caller.actor
-        self._caller = caller
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AccountTables]:
-        async with self.services.store.reading() as transaction:
+        async with self._caller.reading() as transaction:
             yield transaction.of(self.account.id)
 
     @asynccontextmanager
+    async def reading_all(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that is not scoped; for the logs, which name the account themselves."""
+        async with self._caller.reading() as transaction:
+            yield transaction
+
+    @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[AccountTables, Transaction]]:
-        async with self.services.store.writing(self._caller.subject()) as transaction:
+        async with self._caller.writing() as transaction:
             yield transaction.of(self.account.id), transaction
 
     def online_ids(self, kind: str) -> frozenset[UUID]:
@@ -71,31 +122,30 @@ class AccountCaller:
         return frozenset(presence.address.id for presence in bus.members(kind, self.account.id))
 
 
-class OperatorCaller:
+class OperatorCaller(_Exchange):
     """The operator: what belongs to no account."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, request: Request, response: Response) -> None:
+        super().__init__(caller, request, response)
         assert caller.account is None
-        self.services = caller.services
-        self._caller = caller
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
-        async with self.services.store.reading() as transaction:
+        async with self._caller.reading() as transaction:
             yield transaction
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Transaction]:
-        async with self.services.store.writing(self._caller.subject()) as transaction:
+        async with self._caller.writing() as transaction:
             yield transaction
 
 
-def _account_caller(request: Request) -> AccountCaller:
-    return AccountCaller(request.scope[SCOPE_KEY])
+def _account_caller(request: Request, response: Response) -> AccountCaller:
+    return AccountCaller(request.scope[SCOPE_KEY], request, response)
 
 
-def _operator_caller(request: Request) -> OperatorCaller:
-    return OperatorCaller(request.scope[SCOPE_KEY])
+def _operator_caller(request: Request, response: Response) -> OperatorCaller:
+    return OperatorCaller(request.scope[SCOPE_KEY], request, response)
 
 
 ForAccount = Annotated[AccountCaller, Depends(_account_caller)]

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 from fastapi import Depends, Query
+from pydantic import WithJsonSchema
 from sqlalchemy import ColumnElement, and_, or_
 
 from wardgate.portal.rest.problems import Problem
@@ -24,7 +25,10 @@ from wardgate.portal.store.rows import Row
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
+BAD_CURSOR: Final = "Invalid page cursor"
+
 _RowT = TypeVar("_RowT", bound=Row)
+_CursorT = TypeVar("_CursorT", bound=msgspec.Struct)
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -48,11 +52,20 @@ class Page(Generic[_RowT]):
     prev_page: str | None
 
 
-def _page_query(
-    limit: Annotated[str | None, Query(description="page size, 1…100, default 50")] = None,
-    page_cursor: Annotated[str | None, Query(description="`next_page` or `prev_page` of a page")] = None,
-) -> PageQuery:
-    return PageQuery(_parse_limit(limit), None if page_cursor is None else _parse_cursor(page_cursor))
+Limit = Annotated[
+    str | None,
+    Query(description=f"page size, clamped to 1…{MAX_LIMIT}; default {DEFAULT_LIMIT}"),
+    WithJsonSchema({"type": "integer", "default": DEFAULT_LIMIT}),
+]
+PageCursor = Annotated[
+    str | None,
+    Query(description="`next_page` or `prev_page` of the page before; repeat the filters with it"),
+    WithJsonSchema({"type": "string", "format": "page-cursor"}),
+]
+
+
+def _page_query(limit: Limit = None, page_cursor: PageCursor = None) -> PageQuery:
+    return PageQuery(parse_limit(limit), None if page_cursor is None else _parse_cursor(page_cursor))
 
 
 Paging = Annotated[PageQuery, Depends(_page_query)]
@@ -95,29 +108,50 @@ def _beyond(c: Any, at: datetime, id_: UUID, *, descending: bool) -> ColumnEleme
     return or_(c.inserted_at > at, and_(c.inserted_at == at, c.id > id_))
 
 
-def _parse_limit(text: str | None) -> int:
+def parse_limit(text: str | None) -> int:
+    """Parse and clamp a page size.
+
+    Raises:
+        Problem: 400, it is no integer.
+    """
     if text is None:
         return DEFAULT_LIMIT
     digits = text.removeprefix("-").removeprefix("+")
-    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 30:
+    if not (digits.isascii() and digits.isdecimal()):
         raise Problem(HTTPStatus.BAD_REQUEST, "limit must be an integer")
+    if len(digits) > 30:
+        return 1 if text.startswith("-") else MAX_LIMIT
     return min(max(int(text), 1), MAX_LIMIT)
 
 
-def _parse_cursor(text: str) -> _Cursor:
+def encode_cursor(cursor: msgspec.Struct) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
+
+
+def decode_cursor(text: str, type_: type[_CursorT]) -> _CursorT:
+    """Read a cursor back.
+
+    Raises:
+        Problem: 400, it is none.
+    """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = msgspec.json.decode(raw, type=_Cursor)
+        return msgspec.json.decode(raw, type=type_)
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
+        raise Problem(HTTPStatus.BAD_REQUEST, BAD_CURSOR) from None
+
+
+def _parse_cursor(text: str) -> _Cursor:
+    cursor = decode_cursor(text, _Cursor)
+    try:
         _EPOCH + timedelta(microseconds=cursor.inserted_us)
-    except (binascii.Error, ValueError, OverflowError, msgspec.MsgspecError, RecursionError):
-        raise Problem(HTTPStatus.BAD_REQUEST, "Invalid page cursor") from None
+    except OverflowError:
+        raise Problem(HTTPStatus.BAD_REQUEST, BAD_CURSOR) from None
     return cursor
 
 
 def _encode(direction: Literal["after", "before"], row: Row) -> str:
-    inserted_us = (row.inserted_at - _EPOCH) // timedelta(microseconds=1)
-    raw = msgspec.json.encode(_Cursor(direction, inserted_us, row.id))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return encode_cursor(_Cursor(direction, (row.inserted_at - _EPOCH) // timedelta(microseconds=1), row.id))
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -20,6 +20,7 @@ from wardgate.portal.channels.connecting import Origin
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.rest.caller import SCOPE_KEY, Caller
+from wardgate.portal.rest.idempotency import Answer, Carry, Recorder, answer_once
 from wardgate.portal.rest.problems import (
     BAD_PATH_ID,
     PROBLEM_JSON,
@@ -30,7 +31,7 @@ from wardgate.portal.rest.problems import (
     Problem,
 )
 from wardgate.portal.services import Services
-from wardgate.portal.store import INSTALLATION, AccountTables
+from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import ApiRequest
 from wardgate.wire.tokens import InvalidToken
 
@@ -103,7 +104,22 @@ class Pipeline:
             *((name, value) for name, value in scope["headers"] if name.lower() != b"content-type"),
             (b"content-type", b"application/json"),
         ]
-        await self._inner(inner_scope, _replay(body, receive), answer.send)
+        key = headers.get("idempotency-key")
+        if scope["method"] == "POST" and key is not None:
+            request = b"%s?%s\n%s" % (scope["path"].encode(), scope.get("query_string", b""), body)
+            await answer.whole(
+                await answer_once(key, request, caller, self._recorded(inner_scope, body, receive))
+            )
+        else:
+            await self._inner(inner_scope, _replay(body, receive), answer.send)
+
+    def _recorded(self, scope: Scope, body: bytes, receive: Receive) -> Carry:
+        async def carry_out(caller: Caller) -> Answer:
+            recorder = Recorder()
+            await self._inner({**scope, SCOPE_KEY: caller}, _replay(body, receive), recorder.send)
+            return recorder.answer()
+
+        return carry_out
 
     async def _authenticate(self, path: str, headers: Mapping[str, str], origin: Origin) -> Caller:
         header = headers.get("authorization", "")
@@ -136,8 +152,7 @@ class Pipeline:
                 refill_per_s=refill_per_s / TOKENS_PER_REQUEST,
             ),
         )
-        key = INSTALLATION if caller.account is None else caller.account.id
-        wait_s = buckets.take(key, now=self._services.environment.clock.monotonic())
+        wait_s = buckets.take(caller.account_id, now=self._services.environment.clock.monotonic())
         if wait_s > 0:
             retry_after = {"retry-after": str(max(1, math.ceil(wait_s)))}
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, RATE_LIMITED, headers=retry_after)
@@ -149,7 +164,7 @@ class Pipeline:
         async with self._services.store.writing() as transaction:
             await transaction.append_api_request(
                 ApiRequest(
-                    account_id=INSTALLATION if caller.account is None else caller.account.id,
+                    account_id=caller.account_id,
                     log_id=f"a{int.from_bytes(transaction.random_bytes(12), 'big') >> 4:023x}",
                     actor_id=None if caller.actor is None else caller.actor.id,
                     token_id=caller.token_id,
@@ -199,6 +214,10 @@ class _Answer:
             self._has_started = True
             message = {**message, "headers": [*message.get("headers", []), *self._headers]}
         await self._send(message)
+
+    async def whole(self, answer: Answer) -> None:
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await self.send({"type": "http.response.body", "body": answer.body})
 
     async def problem(self, problem: Problem) -> None:
         if self._has_started:
@@ -275,7 +294,14 @@ def _accepts_json(accept: str) -> bool:
         media, _, parameters = part.strip().lower().partition(";")
         if re.search(r"q=0(?:\.0*)?\s*(?:;|$)", parameters):
             continue
-        if media.strip() in ("", "*/*", "application/*", "application/json", PROBLEM_JSON):
+        if media.strip() in (
+            "",
+            "*/*",
+            "application/*",
+            "application/json",
+            "application/x-ndjson",
+            PROBLEM_JSON,
+        ):
             return True
     return False
 
@@ -294,8 +320,10 @@ _PATH_WORDS: Final = frozenset(
     {
         "client_tokens",
         "explain",
+        "export",
         "gateway_tokens",
         "gateways",
+        "logs",
         "memberships",
         "relay_tokens",
         "relays",

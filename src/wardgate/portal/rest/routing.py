@@ -4,7 +4,7 @@ An id may be a log id too (24 hex digits); no object here has one, so it becomes
 was refused before.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -19,3 +19,5 @@ def parse_id(text: object) -> UUID | None:
 
 
 Id = Annotated[UUID | None, BeforeValidator(parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
+
+DATE_TIME: Final = {"format": "date-time"}

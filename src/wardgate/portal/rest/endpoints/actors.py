@@ -59,7 +59,7 @@ async def index(
 @router.get("/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=ActorView.of(await load_actor(tables, id)))
+        return Data(data=ActorView.of(caller.tagged(await load_actor(tables, id))))
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -77,7 +77,7 @@ async def create(caller: ForAccount, body: ActorBody, response: Response) -> Dat
     except Conflict:
         raise invalid({"email": ["has already been taken"]}) from None
     response.headers["location"] = f"/actors/{actor.id}"
-    return Data(data=ActorView.of(actor))
+    return Data(data=ActorView.of(caller.tagged(actor)))
 
 
 @router.put("/{id}")
@@ -85,7 +85,7 @@ async def create(caller: ForAccount, body: ActorBody, response: Response) -> Dat
 async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
-            before = await load_actor(tables, id)
+            before = caller.expected(await load_actor(tables, id))
             edit = Edit(body.actor, asdict(before))
             edit.choice("type", TYPES, required=True)
             edit.flag("is_disabled")
@@ -95,7 +95,8 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
             promoted = edit.value("type") == "account_admin_user" and before.type == "account_user"
             if promoted and await is_reached(tables, caller.account.limits, "account_admin_users"):
                 raise forbidden("Admins limit reached")
-            return Data(data=ActorView.of(await tables.actors.save(replace(before, **_checked(edit)))))
+            after = await tables.actors.save(replace(before, **_checked(edit)))
+            return Data(data=ActorView.of(caller.tagged(after)))
     except Conflict:
         raise invalid({"email": ["has already been taken"]}) from None
 
@@ -103,7 +104,7 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
 @router.delete("/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        actor = await load_actor(tables, id)
+        actor = caller.expected(await load_actor(tables, id))
         await tables.actors.delete(actor.id)
         return Data(data=ActorView.of(actor))
 

@@ -52,7 +52,7 @@ async def show(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
 @router.patch("/{id}")
 async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        before = await load_client(tables, id)
+        before = caller.expected(await load_client(tables, id))
         edit = Edit(body.client, {"name": before.name})
         edit.text("name", required=True)
         return _shown(caller, await tables.devices.save(replace(before, **edit.finish())))
@@ -62,7 +62,7 @@ async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientVie
 async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     """Verify a client; the first time stays."""
     async with caller.writing() as (tables, transaction):
-        before = await load_client(tables, id)
+        before = caller.expected(await load_client(tables, id))
         verified_at = before.verified_at or transaction.now
         return _shown(caller, await tables.devices.save(replace(before, verified_at=verified_at)))
 
@@ -70,16 +70,16 @@ async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
 @router.put("/{id}/unverify")
 async def unverify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        before = await load_client(tables, id)
+        before = caller.expected(await load_client(tables, id))
         return _shown(caller, await tables.devices.save(replace(before, verified_at=None)))
 
 
 @router.delete("/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        client = await load_client(tables, id)
+        client = caller.expected(await load_client(tables, id))
         await tables.devices.delete(client.id)
-        return _shown(caller, client)
+        return Data(data=ClientView.of(client, online=client.id in caller.online_ids("client")))
 
 
 async def load_client(tables: AccountTables, id_: UUID | None) -> Device:
@@ -91,4 +91,4 @@ async def load_client(tables: AccountTables, id_: UUID | None) -> Device:
 
 
 def _shown(caller: AccountCaller, row: Device) -> Data[ClientView]:
-    return Data(data=ClientView.of(row, online=row.id in caller.online_ids("client")))
+    return Data(data=ClientView.of(caller.tagged(row), online=row.id in caller.online_ids("client")))

@@ -86,7 +86,8 @@ async def index(
 @router.get("/gateways/{id}")
 async def show(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=await _view(caller, tables, await _load(tables, site_id, id)))
+        gateway = caller.tagged(await _load(tables, site_id, id))
+        return Data(data=await _view(caller, tables, gateway))
 
 
 @router.post("/gateways", status_code=HTTPStatus.CREATED)
@@ -112,7 +113,7 @@ async def provision(
         )
         issued = await _issue(caller, tables, transaction, device_id=device.id)
     response.headers["location"] = f"/sites/{site.id}/gateways/{device.id}"
-    view = NewGatewayView.of(device, online=False, rotated_at=None, token=issued.text)
+    view = NewGatewayView.of(caller.tagged(device), online=False, rotated_at=None, token=issued.text)
     assert isinstance(view, NewGatewayView)
     return Data(data=view)
 
@@ -123,17 +124,17 @@ async def update(caller: ForAccount, site_id: Id, id: Id, body: GatewayBody) -> 
     if "name" not in body.gateway.model_fields_set:
         raise unprocessed()
     async with caller.writing() as (tables, _):
-        before = await _load(tables, site_id, id)
+        before = caller.expected(await _load(tables, site_id, id))
         edit = Edit(body.gateway, {"name": before.name})
         edit.text("name", required=True)
         after = await tables.devices.save(replace(before, **edit.finish()))
-        return Data(data=await _view(caller, tables, after))
+        return Data(data=await _view(caller, tables, caller.tagged(after)))
 
 
 @router.delete("/gateways/{id}")
 async def delete(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        gateway = await _load(tables, site_id, id)
+        gateway = caller.expected(await _load(tables, site_id, id))
         view = await _view(caller, tables, gateway)
         await tables.devices.delete(gateway.id)
         return Data(data=view)

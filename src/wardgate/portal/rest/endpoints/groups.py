@@ -78,7 +78,7 @@ async def index(
 @router.get("/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=GroupView.of(await _load(tables, id)))
+        return Data(data=GroupView.of(caller.tagged(await _load(tables, id))))
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -94,7 +94,7 @@ async def create(caller: ForAccount, body: GroupBody, response: Response) -> Dat
     except Conflict:
         raise invalid(NAME_TAKEN) from None
     response.headers["location"] = f"/groups/{group.id}"
-    return Data(data=GroupView.of(group))
+    return Data(data=GroupView.of(caller.tagged(group)))
 
 
 @router.put("/{id}")
@@ -102,12 +102,13 @@ async def create(caller: ForAccount, body: GroupBody, response: Response) -> Dat
 async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
-            before = await _load(tables, id)
+            before = caller.expected(await _load(tables, id))
             if before.idp_id is not None:
                 raise forbidden("Cannot update a synced Group")
             edit = Edit(body.group, {"name": before.name})
             edit.text("name", required=True)
-            return Data(data=GroupView.of(await tables.groups.save(replace(before, **edit.finish()))))
+            after = await tables.groups.save(replace(before, **edit.finish()))
+            return Data(data=GroupView.of(caller.tagged(after)))
     except Conflict:
         raise invalid(NAME_TAKEN) from None
 
@@ -116,7 +117,7 @@ async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]
 async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     """Delete a group; its policies stay as orphans, which grant nothing."""
     async with caller.writing() as (tables, _):
-        group = await _load(tables, id)
+        group = caller.expected(await _load(tables, id))
         await tables.groups.delete(group.id)
         return Data(data=GroupView.of(group))
 

@@ -66,7 +66,7 @@ async def index(
 @router.get("/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[PolicyView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=PolicyView.of(await _load(tables, id)))
+        return Data(data=PolicyView.of(caller.tagged(await _load(tables, id))))
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -82,7 +82,7 @@ async def create(caller: ForAccount, body: PolicyBody, response: Response) -> Da
     except Conflict:
         raise invalid(DUPLICATE) from None
     response.headers["location"] = f"/policies/{policy.id}"
-    return Data(data=PolicyView.of(policy))
+    return Data(data=PolicyView.of(caller.tagged(policy)))
 
 
 @router.put("/{id}")
@@ -90,11 +90,12 @@ async def create(caller: ForAccount, body: PolicyBody, response: Response) -> Da
 async def update(caller: ForAccount, id: Id, body: PolicyBody) -> Data[PolicyView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
-            before = await _load(tables, id)
+            before = caller.expected(await _load(tables, id))
             edit = Edit(body.policy, asdict(before))
             edit.flag("is_disabled")
             values = await _checked(caller, edit, tables, before=before)
-            return Data(data=PolicyView.of(await tables.policies.save(replace(before, **values))))
+            after = await tables.policies.save(replace(before, **values))
+            return Data(data=PolicyView.of(caller.tagged(after)))
     except Conflict:
         raise invalid(DUPLICATE) from None
 
@@ -102,7 +103,7 @@ async def update(caller: ForAccount, id: Id, body: PolicyBody) -> Data[PolicyVie
 @router.delete("/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[PolicyView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        policy = await _load(tables, id)
+        policy = caller.expected(await _load(tables, id))
         await tables.policies.delete(policy.id)
         return Data(data=PolicyView.of(policy))
 

@@ -76,7 +76,7 @@ async def index(
 @router.get("/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=ResourceView.of(await load_resource(tables, id)))
+        return Data(data=ResourceView.of(caller.tagged(await load_resource(tables, id))))
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -86,22 +86,23 @@ async def create(caller: ForAccount, body: ResourceBody, response: Response) -> 
         edit = Edit(body.resource, {**asdict(new), "type": None, "name": None})
         resource = await tables.resources.insert(Resource(**await _checked(edit, tables, before=None)))
     response.headers["location"] = f"/resources/{resource.id}"
-    return Data(data=ResourceView.of(resource))
+    return Data(data=ResourceView.of(caller.tagged(resource)))
 
 
 @router.put("/{id}")
 @router.patch("/{id}")
 async def update(caller: ForAccount, id: Id, body: ResourceBody) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        before = await _load_editable(tables, id)
+        before = caller.expected(await _load_editable(tables, id))
         values = await _checked(Edit(body.resource, asdict(before)), tables, before=before)
-        return Data(data=ResourceView.of(await tables.resources.save(replace(before, **values))))
+        after = await tables.resources.save(replace(before, **values))
+        return Data(data=ResourceView.of(caller.tagged(after)))
 
 
 @router.delete("/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        resource = await _load_editable(tables, id)
+        resource = caller.expected(await _load_editable(tables, id))
         await tables.resources.delete(resource.id)
         return Data(data=ResourceView.of(resource))
 

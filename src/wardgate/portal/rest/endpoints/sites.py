@@ -40,7 +40,7 @@ async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> 
 @router.get("/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=SiteView.of(await load_site(tables, id)))
+        return Data(data=SiteView.of(caller.tagged(await load_site(tables, id))))
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -58,7 +58,7 @@ async def create(caller: ForAccount, body: SiteBody, response: Response) -> Data
     except Conflict:
         raise invalid(NAME_TAKEN) from None
     response.headers["location"] = f"/sites/{site.id}"
-    return Data(data=SiteView.of(site))
+    return Data(data=SiteView.of(caller.tagged(site)))
 
 
 @router.put("/{id}")
@@ -66,10 +66,11 @@ async def create(caller: ForAccount, body: SiteBody, response: Response) -> Data
 async def update(caller: ForAccount, id: Id, body: SiteBody) -> Data[SiteView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
-            before = await _load_managed(tables, id)
+            before = caller.expected(await _load_managed(tables, id))
             edit = Edit(body.site, {"name": before.name})
             edit.text("name", longest=64, required=True)
-            return Data(data=SiteView.of(await tables.sites.save(replace(before, **edit.finish()))))
+            after = await tables.sites.save(replace(before, **edit.finish()))
+            return Data(data=SiteView.of(caller.tagged(after)))
     except Conflict:
         raise invalid(NAME_TAKEN) from None
 
@@ -77,7 +78,7 @@ async def update(caller: ForAccount, id: Id, body: SiteBody) -> Data[SiteView]: 
 @router.delete("/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        site = await _load_managed(tables, id)
+        site = caller.expected(await _load_managed(tables, id))
         await tables.sites.delete(site.id)
         return Data(data=SiteView.of(site))
 

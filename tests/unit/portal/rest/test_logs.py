@@ -1,0 +1,154 @@
+"""The log streams over the API."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+
+from support.portal import World
+from wardgate.portal.store.logs import Logs, Stream
+
+
+async def sign_ins(world: World, count: int) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        logs = Logs(transaction, world.account_id)
+        for number in range(count):
+            await logs.append_session(
+                "portal",
+                {
+                    "actor_id": str(world.actor.id),
+                    "actor_name": f"Ada {number}",
+                    "actor_email": "ada@example.org",
+                    "ip": "192.0.2.1",
+                },
+            )
+
+
+async def test_the_change_log_says_who_did_what(api: httpx2.AsyncClient) -> None:
+    site = (await api.post("/sites", json={"site": {"name": "audited"}})).json()["data"]
+    await api.patch(f"/sites/{site['id']}", json={"site": {"name": "renamed"}})
+    newest, older = (await api.get("/logs", params={"type": "change", "limit": 2})).json()["data"]
+    assert set(newest) == {
+        "type", "log_id", "timestamp", "object", "operation", "before", "after", "subject",
+    }  # fmt: skip
+    assert (newest["object"], newest["operation"], newest["before"]["name"], newest["after"]["name"]) == (
+        "sites",
+        "update",
+        "audited",
+        "renamed",
+    )
+    assert (older["operation"], older["before"]) == ("insert", None)
+    assert (newest["subject"]["actor_type"], newest["subject"]["ip"]) == ("api_client", "192.0.2.9")
+    assert (await api.get(f"/logs/{newest['log_id'].upper()}")).json()["data"] == newest
+
+
+async def test_secrets_are_redacted(api: httpx2.AsyncClient, world: World) -> None:
+    await api.post(f"/sites/{world.site.id}/gateway_tokens")
+    (entry,) = (await api.get("/logs", params={"type": "change", "limit": 1})).json()["data"]
+    assert entry["after"]["secret_hash"] == "[redacted]"
+
+
+async def test_calls_of_the_api_are_in_its_log_the_current_one_too(api: httpx2.AsyncClient) -> None:
+    await api.get("/sites")
+    entries = (await api.get("/logs", params={"type": "api_request"})).json()["data"]
+    assert [(one["method"], one["path"]) for one in entries] == [("GET", "/logs"), ("GET", "/sites")]
+    assert entries[0]["log_id"][0] == "a"
+
+
+async def test_sessions_are_filtered_by_actor_address_words_and_time(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    await sign_ins(world, 2)
+    now = datetime.now(UTC)
+    for params, count in (
+        ({}, 2),
+        ({"actor_id": str(world.actor.id)}, 2),
+        ({"actor_id": "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"}, 0),
+        ({"actor_email": "ada@example.org"}, 2),
+        ({"actor_email": "eve@example.org"}, 0),
+        ({"q": "ADA 1"}, 1),
+        ({"q": "%"}, 0),
+        ({"end": (now - timedelta(minutes=5)).isoformat()}, 0),
+        ({"begin": (now - timedelta(minutes=5)).isoformat()}, 2),
+    ):
+        answer = await api.get("/logs", params={"type": "session", **params})
+        assert answer.json()["metadata"]["count"] == count, params
+
+
+async def test_pages_of_a_log_go_forth_and_back(api: httpx2.AsyncClient, world: World) -> None:
+    await sign_ins(world, 5)
+    params: dict[str, str | int] = {"type": "session", "limit": 2}
+    everything = [
+        one["log_id"] for one in (await api.get("/logs", params={"type": "session"})).json()["data"]
+    ]
+    first = (await api.get("/logs", params=params)).json()
+    second = (await api.get("/logs", params={**params, "page_cursor": first["metadata"]["next_page"]})).json()
+    third = (await api.get("/logs", params={**params, "page_cursor": second["metadata"]["next_page"]})).json()
+    pages = [[one["log_id"] for one in page["data"]] for page in (first, second, third)]
+    assert [id_ for page in pages for id_ in page] == everything
+    assert (first["metadata"]["prev_page"], third["metadata"]["next_page"]) == (None, None)
+    back = (await api.get("/logs", params={**params, "page_cursor": third["metadata"]["prev_page"]})).json()
+    assert back["data"] == second["data"]
+
+
+@pytest.mark.parametrize(
+    ("params", "detail"),
+    [
+        ({}, "`type` is required and must be one of: change, session, flow, api_request"),
+        ({"type": "x"}, "`type` must be one of: change, session, flow, api_request"),
+        (
+            {"type": "change", "begin": "yesterday"},
+            "`begin` must be an RFC 3339 timestamp (e.g. `2026-05-26T00:00:00Z`)",
+        ),
+        (
+            {"type": "change", "end": "2026-05-26T00:00:00"},
+            "`end` must be an RFC 3339 timestamp (e.g. `2026-05-26T00:00:00Z`)",
+        ),
+        (
+            {"type": "change", "begin": "2026-05-26T00:00:00Z", "end": "2026-05-25T00:00:00Z"},
+            "`begin` must be less than or equal to `end`",
+        ),
+        ({"type": "flow", "actor_id": "x"}, "`actor_id` must be a UUID"),
+        (
+            {"type": "api_request", "actor_email": "a@example.org"},
+            "`actor_email` is not supported for `type=api_request`",
+        ),
+        ({"type": "flow", "limit": "x"}, "limit must be an integer"),
+        ({"type": "flow", "page_cursor": "x"}, "Invalid page cursor"),
+    ],
+)
+async def test_bad_parameters_are_told(api: httpx2.AsyncClient, params: dict[str, str], detail: str) -> None:
+    answer = await api.get("/logs", params=params)
+    assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize(
+    ("log_id", "status"),
+    [
+        ("c" * 24, 404),
+        ("0" * 24, 404),
+        ("5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c", 400),
+        ("x", 400),
+    ],
+)
+async def test_an_entry_that_is_none(api: httpx2.AsyncClient, log_id: str, status: int) -> None:
+    assert (await api.get(f"/logs/{log_id}")).status_code == status
+
+
+async def test_another_accounts_log_is_not_shown(api: httpx2.AsyncClient, foreign: World) -> None:
+    await sign_ins(foreign, 1)
+    async with foreign.portal.services.store.reading() as transaction:
+        (entry,) = await Logs(transaction, foreign.account_id).load(Stream.SESSION, limit=1)
+    assert (await api.get(f"/logs/{entry.log_id}")).status_code == 404
+    assert (await api.get("/logs", params={"type": "session"})).json()["data"] == []
+
+
+async def test_an_export_has_every_entry_on_a_line_of_its_own(api: httpx2.AsyncClient, world: World) -> None:
+    await sign_ins(world, 1203)
+    answer = await api.get("/wardgate/logs/export", params={"type": "session"})
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    entries = [json.loads(line) for line in answer.text.splitlines()]
+    assert len({entry["log_id"] for entry in entries}) == 1203
+    newest = (await api.get("/logs", params={"type": "session", "limit": 1})).json()["data"]
+    assert entries[:1] == newest
