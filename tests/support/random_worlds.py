@@ -122,14 +122,16 @@ def random_times(rng: random.Random) -> str:
 
 
 def snapshot_of(world: World, rng: random.Random) -> Snapshot:
-    """Build the snapshot as the portal would, in random order, in a few steps, with a detour."""
-    rows = [(table, row) for table, rows in world.items() for row in rows]
-    rng.shuffle(rows)
-    entities = [_entity(table, row) for table, row in rows]
+    """Build the snapshot as the portal would: in random order, in steps, past much that is gone in the end."""
+    entities = _entities(world, rng)
+    passing = [*rng.sample(entities, len(entities) // 4), *_entities(random_world(rng), rng)]
     half = rng.randint(0, len(entities))
-    snapshot = Snapshot.of(entities[:half])
-    detour = rng.sample(entities, len(entities) // 4)
-    return snapshot.evolve(puts=detour).evolve(drops=detour).evolve(puts=entities)
+    snapshot = Snapshot.of(entities[:half]).evolve(puts=passing)
+    rng.shuffle(passing)
+    snapshot = snapshot.evolve(drops=passing[1:]).evolve(drops=passing[:1])
+    for entity in entities:
+        snapshot = snapshot.evolve(puts=[entity])
+    return snapshot
 
 
 def uuid(rng: random.Random) -> str:
@@ -137,6 +139,12 @@ def uuid(rng: random.Random) -> str:
 
 
 PROVIDERS = [uuid(random.Random(number)) for number in range(2)]
+
+
+def _entities(world: World, rng: random.Random) -> list[Entity]:
+    entities = [_entity(table, row) for table, rows in world.items() for row in rows]
+    rng.shuffle(entities)
+    return entities
 
 
 def _entity(table: str, row: Row) -> Entity:

@@ -36,6 +36,13 @@ def test_the_engine_agrees_with_the_reference(part: int, pytestconfig: pytest.Co
         check_world(number)
 
 
+def test_snapshots_that_came_about_in_different_ways_are_equal() -> None:
+    for number in range(200):
+        rng = random.Random(number)
+        world = random_world(rng)
+        assert snapshot_of(world, rng) == snapshot_of(world, rng), f"world {number}"
+
+
 def check_world(number: int) -> None:
     rng = random.Random(number)
     world = random_world(rng)
