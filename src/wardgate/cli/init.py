@@ -140,7 +140,7 @@ def checked(name: str, slug: str, email: str, search_domain: str | None) -> Want
 async def _initialise(
     portal: PortalSettings, keys: Keys, environment: Environment, wanted: Wanted, *, new_tokens: bool
 ) -> Initialised:
-    store = await Store.open(portal.database_path, environment)
+    store = await Store.open(portal.database, environment)
     try:
         async with store.writing() as transaction:
             account = await transaction.accounts.by_slug(wanted.slug)

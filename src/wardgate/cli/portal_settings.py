@@ -11,6 +11,7 @@ from wardgate.cli.settings import Settings
 from wardgate.portal import data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.settings import DEFAULT_PORT, PortalSettings
+from wardgate.portal.store import Database, parse_database_url
 
 
 def data_dir_of(settings: Settings, flag: Path | None) -> Path:
@@ -47,6 +48,7 @@ def portal_settings(
         raise UserError("tls_certificate and tls_key go together: give both or neither")
     return PortalSettings(
         data_dir=data_dir,
+        database_url=database_of(settings, None),
         host=host,
         port=port,
         external_url=external_url_of(settings, external_url, host, port, is_secure=certificate is not None),
@@ -74,6 +76,21 @@ def external_url_of(
     if not url.startswith(("http://", "https://")):
         raise UserError(f"--external-url {url!r} does not begin with http:// or https://")
     return url
+
+
+def database_of(settings: Settings, flag: str | None) -> Database | None:
+    """Return the database that `WARDGATE_DATABASE_URL` names; none: SQLite in the data directory.
+
+    Raises:
+        UserError: it cannot be read; the URL is not repeated, it may hold a password.
+    """
+    text = settings.text("database_url", flag, None)
+    if text is None:
+        return None
+    try:
+        return parse_database_url(text)
+    except ValueError as error:
+        raise UserError(f"WARDGATE_DATABASE_URL cannot be read: {error}") from error
 
 
 def sign_in_url(external_url: str, slug: str, link: str) -> str:

@@ -47,7 +47,7 @@ def command(
 
 
 async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str | None) -> str:
-    store = await Store.open(portal.database_path, Environment.of_this_process())
+    store = await Store.open(portal.database, Environment.of_this_process())
     try:
         async with store.writing() as transaction:
             account = await _account(transaction, slug)

@@ -134,7 +134,7 @@ async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> _T
     folder = portal.data_dir / "peers"
     data_directory.prepare(folder)
     tokens = _Tokens(folder / "relay-token", folder / "gateway-token", folder / "client-token")
-    store = await Store.open(portal.database_path, Environment.of_this_process())
+    store = await Store.open(portal.database, Environment.of_this_process())
     try:
         async with store.writing() as transaction:
             account = await transaction.accounts.by_slug(slug)

@@ -56,7 +56,7 @@ class Portal:
         Raises:
             Unusable: the database cannot be used.
         """
-        store = await Store.open(settings.database_path, environment)
+        store = await Store.open(settings.database, environment)
         feed = Feed(store, environment)
         return cls(Services(settings, environment, keys, store, feed, Accounts(store, feed, environment)))
 

@@ -1,9 +1,11 @@
 """What the operator decides about one portal process; read by the command line, never from the environment here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
+
+from wardgate.portal.store import Database, SqliteFile
 
 DEFAULT_PORT: Final = 8080
 
@@ -13,7 +15,8 @@ class PortalSettings:
     """Settings of one portal process.
 
     Attributes:
-        data_dir: holds database, master secret and lock; none: everything in memory (tests, simulation).
+        data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; none: everything in memory.
+        database_url: which database; none: SQLite in the data directory.
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
         trusted_proxies: whose `X-Forwarded-For` and `X-Geo-…` headers are believed; empty: nobody's.
         tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
@@ -22,6 +25,7 @@ class PortalSettings:
     """
 
     data_dir: Path | None = None
+    database_url: Database | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     external_url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
@@ -39,5 +43,8 @@ class PortalSettings:
         return self.external_url.startswith("https://")
 
     @property
-    def database_path(self) -> Path | None:
-        return None if self.data_dir is None else self.data_dir / "wardgate.db"
+    def database(self) -> Database | None:
+        """Where the store is; none: in memory."""
+        if self.database_url is not None or self.data_dir is None:
+            return self.database_url
+        return SqliteFile(self.data_dir / "wardgate.db")

@@ -15,7 +15,7 @@ from wardgate.cli.main import main
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import Lock
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Store
+from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store.rows import Account
 
 @pytest.fixture(autouse=True)
@@ -248,7 +248,7 @@ def _one_line(capsys: pytest.CaptureFixture[str], said: str) -> None:
 async def _check(directory: Path, made: dict[str, Any]) -> tuple[Account, str | None]:
     """Use everything that `init` printed; return the account and whom the link signs in."""
     keys = data_directory.load_keys(directory)
-    store = await Store.open(directory / "wardgate.db", Environment.of_this_process())
+    store = await Store.open(SqliteFile(directory / "wardgate.db"), Environment.of_this_process())
     try:
         async with store.reading() as tx:
             account, _actor, _token = await credentials.find_api_token(
@@ -262,7 +262,7 @@ async def _check(directory: Path, made: dict[str, Any]) -> tuple[Account, str | 
 
 async def _redeem(directory: Path, link: str) -> str | None:
     keys = data_directory.load_keys(directory)
-    store = await Store.open(directory / "wardgate.db", Environment.of_this_process())
+    store = await Store.open(SqliteFile(directory / "wardgate.db"), Environment.of_this_process())
     try:
         async with store.writing() as tx:
             _account, admin = await credentials.redeem_sign_in_link(

@@ -1,8 +1,16 @@
 """What the portal knows: schema, repositories, transactions, change feed."""
 
 from wardgate.portal.store.database import Store
-from wardgate.portal.store.errors import AddressesExhausted, Conflict, DanglingReference, StoreError, Unusable
+from wardgate.portal.store.errors import (
+    AddressesExhausted,
+    Conflict,
+    DanglingReference,
+    StoreError,
+    Unstorable,
+    Unusable,
+)
 from wardgate.portal.store.feed import Feed
+from wardgate.portal.store.location import Database, PostgresServer, SqliteFile, parse_database_url
 from wardgate.portal.store.repositories import INSTALLATION, AccountTables, Repository, Transaction
 
 __all__ = [
@@ -11,10 +19,15 @@ __all__ = [
     "AddressesExhausted",
     "Conflict",
     "DanglingReference",
+    "Database",
     "Feed",
+    "PostgresServer",
     "Repository",
+    "SqliteFile",
     "Store",
     "StoreError",
     "Transaction",
+    "Unstorable",
     "Unusable",
+    "parse_database_url",
 ]

@@ -6,98 +6,89 @@
 
 Leaving the block commits; an exception rolls back and nothing is written. Everything a transaction did is appended to `changes` with it:
 the counter row of each account is raised last, so that commit order and sequence agree. Transactions do not nest: a task that
-holds one must not open another (on SQLite one writer at a time is admitted).
+holds one must not open another (one writer at a time is admitted, on PostgreSQL one an account).
 """
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import exc
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+from sqlalchemy import Connection, exc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.store.errors import DanglingReference, Unusable
+from wardgate.portal.store.location import Database, PostgresServer
 from wardgate.portal.store.migrations import upgrade
 from wardgate.portal.store.repositories import Transaction
-from wardgate.portal.store.sqlite_driver import InlineConnection, creator
-
-_WRITER_WAIT_S = 30.0
-_RETRY_S = 0.005
-_READERS = 8
+from wardgate.portal.store.sqlite_database import SqliteDatabase
 
 Committed = Callable[[frozenset[UUID]], None]
 
 
+class DatabaseAdapter(Protocol):
+    """What the store needs of a database; see `SqliteDatabase` and `PostgresDatabase`."""
+
+    async def open(self, migrate: Callable[[Connection], None]) -> None: ...
+    async def close(self) -> None: ...
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    async def hold(self, connection: AsyncConnection, account_id: UUID) -> None: ...
+    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]: ...
+
+
 class Store:
-    """One database, SQLite in a file or in memory.
+    """One database, SQLite in a file or in memory, or PostgreSQL.
 
     Build it with `open`; `close` it at the end. `on_commit` callbacks get the ids of the accounts whose feed moved.
     """
 
-    def __init__(self, engine: AsyncEngine, environment: Environment, path: Path | None) -> None:
-        self._engine = engine
+    def __init__(self, database: DatabaseAdapter, environment: Environment) -> None:
+        self._database = database
         self._environment = environment
-        self._path = path
-        self._writer = asyncio.Lock()
         self._listeners: list[Committed] = []
-        self._watch_connection: sqlite3.Connection | None = None
 
     @classmethod
-    async def open(cls, path: Path | None, environment: Environment) -> "Store":
-        """Open the database file, or one in memory for `None`, and bring its schema up to date.
+    async def open(cls, location: Database | None, environment: Environment) -> "Store":
+        """Open a database, or one in memory for `None`, and bring its schema up to date.
 
         Raises:
             Unusable: it cannot be opened, is no database, or belongs to a newer program.
         """
-        engine = _memory_engine(_EMPTY.image) if path is None else _file_engine(path)
-        store = cls(engine, environment, path)
+        database = adapter(location, environment)
         try:
-            if path is None and _EMPTY.image is None:
-                await store._migrate()
-                _EMPTY.image = await store._image()
-            if path is not None:
-                await store._migrate()
-                store._watch_connection = _private_connection(path)
-        except (exc.DBAPIError, sqlite3.Error) as error:
-            await engine.dispose()
-            raise Unusable(_reason(path, error)) from error
-        except Unusable:
-            await engine.dispose()
+            await database.open(upgrade)
+        except BaseException:
+            await database.close()
             raise
-        return store
+        if location is None and _EMPTY.image is None:
+            assert isinstance(database, SqliteDatabase)
+            _EMPTY.image = await database.image()
+        return cls(database, environment)
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
-        if self._watch_connection is not None:
-            self._watch_connection.close()
-            self._watch_connection = None
-        await self._engine.dispose()
+        await self._database.close()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """Open a read transaction: one consistent view; writing in it is a programming error."""
-        if self._path is None:
-            async with self._writer, self._transaction("BEGIN") as connection:
-                yield Transaction(connection, self._environment, subject=None, writable=False)
-        else:
-            async with self._transaction("BEGIN") as connection:
-                yield Transaction(connection, self._environment, subject=None, writable=False)
+        async with self._database.reading() as connection:
+            yield Transaction(connection, self._environment, subject=None, hold=None)
 
     @asynccontextmanager
     async def writing(self, subject: dict[str, Any] | None = None) -> AsyncIterator[Transaction]:
         """Open a write transaction on behalf of `subject` (§10.2; none: the system itself).
 
         Raises:
-            Conflict, DanglingReference: from the statements inside; nothing is written.
+            Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
         """
-        async with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
-            transaction = Transaction(connection, self._environment, subject=subject, writable=True)
+        async with self._database.writing() as connection:
+            transaction = Transaction(
+                connection, self._environment, subject=subject, hold=self._database.hold
+            )
             yield transaction
             try:
                 moved = await transaction.append_changes()
@@ -113,12 +104,9 @@ class Store:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
-    def data_version(self) -> int:
-        """Return a number that changes when another process commits to the file (SQLite's `data_version`)."""
-        if self._watch_connection is None:
-            return 0
-        (version,) = self._watch_connection.execute("PRAGMA data_version").fetchone()
-        return int(version)
+    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+        """Return whose feed another process may have moved since the last call; a hint."""
+        return await self._database.stirred(account_ids)
 
     async def sequences(self) -> dict[UUID, int]:
         """Return the feed position of every account."""
@@ -128,40 +116,26 @@ class Store:
     async def is_available(self) -> bool:
         """Tell whether a statement succeeds now."""
         try:
-            async with self.reading() as transaction:
-                await transaction.sequences()
-        except (exc.DBAPIError, sqlite3.Error):
+            await self.sequences()
+        except DATABASE_ERRORS:
             return False
         return True
 
-    @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
-            await self._begin(connection, begin)
-            yield connection
 
-    async def _begin(self, connection: AsyncConnection, begin: str) -> None:
-        deadline_s = self._environment.clock.monotonic() + _WRITER_WAIT_S
-        while True:
-            try:
-                await connection.exec_driver_sql(begin)
-            except exc.OperationalError as error:
-                await connection.rollback()
-                if "locked" not in str(error.orig) or self._environment.clock.monotonic() >= deadline_s:
-                    raise
-            else:
-                return
-            await self._environment.clock.sleep(_RETRY_S * (1 + self._environment.rng.random()))
+DATABASE_ERRORS = (exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError)
+"""What a statement raises when the database cannot be reached or cannot go on: passing trouble, tried again later."""
 
-    async def _image(self) -> bytes:
-        async with self._engine.connect() as connection:
-            driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
-            return driver.image()
 
-    async def _migrate(self) -> None:
-        async with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
-            await connection.run_sync(upgrade)
-            await connection.commit()
+def adapter(location: Database | None, environment: Environment) -> DatabaseAdapter:
+    """Return the adapter to a database that may not exist yet."""
+    if isinstance(location, PostgresServer):
+        # The driver is an extra: an installation on SQLite does without it.
+        try:
+            from wardgate.portal.store.postgres_database import PostgresDatabase
+        except ModuleNotFoundError as error:
+            raise Unusable("PostgreSQL needs the driver asyncpg: install wardgate[postgres]") from error
+        return PostgresDatabase(location)
+    return SqliteDatabase(location, environment, image=_EMPTY.image if location is None else None)
 
 
 class _EmptyDatabase:
@@ -171,35 +145,3 @@ class _EmptyDatabase:
 
 
 _EMPTY = _EmptyDatabase()
-
-
-def _memory_engine(image: bytes | None) -> AsyncEngine:
-    return create_async_engine(
-        "sqlite+aiosqlite://", async_creator=creator(":memory:", image=image), poolclass=StaticPool
-    )
-
-
-def _file_engine(path: Path) -> AsyncEngine:
-    return create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        async_creator=creator(str(path)),
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=_READERS,
-        max_overflow=4 * _READERS,
-    )
-
-
-def _private_connection(path: Path) -> sqlite3.Connection:
-    path.chmod(0o600)
-    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-
-
-def _reason(path: Path | None, error: Exception) -> str:
-    cause = str(getattr(error, "orig", None) or error)
-    if "not a database" in cause or "malformed" in cause:
-        return f"{path} is damaged or not a Wardgate database: {cause}"
-    if "unable to open" in cause or "readonly" in cause:
-        return f"cannot open {path} for writing: {cause}"
-    if "locked" in cause:
-        return f"{path} is held by another process for too long"
-    return f"cannot use {path}: {cause}"

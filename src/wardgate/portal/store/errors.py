@@ -3,6 +3,7 @@
 StoreError
 ├── Conflict            a unique index refused the row
 ├── DanglingReference   a row names another that does not exist in this account
+├── Unstorable          a value does not fit its column
 ├── Unusable            the database cannot be opened, read or written: the operator's concern
 └── AddressesExhausted  the account has no tunnel address left
 """
@@ -30,8 +31,21 @@ class DanglingReference(StoreError):
     """The row names another that is not in this account (any more), or one that still names it would be left behind."""
 
 
+class Unstorable(StoreError):
+    """A value does not fit its column: text too long or ill-formed, a number out of range.
+
+    Attributes:
+        table, field: where; empty for a value in a condition.
+    """
+
+    def __init__(self, table: str, field: str, reason: str) -> None:
+        super().__init__(f"{table}.{field} {reason}" if field else reason)
+        self.table = table
+        self.field = field
+
+
 class Unusable(StoreError):
-    """The database file is missing, not ours, damaged, locked away or full; the message says which."""
+    """The database is out of reach, too old, missing, not ours, damaged, locked away or full; the message says which."""
 
 
 class AddressesExhausted(StoreError):

@@ -1,20 +1,25 @@
 """The change feed's readers: each sees every committed change of its account in order, without gaps, at least once.
 
 A reader asks the database for what follows its position, and sleeps when there is nothing. Hints wake it: this process's own commits,
-and a poll of SQLite's `data_version`, which notices commits of other processes (`wardgate init` beside a running
-portal). A hint carries no content, so a lost or a superfluous one does no harm.
+and a poll that notices those of other processes (`wardgate init` beside a running portal, other nodes): SQLite's
+`data_version`, PostgreSQL's counters. A hint carries no content, so a lost or a superfluous one does no harm.
 """
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.store.database import Store
+from wardgate.portal.store.database import DATABASE_ERRORS, Store
 from wardgate.portal.store.rows import Change
 
 POLL_S = 0.25
+RETRY_S = 1.0
 _BATCH = 500
+
+log = logging.getLogger(__name__)
 
 
 class Feed:
@@ -31,13 +36,10 @@ class Feed:
 
     async def run(self) -> None:
         """Poll for commits of other processes; returns never."""
-        version = self._store.data_version()
         while True:
             await self._environment.clock.sleep(POLL_S)
-            latest = self._store.data_version()
-            if latest != version:
-                version = latest
-                self._wake(frozenset(self._waiting))
+            with contextlib.suppress(*DATABASE_ERRORS):
+                self._wake(await self._store.stirred(tuple(self._waiting)))
 
     async def position(self, account_id: UUID) -> int:
         """Return the sequence of the account's newest change, 0 for none."""
@@ -50,8 +52,7 @@ class Feed:
         try:
             while True:
                 event.clear()
-                async with self._store.reading() as transaction:
-                    changes = await transaction.changes_after(account_id, after, _BATCH)
+                changes = await self._changes_after(account_id, after)
                 if changes:
                     after = changes[-1].sequence
                     yield changes
@@ -61,6 +62,16 @@ class Feed:
             self._waiting[account_id].remove(event)
             if not self._waiting[account_id]:
                 del self._waiting[account_id]
+
+    async def _changes_after(self, account_id: UUID, after: int) -> list[Change]:
+        """Read a batch; while the database is away, try again: a reader outlives that."""
+        while True:
+            try:
+                async with self._store.reading() as transaction:
+                    return await transaction.changes_after(account_id, after, _BATCH)
+            except DATABASE_ERRORS as error:
+                log.warning("the change feed cannot be read", extra={"error": str(error).partition("\n")[0]})
+            await self._environment.clock.sleep(RETRY_S)
 
     def _wake(self, account_ids: frozenset[UUID]) -> None:
         for account_id in account_ids:

@@ -7,7 +7,9 @@ expressions over `repository.c`:
     await tables.groups.load_all(tables.groups.c.name == "Engineering", limit=50)
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -15,7 +17,6 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Table,
     Uuid,
@@ -30,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import visitors
 
 from wardgate.model.addresses import LAST_TUNNEL_OFFSET, TUNNEL_IPV4, TUNNEL_IPV6
 from wardgate.portal.environment import Environment
@@ -45,7 +45,8 @@ from wardgate.portal.store.consequences import (
     OnDelete,
     consequences_of_update,
 )
-from wardgate.portal.store.errors import AddressesExhausted, Conflict, DanglingReference
+from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
+from wardgate.portal.store.refusals import check_storable, is_bad_value, made_storable, refusal
 from wardgate.portal.store.rows import (
     Account,
     Actor,
@@ -70,8 +71,11 @@ from wardgate.portal.store.rows import (
     TenantRow,
 )
 
+_ROWS_A_STATEMENT: Final = 500  # below every driver's limit of bound values
 INSTALLATION: Final = UUID(int=0)
 """Stands in `changes.account_id` for what belongs to no account."""
+
+Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
 _RowT = TypeVar("_RowT", bound=Row)
 _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
@@ -119,12 +123,15 @@ class Transaction:
         environment: Environment,
         *,
         subject: dict[str, Any] | None,
-        writable: bool,
+        hold: Hold | None,
     ) -> None:
+        """Wrap a connection inside a transaction; `hold` makes it an account's only writer (none: it only reads)."""
         self._connection = connection
         self._environment = environment
         self._subject = subject
-        self._writable = writable
+        self._hold = hold
+        self._held: frozenset[UUID] = frozenset()
+        self._refusal: Exception | None = None
         self._pending: list[PendingChange] = []
         self.now = environment.clock.now()
         self.accounts = AccountRepository(self)
@@ -135,6 +142,21 @@ class Transaction:
     def dialect(self) -> str:
         """The database's name: `sqlite` or `postgresql`."""
         return self._connection.dialect.name
+
+    async def hold(self, *account_ids: UUID) -> None:
+        """Make a write transaction the only one of these accounts until its end.
+
+        Repositories do it for their own account before their first statement. Who needs several accounts in one transaction names
+        them all first: they are taken in order, so that two such transactions cannot wait for each other.
+        """
+        if self._hold is not None:
+            for account_id in sorted(set(account_ids) - self._held):
+                await self._hold(self._connection, account_id)
+                self._held |= {account_id}
+
+    def holds(self, account_ids: Iterable[UUID]) -> bool:
+        """Tell whether `hold` would do nothing."""
+        return self._hold is None or self._held.issuperset(account_ids)
 
     def of(self, account_id: UUID) -> "AccountTables":
         """Return the tables of one account."""
@@ -186,7 +208,7 @@ class Transaction:
     async def append_api_request(self, request: ApiRequest) -> None:
         """Append to the log of REST calls; it is no part of the change feed."""
         row = {name: value for name, value in _values(request).items() if name != "seq"}
-        await self.execute(insert(schema.api_request_logs), row)
+        await self.execute(insert(schema.api_request_logs), made_storable(schema.api_request_logs, row))
 
     async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
         """Return the newest REST calls of one account."""
@@ -236,6 +258,8 @@ class Transaction:
 
     async def append_changes(self) -> frozenset[UUID]:
         """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
+        if self._refusal is not None:
+            raise self._refusal
         by_account: dict[UUID, list[PendingChange]] = {}
         for change in self._pending:
             by_account.setdefault(change.account_id, []).append(change)
@@ -259,12 +283,18 @@ class Transaction:
         """Run one statement; for the repositories.
 
         Raises:
-            Conflict, DanglingReference: the database refused it.
+            Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will be written, unless
+                the statement stands in a savepoint.
         """
+        if self._refusal is not None:
+            raise RuntimeError("a statement of this transaction was refused: it cannot go on")
         try:
             return await self._connection.execute(statement, parameters)
-        except exc.IntegrityError as error:
-            raise _refusal(error) from error
+        except exc.DBAPIError as error:
+            if not isinstance(error, exc.IntegrityError) and not is_bad_value(error):
+                raise
+            self._refusal = refusal(error)
+            raise self._refusal from error
 
     def record(self, account_id: UUID, operation: str, before: Row | None, after: Row | None) -> None:
         """Remember a change for the feed; for the repositories."""
@@ -273,12 +303,20 @@ class Transaction:
         self._pending.append(PendingChange(account_id, row.table, operation, _image(before), _image(after)))
 
     def require_writable(self) -> None:
-        if not self._writable:
+        if self._hold is None:
             raise RuntimeError("this transaction is for reading only")
 
-    def savepoint(self) -> Any:
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
         """Open a savepoint: an exception inside undoes only what happened inside."""
-        return self._connection.begin_nested()
+        recorded, held = len(self._pending), self._held
+        try:
+            async with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._pending[recorded:]
+            self._held, self._refusal = held, None
+            raise
 
     def _numbered(self, change: PendingChange, sequence: int) -> dict[str, Any]:
         microseconds = int(self.now.timestamp() * 1_000_000) & ((1 << 52) - 1)
@@ -328,12 +366,14 @@ class Repository(Generic[_RowT]):
         statement = statement.order_by(
             *(order_by if order_by is not None else (self.c.inserted_at, self.c.id))
         )
+        await self._hold()
         result = await self._transaction.execute(statement)
         return [self._parse(row) for row in result.mappings()]
 
     async def count(self, *conditions: ColumnElement[bool]) -> int:
         """Return how many rows meet all conditions."""
         statement = select(func.count()).select_from(self._table).where(*self._scope, *conditions)
+        await self._hold()
         result = await self._transaction.execute(statement)
         return int(result.scalar_one())
 
@@ -343,13 +383,31 @@ class Repository(Generic[_RowT]):
         Raises:
             Conflict: a unique index refuses it.
             DanglingReference: it names a row that is not there.
+            Unstorable: a value is too long, too large, or no text.
         """
         self._transaction.require_writable()
         self._check(row)
+        check_storable(self._table, _values(row))
+        await self._transaction.hold(self._feed_of(row))
         row = replace(row, inserted_at=self._transaction.now, updated_at=self._transaction.now)
         await self._transaction.execute(insert(self._table), _values(row))
         self._transaction.record(self._feed_of(row), "insert", None, row)
         return row
+
+    async def insert_all(self, rows: Sequence[_RowT]) -> list[_RowT]:
+        """Insert all rows in one statement; raises as `insert`, and then none is inserted."""
+        self._transaction.require_writable()
+        now = self._transaction.now
+        stamped = [replace(row, inserted_at=now, updated_at=now) for row in rows]
+        for row in stamped:
+            self._check(row)
+            check_storable(self._table, _values(row))
+        await self._transaction.hold(*{self._feed_of(row) for row in stamped})
+        if stamped:
+            await self._transaction.execute(insert(self._table), [_values(row) for row in stamped])
+        for row in stamped:
+            self._transaction.record(self._feed_of(row), "insert", None, row)
+        return stamped
 
     async def save(self, row: _RowT) -> _RowT:
         """Replace the stored row of the same id, carry out what follows from it, and return it as stored.
@@ -358,6 +416,7 @@ class Repository(Generic[_RowT]):
         """
         self._transaction.require_writable()
         self._check(row)
+        await self._transaction.hold(self._feed_of(row))
         before = await self.load(row.id)
         if before is None:
             raise DanglingReference(f"{self._table.name}: {row.id} does not exist")
@@ -370,6 +429,7 @@ class Repository(Generic[_RowT]):
         updated_at = before.updated_at if latest_session_only else self._transaction.now
         row = replace(row, inserted_at=before.inserted_at, updated_at=updated_at)
         values = {name: getattr(row, name) for name in sorted(changed | {"updated_at"})}
+        check_storable(self._table, values)
         await self._transaction.execute(
             update(self._table).where(*self._scope, self.c.id == row.id).values(values)
         )
@@ -394,9 +454,22 @@ class Repository(Generic[_RowT]):
         """Delete all rows that meet the conditions, each with what depends on it; returns how many."""
         self._transaction.require_writable()
         rows = await self.load_all(*conditions)
-        for row in rows:
-            await self.delete_row(row)
+        if self._table.name in DEPENDANTS:
+            for row in rows:
+                await self.delete_row(row)
+        else:
+            await self._delete_leaves(rows)
         return len(rows)
+
+    async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:
+        """Delete rows that nothing depends on, many a statement: a policy may take thousands of grants with it."""
+        for first in range(0, len(rows), _ROWS_A_STATEMENT):
+            some = rows[first : first + _ROWS_A_STATEMENT]
+            await self._transaction.execute(
+                delete(self._table).where(*self._scope, self.c.id.in_([row.id for row in some]))
+            )
+        for row in rows:
+            self._transaction.record(self._feed_of(row), "delete", row, None)
 
     async def delete_row(self, row: _RowT) -> None:
         for dependant in DEPENDANTS.get(self._table.name, ()):
@@ -409,6 +482,10 @@ class Repository(Generic[_RowT]):
         # A dependant may be reached on two ways (a device by its actor, an authorization by device and token).
         if result.rowcount:
             self._transaction.record(self._feed_of(row), "delete", row, None)
+
+    async def _hold(self) -> None:
+        """Become the only writer of what this repository reads, so that what was read still holds at the commit."""
+        await self._transaction.hold(INSTALLATION)
 
     def _check(self, row: _RowT) -> None:
         """Refuse a row of another account; a tenant's repository overrides this."""
@@ -435,6 +512,26 @@ class AccountRepository(Repository[Account]):
 
     async def by_slug(self, slug: str) -> Account | None:
         return await self.find(func.lower(self.c.slug) == slug.lower())
+
+    async def load(self, id_: UUID) -> Account | None:
+        await self._transaction.hold(id_)
+        return await super().load(id_)
+
+    async def load_all(
+        self,
+        *conditions: ColumnElement[bool],
+        order_by: Sequence[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[Account]:
+        """Return the accounts that meet all conditions; in a write transaction, held as they are returned."""
+        while True:
+            rows = await super().load_all(*conditions, order_by=order_by, limit=limit)
+            if self._transaction.holds(row.id for row in rows):
+                return rows
+            await self._transaction.hold(*(row.id for row in rows))
+
+    async def _hold(self) -> None:
+        """Which accounts a condition finds is known only afterwards: `load_all` holds those."""
 
     async def delete_row(self, row: Account) -> None:
         """Delete the account with everything it has, logs included; its feed ends with the account's own deletion."""
@@ -463,6 +560,9 @@ class TenantRepository(Repository[_TenantRowT]):
         table = schema.metadata.tables[row_class.table]
         super().__init__(transaction, row_class, table.c.account_id == account_id)
         self._account_id = account_id
+
+    async def _hold(self) -> None:
+        await self._transaction.hold(self._account_id)
 
     def _check(self, row: _TenantRowT) -> None:
         if row.account_id != self._account_id:
@@ -510,14 +610,16 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
 
     async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
         """Insert what can be inserted; rows that name something gone are left out. Returns what was stored."""
-        stored = []
-        for row in rows:
-            try:
-                async with self._transaction.savepoint():
-                    stored.append(await self.insert(row))
-            except DanglingReference:
-                continue
-        return stored
+        try:
+            async with self._transaction.savepoint():
+                return await self.insert_all(rows)
+        except DanglingReference:
+            stored = []
+            for row in rows:
+                with contextlib.suppress(DanglingReference):
+                    async with self._transaction.savepoint():
+                        stored.append(await self.insert(row))
+            return stored
 
 
 class AccountTables:
@@ -605,37 +707,3 @@ def _json(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return value
-
-
-def _unique_keys() -> dict[str, Conflict]:
-    """Map how SQLite and PostgreSQL name a unique index in an error to what the caller is told."""
-    keys = {}
-    for table in schema.metadata.tables.values():
-        for index in table.indexes:
-            if index.unique:
-                columns = [
-                    element.name
-                    for expression in index.expressions
-                    for element in visitors.iterate(expression)  # type: ignore[arg-type]
-                    if isinstance(element, Column)
-                ]
-                conflict = Conflict(
-                    table.name, tuple(name for name in columns if name != "account_id") or ("id",)
-                )
-                keys[str(index.name)] = conflict
-                keys[", ".join(f"{table.name}.{name}" for name in columns)] = conflict
-    return keys
-
-
-_UNIQUE_KEYS: Final = _unique_keys()
-
-
-def _refusal(error: exc.IntegrityError) -> Exception:
-    message = str(error.orig)
-    if "FOREIGN KEY" in message.upper():
-        return DanglingReference(message)
-    named = message.removeprefix("UNIQUE constraint failed: ").removeprefix("index ").strip("'")
-    if named in _UNIQUE_KEYS:
-        known = _UNIQUE_KEYS[named]
-        return Conflict(known.table, known.fields)
-    return error

@@ -13,7 +13,7 @@ from typing import Any
 Creator = Callable[..., Awaitable["InlineConnection"]]
 
 
-def creator(database: str, *, image: bytes | None = None) -> Creator:
+def creator(database: str, *, image: bytes | None = None, is_durable: bool = True) -> Creator:
     """Return what opens one connection to the file `database` (or ":memory:", then with the content of `image`)."""
 
     async def open_connection(*_arguments: object, **_options: object) -> "InlineConnection":
@@ -23,7 +23,7 @@ def creator(database: str, *, image: bytes | None = None) -> Creator:
                 connection.deserialize(image)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
         except BaseException:
             connection.close()
             raise

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Store
+from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store
 from wardgate.portal.store.rows import Account
 
 
@@ -16,11 +17,21 @@ def environment() -> Environment:
     return Environment.of_this_process()
 
 
-@pytest.fixture(params=["memory", "file"])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, environment: Environment
-) -> AsyncIterator[Store]:
-    opened = await Store.open(None if request.param == "memory" else tmp_path / "wardgate.db", environment)
+@pytest.fixture(params=["memory", "file", "postgres"])
+async def location(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database | None]:
+    """Each kind of database in turn, with the schema and nothing else in it."""
+    if request.param == "memory":
+        yield None
+    elif request.param == "file":
+        yield SqliteFile(tmp_path / "wardgate.db")
+    else:
+        async with postgres_database() as url:
+            yield PostgresServer(url)
+
+
+@pytest.fixture
+async def store(location: Database | None, environment: Environment) -> AsyncIterator[Store]:
+    opened = await Store.open(location, environment)
     yield opened
     await opened.close()
 

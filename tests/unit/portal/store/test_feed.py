@@ -7,7 +7,7 @@ from uuid import UUID
 
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Feed, Store
+from wardgate.portal.store import Feed, SqliteFile, Store
 from wardgate.portal.store.rows import Site
 
 
@@ -35,8 +35,8 @@ async def test_a_reader_resumes_behind_its_last_change(
 
 
 async def test_commits_of_another_process_are_noticed(tmp_path: Path, environment: Environment) -> None:
-    ours = await Store.open(tmp_path / "wardgate.db", environment)
-    theirs = await Store.open(tmp_path / "wardgate.db", environment)
+    ours = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    theirs = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
     account_id = await make_account(ours, "acme")
     feed = Feed(ours, environment)
     polling = asyncio.create_task(feed.run())
@@ -52,7 +52,7 @@ async def test_commits_of_another_process_are_noticed(tmp_path: Path, environmen
 
 
 async def test_writers_of_two_processes_take_turns(tmp_path: Path, environment: Environment) -> None:
-    stores = [await Store.open(tmp_path / "wardgate.db", environment) for _ in range(2)]
+    stores = [await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment) for _ in range(2)]
     account_id = await make_account(stores[0], "acme")
     await asyncio.gather(*(_add_site(stores[index % 2], account_id, f"site {index}") for index in range(16)))
     assert (await stores[0].sequences())[account_id] == 17

@@ -1,5 +1,7 @@
 """Scoping, deletion map, effects on other rows, and what the feed is told of them."""
 
+import asyncio
+import contextlib
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -7,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from unit.portal.store.conftest import make_account
-from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, rows, schema
+from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, Unstorable, rows, schema
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
 from wardgate.portal.store.rows import (
     Actor,
@@ -75,8 +77,8 @@ async def test_a_row_cannot_name_another_accounts_row(store: Store, account_id: 
     other_id = await make_account(store, "other")
     async with store.writing() as transaction:
         site = await transaction.of(other_id).sites.insert(_site(transaction, other_id))
-    async with store.writing() as transaction:
-        with pytest.raises(DanglingReference):
+    with pytest.raises(DanglingReference):
+        async with store.writing() as transaction:
             await transaction.of(account_id).resources.insert(
                 Resource(
                     id=transaction.new_id(),
@@ -92,8 +94,8 @@ async def test_a_row_cannot_name_another_accounts_row(store: Store, account_id: 
 async def test_a_duplicate_names_the_fields_that_clash(store: Store, account_id: UUID) -> None:
     async with store.writing() as transaction:
         await transaction.of(account_id).sites.insert(_site(transaction, account_id))
-    async with store.writing() as transaction:
-        with pytest.raises(Conflict) as clash:
+    with pytest.raises(Conflict) as clash:
+        async with store.writing() as transaction:
             await transaction.of(account_id).sites.insert(_site(transaction, account_id))
     assert clash.value.fields == ("name", "managed_by")
 
@@ -102,7 +104,9 @@ async def test_emails_are_unique_without_regard_to_case(store: Store, account_id
     async with store.writing() as transaction:
         actors = transaction.of(account_id).actors
         await actors.insert(_user(transaction, account_id, "Ada@example.org"))
-        with pytest.raises(Conflict) as clash:
+    with pytest.raises(Conflict) as clash:  # noqa: PT012
+        async with store.writing() as transaction:
+            actors = transaction.of(account_id).actors
             await actors.insert(_user(transaction, account_id, "ada@example.org"))
     assert clash.value.fields == ("email",)
 
@@ -116,6 +120,121 @@ async def test_a_failed_transaction_leaves_nothing_behind(store: Store, account_
     async with store.reading() as transaction:
         assert await transaction.of(account_id).sites.count() == 0
     assert (await store.sequences())[account_id] == position
+
+
+async def test_a_refused_statement_ends_its_transaction(store: Store, account_id: UUID) -> None:
+    with pytest.raises(Conflict):  # noqa: PT012
+        async with store.writing() as transaction:
+            sites = transaction.of(account_id).sites
+            await sites.insert(_site(transaction, account_id))
+            with pytest.raises(Conflict):
+                await sites.insert(_site(transaction, account_id))
+            with pytest.raises(RuntimeError, match="cannot go on"):
+                await sites.count()
+    async with store.reading() as transaction:
+        assert await transaction.of(account_id).sites.count() == 0
+
+
+async def test_a_savepoint_undoes_only_what_happened_inside(store: Store, account_id: UUID) -> None:
+    position = (await store.sequences())[account_id]
+    async with store.writing() as transaction:
+        sites = transaction.of(account_id).sites
+        await sites.insert(_site(transaction, account_id))
+        with pytest.raises(Conflict):  # noqa: PT012
+            async with transaction.savepoint():
+                await sites.insert(replace(_site(transaction, account_id), name="Hamburg"))
+                await sites.insert(_site(transaction, account_id))
+        await sites.insert(replace(_site(transaction, account_id), name="Bremen"))
+    async with store.reading() as transaction:
+        names = {site.name for site in await transaction.of(account_id).sites.load_all()}
+        changes = await transaction.changes_after(account_id, position, 10)
+    assert names == {"Berlin", "Bremen"}
+    assert [change.after["name"] for change in changes if change.after] == ["Berlin", "Bremen"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "x" * 65),
+        ("name", "a\0b"),
+        ("name", "\ud800"),
+        ("health_threshold", 1 << 31),
+    ],
+)
+async def test_what_does_not_fit_a_column_is_refused_alike(
+    store: Store, account_id: UUID, field: str, value: object
+) -> None:
+    with pytest.raises(Unstorable) as refused:
+        async with store.writing() as transaction:
+            await transaction.of(account_id).sites.insert(
+                replace(_site(transaction, account_id), **{field: value})
+            )
+    assert (refused.value.table, refused.value.field) == ("sites", field)
+
+
+@pytest.mark.parametrize("value", [{"a": ["\0"]}, {"\ud800": 1}, {"a": float("nan")}])
+async def test_json_that_does_not_fit_is_refused_alike(
+    store: Store, account_id: UUID, value: dict[str, object]
+) -> None:
+    with pytest.raises(Unstorable):  # noqa: PT012
+        async with store.writing() as transaction:
+            account = await transaction.accounts.load(account_id)
+            assert account is not None
+            await transaction.accounts.save(replace(account, config=value))
+
+
+async def test_a_condition_that_no_text_can_meet_finds_nothing_or_is_refused(
+    store: Store, account_id: UUID
+) -> None:
+    with contextlib.suppress(Unstorable):
+        async with store.reading() as transaction:
+            sites = transaction.of(account_id).sites
+            assert await sites.load_all(sites.c.name == "\0") == []
+
+
+async def test_a_log_keeps_what_fits_of_an_odd_call(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        await transaction.append_api_request(
+            rows.ApiRequest(
+                account_id=account_id,
+                log_id="a" * 24,
+                actor_id=None,
+                token_id=transaction.new_id(),
+                method="GET",
+                path="/a\0b",
+                content_length=10**30,
+                request_id="r" * 300,
+                user_agent="x",
+                ip="192.0.2.1",
+                ip_region=None,
+                ip_city=None,
+                ip_lat=None,
+                ip_lon=None,
+                inserted_at=transaction.now,
+            )
+        )
+    async with store.reading() as transaction:
+        (kept,) = await transaction.api_requests(account_id, limit=2)
+    assert (kept.path, kept.content_length, kept.request_id) == ("/a\ufffdb", None, "r" * 255)
+
+
+async def test_what_a_writer_has_read_still_holds_when_it_writes(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        site = await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+
+    async def raise_threshold() -> None:
+        async with store.writing() as transaction:
+            sites = transaction.of(account_id).sites
+            current = await sites.load(site.id)
+            assert current is not None
+            await asyncio.sleep(0)
+            await sites.save(replace(current, health_threshold=current.health_threshold + 1))
+
+    await asyncio.gather(*(raise_threshold() for _ in range(8)))
+    async with store.reading() as transaction:
+        after = await transaction.of(account_id).sites.load(site.id)
+    assert after is not None
+    assert after.health_threshold == site.health_threshold + 8
 
 
 async def test_each_mutation_is_numbered_without_gaps_and_names_who_did_it(

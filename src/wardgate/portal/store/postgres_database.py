@@ -1,0 +1,118 @@
+"""The store on PostgreSQL 15 or newer, through asyncpg.
+
+Transactions behave as they do on SQLite, account by account: the first statement of a write transaction on an account takes that
+account's advisory lock until the end, so what it reads it may rely on when it writes, and nothing has to be tried again. Writers of
+different accounts do not wait for each other; a transaction that touches several takes them in order (`Transaction.hold`).
+Read transactions take no lock and see one moment.
+
+`LISTEN/NOTIFY` is not used: a notifying commit takes a lock of the whole server. Other nodes' commits are noticed by asking for the
+counters of the accounts that somebody waits for.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import BigInteger, Connection, bindparam, exc, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from wardgate.portal.store import schema
+from wardgate.portal.store.errors import Unusable
+from wardgate.portal.store.location import PostgresServer
+
+OLDEST_VERSION: Final = 15
+_CONNECT_S: Final = 10.0
+_CONNECTIONS: Final = 10
+_MORE_CONNECTIONS: Final = 22
+_SESSION: Final = {
+    "application_name": "wardgate",
+    "timezone": "UTC",
+    "lock_timeout": "30s",
+    # A node that stops in the middle of a transaction must not hold up the others.
+    "idle_in_transaction_session_timeout": "60s",
+}
+_MIGRATION_LOCK: Final = 0x7761_7264_6761_7465  # "wardgate"
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)").bindparams(bindparam("key", type_=BigInteger()))
+
+
+class PostgresDatabase:
+    """One database on a server."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            pool_size=_CONNECTIONS,
+            max_overflow=_MORE_CONNECTIONS,
+            # A restarted server costs no request.
+            pool_pre_ping=True,
+        )
+        self._readers = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
+        self._seen: dict[UUID, int] = {}
+
+    async def open(self, migrate: Callable[[Connection], None]) -> None:
+        """Bring the schema up to date; programs that start at the same time take turns.
+
+        Raises:
+            Unusable: it cannot be reached, refuses us, is too old, or belongs to a newer program.
+        """
+        try:
+            async with self.writing() as connection:
+                await self._check_version(connection)
+                await connection.execute(_LOCK, {"key": _MIGRATION_LOCK})
+                await connection.run_sync(migrate)
+                await connection.commit()
+        except (exc.DBAPIError, exc.TimeoutError, asyncpg.PostgresError, OSError) as error:
+            raise Unusable(f"cannot use {self._server}: {getattr(error, 'orig', None) or error}") from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self._readers.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._writers.connect() as connection:
+            yield connection
+
+    async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
+        """Make this transaction the account's only writer, waiting for the one before."""
+        high, low = account_id.bytes[:8], account_id.bytes[8:]
+        key = int.from_bytes(bytes(a ^ b for a, b in zip(high, low, strict=True)), "big", signed=True)
+        await connection.execute(_LOCK, {"key": key})
+
+    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+        """Return whose feed has moved, or may have, since the last call."""
+        if not account_ids:
+            return frozenset()
+        counters = schema.change_counters.c
+        async with self.reading() as connection:
+            result = await connection.execute(
+                select(counters.account_id, counters.sequence).where(
+                    counters.account_id.in_(list(account_ids))
+                )
+            )
+            latest = {row.account_id: row.sequence for row in result}
+        moved = {
+            account_id for account_id, sequence in latest.items() if self._seen.get(account_id) != sequence
+        }
+        self._seen = latest
+        return frozenset(moved)
+
+    async def _check_version(self, connection: AsyncConnection) -> None:
+        number = (await connection.execute(text("SHOW server_version_num"))).scalar_one()
+        major = int(number) // 10_000
+        if major < OLDEST_VERSION:
+            raise Unusable(f"{self._server} runs PostgreSQL {major}: {OLDEST_VERSION} or newer is needed")
+
+    async def _connect(self, *_arguments: object, **_options: object) -> asyncpg.Connection:
+        return await asyncpg.connect(self._server.url, timeout=_CONNECT_S, server_settings=dict(_SESSION))

@@ -1,0 +1,160 @@
+"""The store on SQLite: a file, or memory for tests and the simulator.
+
+One asynchronous lock admits one writer of this process at a time. Writers of other processes are waited for outside SQLite, so
+that the event loop never stands still, and "database is locked" reaches no caller before half a minute has passed.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+
+from wardgate.portal.environment import Environment
+from wardgate.portal.store.errors import Unusable
+from wardgate.portal.store.location import SqliteFile
+from wardgate.portal.store.sqlite_driver import Creator, InlineConnection, creator
+
+_WRITER_WAIT_S: Final = 30.0
+_RETRY_S: Final = 0.005
+_READERS: Final = 8
+_Result = TypeVar("_Result")
+
+
+class SqliteDatabase:
+    """One file, or one database in memory that begins as `image`."""
+
+    def __init__(
+        self, file: SqliteFile | None, environment: Environment, *, image: bytes | None = None
+    ) -> None:
+        self._file = file
+        self._environment = environment
+        self._writer = asyncio.Lock()
+        self._watching: sqlite3.Connection | None = None
+        self._version = 0
+        self._engine = self._make_engine(image)
+
+    async def open(self, migrate: Callable[[Connection], None]) -> None:
+        """Bring the schema up to date; programs that start at the same time take turns.
+
+        Raises:
+            Unusable: it cannot be opened, is no database, or belongs to a newer program.
+        """
+        try:
+            async with self.writing() as connection:
+                await connection.run_sync(migrate)
+                await connection.commit()
+            if self._file is not None:
+                self._file.path.chmod(0o600)
+                self._watching = sqlite3.connect(
+                    self._file.path, timeout=0, isolation_level=None, check_same_thread=False
+                )
+                self._version = self._data_version()
+        except (exc.DBAPIError, sqlite3.Error) as error:
+            raise Unusable(_reason(self._file, error)) from error
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.close()
+            self._watching = None
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        if self._file is None:
+            # One connection for all: a reader must not see a writer's unfinished work.
+            async with self._writer, self._transaction("BEGIN") as connection:
+                yield connection
+        else:
+            async with self._transaction("BEGIN") as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        async with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
+        """Make this transaction the account's only writer: on SQLite it is everybody's already."""
+
+    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+        """Return whose feed another process may have moved since the last call."""
+        version = self._data_version()
+        if version == self._version:
+            return frozenset()
+        self._version = version
+        return frozenset(account_ids)
+
+    async def image(self) -> bytes:
+        """Return the whole database as bytes."""
+        async with self._engine.connect() as connection:
+            driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            return driver.image()
+
+    def _data_version(self) -> int:
+        if self._watching is None:
+            return 0
+        (version,) = self._watching.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    @asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.connect() as connection:
+            await self._patiently(lambda: self._begin(connection, begin))
+            yield connection
+
+    async def _begin(self, connection: AsyncConnection, begin: str) -> None:
+        try:
+            await connection.exec_driver_sql(begin)
+            if self._file is not None and begin == "BEGIN":
+                # A reader's view begins, and can be refused for a moment, with its first statement only.
+                await connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1")
+        except exc.OperationalError:
+            await connection.rollback()
+            raise
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        clock = self._environment.clock
+        deadline_s = clock.monotonic() + _WRITER_WAIT_S
+        while True:
+            try:
+                return await attempt()
+            except (exc.OperationalError, sqlite3.OperationalError) as error:
+                if "locked" not in str(error) or clock.monotonic() >= deadline_s:
+                    raise
+            await clock.sleep(_RETRY_S * (1 + self._environment.rng.random()))
+
+    def _make_engine(self, image: bytes | None) -> AsyncEngine:
+        if self._file is None:
+            return create_async_engine(
+                "sqlite+aiosqlite://", async_creator=creator(":memory:", image=image), poolclass=StaticPool
+            )
+        return create_async_engine(
+            "sqlite+aiosqlite://",
+            async_creator=self._patient(creator(str(self._file.path), is_durable=self._file.is_durable)),
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=_READERS,
+            max_overflow=4 * _READERS,
+        )
+
+    def _patient(self, opening: Creator) -> Creator:
+        async def open_connection(*arguments: object, **options: object) -> InlineConnection:
+            return await self._patiently(lambda: opening(*arguments, **options))
+
+        return open_connection
+
+
+def _reason(file: SqliteFile | None, error: Exception) -> str:
+    cause = str(getattr(error, "orig", None) or error)
+    if "not a database" in cause or "malformed" in cause:
+        return f"{file} is damaged or not a Wardgate database: {cause}"
+    if "unable to open" in cause or "readonly" in cause:
+        return f"cannot open {file} for writing: {cause}"
+    if "locked" in cause:
+        return f"{file} is held by another process for too long"
+    return f"cannot use {file}: {cause}"
