@@ -14,14 +14,16 @@ from wardgate.portal.rest.endpoints import (
     actors,
     client_tokens,
     clients,
+    explanations,
     gateways,
     groups,
+    installation,
     logs,
     policies,
     resources,
+    settings,
     sites,
 )
-from wardgate.portal.rest.endpoints import wardgate as own
 from wardgate.portal.rest.pipeline import App, Pipeline
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
@@ -80,7 +82,9 @@ def _api() -> FastAPI:
         resources,
         policies,
         logs,
-        own,
+        settings,
+        explanations,
+        installation,
     ):
         api.include_router(module.router)
     api.add_exception_handler(Problem, _problem)

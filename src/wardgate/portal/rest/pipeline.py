@@ -45,7 +45,7 @@ TOKENS_PER_REQUEST: Final = 10.0
 MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
 PUBLIC_PATHS: Final = frozenset({"/openapi.json"})
-OPERATOR_PATHS: Final = ("/wardgate/relay_tokens", "/wardgate/relays")
+OPERATOR_NOUNS: Final = frozenset({"relay_tokens", "relays", "jobs", "health"})
 HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
 _BEARER: Final = "Bearer "
@@ -129,7 +129,7 @@ class Pipeline:
         token, keys = header.removeprefix(_BEARER), self._services.keys
         try:
             async with self._services.store.reading() as transaction:
-                if path.startswith(OPERATOR_PATHS):
+                if _is_operators(path):
                     row = await credentials.find_operator_token(token, transaction=transaction, keys=keys)
                     return Caller(self._services, row.id, origin, None, None)
                 account, actor, api_token = await credentials.find_api_token(
@@ -306,6 +306,14 @@ def _accepts_json(accept: str) -> bool:
     return False
 
 
+def _is_operators(path: str) -> bool:
+    match path.split("/"):
+        case ["", "wardgate", noun, *_]:
+            return noun in OPERATOR_NOUNS
+        case _:
+            return False
+
+
 def _has_valid_ids(path: str) -> bool:
     """Tell whether every segment where an id belongs is one: segments that are no words of the API's own paths."""
     segments = path.split("/")[1:]
@@ -318,13 +326,18 @@ def _has_valid_ids(path: str) -> bool:
 
 _PATH_WORDS: Final = frozenset(
     {
+        "account_settings",
         "client_tokens",
+        "decisions",
         "explain",
         "export",
         "gateway_tokens",
         "gateways",
+        "health",
+        "jobs",
         "logs",
         "memberships",
+        "pool_members",
         "relay_tokens",
         "relays",
         "rotate",

@@ -21,3 +21,5 @@ def parse_id(text: object) -> UUID | None:
 Id = Annotated[UUID | None, BeforeValidator(parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 DATE_TIME: Final = {"format": "date-time"}
+UUID_TEXT: Final = {"format": "uuid"}
+IP: Final = {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]}

@@ -61,6 +61,40 @@ class AccountView(BaseModel):
     limits: dict[str, Limit]
 
 
+class DnsAddressView(BaseModel):
+    address: str
+
+
+class UpstreamDnsView(BaseModel):
+    type: str = "system"
+    doh_provider: str = "google"
+    addresses: list[DnsAddressView] = []
+
+
+class AccountSettingsView(BaseModel):
+    name: str
+    legal_name: str
+    slug: str
+    key: str
+    search_domain: str | None
+    clients_upstream_dns: UpstreamDnsView
+    scheduled_deletion_at: Instant | None
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.Account) -> "AccountSettingsView":
+        return cls(
+            name=row.name,
+            legal_name=row.legal_name,
+            slug=row.slug,
+            key=row.key,
+            search_domain=row.config.get("search_domain"),
+            clients_upstream_dns=UpstreamDnsView(**(row.config.get("clients_upstream_dns") or {})),
+            scheduled_deletion_at=row.scheduled_deletion_at,
+            updated_at=row.updated_at,
+        )
+
+
 class ActorView(BaseModel):
     id: UUID
     name: str
@@ -128,6 +162,19 @@ class RelayTokenView(BaseModel):
     @classmethod
     def of(cls, row: rows.RelayToken) -> "RelayTokenView":
         return cls(id=row.id, name=row.name, inserted_at=row.inserted_at)
+
+
+class HealthView(BaseModel):
+    """The process that answers: what it serves, and what it has counted since its start."""
+
+    version: str
+    database: str
+    now: Instant
+    accounts: int
+    clients_online: int
+    gateways_online: int
+    relays_online: int
+    counters: dict[str, int]
 
 
 class RelayView(BaseModel):

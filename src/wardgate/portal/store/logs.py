@@ -137,6 +137,14 @@ class Logs:
         )
         return int(result.scalar_one())
 
+    async def count_decisions(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many decisions of the account meet all conditions."""
+        table = schema.decisions
+        result = await self._transaction.execute(
+            select(func.count()).select_from(table).where(table.c.account_id == self._account_id, *conditions)
+        )
+        return int(result.scalar_one())
+
     def _new_id(self, digit: str) -> str:
         return f"{digit}{int.from_bytes(self._transaction.random_bytes(12), 'big') >> 4:023x}"
 

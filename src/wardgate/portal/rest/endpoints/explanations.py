@@ -1,0 +1,255 @@
+"""`/wardgate/explain` and `/wardgate/decisions`: why somebody may or may not, now and then."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Path, Query
+from sqlalchemy import ColumnElement
+
+from wardgate.model.addresses import parse_ip
+from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
+from wardgate.model.resources import DevicePool
+from wardgate.policy.engine import AccessRequest, Granted, authorize
+from wardgate.policy.evaluation import UNDETERMINED, Facts
+from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedGateway, explain
+from wardgate.policy.selection import NoGateway, OnlineGateway, Position, select_gateway
+from wardgate.policy.snapshot import site_of
+from wardgate.portal.bus import Address
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.endpoints.actors import load_actor
+from wardgate.portal.rest.endpoints.clients import load_client
+from wardgate.portal.rest.endpoints.logs import parse_instant
+from wardgate.portal.rest.explanation_views import DecisionView, ExplanationView
+from wardgate.portal.rest.pages import (
+    BAD_CURSOR,
+    Limit,
+    PageCursor,
+    decode_cursor,
+    encode_cursor,
+    parse_limit,
+)
+from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routing import DATE_TIME, IP, UUID_TEXT, parse_id
+from wardgate.portal.rest.views import Data, ListOf, Metadata
+from wardgate.portal.store import schema
+from wardgate.portal.store.logs import Logs
+from wardgate.portal.store.rows import Actor, Device
+from wardgate.wire.user_agent import parse_version
+
+router = APIRouter(prefix="/wardgate", tags=["Wardgate"])
+
+NO_DECISION: Final = "No decision on this is recorded up to then."
+
+InstantText = Annotated[str | None, Query(description="RFC 3339", json_schema_extra=DATE_TIME)]
+IdText = Annotated[str | None, Query(json_schema_extra=UUID_TEXT)]
+
+
+@router.get("/explain")
+async def explain_access(
+    caller: ForAccount,
+    resource_id: IdText = None,
+    actor_id: IdText = None,
+    client_id: IdText = None,
+    at: InstantText = None,
+    remote_ip: Annotated[str | None, Query(json_schema_extra=IP)] = None,
+    region: Annotated[str | None, Query(description="ISO 3166-1 alpha-2")] = None,
+    provider: IdText = None,
+) -> Data[ExplanationView]:
+    """Explain whether an actor, or a client, may use a resource now, by the code that decides.
+
+    Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a client that is
+    connected brings its own. With `at`, the explanation is looked up: that of the newest decision up to then.
+    """
+    resource = parse_id(resource_id)
+    if resource is None or (actor_id is None) == (client_id is None):
+        raise _bad("resource_id and one of actor_id and client_id are required.")
+    if at is not None:
+        return Data(data=await _looked_up(caller, resource, actor_id, client_id, parse_instant("at", at)))
+    actor, device = await _who(caller, actor_id, client_id)
+    facts = _facts(caller, device, remote_ip=remote_ip, region=region, provider=provider)
+    request = AccessRequest(ActorId(actor.id), ResourceId(resource), facts, TOKEN_UNDETERMINED)
+    now = caller.services.environment.clock.now()
+    async with caller.services.accounts.using(caller.account.id) as view:
+        snapshot = view.snapshot
+    if request.resource_id not in snapshot.resources:
+        raise not_found()
+    decision = authorize(snapshot, request, now=now)
+    gateway = await _gateway(caller, decision, device) if isinstance(decision, Granted) else None
+    return Data(data=ExplanationView.of(explain(snapshot, request, decision, now=now, gateway=gateway)))
+
+
+@router.get("/decisions")
+async def index(
+    caller: ForAccount,
+    actor_id: IdText = None,
+    client_id: IdText = None,
+    resource_id: IdText = None,
+    outcome: Annotated[str | None, Query(json_schema_extra={"enum": ["granted", "denied"]})] = None,
+    begin: InstantText = None,
+    end: InstantText = None,
+    limit: Limit = None,
+    page_cursor: PageCursor = None,
+) -> ListOf[DecisionView]:
+    """List the answers to access requests, newest first."""
+    c = schema.decisions.c
+    wanted: list[ColumnElement[bool]] = []
+    for name, text in (("actor_id", actor_id), ("device_id", client_id), ("resource_id", resource_id)):
+        if text is not None:
+            id_ = parse_id(text)
+            if id_ is None:
+                raise _bad(f"Invalid value {text[:64]!r} for filter of type UUID")
+            wanted.append(c[name] == id_)
+    if outcome is not None:
+        if outcome not in ("granted", "denied"):
+            raise _bad(f"Invalid filter value: {outcome[:64]}")
+        wanted.append(c.outcome == outcome)
+    if begin is not None:
+        wanted.append(c.decided_at >= parse_instant("begin", begin))
+    if end is not None:
+        wanted.append(c.decided_at <= parse_instant("end", end))
+    size, cursor = parse_limit(limit), None if page_cursor is None else _decode(page_cursor)
+    backwards = cursor is not None and cursor.direction == "before"
+    beyond = [] if cursor is None else [c.seq > cursor.seq if backwards else c.seq < cursor.seq]
+    account_id = caller.account.id
+    async with caller.reading_all() as transaction:
+        rows = await transaction.decisions(
+            account_id, *wanted, *beyond, limit=size + 1, newest_first=not backwards
+        )
+        count = await Logs(transaction, account_id).count_decisions(*wanted)
+    has_more = len(rows) > size
+    rows = rows[:size]
+    if backwards:
+        rows.reverse()
+    has_next, has_prev = (True, has_more) if backwards else (has_more, cursor is not None)
+    metadata = Metadata(
+        count=count,
+        limit=size,
+        next_page=encode_cursor(_Cursor("after", rows[-1].seq)) if rows and has_next else None,
+        prev_page=encode_cursor(_Cursor("before", rows[0].seq)) if rows and has_prev else None,
+    )
+    return ListOf(data=[DecisionView.of(row) for row in rows], metadata=metadata)
+
+
+@router.get("/decisions/{log_id}")
+async def show(
+    caller: ForAccount, log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
+) -> Data[DecisionView]:
+    async with caller.reading() as tables:
+        rows = await tables.decisions(schema.decisions.c.log_id == log_id.lower(), limit=1)
+    if not rows:
+        raise not_found()
+    return Data(data=DecisionView.of(rows[0]))
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    direction: Literal["after", "before"]
+    seq: int
+
+
+def _decode(text: str) -> _Cursor:
+    cursor = decode_cursor(text, _Cursor)
+    if not 0 <= cursor.seq < 2**63:
+        raise _bad(BAD_CURSOR)
+    return cursor
+
+
+async def _looked_up(
+    caller: AccountCaller, resource_id: UUID, actor_id: str | None, client_id: str | None, at: datetime
+) -> ExplanationView:
+    """Return the explanation of the newest decision up to a time; the objects themselves may be gone by now."""
+    who = parse_id(client_id if actor_id is None else actor_id)
+    if who is None:
+        raise not_found()
+    c = schema.decisions.c
+    by = c.device_id if actor_id is None else c.actor_id
+    async with caller.reading() as tables:
+        rows = await tables.decisions(by == who, c.resource_id == resource_id, c.decided_at <= at, limit=1)
+    if not rows:
+        raise Problem(HTTPStatus.NOT_FOUND, NO_DECISION)
+    return DecisionView.of(rows[0]).explanation
+
+
+async def _who(
+    caller: AccountCaller, actor_id: str | None, client_id: str | None
+) -> tuple[Actor, Device | None]:
+    async with caller.reading() as tables:
+        if client_id is None:
+            return await load_actor(tables, parse_id(actor_id)), None
+        device = await load_client(tables, parse_id(client_id))
+        return await load_actor(tables, device.actor_id), device
+
+
+def _facts(
+    caller: AccountCaller,
+    device: Device | None,
+    *,
+    remote_ip: str | None,
+    region: str | None,
+    provider: str | None,
+) -> Facts:
+    present = None if device is None else caller.services.environment.bus.find(Address("client", device.id))
+    known_ip = remote_ip if remote_ip is not None or present is None else str(present.facts["remote_ip"])
+    try:
+        address = UNDETERMINED if known_ip is None else parse_ip(known_ip)
+    except ValueError:
+        raise _bad("remote_ip is not an IP address") from None
+    provider_id = None if provider is None else parse_id(provider)
+    if provider is not None and provider_id is None:
+        raise _bad("provider is not a UUID")
+    return Facts(
+        address,
+        UNDETERMINED if region is None else region,
+        UNDETERMINED if provider_id is None else AuthProviderId(provider_id),
+        UNDETERMINED if device is None else device.verified_at is not None,
+    )
+
+
+async def _gateway(caller: AccountCaller, grant: Granted, device: Device | None) -> ExplainedGateway | None:
+    """Choose among the gateways that are online now as a request of this client would; pools have none."""
+    resource = grant.resource
+    if isinstance(resource, DevicePool):
+        return None
+    connected: frozenset[GatewayId] = frozenset()
+    if device is not None:
+        async with caller.reading() as tables:
+            c = tables.authorizations.c
+            held = await tables.authorizations.load_all(
+                c.initiating_device_id == device.id,
+                c.expires_at > caller.services.environment.clock.now(),
+            )
+            connected = frozenset(GatewayId(DeviceId(row.receiving_device_id)) for row in held)
+    environment = caller.services.environment
+    version = None if device is None else device.last_seen_version
+    choice = select_gateway(
+        [
+            OnlineGateway(
+                GatewayId(DeviceId(member.address.id)),
+                parse_version(member.facts["version"]),
+                member.facts["position"],
+            )
+            for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
+        ],
+        resource=resource,
+        client_version=parse_version(version),
+        client_announced_version=version is not None,
+        client_position=_position(device),
+        connected=connected,
+        rng=environment.rng,
+    )
+    if isinstance(choice, NoGateway):
+        return ExplainedGateway(None, choice.value)
+    return ExplainedGateway(str(choice.gateway.id), choice.why.value)
+
+
+def _position(device: Device | None) -> Position | None:
+    if device is None:
+        return None
+    lat, lon = device.last_seen_remote_ip_location_lat, device.last_seen_remote_ip_location_lon
+    return None if lat is None or lon is None else Position(lat, lon)
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, detail)

@@ -1,0 +1,133 @@
+"""What belongs to no account, for the operator: relay tokens, relays as present, health of the installation."""
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+import wardgate
+from wardgate.portal.credentials import issue
+from wardgate.portal.rest.caller import ForOperator, OperatorCaller
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routing import Id
+from wardgate.portal.rest.views import (
+    Data,
+    DeletedView,
+    HealthView,
+    ListOf,
+    NewRelayTokenView,
+    RelayTokenView,
+    RelayView,
+    listed,
+)
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.rows import RelayToken
+from wardgate.wire.tokens import TokenKind
+
+router = APIRouter(prefix="/wardgate", tags=["Wardgate: installation"])
+
+
+class RelayTokenFields(BaseModel):
+    model_config = ConfigDict(strict=True, json_schema_extra={"required": ["name"]})
+    name: Annotated[str | None, Field(json_schema_extra={"minLength": 1, "maxLength": 255})] = None
+
+
+class RelayTokenBody(BaseModel):
+    relay_token: RelayTokenFields
+
+
+@router.get("/relay_tokens")
+async def index(caller: ForOperator, paging: Paging) -> ListOf[RelayTokenView]:
+    async with caller.reading() as transaction:
+        return listed(await load_page(transaction.relay_tokens, paging), RelayTokenView.of)
+
+
+@router.get("/relay_tokens/{id}")
+async def show(caller: ForOperator, id: Id) -> Data[RelayTokenView]:  # noqa: A002
+    async with caller.reading() as transaction:
+        return Data(data=RelayTokenView.of(caller.tagged(await _load(transaction, id))))
+
+
+@router.post("/relay_tokens", status_code=HTTPStatus.CREATED)
+async def create(caller: ForOperator, body: RelayTokenBody) -> Data[NewRelayTokenView]:
+    edit = Edit(body.relay_token, {"name": None})
+    edit.text("name", required=True)
+    async with caller.writing() as transaction:
+        return Data(data=await _issue(caller, transaction, edit.finish()["name"]))
+
+
+@router.post("/relay_tokens/{id}/rotate", status_code=HTTPStatus.CREATED)
+async def rotate(caller: ForOperator, id: Id) -> Data[NewRelayTokenView]:  # noqa: A002
+    """Give the relay a new token. The old one is deleted: a relay that still uses it is disconnected, so restart it with the new one."""
+    async with caller.writing() as transaction:
+        old = await _load(transaction, id)
+        await transaction.relay_tokens.delete(old.id)
+        return Data(data=await _issue(caller, transaction, old.name))
+
+
+@router.delete("/relay_tokens/{id}")
+async def delete(caller: ForOperator, id: Id) -> Data[DeletedView]:  # noqa: A002
+    """Delete a relay token; relays connected with it are disconnected."""
+    async with caller.writing() as transaction:
+        token = caller.expected(await _load(transaction, id))
+        await transaction.relay_tokens.delete(token.id)
+        return Data(data=DeletedView(id=token.id))
+
+
+@router.get("/relays")
+async def relays(caller: ForOperator) -> Data[list[RelayView]]:
+    """List the relays that are connected now."""
+    present = caller.services.environment.bus.members("relay", None)
+    return Data(
+        data=[
+            RelayView(
+                id=one.address.id,
+                name=one.facts.get("name"),
+                ipv4=one.facts.get("ipv4"),
+                ipv6=one.facts.get("ipv6"),
+                port=one.facts["port"],
+                connected_at=one.facts["connected_at"],
+            )
+            for one in present
+        ]
+    )
+
+
+@router.get("/health")
+async def health(caller: ForOperator) -> Data[HealthView]:
+    """Tell how the process that answers is doing; `counters` count since its start."""
+    services = caller.services
+    bus = services.environment.bus
+    async with caller.reading() as transaction:
+        accounts = await transaction.accounts.load_all()
+    return Data(
+        data=HealthView(
+            version=wardgate.__version__,
+            database="available",
+            now=services.environment.clock.now(),
+            accounts=len(accounts),
+            clients_online=sum(len(bus.members("client", account.id)) for account in accounts),
+            gateways_online=sum(len(bus.members("gateway", account.id)) for account in accounts),
+            relays_online=len(bus.members("relay", None)),
+            counters=dict(sorted(services.counters.items())),
+        )
+    )
+
+
+async def _issue(caller: OperatorCaller, transaction: Transaction, name: str) -> NewRelayTokenView:
+    issued = issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=caller.services.keys)
+    token = await transaction.relay_tokens.insert(
+        RelayToken(id=issued.id, name=name, secret_salt=issued.secret_salt, secret_hash=issued.secret_hash)
+    )
+    return NewRelayTokenView(id=token.id, name=token.name, token=issued.text)
+
+
+async def _load(transaction: Transaction, id_: UUID | None) -> RelayToken:
+    token = None if id_ is None else await transaction.relay_tokens.load(id_)
+    if token is None:
+        raise not_found()
+    return token

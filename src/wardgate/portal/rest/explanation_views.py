@@ -1,0 +1,123 @@
+"""Explanations and decisions as the API shows them; the fields are those of `wardgate.policy.explanation`."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from wardgate.policy.explanation import Explanation, as_json, as_text, from_json
+from wardgate.portal.rest.views import Instant
+from wardgate.portal.store import rows
+
+Outcome = Literal["satisfied", "violated", "undetermined"]
+
+
+class GroupOfActor(BaseModel):
+    """A group that the actor is in, and how: a membership, or because every user is in Everyone."""
+
+    id: UUID
+    name: str
+    via: Literal["membership", "everyone"]
+    membership_id: UUID | None
+
+
+class ExplainedCondition(BaseModel):
+    """A condition with what it was compared with (null: not known) and what came out."""
+
+    property: str
+    operator: str
+    values: list[str]
+    input: str | None
+    outcome: Outcome
+    until: str | None
+
+
+class CandidatePolicy(BaseModel):
+    """A policy that could grant the access."""
+
+    id: UUID
+    description: str | None
+    group_id: UUID | None
+    group_name: str | None
+    outcome: Outcome
+    until: str | None
+    conditions: list[ExplainedCondition]
+
+
+class OtherPolicy(BaseModel):
+    """A policy of the resource that says nothing about this actor, and why."""
+
+    id: UUID
+    description: str | None
+    group_id: UUID | None
+    group_name: str | None
+    reason: Literal["not_a_member", "disabled", "orphaned"]
+
+
+class ChosenGateway(BaseModel):
+    """The gateway and why this one; `id` null: none could be chosen."""
+
+    id: UUID | None
+    why: str
+
+
+class ExplanationView(BaseModel):
+    """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it to people."""
+
+    at: str
+    outcome: Literal["granted", "denied", "undetermined"]
+    actor_id: UUID
+    actor_name: str | None
+    actor_type: str | None
+    resource_id: UUID
+    resource_name: str | None
+    resource_type: str | None
+    resource_address: str | None
+    groups: list[GroupOfActor]
+    candidates: list[CandidatePolicy]
+    others: list[OtherPolicy]
+    obstacle: str | None
+    obstacle_text: str | None
+    violated_properties: list[str]
+    policy_id: UUID | None
+    membership_id: UUID | None
+    expires_at: str | None
+    expires_with: Literal["condition", "token", "undetermined_token"] | None
+    gateway: ChosenGateway | None
+    text: str
+    decision_log_id: str | None
+
+    @classmethod
+    def of(cls, told: Explanation, *, decision_log_id: str | None = None) -> "ExplanationView":
+        return cls(**as_json(told), text=as_text(told), decision_log_id=decision_log_id)
+
+
+class DecisionView(BaseModel):
+    """One answered access request. It outlives the policy, the authorization, even the actor."""
+
+    log_id: str
+    timestamp: Instant
+    outcome: Literal["granted", "denied"]
+    reason: str | None
+    actor_id: UUID
+    actor_name: str
+    client_id: UUID
+    resource_id: UUID
+    resource_name: str | None
+    policy_id: UUID | None
+    gateway_id: UUID | None
+    authorization_id: UUID | None
+    expires_at: Instant | None
+    explanation: ExplanationView
+
+    @classmethod
+    def of(cls, row: rows.Decision) -> "DecisionView":
+        names = cls.model_fields.keys() - {"timestamp", "client_id", "explanation"}
+        values: dict[str, Any] = {name: getattr(row, name) for name in names}
+        told = from_json(row.explanation)
+        return cls(
+            **values,
+            timestamp=row.decided_at,
+            client_id=row.device_id,
+            explanation=ExplanationView.of(told, decision_log_id=row.log_id),
+        )
