@@ -402,6 +402,13 @@ impl TunnelEngine {
                 if !client.admits(key, packet, now) {
                     return Judgement::Drop(Counter::SpoofedSource);
                 }
+                // A host that forwards would pass on what a hostile gateway addresses to its neighbours.
+                if !self
+                    .own
+                    .is_some_and(|own| own.contains(packet.destination()))
+                {
+                    return Judgement::Drop(Counter::Unroutable);
+                }
                 if let Some(resource) = prohibited_resource(client, packet, now) {
                     self.events.push(Event::AccessProhibited {
                         peer_id: self.links.name(key),

@@ -745,6 +745,38 @@ fn several_datagrams_of_one_receive_are_all_opened() {
 }
 
 #[test]
+fn a_hostile_gateway_reaches_nobody_behind_the_client() {
+    let mut world = World::connected();
+    let from_server = |to: &str| build::udp(socket(SERVER), socket(to), b"data").unwrap();
+    let for_client = from_server(&format!("{CLIENT_V4}:4000"));
+    let now = world.now;
+    for packet in [&from_server("192.168.1.1:4000"), &for_client] {
+        let gateway = &mut world.hosts[GATEWAY];
+        let key = gateway.engine.links.key_of("client").unwrap();
+        let mut wire = Wire::new(gateway.address);
+        gateway
+            .engine
+            .links
+            .send_packet(key, packet, &mut gateway.engine.counters, now, &mut wire)
+            .unwrap();
+        let client = &mut world.hosts[CLIENT];
+        let mut datagram = wire.datagrams.remove(0);
+        let stride = datagram.payload.len();
+        client.engine.handle_network(
+            datagram.from,
+            datagram.to,
+            0,
+            stride,
+            &mut datagram.payload,
+            now,
+            &mut client.tun,
+            &mut Wire::new(datagram.to),
+        );
+    }
+    assert_eq!(world.received(CLIENT), [for_client]);
+}
+
+#[test]
 fn the_internet_resource_leads_to_public_addresses_only() {
     let mut world = World::connected();
     world.apply(
