@@ -9,30 +9,7 @@ use wardgate_packet::{
     Untranslatable, Version, build, checksum, declared_length, icmp_error,
 };
 
-const CORPUS: &str = include_str!("../../../../fuzz/corpus/packet.txt");
-
-#[test]
-fn the_corpus_is_survived() {
-    let corpus = corpus();
-    for input in &corpus {
-        exercise(input);
-    }
-    let accepted = corpus
-        .iter()
-        .filter(|input| IpPacket::parse_inner(&input[..]).is_ok())
-        .count();
-    assert!(
-        accepted >= corpus.len() / 2,
-        "only {accepted} inputs get past the first checks"
-    );
-}
-
 proptest! {
-    #[test]
-    fn changed_inputs_of_the_corpus_are_survived(input in changed_corpus()) {
-        exercise(&input);
-    }
-
     #[test]
     fn arbitrary_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), v6: bool) {
         exercise(&bytes);
@@ -397,41 +374,4 @@ fn with_extension(kind: u8, mut extension: [u8; 8]) -> Vec<u8> {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-/// Inputs of a corpus file: a line of hexadecimal digits each.
-fn corpus() -> Vec<Vec<u8>> {
-    let lines = CORPUS.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let digits = line
-                .as_bytes()
-                .chunks(2)
-                .map(|pair| std::str::from_utf8(pair).unwrap());
-            digits
-                .map(|pair| u8::from_str_radix(pair, 16).unwrap())
-                .collect()
-        })
-        .collect()
-}
-
-/// An input of the corpus with a few bytes changed and its end cut off.
-fn changed_corpus() -> impl Strategy<Value = Vec<u8>> {
-    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5);
-    (
-        prop::sample::select(corpus()),
-        changes,
-        any::<prop::sample::Index>(),
-        any::<bool>(),
-    )
-        .prop_map(|(mut bytes, changes, end, cut)| {
-            for (at, value) in changes {
-                let at = at.index(bytes.len());
-                bytes[at] = value;
-            }
-            if cut {
-                bytes.truncate(end.index(bytes.len()));
-            }
-            bytes
-        })
 }

@@ -1,0 +1,371 @@
+//! The tunnel engine in either role, with a genuine but hostile peer, a relay, and whoever else is on the network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use wardgate_datapath::command::{
+    Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials, IceProfile,
+    IceRole, Key, RelayServer, RemoteCandidates, Route, SetAddresses, SetRelays, SetRoutes, Table,
+    Translate, UpsertPeer,
+};
+use wardgate_datapath::event::Event;
+use wardgate_datapath::prefix::Prefix;
+use wardgate_datapath::tunnel::{EngineConfig, Role, TunnelEngine};
+use wardgate_datapath::{TunRead, TunSink};
+use wardgate_packet::{IpPacket, Kind};
+
+use crate::connect::source;
+use crate::input::Input;
+use crate::puppet::{PRESHARED_KEY, Puppet, ice, private_key, public_key};
+use crate::world::{End, UNIX, Wire, World, host_address, relay_address, relay_credentials};
+
+const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0, 0, 0, 0, 1);
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0, 0, 0, 0, 2);
+/// Resource "net": 10.0.0.0/24, UDP port 53 and TCP port 80.
+const NET: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
+/// Resource "app": this name's address at the client, and what it stands for.
+const PROXY: Ipv4Addr = Ipv4Addr::new(100, 96, 0, 1);
+const REAL: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 7);
+
+/// Bits of the first byte.
+const GATEWAY: u8 = 1;
+const RELAYED: u8 = 2;
+const UNACQUAINTED: u8 = 4;
+
+/// The input begins with the state to start from; the rest is a script. Nothing reaches a network that no grant names, and
+/// nothing reaches a client that is not for it.
+pub fn tunnel(input: &[u8]) -> bool {
+    let mut script = Input::new(input);
+    let start = script.byte();
+    let role = if start & GATEWAY == 0 {
+        Role::Client
+    } else {
+        Role::Gateway
+    };
+    let mut world = World::new(start & RELAYED == 0, |now| {
+        let mut puppet = Puppet::new(1, role == Role::Gateway, now);
+        puppet.make_tunnel(now);
+        (Subject::new(role, now), puppet)
+    });
+    world.drive_a(Subject::set_up);
+    world.drive_b(Puppet::drain);
+    world.run(Duration::from_secs(1));
+    if start & UNACQUAINTED == 0 {
+        world.drive_b(Puppet::meet);
+        world.drive_a(Subject::meet);
+        world.run(Duration::from_secs(1));
+    }
+    while let Some(step) = script.step() {
+        match step % 11 {
+            0 => {
+                let (from, stride) = (source(script.byte()), script.short());
+                let mut datagrams = script.bytes().to_vec();
+                let local = host_address(0);
+                world.drive_a(|end, now, wire| {
+                    end.receive(from, local, stride.into(), &mut datagrams, now, wire);
+                });
+            }
+            1 => {
+                let read = script.bytes();
+                if let Ok(read) = TunRead::parse(read) {
+                    world.drive_a(|end, now, wire| end.send(&read, now, wire));
+                }
+            }
+            2 => {
+                let packet = script.bytes();
+                if !packet.is_empty() {
+                    let read = TunRead::whole(packet);
+                    world.drive_a(|end, now, wire| end.send(&read, now, wire));
+                }
+            }
+            3 => world.run(Duration::from_millis(u64::from(script.byte()) * 100)),
+            4 => world.alter(script.short(), script.byte()),
+            5 => world.repeat(),
+            6 => {
+                let packet = script.bytes();
+                world.drive_b(|end, now, wire| end.seal(packet, now, wire));
+            }
+            7 => world.drive_b(Puppet::initiate),
+            8 => {
+                let candidate = String::from_utf8_lossy(script.bytes()).into_owned();
+                world.drive_a(|end, now, wire| end.add_candidates(&[candidate], now, wire));
+            }
+            9 => world.drive_a(Subject::meet),
+            _ => world.drive_b(Puppet::meet),
+        }
+    }
+    world.run(Duration::from_millis(100));
+    world.a.tun.received || !world.b.opened.is_empty()
+}
+
+/// The engine under test, and its TUN device.
+struct Subject {
+    role: Role,
+    engine: TunnelEngine,
+    tun: Device,
+    candidates: Vec<String>,
+}
+
+impl Subject {
+    fn new(role: Role, now: Instant) -> Self {
+        Self {
+            role,
+            engine: TunnelEngine::new(EngineConfig {
+                role,
+                private_key: private_key(0),
+                seed: [5; 32],
+                epoch: now,
+                unix_at_epoch: UNIX,
+            }),
+            tun: Device {
+                role,
+                received: false,
+            },
+            candidates: Vec::new(),
+        }
+    }
+
+    fn set_up(&mut self, now: Instant, wire: &mut Wire) {
+        let (ipv4, ipv6) = match self.role {
+            Role::Client => (CLIENT_V4, CLIENT_V6),
+            Role::Gateway => (GATEWAY_V4, GATEWAY_V6),
+        };
+        let (username, password) = relay_credentials("subject");
+        let relay = RelayServer {
+            id: "relay".to_owned(),
+            addresses: vec![relay_address()],
+            username,
+            password,
+        };
+        self.apply(
+            Command::SetAddresses(SetAddresses { ipv4, ipv6 }),
+            now,
+            wire,
+        );
+        let relays = SetRelays {
+            relays: vec![relay],
+            removed: Vec::new(),
+            replace_all: true,
+        };
+        self.apply(Command::SetRelays(relays), now, wire);
+        if self.role == Role::Client {
+            let route = |resource: &str, prefix, table, filters| Route {
+                prefix,
+                resource_id: resource.to_owned(),
+                table,
+                filters,
+                rank: 0,
+            };
+            let routes = vec![
+                route("net", net(), Table::Cidr, filters()),
+                route("app", Prefix::host(PROXY.into()), Table::Dns, Vec::new()),
+            ];
+            self.apply(Command::SetRoutes(SetRoutes { routes }), now, wire);
+        }
+    }
+
+    /// What the portal has both ends do when access is granted.
+    fn meet(&mut self, now: Instant, wire: &mut Wire) {
+        let (role, profile, ipv4, ipv6) = match self.role {
+            Role::Client => (
+                IceRole::Controlling,
+                IceProfile::Client,
+                GATEWAY_V4,
+                GATEWAY_V6,
+            ),
+            Role::Gateway => (
+                IceRole::Controlled,
+                IceProfile::Server,
+                CLIENT_V4,
+                CLIENT_V6,
+            ),
+        };
+        let credentials = |end| IceCredentials {
+            username: ice(end).username,
+            password: ice(end).password,
+        };
+        let upsert = UpsertPeer {
+            id: "peer".to_owned(),
+            public_key: Key(public_key(1).0),
+            preshared_key: Key(PRESHARED_KEY),
+            local_ice: credentials(0),
+            remote_ice: credentials(1),
+            role,
+            profile,
+            ipv4,
+            ipv6,
+        };
+        self.apply(Command::UpsertPeer(upsert), now, wire);
+        for command in match self.role {
+            Role::Client => authorizations(),
+            Role::Gateway => grants(),
+        } {
+            self.apply(command, now, wire);
+        }
+    }
+
+    /// The operating system sends into the tunnel.
+    fn send(&mut self, read: &TunRead<'_>, now: Instant, wire: &mut Wire) {
+        self.engine.handle_tun(read, now, &mut self.tun, wire);
+        self.drain();
+    }
+
+    fn apply(&mut self, command: Command, now: Instant, wire: &mut Wire) {
+        // Refused where the peer is gone or no relay has answered: nothing happens, as in life.
+        let _ = self.engine.apply(command, now, &mut self.tun, wire);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            if let Event::LocalCandidatesAdded { candidates, .. } = event {
+                self.candidates.extend(candidates);
+            }
+        }
+    }
+}
+
+impl End for Subject {
+    fn receive(
+        &mut self,
+        from: std::net::SocketAddr,
+        local: std::net::SocketAddr,
+        stride: usize,
+        payload: &mut [u8],
+        now: Instant,
+        out: &mut Wire,
+    ) {
+        let engine = &mut self.engine;
+        engine.handle_network(from, local, 0, stride, payload, now, &mut self.tun, out);
+        self.drain();
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Wire) {
+        self.engine.handle_timeout(now, &mut self.tun, out);
+        self.drain();
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    fn take_candidates(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.candidates)
+    }
+
+    fn add_candidates(&mut self, candidates: &[String], now: Instant, out: &mut Wire) {
+        let command = RemoteCandidates {
+            peer_id: "peer".to_owned(),
+            candidates: candidates.to_vec(),
+        };
+        self.apply(Command::AddRemoteCandidates(command), now, out);
+    }
+}
+
+/// Checks every packet that comes out of the tunnel.
+struct Device {
+    role: Role,
+    received: bool,
+}
+
+impl Device {
+    fn check(&mut self, bytes: &[u8]) {
+        self.received = true;
+        let packet = IpPacket::parse_inner(bytes).expect("only packets come out of the tunnel");
+        let (source, destination) = (packet.source(), packet.destination());
+        match self.role {
+            Role::Client => assert!(
+                is_one_of(destination, CLIENT_V4, CLIENT_V6),
+                "{destination}"
+            ),
+            Role::Gateway => {
+                assert!(is_one_of(source, CLIENT_V4, CLIENT_V6), "{source}");
+                let is_granted = match packet.kind() {
+                    Kind::Udp => packet.destination_value() == Some(53),
+                    Kind::Tcp => packet.destination_value() == Some(80),
+                    _ => false,
+                };
+                assert!(
+                    (net().contains(destination) && is_granted)
+                        || (destination == IpAddr::V4(REAL) && packet.kind() != Kind::IcmpError)
+                        // The gateway itself is open to whoever holds any grant (data-plane §5.3).
+                        || is_one_of(destination, GATEWAY_V4, GATEWAY_V6),
+                    "{destination} {:?}",
+                    packet.kind()
+                );
+            }
+        }
+    }
+}
+
+impl TunSink for Device {
+    fn push(&mut self, buffer: &mut [u8], range: Range<usize>) {
+        self.check(&buffer[range]);
+    }
+
+    fn push_owned(&mut self, packet: &[u8]) {
+        self.check(packet);
+    }
+}
+
+fn is_one_of(address: IpAddr, v4: Ipv4Addr, v6: Ipv6Addr) -> bool {
+    address == IpAddr::V4(v4) || address == IpAddr::V6(v6)
+}
+
+fn authorizations() -> Vec<Command> {
+    let authorize = |resource: &str, prefix| {
+        Command::Authorize(Authorize {
+            resource_id: resource.to_owned(),
+            peer_id: "peer".to_owned(),
+            addresses: vec![prefix],
+            device_address: None,
+        })
+    };
+    vec![
+        authorize("net", net()),
+        authorize("app", Prefix::host(PROXY.into())),
+    ]
+}
+
+fn grants() -> Vec<Command> {
+    let grant = |resource: &str, kind, networks, filters| {
+        Command::Grant(Grant {
+            peer_id: "peer".to_owned(),
+            resource_id: resource.to_owned(),
+            kind,
+            networks,
+            filters,
+            expires_deadline_s: None,
+            rank: 0,
+        })
+    };
+    vec![
+        grant("net", GrantKind::Cidr, vec![net()], filters()),
+        grant("app", GrantKind::Dns, Vec::new(), Vec::new()),
+        Command::Translate(Translate {
+            peer_id: "peer".to_owned(),
+            resource_id: "app".to_owned(),
+            name: "app.internal.example".to_owned(),
+            addresses: vec![(PROXY.into(), Some(REAL.into()))],
+        }),
+    ]
+}
+
+fn filters() -> Vec<Filter> {
+    let one_port = |protocol, port| Filter {
+        protocol,
+        first_port: port,
+        last_port: port,
+    };
+    vec![
+        one_port(FilterProtocol::Udp, 53),
+        one_port(FilterProtocol::Tcp, 80),
+    ]
+}
+
+fn net() -> Prefix {
+    Prefix::new(NET.into(), 24).expect("24 of 32 bits")
+}
