@@ -12,7 +12,8 @@ from uuid import UUID
 import typer
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import Profile, data_dir_of, portal_settings, sign_in_url
+from wardgate.cli.portal_settings import portal_settings, sign_in_url
+from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory, provisioning
 from wardgate.portal.app import RESERVED_SLUGS
@@ -103,9 +104,19 @@ def initialise(
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
     except (DataDirectoryUnusable, Unusable, Conflict) as error:
         raise UserError(str(error)) from error
-    if result.api_token is not None:
-        Profile(portal.external_url, result.api_token).save(Profile.path(settings, directory))
+    _save_profile(Profile.path(settings, directory), portal.external_url, result)
     return result
+
+
+def _save_profile(path: Path, url: str, result: Initialised) -> None:
+    """Note the tokens that were made; one that stands in the profile and was not replaced stays."""
+    before = Profile.load(path)
+    if before is None:
+        if result.api_token is not None:
+            Profile(url, result.api_token, result.operator_token).save(path)
+    elif result.api_token is not None or result.operator_token is not None:
+        api_token = result.api_token or before.token
+        Profile(url, api_token, result.operator_token or before.operator_token).save(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import typer
 
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import data_dir_of, portal_settings
+from wardgate.cli.portal_settings import portal_settings
+from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import data_directory
 from wardgate.portal.app import Portal

@@ -1,23 +1,12 @@
-"""What `init`, `portal`, `sign-in-link` and `up` have in common: the data directory, the portal's settings, the profile file."""
+"""What `init`, `portal`, `sign-in-link` and `up` have in common: the portal's settings."""
 
-import json
-import os
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
-from wardgate.portal import data_directory
-from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.settings import DEFAULT_PORT, PortalSettings
 from wardgate.portal.store import Database, parse_database_url
-
-
-def data_dir_of(settings: Settings, flag: Path | None) -> Path:
-    """Return the data directory: as configured, else /var/lib/wardgate for root and ~/.local/share/wardgate."""
-    default = Path("/var/lib/wardgate") if os.geteuid() == 0 else Path.home() / ".local/share/wardgate"
-    return settings.path("data_dir", flag, default).absolute()
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -103,46 +92,3 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text, strict=False)
     except ValueError as error:
         raise UserError(f"trusted_proxies: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Where REST is and with what token, as `init` leaves it for the other commands (mode 0600)."""
-
-    url: str
-    token: str
-
-    @staticmethod
-    def path(settings: Settings, data_dir: Path) -> Path:
-        """Return the profile file: as configured, else `profile.json` in the data directory."""
-        return settings.path("profile", None, data_dir / "profile.json")
-
-    def save(self, path: Path) -> None:
-        """Write the file.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        try:
-            data_directory.write_private(
-                path, json.dumps({"url": self.url, "token": self.token}, indent=1).encode()
-            )
-        except DataDirectoryUnusable as error:
-            raise UserError(str(error)) from error
-
-    @classmethod
-    def load(cls, path: Path) -> "Profile | None":
-        """Read the file; none: there is none.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        try:
-            stored = json.loads(path.read_text())
-            return cls(str(stored["url"]), str(stored["token"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"cannot read the profile {path}: {error}; delete it or run `wardgate init`"
-            ) from error

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import data_dir_of, portal_settings, sign_in_url
+from wardgate.cli.portal_settings import portal_settings, sign_in_url
+from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
