@@ -125,6 +125,7 @@ def test_a_synthesised_answer_copies_id_and_rd_and_claims_nothing_else() -> None
         dns.message.make_response(dns.message.make_query("a.example", "A")).to_wire(),
         dns.message.Message(id=1).to_wire(),
     ],
+    ids=["empty", "short", "a response", "no question"],
 )
 def test_what_is_no_query_with_one_question_is_malformed(datagram: bytes) -> None:
     with pytest.raises(Malformed):
