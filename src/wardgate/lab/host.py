@@ -77,10 +77,14 @@ class Host:
         )
         self.pid = self._holder.pid
         _wait_for_namespaces(self.pid)
-        mounts = (("etc", "/etc"), ("lib", "/var/lib/wardgate"))
-        Path("/var/lib/wardgate").mkdir(parents=True, exist_ok=True)
-        script = "; ".join(f"mount --bind {self.directory / source} {target}" for source, target in mounts)
-        self.run("sh", "-c", f"set -e; {script}; hostname {name}; ip link set lo up")
+        script = f"""set -e
+            mount --bind {self.directory / "etc"} /etc
+            mount -t tmpfs none /var/lib
+            mkdir /var/lib/wardgate
+            mount --bind {self.directory / "lib"} /var/lib/wardgate
+            hostname {name}
+            ip link set lo up"""
+        self.run("sh", "-c", script)
 
     @property
     def etc(self) -> Path:

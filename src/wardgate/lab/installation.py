@@ -316,8 +316,13 @@ class Installation:
         }
 
     def direct_bytes(self) -> int:
-        """UDP bytes that the client's router forwarded straight to the gateway's public address."""
-        return self.client_site.udp_bytes_to(self.gateway_site.public4)
+        """UDP bytes that the gateway's router forwarded straight to the client's public addresses."""
+        return self.gateway_site.udp_bytes_to(self.client_site.public4)
+
+    def passed_by_relays(self) -> int:
+        """UDP bytes that the relays' own routers forwarded to client and gateway."""
+        ends = (self.client_site.public4, self.gateway_site.public4)
+        return sum(relay.udp_bytes_to(end) for relay in self.relay_sites for end in ends)
 
     def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
         common = {
