@@ -21,17 +21,21 @@ _COMMANDS = {
     "up": "Run portal, relay and gateway on this machine.",
     "demo": "Build a small internet and show access granted, explained and revoked.",
     "explain": "Say why an actor may or may not reach a resource.",
+    "admin": "Administer the portal over its REST API: list, create, change, delete.",
+    "completion": "Print what makes a shell complete these commands.",
     "sign-in-link": "Print a one-time sign-in link for an admin (needs the data directory).",
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage."""
+    """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage; more in `cli.errors`."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h", "help"):
         typer.echo(_help())
     elif name == "--version":
         typer.echo(wardgate.__version__)
+    elif name == "__complete":
+        _complete(rest)
     elif name in _COMMANDS:
         _run(name, rest)
     else:
@@ -40,14 +44,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(name: str, arguments: list[str]) -> None:
+    """Run a command's module: its `main` with the arguments as they are, or its `command` as Typer reads them."""
     module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name)(module.command)
     try:
+        if hasattr(module, "main"):
+            module.main(arguments)
+            return
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(name)(module.command)
         app(args=arguments, prog_name=f"wardgate {name}")
     except UserError as error:
         typer.echo(f"wardgate: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _complete(words: list[str]) -> None:
+    from wardgate.cli.completion import suggest
+
+    for word, told in suggest(words, _COMMANDS):
+        typer.echo(f"{word}\t{told}")
 
 
 def _help() -> str:

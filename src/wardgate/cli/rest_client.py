@@ -7,7 +7,7 @@ A call that the portal puts off (429, 503) is repeated after the time that it as
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -139,12 +139,10 @@ class RestClient:
         attempt = 1
         while True:
             response = await self._send(method, path, query or {}, body, headers)
-            wait_s = _wait_s(response, attempt)
-            if wait_s is None or attempt == MAX_ATTEMPTS:
-                return self._answer(response)
+            if response.is_success:
+                return self._data(response)
+            await self._wait_or_refuse(response, attempt)
             attempt += 1
-            self._notify(f"the portal asks to wait: trying again in {wait_s} s ({attempt} of {MAX_ATTEMPTS})")
-            await self._sleep(wait_s)
 
     async def pages(
         self, path: str, *, query: Query | None = None, limit: int | None = None
@@ -163,6 +161,28 @@ class RestClient:
                 return kept, max(metadata.get("count") or 0, len(found))
             asked["page_cursor"] = cursor
 
+    async def lines(self, path: str, *, query: Query | None = None) -> AsyncIterator[str]:
+        """Give the lines of an answer as they come.
+
+        Raises:
+            UserError: as `call`.
+        """
+        attempt = 1
+        while True:
+            try:
+                async with self._client.stream(
+                    "GET", f"{self._url}{path}", params=dict(query or {}), headers={"Accept": "*/*"}
+                ) as response:
+                    if response.is_success:
+                        async for line in response.aiter_lines():
+                            yield line
+                        return
+                    await response.aread()
+            except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+                raise self._unreachable(error) from error
+            await self._wait_or_refuse(response, attempt)
+            attempt += 1
+
     async def _send(
         self,
         method: str,
@@ -175,24 +195,36 @@ class RestClient:
             return await self._client.request(
                 method, f"{self._url}{path}", params=dict(query), json=body, headers=dict(headers)
             )
-        except httpx2.TimeoutException as error:
-            raise UserError(
-                f"the portal at {self._url} did not answer in time ({type(error).__name__})"
-            ) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            raise UserError(f"cannot reach the portal at {self._url}: {error}") from error
+            raise self._unreachable(error) from error
 
-    def _answer(self, response: httpx2.Response) -> dict[str, Any]:
-        try:
-            answer = response.json() if "json" in response.headers.get("content-type", "") else None
-        except ValueError:
-            answer = None
-        if response.is_success:
-            if not isinstance(answer, dict) or "data" not in answer:
-                raise UserError(f"{self._url} does not answer like a Wardgate portal")
-            return answer
-        error = _ERRORS.get(response.status_code, UserError)
-        raise error(told_problem(response.status_code, answer if isinstance(answer, dict) else {}, self._url))
+    async def _wait_or_refuse(self, response: httpx2.Response, attempt: int) -> None:
+        """Wait as the portal asks; an answer that is final is raised."""
+        wait_s = _wait_s(response, attempt)
+        if wait_s is None or attempt == MAX_ATTEMPTS:
+            error = _ERRORS.get(response.status_code, UserError)
+            raise error(told_problem(response.status_code, _json_object(response) or {}, self._url))
+        self._notify(f"the portal asks to wait: trying again in {wait_s} s ({attempt + 1} of {MAX_ATTEMPTS})")
+        await self._sleep(wait_s)
+
+    def _data(self, response: httpx2.Response) -> dict[str, Any]:
+        answer = _json_object(response)
+        if answer is None or "data" not in answer:
+            raise UserError(f"{self._url} does not answer like a Wardgate portal")
+        return answer
+
+    def _unreachable(self, error: Exception) -> UserError:
+        if isinstance(error, httpx2.TimeoutException):
+            return UserError(f"the portal at {self._url} did not answer in time ({type(error).__name__})")
+        return UserError(f"cannot reach the portal at {self._url}: {error}")
+
+
+def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
+    try:
+        answer = response.json() if "json" in response.headers.get("content-type", "") else None
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:

@@ -1,0 +1,232 @@
+"""The command line of `wardgate admin`, built from the catalogue; what it says becomes one `Request`.
+
+    wardgate admin NOUN VERB [OBJECT] [--site NAME] [--field VALUE …] [--output table|json|yaml] [--yes]
+
+Built with argparse, not with the decorators of the other commands, because the tree is data. Only the noun in question gets a parser.
+"""
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from wardgate.cli.admin.catalogue import NOUNS, noun_named
+from wardgate.cli.admin.rendering import Output
+from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Verb
+from wardgate.cli.errors import UsageError
+from wardgate.cli.settings import parse_duration_s
+
+EXIT_CODES: Final = """\
+Exit codes: 0 done · 1 failed (the portal cannot be reached, or failed itself) · 2 wrong usage, or not confirmed ·
+3 not found · 4 refused (token not accepted, or forbidden) · 5 the values are not valid, or conflict with what is there.
+
+Address and token: --url and --token-file, else WARDGATE_URL and WARDGATE_TOKEN (for relays, jobs and health
+WARDGATE_OPERATOR_TOKEN), else the profile file that `wardgate init` left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user wants.
+
+    Attributes:
+        named: placeholder → what the user called the object.
+        given: fields and filters that were given, as JSON values; ids still as the user wrote them.
+        elements: for lists of ids: what the user called each.
+    """
+
+    noun: Noun
+    verb: Verb
+    named: dict[str, str]
+    given: dict[str, Any]
+    elements: tuple[str, ...]
+    output: Output
+    limit: int | None
+    is_confirmed: bool
+    url: str | None
+    token_file: Path | None
+    ca_file: Path | None
+    config: Path | None
+
+
+def parse(arguments: Sequence[str], *, now: datetime) -> Request:
+    """Parse what follows `wardgate admin`; `now` (aware UTC) is what durations count from.
+
+    Raises:
+        UsageError: with what is wrong, in one line.
+        SystemExit: help was asked for, and printed.
+    """
+    noun = next((found for word in arguments if (found := noun_named(word))), None)
+    options = vars(parser(noun).parse_args(arguments))
+    noun = noun_named(options["noun"])
+    verb = None if noun is None else noun.verb(options["verb"])
+    assert noun is not None
+    assert verb is not None
+    given = {
+        field.wire: _value(field, options[field.destination], now, clears=verb.method == "PATCH")
+        for field in (*verb.fields, *verb.filters)
+        if options.get(field.destination) is not None
+    }
+    if verb.method == "PATCH" and verb.body is Body.FIELDS and not given:
+        flags = ", ".join(field.flag for field in verb.fields)
+        raise UsageError(f"nothing to change: give at least one of {flags}")
+    return Request(
+        noun,
+        verb,
+        {name: options[f"named_{name}"] for name in verb.placeholders},
+        given,
+        tuple(options.get("elements") or ()),
+        Output.JSON if options["json"] else options["output"],
+        options.get("limit"),
+        options.get("yes", False),
+        options["url"],
+        options["token_file"],
+        options["ca_file"],
+        options["config"],
+    )
+
+
+def parser(noun: Noun | None) -> argparse.ArgumentParser:
+    """Return the parser of all nouns, with the verbs of `noun` only."""
+    root = _Parser(
+        prog="wardgate admin",
+        description="Administer the portal over its REST API. Objects may be named in place of their ids.",
+        epilog=f"Example: wardgate admin resources create --name web --type dns --address web.corp.example"
+        f" --site Berlin\n\n{EXIT_CODES}",
+    )
+    nouns = root.add_subparsers(dest="noun", metavar="NOUN", required=True)
+    for one in NOUNS:
+        sub = nouns.add_parser(one.name, help=one.help, description=one.help, epilog=EXIT_CODES)
+        if one is noun:
+            verbs = sub.add_subparsers(dest="verb", metavar="VERB", required=True)
+            for verb in one.verbs:
+                _add_arguments(
+                    verbs.add_parser(verb.name, help=verb.help, description=verb.help, epilog=EXIT_CODES),
+                    one,
+                    verb,
+                )
+    return root
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line, like every other command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (`{self.prog} --help`)")
+
+
+def _add_arguments(command: argparse.ArgumentParser, noun: Noun, verb: Verb) -> None:
+    for name in verb.placeholders:
+        if name in OWN_ID:
+            by = " or ".join(("id", *noun.named_by))
+            command.add_argument(
+                f"named_{name}", metavar=noun.singular.upper().replace(" ", "-"), help=f"its {by}"
+            )
+        else:
+            command.add_argument(
+                f"--{name}",
+                dest=f"named_{name}",
+                metavar="NAME",
+                required=True,
+                help=f"the {name}: name or id",
+            )
+    if verb.elements:
+        command.add_argument(
+            "elements",
+            metavar=verb.elements.removesuffix("s").upper(),
+            nargs="*" if verb.body is Body.WHOLE_LIST else "+",
+            help="ids, names or addresses" if verb.elements == "actors" else "ids or names",
+        )
+    for field in (*verb.fields, *verb.filters):
+        _add_field(command, field)
+    if verb.answer is Answer.PAGES:
+        command.add_argument("--limit", type=_positive, metavar="N", help="at most so many; all by default")
+    if verb.is_destructive:
+        command.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument(
+        "--output", type=Output, choices=list(Output), default=Output.TABLE, help="table by default",
+        metavar="{table,json,yaml}",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="the same as --output json")
+    command.add_argument("--url", metavar="URL", help="the portal [env: WARDGATE_URL]")
+    command.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file that holds the token [env: WARDGATE_TOKEN_FILE]"
+    )
+    command.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM authorities to trust [env: WARDGATE_CA_FILE]"
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file [env: WARDGATE_CONFIG]")
+
+
+def _add_field(command: argparse.ArgumentParser, field: Field) -> None:
+    common: dict[str, Any] = {
+        "dest": field.destination,
+        "help": field.help.replace("%", "%%"),
+        "required": field.is_required,
+    }
+    if field.kind is Kind.FLAG:
+        command.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=None, **common)
+    elif field.kind in REPEATABLE:
+        command.add_argument(field.flag, action="append", metavar="TEXT", **common)
+    elif field.choices:
+        command.add_argument(field.flag, choices=field.choices, **common)
+    else:
+        metavar = {Kind.ID: "NAME", Kind.INSTANT: "TIME", Kind.PAST_INSTANT: "TIME"}.get(field.kind, "TEXT")
+        command.add_argument(field.flag, metavar=metavar, **common)
+
+
+def _value(field: Field, given: Any, now: datetime, *, clears: bool) -> Any:
+    """Return the JSON value; `clears`: an empty text stands for null."""
+    try:
+        match field.kind:
+            case Kind.INSTANT:
+                return _instant(given, now, direction=1)
+            case Kind.PAST_INSTANT:
+                return _instant(given, now, direction=-1)
+            case Kind.FILTERS:
+                return [_filter(text) for text in given if text]
+            case Kind.CONDITIONS:
+                return [_condition(text) for text in given if text]
+            case Kind.ADDRESSES:
+                return [{"address": text} for text in given if text]
+            case _:
+                return None if given == "" and clears else given
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{field.flag}: {error}") from error
+
+
+def _instant(text: str, now: datetime, *, direction: int) -> str:
+    if re.match(r"\d{4}-", text):
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is None:
+            raise ValueError(f"{text!r} lacks its time zone: append Z for UTC")
+    else:
+        instant = now + direction * timedelta(seconds=parse_duration_s(text))
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _filter(text: str) -> dict[str, Any]:
+    protocol, _, ports = text.partition(":")
+    return {
+        "protocol": protocol.strip(),
+        "ports": [port.strip() for port in ports.split(",") if port.strip()],
+    }
+
+
+def _condition(text: str) -> dict[str, Any]:
+    words = shlex.split(text)
+    if len(words) < 3:
+        raise ValueError(f"{text!r} is not 'PROPERTY OPERATOR VALUE…'")
+    return {"property": words[0], "operator": words[1], "values": words[2:]}
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 10**9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)

@@ -1,0 +1,380 @@
+"""Every noun and verb of `wardgate admin`. A test compares it with the API's own description: paths, methods, body members."""
+
+from typing import Final
+
+from wardgate.cli.admin.vocabulary import Answer, Body, Field, Kind, Noun, Verb
+
+_FLAG, _ID = Kind.FLAG, Kind.ID
+
+
+def _list(path: str, help_: str, *filters: Field, columns: tuple[str, ...] = ()) -> Verb:
+    return Verb("list", help_, "GET", path, Answer.PAGES, filters=filters, columns=columns)
+
+
+def _show(path: str, singular: str) -> Verb:
+    return Verb("show", f"Show one {singular}.", "GET", path)
+
+
+def _create(path: str, wrapper: str, help_: str, *fields: Field) -> Verb:
+    return Verb("create", help_, "POST", path, body=Body.FIELDS, wrapper=wrapper, fields=fields)
+
+
+def _update(path: str, wrapper: str, help_: str, *fields: Field) -> Verb:
+    return Verb("update", help_, "PATCH", path, body=Body.FIELDS, wrapper=wrapper, fields=fields)
+
+
+def _delete(path: str, help_: str) -> Verb:
+    return Verb("delete", help_, "DELETE", path, is_destructive=True)
+
+
+def _delete_all(path: str, help_: str) -> Verb:
+    return Verb("delete-all", help_, "DELETE", path, is_destructive=True)
+
+
+def _listed_ids(path: str, wrapper: str, element: str, elements: str, what: str) -> tuple[Verb, ...]:
+    """Return the verbs of a list of ids within an object."""
+    return (
+        Verb(
+            "add", f"Add {what}; who is in already stays.", "PATCH", path,
+            body=Body.ADDED, wrapper=wrapper, element=element, elements=elements,
+        ),
+        Verb(
+            "remove", f"Remove {what}; who is not in is passed over.", "PATCH", path,
+            body=Body.REMOVED, wrapper=wrapper, element=element, elements=elements,
+        ),
+        Verb(
+            "replace", f"Make these the only {what}; none empties the list.", "PUT", path,
+            body=Body.WHOLE_LIST, wrapper=wrapper, element=element, elements=elements, is_destructive=True,
+        ),
+    )  # fmt: skip
+
+
+_NAME: Final = Field("name", "its name")
+_NEW_NAME: Final = Field("name", "its name", is_required=True)
+_BY_NAME: Final = Field("name", "only those of exactly this name")
+
+_ACTOR_TYPES: Final = ("account_user", "account_admin_user", "service_account")
+_ACTOR_FIELDS: Final = (
+    Field("email", "e-mail address, required for people"),
+    Field("allow_email_otp_sign_in", "may sign in by a code sent to the address", _FLAG),
+)
+_RESOURCE_TYPES: Final = ("dns", "ip", "cidr", "internet", "static_device_pool")
+_IP_STACKS: Final = ("dual", "ipv4_only", "ipv6_only")
+_RESOURCE_FIELDS: Final = (
+    Field("address", "name pattern, address or prefix"),
+    Field("address_description", "what people see in its place"),
+    Field("ip_stack", "of DNS resources", choices=_IP_STACKS),
+    Field(
+        "filters",
+        'what may pass: tcp:443,8000-9000, udp:53 or icmp; repeatable; "" clears: everything may',
+        Kind.FILTERS,
+        option="filter",
+    ),
+)
+_POLICY_FIELDS: Final = (
+    Field("description", "text for people"),
+    Field("flow_log_uploads_enabled", "log the flows that it grants", _FLAG, option="flow-log-uploads"),
+    Field(
+        "conditions",
+        "'PROPERTY OPERATOR VALUE…', such as 'remote_ip is_in_cidr 203.0.113.0/24'; repeatable; \"\" clears",
+        Kind.CONDITIONS,
+        option="condition",
+    ),
+)
+_LOG_FILTERS: Final = (
+    Field("type", "the stream", choices=("change", "session", "flow", "api_request"), is_required=True),
+    Field("begin", "from when: a time, or how long ago (24h); 90 days by default", Kind.PAST_INSTANT),
+    Field("end", "until when, included; now by default", Kind.PAST_INSTANT),
+    Field("actor_id", "of whom", _ID, noun="actors"),
+    Field("actor_email", "of whom, by the address at the time; not for api_request"),
+    Field("q", "text that an entry contains", option="contains"),
+)
+
+NOUNS: Final = (
+    Noun(
+        "account", "account", "The account that the token belongs to.",
+        (_show("/account", "account"),),
+        named_by=(),
+    ),
+    Noun(
+        "account-settings", "settings", "What administrators decide about their account.",
+        (
+            _show("/wardgate/account_settings", "account's settings"),
+            _update(
+                "/wardgate/account_settings", "account_settings", "Change settings; what is not given stays.",
+                Field("name", "the account's name"),
+                Field("legal_name", "of the organisation"),
+                Field("search_domain", "that clients append to short names; \"\" clears"),
+                Field(
+                    "clients_upstream_dns.type", "who resolves what is no resource", option="dns-type",
+                    choices=("system", "secure", "custom"),
+                ),
+                Field(
+                    "clients_upstream_dns.doh_provider", "for --dns-type secure", option="doh-provider",
+                    choices=("google", "opendns", "cloudflare", "quad9"),
+                ),
+                Field(
+                    "clients_upstream_dns.addresses", "for --dns-type custom; repeatable", Kind.ADDRESSES,
+                    option="dns-server",
+                ),
+            ),
+        ),
+        named_by=(),
+    ),
+    Noun(
+        "actors", "actor", "People, service accounts and API clients.",
+        (
+            _list(
+                "/actors", "List actors.", _BY_NAME,
+                Field("email", "only the one with this address"),
+                Field("type", "only those of a type", choices=(*_ACTOR_TYPES, "api_client")),
+            ),
+            _show("/actors/{id}", "actor"),
+            _create(
+                "/actors", "actor", "Make a person or a service account.", _NEW_NAME,
+                Field("type", "what it is", choices=_ACTOR_TYPES, is_required=True), *_ACTOR_FIELDS,
+            ),
+            _update(
+                "/actors/{id}", "actor", "Change an actor.", _NAME,
+                Field("type", "make a user an admin, or an admin a user", choices=_ACTOR_TYPES[:2]),
+                *_ACTOR_FIELDS,
+                Field("is_disabled", "locked out: sessions and tokens end", _FLAG),
+            ),
+            _delete("/actors/{id}", "Delete an actor with its tokens, devices and memberships."),
+        ),
+        columns=("id", "name", "type", "email", "is_disabled"),
+        named_by=("name", "email"),
+        filtered_by=("name", "email"),
+    ),
+    Noun(
+        "client-tokens", "client token", "Tokens that sign headless clients in as an actor.",
+        (
+            _list("/actors/{actor}/client_tokens", "List an actor's tokens, newest first."),
+            _show("/actors/{actor}/client_tokens/{id}", "client token"),
+            _create(
+                "/wardgate/client_tokens", "client_token", "Make a token for a person or a service account.",
+                Field("actor_id", "whose it is", _ID, noun="actors", is_required=True),
+                Field(
+                    "expires_at", "until when: a time, or how long from now (30d)", Kind.INSTANT,
+                    is_required=True,
+                ),
+            ),
+            _delete("/actors/{actor}/client_tokens/{id}", "Delete a token; clients that use it are disconnected."),
+            _delete_all("/actors/{actor}/client_tokens", "Delete all tokens of an actor."),
+        ),
+        columns=("id", "expires_at", "inserted_at"),
+        named_by=(),
+    ),
+    Noun(
+        "clients", "client", "Devices of people and service accounts.",
+        (
+            _list(
+                "/clients", "List clients.", _BY_NAME,
+                Field("firezone_id", "only those with this device id", option="device-id"),
+            ),
+            _show("/clients/{id}", "client"),
+            _update("/clients/{id}", "client", "Rename a client.", _NEW_NAME),
+            Verb("verify", "Mark a client as verified; the first time stays.", "PUT", "/clients/{id}/verify"),
+            Verb("unverify", "Take the mark away.", "PUT", "/clients/{id}/unverify"),
+            _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
+        ),
+        columns=("id", "name", "actor_id", "ipv4", "online", "verified_at", "last_seen_at"),
+    ),
+    Noun(
+        "groups", "group", "Sets of actors, which policies grant something.",
+        (
+            _list(
+                "/groups", "List groups.", _BY_NAME,
+                Field("directory_id", 'only those of a directory; "" for those made here', option="directory"),
+                Field("entity_type", "only those of a kind", choices=("group", "org_unit")),
+            ),
+            _show("/groups/{id}", "group"),
+            _create("/groups", "group", "Make a group.", _NEW_NAME),
+            _update("/groups/{id}", "group", "Rename a group.", _NEW_NAME),
+            _delete("/groups/{id}", "Delete a group; its policies stay and grant nothing."),
+        ),
+        columns=("id", "name", "entity_type", "synced_at"),
+    ),
+    Noun(
+        "members", "member", "Who is in a group.",
+        (
+            _list("/groups/{group}/memberships", "List the actors of a group."),
+            *_listed_ids("/groups/{group}/memberships", "memberships", "actor_id", "actors", "members"),
+        ),
+        columns=("id", "name", "type"),
+        named_by=(),
+    ),
+    Noun(
+        "sites", "site", "Gateways with the resources that they reach.",
+        (
+            _list("/sites", "List sites.", _BY_NAME),
+            _show("/sites/{id}", "site"),
+            _create("/sites", "site", "Make a site.", _NEW_NAME),
+            _update("/sites/{id}", "site", "Rename a site.", _NEW_NAME),
+            _delete("/sites/{id}", "Delete a site with its gateways, their tokens and its resources."),
+        ),
+    ),
+    Noun(
+        "gateways", "gateway", "The gateways of a site.",
+        (
+            _list(
+                "/sites/{site}/gateways", "List the gateways of a site.", _BY_NAME,
+                Field("ipv4", "only the one with this tunnel address"),
+                Field("ipv6", "only the one with this tunnel address"),
+            ),
+            _show("/sites/{site}/gateways/{id}", "gateway"),
+            _create(
+                "/sites/{site}/gateways", "gateway", "Make a gateway and its token.",
+                Field("name", "its name; drawn if not given"),
+            ),
+            _update("/sites/{site}/gateways/{id}", "gateway", "Rename a gateway.", _NEW_NAME),
+            _delete("/sites/{site}/gateways/{id}", "Delete a gateway with its tokens; it is disconnected."),
+        ),
+        columns=("id", "name", "ipv4", "online", "last_seen_version", "last_seen_at", "rotated_at"),
+    ),
+    Noun(
+        "gateway-tokens", "gateway token", "Tokens of gateways, and of whole sites.",
+        (
+            Verb(
+                "create", "Make a token for a gateway that has none.", "POST",
+                "/sites/{site}/gateways/{gateway}/token",
+            ),
+            Verb(
+                "rotate", "Replace a gateway's token; the old one works until the new one is used, or for four hours.",
+                "POST", "/sites/{site}/gateways/{gateway}/token/rotate",
+            ),
+            Verb(
+                "create-for-site", "Make a token that any gateway of the site may use (deprecated).", "POST",
+                "/sites/{site}/gateway_tokens",
+            ),
+            _delete("/sites/{site}/gateway_tokens/{id}", "Delete a token; gateways that use it are disconnected."),
+            _delete_all("/sites/{site}/gateway_tokens", "Delete all tokens that were made for a site as a whole."),
+        ),
+        columns=("id",),
+        named_by=(),
+    ),
+    Noun(
+        "resources", "resource", "What is protected.",
+        (
+            _list(
+                "/resources", "List resources.", _BY_NAME,
+                Field("type", "only those of a type", choices=("cidr", "ip", "dns", "static_device_pool")),
+                Field("site_id", "only those of a site", _ID, noun="sites"),
+                Field("address", "only those of exactly this address"),
+                Field("ip_stack", "only those", choices=_IP_STACKS),
+            ),
+            _show("/resources/{id}", "resource"),
+            _create(
+                "/resources", "resource", "Make a resource.", _NEW_NAME,
+                Field("type", "what it is", choices=_RESOURCE_TYPES[:3], is_required=True),
+                Field("site_id", "whose gateways reach it", _ID, noun="sites", is_required=True),
+                *_RESOURCE_FIELDS,
+            ),
+            _update(
+                "/resources/{id}", "resource", "Change a resource; what is not given stays.", _NAME,
+                Field("type", "what it is", choices=_RESOURCE_TYPES),
+                Field("site_id", "whose gateways reach it", _ID, noun="sites"),
+                *_RESOURCE_FIELDS,
+            ),
+            _delete("/resources/{id}", "Delete a resource with its policies."),
+        ),
+        columns=("id", "name", "type", "address", "site_id", "filters"),
+    ),
+    Noun(
+        "policies", "policy", "Which group may use which resource, and under what conditions.",
+        (
+            _list(
+                "/policies", "List policies.",
+                Field("group_id", "only those for a group", _ID, noun="groups"),
+                Field("resource_id", "only those for a resource", _ID, noun="resources"),
+            ),
+            _show("/policies/{id}", "policy"),
+            _create(
+                "/policies", "policy", "Grant a group a resource.",
+                Field("group_id", "who may", _ID, noun="groups", is_required=True),
+                Field("resource_id", "what they may use", _ID, noun="resources", is_required=True),
+                *_POLICY_FIELDS,
+            ),
+            _update(
+                "/policies/{id}", "policy", "Change a policy; what is not given stays.",
+                Field("group_id", "who may", _ID, noun="groups"),
+                Field("resource_id", "what they may use", _ID, noun="resources"),
+                *_POLICY_FIELDS,
+                Field("is_disabled", "grants nothing", _FLAG),
+            ),
+            _delete("/policies/{id}", "Delete a policy; what it granted ends at once."),
+        ),
+        columns=("id", "group_id", "resource_id", "description", "is_disabled", "conditions"),
+        named_by=(),
+    ),
+    Noun(
+        "logs", "log entry", "What was changed, who signed in, what flowed, what was asked of the API.",
+        (
+            _list(
+                "/logs", "List the entries of a stream, newest first.", *_LOG_FILTERS,
+                columns=(
+                    "log_id", "timestamp", "object", "operation", "context", "method", "path",
+                    "initiator_actor_name", "resource_name", "inner_domain", "rx_bytes", "tx_bytes",
+                    "subject.actor_name", "subject.ip", "ip",
+                ),
+            ),
+            _show("/logs/{log_id}", "entry"),
+            Verb(
+                "export", "Print all entries of a stream as JSON Lines, newest first.", "GET",
+                "/wardgate/logs/export", Answer.LINES, filters=_LOG_FILTERS,
+            ),
+        ),
+        named_by=(),
+    ),
+    Noun(
+        "decisions", "decision", "Every answer to an access request, with its explanation.",
+        (
+            _list(
+                "/wardgate/decisions", "List decisions, newest first.",
+                Field("actor_id", "about whom", _ID, noun="actors"),
+                Field("client_id", "about which device", _ID, noun="clients"),
+                Field("resource_id", "about what", _ID, noun="resources"),
+                Field("outcome", "only these", choices=("granted", "denied")),
+                Field("begin", "from when: a time, or how long ago (24h)", Kind.PAST_INSTANT),
+                Field("end", "until when, included", Kind.PAST_INSTANT),
+            ),
+            _show("/wardgate/decisions/{log_id}", "decision"),
+        ),
+        columns=("log_id", "timestamp", "outcome", "reason", "actor_name", "resource_name", "expires_at"),
+        named_by=(),
+    ),
+    Noun(
+        "relay-tokens", "relay token", "Tokens of relays (operator's token).",
+        (
+            _list("/wardgate/relay_tokens", "List relay tokens."),
+            _show("/wardgate/relay_tokens/{id}", "relay token"),
+            _create("/wardgate/relay_tokens", "relay_token", "Make a token for a relay.", _NEW_NAME),
+            Verb(
+                "rotate", "Replace a relay's token; the old one ends at once.", "POST",
+                "/wardgate/relay_tokens/{id}/rotate",
+            ),
+            _delete("/wardgate/relay_tokens/{id}", "Delete a token; relays that use it are disconnected."),
+        ),
+        columns=("id", "name", "inserted_at"),
+        filtered_by=(),
+        is_operators=True,
+    ),
+    Noun(
+        "relays", "relay", "Relays that are connected now (operator's token).",
+        (_list("/wardgate/relays", "List connected relays."),),
+        columns=("id", "name", "ipv4", "ipv6", "port", "connected_at"),
+        named_by=(),
+        is_operators=True,
+    ),
+    Noun(
+        "health", "health", "How the portal's process is doing (operator's token).",
+        (_show("/wardgate/health", "portal's health"),),
+        named_by=(),
+        is_operators=True,
+    ),
+)  # fmt: skip
+"""In the order in which help and documents tell them."""
+
+
+def noun_named(name: str) -> Noun | None:
+    return next((noun for noun in NOUNS if noun.name == name), None)

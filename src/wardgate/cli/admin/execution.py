@@ -1,0 +1,116 @@
+"""One run of `wardgate admin`."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+
+from wardgate.cli.admin.arguments import Request, parse
+from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of
+from wardgate.cli.admin.rendering import one_line, show_object, show_objects
+from wardgate.cli.admin.vocabulary import OWN_ID, Answer
+from wardgate.cli.errors import UsageError, UserError
+from wardgate.cli.rest_client import RestClient, find_profile
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import Terminal
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `wardgate admin` with the arguments that follow it.
+
+    Raises:
+        UserError: it failed; the message is one line.
+    """
+    terminal = Terminal.of_this_process()
+    asyncio.run(execute(arguments, terminal=terminal, now=datetime.now(UTC)))
+
+
+async def execute(
+    arguments: Sequence[str],
+    *,
+    terminal: Terminal,
+    now: datetime,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Run one command.
+
+    Args:
+        now: aware UTC; durations count from it.
+        transport: how to reach the portal; the network by default.
+        sleep: waits when the portal asks for it; seconds.
+
+    Raises:
+        UserError: it failed; the message is one line.
+        SystemExit: help was asked for.
+    """
+    request = parse(arguments or ["--help"], now=now)
+    settings = Settings.load("rest", os.environ, request.config)
+    profile = find_profile(
+        request.url,
+        None if request.token_file is None else _token(request.token_file),
+        request.config,
+        is_operator=request.noun.is_operators,
+    )
+    async with RestClient(
+        profile,
+        transport=transport,
+        ca_file=settings.path("ca_file", request.ca_file, None),
+        notify=lambda line: terminal.note(f"wardgate: {line}"),
+        sleep=sleep,
+    ) as client:
+        try:
+            await _carry_out(client, request, terminal)
+        except UserError as error:
+            raise type(error)(one_line(str(error))) from error
+
+
+async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -> None:
+    verb = request.verb
+    if verb.is_destructive:
+        _confirm(request, terminal)
+    path = await path_of(client, request)
+    if verb.answer is Answer.LINES:
+        async for line in client.lines(path, query=await query_of(client, request)):
+            terminal.show(line)
+        return
+    columns = verb.columns or request.noun.columns
+    if verb.answer is Answer.PAGES:
+        query = await query_of(client, request)
+        objects, count = await client.pages(path, query=query, limit=request.limit)
+        show_objects(objects, columns, request.output, terminal)
+        if len(objects) < count:
+            terminal.note(f"wardgate: {len(objects)} of {count} shown")
+        return
+    data = (await client.call(verb.method, path, body=await body_of(client, request)))["data"]
+    if isinstance(data, list):
+        show_objects(data, columns, request.output, terminal)
+        return
+    show_object(data, request.output, terminal)
+    if is_secret(verb, data):
+        terminal.note("wardgate: the token is shown this once only; keep it in a safe place")
+
+
+def _confirm(request: Request, terminal: Terminal) -> None:
+    if request.is_confirmed:
+        return
+    if not terminal.is_interactive:
+        raise UsageError(
+            f"{request.noun.name} {request.verb.name} needs --yes where nobody can be asked; nothing was done"
+        )
+    own = request.noun.singular
+    named = ", ".join(
+        f"{own if name in OWN_ID else name} {one_line(value)}" for name, value in request.named.items()
+    )
+    if not terminal.confirm(f"{request.verb.help} Really ({named})?"):
+        raise UsageError("not confirmed; nothing was done")
+
+
+def _token(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file: cannot read {file}: {error}") from error
