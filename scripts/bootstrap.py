@@ -39,7 +39,12 @@ LAB_COMMANDS = {
     "nsenter": "util-linux",
     "sysctl": "procps",
 }
-TEST_COMMANDS = {"iperf3": "iperf3", "dig": "dnsutils", "chromium": "chromium"}
+TEST_COMMANDS = {
+    "iperf3": "iperf3",
+    "dig": "dnsutils",
+    "chromium": "chromium",
+    "wireguard-go": "wireguard-go",
+}
 
 
 def main() -> None:
