@@ -4,6 +4,8 @@ BIN := .venv/bin
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 CARGO := PATH="$$PATH:$$HOME/.cargo/bin" cargo
 PYTEST := $(BIN)/pytest
+# A simulation replays by its seed alone: the order of sets must not depend on the process.
+export PYTHONHASHSEED := 0
 
 .PHONY: help demo up test test-long check bench lock css clean
 
