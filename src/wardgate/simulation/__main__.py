@@ -15,7 +15,7 @@ def main() -> None:
             sys.executable,
             [sys.executable, "-m", "wardgate.simulation", *sys.argv[1:]],
             {**os.environ, "PYTHONHASHSEED": "0"},
-        )  # noqa: S606  # ourselves, again
+        )  # ourselves, again
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, default=40)
