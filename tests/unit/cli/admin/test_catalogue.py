@@ -1,0 +1,128 @@
+"""The list of nouns and verbs against the API's own description."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from support.portal import portal_running
+from wardgate.cli.admin.catalogue import NOUNS
+from wardgate.cli.admin.vocabulary import Body, Noun, Verb
+from wardgate.portal import rest
+
+ELSEWHERE = {
+    ("GET", "/wardgate/explain"): "`wardgate explain` asks it",
+    ("POST", "/actors/{}/client_tokens"): "/wardgate/client_tokens makes tokens for service accounts too",
+}
+"""Endpoints that no verb calls, each with its reason."""
+
+NOT_ON_CREATION = {"is_disabled"}
+"""Body members that the API's schemas share between creation and change, but that only a change may give."""
+
+
+@pytest.fixture
+async def described() -> dict[str, Any]:
+    async with portal_running() as portal:
+        transport = httpx2.ASGITransport(app=portal)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal.example") as client:
+            document: dict[str, Any] = (await client.get("/openapi.json")).json()
+    return document
+
+
+def operations(described: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method.upper(), nameless(path)): operation
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def nameless(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def verbs() -> Iterator[tuple[Noun, Verb]]:
+    return ((noun, verb) for noun in NOUNS for verb in noun.verbs)
+
+
+async def test_every_endpoint_has_a_verb_and_every_verb_an_endpoint(described: dict[str, Any]) -> None:
+    served = operations(described)
+    called = {(verb.method, nameless(verb.path)) for _, verb in verbs()}
+    assert called <= served.keys(), called - served.keys()
+    same = {("PUT", path) for method, path in called if method == "PATCH"}  # PUT and PATCH are one operation
+    assert served.keys() - called - same == ELSEWHERE.keys() & served.keys()
+
+
+async def test_every_body_member_has_an_option(described: dict[str, Any]) -> None:
+    served = operations(described)
+    for noun, verb in verbs():
+        if verb.body is not Body.FIELDS:
+            continue
+        there = members(described, served[verb.method, nameless(verb.path)], verb.wrapper)
+        ours = {field.wire for field in verb.fields}
+        assert ours <= there, (noun.name, verb.name)
+        missing = there - ours - (NOT_ON_CREATION if verb.name == "create" else set())
+        assert not missing, (noun.name, verb.name, missing)
+
+
+async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
+    served = operations(described)
+    for noun, verb in verbs():
+        parameters = served[verb.method, nameless(verb.path)].get("parameters", [])
+        there = {one["name"] for one in parameters if one["in"] == "query"} - {"limit", "page_cursor"}
+        assert {field.wire for field in verb.filters} == there, (noun.name, verb.name)
+
+
+async def test_columns_are_members_of_what_is_listed(described: dict[str, Any]) -> None:
+    served = operations(described)
+    for noun, verb in verbs():
+        if verb.name != "list":
+            continue
+        operation = served[verb.method, nameless(verb.path)]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        page = next(variants(described, schema))
+        there = {
+            name
+            for one in variants(described, page["properties"]["data"]["items"])
+            for name in one["properties"]
+        }
+        wanted = {column.partition(".")[0] for column in verb.columns or noun.columns}
+        assert wanted <= there, (noun.name, wanted - there)
+
+
+def test_names_are_unambiguous() -> None:
+    assert len({noun.name for noun in NOUNS}) == len(NOUNS)
+    for noun in NOUNS:
+        assert len({verb.name for verb in noun.verbs}) == len(noun.verbs)
+        for verb in noun.verbs:
+            flags = [field.flag for field in (*verb.fields, *verb.filters)]
+            flags += [f"--{name}" for name in verb.placeholders]
+            assert len(set(flags)) == len(flags), (noun.name, verb.name)
+
+
+def test_all_segments_of_the_api_are_known() -> None:
+    ours = {verb.path.split("/")[1] for _, verb in verbs()}
+    assert ours <= rest.SEGMENTS
+
+
+def members(described: dict[str, Any], operation: dict[str, Any], wrapper: str) -> set[str]:
+    """Name the members within a body's wrapper; those of an object within are named with a dot."""
+    body = next(variants(described, operation["requestBody"]["content"]["application/json"]["schema"]))
+    names: set[str] = set()
+    for name, member in next(variants(described, body["properties"][wrapper]))["properties"].items():
+        inner = next(variants(described, member), None)
+        names |= {name} if inner is None else {f"{name}.{one}" for one in inner["properties"]}
+    return names
+
+
+def variants(described: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give every object that a schema may stand for."""
+    if "$ref" in schema:
+        yield from variants(described, described["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]])
+    elif alternatives := schema.get("anyOf") or schema.get("oneOf"):
+        for one in alternatives:
+            yield from variants(described, one)
+    elif "properties" in schema:
+        yield schema
