@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 import wardgate
+from wardgate.portal.rest import documentation
+from wardgate.portal.rest.document import document, operation_id
 from wardgate.portal.rest.endpoints import (
     account,
     actors,
@@ -27,34 +29,33 @@ from wardgate.portal.rest.endpoints import (
 from wardgate.portal.rest.pipeline import App, Pipeline
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
+    OVERTAKEN,
     PROBLEM_JSON,
+    UNEXPECTED,
     Problem,
-    ProblemDocument,
     invalid,
     unprocessed,
 )
 from wardgate.portal.services import Services
+from wardgate.portal.store import StoreError
 
-SEGMENTS: Final = frozenset(
-    {
-        "account",
-        "actors",
-        "clients",
-        "groups",
-        "sites",
-        "resources",
-        "policies",
-        "logs",
-        "wardgate",
-        "openapi.json",
-    }
-)
+SEGMENTS: Final = documentation.SEGMENTS | {
+    "account",
+    "actors",
+    "clients",
+    "groups",
+    "logs",
+    "policies",
+    "resources",
+    "sites",
+    "wardgate",
+}
 """First path segments that belong to the API."""
 
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
-    return Pipeline(_api(), services)
+    return documentation.Documentation(Pipeline(_api(), services), openapi)
 
 
 @cache
@@ -65,11 +66,9 @@ def _api() -> FastAPI:
         version=wardgate.__version__,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
-        responses={
-            status: {"model": ProblemDocument, "content": {PROBLEM_JSON: {}}}
-            for status in (400, 401, 429, 500)
-        },
+        generate_unique_id_function=operation_id,
     )
     for module in (
         account,
@@ -90,7 +89,15 @@ def _api() -> FastAPI:
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
+    api.add_exception_handler(StoreError, _refused_by_the_store)
+    api.add_exception_handler(Exception, _unexpected)
     return api
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """Return the OpenAPI document of the API."""
+    return document(_api())
 
 
 def _answer(problem: Problem) -> Response:
@@ -100,6 +107,15 @@ def _answer(problem: Problem) -> Response:
 def _problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return _answer(error)
+
+
+def _refused_by_the_store(_request: Request, _error: Exception) -> Response:
+    """Answer when what a handler had found was gone, or taken, by the time it wrote."""
+    return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
+
+
+def _unexpected(_request: Request, _error: Exception) -> Response:
+    return _answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED))
 
 
 def _framework_error(_request: Request, error: Exception) -> Response:

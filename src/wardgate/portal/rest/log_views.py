@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, assert_never
 from uuid import UUID
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 
 from wardgate.portal.rest.views import Instant
 from wardgate.portal.store.logs import LogEntry
@@ -130,13 +130,18 @@ class FlowEntry(BaseModel):
     tx_bytes: int | None
 
 
-LogEntryView = Annotated[
-    ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry, Field(discriminator="type")
-]
+class LogEntryView(RootModel[ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry]):
+    """An entry of one of the streams; `type` tells which."""
+
+    root: ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry = Field(discriminator="type")
 
 
 def log_entry(row: LogEntry) -> LogEntryView:
     """Show one entry."""
+    return LogEntryView(_shown(row))
+
+
+def _shown(row: LogEntry) -> ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry:
     match row:
         case Change():
             return ChangeEntry(

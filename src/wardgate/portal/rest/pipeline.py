@@ -44,7 +44,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 TOKENS_PER_REQUEST: Final = 10.0
 MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
-PUBLIC_PATHS: Final = frozenset({"/openapi.json"})
 OPERATOR_NOUNS: Final = frozenset({"relay_tokens", "relays", "jobs", "health"})
 HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
@@ -88,9 +87,6 @@ class Pipeline:
         inner_scope = dict(scope)
         if scope["method"] == "HEAD":
             inner_scope["method"] = "GET"
-        if scope["path"] in PUBLIC_PATHS:
-            await self._inner(inner_scope, receive, answer.send)
-            return
         origin = origin_of(scope, self._services.settings.trusted_proxies)
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)

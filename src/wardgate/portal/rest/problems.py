@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, WithJsonSchema
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -15,6 +15,7 @@ INVALID: Final = "The request body failed validation."
 UNAUTHENTICATED: Final = "Authentication credentials were missing or invalid."
 BAD_PATH_ID: Final = "One or more path parameters are not valid identifiers."
 RATE_LIMITED: Final = "Rate limit exceeded. Retry after the time indicated in the Retry-After header."
+OVERTAKEN: Final = "Another change came first. Read again and repeat."
 UNEXPECTED: Final = "An unexpected error occurred."
 
 Errors = dict[str, Any]
@@ -28,7 +29,16 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    validation_errors: dict[str, Any] | None = None
+    validation_errors: Annotated[
+        dict[str, Any] | None,
+        Field(description="field → messages, or per element of a list its fields' messages"),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": ["string", "object"]}},
+            }
+        ),
+    ] = None
 
 
 class Problem(Exception):

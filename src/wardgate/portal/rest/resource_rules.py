@@ -17,6 +17,7 @@ _UNSPECIFIED: Final = tuple(network.network_address for network in EVERYWHERE)
 
 MAX_RANGES_A_FILTER: Final = 1000  # ours
 MAX_FILTERS: Final = 100  # ours
+PROTOCOLS: Final = ("tcp", "udp", "icmp")
 
 
 def check_address(type_: str, text: str) -> tuple[str, list[str]]:
@@ -41,7 +42,7 @@ def check_filters(given: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], li
         protocol = one.get("protocol")
         if protocol is None:
             wrong["protocol"] = ["can't be blank"]
-        elif protocol not in ("tcp", "udp", "icmp"):
+        elif protocol not in PROTOCOLS:
             wrong["protocol"] = ["is invalid"]
         ports, messages = _check_ports([str(port) for port in one.get("ports") or []])
         if protocol == "icmp" and ports:

@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.store import rows
@@ -343,6 +351,14 @@ class ResourceView(BaseModel):
             for name, value in plain.items()
             if value is not None or name not in _LEFT_OUT_WHEN_NULL
         }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # Documented by its fields: what the serializer returns is only less of the same.
+        plain: Any = {name: value for name, value in core_schema.items() if name != "serialization"}
+        return handler(plain)
 
     @classmethod
     def of(cls, row: rows.Resource) -> "ResourceView":

@@ -624,7 +624,15 @@ async def test_the_account_shows_its_configured_limits(api: httpx2.AsyncClient, 
         account = await transaction.accounts.load(world.account_id)
         assert account is not None
         await transaction.accounts.save(
-            replace(account, limits={"users": 2, "sites": 1, "service_accounts": None})
+            replace(
+                account,
+                limits={
+                    "users_count": 2,
+                    "sites_count": 1,
+                    "monthly_active_users_count": None,
+                    "api_capacity": 5_000_000,
+                },
+            )
         )
     shown = (await api.get("/account")).json()["data"]
     assert shown["limits"] == {
@@ -649,4 +657,22 @@ async def test_a_change_is_attributed_to_its_caller(api: httpx2.AsyncClient, wor
         "audited",
         "api_client",
         "192.0.2.9",
+    )
+
+
+async def test_only_users_who_were_there_lately_count_as_active(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.client() as peer:
+        await peer.join()
+        await world.portal.journal.flush()
+    async with world.portal.services.store.writing() as transaction:
+        account = await transaction.accounts.load(world.account_id)
+        assert account is not None
+        limits = {"users_count": 1, "monthly_active_users_count": 2}
+        await transaction.accounts.save(replace(account, limits=limits))
+    active = (await api.get("/account")).json()["data"]["limits"]["monthly_active_users"]
+    assert active == {"used": 1, "available": 1, "total": 2}
+    await made(
+        api, "/actors", {"actor": {"name": "Eve", "type": "account_user", "email": "eve@example.org"}}
     )

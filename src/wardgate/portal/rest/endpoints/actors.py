@@ -1,6 +1,7 @@
 """`/actors` (rest-api §8.2)."""
 
 from dataclasses import asdict, replace
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from wardgate.portal.provisioning import check_email
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.account import USERS, is_reached
+from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
 from wardgate.portal.rest.routing import Id
@@ -24,12 +26,22 @@ router = APIRouter(prefix="/actors", tags=["Actors"])
 TYPES = (*USERS, "service_account", "api_client")
 
 
-class ActorFields(BaseModel):
-    name: str | None = None
-    type: str | None = None
-    email: str | None = None
+class NewActorFields(Fields):
+    model_config = required("name", "type")
+    name: Annotated[str | None, text(shortest=1)] = None
+    type: Annotated[str | None, one_of(TYPES[:-1])] = None
+    email: Annotated[str | None, text(160, about="users have one, service accounts none")] = None
     allow_email_otp_sign_in: bool | None = None
+
+
+class ActorFields(NewActorFields):
+    model_config = NOTHING_REQUIRED
+    type: Annotated[str | None, one_of(TYPES)] = None
     is_disabled: bool | None = None
+
+
+class NewActorBody(BaseModel):
+    actor: NewActorFields
 
 
 class ActorBody(BaseModel):
@@ -42,7 +54,7 @@ async def index(
     paging: Paging,
     name: str | None = None,
     email: str | None = None,
-    type: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's name on the wire
+    type: Annotated[str | None, Query(json_schema_extra={"enum": list(TYPES)})] = None,  # noqa: A002 - the parameter's name on the wire
 ) -> ListOf[ActorView]:
     if type is not None and type not in TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type}")
@@ -63,13 +75,12 @@ async def show(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: ActorBody, response: Response) -> Data[ActorView]:
+async def create(caller: ForAccount, body: NewActorBody, response: Response) -> Data[ActorView]:
     try:
         async with caller.writing() as (tables, transaction):
-            await _check_limits(caller, tables, body.actor.type)
+            await _check_limits(caller, tables, body.actor.type, now=transaction.now)
             new = Actor(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
             edit = Edit(body.actor, {**asdict(new), "type": None, "name": None})
-            edit.put("is_disabled", False)
             edit.choice("type", TYPES, required=True)
             if edit.value("type") == "api_client":
                 edit.error("type", "API clients cannot be created via the API")
@@ -84,7 +95,7 @@ async def create(caller: ForAccount, body: ActorBody, response: Response) -> Dat
 @router.patch("/{id}")
 async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]:  # noqa: A002
     try:
-        async with caller.writing() as (tables, _):
+        async with caller.writing() as (tables, transaction):
             before = caller.expected(await load_actor(tables, id))
             edit = Edit(body.actor, asdict(before))
             edit.choice("type", TYPES, required=True)
@@ -93,7 +104,8 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
                 raise forbidden("You cannot disable the Actor used to make this request")
             _check_transition(edit, before.type)
             promoted = edit.value("type") == "account_admin_user" and before.type == "account_user"
-            if promoted and await is_reached(tables, caller.account.limits, "account_admin_users"):
+            limits, now = caller.account.limits, transaction.now
+            if promoted and await is_reached(tables, limits, "account_admin_users", now=now):
                 raise forbidden("Admins limit reached")
             after = await tables.actors.save(replace(before, **_checked(edit)))
             return Data(data=ActorView.of(caller.tagged(after)))
@@ -146,11 +158,13 @@ def _check_transition(edit: Edit, before: str) -> None:
         edit.error("type", "cannot change a user to a service account or API client")
 
 
-async def _check_limits(caller: AccountCaller, tables: AccountTables, type_: str | None) -> None:
+async def _check_limits(
+    caller: AccountCaller, tables: AccountTables, type_: str | None, *, now: datetime
+) -> None:
     limits = caller.account.limits
-    if type_ == "service_account" and await is_reached(tables, limits, "service_accounts"):
+    if type_ == "service_account" and await is_reached(tables, limits, "service_accounts", now=now):
         raise forbidden("Service accounts limit reached")
-    if type_ in USERS and await is_reached(tables, limits, "users"):
+    if type_ in USERS and await is_reached(tables, limits, "users", now=now):
         raise forbidden("Users limit reached")
-    if type_ == "account_admin_user" and await is_reached(tables, limits, "account_admin_users"):
+    if type_ == "account_admin_user" and await is_reached(tables, limits, "account_admin_users", now=now):
         raise forbidden("Admins limit reached")

@@ -1,17 +1,20 @@
 """`/actors/{actor_id}/client_tokens` (rest-api §8.4), and `/wardgate/client_tokens`, which serves users too."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from wardgate.portal.credentials import issue
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID
 from wardgate.portal.rest.endpoints.account import USERS
 from wardgate.portal.rest.endpoints.actors import load_actor
+from wardgate.portal.rest.fields import Fields, formatted, required
+from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, invalid, not_found
 from wardgate.portal.rest.routing import Id, parse_id
@@ -33,8 +36,9 @@ router = APIRouter(tags=["Client Tokens"])
 OWNERS = (*USERS, "service_account")
 
 
-class TokenFields(BaseModel):
-    expires_at: AwareDatetime | None = None
+class TokenFields(Fields):
+    model_config = required("expires_at")
+    expires_at: Annotated[str | None, formatted("date-time", about="RFC 3339, in the future")] = None
 
 
 class TokenBody(BaseModel):
@@ -42,7 +46,8 @@ class TokenBody(BaseModel):
 
 
 class OwnTokenFields(TokenFields):
-    actor_id: str | None = None
+    model_config = required("expires_at", "actor_id")
+    actor_id: Annotated[str | None, formatted("uuid")] = None
 
 
 class OwnTokenBody(BaseModel):
@@ -124,16 +129,16 @@ async def _issue(
     return NewClientTokenView(**ClientTokenView.of(token).__dict__, token=issued.text)
 
 
-def _checked_expiry(expires_at: datetime | None, now: datetime) -> datetime:
-    if expires_at is None:
+def _checked_expiry(text: str | None, now: datetime) -> datetime:
+    if not text:
         raise invalid({"expires_at": [BLANK]})
     try:
-        in_utc = expires_at.astimezone(UTC)
-    except OverflowError:
+        expires_at = parse_rfc_3339(text)
+    except ValueError:
         raise invalid({"expires_at": [INVALID]}) from None
-    if in_utc <= now:
+    if expires_at <= now:
         raise invalid({"expires_at": ["must be in the future"]})
-    return in_utc
+    return expires_at
 
 
 async def _load(tables: AccountTables, actor_id: UUID | None, id_: UUID | None) -> ClientToken:

@@ -1,6 +1,7 @@
 """`/clients` (rest-api §8.5): devices that registered themselves."""
 
 from dataclasses import replace
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.fields import Fields, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.routing import Id
@@ -18,8 +20,8 @@ from wardgate.portal.store.rows import Device
 router = APIRouter(prefix="/clients", tags=["Clients"])
 
 
-class ClientFields(BaseModel):
-    name: str | None = None
+class ClientFields(Fields):
+    name: Annotated[str | None, text(shortest=1)] = None
 
 
 class ClientBody(BaseModel):

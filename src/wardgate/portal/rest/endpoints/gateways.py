@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from wardgate.model.addresses import parse_ip
@@ -14,6 +14,7 @@ from wardgate.portal.credentials import Issued, issue
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.sites import load_site
+from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, not_found, unprocessed
 from wardgate.portal.rest.routing import Id
@@ -39,12 +40,16 @@ SITE_TOKEN_HEADERS: Final = {"deprecation": "true", "sunset": "Thu, 01 Oct 2026 
 _NAME_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
-class GatewayFields(BaseModel):
-    name: str | None = None
+class GatewayFields(Fields):
+    name: Annotated[str | None, text(shortest=1)] = None
+
+
+class RenamedGatewayFields(GatewayFields):
+    model_config = required("name")
 
 
 class GatewayBody(BaseModel):
-    gateway: GatewayFields
+    gateway: RenamedGatewayFields
 
 
 class NewGatewayBody(BaseModel):
@@ -57,8 +62,8 @@ async def index(
     site_id: Id,
     paging: Paging,
     name: str | None = None,
-    ipv4: str | None = None,
-    ipv6: str | None = None,
+    ipv4: Annotated[str | None, Query(json_schema_extra={"format": "ipv4"})] = None,
+    ipv6: Annotated[str | None, Query(json_schema_extra={"format": "ipv6"})] = None,
 ) -> ListOf[GatewayView]:
     online = caller.online_ids("gateway")
     async with caller.reading() as tables:

@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import false, select
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.fields import Fields, array_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
-from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
 from wardgate.portal.store import AccountTables, Conflict, Transaction
 from wardgate.portal.store.rows import Group, Membership
@@ -24,25 +25,46 @@ ENTITY_TYPES = ("group", "org_unit")
 NAME_TAKEN = {"name": ["A group with this name already exists."]}
 
 
-class GroupFields(BaseModel):
-    name: str | None = None
+class GroupFields(Fields):
+    name: Annotated[str | None, text(shortest=1)] = None
+
+
+class NewGroupFields(GroupFields):
+    model_config = required("name")
+
+
+class NewGroupBody(BaseModel):
+    group: NewGroupFields
 
 
 class GroupBody(BaseModel):
     group: GroupFields
 
 
-class MembershipChanges(BaseModel):
-    """`add` and `remove` are lists of actor ids; a single id is taken for a list of one."""
+class Member(BaseModel):
+    actor_id: UUID
 
-    add: Any = None
-    remove: Any = None
+
+Ids = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "format": "uuid"}, "description": "ids of actors"}
+    ),
+]
+
+
+class MembershipChanges(BaseModel):
+    """Who is removed, then who is added. A single id is taken for a list of one."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
+    add: Ids = None
+    remove: Ids = None
 
 
 class MembershipsBody(BaseModel):
-    """PUT: a list of `{"actor_id": …}`; PATCH: `{"add": [...], "remove": [...]}`."""
+    """The whole list of members. Its entries are checked one by one, for messages that name them."""
 
-    memberships: list[dict[str, Any]]
+    memberships: Annotated[list[Any], WithJsonSchema(array_of(Member))]
 
 
 class MembershipPatchBody(BaseModel):
@@ -54,8 +76,10 @@ async def index(
     caller: ForAccount,
     paging: Paging,
     name: str | None = None,
-    directory_id: str | None = None,
-    entity_type: str | None = None,
+    directory_id: Annotated[
+        str | None, Query(description="empty: groups that were made here", json_schema_extra=UUID_TEXT)
+    ] = None,
+    entity_type: Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})] = None,
 ) -> ListOf[GroupView]:
     if entity_type is not None and entity_type not in ENTITY_TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type}")
@@ -82,7 +106,7 @@ async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: GroupBody, response: Response) -> Data[GroupView]:
+async def create(caller: ForAccount, body: NewGroupBody, response: Response) -> Data[GroupView]:
     try:
         async with caller.writing() as (tables, transaction):
             edit = Edit(body.group, {"name": None})
@@ -141,7 +165,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
         errors: list[str] = []
         wanted: set[UUID] = set()
         for entry in body.memberships:
-            if "actor_id" not in entry:
+            if not isinstance(entry, dict) or "actor_id" not in entry:
                 errors.append("entry is missing an Actor ID")
             else:
                 wanted |= _parsed([entry["actor_id"]], errors)

@@ -5,12 +5,13 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 import wardgate
 from wardgate.portal.credentials import issue
 from wardgate.portal.rest.caller import ForOperator, OperatorCaller
 from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.routing import Id
@@ -31,9 +32,9 @@ from wardgate.wire.tokens import TokenKind
 router = APIRouter(prefix="/wardgate", tags=["Wardgate: installation"])
 
 
-class RelayTokenFields(BaseModel):
-    model_config = ConfigDict(strict=True, json_schema_extra={"required": ["name"]})
-    name: Annotated[str | None, Field(json_schema_extra={"minLength": 1, "maxLength": 255})] = None
+class RelayTokenFields(Fields):
+    model_config = required("name")
+    name: Annotated[str | None, text(shortest=1)] = None
 
 
 class RelayTokenBody(BaseModel):

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import ColumnElement, and_, or_
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.log_views import LogEntryView, log_entry
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
@@ -46,9 +47,6 @@ JSON_LINES: Final = "application/x-ndjson"
 
 _NAMES: Final = ", ".join(
     stream.value for stream in (Stream.CHANGE, Stream.SESSION, Stream.FLOW, Stream.API_REQUEST)
-)
-_RFC_3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 _LOG_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -178,10 +176,8 @@ def parse_instant(name: str, text: str) -> datetime:
         Problem: 400, naming the parameter.
     """
     try:
-        if _RFC_3339.fullmatch(text) is None:
-            raise ValueError(text)
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return parse_rfc_3339(text)
+    except ValueError:
         raise _bad(f"`{name}` must be an RFC 3339 timestamp (e.g. `2026-05-26T00:00:00Z`)") from None
 
 

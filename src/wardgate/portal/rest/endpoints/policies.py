@@ -2,19 +2,20 @@
 
 from dataclasses import asdict, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
 
-from wardgate.model.conditions import InvalidCondition, parse_condition, render_condition
+from wardgate.model.conditions import InvalidCondition, Operator, Property, parse_condition, render_condition
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.resources import load_resource
+from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, formatted, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
-from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, ListOf, PolicyView, listed
 from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Policy, Resource
@@ -27,19 +28,33 @@ MAX_CONDITIONS = 5
 MAX_VALUES = 1000  # ours
 
 
-class ConditionFields(BaseModel):
-    property: str | None = None
-    operator: str | None = None
-    values: list[str] | None = None
+class ConditionFields(Fields):
+    """What must hold; `remote_ip_location_region` and `is_in` where nothing is said."""
+
+    property: Annotated[str | None, one_of([one.value for one in Property], nullable=True)] = None
+    operator: Annotated[str | None, one_of([one.value for one in Operator], nullable=True)] = None
+    values: Annotated[list[str] | None, Field(json_schema_extra={"maxItems": MAX_VALUES})] = None
 
 
-class PolicyFields(BaseModel):
-    group_id: str | None = None
-    resource_id: str | None = None
-    description: str | None = None
+class NewPolicyFields(Fields):
+    model_config = required("group_id", "resource_id")
+    group_id: Annotated[str | None, formatted("uuid")] = None
+    resource_id: Annotated[str | None, formatted("uuid")] = None
+    description: Annotated[str | None, text(1024)] = None
     flow_log_uploads_enabled: bool | None = None
+    conditions: Annotated[
+        list[ConditionFields] | None,
+        Field(description="all must hold, one per property", json_schema_extra={"maxItems": MAX_CONDITIONS}),
+    ] = None
+
+
+class PolicyFields(NewPolicyFields):
+    model_config = NOTHING_REQUIRED
     is_disabled: bool | None = None
-    conditions: list[ConditionFields] | None = None
+
+
+class NewPolicyBody(BaseModel):
+    policy: NewPolicyFields
 
 
 class PolicyBody(BaseModel):
@@ -48,17 +63,20 @@ class PolicyBody(BaseModel):
 
 @router.get("")
 async def index(
-    caller: ForAccount, paging: Paging, group_id: str | None = None, resource_id: str | None = None
+    caller: ForAccount,
+    paging: Paging,
+    group_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
+    resource_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
 ) -> ListOf[PolicyView]:
-    for text in (group_id, resource_id):
-        if text is not None and parse_id(text) is None:
-            raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {text[:64]!r} for filter of type UUID")
+    for given in (group_id, resource_id):
+        if given is not None and parse_id(given) is None:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {given[:64]!r} for filter of type UUID")
     async with caller.reading() as tables:
         c = tables.policies.c
         wanted = [
-            column == parse_id(text)
-            for column, text in ((c.group_id, group_id), (c.resource_id, resource_id))
-            if text is not None
+            column == parse_id(given)
+            for column, given in ((c.group_id, group_id), (c.resource_id, resource_id))
+            if given is not None
         ]
         return listed(await load_page(tables.policies, paging, *wanted), PolicyView.of)
 
@@ -70,7 +88,7 @@ async def show(caller: ForAccount, id: Id) -> Data[PolicyView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: PolicyBody, response: Response) -> Data[PolicyView]:
+async def create(caller: ForAccount, body: NewPolicyBody, response: Response) -> Data[PolicyView]:
     try:
         async with caller.writing() as (tables, transaction):
             new = Policy(

@@ -6,14 +6,21 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, Edit
+from wardgate.portal.rest.fields import Fields, formatted, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, not_found
-from wardgate.portal.rest.resource_rules import MAX_FILTERS, check_address, check_filters
-from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.resource_rules import (
+    MAX_FILTERS,
+    MAX_RANGES_A_FILTER,
+    PROTOCOLS,
+    check_address,
+    check_filters,
+)
+from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, ListOf, ResourceView, listed
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Resource
@@ -26,19 +33,37 @@ IP_STACKS = ("dual", "ipv4_only", "ipv6_only")
 NO_POOLS = "device pools cannot be created via the API"
 
 
-class FilterFields(BaseModel):
-    protocol: str | None = None
-    ports: list[str | int] | None = None
+class FilterFields(Fields):
+    model_config = required("protocol")
+    protocol: Annotated[str | None, one_of(PROTOCOLS)] = None
+    ports: Annotated[
+        list[str | int] | None,
+        Field(
+            description="`80` or `8000 - 9000`; none: all",
+            json_schema_extra={"maxItems": MAX_RANGES_A_FILTER},
+        ),
+    ] = None
 
 
-class ResourceFields(BaseModel):
-    name: str | None = None
-    type: str | None = None
-    address: str | None = None
-    address_description: str | None = None
-    ip_stack: str | None = None
-    site_id: str | None = None
-    filters: list[FilterFields] | None = None
+class ResourceFields(Fields):
+    name: Annotated[str | None, text(shortest=1)] = None
+    type: Annotated[str | None, one_of(TYPES)] = None
+    address: Annotated[str | None, text(253, about="a name pattern, an IP address or a CIDR range")] = None
+    address_description: Annotated[str | None, text()] = None
+    ip_stack: Annotated[str | None, one_of(IP_STACKS, nullable=True)] = None
+    site_id: Annotated[str | None, formatted("uuid")] = None
+    filters: Annotated[
+        list[FilterFields] | None,
+        Field(description="none: everything is allowed", json_schema_extra={"maxItems": MAX_FILTERS}),
+    ] = None
+
+
+class NewResourceFields(ResourceFields):
+    model_config = required("name", "type", "site_id")
+
+
+class NewResourceBody(BaseModel):
+    resource: NewResourceFields
 
 
 class ResourceBody(BaseModel):
@@ -50,10 +75,10 @@ async def index(
     caller: ForAccount,
     paging: Paging,
     name: str | None = None,
-    type: Annotated[str | None, Query()] = None,  # noqa: A002 - the parameter's name on the wire
-    site_id: str | None = None,
+    type: Annotated[str | None, Query(json_schema_extra={"enum": list(FILTERED_TYPES)})] = None,  # noqa: A002 - the parameter's name on the wire
+    site_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
     address: str | None = None,
-    ip_stack: str | None = None,
+    ip_stack: Annotated[str | None, Query(json_schema_extra={"enum": list(IP_STACKS)})] = None,
 ) -> ListOf[ResourceView]:
     for value, allowed in ((type, FILTERED_TYPES), (ip_stack, IP_STACKS)):
         if value is not None and value not in allowed:
@@ -80,7 +105,7 @@ async def show(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: ResourceBody, response: Response) -> Data[ResourceView]:
+async def create(caller: ForAccount, body: NewResourceBody, response: Response) -> Data[ResourceView]:
     async with caller.writing() as (tables, transaction):
         new = Resource(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
         edit = Edit(body.resource, {**asdict(new), "type": None, "name": None})

@@ -5,12 +5,13 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from wardgate.model.addresses import RESERVED, parse_ip
 from wardgate.portal.provisioning import check_search_domain
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID, Edit
+from wardgate.portal.rest.fields import Fields, one_of, text
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.views import AccountSettingsView, Data
 from wardgate.portal.store import AccountTables
@@ -24,25 +25,22 @@ DOH_PROVIDERS: Final = ("google", "opendns", "cloudflare", "quad9")
 MAX_ADDRESSES: Final = 8
 
 
-class DnsAddressFields(BaseModel):
-    model_config = ConfigDict(strict=True)
+class DnsAddressFields(Fields):
     address: Annotated[str, Field(description="an IP address without port")]
 
 
-class UpstreamDnsFields(BaseModel):
+class UpstreamDnsFields(Fields):
     """Resolvers that clients use for everything that is no resource: the system's own, DNS over HTTPS, or these."""
 
-    model_config = ConfigDict(strict=True)
-    type: Annotated[str | None, Field(json_schema_extra={"enum": list(DNS_TYPES)})] = None
-    doh_provider: Annotated[str | None, Field(json_schema_extra={"enum": list(DOH_PROVIDERS)})] = None
+    type: Annotated[str | None, one_of(DNS_TYPES, nullable=True)] = None
+    doh_provider: Annotated[str | None, one_of(DOH_PROVIDERS, nullable=True)] = None
     addresses: Annotated[list[DnsAddressFields] | None, Field(max_length=MAX_ADDRESSES)] = None
 
 
-class SettingsFields(BaseModel):
-    model_config = ConfigDict(strict=True)
-    name: Annotated[str | None, Field(json_schema_extra={"minLength": 3, "maxLength": 64})] = None
-    legal_name: Annotated[str | None, Field(json_schema_extra={"minLength": 1, "maxLength": 255})] = None
-    search_domain: Annotated[str | None, Field(json_schema_extra={"maxLength": 255})] = None
+class SettingsFields(Fields):
+    name: Annotated[str | None, text(64, shortest=3)] = None
+    legal_name: Annotated[str | None, text(shortest=1)] = None
+    search_domain: Annotated[str | None, text(shortest=1, about="null clears it")] = None
     clients_upstream_dns: UpstreamDnsFields | None = None
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Response
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.account import is_reached
+from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import forbidden, invalid, not_found
 from wardgate.portal.rest.routing import Id
@@ -22,8 +24,16 @@ router = APIRouter(prefix="/sites", tags=["Sites"])
 NAME_TAKEN = {"name": ["has already been taken"]}
 
 
-class SiteFields(BaseModel):
-    name: str | None = None
+class SiteFields(Fields):
+    name: Annotated[str | None, text(64, shortest=1)] = None
+
+
+class NewSiteFields(SiteFields):
+    model_config = required("name")
+
+
+class NewSiteBody(BaseModel):
+    site: NewSiteFields
 
 
 class SiteBody(BaseModel):
@@ -44,10 +54,10 @@ async def show(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: SiteBody, response: Response) -> Data[SiteView]:
+async def create(caller: ForAccount, body: NewSiteBody, response: Response) -> Data[SiteView]:
     try:
         async with caller.writing() as (tables, transaction):
-            if await is_reached(tables, caller.account.limits, "sites"):
+            if await is_reached(tables, caller.account.limits, "sites", now=transaction.now):
                 raise forbidden("Sites limit reached")
             edit = Edit(body.site, {"name": None})
             edit.text("name", longest=64, required=True)

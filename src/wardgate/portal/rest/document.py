@@ -1,0 +1,129 @@
+"""The API's OpenAPI 3.1 document: what the framework derives from the handlers, and what all of them share.
+
+The framework knows neither the pipeline in front of it (authentication, limits, headers) nor that errors are problem documents;
+both are added here.
+"""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+
+from wardgate.portal.rest.problems import PROBLEM_JSON, ProblemDocument, title_of
+
+DESCRIPTION: Final = """\
+Administration of one account with the token of an API client, and of the installation with the operator's token
+(`/wardgate/relay_tokens`, `/wardgate/relays`, `/wardgate/health`). How to use it is told in `docs/rest.md`.
+"""
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+_REQUIRED_PARAMETERS: Final = {
+    "/logs": ("type",),
+    "/wardgate/logs/export": ("type",),
+    "/wardgate/explain": ("resource_id",),
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Repeat the call with the same key within 24 hours to get the first answer without a second effect.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+}
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "Entity tags, or `*`: carry out only if the object is still this version of it.",
+    "schema": {"type": "string", "format": "entity-tags"},
+}
+_ETAG: Final = {"description": "The version of the object, for `If-Match`.", "schema": {"type": "string"}}
+_LOCATION: Final = {"description": "Where the new object is.", "schema": {"type": "string"}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation by its module, function and method."""
+    (method,) = route.methods or {"get"}
+    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.name}.{method.lower()}"
+
+
+def document(api: FastAPI) -> dict[str, Any]:
+    """Build the document."""
+    openapi = get_openapi(
+        title=api.title,
+        version=api.version,
+        description=DESCRIPTION,
+        routes=api.routes,
+        servers=[{"url": "/"}],
+    )
+    components = openapi["components"]
+    _, problems = models_json_schema([(ProblemDocument, "serialization")], ref_template=_REFERENCE)
+    components["schemas"] |= problems["$defs"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["securitySchemes"] = {"authorization": {"type": "http", "scheme": "bearer"}}
+    openapi["security"] = [{"authorization": []}]
+    openapi["tags"] = [{"name": name} for name in _tags(openapi)]
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            _complete(path, method, operation)
+    return openapi
+
+
+def _tags(openapi: dict[str, Any]) -> list[str]:
+    operations = [one for operations in openapi["paths"].values() for one in operations.values()]
+    return sorted({tag for operation in operations for tag in operation["tags"]})
+
+
+def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
+    parameters = operation.setdefault("parameters", [])
+    for parameter in parameters:
+        if parameter["name"] in _REQUIRED_PARAMETERS.get(path, ()):
+            parameter["required"] = True
+    names_one = path.endswith(("{id}", "account_settings"))
+    if method == "post":
+        parameters.append(_IDEMPOTENCY_KEY)
+    elif method != "get" and names_one:
+        parameters.append(_IF_MATCH)
+    if not parameters:
+        del operation["parameters"]
+    answers = operation["responses"]
+    answers.pop("422", None)
+    _note_headers(path, method, answers, has_version=names_one or path in _COLLECTIONS)
+    for status in _refusals(path, method, conditional=names_one):
+        answers[str(status)] = {
+            "description": title_of(status),
+            "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(model="ProblemDocument")}}},
+        }
+
+
+_COLLECTIONS: Final = frozenset(
+    {"/actors", "/groups", "/sites", "/resources", "/policies", "/sites/{site_id}/gateways"}
+)
+
+
+def _note_headers(path: str, method: str, answers: dict[str, Any], *, has_version: bool) -> None:
+    headers: dict[str, Any] = {}
+    shows_one = method in ("put", "patch") or (method == "post") == (path in _COLLECTIONS)
+    if has_version and shows_one and method != "delete" and "client_tokens" not in path:
+        headers["ETag"] = _ETAG
+    if method == "post" and path in _COLLECTIONS:
+        headers["Location"] = _LOCATION
+    for status in ("200", "201"):
+        if headers and status in answers:
+            answers[status]["headers"] = headers
+
+
+def _refusals(path: str, method: str, *, conditional: bool) -> list[HTTPStatus]:
+    statuses = {400, 401, 406, 429, 500}
+    if "{" in path or path == "/wardgate/explain":
+        statuses.add(404)
+    if method != "get":
+        statuses |= {403, 408, 409, 413, 422}
+    if path == "/policies" and method == "post":
+        statuses.add(404)
+    if conditional and method not in ("get", "post"):
+        statuses.add(412)
+    return [HTTPStatus(status) for status in sorted(statuses)]

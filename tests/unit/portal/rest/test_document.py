@@ -1,0 +1,103 @@
+"""The OpenAPI document and the pages that show it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.browser import caller
+from support.portal import World
+from wardgate.policy import explanation
+from wardgate.portal.rest import explanation_views
+from wardgate.portal.rest.application import openapi
+
+COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
+NAMES_A_TYPE = {"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
+
+
+def schemas(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every schema of the document with where it is."""
+    match node:
+        case dict():
+            for key, value in node.items():
+                here = f"{path}/{key}"
+                if key in ("schema", "items") or path.endswith(("/properties", "/components/schemas")):
+                    yield here, value
+                yield from schemas(value, here)
+        case list():
+            for index, value in enumerate(node):
+                if path.endswith(("anyOf", "oneOf", "allOf")) and "required" not in value:
+                    yield f"{path}/{index}", value
+                yield from schemas(value, f"{path}/{index}")
+        case _:
+            return
+
+
+async def test_the_committed_document_is_what_is_served(world: World) -> None:
+    async with caller(world.portal) as nobody:
+        served = (await nobody.get("/openapi.json")).json()
+    assert served == json.loads(COMMITTED.read_text()), "run `make openapi`"
+    assert served["openapi"].startswith("3.1")
+
+
+def test_nothing_in_the_document_is_untyped() -> None:
+    untyped = [
+        where
+        for where, schema in schemas(openapi())
+        if not NAMES_A_TYPE & schema.keys()
+        or (schema.get("type") == "object" and not {"properties", "additionalProperties"} & schema.keys())
+        or schema.get("additionalProperties") is True
+        or (schema.get("type") == "array" and not schema.get("items"))
+    ]
+    assert untyped == []
+
+
+def test_every_body_and_answer_has_a_schema() -> None:
+    for path, operations in openapi()["paths"].items():
+        for method, operation in operations.items():
+            contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+            contents += [answer["content"] for answer in operation["responses"].values()]
+            for content in contents:
+                assert all(media["schema"] for media in content.values()), (method, path)
+
+
+def test_explanations_have_the_fields_of_the_engine() -> None:
+    for view, struct in (
+        (explanation_views.ExplanationView, explanation.Explanation),
+        (explanation_views.GroupOfActor, explanation.ExplainedGroup),
+        (explanation_views.CandidatePolicy, explanation.ExplainedPolicy),
+        (explanation_views.ExplainedCondition, explanation.ExplainedCondition),
+        (explanation_views.OtherPolicy, explanation.OtherPolicy),
+        (explanation_views.ChosenGateway, explanation.ExplainedGateway),
+    ):
+        own = {"text", "decision_log_id"} if struct is explanation.Explanation else set()
+        assert set(view.model_fields) == set(struct.__struct_fields__) | own
+
+
+async def test_the_pages_need_no_credentials_and_no_other_host(world: World) -> None:
+    async with caller(world.portal, accept="text/html") as browser:
+        page = await browser.get("/swaggerui")
+        assert page.status_code == 200
+        assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        assert "http" not in page.text
+        for file in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+            asset = await browser.get(file)
+            assert asset.status_code == 200, file
+            again = await browser.get(file, headers={"if-none-match": asset.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        assert (await browser.get("/swaggerui/x")).status_code == 404
+        assert (await browser.post("/swaggerui")).status_code == 405
+        moved = await browser.get("/openapi")
+        assert (moved.status_code, moved.headers["location"]) == (308, "/openapi.json")
+
+
+@pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
+def test_vendored_files_are_as_published(name: str) -> None:
+    folder = resources.files("wardgate.portal.rest") / "swagger_ui"
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    assert f"| `{digest}` |" in (folder / "README.md").read_text()
