@@ -1,5 +1,6 @@
 """What `init`, `portal`, `sign-in-link` and `up` have in common: the portal's settings."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
 from wardgate.portal.settings import DEFAULT_PORT, PortalSettings
 from wardgate.portal.store import Database, parse_database_url
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -41,6 +44,9 @@ def portal_settings(
         host=host,
         port=port,
         external_url=external_url_of(settings, external_url, host, port, is_secure=certificate is not None),
+        rest_host=_host(settings, "rest_host"),
+        socket_host=_host(settings, "socket_host"),
+        web_host=_host(settings, "web_host"),
         trusted_proxies=tuple(_network(text) for text in settings.texts("trusted_proxies", None, [])),
         metrics_port=settings.integer("metrics_port", None, None),
         api_refill_per_s=float(settings.integer("api_refill_rate", None, 10)),
@@ -92,3 +98,14 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text, strict=False)
     except ValueError as error:
         raise UserError(f"trusted_proxies: {error}") from error
+
+
+def _host(settings: Settings, name: str) -> str | None:
+    host = settings.text(name, None, None)
+    if host is None:
+        return None
+    if _HOST.fullmatch(host.lower()) is None:
+        raise UserError(
+            f"{name}: {host!r} is not a host name such as api.example.org, without scheme and port"
+        )
+    return host.lower()

@@ -6,25 +6,32 @@ The first segment of the path decides who answers; the table is also the list of
     healthz, readyz            health
     what REST names            REST API
     everything else            pages
+
+Sockets, REST and pages may have a host name each; then each is served there only, and other names are answered with 404.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from enum import Enum
+from http import HTTPStatus
 from typing import Any, Final
 
 import wardgate
 from wardgate.portal import jobs, rest, web
 from wardgate.portal.channels import ChannelEndpoint, Journal
 from wardgate.portal.channels.endpoint import SEGMENTS as CHANNEL_SEGMENTS
+from wardgate.portal.channels.origin import scheme_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot import Accounts
 from wardgate.portal.store import Feed, Store
+from wardgate.portal.web.application import HSTS
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +41,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEALTH_SEGMENTS: Final = frozenset({"healthz", "readyz"})
+_PORT: Final = re.compile(r":\d*$", re.ASCII)
 RESERVED_SLUGS: Final = CHANNEL_SEGMENTS | HEALTH_SEGMENTS | rest.SEGMENTS | web.SEGMENTS
 
 
@@ -42,10 +50,12 @@ class Portal:
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        services.feed.on_delivery = services.metrics.feed_lag_s.observe
         self.journal = Journal(services)
         self.channels = ChannelEndpoint(services, self.journal)
         self._rest: App = rest.build(services)
         self._web: App = web.build(services)
+        self._hosts = _hosts_of(services.settings)
         self._is_running = False
         self._is_draining = False
 
@@ -90,21 +100,54 @@ class Portal:
         """Answer `/readyz` with 503 from now on: no new traffic, please."""
         self._is_draining = True
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self.channels(scope, receive, send)
-            return
-        segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
-        if segment in HEALTH_SEGMENTS:
-            await self._health(segment, send)
-        elif segment in rest.SEGMENTS:
-            await self._rest(scope, receive, send)
-        else:
-            await self._web(scope, receive, send)
+    async def export_metrics(self) -> bytes:
+        """Write the metrics of this process in Prometheus' text format."""
+        services = self.services
+        return services.metrics.export(services.counters, self.channels.counts(), {})
 
-    async def _health(self, segment: str, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return
+        settings = self.services.settings
+        part = _part_of(scope)
+        send = self._counted(part, send)
+        if part is _Part.HEALTH:
+            # Probes come by address: health answers whatever the host is called.
+            await self._health(scope["path"], send)
+            return
+        if self._hosts is not None and _host_of(scope) != self._hosts[part]:
+            await self._not_here(scope, receive, send)
+            return
+        scope = {**scope, "scheme": scheme_of(scope, settings.trusted_proxies)}
+        match part:
+            case _Part.UPGRADE:
+                await self.channels(scope, receive, send)
+            case _Part.REST:
+                await self._rest(scope, receive, send)
+            case _Part.WEB:
+                await self._web(scope, receive, send)
+
+    def _counted(self, part: "_Part", send: Send) -> Send:
+        requests = self.services.metrics.requests
+
+        async def counting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                requests.labels(part.value, str(message["status"])).inc()
+            elif message["type"] == "websocket.accept":
+                requests.labels(part.value, "101").inc()
+            await send(message)
+
+        return counting
+
+    async def _not_here(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.channels.refuse_unknown(scope, receive, send)
+        else:
+            await self._answer(send, HTTPStatus.NOT_FOUND, {"title": "Not Found", "status": 404})
+
+    async def _health(self, path: str, send: Send) -> None:
         status = "ok"
-        if segment == "readyz":
+        if path.startswith("/readyz"):
             if self._is_draining:
                 status = "draining"
             elif not self._is_running:
@@ -113,8 +156,47 @@ class Portal:
                 status = "database_unavailable"
             else:
                 status = "ready"
-        body = json.dumps({"status": status, "version": wardgate.__version__}).encode()
+        code = HTTPStatus.OK if status in ("ok", "ready") else HTTPStatus.SERVICE_UNAVAILABLE
+        await self._answer(send, code, {"status": status, "version": wardgate.__version__})
+
+    async def _answer(self, send: Send, status: HTTPStatus, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        code = 200 if status in ("ok", "ready") else 503
-        await send({"type": "http.response.start", "status": code, "headers": headers})
+        if self.services.settings.is_secure:
+            headers.append((b"strict-transport-security", HSTS.encode()))
+        await send({"type": "http.response.start", "status": int(status), "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+class _Part(Enum):
+    """Who answers a request; the values are those of the metric's label."""
+
+    HEALTH = "health"
+    UPGRADE = "upgrade"
+    REST = "rest"
+    WEB = "web"
+
+
+def _part_of(scope: Scope) -> _Part:
+    if scope["type"] == "websocket":
+        return _Part.UPGRADE
+    segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
+    if segment in HEALTH_SEGMENTS:
+        return _Part.HEALTH
+    return _Part.REST if segment in rest.SEGMENTS else _Part.WEB
+
+
+def _hosts_of(settings: PortalSettings) -> Mapping[_Part, str] | None:
+    hosts = settings.hosts
+    if hosts is None:
+        return None
+    return {_Part.REST: hosts.rest, _Part.UPGRADE: hosts.sockets, _Part.WEB: hosts.web}
+
+
+def _host_of(scope: Scope) -> str:
+    """Return the name in the `Host` header, lower case, without port; empty: there is none."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"host":
+            host: str = value.decode("latin-1").lower()
+            return _PORT.sub("", host).rstrip(".").strip("[]")
+    return ""

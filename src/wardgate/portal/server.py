@@ -1,22 +1,22 @@
-"""Serving a portal on a socket: uvicorn, TLS by files, an orderly end (every control channel closed with 1012)."""
+"""Serving a portal on a socket: uvicorn, TLS by files that may change, an orderly end (every control channel closed with 1012)."""
 
 import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import uvicorn
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from wardgate.portal.app import Portal, Receive, Scope, Send
 from wardgate.portal.channels.endpoint import FAIL_EXTENSION
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
+from wardgate.portal.metrics import CONTENT_TYPE
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,17 @@ async def serve(
         OSError: the certificate or its key cannot be used (ssl.SSLError is one).
     """
     settings = portal.services.settings
-    config = _config(portal, settings)
-    config.load()
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(portal.close)
+        certificate = _certificate(settings)
+        config = _config(portal, certificate)
+        config.load()
         await stack.enter_async_context(portal.running())
         if settings.metrics_port is not None:
             await stack.enter_async_context(_metrics_served(portal, settings.metrics_port))
+        if certificate is not None:
+            await stack.enter_async_context(_beside(certificate.watch(portal.services.environment.clock)))
         server = _Server(config, portal, on_ready)
         serving = await stack.enter_async_context(_served(server, listener))
         stopping = asyncio.create_task(until.wait())
@@ -90,7 +93,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def _config(portal: Portal, settings: PortalSettings) -> uvicorn.Config:
+def _certificate(settings: PortalSettings) -> Certificate | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_certificate, settings.tls_key)
+
+
+def _config(portal: Portal, certificate: Certificate | None) -> uvicorn.Config:
     return uvicorn.Config(
         portal,
         lifespan="off",
@@ -106,8 +115,7 @@ def _config(portal: Portal, settings: PortalSettings) -> uvicorn.Config:
         ws_ping_timeout=None,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=int(DRAIN_S),
-        ssl_certfile=None if settings.tls_certificate is None else str(settings.tls_certificate),
-        ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
 
 
@@ -133,36 +141,19 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return "without completing handshake" not in record.getMessage()
 
 
-class _Metrics:
-    """Prometheus' view of a portal: its counters, and how many channels are open."""
-
-    def __init__(self, portal: Portal) -> None:
-        self._portal = portal
-
-    def collect(self) -> list[Metric]:
-        events = CounterMetricFamily("wardgate_portal_events", "Events since the start.", labels=["event"])
-        for name, count in sorted(self._portal.services.counters.items()):
-            events.add_metric([name], count)
-        channels = GaugeMetricFamily("wardgate_portal_channels", "Open control channels.", labels=["kind"])
-        for kind, count in self._portal.channels.counts().items():
-            channels.add_metric([kind], count)
-        return [events, channels]
-
-
 @contextlib.asynccontextmanager
 async def _metrics_served(portal: Portal, port: int) -> AsyncIterator[None]:
-    registry = CollectorRegistry()
-    registry.register(_Metrics(portal))
-
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        body = generate_latest(registry)
+        status, body = 404, b""
+        if scope["path"] in ("/", "/metrics"):
+            status, body = 200, await portal.export_metrics()
         headers = [
-            (b"content-type", b"text/plain; version=0.0.4"),
+            (b"content-type", CONTENT_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
@@ -180,3 +171,14 @@ async def _served(server: uvicorn.Server, listener: socket.socket) -> AsyncItera
     finally:
         server.should_exit = True
         await task
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run endless work beside the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
+from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot import Accounts
 from wardgate.portal.store import Feed, Store
@@ -15,7 +16,8 @@ class Services:
     """One portal process.
 
     Attributes:
-        counters: events counted since the start, by metric name; exported, never read by the program.
+        counters: events counted since the start, by name; exported, never read by the program.
+        metrics: what else is exported.
     """
 
     settings: PortalSettings
@@ -25,3 +27,4 @@ class Services:
     feed: Feed
     accounts: Accounts
     counters: "Counter[str]" = field(default_factory=Counter)
+    metrics: Metrics = field(default_factory=Metrics)

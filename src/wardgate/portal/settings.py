@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from wardgate.portal.store import Database, SqliteFile
 
@@ -18,7 +19,8 @@ class PortalSettings:
         data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; none: everything in memory.
         database_url: which database; none: SQLite in the data directory.
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
-        trusted_proxies: whose `X-Forwarded-For` and `X-Geo-…` headers are believed; empty: nobody's.
+        rest_host, socket_host, web_host: host names of REST, sockets and pages, if each has its own; see `hosts`.
+        trusted_proxies: whose `X-Forwarded-…` and `X-Geo-…` headers are believed; empty: nobody's.
         tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
@@ -29,6 +31,9 @@ class PortalSettings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     external_url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    rest_host: str | None = None
+    socket_host: str | None = None
+    web_host: str | None = None
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     metrics_port: int | None = None
     tls_certificate: Path | None = None
@@ -43,8 +48,54 @@ class PortalSettings:
         return self.external_url.startswith("https://")
 
     @property
+    def rest_url(self) -> str:
+        """How REST is reached, without trailing slash."""
+        return self._url(self.rest_host)
+
+    @property
+    def socket_url(self) -> str:
+        """How peers reach their sockets: `ws` or `wss`, without trailing slash."""
+        return self._url(self.socket_host).replace("http", "ws", 1)
+
+    @property
+    def web_url(self) -> str:
+        """How browsers reach the pages, without trailing slash."""
+        return self._url(self.web_host)
+
+    @property
+    def hosts(self) -> "Hosts | None":
+        """Which host serves what; none: everything is served whatever the host is called.
+
+        As soon as one part has a host of its own, the others are served at the external URL's only.
+        """
+        if self.rest_host is None and self.socket_host is None and self.web_host is None:
+            return None
+        external = urlsplit(self.external_url).hostname or ""
+        return Hosts(
+            rest=self.rest_host or external,
+            sockets=self.socket_host or external,
+            web=self.web_host or external,
+        )
+
+    def _url(self, host: str | None) -> str:
+        if host is None:
+            return self.external_url
+        external = urlsplit(self.external_url)
+        port = "" if external.port is None else f":{external.port}"
+        return f"{external.scheme}://{host}{port}"
+
+    @property
     def database(self) -> Database | None:
         """Where the store is; none: in memory."""
         if self.database_url is not None or self.data_dir is None:
             return self.database_url
         return SqliteFile(self.data_dir / "wardgate.db")
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The host name of each part, lower case, without port."""
+
+    rest: str
+    sockets: str
+    web: str

@@ -222,7 +222,9 @@ class ClientSession(Session):
     def _on_request(self, message: wire.Message) -> str | None:
         match message:
             case wire.RequestAuthorization():
+                asked_at = self._clock.monotonic()
                 self._request_authorization(message)
+                self._services.metrics.decision_s.observe(self._clock.monotonic() - asked_at)
             case wire.NewGatewayIceCandidates(gateway_id, candidates):
                 self._forward((gateway_id,), candidates, is_invalidated=False)
             case wire.InvalidateNewGatewayIceCandidates(gateway_id, candidates):

@@ -97,6 +97,11 @@ class ChannelEndpoint:
             return
         await self._serve(Dialect(*key), framing, connected, receive, send, scope)
 
+    async def refuse_unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an upgrade that came to a host where there are no channels."""
+        await receive()  # websocket.connect
+        await _refuse(scope, send, Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel"))
+
     def counts(self) -> dict[str, int]:
         """Return how many sockets are open, by kind of peer."""
         counts = {kind.value: 0 for kind in PeerKind}
@@ -240,6 +245,8 @@ class _Pump:
         self._session = session
         self._clock = services.environment.clock
         self._counters = services.counters
+        self._metrics = services.metrics
+        self._is_end_counted = False
         self._fail: Callable[[int], None] = scope.get("extensions", {}).get(FAIL_EXTENSION, _no_transport)
         self._receive = receive
         self._send = send
@@ -271,8 +278,10 @@ class _Pump:
         while True:
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
-                if event.get("code") == CloseCode.TOO_BIG and self._session.poll_close() is None:
+                code = event.get("code")
+                if code == CloseCode.TOO_BIG and self._session.poll_close() is None:
                     self._counters["frames_too_big"] += 1
+                self._count_end(code, by="peer")
                 return
             text = event.get("text")
             if text is None:
@@ -290,6 +299,7 @@ class _Pump:
                 self._session.handle_transmitted()
             code = self._session.poll_close()
             if code is not None:
+                self._count_end(code, by="portal")
                 await self._send({"type": "websocket.close", "code": int(code)})
                 return
 
@@ -301,9 +311,19 @@ class _Pump:
 
     def _give_up(self) -> None:
         """The peer does not read what it is told at the end: end without it."""
-        self._fail(int(self._session.poll_close() or CloseCode.NORMAL))
+        code = self._session.poll_close() or CloseCode.NORMAL
+        self._count_end(code, by="portal")
+        self._fail(int(code))
         if self._writer is not None:
             self._writer.cancel()
+
+    def _count_end(self, code: int | None, *, by: str) -> None:
+        """Count a socket's end once. Codes of its own that a peer may send (RFC 6455 §7.4.2) count as one."""
+        if not self._is_end_counted:
+            self._is_end_counted = True
+            known = 1005 if code is None else int(code)
+            label = str(known) if 1000 <= known < 1016 else "other"
+            self._metrics.channels_closed.labels(self.kind, label, by).inc()
 
     def _arm(self) -> None:
         """Set the timer to the session's next deadline, unless an earlier one is set: it is looked at again then."""

@@ -43,7 +43,7 @@ def client_interface(device: Device, config: Mapping[str, Any]) -> wire.ClientIn
 
 def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
     """Return the upload settings: an interval of 0 switches the uploader off (protocol §7.2)."""
-    return wire.FlowLogs(api_url=f"{settings.external_url}/", upload_interval_secs=0, upload_batch_size=1000)
+    return wire.FlowLogs(api_url=f"{settings.rest_url}/", upload_interval_secs=0, upload_batch_size=1000)
 
 
 def ice_credentials(pair: IceCredentialPair) -> tuple[wire.IceCredentials, wire.IceCredentials]:

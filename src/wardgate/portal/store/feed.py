@@ -8,7 +8,7 @@ and a poll that notices those of other processes (`wardgate init` beside a runni
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
@@ -23,13 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class Feed:
-    """Wakes the readers of one store. `run` polls for other processes' commits until it is cancelled."""
+    """Wakes the readers of one store. `run` polls for other processes' commits until it is cancelled.
+
+    Attributes:
+        on_delivery: told, with each batch, how many seconds ago its oldest change was made.
+    """
 
     def __init__(self, store: Store, environment: Environment) -> None:
         self._store = store
         self._environment = environment
         self._waiting: dict[UUID, list[asyncio.Event]] = {}
         self._stop_listening = store.on_commit(self._wake)
+        self.on_delivery: Callable[[float], None] = _unobserved
 
     def close(self) -> None:
         self._stop_listening()
@@ -55,6 +60,8 @@ class Feed:
                 changes = await self._changes_after(account_id, after)
                 if changes:
                     after = changes[-1].sequence
+                    age = self._environment.clock.now() - changes[0].committed_at
+                    self.on_delivery(max(0.0, age.total_seconds()))
                     yield changes
                 else:
                     await event.wait()
@@ -77,3 +84,7 @@ class Feed:
         for account_id in account_ids:
             for event in self._waiting.get(account_id, ()):
                 event.set()
+
+
+def _unobserved(_seconds: float) -> None:
+    """Nobody measures."""

@@ -1,0 +1,90 @@
+"""The portal's certificate: two PEM files that may change while it runs.
+
+The listener's context hands every new connection to the newest certificate that could be loaded, so that renewing one needs neither
+a restart nor a signal. Files are looked at once a second and loaded when they have been the same twice: a renewal that writes
+the certificate first and the key a moment later is one change. Connections that exist keep what they began with.
+"""
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+from wardgate.portal.environment import Clock
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Certificate:
+    """A certificate with its key, by files; both are read at once.
+
+    Attributes:
+        context: what the listener is given.
+
+    Raises:
+        OSError: they cannot be used (ssl.SSLError is one).
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        self._seen = self._tried = self._stamp()
+        self._newest = self._load()
+        self.context = self._load()
+        self.context.sni_callback = self._choose
+
+    async def watch(self, clock: Clock) -> None:
+        """Follow the files for ever."""
+        while True:
+            await clock.sleep(LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Load the files if they have changed since they were last tried and have stayed the same since the last look."""
+        before, self._seen = self._seen, self._stamp()
+        if self._seen == self._tried or self._seen != before:
+            return
+        self._tried = self._seen
+        certificate, key = self._files
+        try:
+            self._newest = self._load()
+        except OSError as error:
+            log.warning(
+                "the new TLS files cannot be used, the old certificate stays",
+                extra={
+                    "certificate": str(certificate),
+                    "key": str(key),
+                    "error": error.strerror or str(error),
+                },
+            )
+        else:
+            log.info("a new TLS certificate is in use", extra={"certificate": str(certificate)})
+
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        """Called in every handshake, also in those that name no host."""
+        connection.context = self._newest
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        certificate, key = self._files
+        # Without a password the key would be asked for on the terminal.
+        context.load_cert_chain(certificate, key, password=b"")
+        return context
+
+    def _stamp(self) -> _Stamp:
+        return tuple(_stamp_of(path) for path in self._files)
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

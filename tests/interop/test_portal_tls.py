@@ -1,0 +1,158 @@
+"""The portal with a certificate of its own, asked by a foreign TLS client over real TCP."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from support.certificates import write_certificate
+from wardgate.portal import tls
+from wardgate.portal.app import Portal
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.server import listen, serve
+from wardgate.portal.settings import PortalSettings
+
+PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "portal.crt", tmp_path / "portal.key"
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(files: tuple[Path, Path]) -> None:
+    first = write_certificate(*files, name="first.example")
+    async with _served(files) as port:
+        assert await _shown(port) == first
+        second = write_certificate(*files, name="second.example")
+        await _wait_until_shown(port, second)
+        assert await _status(port, "/healthz") == 200
+
+
+async def test_connections_that_name_no_host_see_the_renewed_certificate_too(
+    files: tuple[Path, Path],
+) -> None:
+    write_certificate(*files, name="first.example")
+    async with _served(files) as port:
+        second = write_certificate(*files, name="second.example")
+        await _wait_until_shown(port, second, name=None)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda certificate, _key: certificate.write_text("not a certificate"),
+        lambda _certificate, key: key.unlink(),
+        lambda certificate, key: write_certificate(certificate, key.with_name("another.key"), name="x"),
+    ],
+    ids=["garbage", "missing", "another's key"],
+)
+async def test_broken_files_keep_the_old_certificate_and_are_told_once(
+    files: tuple[Path, Path], spoil: Callable[[Path, Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = write_certificate(*files, name="first.example")
+    certificate = tls.Certificate(*files)
+    spoil(*files)
+    with caplog.at_level(logging.INFO, logger="wardgate"):
+        for _ in range(5):
+            certificate.look()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the new TLS files cannot be used, the old certificate stays"
+    ]
+    assert _handshake(certificate) == first
+    mended = write_certificate(*files, name="mended.example")
+    certificate.look()
+    certificate.look()
+    assert _handshake(certificate) == mended
+
+
+def test_files_that_are_still_being_written_are_left_alone(files: tuple[Path, Path]) -> None:
+    first = write_certificate(*files, name="first.example")
+    certificate = tls.Certificate(*files)
+    write_certificate(*files, name="second.example")
+    certificate.look()
+    assert _handshake(certificate) == first
+
+
+async def test_a_key_with_a_password_is_an_error_and_no_question(files: tuple[Path, Path]) -> None:
+    write_certificate(*files, name="first.example")
+    key = serialization.load_pem_private_key(files[1].read_bytes(), password=None)
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(OSError, match=r".+"):
+        tls.Certificate(*files)
+
+
+@contextlib.asynccontextmanager
+async def _served(files: tuple[Path, Path]) -> AsyncIterator[int]:
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    settings = PortalSettings(
+        external_url=f"https://127.0.0.1:{port}", tls_certificate=files[0], tls_key=files[1]
+    )
+    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    await asyncio.wait_for(ready.wait(), PATIENCE_S)
+    try:
+        yield port
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE_S)
+
+
+def _trusting_anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _shown(port: int, name: str | None = "portal.example") -> bytes:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=_trusting_anybody(), server_hostname=name or ""
+    )
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    assert await reader.read() == b""
+    return shown  # type: ignore[no-any-return]
+
+
+async def _wait_until_shown(port: int, wanted: bytes, name: str | None = "portal.example") -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await _shown(port, name) != wanted:  # noqa: ASYNC110 - files have no event
+            await asyncio.sleep(0.05)
+
+
+async def _status(port: int, path: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_trusting_anybody())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: portal\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1])
+
+
+def _handshake(certificate: tls.Certificate) -> bytes:
+    """Shake hands in memory; returns the certificate that the client saw."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = certificate.context.wrap_bio(to_server, to_client, server_side=True)
+    client = _trusting_anybody().wrap_bio(to_client, to_server, server_hostname="portal.example")
+    for side in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
