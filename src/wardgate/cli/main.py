@@ -22,6 +22,7 @@ _COMMANDS = {
     "demo": "Build a small internet and show access granted, explained and revoked.",
     "explain": "Say why an actor may or may not reach a resource.",
     "admin": "Administer the portal over its REST API: list, create, change, delete.",
+    "db": "Bring a database up to date, or move an installation to another one.",
     "completion": "Print what makes a shell complete these commands.",
     "sign-in-link": "Print a one-time sign-in link for an admin (needs the data directory).",
 }

@@ -78,7 +78,7 @@ class Portal:
             asyncio.create_task(services.feed.run(), name="feed"),
             asyncio.create_task(services.accounts.run(), name="accounts"),
             asyncio.create_task(self.journal.run(), name="journal"),
-            asyncio.create_task(jobs.run(services), name="jobs"),
+            asyncio.create_task(jobs.Runner(services, jobs.KINDS).run(), name="jobs"),
         ]
         self._is_running = True
         try:

@@ -89,6 +89,10 @@ class Journal:
         stored: set[UUID] = set()
         try:
             async with self._store.writing() as transaction:
+                await transaction.hold(
+                    *(grant.row.account_id for grant in grants),
+                    *(device.account_id for device, _ in sessions),
+                )
                 for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
                     rows = [grant.row for grant in grants if grant.row.account_id == account_id]
                     stored |= {

@@ -42,12 +42,17 @@ DEPENDANTS: Final[dict[str, tuple[Dependant, ...]]] = {
         Dependant("gateway_tokens", "site_id"),
         Dependant("devices", "site_id"),
     ),
-    "resources": (Dependant("policies", "resource_id"), Dependant("policy_authorizations", "resource_id")),
+    "resources": (
+        Dependant("policies", "resource_id"),
+        Dependant("policy_authorizations", "resource_id"),
+        Dependant("static_device_pool_members", "resource_id"),
+    ),
     "policies": (Dependant("policy_authorizations", "policy_id"),),
     "devices": (
         Dependant("policy_authorizations", "initiating_device_id"),
         Dependant("policy_authorizations", "receiving_device_id"),
         Dependant("gateway_tokens", "device_id"),
+        Dependant("static_device_pool_members", "device_id"),
     ),
     "client_tokens": (
         Dependant("policy_authorizations", "token_id"),
@@ -58,6 +63,7 @@ DEPENDANTS: Final[dict[str, tuple[Dependant, ...]]] = {
 
 ACCOUNT_TABLES_IN_DELETION_ORDER: Final = (
     "policy_authorizations",
+    "static_device_pool_members",
     "gateway_tokens",
     "devices",
     "client_tokens",

@@ -68,6 +68,7 @@ from wardgate.portal.store.rows import (
     Row,
     SignInLink,
     Site,
+    StaticDevicePoolMember,
     TenantRow,
 )
 
@@ -79,28 +80,6 @@ Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
 _RowT = TypeVar("_RowT", bound=Row)
 _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
-
-_ROW_CLASSES: Final[dict[str, type[Row]]] = {
-    row_class.table: row_class
-    for row_class in (
-        Account,
-        Actor,
-        Group,
-        Membership,
-        Site,
-        Resource,
-        Policy,
-        ClientToken,
-        GatewayToken,
-        ApiToken,
-        RelayToken,
-        OperatorToken,
-        Device,
-        PolicyAuthorization,
-        PortalSession,
-        SignInLink,
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +112,7 @@ class Transaction:
         self._held: frozenset[UUID] = frozenset()
         self._refusal: Exception | None = None
         self._pending: list[PendingChange] = []
+        self._hints: set[UUID] = set()
         self.now = environment.clock.now()
         self.accounts = AccountRepository(self)
         self.relay_tokens = InstallationRepository(self, RelayToken)
@@ -277,7 +257,11 @@ class Transaction:
                 [self._numbered(change, first + index) for index, change in enumerate(pending)],
             )
         self._pending.clear()
-        return frozenset(by_account)
+        return frozenset(by_account) | self._hints
+
+    def hint(self, topic: UUID) -> None:
+        """Let the commit's listeners hear of a topic that is no account's feed."""
+        self._hints.add(topic)
 
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run one statement; for the repositories.
@@ -641,6 +625,7 @@ class AccountTables:
         self.authorizations = AuthorizationRepository(transaction, account_id)
         self.portal_sessions = TenantRepository(transaction, PortalSession, account_id)
         self.sign_in_links = TenantRepository(transaction, SignInLink, account_id)
+        self.pool_members = TenantRepository(transaction, StaticDevicePoolMember, account_id)
 
     async def account(self) -> Account | None:
         return await self._transaction.accounts.load(self.account_id)
@@ -671,10 +656,14 @@ class AccountTables:
             await repository.save(replace(row, **{column: None}))
 
     def _by_name(self, table: str) -> TenantRepository[Any]:
-        name = "authorizations" if table == "policy_authorizations" else table
-        repository: TenantRepository[Any] = getattr(self, name)
+        repository: TenantRepository[Any] = getattr(self, _SHORT_NAMES.get(table, table))
         return repository
 
+
+_SHORT_NAMES: Final = {
+    "policy_authorizations": "authorizations",
+    "static_device_pool_members": "pool_members",
+}
 
 _RAISE_COUNTER: Final = (
     text(

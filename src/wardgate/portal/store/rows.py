@@ -103,6 +103,15 @@ class Resource(TenantRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StaticDevicePoolMember(TenantRow):
+    """A client in a static device pool (§3.10)."""
+
+    table: ClassVar[str] = "static_device_pool_members"
+    resource_id: UUID
+    device_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(TenantRow):
     """Group → resource (§3.11). `conditions`: [{"property": …, "operator": …, "values": […]}]."""
 
@@ -388,3 +397,28 @@ class KeptAnswer:
     request_hash: str
     answer: bytes
     inserted_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Row):
+    """A piece of background work; its changes are no part of any feed.
+
+    Attributes:
+        unique_key: at most one unfinished job has it.
+        state: `available` (waits for `run_at`), `executing` (leased), `completed`, or `discarded` after its last attempt.
+        attempt: how often it was begun.
+        lease_expires_at: when another worker may take it over; the worker that runs it renews the lease.
+    """
+
+    table: ClassVar[str] = "jobs"
+    kind: str
+    arguments: dict[str, Any]
+    unique_key: str | None
+    state: str
+    attempt: int
+    max_attempts: int
+    run_at: datetime
+    leased_by: UUID | None = None
+    lease_expires_at: datetime | None = None
+    last_error: str | None = None
+    finished_at: datetime | None = None

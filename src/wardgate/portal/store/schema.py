@@ -557,3 +557,56 @@ idempotency_keys = Table(
     PrimaryKeyConstraint("account_id", "token_id", "key_hash", name="idempotency_keys_pkey"),
 )
 Index("idempotency_keys_inserted_at_index", idempotency_keys.c.inserted_at)
+
+static_device_pool_members = _tenant_table(
+    "static_device_pool_members",
+    Column("resource_id", Uuid(), nullable=False),
+    Column("device_id", Uuid(), nullable=False),
+    _reference("static_device_pool_members", "resource_id", "resources"),
+    _reference("static_device_pool_members", "device_id", "devices"),
+)
+Index(
+    "static_device_pool_members_pair_index",
+    static_device_pool_members.c.account_id,
+    static_device_pool_members.c.resource_id,
+    static_device_pool_members.c.device_id,
+    unique=True,
+)
+Index(
+    "static_device_pool_members_device_id_index",
+    static_device_pool_members.c.account_id,
+    static_device_pool_members.c.device_id,
+)
+
+# Work to do belongs to the installation; what it is about stands in `arguments`.
+jobs = _table(
+    "jobs",
+    Column("kind", String(64), nullable=False),
+    Column("arguments", _Json, nullable=False),
+    Column("unique_key", String(255)),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer(), nullable=False),
+    Column("max_attempts", Integer(), nullable=False),
+    Column("run_at", UtcDateTime(), nullable=False),
+    Column("leased_by", Uuid()),
+    Column("lease_expires_at", UtcDateTime()),
+    Column("last_error", String(1000)),
+    Column("finished_at", UtcDateTime()),
+    _one_of("jobs", "state", "available", "executing", "completed", "discarded"),
+)
+Index(
+    "jobs_unique_key_index",
+    jobs.c.unique_key,
+    unique=True,
+    sqlite_where=jobs.c.finished_at.is_(None),
+    postgresql_where=jobs.c.finished_at.is_(None),
+)
+Index("jobs_state_run_at_index", jobs.c.state, jobs.c.run_at)
+Index("jobs_finished_at_index", jobs.c.finished_at)
+
+job_schedules = Table(
+    "job_schedules",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("enqueued_until", UtcDateTime(), nullable=False),
+)

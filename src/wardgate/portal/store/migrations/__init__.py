@@ -28,6 +28,17 @@ def upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
 
 
+def downgrade(connection: Connection, revision: str) -> None:
+    """Take the schema back to `revision` (`base`: to nothing), inside the caller's transaction; what it lacks is lost."""
+    command.downgrade(_config(connection), revision)
+
+
+def revisions() -> list[str]:
+    """Return all revisions, the oldest first."""
+    script = ScriptDirectory(str(Path(__file__).parent))
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
 def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))

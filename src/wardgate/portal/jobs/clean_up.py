@@ -1,24 +1,25 @@
-"""Periodic clean-up (portal-domain §17): rows whose time is over. Each pass is short and one failing pass leaves the next alone."""
+"""Periodic clean-up (portal-domain §17): rows whose time is over. Each repetition finds less to do."""
 
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.channels.connecting import ROTATION_GRACE
+from wardgate.portal.jobs.cron import Cron
+from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
+from wardgate.portal.store.job_queue import JobQueue
 
-log = logging.getLogger(__name__)
-
-AUTHORIZATIONS_EVERY_S: Final = 60.0
-CREDENTIALS_EVERY_S: Final = 300.0
 LOG_RETENTION: Final = timedelta(days=90)
+FLOW_RETENTION: Final = timedelta(days=121)
+ANSWER_RETENTION: Final = timedelta(hours=24)
+JOB_RETENTION: Final = timedelta(days=7)
 AUTHORIZATION_SLACK: Final = timedelta(seconds=30)
 """Rows are deleted a little after their end, when every receiver has expired them by itself."""
 
 
-async def clean_authorizations(services: Services) -> int:
+async def clean_authorizations(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete expired grants; returns how many."""
     deleted = 0
     for account_id in await _account_ids(services):
@@ -28,7 +29,7 @@ async def clean_authorizations(services: Services) -> int:
     return deleted
 
 
-async def clean_credentials(services: Services) -> int:
+async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete expired client and API tokens, sessions and links, and gateway tokens replaced over four hours ago."""
     deleted = 0
     for account_id in await _account_ids(services):
@@ -48,37 +49,31 @@ async def clean_credentials(services: Services) -> int:
     return deleted
 
 
-async def clean_logs(services: Services) -> int:
+async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete log entries that are older than their stream is kept (§10); returns how many."""
     async with services.store.writing() as transaction:
-        return await transaction.delete_logs_before(transaction.now - LOG_RETENTION)
+        now = transaction.now
+        return (
+            await transaction.delete_logs_before(now - LOG_RETENTION)
+            + await transaction.delete_flows_before(now - FLOW_RETENTION)
+            + await transaction.delete_kept_answers_before(now - ANSWER_RETENTION)
+        )
 
 
-async def run(services: Services) -> None:
-    """Clean up for ever."""
-    elapsed_s = 0.0
-    while True:
-        await services.environment.clock.sleep(AUTHORIZATIONS_EVERY_S)
-        elapsed_s += AUTHORIZATIONS_EVERY_S
-        await _attempt(clean_authorizations, services)
-        if elapsed_s >= CREDENTIALS_EVERY_S:
-            elapsed_s = 0.0
-            await _attempt(clean_credentials, services)
-            await _attempt(clean_logs, services)
-
-
-async def _attempt(job: Callable[[Services], Awaitable[int]], services: Services) -> None:
-    try:
-        deleted = await job(services)
-    except Exception:
-        # A full disk must not end the job for good: the next pass tries again.
-        log.exception("a clean-up pass failed", extra={"job": job.__name__})
-        services.counters["job_failures"] += 1
-    else:
-        if deleted:
-            log.debug("cleaned up", extra={"job": job.__name__, "rows": deleted})
+async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
+    """Delete finished jobs that are a week old; returns how many."""
+    async with services.store.writing() as transaction:
+        return await JobQueue(transaction).delete_finished_before(transaction.now - JOB_RETENTION)
 
 
 async def _account_ids(services: Services) -> list[UUID]:
     async with services.store.reading() as transaction:
         return [account.id for account in await transaction.accounts.load_all()]
+
+
+KINDS: Final = (
+    JobKind("clean_authorizations", clean_authorizations, schedule=Cron.parse("* * * * *")),
+    JobKind("clean_credentials", clean_credentials, schedule=Cron.parse("*/5 * * * *")),
+    JobKind("clean_logs", clean_logs, max_attempts=1, schedule=Cron.parse("*/5 * * * *")),
+    JobKind("clean_jobs", clean_jobs, max_attempts=1, schedule=Cron.parse("30 3 * * *")),
+)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from support.portal import World, make_world, portal_running
-from wardgate.portal import jobs
+from wardgate.portal.jobs import clean_up
 from wardgate.portal.store.rows import PolicyAuthorization
 
 
@@ -15,7 +15,7 @@ async def test_grants_go_half_a_minute_after_their_end(age_s: int, deleted: int)
     async with portal_running() as portal:
         world = await make_world(portal)
         await _grant_that_ended(world, age_s)
-        assert await jobs.clean_authorizations(portal.services) == deleted
+        assert await clean_up.clean_authorizations(portal.services, {}) == deleted
 
 
 async def test_expired_credentials_go_and_others_stay() -> None:
@@ -26,7 +26,7 @@ async def test_expired_credentials_go_and_others_stay() -> None:
             row = await tokens.load(world.client_token_id)
             assert row is not None
             await tokens.insert(replace(row, id=tx.new_id(), expires_at=tx.now - timedelta(seconds=1)))
-        assert await jobs.clean_credentials(portal.services) == 1
+        assert await clean_up.clean_credentials(portal.services, {}) == 1
         async with portal.services.store.reading() as tx:
             assert await tx.of(world.account_id).client_tokens.load(world.client_token_id) is not None
 
@@ -36,7 +36,7 @@ async def test_logs_go_when_they_are_too_old_and_the_feed_keeps_counting() -> No
         world = await make_world(portal)
         services = portal.services
         position = await services.feed.position(world.account_id)
-        assert await jobs.clean_logs(services) == 0
+        assert await clean_up.clean_logs(services, {}) == 0
         async with services.store.writing() as tx:
             assert await tx.delete_logs_before(tx.now + timedelta(seconds=1)) > position
         async with services.store.writing() as tx:

@@ -1,0 +1,209 @@
+"""The worker of one process: takes jobs off the table, runs them side by side, and notes what became of them.
+
+It sleeps until the next job or schedule is due. A commit of this process that enqueues wakes it at once; what other processes enqueue it
+finds within `POLL_S`. While a job runs its lease is renewed; when the lease is lost all the same (the database was away too long), the job
+is stopped, because another worker may have it. Handlers are plain coroutines; a job runs at least once and must bear repetition.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from wardgate.portal.jobs.cron import Cron
+from wardgate.portal.services import Services
+from wardgate.portal.store.database import DATABASE_ERRORS
+from wardgate.portal.store.job_queue import JOBS, JobQueue
+from wardgate.portal.store.rows import Job
+
+log = logging.getLogger(__name__)
+
+LEASE_S: Final = 60.0
+POLL_S: Final = 15.0
+CONCURRENT: Final = 10
+RETRY_FIRST_S: Final = 15.0
+RETRY_LONGEST_S: Final = 3600.0
+RETRY_JITTER: Final = 0.25
+_AWAY_S: Final = 5.0  # between attempts while the database cannot be reached
+
+Handler = Callable[[Services, Mapping[str, Any]], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """One kind of job.
+
+    Attributes:
+        handler: gets the job's arguments; what it raises is a failed attempt.
+        schedule: when it is enqueued by itself, without arguments; one at a time.
+    """
+
+    name: str
+    handler: Handler
+    max_attempts: int = 3
+    schedule: Cron | None = None
+
+
+class Runner:
+    """The jobs of one process. `run` works until it is cancelled, then gives back what it has not finished."""
+
+    def __init__(self, services: Services, kinds: Sequence[JobKind]) -> None:
+        self._services = services
+        self._clock = services.environment.clock
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._worker_id = services.environment.new_id()
+        self._running: set[asyncio.Task[None]] = set()
+        self._awake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        stop_listening = self._services.store.on_commit(self._hear)
+        try:
+            while True:
+                self._awake.clear()
+                try:
+                    wait_s = await self._turn()
+                except DATABASE_ERRORS as error:
+                    log.warning("jobs cannot be read", extra={"error": str(error).partition("\n")[0]})
+                    wait_s = _AWAY_S
+                await self._sleep(wait_s)
+        finally:
+            stop_listening()
+            await self._stop()
+
+    def _hear(self, topics: frozenset[UUID]) -> None:
+        if JOBS in topics:
+            self._awake.set()
+
+    async def _turn(self) -> float:
+        """Begin what is due; returns for how many seconds nothing else will be."""
+        due_at = await self._next_due_at()
+        now = self._clock.now()
+        if due_at is None or due_at > now:
+            return POLL_S if due_at is None else min(POLL_S, (due_at - now).total_seconds())
+        free = CONCURRENT - len(self._running)
+        if free == 0:
+            return POLL_S  # the end of a job wakes the runner
+        async with self._services.store.writing() as transaction:
+            queue = JobQueue(transaction)
+            for kind, moment in self._missed(await self._enqueued_until(queue), transaction.now):
+                await queue.enqueue_scheduled(kind.name, moment, max_attempts=kind.max_attempts)
+            jobs = await queue.claim(self._worker_id, list(self._kinds), limit=free, lease_s=LEASE_S)
+        for job in jobs:
+            task = asyncio.create_task(self._execute(job), name=f"job {job.kind}")
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        return 0.0
+
+    async def _next_due_at(self) -> datetime | None:
+        async with self._services.store.reading() as transaction:
+            queue = JobQueue(transaction)
+            due_at = await queue.next_due_at(list(self._kinds))
+            scheduled = await queue.enqueued_until()
+        now = self._clock.now()
+        moments = [
+            now if kind.name not in scheduled else kind.schedule.next_after(scheduled[kind.name])
+            for kind in self._kinds.values()
+            if kind.schedule is not None
+        ]
+        return min([*moments, *([] if due_at is None else [due_at])], default=None)
+
+    async def _enqueued_until(self, queue: JobQueue) -> dict[str, datetime]:
+        return await queue.begin_schedules(
+            [kind.name for kind in self._kinds.values() if kind.schedule is not None]
+        )
+
+    def _missed(
+        self, enqueued_until: Mapping[str, datetime], now: datetime
+    ) -> list[tuple[JobKind, datetime]]:
+        """Return the schedules that are due, each with its last moment: what was missed is made up for once."""
+        missed = []
+        for name, instant in enqueued_until.items():
+            kind = self._kinds[name]
+            assert kind.schedule is not None
+            moment = kind.schedule.next_after(instant)
+            if moment <= now:
+                missed.append((kind, max(moment, now.replace(second=0, microsecond=0))))
+        return missed
+
+    async def _execute(self, job: Job) -> None:
+        kind, services = self._kinds[job.kind], self._services
+        work = asyncio.ensure_future(kind.handler(services, job.arguments))
+        renewing = asyncio.create_task(self._renew(job, work))
+        try:
+            await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # this process stops: `_stop` gives the job back
+            log.warning("a job was stopped: its lease is lost", extra={"job": job.kind})
+        except Exception as error:
+            log.exception("a job failed", extra={"job": job.kind, "attempt": job.attempt})
+            services.counters["job_failures"] += 1
+            told, retry_at = _told(error), self._retry_at(job)
+            await self._note(lambda queue: queue.fail(job, told, retry_at=retry_at))
+        else:
+            services.counters["jobs_completed"] += 1
+            await self._note(lambda queue: queue.finish(job))
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, job: Job, work: "asyncio.Future[object]") -> None:
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            with contextlib.suppress(*DATABASE_ERRORS):
+                async with self._services.store.writing() as transaction:
+                    is_ours = await JobQueue(transaction).renew(job, lease_s=LEASE_S)
+                if not is_ours:
+                    work.cancel()
+                    return
+
+    async def _note(self, change: Callable[[JobQueue], Awaitable[bool]]) -> None:
+        """Write down how a job ended; when that fails, the lease expires and the job runs again."""
+        try:
+            async with self._services.store.writing() as transaction:
+                await change(JobQueue(transaction))
+        except DATABASE_ERRORS:
+            log.exception("the end of a job could not be written")
+
+    def _retry_at(self, job: Job) -> datetime:
+        wait_s = min(RETRY_FIRST_S * 2.0 ** (job.attempt - 1), RETRY_LONGEST_S)
+        jitter = 1 + RETRY_JITTER * (2 * self._services.environment.rng.random() - 1)
+        return self._clock.now() + timedelta(seconds=wait_s * jitter)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._awake.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond a wake-up."""
+        if seconds <= 0 or self._awake.is_set():
+            await asyncio.sleep(0)
+            return
+        tasks = [
+            asyncio.ensure_future(self._awake.wait()),
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _stop(self) -> None:
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                async with self._services.store.writing() as transaction:
+                    await JobQueue(transaction).release(self._worker_id)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
