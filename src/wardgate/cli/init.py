@@ -104,7 +104,7 @@ def initialise(
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
     except (DataDirectoryUnusable, Unusable, Conflict) as error:
         raise UserError(str(error)) from error
-    _save_profile(Profile.path(settings, directory), portal.external_url, result)
+    _save_profile(Profile.path(settings, directory), portal.rest_url, result)
     return result
 
 
@@ -189,7 +189,7 @@ async def _initialise(
         account.slug,
         api_token,
         operator_token,
-        sign_in_url(portal.external_url, account.slug, link),
+        sign_in_url(portal.web_url, account.slug, link),
     )
 
 

@@ -58,7 +58,7 @@ async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str
             )
     finally:
         await store.close()
-    return sign_in_url(portal.external_url, account.slug, link)
+    return sign_in_url(portal.web_url, account.slug, link)
 
 
 async def _account(transaction: Transaction, slug: str | None) -> Account:

@@ -90,7 +90,8 @@ def command(
     directory = data_dir_of(settings, data_dir)
     portal = portal_settings(settings, data_dir=directory, listen=listening, external_url=external_url)
     if settings.text("external_url", external_url, None) is None:
-        portal = replace(portal, external_url=f"http://{_in_url(address)}:{portal.port}")
+        scheme = "http" if portal.tls_certificate is None else "https"
+        portal = replace(portal, external_url=f"{scheme}://{_in_url(address)}:{portal.port}")
     wanted = checked(
         settings.text("account_name", account_name, "Home network"),
         settings.text("account_slug", account_slug, "home"),
@@ -105,7 +106,7 @@ def command(
         tokens = asyncio.run(_hand_over_tokens(portal, keys, result.account_slug))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
-    plan = _children(portal, tokens, address, level)
+    plan = _children(portal, tokens, address, level, config)
     told = _told(
         portal, result.sign_in_link, tokens, has_gateway=any(child.name == "gateway" for child in plan)
     )
@@ -201,21 +202,28 @@ async def _make_client_token(transaction: Transaction, account: Account, keys: K
     return issued.text
 
 
-def _children(portal: PortalSettings, tokens: _Tokens, address: str, level: str) -> list[_Child]:
+def _children(
+    portal: PortalSettings, tokens: _Tokens, address: str, level: str, config: Path | None
+) -> list[_Child]:
     assert portal.data_dir is not None
-    # The certificate is for the external name: with TLS the children take that way too.
-    inside = f"ws://127.0.0.1:{portal.port}/" if portal.tls_certificate is None else f"{portal.external_url}/"
+    # With TLS or hosts of their own the external name is part of the way: then the children take it too.
+    is_reached_by_address = portal.tls_certificate is None and portal.hosts is None
+    inside = f"ws://127.0.0.1:{portal.port}/" if is_reached_by_address else f"{portal.socket_url}/"
     bare = {
         name: value for name, value in os.environ.items() if not name.startswith(("WARDGATE_", "FIREZONE_"))
     }
     common = {**bare, "WARDGATE_LOG_LEVEL": level}
+    # The portal reads what `up` itself has read: both must mean the same database and certificate.
+    portals = {**os.environ, "WARDGATE_LOG_LEVEL": level}
+    if config is not None:
+        portals["WARDGATE_CONFIG"] = str(config)
     family = "PUBLIC_IP6_ADDR" if ":" in address else "PUBLIC_IP4_ADDR"
     children = [
         _Child(
             "portal",
             ("portal", "--data-dir", str(portal.data_dir), "--listen", f"{_in_url(portal.host)}:{portal.port}",
              "--external-url", portal.external_url),
-            common,
+            portals,
             frozenset({_CAP_NET_BIND_SERVICE}),
         ),
         _Child(
@@ -232,14 +240,13 @@ def _children(portal: PortalSettings, tokens: _Tokens, address: str, level: str)
 
 
 def _told(portal: PortalSettings, link: str, tokens: _Tokens, *, has_gateway: bool) -> str:
-    socket_url = portal.external_url.replace("http", "ws", 1)
     lines = [
         "",
-        f"Wardgate is up at {portal.external_url}, data in {portal.data_dir}.",
+        f"Wardgate is up at {portal.web_url}, data in {portal.data_dir}.",
         "",
         f"Sign in, once, within the hour:  {link}",
         f"Start a client elsewhere:        sudo WARDGATE_TOKEN={tokens.client.read_text().strip()} "
-        f"wardgate client --api-url {socket_url}",
+        f"wardgate client --api-url {portal.socket_url}",
     ]
     if not has_gateway:
         lines += [
