@@ -10,8 +10,9 @@ use std::path::Path;
 
 use wardgate_fuzz_targets::TARGETS;
 
-/// Changed inputs per target; a nightly run of `fuzz/` explores further.
-const CHANGED: usize = 4_000;
+/// Changed inputs per target, and the seed of the changes; the variables explore further where there is no libFuzzer.
+const CHANGED: (&str, u64) = ("FUZZ_CHANGED", 4_000);
+const SEED: (&str, u64) = ("FUZZ_SEED", 1);
 
 #[test]
 fn every_input_of_the_corpora_is_survived_and_most_get_past_the_first_checks() {
@@ -56,8 +57,8 @@ fn every_target_has_its_changed_inputs_replayed() {
 fn explore(name: &str) {
     let target = TARGETS.iter().find(|(known, _)| *known == name).unwrap().1;
     let corpus = corpus(name);
-    let mut rng = fastrand::Rng::with_seed(1);
-    for _ in 0..CHANGED {
+    let mut rng = fastrand::Rng::with_seed(setting(SEED));
+    for _ in 0..setting(CHANGED) {
         let input = changed(&corpus, &mut rng);
         if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
             panic!(
@@ -66,6 +67,10 @@ fn explore(name: &str) {
             );
         }
     }
+}
+
+fn setting((variable, default): (&str, u64)) -> u64 {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
 /// A few of what fuzzers do: other bytes, other numbers, parts cut out, doubled, or taken from another input.
