@@ -204,12 +204,23 @@ def _forward(protocol: str, port: int) -> str:
 
 
 _WG_RULES = """
-table ip bench_wg { chain post { type nat hook postrouting priority 100; ip saddr 10.22.0.0/24 oifname eth1 masquerade } }
+table ip bench_wg {
+  chain post {
+    type nat hook postrouting priority 100;
+    ip saddr 10.22.0.0/24 oifname eth1 masquerade
+  }
+}
 """
 _BARE_RULES = """
 table ip bench_bare {
-  chain pre { type nat hook prerouting priority -100; iifname eth0 meta l4proto { tcp, udp } th dport 5201 dnat to 10.20.0.100 }
-  chain post { type nat hook postrouting priority 100; oifname eth1 ip daddr 10.20.0.100 masquerade }
+  chain pre {
+    type nat hook prerouting priority -100;
+    iifname eth0 meta l4proto { tcp, udp } th dport 5201 dnat to 10.20.0.100
+  }
+  chain post {
+    type nat hook postrouting priority 100;
+    oifname eth1 ip daddr 10.20.0.100 masquerade
+  }
 }
 """
 
