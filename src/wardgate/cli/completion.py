@@ -5,16 +5,13 @@ The answer is one candidate a line, a tab and what it does. So a script never gr
 question is loaded. No candidates: the shell completes file names.
 """
 
-import argparse
-import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum, EnumType, StrEnum
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Final
 
 import typer
 
-from wardgate.cli.admin.arguments import parser as admin_parser
-from wardgate.cli.admin.catalogue import noun_named
+from wardgate.cli.command_tree import Command, command_of
 
 
 class Shell(StrEnum):
@@ -70,67 +67,32 @@ def suggest(words: Sequence[str], commands: Mapping[str, str]) -> list[Candidate
     """
     *before, unfinished = words or [""]
     if not before:
-        candidates: Iterable[Candidate] = [*commands.items(), ("--help", ""), ("--version", "")]
-    elif before[0] == "admin":
-        candidates = _of_admin(before[1:])
+        candidates = [
+            *commands.items(),
+            ("--help", "Say what there is."),
+            ("--version", "Print the version."),
+        ]
     elif before[0] in commands:
-        candidates = _of_typer(before[0], before[1:])
+        candidates = _within(command_of(before[0]), before[1:])
     else:
-        candidates = ()
+        candidates = []
+    wants_option = unfinished.startswith("-")
     return [
         (word, told)
         for word, told in candidates
-        if word.startswith(unfinished)
-        and (unfinished.startswith("-") or not word.startswith("-") or not before)
+        if word.startswith(unfinished) and word.startswith("-") is wants_option
     ]
 
 
-def _of_admin(before: Sequence[str]) -> list[Candidate]:
-    noun = next((found for word in before if (found := noun_named(word))), None)
-    parser: argparse.ArgumentParser = admin_parser(noun)
+def _within(command: Command, before: Sequence[str]) -> list[Candidate]:
     for word in before:
-        within = _subcommands(parser)
-        if within is None:
-            break
-        parser = within.choices.get(word, parser)
-    within = _subcommands(parser)
-    if within is not None:
-        return [(one.dest, one.help or "") for one in within._get_subactions()]  # noqa: SLF001 - argparse keeps help there only
-    options = [action for action in parser._actions if action.option_strings]  # noqa: SLF001 - argparse has no public list
-    taking = next(
-        (one for one in options if before and before[-1] in one.option_strings and one.nargs != 0), None
-    )
-    if taking is not None:
-        return [(str(choice), "") for choice in taking.choices or ()]
-    return [(string, one.help or "") for one in options for string in one.option_strings if string != "-h"]
-
-
-def _subcommands(
-    parser: argparse.ArgumentParser,
-) -> "argparse._SubParsersAction[argparse.ArgumentParser] | None":
-    return next(
-        (one for one in parser._actions if isinstance(one, argparse._SubParsersAction)),  # noqa: SLF001 - as above
-        None,
-    )
-
-
-def _of_typer(name: str, before: Sequence[str]) -> list[Candidate]:
-    module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(module.command)
-    found: list[Candidate] = [("--help", "")]
-    parameters: list[Any] = list(typer.main.get_command(app).params)  # Typer's own click has no public types
-    for one in parameters:
-        choices = [str(member.value) for member in _members(one.type_descriptor.annotation)]
-        options = [*one.opts, *one.secondary_opts]
-        if one.param_type_name == "argument":
-            found += [(choice, "") for choice in choices]
-        elif before and before[-1] in options and not getattr(one, "is_flag", False):
-            return [(choice, "") for choice in choices]
-        else:
-            found += [(option, getattr(one, "help", None) or "") for option in options]
-    return found
-
-
-def _members(annotation: object) -> list[Enum]:
-    return list(annotation) if isinstance(annotation, EnumType) else []
+        command = command.children.get(word, command)
+    if command.children:
+        return [(name, child.help) for name, child in command.children.items()]
+    last = before[-1] if before else ""
+    for one in command.parameters:
+        if one.value and last in one.options:
+            return [(choice, "") for choice in one.choices]
+    positional = [(choice, "") for one in command.parameters if not one.options for choice in one.choices]
+    options = [(option, one.help) for one in command.parameters for option in one.options]
+    return [*positional, *options, ("--help", "Say what there is.")]

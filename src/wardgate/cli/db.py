@@ -17,20 +17,20 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, SqliteFile, Store, Unusable, parse_database_url
 from wardgate.portal.store.copying import copy as copy_database
 
-_APP = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+APP = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def main(arguments: list[str]) -> None:
     """Run a sub-command."""
-    _APP(args=arguments, prog_name="wardgate db")
+    APP(args=arguments, prog_name="wardgate db")
 
 
-@_APP.callback()
+@APP.callback()
 def describe() -> None:
     """Bring a database's schema up to date, or move an installation to another database."""
 
 
-@_APP.command()
+@APP.command()
 def upgrade(
     database_url: Annotated[
         str | None, typer.Option(help="Which database. [env: WARDGATE_DATABASE_URL]")
@@ -53,7 +53,7 @@ def upgrade(
     typer.echo(f"{database} is up to date.")
 
 
-@_APP.command()
+@APP.command()
 def copy(
     source: Annotated[
         str, typer.Option("--from", help="Database to read, such as sqlite:////path/wardgate.db")

@@ -12,7 +12,7 @@ import typer
 import wardgate
 from wardgate.cli.errors import UserError
 
-_COMMANDS = {
+COMMANDS = {
     "init": "Make a data directory, the first account and its admin; idempotent.",
     "portal": "Run the portal: sign-in, REST API, policy engine, control channels.",
     "relay": "Run a relay (STUN/TURN server).",
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(wardgate.__version__)
     elif name == "__complete":
         _complete(rest)
-    elif name in _COMMANDS:
+    elif name in COMMANDS:
         _run(name, rest)
     else:
         typer.echo(f"wardgate: there is no command {name!r}; `wardgate --help` lists them", err=True)
@@ -62,13 +62,13 @@ def _run(name: str, arguments: list[str]) -> None:
 def _complete(words: list[str]) -> None:
     from wardgate.cli.completion import suggest
 
-    for word, told in suggest(words, _COMMANDS):
+    for word, told in suggest(words, COMMANDS):
         typer.echo(f"{word}\t{told}")
 
 
 def _help() -> str:
-    width = max(map(len, _COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in _COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "Usage: wardgate COMMAND [OPTIONS]",

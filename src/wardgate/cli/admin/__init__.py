@@ -1,5 +1,12 @@
 """`wardgate admin`: everything that an administrator or operator may do, over REST and nothing else."""
 
-from wardgate.cli.admin.execution import execute, main
 
-__all__ = ["execute", "main"]
+def main(arguments: list[str]) -> None:
+    """Run `wardgate admin`; what completion asks for needs no HTTP client, so that is loaded here.
+
+    Raises:
+        UserError: it failed; the message is one line.
+    """
+    from wardgate.cli.admin.execution import run
+
+    run(arguments)

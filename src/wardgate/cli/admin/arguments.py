@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from wardgate.cli.admin.catalogue import NOUNS, noun_named
-from wardgate.cli.admin.rendering import Output
-from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Verb
+from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Output, Verb
 from wardgate.cli.errors import UsageError
 from wardgate.cli.settings import parse_duration_s
 
@@ -90,7 +89,7 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
 
 
 def parser(noun: Noun | None) -> argparse.ArgumentParser:
-    """Return the parser of all nouns, with the verbs of `noun` only."""
+    """Return the parser of all nouns, with the verbs of `noun` only, if one is given."""
     root = _Parser(
         prog="wardgate admin",
         description="Administer the portal over its REST API. Objects may be named in place of their ids.",
@@ -100,7 +99,7 @@ def parser(noun: Noun | None) -> argparse.ArgumentParser:
     nouns = root.add_subparsers(dest="noun", metavar="NOUN", required=True)
     for one in NOUNS:
         sub = nouns.add_parser(one.name, help=one.help, description=one.help, epilog=EXIT_CODES)
-        if one is noun:
+        if noun in (None, one):
             verbs = sub.add_subparsers(dest="verb", metavar="VERB", required=True)
             for verb in one.verbs:
                 _add_arguments(

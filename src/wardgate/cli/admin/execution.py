@@ -18,8 +18,8 @@ from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run `wardgate admin` with the arguments that follow it.
+def run(arguments: Sequence[str]) -> None:
+    """Run `wardgate admin` in this process.
 
     Raises:
         UserError: it failed; the message is one line.

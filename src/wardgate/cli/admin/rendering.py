@@ -6,7 +6,6 @@ as an escape. JSON and YAML escape them by themselves.
 
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 import yaml
@@ -14,15 +13,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from wardgate.cli.admin.vocabulary import Output
 from wardgate.cli.terminal import Terminal
 
 _GAP = "  "
-
-
-class Output(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def show_objects(

@@ -10,7 +10,7 @@ A path's placeholders are arguments of the command: `{id}` or `{log_id}` is the 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
 
@@ -46,6 +46,12 @@ class Answer(Enum):
     OBJECT = auto()
     PAGES = auto()
     LINES = auto()  # JSON Lines, passed on as they come
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
 
 
 @dataclass(frozen=True, slots=True)

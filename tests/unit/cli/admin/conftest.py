@@ -10,7 +10,7 @@ import pytest
 
 from support.browser import make_api_token
 from support.portal import World, make_world, portal_running
-from wardgate.cli.admin import execute
+from wardgate.cli.admin.execution import execute
 from wardgate.cli.errors import UserError
 from wardgate.cli.terminal import Terminal
 from wardgate.portal.app import Portal
@@ -35,7 +35,7 @@ class Ran:
 
 class Admin(Protocol):
     def __call__(
-        self, *arguments: str, stdin: str | None = None, columns: int | None = None
+        self, *arguments: str, stdin: str | None = None, columns: int | None = None, now: datetime = NOW
     ) -> Awaitable[Ran]:
         """Run `wardgate admin`; `stdin` is what somebody answers, `columns` how wide their terminal is."""
 
@@ -83,11 +83,13 @@ async def admin(
 
 
 def runner(transport: httpx2.AsyncBaseTransport, waits: Waits) -> Admin:
-    async def run(*arguments: str, stdin: str | None = None, columns: int | None = None) -> Ran:
+    async def run(
+        *arguments: str, stdin: str | None = None, columns: int | None = None, now: datetime = NOW
+    ) -> Ran:
         out, err = io.StringIO(), io.StringIO()
         terminal = Terminal(io.StringIO(stdin or ""), out, err, stdin is not None, columns)
         try:
-            await execute(arguments, terminal=terminal, now=NOW, transport=transport, sleep=waits)
+            await execute(arguments, terminal=terminal, now=now, transport=transport, sleep=waits)
         except UserError as error:
             return Ran(error.exit_code, out.getvalue(), err.getvalue(), str(error))
         return Ran(0, out.getvalue(), err.getvalue(), "")

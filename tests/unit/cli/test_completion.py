@@ -1,0 +1,67 @@
+"""What the shell is offered, and that a real shell asks for it rightly."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from wardgate.cli.completion import suggest
+from wardgate.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ga"], {"gateway"}),
+        (["--v"], {"--version"}),
+        (["admin", "gateway"], {"gateways", "gateway-tokens"}),
+        (["admin", "sites", "s"], {"show"}),
+        (["admin", "clients", ""], {"list", "show", "update", "verify", "unverify", "delete"}),
+        (["admin", "resources", "create", "--ty"], {"--type"}),
+        (["admin", "resources", "create", "--type", ""], {"dns", "ip", "cidr"}),
+        (["admin", "resources", "create", "--name", ""], set()),
+        (["admin", "actors", "update", "--no-d"], {"--no-disabled"}),
+        (["admin", "sites", "list", "--output", "j"], {"json"}),
+        (["completion", ""], {"bash", "zsh", "fish"}),
+        (["db", "c"], {"copy"}),
+        (["db", "copy", "--t"], {"--to"}),
+        (["init", "--account-s"], {"--account-slug"}),
+        (["nonsense", ""], set()),
+    ],
+)
+def test_the_shell_is_offered_what_may_come_next(words: list[str], offered: set[str]) -> None:
+    assert {word for word, _told in suggest(words, COMMANDS)} == offered
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_offers_its_options_each_with_a_word_on_it(command: str) -> None:
+    offered = suggest([command, "-"], COMMANDS) or suggest([command, ""], COMMANDS)
+    assert offered
+    assert all(told for _word, told in offered)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_that_asks_the_program(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["completion", shell])
+    assert ended.value.code == 0
+    assert "wardgate __complete" in capsys.readouterr().out
+
+
+def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["completion", "bash"])
+    bash = shutil.which("bash")
+    assert bash is not None
+    script = f"""
+        wardgate() {{ {sys.executable} -m wardgate.cli.main "$@"; }}
+        {capsys.readouterr().out}
+        COMP_WORDS=(wardgate admin resources create --type ''); COMP_CWORD=5
+        _wardgate
+        printf '%s ' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=15)
+    assert done.stdout.split() == ["dns", "ip", "cidr"]
