@@ -44,6 +44,7 @@ TEST_COMMANDS = {
     "dig": "dnsutils",
     "chromium": "chromium",
     "wireguard-go": "wireguard-go",
+    "initdb": "postgresql",
 }
 
 
@@ -69,7 +70,9 @@ def main() -> None:
 
 
 def install_system_packages(commands: dict[str, str], *, required: bool) -> None:
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    # Debian keeps the programs of PostgreSQL's server out of the search path, in a directory per version.
+    servers = [str(path) for path in Path("/usr/lib/postgresql").glob("*/bin")]
+    path = ":".join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", *servers])
     packages = sorted(
         {package for command, package in commands.items() if shutil.which(command, path=path) is None}
     )

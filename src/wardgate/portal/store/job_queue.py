@@ -25,6 +25,7 @@ from wardgate.portal.store.rows import Job
 JOBS: Final = UUID(int=1)
 """The topic of commits that enqueue a job, and what claims are held by."""
 
+STATES: Final = ("available", "executing", "completed", "discarded")
 LOST: Final = "the worker stopped without a word"
 _C: Final = schema.jobs.c
 _SCHEDULES: Final = schema.job_schedules.c
@@ -192,11 +193,11 @@ class JobQueue:
         return [Job(**row) for row in (await self._transaction.execute(statement)).mappings()]
 
     async def counts(self) -> dict[str, int]:
-        """Return how many jobs there are in each state."""
+        """Return how many jobs there are in each state, 0 included."""
         result = await self._transaction.execute(
             select(_C.state, func.count().label("jobs")).group_by(_C.state)
         )
-        return {row.state: row.jobs for row in result}
+        return {**dict.fromkeys(STATES, 0), **{row.state: row.jobs for row in result}}
 
     async def delete_finished_before(self, instant: datetime) -> int:
         result = await self._transaction.execute(delete(schema.jobs).where(_C.finished_at < instant))

@@ -1,14 +1,21 @@
 """Readers see every committed change once, in order, also of another process and after a pause."""
 
 import asyncio
+import random
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import pytest
+
+from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Feed, SqliteFile, Store
-from wardgate.portal.store.rows import Site
+from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
+from wardgate.portal.store import feed as feed_module
+from wardgate.portal.store.rows import Change, Site
 
 
 async def test_a_reader_is_woken_by_each_commit(
@@ -34,9 +41,27 @@ async def test_a_reader_resumes_behind_its_last_change(
     assert seen == [3, 4]
 
 
-async def test_commits_of_another_process_are_noticed(tmp_path: Path, environment: Environment) -> None:
-    ours = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
-    theirs = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+@pytest.fixture(params=["file", "postgres"])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A database that several processes can open."""
+    if request.param == "file":
+        yield SqliteFile(tmp_path / "wardgate.db")
+    else:
+        async with postgres_database() as url:
+            yield PostgresServer(url)
+
+
+@pytest.fixture
+async def stores(shared: Database, environment: Environment) -> AsyncIterator[list[Store]]:
+    """Four stores over one database, as four processes have."""
+    opened = [await Store.open(shared, environment) for _ in range(4)]
+    yield opened
+    for store in opened:
+        await store.close()
+
+
+async def test_commits_of_another_process_are_noticed(stores: list[Store], environment: Environment) -> None:
+    ours, theirs, *_ = stores
     account_id = await make_account(ours, "acme")
     feed = Feed(ours, environment)
     polling = asyncio.create_task(feed.run())
@@ -47,17 +72,95 @@ async def test_commits_of_another_process_are_noticed(tmp_path: Path, environmen
     await asyncio.wait_for(reader, 5)
     assert seen == [2]
     polling.cancel()
-    await ours.close()
-    await theirs.close()
 
 
-async def test_writers_of_two_processes_take_turns(tmp_path: Path, environment: Environment) -> None:
-    stores = [await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment) for _ in range(2)]
+async def test_a_poll_tells_who_has_moved(stores: list[Store]) -> None:
+    ours, theirs, *_ = stores
+    account_id = await make_account(ours, "acme")
+    await ours.stirred([account_id])
+    assert await ours.stirred([account_id]) == frozenset()
+    await _add_site(theirs, account_id, "theirs")
+    assert await ours.stirred([account_id]) == {account_id}
+    assert await ours.stirred([account_id]) == frozenset()
+
+
+async def test_readers_see_32_writers_in_order_without_gaps_even_when_killed(
+    stores: list[Store], environment: Environment
+) -> None:
+    accounts = [await make_account(stores[0], slug) for slug in ("first", "other")]
+    rng = random.Random(32)
+    feed = Feed(stores[0], environment)
+    polling = asyncio.create_task(feed.run())
+    readers = [
+        asyncio.create_task(_read_and_die(feed, account_id, until=1 + 32 * 2 * 2, rng=random.Random(1)))
+        for account_id in accounts
+    ]
+
+    async def write(number: int) -> None:
+        for turn in range(2):
+            # Every writer begins before the first commits, and goes through the accounts in an order of its own.
+            async with stores[number % 4].writing({"writer": number}) as transaction:
+                await asyncio.sleep(rng.random() / 100)
+                first, second = accounts if rng.random() < 0.5 else accounts[::-1]
+                if rng.random() < 0.5:
+                    await transaction.hold(*accounts)
+                site = Site(id=transaction.new_id(), account_id=first, name=f"{number} {turn}")
+                await transaction.of(first).sites.insert(site)
+                await asyncio.sleep(rng.random() / 100)
+                await transaction.of(first).sites.save(replace(site, health_threshold=2))
+            async with stores[number % 4].writing({"writer": number}) as transaction:
+                site = Site(id=transaction.new_id(), account_id=second, name=f"{number} {turn}")
+                await transaction.of(second).sites.insert(site)
+                await transaction.of(second).sites.save(replace(site, health_threshold=2))
+
+    await asyncio.gather(*(write(number) for number in range(32)))
+    for reader, account_id in zip(readers, accounts, strict=True):
+        seen = await asyncio.wait_for(reader, 10)
+        numbers = [change.sequence for change in seen]
+        fresh = [number for index, number in enumerate(numbers) if number > max(numbers[:index], default=0)]
+        assert fresh == list(range(1, 1 + 1 + 32 * 2 * 2)), account_id
+        assert len(numbers) > len(fresh), "the reader was never killed between reading and remembering"
+    polling.cancel()
+
+
+async def test_64_writers_never_see_a_busy_database(stores: list[Store]) -> None:
     account_id = await make_account(stores[0], "acme")
-    await asyncio.gather(*(_add_site(stores[index % 2], account_id, f"site {index}") for index in range(16)))
-    assert (await stores[0].sequences())[account_id] == 17
-    for store in stores:
-        await store.close()
+    await asyncio.gather(*(_add_site(stores[index % 4], account_id, f"site {index}") for index in range(64)))
+    assert (await stores[0].sequences())[account_id] == 65
+
+
+async def test_an_outage_ends_no_reader(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "RETRY_S", 0.01)
+    failures = iter([ConnectionRefusedError("server is away"), OSError("still")])
+    true_reading = store.reading
+
+    def reading() -> Any:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return true_reading()
+
+    monkeypatch.setattr(store, "reading", reading)
+    seen: list[int] = []
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=1), 5)
+    assert seen == [1]
+
+
+async def _read_and_die(feed: Feed, account_id: UUID, until: int, rng: random.Random) -> list[Change]:
+    """Follow as a program does that is killed now and then before it has remembered how far it came."""
+    seen: list[Change] = []
+    remembered = 0
+    while remembered < until:
+        async for changes in feed.follow(account_id, remembered):
+            seen.extend(changes)
+            if rng.random() < 0.3:
+                break
+            remembered = changes[-1].sequence
+            if remembered >= until:
+                break
+    return seen
 
 
 async def _collect(feed: Feed, account_id: UUID, after: int, seen: list[int], until: int) -> None:

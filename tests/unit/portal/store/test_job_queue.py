@@ -177,7 +177,7 @@ async def test_finished_jobs_are_kept_for_a_while(store: Store, clock: SteppedCl
         queue = JobQueue(transaction)
         assert await queue.delete_finished_before(clock.now()) == 0
         assert await queue.delete_finished_before(clock.now() + timedelta(seconds=1)) == 1
-        assert await queue.counts() == {"available": 1}
+        assert await queue.counts() == {"available": 1, "executing": 0, "completed": 0, "discarded": 0}
 
 
 async def enqueue(store: Store, **options: object) -> bool:
