@@ -7,7 +7,7 @@ import argparse
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import EnumType
+from enum import Enum, EnumType
 from typing import Any
 
 import typer
@@ -79,7 +79,8 @@ def _of_typer(command: Any) -> Command:
 
 def _of_typer_parameter(parameter: Any) -> Parameter:
     annotation = parameter.type_descriptor.annotation
-    choices = tuple(str(one.value) for one in annotation) if isinstance(annotation, EnumType) else ()
+    members: list[Enum] = list(annotation) if isinstance(annotation, EnumType) else []
+    choices = tuple(str(one.value) for one in members)
     is_argument = parameter.param_type_name == "argument"
     is_switch = not is_argument and parameter.is_flag
     return Parameter(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,15 @@ def run(arguments: Sequence[str]) -> None:
         UserError: it failed; the message is one line.
     """
     terminal = Terminal.of_this_process()
-    asyncio.run(execute(arguments, terminal=terminal, now=datetime.now(UTC)))
+    try:
+        asyncio.run(execute(arguments, terminal=terminal, now=datetime.now(UTC)))
+        terminal.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read had enough, as `head` has. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 async def execute(
