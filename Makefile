@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check bench lock openapi css clean
+.PHONY: help demo up test test-long check bench lock openapi cli-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -15,7 +15,7 @@ help:
 	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
 	@echo 'make check      the quick gate: lint, types, architecture, unit and property tests'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
-	@echo 'make lock|openapi|css   write what is generated from its sources again'
+	@echo 'make lock|openapi|cli-reference|css   write what is generated from its sources again'
 	@echo 'make test-long  the long profile of simulation and property tests'
 
 demo:
@@ -63,6 +63,10 @@ lock:
 openapi:
 	@$(BOOTSTRAP)
 	$(BIN)/python scripts/openapi.py
+
+cli-reference:
+	@$(BOOTSTRAP)
+	$(BIN)/python scripts/cli_reference.py
 
 css:
 	@$(BOOTSTRAP)
