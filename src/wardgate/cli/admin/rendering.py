@@ -50,8 +50,19 @@ def _show_document(value: object, output: Output, terminal: Terminal) -> None:
     if output is Output.JSON:
         terminal.show(json.dumps(value, indent=2))
     else:
-        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+        text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
         terminal.show(text.rstrip("\n"))
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # PyYAML has no types
+    """Quotes text with control characters: PyYAML would write some of them (U+0085) as they are, and read back something else."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def _show_table(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: Terminal) -> None:
