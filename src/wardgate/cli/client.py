@@ -20,7 +20,7 @@ from wardgate.net.host_dns import Method, host_dns
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.privileges import raise_buffer_limits, require_net_admin, tunnel_refusal
 from wardgate.net.socket_mark import SOCKET_MARK
-from wardgate.net.tun_interface import TunInterface
+from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, TunInterface
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import ClientParameters
@@ -160,7 +160,7 @@ def command(
         except OSError as error:
             raise tunnel_refusal(error, tun_name) from error
         try:
-            async with TunInterface(tun_name) as tun:
+            async with TunInterface(tun_name, gso_max_segs=GSO_MAX_SEGMENTS) as tun:
                 process = ClientProcess(
                     engine=engine,
                     session=session,

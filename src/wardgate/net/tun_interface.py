@@ -26,7 +26,9 @@ from wardgate.net.tun_configuration import TunConfiguration
 
 MTU: Final = 1280  # data-plane §2.6
 QUEUE_LENGTH: Final = 10_000  # packets; the kernel's 500 lose some under load (data-plane §6.1)
-GSO_MAX_SEGMENTS: Final = 49  # × 1,312 bytes sealed: what one UDP GSO send takes
+GSO_MAX_SEGMENTS: Final = (
+    49  # × 1,312 bytes sealed: what one UDP GSO send takes; for hosts that do not forward
+)
 
 _IFA_F_NODAD: Final = 0x02  # linux/if_addr.h
 
@@ -40,8 +42,13 @@ class TunInterface:
     lack of both raises.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, gso_max_segs: int | None = None) -> None:
+        """`gso_max_segs` caps super-packets of this host's own programs; None leaves the kernel's limit.
+
+        A host that forwards must not set it: the kernel cuts a forwarded super-packet that exceeds it into single packets.
+        """
         self._name = name
+        self._gso_max_segs = gso_max_segs
         self._netlink = AsyncIPRoute()
         self._index = 0
         self._applied: TunConfiguration | None = None
@@ -91,10 +98,11 @@ class TunInterface:
         with contextlib.suppress(OSError):
             Path(f"/proc/sys/net/ipv6/conf/{self._name}/addr_gen_mode").write_text("1", encoding="ascii")  # noqa: ASYNC240
         await self._netlink.link("set", index=self._index, mtu=MTU, txqlen=QUEUE_LENGTH)
-        try:
-            await self._netlink.link("set", index=self._index, gso_max_segs=GSO_MAX_SEGMENTS)
-        except NetlinkError as error:
-            log.warning("the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.code})
+        if self._gso_max_segs is not None:
+            try:
+                await self._netlink.link("set", index=self._index, gso_max_segs=self._gso_max_segs)
+            except NetlinkError as error:
+                log.warning("the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.code})
         await self._netlink.link("set", index=self._index, state="up")
 
     async def _set_addresses(self, wanted: TunConfiguration, previous: TunConfiguration | None) -> None:

@@ -14,7 +14,7 @@ from wardgate.model.addresses import IpNetwork
 from wardgate.net.firewall import Firewall
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_configuration import TunConfiguration
-from wardgate.net.tun_interface import TunInterface
+from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, TunInterface
 
 _Outcome = TypeVar("_Outcome")
 
@@ -44,7 +44,7 @@ def configured(*routes: str, sentinels: tuple[str, ...] = ()) -> TunConfiguratio
 
 def with_interface(host: Host, use: Callable[[TunInterface], Awaitable[_Outcome]]) -> _Outcome:
     async def run() -> _Outcome:
-        async with TunInterface(TUN) as interface:
+        async with TunInterface(TUN, gso_max_segs=GSO_MAX_SEGMENTS) as interface:
             return await use(interface)
 
     return host.inside(lambda: asyncio.run(run()))
