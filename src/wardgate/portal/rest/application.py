@@ -1,5 +1,6 @@
 """The REST API as a FastAPI application behind the pipeline."""
 
+import re
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,6 +23,7 @@ from wardgate.portal.rest.endpoints import (
     installation,
     logs,
     policies,
+    pool_members,
     resources,
     settings,
     sites,
@@ -79,6 +81,7 @@ def _api() -> FastAPI:
         sites,
         gateways,
         resources,
+        pool_members,
         policies,
         logs,
         settings,
@@ -118,16 +121,30 @@ def _unexpected(_request: Request, _error: Exception) -> Response:
     return _answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED))
 
 
-def _framework_error(_request: Request, error: Exception) -> Response:
+def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    details = {
-        HTTPStatus.NOT_FOUND: NOT_FOUND,
-        HTTPStatus.METHOD_NOT_ALLOWED: "The method is not allowed here.",
-    }
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = {"allow": ", ".join(_methods_at(request.url.path))}
+        return _answer(Problem(status, "The method is not allowed here.", headers=allowed))
     if status == HTTPStatus.BAD_REQUEST:
         return _answer(unprocessed())
-    return _answer(Problem(status, details.get(status, str(error.detail)), headers=error.headers))
+    return _answer(
+        Problem(
+            status, NOT_FOUND if status == HTTPStatus.NOT_FOUND else str(error.detail), headers=error.headers
+        )
+    )
+
+
+def _methods_at(path: str) -> list[str]:
+    """Return every method that a path has; the framework knows those of one route only."""
+    found = {
+        method.upper()
+        for pattern, operations in openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", pattern), path)
+        for method in operations
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def _invalid_request(_request: Request, error: Exception) -> Response:

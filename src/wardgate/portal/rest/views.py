@@ -182,7 +182,27 @@ class HealthView(BaseModel):
     clients_online: int
     gateways_online: int
     relays_online: int
+    jobs: dict[str, int]
     counters: dict[str, int]
+
+
+class JobView(BaseModel):
+    """A piece of background work of the installation."""
+
+    id: UUID
+    kind: str
+    state: str
+    attempt: int
+    max_attempts: int
+    run_at: Instant
+    last_error: str | None
+    finished_at: Instant | None
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.Job) -> "JobView":
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
 
 
 class RelayView(BaseModel):
@@ -315,6 +335,20 @@ class MemberView(BaseModel):
 
 class MembersView(BaseModel):
     actor_ids: list[UUID]
+
+
+class PoolMemberView(BaseModel):
+    id: UUID
+    name: str
+    last_seen_at: Instant | None
+
+    @classmethod
+    def of(cls, row: rows.Device) -> "PoolMemberView":
+        return cls(id=row.id, name=row.name, last_seen_at=row.last_seen_at)
+
+
+class PoolMembersView(BaseModel):
+    device_ids: list[UUID]
 
 
 class SiteView(BaseModel):

@@ -673,6 +673,4 @@ async def test_only_users_who_were_there_lately_count_as_active(
         await transaction.accounts.save(replace(account, limits=limits))
     active = (await api.get("/account")).json()["data"]["limits"]["monthly_active_users"]
     assert active == {"used": 1, "available": 1, "total": 2}
-    await made(
-        api, "/actors", {"actor": {"name": "Eve", "type": "account_user", "email": "eve@example.org"}}
-    )
+    await made(api, "/actors", {"actor": {"name": "Eve", "type": "account_user", "email": "eve@example.org"}})

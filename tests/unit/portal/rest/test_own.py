@@ -13,6 +13,7 @@ from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, authorize
 from wardgate.policy.evaluation import UNDETERMINED, Facts
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, as_json, explain
+from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.rows import Decision
 
 
@@ -57,7 +58,20 @@ async def test_the_operator_sees_how_the_installation_is(operator: httpx2.AsyncC
     assert health["database"] == "available"
 
 
-@pytest.mark.parametrize("path", ["relay_tokens", "relays", "health"])
+async def test_background_work_is_listed_by_state(operator: httpx2.AsyncClient, world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        await JobQueue(transaction).enqueue(
+            "greet", {"name": "Ada"}, run_at=transaction.now + timedelta(days=1)
+        )
+    (job,) = [one for one in (await operator.get("/wardgate/jobs")).json()["data"] if one["kind"] == "greet"]
+    assert (job["state"], job["attempt"]) == ("available", 0)
+    assert "arguments" not in job
+    done = await operator.get("/wardgate/jobs", params={"state": "discarded"})
+    assert done.json()["data"] == []
+    assert (await operator.get("/wardgate/jobs", params={"state": "x"})).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["relay_tokens", "relays", "health", "jobs"])
 async def test_an_accounts_token_never_reaches_the_operators_paths(
     api: httpx2.AsyncClient, operator: httpx2.AsyncClient, path: str
 ) -> None:

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic.config import JsonDict
 from sqlalchemy import false, select
 
 from wardgate.portal.rest.caller import ForAccount
@@ -14,13 +15,16 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import Fields, array_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
-from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
+from wardgate.portal.rest.routing import Id, parse_id
 from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
 from wardgate.portal.store import AccountTables, Conflict, Transaction
 from wardgate.portal.store.rows import Group, Membership
 
 router = APIRouter(prefix="/groups", tags=["Groups"])
 
+NATIVE_OR_UUID: Final[JsonDict] = {
+    "anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "maxLength": 0}]
+}
 ENTITY_TYPES = ("group", "org_unit")
 NAME_TAKEN = {"name": ["A group with this name already exists."]}
 
@@ -77,7 +81,7 @@ async def index(
     paging: Paging,
     name: str | None = None,
     directory_id: Annotated[
-        str | None, Query(description="empty: groups that were made here", json_schema_extra=UUID_TEXT)
+        str | None, Query(description="empty: groups that were made here", json_schema_extra=NATIVE_OR_UUID)
     ] = None,
     entity_type: Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})] = None,
 ) -> ListOf[GroupView]:

@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 import wardgate
@@ -13,20 +13,22 @@ from wardgate.portal.rest.caller import ForOperator, OperatorCaller
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
-from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import (
     Data,
     DeletedView,
     HealthView,
+    JobView,
     ListOf,
     NewRelayTokenView,
     RelayTokenView,
     RelayView,
     listed,
 )
-from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import RelayToken
+from wardgate.portal.store import Repository, Transaction
+from wardgate.portal.store.job_queue import STATES, JobQueue
+from wardgate.portal.store.rows import Job, RelayToken
 from wardgate.wire.tokens import TokenKind
 
 router = APIRouter(prefix="/wardgate", tags=["Wardgate: installation"])
@@ -98,6 +100,21 @@ async def relays(caller: ForOperator) -> Data[list[RelayView]]:
     )
 
 
+@router.get("/jobs")
+async def jobs(
+    caller: ForOperator,
+    paging: Paging,
+    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
+) -> ListOf[JobView]:
+    """List background work, newest first. What is finished is kept for a while."""
+    if state is not None and state not in STATES:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {state[:64]}")
+    async with caller.reading() as transaction:
+        rows = Repository(transaction, Job, None)
+        wanted = [] if state is None else [rows.c.state == state]
+        return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.of)
+
+
 @router.get("/health")
 async def health(caller: ForOperator) -> Data[HealthView]:
     """Tell how the process that answers is doing; `counters` count since its start."""
@@ -105,6 +122,7 @@ async def health(caller: ForOperator) -> Data[HealthView]:
     bus = services.environment.bus
     async with caller.reading() as transaction:
         accounts = await transaction.accounts.load_all()
+        job_counts = await JobQueue(transaction).counts()
     return Data(
         data=HealthView(
             version=wardgate.__version__,
@@ -114,6 +132,7 @@ async def health(caller: ForOperator) -> Data[HealthView]:
             clients_online=sum(len(bus.members("client", account.id)) for account in accounts),
             gateways_online=sum(len(bus.members("gateway", account.id)) for account in accounts),
             relays_online=len(bus.members("relay", None)),
+            jobs=job_counts,
             counters=dict(sorted(services.counters.items())),
         )
     )
