@@ -45,6 +45,8 @@ TEST_COMMANDS = {
     "chromium": "chromium",
     "wireguard-go": "wireguard-go",
     "initdb": "postgresql",
+    "caddy": "caddy",
+    "nginx": "nginx-light",
 }
 
 
