@@ -281,6 +281,15 @@ NOUNS: Final = (
         columns=("id", "name", "type", "address", "site_id", "filters"),
     ),
     Noun(
+        "pool-members", "pool member", "The clients of a device pool.",
+        (
+            _list("/resources/{resource}/pool_members", "List the clients of a pool."),
+            *_listed_ids("/resources/{resource}/pool_members", "pool_members", "device_id", "clients", "clients"),
+        ),
+        columns=("id", "name", "last_seen_at"),
+        named_by=(),
+    ),
+    Noun(
         "policies", "policy", "Which group may use which resource, and under what conditions.",
         (
             _list(
@@ -363,6 +372,18 @@ NOUNS: Final = (
         "relays", "relay", "Relays that are connected now (operator's token).",
         (_list("/wardgate/relays", "List connected relays."),),
         columns=("id", "name", "ipv4", "ipv6", "port", "connected_at"),
+        named_by=(),
+        is_operators=True,
+    ),
+    Noun(
+        "jobs", "job", "The portal's background work (operator's token).",
+        (
+            _list(
+                "/wardgate/jobs", "List jobs, newest first; finished ones are kept for a while.",
+                Field("state", "only those in a state", choices=("available", "executing", "completed", "discarded")),
+            ),
+        ),
+        columns=("id", "kind", "state", "attempt", "run_at", "finished_at", "last_error"),
         named_by=(),
         is_operators=True,
     ),

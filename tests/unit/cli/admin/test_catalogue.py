@@ -75,6 +75,27 @@ async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
         assert {field.wire for field in verb.filters} == there, (noun.name, verb.name)
 
 
+async def test_choices_are_the_apis(described: dict[str, Any]) -> None:
+    served = operations(described)
+    for noun, verb in verbs():
+        operation = served[verb.method, nameless(verb.path)]
+        queried = {one["name"]: one["schema"] for one in operation.get("parameters", [])}
+        for field in verb.filters:
+            there = allowed(described, queried[field.wire])
+            assert set(field.choices) == there, (noun.name, verb.name, field.wire, there)
+        if verb.body is Body.FIELDS:
+            body = next(
+                variants(described, operation["requestBody"]["content"]["application/json"]["schema"])
+            )
+            for field in verb.fields:
+                schema = body["properties"][verb.wrapper]
+                for name in field.wire.split("."):
+                    schema = next(variants(described, schema))["properties"][name]
+                there = allowed(described, schema)
+                assert set(field.choices) <= there, (noun.name, verb.name, field.wire, there)
+                assert bool(field.choices) is bool(there), (noun.name, verb.name, field.wire, there)
+
+
 async def test_columns_are_members_of_what_is_listed(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
@@ -126,3 +147,11 @@ def variants(described: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict
             yield from variants(described, one)
     elif "properties" in schema:
         yield schema
+
+
+def allowed(described: dict[str, Any], schema: dict[str, Any]) -> set[str]:
+    """Give the words that a text may be; none: any."""
+    if "$ref" in schema:
+        return allowed(described, described["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]])
+    inner = [allowed(described, one) for key in ("anyOf", "oneOf") for one in schema.get(key, [])]
+    return {str(one) for one in schema.get("enum", []) if one is not None}.union(*inner)

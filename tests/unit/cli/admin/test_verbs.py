@@ -1,9 +1,12 @@
 """Every noun and verb against a real portal."""
 
+from dataclasses import replace
+
 import pytest
 
 from support.portal import World
 from unit.cli.admin.conftest import Admin
+from wardgate.portal.store.job_queue import JobQueue
 
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 
@@ -166,6 +169,36 @@ async def test_policies_with_conditions(admin: Admin, world: World) -> None:
     assert (changed["is_disabled"], changed["conditions"]) == (True, [])
     assert (await admin("policies", "show", made["id"])).code == 0
     assert (await admin("policies", "delete", made["id"], "--yes")).code == 0
+
+
+async def test_the_clients_of_a_device_pool(admin: Admin, world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        await transaction.of(world.account_id).resources.insert(
+            replace(
+                world.resource, id=transaction.new_id(), type="static_device_pool", name="pool",
+                address=None, site_id=None,
+            )
+        )  # fmt: skip
+    async with world.client() as client:
+        await client.join()
+    added = (await admin("pool-members", "add", "--resource", "pool", "client", "--json")).json()
+    assert len(added["device_ids"]) == 1
+    listed = (await admin("pool-members", "list", "--resource", "pool", "--json")).json()
+    assert [one["name"] for one in listed] == ["client"]
+    removed = await admin("pool-members", "remove", "--resource", "pool", "client", "--json")
+    assert removed.json() == {"device_ids": []}
+    replaced = await admin("pool-members", "replace", "--resource", "pool", "client", "--yes", "--json")
+    assert replaced.json() == added
+    other = await admin("pool-members", "list", "--resource", "net")
+    assert (other.code, "has no pool members" in other.error) == (5, True)
+
+
+async def test_jobs_are_the_operators(admin: Admin, world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        await JobQueue(transaction).enqueue("nonsense", {})
+    jobs = (await admin("jobs", "list", "--json")).json()
+    assert "nonsense" in [one["kind"] for one in jobs]
+    assert "KIND" in (await admin("jobs", "list", "--state", jobs[0]["state"])).out
 
 
 async def test_logs_are_listed_shown_and_exported(admin: Admin) -> None:
