@@ -1,6 +1,6 @@
 """Moving an installation from one database to another, whole or not at all, and proving that nothing was lost.
 
-Both databases are brought to this program's schema first. The source admits no writer meanwhile; the target must be empty. Then rows go
+Both databases are brought to this program's schema first. The portal is stopped meanwhile; the target must be empty. Then rows go
 over table by table, referenced tables first, in one transaction of the target. Before it commits, every table is read back there and
 compared with what the source had: the number of rows and a hash of their content.
 """
@@ -20,7 +20,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store import schema
 from wardgate.portal.store.database import adapter
 from wardgate.portal.store.errors import Unusable
-from wardgate.portal.store.location import Database
+from wardgate.portal.store.location import Database, SqliteFile
 from wardgate.portal.store.migrations import upgrade
 
 _SLICE: Final = 500
@@ -53,8 +53,13 @@ async def copy(source: Database, target: Database, environment: Environment) -> 
     try:
         await reader.open(upgrade)
         await writer.open(upgrade)
-        # A write transaction on the source, never committed, keeps writers out of a SQLite file while it is read.
-        async with reader.writing() as old, writer.writing() as new:
+        # A write transaction, never committed, keeps writers out of a SQLite file while it is read; PostgreSQL shows one moment.
+        beginning = reader.writing if isinstance(source, SqliteFile) else reader.reading
+        async with beginning() as old, writer.writing() as new:
+            for connection in (old, new):
+                if connection.dialect.name == "postgresql":
+                    # One side is idle while the other works.
+                    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             await _require_empty(new, target)
             copied = [await _copy_table(old, new, table) for table in schema.metadata.sorted_tables]
             for before in copied:

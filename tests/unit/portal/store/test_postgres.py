@@ -1,0 +1,111 @@
+"""What only a server does: it goes away, comes back, refuses, and lets accounts write side by side."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from support.postgres import postgres_database
+from unit.portal.store.conftest import make_account
+from wardgate.portal.environment import Environment
+from wardgate.portal.store import PostgresServer, Store, Unusable
+from wardgate.portal.store.rows import Site
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[PostgresServer]:
+    async with postgres_database() as url:
+        yield PostgresServer(url)
+
+
+@pytest.fixture
+async def store(server: PostgresServer, environment: Environment) -> AsyncIterator[Store]:
+    opened = await Store.open(server, environment)
+    yield opened
+    await opened.close()
+
+
+async def test_connections_that_the_server_ended_cost_no_request(
+    server: PostgresServer, store: Store
+) -> None:
+    account_id = await make_account(store, "acme")
+    await _end_connections(server)
+    async with store.writing() as transaction:
+        site = Site(id=transaction.new_id(), account_id=account_id, name="Berlin")
+        await transaction.of(account_id).sites.insert(site)
+    assert (await store.sequences())[account_id] == 2
+
+
+async def test_a_transaction_cut_off_leaves_nothing_behind(server: PostgresServer, store: Store) -> None:
+    account_id = await make_account(store, "acme")
+    with pytest.raises(Exception, match=r"(?i)connection"):  # noqa: PT012
+        async with store.writing() as transaction:
+            site = Site(id=transaction.new_id(), account_id=account_id, name="Berlin")
+            await transaction.of(account_id).sites.insert(site)
+            await _end_connections(server)
+    async with store.reading() as transaction:
+        assert await transaction.of(account_id).sites.count() == 0
+    assert (await store.sequences())[account_id] == 1
+
+
+async def test_accounts_do_not_wait_for_each_other(store: Store) -> None:
+    first, second = await make_account(store, "first"), await make_account(store, "second")
+    async with store.writing() as transaction:
+        await transaction.hold(first)
+        async with asyncio.timeout(5), store.writing() as other:
+            site = Site(id=other.new_id(), account_id=second, name="Berlin")
+            await other.of(second).sites.insert(site)
+
+
+async def test_a_writer_waits_for_the_one_before_it_in_its_account(store: Store) -> None:
+    account_id = await make_account(store, "acme")
+    order = []
+
+    async def second() -> None:
+        async with store.writing() as transaction:
+            await transaction.hold(account_id)
+            order.append("second")
+
+    async with store.writing() as transaction:
+        await transaction.hold(account_id)
+        waiting = asyncio.create_task(second())
+        await asyncio.wait([waiting], timeout=0.2)
+        order.append("first")
+    await asyncio.wait_for(waiting, 5)
+    assert order == ["first", "second"]
+
+
+async def test_transactions_over_two_accounts_do_not_wait_for_each_other_for_ever(store: Store) -> None:
+    accounts = [await make_account(store, slug) for slug in ("first", "second")]
+
+    async def write(number: int) -> None:
+        async with store.writing() as transaction:
+            await transaction.hold(*(accounts if number % 2 else accounts[::-1]))
+            for account_id in accounts if number % 2 else accounts[::-1]:
+                site = Site(id=transaction.new_id(), account_id=account_id, name=f"site {number}")
+                await transaction.of(account_id).sites.insert(site)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(write(number) for number in range(16)))
+    assert set((await store.sequences()).values()) == {17}
+
+
+@pytest.mark.parametrize("path", ["/absent?host={directory}", "/postgres?host=/nowhere"])
+async def test_a_server_that_does_not_answer_or_has_no_such_database_is_refused(
+    server: PostgresServer, environment: Environment, path: str
+) -> None:
+    directory = server.url.partition("host=")[2]
+    with pytest.raises(Unusable, match="cannot use postgresql://"):
+        await Store.open(
+            PostgresServer(f"postgresql://wardgate@{path.format(directory=directory)}"), environment
+        )
+
+
+async def _end_connections(server: PostgresServer) -> None:
+    connection = await asyncpg.connect(server.url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
