@@ -130,7 +130,7 @@ class RestClient:
     async def call(
         self, method: str, path: str, *, query: Query | None = None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Make one call and return the answer's JSON object, which has a member `data`.
+        """Make one call and return the answer, whose member `data` is an object or a list of objects.
 
         Raises:
             UserError: the portal cannot be reached or refuses; subclasses tell how.
@@ -146,19 +146,20 @@ class RestClient:
 
     async def pages(
         self, path: str, *, query: Query | None = None, limit: int | None = None
-    ) -> tuple[list[Any], int]:
+    ) -> tuple[list[dict[str, Any]], int]:
         """Return up to `limit` objects of a list (all by default), and how many there are altogether."""
         size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
         asked = {**(query or {}), "limit": str(size)}
-        found: list[Any] = []
+        found: list[dict[str, Any]] = []
         while True:
             answer = await self.call("GET", path, query=asked)
+            if not isinstance(answer["data"], list):
+                raise self._no_portal()
             found += answer["data"]
-            metadata = answer.get("metadata") or {}
-            cursor = metadata.get("next_page")
-            if not cursor or (limit is not None and len(found) >= limit):
-                kept = found[:limit]
-                return kept, max(metadata.get("count") or 0, len(found))
+            metadata = answer.get("metadata")
+            cursor, count = _next_page(metadata if isinstance(metadata, dict) else {})
+            if cursor is None or not answer["data"] or (limit is not None and len(found) >= limit):
+                return found[:limit], max(count, len(found))
             asked["page_cursor"] = cursor
 
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncIterator[str]:
@@ -209,9 +210,14 @@ class RestClient:
 
     def _data(self, response: httpx2.Response) -> dict[str, Any]:
         answer = _json_object(response)
-        if answer is None or "data" not in answer:
-            raise UserError(f"{self._url} does not answer like a Wardgate portal")
+        data = None if answer is None else answer.get("data")
+        objects = data if isinstance(data, list) else [data]
+        if answer is None or not all(isinstance(one, dict) for one in objects):
+            raise self._no_portal()
         return answer
+
+    def _no_portal(self) -> UserError:
+        return UserError(f"{self._url} does not answer like a Wardgate portal")
 
     def _unreachable(self, error: Exception) -> UserError:
         if isinstance(error, httpx2.TimeoutException):
@@ -225,6 +231,12 @@ def _json_object(response: httpx2.Response) -> dict[str, Any] | None:
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def _next_page(metadata: Mapping[str, Any]) -> tuple[str | None, int]:
+    """Return the cursor of the next page, if there is one, and how many objects there are on all pages."""
+    cursor, count = metadata.get("next_page"), metadata.get("count")
+    return cursor if isinstance(cursor, str) and cursor else None, count if isinstance(count, int) else 0
 
 
 def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:

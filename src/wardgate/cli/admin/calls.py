@@ -84,7 +84,7 @@ async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[st
         str(one["id"])
         for query in [{member: named} for member in noun.named_by if member in noun.filtered_by] or [{}]
         for one in (await client.pages(path, query=query))[0]
-        if any(one.get(member) == named for member in noun.named_by)
+        if "id" in one and any(one.get(member) == named for member in noun.named_by)
     }
     if not ids:
         raise NotFound(f"there is no {noun.singular} called {one_line(named)!r}")

@@ -204,10 +204,13 @@ async def test_deleting_is_refused_where_nobody_can_be_asked(admin: Admin) -> No
         (("logs", "list"), "--type"),
     ],
 )
-async def test_wrong_usage_ends_with_2_and_one_line(
-    admin: Admin, arguments: tuple[str, ...], said: str
+async def test_wrong_usage_ends_with_2_and_one_line_before_anything_is_asked(
+    answering: Callable[[Handler], Admin], arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = await admin(*arguments)
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise AssertionError(request.url)
+
+    ran = await answering(refuse)(*arguments)
     assert ran.code == 2, ran
     assert said in ran.error
     assert "\n" not in ran.error
@@ -255,10 +258,23 @@ async def test_rules_and_wrong_tokens_end_with_4(
         httpx2.Response(200, text="hello"),
         httpx2.Response(200, json={"ok": True}),
         httpx2.Response(200, json=[]),
+        httpx2.Response(200, json={"data": "x"}),
+        httpx2.Response(200, json={"data": [1]}),
+        httpx2.Response(200, json={"data": {}}),
         httpx2.Response(200, content=b"{", headers={"content-type": "application/json"}),
         httpx2.Response(302, headers={"location": "http://elsewhere.example/"}),
     ],
-    ids=["failure", "text", "no data", "list", "broken", "redirect"],
+    ids=[
+        "failure",
+        "text",
+        "no data",
+        "list",
+        "text within",
+        "numbers within",
+        "no list",
+        "broken",
+        "redirect",
+    ],
 )
 async def test_what_is_no_portal_is_told_apart(
     answering: Callable[[Handler], Admin], answer: httpx2.Response
@@ -267,6 +283,16 @@ async def test_what_is_no_portal_is_told_apart(
     assert ran.code == 1
     assert "http://portal.example" in ran.error
     assert "\n" not in ran.error
+
+
+async def test_pages_that_never_end_are_left(answering: Callable[[Handler], Admin]) -> None:
+    pages = iter([[{"id": "1", "name": "a"}], []])
+    admin = answering(
+        lambda _request: httpx2.Response(
+            200, json={"data": next(pages), "metadata": {"next_page": "again", "count": "many"}}
+        )
+    )
+    assert (await admin("sites", "list", "--json")).json() == [{"id": "1", "name": "a"}]
 
 
 async def test_a_portal_out_of_reach_or_silent_is_named(answering: Callable[[Handler], Admin]) -> None:
