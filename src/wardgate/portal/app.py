@@ -31,6 +31,8 @@ from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot import Accounts
 from wardgate.portal.store import Feed, Store
+from wardgate.portal.store.database import DATABASE_ERRORS
+from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.web.application import HSTS
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,12 @@ class Portal:
     async def export_metrics(self) -> bytes:
         """Write the metrics of this process in Prometheus' text format."""
         services = self.services
-        return services.metrics.export(services.counters, self.channels.counts(), {})
+        jobs_by_state: dict[str, int] = {}
+        # Without a database the rest is wanted all the more.
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with services.store.reading() as transaction:
+                jobs_by_state = await JobQueue(transaction).counts()
+        return services.metrics.export(services.counters, self.channels.counts(), jobs_by_state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

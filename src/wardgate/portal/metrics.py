@@ -21,6 +21,7 @@ LAG_BUCKETS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 """Around the 20 ms of a change made here and the 250 ms of one made by another process."""
 
 _DENIALS: Final = "denials_"
+_REPLIES: Final = "replies_"
 
 
 class Metrics:
@@ -88,13 +89,19 @@ def _families(
     denials = CounterMetricFamily(
         "wardgate_portal_denials", "Requests of clients that were denied.", labels=["reason"]
     )
+    replies = CounterMetricFamily(
+        "wardgate_portal_error_replies", "Messages of peers answered with an error.", labels=["reason"]
+    )
     events = CounterMetricFamily("wardgate_portal_events", "Other events.", labels=["event"])
     for name, count in sorted(counters.items()):
         if name.startswith(_DENIALS):
             denials.add_metric([name.removeprefix(_DENIALS)], count)
+        elif name.startswith(_REPLIES):
+            replies.add_metric([name.removeprefix(_REPLIES)], count)
         elif name != "grants":
             events.add_metric([name], count)
     yield denials
+    yield replies
     yield events
     yield _gauge("wardgate_portal_channels", "Open control channels.", "kind", channels)
     yield _gauge("wardgate_portal_jobs", "Background jobs in the store.", "state", jobs)

@@ -84,7 +84,6 @@ class ChannelEndpoint:
             origin = origin_of(scope, self._services.settings.trusted_proxies)
             connected = await self._connect(key[0], query, _headers(scope), origin)
         except Refused as refused:
-            self._services.counters[f"upgrades_refused_{int(refused.status)}"] += 1
             await _refuse(scope, send, refused)
             return
         except Exception:
