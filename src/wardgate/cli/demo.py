@@ -33,6 +33,7 @@ _BY_NAME: Final = f"http://app.internal.example/bytes?num={TEN_MEGABYTES}"
 _BY_ADDRESS: Final = f"http://{WEB4}/bytes?num={TEN_MEGABYTES}"
 _UNGRANTED: Final = "http://172.21.0.100/get"
 _WEB_PORT: Final = 80
+_FAILURES: Final = (TimeoutError, RuntimeError, AssertionError, CommandFailed, RequestRefused)
 
 
 def command(
@@ -116,14 +117,14 @@ def _tell_in_the_lab(report: _Report, *, keep: bool) -> None:
         with _ended_by_signals(), Internet() as internet:
             try:
                 _story(report, internet)
-            except BaseException:
+            except _FAILURES:
                 _save_logs(report, internet)
                 raise
             if keep:
                 _keep(report, internet)
     except LabUnavailable as error:
         raise UserError(str(error)) from error
-    except (TimeoutError, RuntimeError, AssertionError, CommandFailed, RequestRefused) as error:
+    except _FAILURES as error:
         raise UserError(f"the step failed: {error}") from error
     finally:
         report.say("\nEverything the demo made is gone: namespaces, processes, files.")
