@@ -3,6 +3,7 @@
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
@@ -70,7 +71,18 @@ def external_url_of(
     url = settings.text("external_url", flag, default).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise UserError(f"--external-url {url!r} does not begin with http:// or https://")
+    if not _is_origin(url):
+        raise UserError(f"--external-url {url!r} is more or less than https://HOST or https://HOST:PORT")
     return url
+
+
+def _is_origin(url: str) -> bool:
+    """Tell whether there is a host, perhaps a port, and nothing else: the portal serves no part of another site."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc and url.count("/") == 2
+    except ValueError:
+        return False
 
 
 def database_of(settings: Settings, flag: str | None) -> Database | None:

@@ -1,0 +1,72 @@
+"""How the portal is served: what `wardgate portal` makes of its settings, and what it refuses in one line."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from wardgate.cli.errors import UserError
+from wardgate.cli.portal_settings import portal_settings
+from wardgate.cli.settings import Settings
+from wardgate.portal.settings import Hosts, PortalSettings
+
+
+def test_by_default_nobody_is_trusted_and_any_host_will_do() -> None:
+    settings = _read()
+    assert settings.trusted_proxies == ()
+    assert settings.hosts is None
+    assert not settings.is_secure
+    assert settings.rest_url == settings.web_url == "http://127.0.0.1:8080"
+    assert settings.socket_url == "ws://127.0.0.1:8080"
+
+
+def test_a_part_without_a_host_of_its_own_is_at_the_external_urls() -> None:
+    settings = _read(external_url="https://Portal.Example.org", rest_host="API.example.org")
+    assert settings.hosts == Hosts(
+        rest="api.example.org", sockets="portal.example.org", web="portal.example.org"
+    )
+    assert settings.rest_url == "https://api.example.org"
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    settings = _read(trusted_proxies="127.0.0.1, 10.0.0.0/8, 2001:db8::/32")
+    assert settings.trusted_proxies == tuple(
+        ip_network(text) for text in ("127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32")
+    )
+
+
+def test_a_certificate_makes_the_url_https() -> None:
+    settings = _read(tls_certificate="/etc/portal.crt", tls_key="/etc/portal.key")
+    assert settings.is_secure
+    assert settings.external_url == "https://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"trusted_proxies": "proxy.example.org"}, "trusted_proxies"),
+        ({"tls_certificate": "/etc/portal.crt"}, "tls_key"),
+        ({"rest_host": "https://api.example.org"}, "rest_host"),
+        ({"socket_host": "connect.example.org:443"}, "socket_host"),
+        ({"web_host": "-.example.org"}, "web_host"),
+        ({"external_url": "portal.example.org"}, "external-url"),
+        ({"external_url": "https://"}, "external-url"),
+        ({"external_url": "https://portal.example.org/wardgate"}, "external-url"),
+        ({"external_url": "https://portal.example.org:99999"}, "external-url"),
+        ({"external_url": "https://ada@portal.example.org"}, "external-url"),
+        ({"external_url": "https://[::1"}, "external-url"),
+        ({"metrics_port": "many"}, "METRICS_PORT"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(given: dict[str, str], named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        _read(**given)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def _read(**given: str) -> PortalSettings:
+    environment = {f"WARDGATE_{name.upper()}": value for name, value in given.items()}
+    return portal_settings(
+        Settings("portal", environment), data_dir=Path("/data"), listen=None, external_url=None
+    )
