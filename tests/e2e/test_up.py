@@ -49,6 +49,17 @@ def test_a_relay_that_dies_is_started_again(host: Host) -> None:
     _end(host, up)
 
 
+def test_nothing_outlives_a_parent_that_is_killed(host: Host) -> None:
+    up = _up(host, "up")
+    assert len(_children(host, "portal") + _children(host, "relay") + _children(host, "gateway")) == 3
+    up.kill()
+    wait_until(
+        lambda: not any(_children(host, name) for name in ("portal", "relay", "gateway")),
+        "the end of all",
+        20,
+    )
+
+
 def test_only_the_gateway_may_change_the_network(host: Host) -> None:
     up = _up(host, "up")
     net_admin = 1 << 12

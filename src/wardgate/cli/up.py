@@ -50,6 +50,7 @@ STEADY_S: Final = 60.0
 
 CLIENT_TOKEN_LIFETIME: Final = timedelta(days=90)
 _CAP_NET_BIND_SERVICE: Final = 10
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_CAPBSET_DROP: Final = 24
 _LAST_CAPABILITY: Final = 63
 
@@ -285,7 +286,7 @@ async def _start(child: _Child) -> asyncio.subprocess.Process:
         env=child.environment,
         # Ctrl-C reaches the whole terminal group: the parent alone decides the order of the end.
         start_new_session=True,
-        preexec_fn=None if child.capabilities is None else lambda: _keep_capabilities(child.capabilities),
+        preexec_fn=lambda: _prepare(child.capabilities),
     )
 
 
@@ -353,11 +354,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _keep_capabilities(kept: frozenset[int] | None) -> None:
-    """Give up all capabilities but these, for this process and whatever it starts (between fork and exec)."""
+def _prepare(kept: frozenset[int] | None) -> None:
+    """Between fork and exec: end with the parent however it ends; give up all capabilities but these (None keeps all)."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.geteuid() != 0 or kept is None:
         return
-    libc = ctypes.CDLL(None)
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in kept:
             libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
