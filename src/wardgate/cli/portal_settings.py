@@ -80,9 +80,10 @@ def _is_origin(url: str) -> bool:
     """Tell whether there is a host, perhaps a port, and nothing else: the portal serves no part of another site."""
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc and url.count("/") == 2
+        _ = parts.port
     except ValueError:
         return False
+    return bool(parts.hostname) and "@" not in parts.netloc and url.count("/") == 2
 
 
 def database_of(settings: Settings, flag: str | None) -> Database | None:
