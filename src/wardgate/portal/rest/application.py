@@ -39,7 +39,7 @@ from wardgate.portal.rest.problems import (
     unprocessed,
 )
 from wardgate.portal.services import Services
-from wardgate.portal.store import StoreError
+from wardgate.portal.store import StoreError, Unstorable
 
 SEGMENTS: Final = documentation.SEGMENTS | {
     "account",
@@ -112,8 +112,10 @@ def _problem(_request: Request, error: Exception) -> Response:
     return _answer(error)
 
 
-def _refused_by_the_store(_request: Request, _error: Exception) -> Response:
-    """Answer when what a handler had found was gone, or taken, by the time it wrote."""
+def _refused_by_the_store(_request: Request, error: Exception) -> Response:
+    """Answer when what a handler had found was gone, or taken, by the time it wrote, or when no database can hold a value."""
+    if isinstance(error, Unstorable):
+        return _answer(unprocessed())
     return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
 
 

@@ -7,6 +7,7 @@ nothing is carried out unlogged. The body is read here, whole and bounded, so th
 """
 
 import asyncio
+import json
 import logging
 import math
 import re
@@ -49,6 +50,7 @@ HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
 _BEARER: Final = "Bearer "
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{20,200}")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ class Pipeline:
         if not _has_valid_ids(scope["path"]):
             raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
         body = await _read_body(headers, receive)
+        if _has_half_a_character(body):
+            raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
         inner_scope[SCOPE_KEY] = caller
         # Any content type is accepted and parsed as JSON, so the framework is told that it is JSON.
         inner_scope["headers"] = [
@@ -249,6 +253,19 @@ async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
                     return b"".join(chunks)
     except TimeoutError:
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from None
+
+
+def _has_half_a_character(body: bytes) -> bool:
+    """Tell whether a JSON text escapes one half of a surrogate pair: such text cannot be encoded, hence neither stored nor told."""
+    if _SURROGATE.search(body) is None:
+        return False
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,6 +10,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     model_serializer,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -27,7 +28,11 @@ def instant_text(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-Instant = Annotated[datetime, PlainSerializer(instant_text, return_type=str)]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(instant_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 class Data(BaseModel, Generic[T]):
@@ -227,7 +232,7 @@ class DeletedCountView(BaseModel):
 class ClientView(BaseModel):
     id: UUID
     firezone_id: str | None
-    actor_id: UUID | None
+    actor_id: UUID
     name: str
     ipv4: str
     ipv6: str

@@ -1,0 +1,176 @@
+"""A foreign tester reads the OpenAPI document, calls every operation with data that fits and data that does not, and checks the answers.
+
+Every operation meets a fresh account of a portal behind the real server. 422 and 412 answers to data that fits the schema are expected:
+rules such as "this name is taken" cannot be written in a schema. Nor can what a cursor is and what parameters of a query have to do with
+each other, hence 400 to a GET.
+"""
+
+import asyncio
+import base64
+import itertools
+import threading
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis.config import SchemathesisConfig
+
+from support.browser import make_api_token
+from support.portal import World, make_world
+from wardgate.portal.app import Portal
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.rest.application import openapi
+from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
+from wardgate.portal.server import listen, serve
+from wardgate.portal.settings import PortalSettings
+
+PATIENCE_S = 10.0
+EXAMPLES = 3
+EXPECTED = ["2xx", "401", "403", "404", "409", "412", "422"]
+REFUSALS = ["400", "401", "403", "404", "405", "406", "409", "412", "422"]
+
+T = TypeVar("T")
+
+STAND_INS = [f"00000000-0000-4000-8000-{number:012}" for number in range(8)]
+"""What the tester draws for ids of objects that exist; each call gets the real ones in their place."""
+
+schemathesis.openapi.format("uuid", st.one_of(st.uuids().map(str), st.sampled_from(STAND_INS)))
+schemathesis.openapi.format(
+    "page-cursor",
+    st.tuples(st.sampled_from(["after", "before"]), st.integers(0, 2**50), st.uuids()).map(
+        lambda parts: _unpadded(f'["{parts[0]}",{parts[1]},"{parts[2]}"]')
+    ),
+)
+schemathesis.openapi.format("entity-tags", st.sampled_from(["*", '"a"', '"a", "b"']))
+
+api = schemathesis.openapi.from_dict(
+    openapi(),
+    config=SchemathesisConfig.from_dict(
+        {
+            "checks": {
+                "positive_data_acceptance": {"expected-statuses": EXPECTED},
+                "negative_data_rejection": {"expected-statuses": REFUSALS},
+            },
+            "phases": {"coverage": {"unexpected-methods": ["TRACE"]}},
+            "operations": [
+                {
+                    "include-method": "GET",
+                    "checks": {"positive_data_acceptance": {"expected-statuses": [*EXPECTED, "400"]}},
+                }
+            ],
+        }
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A served portal and who calls it."""
+
+    url: str
+    api_token: str
+    operator_token: str
+    ids: dict[str, str]
+
+    def token_for(self, path: str) -> str:
+        is_operators = path.startswith("/wardgate/") and path.split("/")[2] in OPERATOR_NOUNS
+        return self.operator_token if is_operators else self.api_token
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A portal that runs in another thread, for the tester's calls block."""
+
+    loop: asyncio.AbstractEventLoop
+    portal: Portal
+    url: str
+    numbers: Iterator[int]
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="portal")
+    thread.start()
+    portal, url, stop, task = asyncio.run_coroutine_threadsafe(_start(), loop).result(PATIENCE_S)
+    made = Served(loop, portal, url, itertools.count())
+    try:
+        yield made
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        made.run(asyncio.wait_for(task, PATIENCE_S))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE_S)
+        loop.close()
+
+
+@pytest.fixture
+def target(served: Served) -> Target:
+    """Make an account of its own for the operation."""
+    return served.run(_account(served, f"account-{next(served.numbers)}"))
+
+
+@api.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_api_keeps_its_document(case: schemathesis.Case[Any], target: Target) -> None:
+    token = target.token_for(case.path)
+    for part in ("path_parameters", "query", "body"):
+        setattr(case, part, _with_real_ids(getattr(case, part), target.ids))
+    case.call_and_validate(base_url=target.url, headers={"Authorization": f"Bearer {token}"})
+
+
+async def _start() -> tuple[Portal, str, asyncio.Event, "asyncio.Task[None]"]:
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    options = PortalSettings(external_url=url, api_capacity=1e9, api_refill_per_s=1e9)
+    portal = await Portal.open(options, Keys.derive(b"k" * 32), Environment.of_this_process())
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    await asyncio.wait_for(ready.wait(), PATIENCE_S)
+    return portal, url, stop, task
+
+
+async def _account(served: Served, slug: str) -> Target:
+    world = await make_world(served.portal, slug)
+    api_token, _ = await make_api_token(world)
+    ids = dict(zip(STAND_INS, await _ids_of(world), strict=True))
+    return Target(served.url, api_token, world.operator_token, ids)
+
+
+async def _ids_of(world: World) -> list[str]:
+    """Return ids of everything but the caller, who shall not be deleted."""
+    objects = (world.actor, world.group, world.site, world.resource, world.policy)
+    tokens = (world.client_token_id, world.gateway_token_id)
+    async with world.portal.services.store.reading() as transaction:
+        relay_token = (await transaction.relay_tokens.load_all())[-1]
+    return [str(id_) for id_ in (*(row.id for row in (*objects, relay_token)), *tokens)]
+
+
+def _with_real_ids(value: Any, ids: dict[str, str]) -> Any:
+    match value:
+        case str():
+            return ids.get(value, value)
+        case dict():
+            return type(value)({name: _with_real_ids(inner, ids) for name, inner in value.items()})
+        case list():
+            return [_with_real_ids(inner, ids) for inner in value]
+        case _:
+            return value
+
+
+def _unpadded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
