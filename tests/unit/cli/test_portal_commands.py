@@ -18,6 +18,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store.rows import Account
 
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("wardgate")
