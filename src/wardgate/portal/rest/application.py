@@ -28,7 +28,8 @@ from wardgate.portal.rest.endpoints import (
     settings,
     sites,
 )
-from wardgate.portal.rest.pipeline import App, Pipeline
+from wardgate.portal.rest.ingestion import Ingestion
+from wardgate.portal.rest.pipeline import App, Pipeline, Receive, Scope, Send
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
     OVERTAKEN,
@@ -46,6 +47,7 @@ SEGMENTS: Final = documentation.SEGMENTS | {
     "actors",
     "clients",
     "groups",
+    "ingestion",
     "logs",
     "policies",
     "resources",
@@ -57,7 +59,14 @@ SEGMENTS: Final = documentation.SEGMENTS | {
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
-    return documentation.Documentation(Pipeline(_api(), services), openapi)
+    api = documentation.Documentation(Pipeline(_api(), services), openapi)
+    ingestion = Ingestion(services)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        is_ingestion = scope["type"] == "http" and scope["path"].startswith("/ingestion")
+        await (ingestion if is_ingestion else api)(scope, receive, send)
+
+    return dispatch
 
 
 @cache

@@ -93,9 +93,12 @@ class Pipeline:
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)
         await self._record(scope, headers, request_id, caller)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            # No stored text can hold it, and PostgreSQL does not even compare with it.
+            raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
         if not _has_valid_ids(scope["path"]):
             raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
-        body = await _read_body(headers, receive)
+        body = await read_body(headers, receive)
         if _has_half_a_character(body):
             raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
         inner_scope[SCOPE_KEY] = caller
@@ -232,10 +235,15 @@ class _Answer:
         await self.send({"type": "http.response.body", "body": body})
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body exceeds {MAX_BODY_BYTES} bytes.")
+async def read_body(headers: Mapping[str, str], receive: Receive, *, longest: int = MAX_BODY_BYTES) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        Problem: it is too large, or takes too long.
+    """
+    too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body exceeds {longest} bytes.")
     announced = _content_length(headers)
-    if announced is not None and announced > MAX_BODY_BYTES:
+    if announced is not None and announced > longest:
         raise too_large
     chunks: list[bytes] = []
     length = 0
@@ -247,7 +255,7 @@ async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
                     raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
                 chunks.append(message.get("body", b""))
                 length += len(chunks[-1])
-                if length > MAX_BODY_BYTES:
+                if length > longest:
                     raise too_large
                 if not message.get("more_body", False):
                     return b"".join(chunks)
