@@ -222,6 +222,34 @@ class ChannelEndpoint:
             "last_seen_at": now,
         }
         self._journal.write_session(connected.device, columns)
+        context = "client" if isinstance(connected, ConnectedClient) else "gateway"
+        self._journal.write_connect(connected.account.id, context, _subject(connected))
+
+
+def _subject(connected: ConnectedClient | ConnectedGateway) -> dict[str, Any]:
+    """Return who connected, for the session log (portal-domain §10.3); a gateway has no actor."""
+    origin = connected.origin
+    subject = {
+        "token_id": str(connected.token.id),
+        "ip": str(origin.remote_ip),
+        "ip_region": origin.region,
+        "ip_city": origin.city,
+        "ip_lat": None if origin.position is None else origin.position.lat,
+        "ip_lon": None if origin.position is None else origin.position.lon,
+        "user_agent": origin.user_agent[:255],
+    }
+    if isinstance(connected, ConnectedGateway):
+        return {"gateway_id": str(connected.device.id), **subject}
+    actor, provider_id = connected.actor, connected.token.auth_provider_id
+    return {
+        "actor_id": str(actor.id),
+        "actor_name": actor.name,
+        "actor_email": actor.email,
+        "actor_type": actor.type,
+        "auth_provider_id": None if provider_id is None else str(provider_id),
+        "device_id": str(connected.device.id),
+        **subject,
+    }
 
 
 class _EarlyChanges:

@@ -14,6 +14,7 @@ from uuid import UUID
 from wardgate.portal.environment import Environment
 from wardgate.portal.services import Services
 from wardgate.portal.store import Store
+from wardgate.portal.store.logs import Logs
 from wardgate.portal.store.rows import Decision, Device, PolicyAuthorization
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,9 @@ class Journal:
         self._committing: list[_Grant] = []
         self._decisions: list[Decision] = []
         self._sessions: dict[UUID, tuple[Device, dict[str, Any]]] = {}
+        self._connects: list[tuple[UUID, str, dict[str, Any]]] = []
         self._waiting = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
     def write_grant(self, row: PolicyAuthorization, done: Done) -> None:
         """Queue a grant; `done(stored)` is called after its commit."""
@@ -60,6 +63,11 @@ class Journal:
         self._sessions[device.id] = (device, columns)
         self._waiting.set()
 
+    def write_connect(self, account_id: UUID, context: str, subject: dict[str, Any]) -> None:
+        """Queue an entry of the session log: a `client` or `gateway` connected."""
+        self._connects.append((account_id, context, subject))
+        self._waiting.set()
+
     def unwritten_grants(self, receiving_device_id: UUID) -> list[PolicyAuthorization]:
         """Return grants of a receiver that no query finds yet."""
         return [
@@ -73,17 +81,20 @@ class Journal:
         while True:
             await self._waiting.wait()
             await self._environment.clock.sleep(WINDOW_S)
-            await self.flush()
+            # A commit that has begun ends, also when this task is cancelled: its rows are in no queue any more.
+            await asyncio.shield(self.flush())
 
     async def flush(self) -> None:
-        """Commit everything that waits, in slices."""
-        while self._grants or self._decisions or self._sessions:
-            await self._commit_slice()
-        self._waiting.clear()
+        """Commit everything that waits, in slices; returns when all that waited at the call is committed."""
+        async with self._flushing:
+            while self._grants or self._decisions or self._sessions or self._connects:
+                await self._commit_slice()
+            self._waiting.clear()
 
     async def _commit_slice(self) -> None:
         grants, self._grants = self._grants[:SLICE], self._grants[SLICE:]
         decisions, self._decisions = self._decisions[:SLICE], self._decisions[SLICE:]
+        connects, self._connects = self._connects[:SLICE], self._connects[SLICE:]
         sessions = [self._sessions.pop(device_id) for device_id in list(self._sessions)[:SLICE]]
         self._committing = grants
         stored: set[UUID] = set()
@@ -99,6 +110,8 @@ class Journal:
                         row.id for row in await transaction.of(account_id).authorizations.insert_each(rows)
                     }
                 await transaction.append_decisions(decisions)
+                for account_id, context, subject in connects:
+                    await Logs(transaction, account_id).append_session(context, subject)
                 for device, columns in sessions:
                     devices = transaction.of(device.account_id).devices
                     current = await devices.load(device.id)

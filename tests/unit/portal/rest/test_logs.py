@@ -152,3 +152,18 @@ async def test_an_export_has_every_entry_on_a_line_of_its_own(api: httpx2.AsyncC
     assert len({entry["log_id"] for entry in entries}) == 1203
     newest = (await api.get("/logs", params={"type": "session", "limit": 1})).json()["data"]
     assert entries[:1] == newest
+
+
+async def test_connects_are_in_the_session_log(api: httpx2.AsyncClient, world: World) -> None:
+    async with world.gateway() as gateway:
+        await gateway.join()
+        async with world.client() as client:
+            await client.join()
+            await world.portal.journal.flush()
+    entries = (await api.get("/logs", params={"type": "session"})).json()["data"]
+    by_context = {entry["context"]: entry["subject"] for entry in entries}
+    assert set(by_context) == {"client", "gateway"}
+    assert by_context["client"]["actor_name"] == "Ada"
+    assert by_context["client"]["token_id"] == str(world.client_token_id)
+    assert (by_context["gateway"]["actor_id"], by_context["gateway"]["device_id"]) == (None, None)
+    assert by_context["gateway"]["token_id"] == str(world.gateway_token_id)
