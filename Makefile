@@ -41,6 +41,7 @@ test:
 	@$(BOOTSTRAP) --native --system --tests
 	cd native && $(CARGO) test --locked --workspace --quiet
 	$(PYTEST) tests/unit tests/property tests/interop -n auto -q
+	$(PYTEST) tests/unit/portal/channels tests/unit/portal/rest tests/unit/portal/web tests/unit/portal/jobs -n auto -q --database=postgres
 	$(PYTEST) tests/simulation -n auto -q
 	$(PYTEST) tests/e2e -q
 

@@ -26,9 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how much property and simulation tests try",
     )
 
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgres"],
+        default="sqlite",
+        help="what the portal of the tests stands on",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(config.getoption("--profile"))
+    os.environ["WARDGATE_TESTS_DATABASE"] = config.getoption("--database")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -4,18 +4,21 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import PostgresServer
 from wardgate.portal.store.rows import (
     Actor,
     ClientToken,
@@ -40,15 +43,20 @@ PATIENCE_S = 5.0
 async def portal_running(
     settings: PortalSettings | None = None, environment: Environment | None = None
 ) -> AsyncIterator[Portal]:
-    """Run a portal on a store in memory; connects are not rate-limited unless `settings` say so."""
+    """Run a portal on a store in memory, or on PostgreSQL where the run says `--database=postgres` and time is real.
+
+    Connects are not rate-limited unless `settings` say so.
+    """
     settings = settings or PortalSettings(connect_capacity=1000.0)
-    environment = environment or Environment.of_this_process()
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        if environment is None and os.environ["WARDGATE_TESTS_DATABASE"] == "postgres":
+            url = await stack.enter_async_context(postgres_database())
+            settings = replace(settings, database_url=PostgresServer(url))
+        environment = environment or Environment.of_this_process()
+        portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
+        stack.push_async_callback(portal.close)
         async with portal.running():
             yield portal
-    finally:
-        await portal.close()
 
 
 @dataclass(slots=True)
@@ -300,9 +308,7 @@ class Peer:
         assert self._task is not None
         getting = asyncio.create_task(self._wire.from_portal.get())
         try:
-            await asyncio.wait(
-                (getting, self._task), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait((getting, self._task), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
             if getting.done():
                 return getting.result()
         finally:

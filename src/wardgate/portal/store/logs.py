@@ -158,6 +158,7 @@ class KeptAnswers:
         self._token_id = token_id
 
     async def find(self, key_hash: str, *, not_before: datetime) -> KeptAnswer | None:
+        await self._transaction.hold(self._account_id)
         c = schema.idempotency_keys.c
         result = await self._transaction.execute(
             select(schema.idempotency_keys).where(
