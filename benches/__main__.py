@@ -11,10 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, decisions, tunnel
+from benches import cold_connect, decisions, portal, tunnel
 from wardgate.lab import why_unavailable
 
-SUITES = {"decisions": decisions.run, "tunnel": tunnel.run, "cold-connect": cold_connect.run}
+SUITES = {
+    "decisions": decisions.run,
+    "portal": portal.run,
+    "tunnel": tunnel.run,
+    "cold-connect": cold_connect.run,
+}
 NEED_LAB = {"tunnel", "cold-connect"}  # real hosts in network namespaces
 
 
