@@ -7,6 +7,7 @@ silently until somebody closes it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +54,7 @@ class ControlLink:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._to_app: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self._under_way: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._is_over = False
         self._is_cut = False
         self._answer = _Answer()
@@ -66,7 +68,7 @@ class ControlLink:
     def close(self) -> None:
         """Close from the peer's side; the owner is not told."""
         self._is_over = True
-        self._loop.call_later(self._latency_s, self._put, {"type": "websocket.disconnect", "code": 1000})
+        self._later(self._put, {"type": "websocket.disconnect", "code": 1000})
 
     def cut(self) -> None:
         """From now on nothing arrives on either side."""
@@ -123,7 +125,13 @@ class ControlLink:
 
     def _later(self, method: Callable[..., None], *arguments: object) -> None:
         if not self._is_cut:
-            self._loop.call_later(self._latency_s, method, *arguments)
+            # Timers that are due at the same instant fire in no particular order, so what is under way queues up here.
+            self._under_way.append((method, arguments))
+            self._loop.call_later(self._latency_s, self._arrive)
+
+    def _arrive(self) -> None:
+        method, arguments = self._under_way.popleft()
+        method(*arguments)
 
 
 def _scope(request: UpgradeRequest, source_ip: str) -> dict[str, Any]:
