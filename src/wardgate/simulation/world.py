@@ -526,7 +526,14 @@ class World:
         # Someone else's resource may cover the same address: each grant of an equal address counts.
         if any(self.is_allowed(actor, name, at=now - CLOCK_SLACK_S) for name in self._same_target(resource)):
             return
-        ended_at = max(self._ended.get((actor, name), 0.0) for name in self._same_target(resource))
+        ends = [self._ended.get((actor, name), 0.0) for name in self._same_target(resource)]
+        for name in self._same_target(resource):
+            ends += [
+                g.ends_at
+                for g in self.grants[name]
+                if g.ends_at is not None and actor in self.members[g.group]
+            ]
+        ended_at = max(ends)
         joined_at = self.gateways[gateway].joined_at
         if joined_at is None:
             return  # cut off from the portal: what it granted goes on (design §1.2)
