@@ -58,13 +58,6 @@ class Site:
             if item.get("counter", {}).get("name") == name
         )
 
-    def cut(self) -> None:
-        """Pull the router's public cable."""
-        self.router.run("ip", "link", "set", "internet", "down")
-
-    def plug_in(self) -> None:
-        self.router.run("ip", "link", "set", "internet", "up")
-
 
 class Internet:
     """Builds and owns everything; a context manager that cleans up whatever happened inside."""

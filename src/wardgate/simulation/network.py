@@ -62,11 +62,6 @@ class Nat:
         binding.expires_at = now + self.binding_s
         return binding.inside
 
-    def forget(self) -> None:
-        """A reboot of the router: every binding is gone."""
-        self._by_inside.clear()
-        self._by_port.clear()
-
     def _admits(self, binding: _Binding, source: str) -> bool:
         if self.kind is NatKind.FULL_CONE:
             return True

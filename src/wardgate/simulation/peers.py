@@ -382,7 +382,6 @@ class SimGateway(TunnelPeer):
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
-        self.addresses: tuple[str, str] | None = None
         clock = ClockOffset(surroundings.unix_at_zero)
         self._machine = gateway_machine.Gateway(self.between(self._program), clock=clock)
 
@@ -422,8 +421,8 @@ class SimGateway(TunnelPeer):
                 case gateway_machine.Send(message=message):
                     if self._channel is not None:
                         self._channel.send(message)
-                case gateway_machine.Configure(tun=tun):
-                    self.addresses = (tun.ipv4, tun.ipv6)
+                case gateway_machine.Configure():
+                    pass  # there is no interface to set up
                 case gateway_machine.Resolve(lookup_id=lookup_id, name=name):
                     self._loop.call_later(0.002, self._resolved, lookup_id, name)
         return moved
