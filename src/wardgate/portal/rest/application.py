@@ -171,16 +171,19 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
-    """Put a message under its field; within a list, elements before it are empty objects."""
+    """Put a message under its field; within a list, elements before it are empty objects. Of other lists the entry is named."""
     field, rest = str(place[0]), place[1:]
     inner = [part for part in rest if isinstance(part, str) and part in _NESTED]
-    index = next((part for part in rest if isinstance(part, int)), None)
-    if index is None or not inner:
-        errors.setdefault(field, []).append(message)
-        return
-    elements = errors.setdefault(field, [])
-    elements += [{} for _ in range(index + 1 - len(elements))]
-    elements[index].setdefault(inner[0], []).append(message)
+    entries = [part for part in rest if isinstance(part, int)]
+    messages = errors.setdefault(field, [])
+    if entries and inner:
+        index = entries.pop(0)
+        messages += [{} for _ in range(index + 1 - len(messages))]
+        messages = messages[index].setdefault(inner[0], [])
+    if entries:
+        message = f"entry {entries[0]}: {message}"
+    if message not in messages:
+        messages.append(message)
 
 
 _NESTED: Final = frozenset({"protocol", "ports", "property", "operator", "values"})

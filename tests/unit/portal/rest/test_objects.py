@@ -584,13 +584,37 @@ async def test_a_bad_policy_is_told_by_field(api: httpx2.AsyncClient, world: Wor
                 **good,
                 "conditions": [one, {"property": "client_verified", "operator": "is", "values": ["maybe"]}],
             },
-            {"conditions": [{}, {"values": ['must be "true" or "false"']}]},
+            {"conditions": [{}, {"values": ['entry 0: must be "true" or "false"']}]},
         ),
         (
             {**good, "conditions": [{**one, "values": ["10.0.0.0/99"]}]},
-            {"conditions": [{"values": ["is not an IP address or CIDR"]}]},
+            {"conditions": [{"values": ["entry 0: is not an IP address or CIDR"]}]},
         ),
-        ({**good, "conditions": [{"values": [5]}]}, {"conditions": [{"values": ["is invalid"]}]}),
+        (
+            {**good, "conditions": [{**one, "values": ["x", "10.0.0.1", "10.0.0.0/99"]}]},
+            {
+                "conditions": [
+                    {
+                        "values": [
+                            "entry 0: is not an IP address or CIDR",
+                            "entry 2: is not an IP address or CIDR",
+                        ]
+                    }
+                ]
+            },
+        ),
+        (
+            {**good, "conditions": [one, {"values": ["DE", 5]}]},
+            {"conditions": [{}, {"values": ["entry 1: is invalid"]}]},
+        ),
+        (
+            {**good, "conditions": [{"values": ["DE", " DE"]}]},
+            {"conditions": [{"values": ["must not contain duplicate values"]}]},
+        ),
+        (
+            {**good, "conditions": [{"values": []}]},
+            {"conditions": [{"values": ["should have at least 1 item(s)"]}]},
+        ),
     ):
         assert await errors(await api.post("/policies", json={"policy": fields})) == expected, fields
     unknown = await api.post("/policies", json={"policy": {**good, "resource_id": str(foreign.resource.id)}})

@@ -26,6 +26,7 @@ DUPLICATE = {"base": ["Policy for the selected Group and Resource already exists
 ONE_PER_PROPERTY = "must not contain more than one condition per property"
 MAX_CONDITIONS = 5
 MAX_VALUES = 1000  # ours
+MAX_VALUE_CHARS = 1000  # ours; a day's ranges are some dozens
 
 
 class ConditionFields(Fields):
@@ -202,15 +203,31 @@ def _checked_condition(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     values = given.get("values") or []
     if len(values) > MAX_VALUES:
         return {}, {"values": [f"should have at most {MAX_VALUES} item(s)"]}
+    too_long = [index for index, value in enumerate(values) if len(value) > MAX_VALUE_CHARS]
+    if too_long:
+        message = f"should be at most {MAX_VALUE_CHARS} character(s)"
+        return {}, {"values": [f"entry {index}: {message}" for index in too_long]}
     try:
         rendered = render_condition(parse_condition(property_, operator, values))
     except InvalidCondition as error:
-        return {}, {error.field: [error.message]}
+        each = [] if error.index is None else _wrong_elements(property_, operator, values)
+        return {}, {error.field: each or [error.message]}
     return {
         "property": rendered[0].value,
         "operator": rendered[1].value,
         "values": _as_given(values, rendered[2]),
     }, {}
+
+
+def _wrong_elements(property_: str, operator: str, values: list[str]) -> list[str]:
+    """Tell of each element that is wrong by itself, which one it is (portal-domain §3.11)."""
+    wrong: list[str] = []
+    for index, value in enumerate(values):
+        try:
+            parse_condition(property_, operator, [value])
+        except InvalidCondition as error:
+            wrong.append(f"entry {index}: {error.message}")
+    return wrong
 
 
 def _as_given(values: list[str], rendered: list[str]) -> list[str]:
