@@ -206,15 +206,14 @@ class Client:
             case e.Intent(resource_id=resource_id):
                 self._request(_resource_id(resource_id), now=now)
             case e.AccessProhibited(resource_id=resource_id):
-                # A gateway that forgot us, or lost the grant we think we have, is healed by asking again.
-                self._request(_resource_id(resource_id), now=now)
+                self._request(_resource_id(resource_id), now=now, is_renewal=True)
             case e.LocalCandidatesAdded(peer_id=peer_id, candidates=candidates):
                 self._offer(_gateway_id(peer_id), added=candidates)
             case e.LocalCandidatesRemoved(peer_id=peer_id, candidates=candidates):
                 self._offer(_gateway_id(peer_id), removed=candidates)
             case e.ControlPacket(peer_id=peer_id, type=type_, payload=payload):
                 if type_ == DOMAIN_STATUS:
-                    self._handle_status(_gateway_id(peer_id), payload)
+                    self._handle_status(_gateway_id(peer_id), payload, now=now)
             case e.HandshakeDone(peer_id=peer_id, took_s=took_s):
                 self._handle_established(_gateway_id(peer_id), now=now)
                 log.info("connection established", extra={fields.GATEWAY_ID: peer_id, fields.TOOK_S: took_s})
@@ -323,11 +322,11 @@ class Client:
 
     # ── authorization ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _request(self, resource_id: ResourceId, *, now: float) -> None:
-        if not self._is_joined or resource_id not in self._resources:
-            return
-        if self._requests.is_due(resource_id, now=now):
-            self._requests.handle_asked(resource_id, now=now)
+    def _request(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
+        """`is_renewal`: the gateway refuses what we think is granted, because it forgot us or the grant has ended."""
+        is_due = self._requests.is_renewal_due if is_renewal else self._requests.is_due
+        if self._is_joined and resource_id in self._resources and is_due(resource_id, now=now):
+            self._requests.handle_asked(resource_id, now=now, is_renewal=is_renewal)
             preferred = self._requests.preferred_gateways(resource_id, set(self._gateways))
             self._send(m.RequestAuthorization(resource_id, preferred))
 
@@ -545,12 +544,14 @@ class Client:
                     payload = encode_assigned_ips(key.resource_id, key.name, addresses)
                     self._apply(c.SendControlPacket(peer_id, ASSIGNED_IPS, payload))
 
-    def _handle_status(self, gateway_id: GatewayId, payload: str) -> None:
+    def _handle_status(self, gateway_id: GatewayId, payload: str, *, now: float) -> None:
         status = parse_domain_status(payload)
         if status is not None:
             key = NameKey(gateway_id, status.domain.lower(), status.resource)
-            self._names.handle_status(key, is_active=status.is_active)
+            is_doubtful = self._names.handle_status(key, is_active=status.is_active)
             self._carry_out_names()
+            if is_doubtful:
+                self._request(status.resource, now=now, is_renewal=True)
 
     # ── names: queries that others answer ────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,9 @@
 
 Packets drive it, no timer: the first one asks, a later one repeats at the earliest 2 s after the last request. An answer
 counts only while a request is open.
+
+A client is not told when a grant ends; it learns that from its gateway's refusals and asks anew. What is refused may as well
+be a firewall's doing, behind a grant that is in order, so grants that were asked anew are spaced.
 """
 
 from typing import Final
@@ -9,6 +12,7 @@ from typing import Final
 from wardgate.model.ids import GatewayId, ResourceId
 
 REPEAT_AFTER_S: Final = 2.0  # data-plane §4.3
+RENEW_AFTER_S: Final = 10.0  # ours
 
 
 class AuthorizationRequests:
@@ -16,6 +20,7 @@ class AuthorizationRequests:
 
     def __init__(self) -> None:
         self._asked_at: dict[ResourceId, float] = {}
+        self._renewed_at: dict[ResourceId, float] = {}
         self._last_gateway: dict[ResourceId, GatewayId] = {}
         self._seen: set[GatewayId] = set()
 
@@ -27,8 +32,16 @@ class AuthorizationRequests:
         asked_at = self._asked_at.get(resource_id)
         return asked_at is None or now - asked_at >= REPEAT_AFTER_S
 
-    def handle_asked(self, resource_id: ResourceId, *, now: float) -> None:
+    def is_renewal_due(self, resource_id: ResourceId, *, now: float) -> bool:
+        """Tell whether a gateway's refusal justifies a request now, although we think that we hold a grant."""
+        renewed_at = self._renewed_at.get(resource_id)
+        is_spaced = renewed_at is None or now - renewed_at >= RENEW_AFTER_S
+        return is_spaced and self.is_due(resource_id, now=now)
+
+    def handle_asked(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
         self._asked_at[resource_id] = now
+        if is_renewal:
+            self._renewed_at[resource_id] = now
 
     def handle_granted(self, resource_id: ResourceId, gateway_id: GatewayId) -> None:
         """Close the request and remember who served it; the memory survives network changes."""

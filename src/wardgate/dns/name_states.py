@@ -3,13 +3,17 @@
 ```
             first update                 Active
    none ────────────────► PENDING_HOLD ─────────► CONFIRMED ──query──► PENDING_PASS
-                               ▲   │ Inactive                             │ Active: CONFIRMED
-                         query │   ▼                                      │ Inactive
+                               ▲   │ Inactive               or grant      │ Active: CONFIRMED
+                query or grant │   ▼                                      │ Inactive
                                FAILED ◄───────────────────────────────────┘
 ```
 
 In PENDING_HOLD packets to the name wait in the engine; everywhere else they pass (after FAILED the gateway answers
-them with ICMP). Entering a PENDING state announces the name to the gateway (AssignedIps). The protocol has no timer: a
+them with ICMP). A fresh grant does what a query does: the gateway may have forgotten the name along with the grant before.
+Inactive in answer to a query may mean that the gateway has lost our grant, which is worth asking the portal; in answer to
+what a grant announced it is about the name itself, and asking again would go round for ever without any traffic.
+
+Entering a PENDING state announces the name to the gateway (AssignedIps). The protocol has no timer: a
 packet or query at least 2 s later repeats the announcement. Held packets stay in the engine here, so a timer of the same
 2 s stands in for them; it runs only while the tunnel stands and gives up after `MAX_ANNOUNCEMENTS`.
 """
@@ -70,39 +74,32 @@ class NameStates:
         self._actions: deque[NameAction] = deque()
 
     def handle_authorized(self, key: NameKey, addresses: tuple[str, ...], *, now: float) -> None:
-        """The gateway serves the resource for us, or a name was added to one that it serves: announce if unknown."""
+        """The gateway was told to serve the resource for us, or a name was added to one that it serves."""
         if key not in self._entries:
             entry = self._entries[key] = _Entry(addresses)
             self._actions.append(Hold(key, addresses))
             self._announce(key, entry, now)
         else:
-            self._repeat(key, now)
+            self._refresh(key, now, is_asked=False)
 
     def handle_query(self, name: str, *, now: float) -> None:
         """We answered a query for the name: every gateway that serves it resolves it again."""
         for key in [key for key in self._entries if key.name == name]:
-            entry = self._entries[key]
-            match entry.state:
-                case State.CONFIRMED:
-                    self._entries[key] = entry = _Entry(entry.addresses, State.PENDING_PASS)
-                    self._announce(key, entry, now)
-                case State.FAILED:
-                    self._entries[key] = entry = _Entry(entry.addresses, State.PENDING_HOLD)
-                    self._actions.append(Hold(key, entry.addresses))
-                    self._announce(key, entry, now)
-                case State.PENDING_HOLD | State.PENDING_PASS:
-                    self._repeat(key, now)
+            self._refresh(key, now, is_asked=True)
 
-    def handle_status(self, key: NameKey, *, is_active: bool) -> None:
-        """The gateway's DomainStatus; one about a name that is not pending says nothing new and is ignored."""
+    def handle_status(self, key: NameKey, *, is_active: bool) -> bool:
+        """The gateway's DomainStatus; one about a name that is not pending says nothing new and is ignored.
+
+        Returns whether it puts the grant in doubt.
+        """
         entry = self._entries.get(key)
-        if entry is None:
-            return
+        if entry is None or not entry.is_pending:
+            return False
         if entry.state is State.PENDING_HOLD:
             self._actions.append(Release(key, entry.addresses, flush=is_active))
-        if (entry.state, is_active) in _NEXT:
-            entry.state = _NEXT[entry.state, is_active]
-            entry.announce_at = None
+        entry.state = _NEXT[entry.state, is_active]
+        entry.announce_at = None
+        return entry.is_asked and not is_active
 
     def handle_established(self, gateway_id: GatewayId, *, now: float) -> None:
         """The tunnel stands: announcements that waited for it go out now, so their repetition counts from here."""
@@ -149,11 +146,20 @@ class NameStates:
     def __iter__(self) -> Iterator[NameKey]:
         return iter(self._entries)
 
-    def _repeat(self, key: NameKey, now: float) -> None:
+    def _refresh(self, key: NameKey, now: float, *, is_asked: bool) -> None:
         entry = self._entries[key]
-        if entry.is_pending and now - entry.announced_at >= ANNOUNCE_INTERVAL_S:
-            entry.announcements = 0
-            self._announce(key, entry, now)
+        match entry.state:
+            case State.CONFIRMED:
+                entry = _Entry(entry.addresses, State.PENDING_PASS, is_asked=is_asked)
+            case State.FAILED:
+                entry = _Entry(entry.addresses, State.PENDING_HOLD, is_asked=is_asked)
+                self._actions.append(Hold(key, entry.addresses))
+            case State.PENDING_HOLD | State.PENDING_PASS:
+                if now - entry.announced_at < ANNOUNCE_INTERVAL_S:
+                    return
+                entry.announcements, entry.is_asked = 0, is_asked
+        self._entries[key] = entry
+        self._announce(key, entry, now)
 
     def _announce(self, key: NameKey, entry: "_Entry", now: float) -> None:
         self._actions.append(Announce(key, entry.addresses))
@@ -182,6 +188,7 @@ _NEXT: Final = {
 class _Entry:
     addresses: tuple[str, ...]
     state: State = field(default=State.PENDING_HOLD)
+    is_asked: bool = False  # a program's query caused the last announcement, not a grant
     announced_at: float = 0.0
     announcements: int = 0
     announce_at: float | None = None

@@ -213,6 +213,10 @@ class Gateway:
         self._apply(c.RetainGrants(kept))
         for client_id, resource_id, _ in dropped:
             self._forget_grant(client_id, resource_id)
+            log.info(
+                "access revoked while the portal was away",
+                extra={fields.CLIENT_ID: str(client_id), fields.RESOURCE_ID: str(resource_id)},
+            )
 
     def _authorize(self, message: m.CreateAuthorization) -> None:
         client, resource = message.client, message.resource

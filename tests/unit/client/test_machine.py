@@ -69,6 +69,11 @@ def created(
     )
 
 
+def domain_status(status: str) -> e.ControlPacket:
+    payload = {"resource": str(NAMED), "domain": "app.corp.example", "status": status}
+    return e.ControlPacket(str(GATEWAY), 1, json.dumps(payload))
+
+
 def drained(client: Client) -> list[ClientAction]:
     actions = []
     while (action := client.poll_action()) is not None:
@@ -417,6 +422,63 @@ def test_prohibited_access_asks_again(client: Client) -> None:
     client.handle_event(e.AccessProhibited(str(GATEWAY), str(CIDR)), now=5.0)
 
     assert sent(client) == [m.RequestAuthorization(CIDR, (GATEWAY,))]
+
+
+def test_access_that_stays_prohibited_asks_once_in_ten_seconds(client: Client) -> None:
+    connect(client, CIDR, now=1.0)
+    drained(client)
+    for now in (5.0, 6.0, 14.9, 15.0):
+        client.handle_event(e.AccessProhibited(str(GATEWAY), str(CIDR)), now=now)
+        client.handle_message(created(CIDR), now=now)
+
+    assert len(sent(client)) == 2
+
+
+def test_prohibited_access_while_the_portal_is_away_is_asked_for_when_it_is_back(client: Client) -> None:
+    connect(client, CIDR, now=1.0)
+    drained(client)
+    client.handle_portal_lost()
+    client.handle_event(e.AccessProhibited(str(GATEWAY), str(CIDR)), now=5.0)
+    client.handle_joined()
+    drained(client)
+    client.handle_event(e.AccessProhibited(str(GATEWAY), str(CIDR)), now=6.0)
+
+    assert sent(client) == [m.RequestAuthorization(CIDR, (GATEWAY,))]
+
+
+def test_a_name_that_its_gateway_no_longer_serves_asks_again_and_is_announced_on_the_new_grant(
+    client: Client, engine: RecordingEngine
+) -> None:
+    query(client, 1, "app.corp.example")
+    connect(client, NAMED)
+    client.handle_event(domain_status("Active"), now=1.5)
+    query(client, 2, "app.corp.example", now=20.0)
+    drained(client)
+    client.handle_event(domain_status("Inactive"), now=20.1)
+    assert sent(client) == [m.RequestAuthorization(NAMED, (GATEWAY,))]
+
+    engine.forget()
+    client.handle_message(created(NAMED), now=20.2)
+
+    assert [type(command) for command in engine.commands] == [
+        c.UpsertPeer,
+        c.HoldName,
+        c.SendControlPacket,
+        c.Authorize,
+    ]
+
+
+def test_a_name_that_cannot_be_served_at_all_does_not_go_round_without_traffic(client: Client) -> None:
+    query(client, 1, "app.corp.example")
+    connect(client, NAMED)
+    client.handle_event(domain_status("Inactive"), now=2.0)
+    query(client, 2, "app.corp.example", now=20.0)
+    client.handle_event(domain_status("Inactive"), now=20.1)
+    client.handle_message(created(NAMED), now=20.2)
+    drained(client)
+    client.handle_event(domain_status("Inactive"), now=40.0)
+
+    assert sent(client) == []
 
 
 def test_what_is_no_query_is_answered_with_silence(client: Client) -> None:

@@ -81,6 +81,43 @@ def test_a_query_holds_a_failed_name_again() -> None:
     assert drained(names) == [Hold(KEY, ADDRESSES), Announce(KEY, ADDRESSES)]
 
 
+def test_a_fresh_grant_announces_a_confirmed_name_again_while_packets_pass() -> None:
+    names = confirmed()
+    names.handle_authorized(KEY, ADDRESSES, now=1.0)
+
+    assert drained(names) == [Announce(KEY, ADDRESSES)]
+    assert names.state(KEY) is State.PENDING_PASS
+
+
+def test_a_fresh_grant_holds_a_failed_name_again() -> None:
+    names = pending()
+    names.handle_status(KEY, is_active=False)
+    drained(names)
+    names.handle_authorized(KEY, ADDRESSES, now=1.0)
+
+    assert drained(names) == [Hold(KEY, ADDRESSES), Announce(KEY, ADDRESSES)]
+
+
+def test_an_inactive_name_puts_the_grant_in_doubt_when_a_query_asked_for_it() -> None:
+    names = confirmed()
+    names.handle_query("app.example", now=1.0)
+
+    assert names.handle_status(KEY, is_active=False)
+
+
+def test_an_inactive_name_says_nothing_of_the_grant_that_has_just_announced_it() -> None:
+    names = pending()
+
+    assert not names.handle_status(KEY, is_active=False)
+
+
+def test_an_active_name_says_nothing_of_the_grant() -> None:
+    names = confirmed()
+    names.handle_query("app.example", now=1.0)
+
+    assert not names.handle_status(KEY, is_active=True)
+
+
 def test_a_pending_name_is_announced_again_only_after_two_seconds() -> None:
     names = pending()
     names.handle_query("app.example", now=ANNOUNCE_INTERVAL_S - 0.1)

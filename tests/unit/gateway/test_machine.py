@@ -290,6 +290,20 @@ def test_grants_outlive_a_failed_connection_but_not_a_closed_one(
     assert engine.last(c.RetainGrants).grants == ()
 
 
+def test_a_grant_that_ended_while_the_portal_was_away_is_told_and_its_names_are_inactive(
+    gateway: Gateway, engine: RecordingEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_message(grant(dns_resource()))
+    with caplog.at_level("INFO"):
+        gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None)))
+    gateway.handle_event(assigned())
+
+    [line] = [one for one in caplog.records if one.message == "access revoked while the portal was away"]
+    assert line.__dict__["resource_id"] == str(NAMED)
+    assert reported(engine) == "Inactive"
+
+
 def test_a_stepped_clock_moves_every_deadline(gateway: Gateway, engine: RecordingEngine) -> None:
     gateway.handle_message(grant(cidr_resource()))
     gateway.handle_clock_step(ClockOffset(UNIX_AT_ZERO + 100))
