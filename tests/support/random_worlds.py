@@ -7,9 +7,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from support.reference_evaluator import Row, World, ranges
-from wardgate.model.ids import ResourceId
-from wardgate.model.name_pattern import NamePattern
-from wardgate.model.resources import DynamicDevicePool, Resource, StaticDevicePool
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.snapshot import entity_of
 
@@ -149,14 +146,8 @@ def _entities(world: World, rng: random.Random) -> list[Entity]:
 
 def _entity(table: str, row: Row) -> Entity:
     entity = entity_of(table, row)
-    return _pool(row) if entity is None else entity
-
-
-def _pool(row: Row) -> Resource:
-    id_ = ResourceId(UUID(row["id"]))
-    if row["type"] == "static_device_pool":
-        return StaticDevicePool(id_, row["name"])
-    return DynamicDevicePool(id_, row["name"], NamePattern.parse(row["address"]))
+    assert entity is not None
+    return entity
 
 
 def _resource(rng: random.Random, sites: list[Row]) -> Row:

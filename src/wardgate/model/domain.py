@@ -1,4 +1,4 @@
-"""Actors, groups, memberships, sites and policies: what a decision is made of (portal-domain §3).
+"""Actors, groups, memberships, sites, policies and the members of pools: what a decision is made of (portal-domain §3).
 
 Only fields that decide something or explain a decision; the store's rows have more.
 """
@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wardgate.model.conditions import Condition
-from wardgate.model.ids import ActorId, GroupId, MembershipId, PolicyId, ResourceId, SiteId
+from wardgate.model.ids import (
+    ActorId,
+    ClientId,
+    GroupId,
+    MembershipId,
+    PolicyId,
+    PoolMemberId,
+    ResourceId,
+    SiteId,
+)
 
 
 class ActorType(StrEnum):
@@ -77,3 +86,26 @@ class Policy:
     is_disabled: bool = False
     description: str | None = None
     flow_log_uploads_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDevice:
+    """A client as other clients reach it through a device pool; `hostname` is given by admins, never by the device.
+
+    Addresses are the texts that the store keeps: bare and canonical.
+    """
+
+    id: ClientId
+    name: str
+    ipv4: str
+    ipv6: str
+    hostname: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMember:
+    """A client in a static device pool."""
+
+    id: PoolMemberId
+    resource_id: ResourceId
+    device_id: ClientId

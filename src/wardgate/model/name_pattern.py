@@ -58,6 +58,17 @@ class NamePattern:
             return True
         return self._labels[0] == "*" and _labels_match(self._labels[1:], labels)
 
+    def covers(self, hostname: str) -> bool:
+        """Tell whether a device's host name belongs to a pool of this pattern (portal-domain §3.10).
+
+        Stricter than `matches`: a wildcard never stands for nothing, so neither `*.lab.example` nor `**.lab.example` covers
+        `lab.example`. An admin gave the name; nothing is asked of it but its labels.
+        """
+        labels = tuple(
+            part for label in self._labels for part in (("*", "**") if label == "**" else (label,))
+        )
+        return _labels_match(labels, hostname.lower().removesuffix(".").split("."))
+
     def __str__(self) -> str:
         return self.text
 

@@ -9,17 +9,26 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 from uuid import UUID
 
-from wardgate.model.domain import Actor, Group, Membership, Policy, Site
-from wardgate.model.ids import ActorId, GroupId, MembershipId, PolicyId, ResourceId, SiteId
+from wardgate.model.domain import Actor, ClientDevice, Group, Membership, Policy, PoolMember, Site
+from wardgate.model.ids import (
+    ActorId,
+    GroupId,
+    MembershipId,
+    PolicyId,
+    PoolMemberId,
+    ResourceId,
+    SiteId,
+)
 from wardgate.model.resources import DevicePool, Resource, is_device_pool
 from wardgate.policy.evaluation import CompiledPolicy
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-Entity = Actor | Group | Membership | Site | Resource | Policy
+Entity = Actor | Group | Membership | Site | Resource | Policy | ClientDevice | PoolMember
 
 _NOTHING: Final[Mapping[int, MembershipId]] = {}
+_NO_MEMBERS: Final[Mapping[int, PoolMemberId]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,9 @@ class Snapshot:
     `policies_for`: group → its enabled ones, by id, so that answers do not depend on the order of writing. `offers`:
     resource → what is to be had, if an enabled policy grants it to a group and it has the site that it needs.
 
+    `devices`: clients, which device pools lead to. `members_of`: static pool → device → the row that puts it there.
+    `devices_by_hostname` (lower case) and `devices_by_address` (both tunnel addresses): those with a host name, for dynamic pools.
+
     The keys of the indexes are the numbers of the ids (`UUID.int`): a `UUID` is hashed and compared in Python, and all
     else about a decision costs less than ten such look-ups.
     """
@@ -53,6 +65,10 @@ class Snapshot:
     policies_for: Mapping[int, tuple[Policy, ...]] = field(default_factory=dict)
     offers: Mapping[int, Offer] = field(default_factory=dict)
     everyone_group_id: GroupId | None = None
+    devices: Mapping[int, ClientDevice] = field(default_factory=dict)
+    devices_by_hostname: Mapping[str, ClientDevice] = field(default_factory=dict)
+    devices_by_address: Mapping[str, ClientDevice] = field(default_factory=dict)
+    members_of: Mapping[int, Mapping[int, PoolMemberId]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, entities: Iterable[Entity], *, is_disabled: bool = False) -> "Snapshot":
@@ -137,6 +153,8 @@ class _Draft:
         self._policies_of: _IndexDraft = {}
         self._policies_for: _IndexDraft = {}
         self._put_resources: set[int] = set()  # or dropped
+        self._devices: _DevicesDraft | None = None
+        self._members_of: dict[int, dict[int, PoolMemberId]] = {}
 
     def put(self, entity: Entity) -> None:
         match entity:
@@ -158,6 +176,10 @@ class _Draft:
                 self._of(entity.resource_id)[entity.id] = entity
                 if entity.group_id is not None and not entity.is_disabled:
                     self._for(entity.group_id)[entity.id] = entity
+            case ClientDevice():
+                self._opened_devices().put(entity)
+            case PoolMember():
+                self._members(entity.resource_id)[entity.device_id.int] = entity.id
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources[entity.id] = entity
@@ -180,6 +202,12 @@ class _Draft:
                     del groups[entity.group_id.int]
             case Policy():
                 self._remove_policy(entity.id)
+            case ClientDevice():
+                self._opened_devices().drop(entity)
+            case PoolMember():
+                members = self._members(entity.resource_id)
+                if members.get(entity.device_id.int) == entity.id:
+                    del members[entity.device_id.int]
             case _:
                 self._resources = _copied(self._resources, self._base.resources)
                 self._resources.pop(entity.id, None)
@@ -188,6 +216,7 @@ class _Draft:
     def finish(self) -> Snapshot:
         base = self._base
         groups = base.groups if self._groups is None else self._groups
+        devices = self._devices
         after = Snapshot(
             is_disabled=base.is_disabled,
             actors=base.actors if self._actors is None else self._actors,
@@ -195,7 +224,7 @@ class _Draft:
             sites=base.sites if self._sites is None else self._sites,
             resources=base.resources if self._resources is None else self._resources,
             policies=base.policies if self._policies is None else self._policies,
-            membership_ids=self._finished_memberships(),
+            membership_ids=_without_empty(base.membership_ids, self._membership_ids),
             policies_of=_merged(base.policies_of, self._policies_of),
             policies_for=_merged(base.policies_for, self._policies_for),
             offers=base.offers,
@@ -204,6 +233,10 @@ class _Draft:
                 if self._groups is None
                 else next((group.id for group in groups.values() if group.is_everyone), None)
             ),
+            devices=base.devices if devices is None else devices.by_id,
+            devices_by_hostname=base.devices_by_hostname if devices is None else devices.by_hostname,
+            devices_by_address=base.devices_by_address if devices is None else devices.by_address,
+            members_of=_without_empty(base.members_of, self._members_of),
         )
         touched = self._policies_of.keys() | self._put_resources
         if after.sites.keys() != base.sites.keys():
@@ -215,6 +248,17 @@ class _Draft:
         if actor not in self._membership_ids:
             self._membership_ids[actor] = dict(self._base.membership_ids.get(actor, _NOTHING))
         return self._membership_ids[actor]
+
+    def _members(self, pool_id: ResourceId) -> dict[int, PoolMemberId]:
+        pool = pool_id.int
+        if pool not in self._members_of:
+            self._members_of[pool] = dict(self._base.members_of.get(pool, _NO_MEMBERS))
+        return self._members_of[pool]
+
+    def _opened_devices(self) -> "_DevicesDraft":
+        if self._devices is None:
+            self._devices = _DevicesDraft(self._base)
+        return self._devices
 
     def _of(self, resource_id: ResourceId) -> dict[PolicyId, Policy]:
         return _opened(self._policies_of, self._base.policies_of, resource_id.int)
@@ -232,16 +276,34 @@ class _Draft:
             if known.group_id is not None:
                 self._for(known.group_id).pop(policy_id, None)
 
-    def _finished_memberships(self) -> Mapping[int, Mapping[int, MembershipId]]:
-        if not self._membership_ids:
-            return self._base.membership_ids
-        merged = dict(self._base.membership_ids)
-        for actor_id, groups in self._membership_ids.items():
-            if groups:
-                merged[actor_id] = groups
-            else:
-                merged.pop(actor_id, None)
-        return merged
+
+class _DevicesDraft:
+    """Copies of the devices and of what finds them by name and address."""
+
+    def __init__(self, base: Snapshot) -> None:
+        self.by_id = dict(base.devices)
+        self.by_hostname = dict(base.devices_by_hostname)
+        self.by_address = dict(base.devices_by_address)
+
+    def put(self, device: ClientDevice) -> None:
+        self.drop(device)
+        self.by_id[device.id.int] = device
+        if device.hostname is not None:
+            self.by_hostname[device.hostname.lower()] = device
+            self.by_address[device.ipv4] = self.by_address[device.ipv6] = device
+
+    def drop(self, device: ClientDevice) -> None:
+        known = self.by_id.pop(device.id.int, None)
+        if known is None or known.hostname is None:
+            return
+        # In one batch a name may have gone over to another device already.
+        for index, key in (
+            (self.by_hostname, known.hostname.lower()),
+            (self.by_address, known.ipv4),
+            (self.by_address, known.ipv6),
+        ):
+            if index.get(key) is known:
+                del index[key]
 
 
 _Index = Mapping[int, tuple[Policy, ...]]
@@ -253,6 +315,21 @@ def _opened(draft: _IndexDraft, base: _Index, key: int) -> dict[PolicyId, Policy
     if key not in draft:
         draft[key] = {policy.id: policy for policy in base.get(key, ())}
     return draft[key]
+
+
+def _without_empty(
+    base: Mapping[int, Mapping[int, _V]], draft: Mapping[int, Mapping[int, _V]]
+) -> Mapping[int, Mapping[int, _V]]:
+    """Return the base with the draft's entries in place of its own; one that is empty goes."""
+    if not draft:
+        return base
+    merged = dict(base)
+    for key, entries in draft.items():
+        if entries:
+            merged[key] = entries
+        else:
+            merged.pop(key, None)
+    return merged
 
 
 def _merged(base: _Index, draft: _IndexDraft) -> _Index:

@@ -14,18 +14,41 @@ from uuid import UUID
 
 from wardgate.model.addresses import parse_ip, parse_network
 from wardgate.model.conditions import Condition, parse_stored_condition
-from wardgate.model.domain import Actor, ActorType, Group, GroupType, Membership, Policy, Site, SiteManager
+from wardgate.model.domain import (
+    Actor,
+    ActorType,
+    ClientDevice,
+    Group,
+    GroupType,
+    Membership,
+    Policy,
+    PoolMember,
+    Site,
+    SiteManager,
+)
 from wardgate.model.filters import Filter, PortRange
 from wardgate.model.filters import Protocol as FilterProtocol
-from wardgate.model.ids import ActorId, GroupId, MembershipId, PolicyId, ResourceId, SiteId
+from wardgate.model.ids import (
+    ActorId,
+    ClientId,
+    DeviceId,
+    GroupId,
+    MembershipId,
+    PolicyId,
+    PoolMemberId,
+    ResourceId,
+    SiteId,
+)
 from wardgate.model.name_pattern import NamePattern
 from wardgate.model.resources import (
     CidrResource,
     DnsResource,
+    DynamicDevicePool,
     InternetResource,
     IpResource,
     IpStack,
     Resource,
+    StaticDevicePool,
 )
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.environment import Environment
@@ -164,7 +187,16 @@ class Accounts:
                 account.ingest_signing_key,
             )
         snapshot = Snapshot(is_disabled=account is None or account.is_disabled)
-        for table in ("actors", "groups", "sites", "memberships", "resources", "policies"):
+        for table in (
+            "actors",
+            "groups",
+            "sites",
+            "memberships",
+            "resources",
+            "policies",
+            "devices",
+            "pool_members",
+        ):
             snapshot = await self._load_table(snapshot, account_id, table)
         return AccountView(facts, snapshot, sequence)
 
@@ -246,6 +278,20 @@ def entity_of(table: str, values: Mapping[str, Any]) -> Entity | None:
             return _policy_of(values)
         case "resources":
             return resource_of(values)
+        case "devices" if values["type"] == "client":
+            return ClientDevice(
+                ClientId(DeviceId(_uuid(values["id"]))),
+                values["name"],
+                values["ipv4"],
+                values["ipv6"],
+                values["hostname"],
+            )
+        case "static_device_pool_members" | "pool_members":
+            return PoolMember(
+                PoolMemberId(_uuid(values["id"])),
+                ResourceId(_uuid(values["resource_id"])),
+                ClientId(DeviceId(_uuid(values["device_id"]))),
+            )
         case _:
             return None
 
@@ -289,6 +335,10 @@ def resource_of(values: Mapping[str, Any]) -> Resource | None:
                 return IpResource(id_, name, site_id, parse_ip(values["address"]), described, filters)
             case "internet":
                 return InternetResource(id_, name, site_id)
+            case "static_device_pool":
+                return StaticDevicePool(id_, name, filters)
+            case "dynamic_device_pool":
+                return DynamicDevicePool(id_, name, NamePattern.parse(values["address"]), filters)
             case _:
                 return None
     except (ValueError, KeyError, TypeError):

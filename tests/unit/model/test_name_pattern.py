@@ -82,3 +82,20 @@ def test_equality_ignores_case_and_a_trailing_dot() -> None:
 def test_a_name_that_is_made_to_backtrack_is_answered_at_once() -> None:
     pattern = NamePattern.parse(".".join(["**", "*a*a*a*a*a*a*a*", "**", "b*b*b*b*b*b", "com"]))
     assert not pattern.matches(".".join(["a" * 60] * 3 + ["com"]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        ("*.lab.example", ["nas.lab.example", "NAS.Lab.Example", "n.lab.example."], ["lab.example", "a.b.lab.example"]),
+        ("**.lab.example", ["nas.lab.example", "a.b.lab.example"], ["lab.example", "lab.example.org", "xlab.example"]),
+        ("a.**.example", ["a.b.example", "a.b.c.example"], ["a.example", "a.b.examples"]),
+        ("n?s-*.lab.example", ["nas-.lab.example", "nos-7.lab.example"], ["ns-7.lab.example", "nas.lab.example"]),
+    ],
+)  # fmt: skip
+def test_a_pool_covers_host_names_where_every_wildcard_stands_for_something(
+    pattern: str, names: list[str], others: list[str]
+) -> None:
+    parsed = NamePattern.parse(pattern)
+    assert [name for name in names if not parsed.covers(name)] == []
+    assert [name for name in others if parsed.covers(name)] == []

@@ -1,6 +1,9 @@
 from dataclasses import replace
+from uuid import UUID
 
 from support.worlds import ADA, ADA_IN_STAFF, BASICS, EVERYONE, NET, STAFF, policy
+from wardgate.model.domain import ClientDevice, PoolMember
+from wardgate.model.ids import ClientId, DeviceId, PoolMemberId, ResourceId
 from wardgate.policy.snapshot import Snapshot
 
 
@@ -46,3 +49,35 @@ def test_tables_that_a_change_does_not_touch_are_shared() -> None:
     after = before.evolve(puts=[policy(1)])
     assert after.actors is before.actors
     assert after.membership_ids is before.membership_ids
+
+
+NAS = ClientDevice(
+    ClientId(DeviceId(UUID(int=60))), "nas", "100.64.0.60", "fd00:2021:1111::60", "NAS.lab.example"
+)
+
+
+def test_a_device_is_found_by_its_name_and_addresses_as_long_as_it_has_a_name() -> None:
+    snapshot = Snapshot.of([*BASICS, NAS])
+    assert snapshot.devices_by_hostname == {"nas.lab.example": NAS}
+    assert snapshot.devices_by_address == {NAS.ipv4: NAS, NAS.ipv6: NAS}
+    nameless = snapshot.evolve(puts=[replace(NAS, hostname=None)])
+    assert not nameless.devices_by_hostname
+    assert not nameless.devices_by_address
+    assert snapshot.evolve(drops=[NAS]) == Snapshot.of(BASICS)
+
+
+def test_a_name_may_go_over_to_another_device_in_one_batch() -> None:
+    other = replace(NAS, id=ClientId(DeviceId(UUID(int=61))), ipv4="100.64.0.61", ipv6="fd00:2021:1111::61")
+    snapshot = Snapshot.of([*BASICS, NAS])
+    for puts in ([other, replace(NAS, hostname="old")], [replace(NAS, hostname="old"), other]):
+        after = snapshot.evolve(puts=puts)
+        assert after.devices_by_hostname["nas.lab.example"] == other
+        assert after.devices_by_hostname["old"].id == NAS.id
+
+
+def test_only_the_row_that_put_a_device_in_a_pool_takes_it_out() -> None:
+    pool = ResourceId(UUID(int=41))
+    first, second = (PoolMember(PoolMemberId(UUID(int=number)), pool, NAS.id) for number in (70, 71))
+    snapshot = Snapshot.of([*BASICS, NAS, second])
+    assert snapshot.evolve(drops=[first]) == snapshot
+    assert snapshot.evolve(drops=[second]).members_of == {}

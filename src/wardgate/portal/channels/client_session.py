@@ -29,7 +29,7 @@ from wardgate.model.ids import (
     PolicyId,
     ResourceId,
 )
-from wardgate.model.resources import InternetResource, Resource
+from wardgate.model.resources import DevicePool, InternetResource, Resource
 from wardgate.model.versions import moves_sites_in_place, uses_site_names
 from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, connectable_resources
 from wardgate.policy.evaluation import Facts
@@ -262,6 +262,9 @@ class ClientSession(Session):
             reason = "forbidden" if is_forbidden else "not_found"
             self._log_denial(access, decision, reason, now=now, gateway=None)
             self._fail(resource_id, reason, tuple(one.value for one in violated) if is_forbidden else ())
+            return
+        if isinstance(decision.resource, DevicePool):
+            self._fail(resource_id, "offline")
             return
         match self._choose_gateway(decision.resource, frozenset(request.connected_gateway_ids)):
             case NoGateway() as none:
