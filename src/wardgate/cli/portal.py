@@ -20,6 +20,7 @@ from wardgate.portal.app import Portal
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
+from wardgate.portal.mail.smtp import SmtpMailer
 from wardgate.portal.server import listen as bind
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
@@ -78,7 +79,8 @@ async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) ->
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    portal = await Portal.open(settings, keys, Environment.of_this_process())
+    mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
+    portal = await Portal.open(settings, keys, Environment.of_this_process(mailer=mailer))
     host, port = listener.getsockname()[:2]
     try:
         await serve(

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
-from wardgate.portal.settings import DEFAULT_PORT, PortalSettings
+from wardgate.portal.mail.message import is_sender
+from wardgate.portal.mail.server import SmtpServer
+from wardgate.portal.settings import DEFAULT_MAIL_FROM, DEFAULT_PORT, PortalSettings
 from wardgate.portal.store import Database, parse_database_url
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
@@ -54,6 +56,8 @@ def portal_settings(
         api_capacity=float(settings.integer("api_capacity", None, 200)),
         tls_certificate=certificate,
         tls_key=key,
+        smtp=_smtp(settings),
+        mail_from=_mail_from(settings),
     )
 
 
@@ -111,6 +115,25 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text, strict=False)
     except ValueError as error:
         raise UserError(f"trusted_proxies: {error}") from error
+
+
+def _smtp(settings: Settings) -> SmtpServer | None:
+    url = settings.secret("smtp_url", None, None)
+    if url is None:
+        return None
+    try:
+        return SmtpServer.parse(url)
+    except ValueError as error:
+        raise UserError(f"WARDGATE_SMTP_URL cannot be read: {error}") from error
+
+
+def _mail_from(settings: Settings) -> str:
+    sender = settings.text("mail_from", None, DEFAULT_MAIL_FROM)
+    if not is_sender(sender):
+        raise UserError(
+            f"mail_from: {sender!r} is not wardgate@example.org or Wardgate <wardgate@example.org>"
+        )
+    return sender
 
 
 def _host(settings: Settings, name: str) -> str | None:

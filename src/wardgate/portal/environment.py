@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from wardgate.portal.bus import Bus, LocalBus
+from wardgate.portal.mail.message import Mailer
 
 _Result = TypeVar("_Result")
 
@@ -50,6 +51,7 @@ class Environment:
 
     Attributes:
         rng: cryptographically strong outside the simulator; tokens and keys are drawn from it.
+        mailer: the way to a mail server; none: letters are not sent.
     """
 
     clock: Clock
@@ -57,9 +59,10 @@ class Environment:
     executor: Executor
     outbound: Outbound
     bus: Bus
+    mailer: Mailer | None = None
 
     @classmethod
-    def of_this_process(cls) -> "Environment":
+    def of_this_process(cls, *, mailer: Mailer | None = None) -> "Environment":
         """Real clocks, the operating system's randomness, one node."""
         return cls(
             clock=SystemClock(),
@@ -67,6 +70,7 @@ class Environment:
             executor=ThreadExecutor(),
             outbound=NoOutbound(),
             bus=LocalBus(),
+            mailer=mailer,
         )
 
     def new_id(self) -> UUID:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.store import Database, SqliteFile
 
 DEFAULT_PORT: Final = 8080
+DEFAULT_MAIL_FROM: Final = "wardgate@localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,12 @@ class PortalSettings:
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
         rest_host, socket_host, web_host: host names of REST, sockets and pages, if each has its own; see `hosts`.
         trusted_proxies: whose `X-Forwarded-…` and `X-Geo-…` headers are believed; empty: nobody's.
+        geoip_database: file in MaxMind's format that says where addresses are; none: `wardgate.portal.geography` does without.
+        country_code_blocklist: countries from which nobody is answered, but for health.
         tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
+        smtp: where mail goes; none: nothing is sent.
+        mail_from: the `From` of every mail.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
     """
 
@@ -36,8 +42,12 @@ class PortalSettings:
     web_host: str | None = None
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     metrics_port: int | None = None
+    geoip_database: Path | None = None
+    country_code_blocklist: frozenset[str] = frozenset()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    smtp: SmtpServer | None = field(default=None, repr=False)
+    mail_from: str = DEFAULT_MAIL_FROM
     connect_refill_per_s: float = 1.0
     connect_capacity: float = 1.0
     api_refill_per_s: float = 10.0

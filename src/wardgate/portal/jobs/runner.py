@@ -8,7 +8,8 @@ is stopped, because another worker may have it. Handlers are plain coroutines; a
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,12 +41,16 @@ class JobKind:
     Attributes:
         handler: gets the job's arguments; what it raises is a failed attempt.
         schedule: when it is enqueued by itself, without arguments; one at a time.
+        concurrent: how many of its jobs a process runs at once.
+        retry_first_s: how long the second attempt waits; each further one twice as long.
     """
 
     name: str
     handler: Handler
     max_attempts: int = 3
     schedule: Cron | None = None
+    concurrent: int = CONCURRENT
+    retry_first_s: float = RETRY_FIRST_S
 
 
 class Runner:
@@ -56,7 +61,7 @@ class Runner:
         self._clock = services.environment.clock
         self._kinds = {kind.name: kind for kind in kinds}
         self._worker_id = services.environment.new_id()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
         self._awake = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,28 +86,46 @@ class Runner:
 
     async def _turn(self) -> float:
         """Begin what is due; returns for how many seconds nothing else will be."""
-        due_at = await self._next_due_at()
+        rooms = self._rooms()
+        due_at = await self._next_due_at(list(rooms))
         now = self._clock.now()
         if due_at is None or due_at > now:
             return POLL_S if due_at is None else min(POLL_S, (due_at - now).total_seconds())
-        free = CONCURRENT - len(self._running)
-        if free == 0:
-            return POLL_S  # the end of a job wakes the runner
         async with self._services.store.writing() as transaction:
             queue = JobQueue(transaction)
             for kind, moment in self._missed(await self._enqueued_until(queue), transaction.now):
                 await queue.enqueue_scheduled(kind.name, moment, max_attempts=kind.max_attempts)
-            jobs = await queue.claim(self._worker_id, list(self._kinds), limit=free, lease_s=LEASE_S)
+            jobs = await self._claim(queue, rooms)
         for job in jobs:
             task = asyncio.create_task(self._execute(job), name=f"job {job.kind}")
-            self._running.add(task)
+            self._running[task] = job.kind
             task.add_done_callback(self._ended)
         return 0.0
 
-    async def _next_due_at(self) -> datetime | None:
+    def _rooms(self) -> dict[str, int]:
+        """Return how many more jobs of each kind may be begun now; kinds without room are left out."""
+        free = CONCURRENT - len(self._running)
+        begun = Counter(self._running.values())
+        rooms = {name: min(free, kind.concurrent - begun[name]) for name, kind in self._kinds.items()}
+        return {name: room for name, room in rooms.items() if room > 0}
+
+    async def _claim(self, queue: JobQueue, rooms: Mapping[str, int]) -> list[Job]:
+        """Lease what there is room for: kinds with a bound of their own one by one, all others at once, oldest first."""
+        free = CONCURRENT - len(self._running)
+        bounded = [[name] for name in rooms if self._kinds[name].concurrent < CONCURRENT]
+        others = [name for name in rooms if self._kinds[name].concurrent >= CONCURRENT]
+        jobs: list[Job] = []
+        for names in (*bounded, others):
+            room = min([free - len(jobs), *(rooms[name] for name in names)])
+            if names and room > 0:
+                jobs += await queue.claim(self._worker_id, names, limit=room, lease_s=LEASE_S)
+        return jobs
+
+    async def _next_due_at(self, kinds: Collection[str]) -> datetime | None:
+        """Return when a job of these kinds can be claimed, or any schedule is due. The end of a job wakes the runner too."""
         async with self._services.store.reading() as transaction:
             queue = JobQueue(transaction)
-            due_at = await queue.next_due_at(list(self._kinds))
+            due_at = await queue.next_due_at(kinds)
             scheduled = await queue.enqueued_until()
         now = self._clock.now()
         moments = [
@@ -171,12 +194,13 @@ class Runner:
             log.exception("the end of a job could not be written")
 
     def _retry_at(self, job: Job) -> datetime:
-        wait_s = min(RETRY_FIRST_S * 2.0 ** (job.attempt - 1), RETRY_LONGEST_S)
+        first_s = self._kinds[job.kind].retry_first_s
+        wait_s = min(first_s * 2.0 ** (job.attempt - 1), RETRY_LONGEST_S)
         jitter = 1 + RETRY_JITTER * (2 * self._services.environment.rng.random() - 1)
         return self._clock.now() + timedelta(seconds=wait_s * jitter)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._awake.set()
 
     async def _sleep(self, seconds: float) -> None:

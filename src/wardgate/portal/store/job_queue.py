@@ -185,6 +185,14 @@ class JobQueue:
         )
         self._transaction.hint(JOBS)
 
+    async def cancel(self, unique_keys: Collection[str]) -> int:
+        """Delete the jobs with these keys that have not begun; one that runs finds out by itself. Returns how many."""
+        self._transaction.require_writable()
+        result = await self._transaction.execute(
+            delete(schema.jobs).where(_C.unique_key.in_(list(unique_keys)), _C.state == "available")
+        )
+        return int(result.rowcount)
+
     async def load(self, *, state: str | None = None, limit: int) -> list[Job]:
         """Return jobs, the newest first."""
         statement = select(schema.jobs).order_by(_C.inserted_at.desc(), _C.id).limit(limit)

@@ -1,0 +1,108 @@
+"""What the portal writes to people: one frozen class a letter, rendered as plain text and as simple HTML.
+
+Rendering is pure: what a letter says is decided when it is posted, so that it stays true when its account is gone by the time
+that it is sent. A letter's template has its class's name in snake case: the first line of the `.txt` is the subject.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
+
+MAX_SUBJECT_CHARS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionScheduled:
+    """An administrator, or the operator, has scheduled the account's deletion."""
+
+    account_name: str
+    account_url: str
+    deletion_at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionCancelled:
+    account_name: str
+    account_url: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionNear:
+    account_name: str
+    account_url: str
+    deletion_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDeleted:
+    account_name: str
+    portal_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutdatedGateway:
+    """One line of the letter below."""
+
+    name: str
+    site: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutdatedGateways:
+    """Gateways are online that are older than the newest release known; `clients` are two minor versions behind or more."""
+
+    account_name: str
+    account_url: str
+    newest: str
+    gateways: tuple[OutdatedGateway, ...]
+    clients: int
+
+
+Letter = DeletionScheduled | DeletionCancelled | DeletionNear | AccountDeleted | OutdatedGateways
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A letter as it is sent; `subject` is one line."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def render(letter: Letter) -> Rendered:
+    """Write a letter down."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(letter).__name__).lower()
+    values = {field.name: getattr(letter, field.name) for field in fields(letter)}
+    subject, _, text = _TEMPLATES.get_template(f"{name}.txt").render(values).partition("\n")
+    html = _TEMPLATES.get_template(f"{name}.html").render(values, subject=one_line(subject))
+    return Rendered(one_line(subject), text.strip() + "\n", html)
+
+
+def one_line(text: str) -> str:
+    """Return a text fit for a header: names that people choose may hold anything, line breaks and controls included."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MAX_SUBJECT_CHARS]
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%A, %d %B %Y, %H:%M UTC")
+
+
+_TEMPLATES: Final = Templates(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(enabled_extensions=("html",), default=False),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters["instant"] = _instant
+_TEMPLATES.filters["one_line"] = one_line
