@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 import wardgate
+from wardgate.portal.limits import LimitReached
 from wardgate.portal.rest import documentation
 from wardgate.portal.rest.document import document, operation_id
 from wardgate.portal.rest.endpoints import (
@@ -36,6 +37,7 @@ from wardgate.portal.rest.problems import (
     PROBLEM_JSON,
     UNEXPECTED,
     Problem,
+    forbidden,
     invalid,
     unprocessed,
 )
@@ -101,6 +103,7 @@ def _api() -> FastAPI:
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
+    api.add_exception_handler(LimitReached, _limited)
     api.add_exception_handler(StoreError, _refused_by_the_store)
     api.add_exception_handler(Exception, _unexpected)
     return api
@@ -119,6 +122,10 @@ def _answer(problem: Problem) -> Response:
 def _problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return _answer(error)
+
+
+def _limited(_request: Request, error: Exception) -> Response:
+    return _answer(forbidden(str(error)))
 
 
 def _refused_by_the_store(_request: Request, error: Exception) -> Response:

@@ -1,7 +1,6 @@
 """`/actors` (rest-api §8.2)."""
 
 from dataclasses import asdict, replace
-from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,10 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from wardgate.portal.limits import USERS, check_actor, check_promotion
 from wardgate.portal.provisioning import check_email
-from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.endpoints.account import USERS, is_reached
 from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
@@ -78,7 +77,8 @@ async def show(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
 async def create(caller: ForAccount, body: NewActorBody, response: Response) -> Data[ActorView]:
     try:
         async with caller.writing() as (tables, transaction):
-            await _check_limits(caller, tables, body.actor.type, now=transaction.now)
+            if body.actor.type in TYPES[:-1]:
+                await check_actor(tables, caller.account, body.actor.type, now=transaction.now)
             new = Actor(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
             edit = Edit(body.actor, {**asdict(new), "type": None, "name": None})
             edit.choice("type", TYPES, required=True)
@@ -103,11 +103,12 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
             if edit.value("is_disabled") and not before.is_disabled and before.id == caller.actor.id:
                 raise forbidden("You cannot disable the Actor used to make this request")
             _check_transition(edit, before.type)
-            promoted = edit.value("type") == "account_admin_user" and before.type == "account_user"
-            limits, now = caller.account.limits, transaction.now
-            if promoted and await is_reached(tables, limits, "account_admin_users", now=now):
-                raise forbidden("Admins limit reached")
-            after = await tables.actors.save(replace(before, **_checked(edit)))
+            values = _checked(edit)
+            if before.is_disabled and not values["is_disabled"]:
+                await check_actor(tables, caller.account, values["type"], now=transaction.now)
+            elif values["type"] == "account_admin_user" and before.type == "account_user":
+                await check_promotion(tables, caller.account, now=transaction.now)
+            after = await tables.actors.save(replace(before, **values))
             return Data(data=ActorView.of(caller.tagged(after)))
     except Conflict:
         raise invalid({"email": ["has already been taken"]}) from None
@@ -156,15 +157,3 @@ def _check_transition(edit: Edit, before: str) -> None:
         edit.error("type", "cannot change the type of a service account")
     elif after not in USERS:
         edit.error("type", "cannot change a user to a service account or API client")
-
-
-async def _check_limits(
-    caller: AccountCaller, tables: AccountTables, type_: str | None, *, now: datetime
-) -> None:
-    limits = caller.account.limits
-    if type_ == "service_account" and await is_reached(tables, limits, "service_accounts", now=now):
-        raise forbidden("Service accounts limit reached")
-    if type_ in USERS and await is_reached(tables, limits, "users", now=now):
-        raise forbidden("Users limit reached")
-    if type_ == "account_admin_user" and await is_reached(tables, limits, "account_admin_users", now=now):
-        raise forbidden("Admins limit reached")

@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from wardgate.portal.credentials import issue
+from wardgate.portal.limits import USERS
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID
-from wardgate.portal.rest.endpoints.account import USERS
 from wardgate.portal.rest.endpoints.actors import load_actor
 from wardgate.portal.rest.fields import Fields, formatted, required
 from wardgate.portal.rest.instants import parse_rfc_3339
@@ -65,7 +65,7 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> ListOf[Clie
 @router.get("/actors/{actor_id}/client_tokens/{id}")
 async def show(caller: ForAccount, actor_id: Id, id: Id) -> Data[ClientTokenView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=ClientTokenView.of(await _load(tables, actor_id, id)))
+        return Data(data=ClientTokenView.of(caller.tagged(await _load(tables, actor_id, id))))
 
 
 @router.post("/actors/{actor_id}/client_tokens", status_code=HTTPStatus.CREATED)
@@ -80,7 +80,7 @@ async def create(caller: ForAccount, actor_id: Id, body: TokenBody) -> Data[NewC
 @router.delete("/actors/{actor_id}/client_tokens/{id}")
 async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        token = await _load(tables, actor_id, id)
+        token = caller.expected(await _load(tables, actor_id, id))
         await tables.client_tokens.delete(token.id)
         return Data(data=DeletedView(id=token.id))
 

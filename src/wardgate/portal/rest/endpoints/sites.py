@@ -8,9 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from wardgate.portal.limits import check_site
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.endpoints.account import is_reached
 from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import forbidden, invalid, not_found
@@ -57,8 +57,7 @@ async def show(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
 async def create(caller: ForAccount, body: NewSiteBody, response: Response) -> Data[SiteView]:
     try:
         async with caller.writing() as (tables, transaction):
-            if await is_reached(tables, caller.account.limits, "sites", now=transaction.now):
-                raise forbidden("Sites limit reached")
+            await check_site(tables, caller.account, now=transaction.now)
             edit = Edit(body.site, {"name": None})
             edit.text("name", longest=64, required=True)
             values = edit.finish()
