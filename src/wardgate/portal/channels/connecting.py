@@ -140,6 +140,9 @@ async def connect_gateway(
             raise invalid_token() from None
         if token.rotated_at is not None and token.rotated_at + ROTATION_GRACE <= transaction.now:
             raise invalid_token()
+        if account.is_disabled:
+            # Not the token's fault: the gateway tries again, and is back when a deletion is cancelled.
+            raise Refused(HTTPStatus.FORBIDDEN, "account_disabled", "The account is disabled")
         parameters = _checked_gateway(query)
         device = await _find_gateway(transaction, token, parameters)
     if token.device_id is not None:
