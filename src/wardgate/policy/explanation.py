@@ -66,8 +66,24 @@ class ExplainedGateway(msgspec.Struct, frozen=True):
     why: str
 
 
+class ExplainedTarget(msgspec.Struct, frozen=True):
+    """The device of a pool that was asked for. `refusal`: the wire's reason why it could not be had; none: it could."""
+
+    address: str | None
+    client_id: str | None
+    name: str | None
+    refusal: str | None = None
+
+
 class Explanation(msgspec.Struct, frozen=True):
-    """Who asked for what, when, what came out, and everything that it followed from. Instants are ISO 8601, UTC."""
+    """Who asked for what, when, what came out, and everything that it followed from. Instants are ISO 8601, UTC.
+
+    A client that policies grant a resource is denied it all the same when there is no gateway or no such device for it.
+
+    Attributes:
+        repeats: in the log of decisions: how many equal requests were denied since the entry before, and not listed.
+        unlisted: likewise, how many other requests of the same connection.
+    """
 
     at: str
     outcome: Literal["granted", "denied", "undetermined"]
@@ -89,6 +105,9 @@ class Explanation(msgspec.Struct, frozen=True):
     expires_at: str | None = None
     expires_with: Literal["condition", "token", "undetermined_token"] | None = None
     gateway: ExplainedGateway | None = None
+    target: ExplainedTarget | None = None
+    repeats: int = 0
+    unlisted: int = 0
 
 
 def explain(
@@ -98,15 +117,21 @@ def explain(
     *,
     now: datetime,
     gateway: ExplainedGateway | None = None,
+    target: ExplainedTarget | None = None,
 ) -> Explanation:
-    """Explain a decision that `authorize` made of the same snapshot, request and time."""
+    """Explain a decision that `authorize` made of the same snapshot, request and time.
+
+    Args:
+        gateway: the choice that followed a grant, if one was made.
+        target: likewise the device, if the resource is a pool.
+    """
     actor = snapshot.actors.get(request.actor_id)
     resource = snapshot.resources.get(request.resource_id)
     evaluations = decision.evaluations if isinstance(decision, Granted) else decision.alternatives
     return msgspec.structs.replace(
         Explanation(
             at=_instant(now),
-            outcome=_outcome(decision),
+            outcome="undetermined",
             actor_id=str(request.actor_id),
             actor_name=None if actor is None else actor.name,
             actor_type=None if actor is None else actor.type.value,
@@ -118,8 +143,9 @@ def explain(
             candidates=[_policy(snapshot, one, request.facts, now) for one in evaluations],
             others=list(_others(snapshot, request, evaluations)),
             gateway=gateway,
+            target=target,
         ),
-        **(_grant_fields(decision, request) if isinstance(decision, Granted) else _denial_fields(decision)),
+        **_answer_fields(decision, request, gateway, target),
     )
 
 
@@ -143,12 +169,38 @@ def as_text(explanation: Explanation) -> str:
     return "\n".join(_lines(explanation))
 
 
-def _outcome(decision: Decision) -> Literal["granted", "denied", "undetermined"]:
-    match decision:
-        case Granted():
-            return "granted"
-        case Denied(alternatives):
-            return "undetermined" if any(_is_open(one) for one in alternatives) else "denied"
+def _answer_fields(
+    decision: Decision,
+    request: AccessRequest,
+    gateway: ExplainedGateway | None,
+    target: ExplainedTarget | None,
+) -> dict[str, Any]:
+    if isinstance(decision, Denied):
+        is_open = any(_is_open(one) for one in decision.alternatives)
+        return {"outcome": "undetermined" if is_open else "denied", **_denial_fields(decision)}
+    if gateway is not None and gateway.id is None:
+        return _unreachable("no_gateway", _NO_GATEWAY.get(gateway.why, gateway.why))
+    if target is not None and target.refusal is not None:
+        return _unreachable("no_target", _NO_TARGET.get(target.refusal, target.refusal))
+    return {"outcome": "granted", **_grant_fields(decision, request)}
+
+
+def _unreachable(obstacle: str, text: str) -> dict[str, Any]:
+    return {"outcome": "denied", "obstacle": obstacle, "obstacle_text": text}
+
+
+_NO_GATEWAY: Final = {
+    "offline": "no gateway of its site is online",
+    "version_mismatch": "no gateway of its site that is online fits the client's version",
+}
+_NO_TARGET: Final = {
+    "offline": "the device is not online",
+    "version_mismatch": "the version of the client and that of the device do not fit",
+    "forbidden": "the pool has no other device of this address",
+    "ambiguous_address": "the request names two addresses",
+    "missing_address": "the request names no address",
+    "invalid_address": "the request names what is no address",
+}
 
 
 def _is_open(evaluation: Evaluation) -> bool:
@@ -299,13 +351,13 @@ def _lines(explanation: Explanation) -> Iterable[str]:
             yield f"    {_condition_line(condition)}"
     for other in explanation.others:
         yield f"  policy {_label(other)}: {_OTHER_REASONS[other.reason]}"
-    if explanation.gateway is not None:
-        chosen = explanation.gateway.id
-        yield (
-            f"  gateway: {explanation.gateway.why}"
-            if chosen is None
-            else f"  gateway {chosen}: {explanation.gateway.why}"
-        )
+    if explanation.gateway is not None and explanation.gateway.id is not None:
+        yield f"  gateway {explanation.gateway.id}: {explanation.gateway.why}"
+    if explanation.target is not None and explanation.target.client_id is not None:
+        target = explanation.target
+        yield f"  device {target.name} ({target.address}): {target.client_id}"
+    if explanation.repeats or explanation.unlisted:
+        yield f"  stands for {explanation.repeats} more that were equal and {explanation.unlisted} others"
 
 
 def _reason_lines(explanation: Explanation) -> Iterable[str]:

@@ -20,6 +20,7 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import (
     TOKEN_UNDETERMINED,
     ExplainedGateway,
+    ExplainedTarget,
     Explanation,
     as_json,
     as_text,
@@ -118,3 +119,18 @@ def test_the_chosen_gateway_and_why_is_part_of_it() -> None:
         snapshot, request(), decision, now=NOW, gateway=ExplainedGateway("g1", "it is the nearest")
     )
     assert "gateway g1: it is the nearest" in as_text(told)
+
+
+def test_what_policies_grant_is_denied_where_nothing_can_serve_it() -> None:
+    snapshot = Snapshot.of([*BASICS, policy(1)])
+    decision = authorize(snapshot, request(), now=NOW)
+    without_gateway = explain(
+        snapshot, request(), decision, now=NOW, gateway=ExplainedGateway(None, "offline")
+    )
+    assert (without_gateway.outcome, without_gateway.policy_id) == ("denied", None)
+    assert "because no gateway of its site is online" in as_text(without_gateway)
+    away = ExplainedTarget("100.64.0.9", "c9", "nas", "offline")
+    assert explain(snapshot, request(), decision, now=NOW, target=away).obstacle == "no_target"
+    there = explain(snapshot, request(), decision, now=NOW, target=ExplainedTarget("100.64.0.9", "c9", "nas"))
+    assert there.outcome == "granted"
+    assert "device nas (100.64.0.9): c9" in as_text(there)

@@ -61,6 +61,15 @@ class ChosenGateway(BaseModel):
     why: str
 
 
+class TargetDevice(BaseModel):
+    """The device of a pool that was asked for; `refusal` tells why it could not be had, null: it could."""
+
+    address: str | None
+    client_id: UUID | None
+    name: str | None
+    refusal: str | None
+
+
 class ExplanationView(BaseModel):
     """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it to people."""
 
@@ -84,6 +93,9 @@ class ExplanationView(BaseModel):
     expires_at: str | None
     expires_with: Literal["condition", "token", "undetermined_token"] | None
     gateway: ChosenGateway | None
+    target: TargetDevice | None
+    repeats: int
+    unlisted: int
     text: str
     decision_log_id: str | None
 

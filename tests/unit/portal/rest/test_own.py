@@ -86,7 +86,9 @@ async def test_a_relay_token_needs_a_name(operator: httpx2.AsyncClient) -> None:
 
 async def test_explain_tells_why_an_actor_may(api: httpx2.AsyncClient, world: World) -> None:
     params = {"actor_id": str(world.actor.id), "resource_id": str(world.resource.id)}
-    told = (await api.get("/wardgate/explain", params=params)).json()["data"]
+    async with world.gateway() as peer:
+        await peer.join()
+        told = (await api.get("/wardgate/explain", params=params)).json()["data"]
     assert (told["outcome"], told["policy_id"]) == ("granted", str(world.policy.id))
     assert told["text"].startswith("GRANTED: Ada → net (10.20.0.0/16)")
 
@@ -95,13 +97,15 @@ async def test_explain_tells_why_not_and_follows_changes(api: httpx2.AsyncClient
     params = {"actor_id": str(world.actor.id), "resource_id": str(world.resource.id)}
     conditions = [{"property": "remote_ip", "operator": "is_in_cidr", "values": ["10.0.0.0/8"]}]
     await api.patch(f"/policies/{world.policy.id}", json={"policy": {"conditions": conditions}})
-    for more, outcome in (
-        ({}, "undetermined"),
-        ({"remote_ip": "192.0.2.1"}, "denied"),
-        ({"remote_ip": "10.1.1.1"}, "granted"),
-    ):
-        told = (await api.get("/wardgate/explain", params={**params, **more})).json()["data"]
-        assert told["outcome"] == outcome
+    async with world.gateway() as peer:
+        await peer.join()
+        for more, outcome in (
+            ({}, "undetermined"),
+            ({"remote_ip": "192.0.2.1"}, "denied"),
+            ({"remote_ip": "10.1.1.1"}, "granted"),
+        ):
+            told = (await api.get("/wardgate/explain", params={**params, **more})).json()["data"]
+            assert told["outcome"] == outcome
     await api.delete(f"/policies/{world.policy.id}")
     told = (await api.get("/wardgate/explain", params=params)).json()["data"]
     assert (told["outcome"], told["obstacle"]) == ("denied", "no_policy")
@@ -111,6 +115,8 @@ async def test_explain_names_the_gateway_and_why(api: httpx2.AsyncClient, world:
     params = {"actor_id": str(world.actor.id), "resource_id": str(world.resource.id)}
     told = (await api.get("/wardgate/explain", params=params)).json()["data"]
     assert told["gateway"] == {"id": None, "why": "offline"}
+    assert (told["outcome"], told["obstacle"]) == ("denied", "no_gateway")
+    assert "because no gateway of its site is online" in told["text"]
     async with world.gateway() as peer:
         await peer.join()
         told = (await api.get("/wardgate/explain", params=params)).json()["data"]
@@ -290,7 +296,8 @@ async def test_a_locked_account_keeps_its_settings(api: httpx2.AsyncClient, worl
 async def test_explain_takes_a_connected_clients_own_address(api: httpx2.AsyncClient, world: World) -> None:
     conditions = [{"property": "remote_ip", "operator": "is_in_cidr", "values": ["192.0.2.7"]}]
     await api.patch(f"/policies/{world.policy.id}", json={"policy": {"conditions": conditions}})
-    async with world.client() as peer:
+    async with world.gateway() as gateway, world.client() as peer:
+        await gateway.join()
         await peer.join()
         await world.portal.journal.flush()
         (client,) = (await api.get("/clients")).json()["data"]
