@@ -1,6 +1,6 @@
 """Who calls: the actor behind an API token, or the operator (rest-api §2), and what a handler may do for them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from wardgate.portal.channels.connecting import Origin
-from wardgate.portal.rest.versions import check_expectation, tag_of
+from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
 from wardgate.portal.store.rows import Account, Actor, Row
@@ -86,8 +86,20 @@ class _Exchange:
         Raises:
             Problem: 412, it has changed since.
         """
-        check_expectation(self._request.headers.get("if-match"), row)
+        check_expectation(self._request.headers.get("if-match"), tag_of(row))
         return row
+
+    def tagged_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
+        """Answer with the `ETag` of a list of members; `member_ids` are all of them, not those of one page."""
+        self._response.headers["etag"] = tag_of_members(owner_id, member_ids)
+
+    def expected_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
+        """Go on if these are the members that `If-Match` names.
+
+        Raises:
+            Problem: 412, they have changed since.
+        """
+        check_expectation(self._request.headers.get("if-match"), tag_of_members(owner_id, member_ids))
 
 
 class AccountCaller(_Exchange):

@@ -36,10 +36,13 @@ _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "Entity tags, or `*`: carry out only if the object is still this version of it.",
+    "description": "Entity tags, or `*`: carry out only if the object, or list of members, is still this version of it.",
     "schema": {"type": "string", "format": "entity-tags"},
 }
-_ETAG: Final = {"description": "The version of the object, for `If-Match`.", "schema": {"type": "string"}}
+_ETAG: Final = {
+    "description": "The version of the object, or of the whole list of members, for `If-Match`.",
+    "schema": {"type": "string"},
+}
 _LOCATION: Final = {"description": "Where the new object is.", "schema": {"type": "string"}}
 
 
@@ -67,8 +70,9 @@ def document(api: FastAPI) -> dict[str, Any]:
     openapi["security"] = [{"authorization": []}]
     openapi["tags"] = [{"name": name} for name in _tags(openapi)]
     for path, operations in openapi["paths"].items():
+        has_version = path.endswith(_VERSIONED) or (path.endswith("{id}") and "get" in operations)
         for method, operation in operations.items():
-            _complete(path, method, operation)
+            _complete(path, method, operation, has_version=has_version)
     return openapi
 
 
@@ -77,22 +81,21 @@ def _tags(openapi: dict[str, Any]) -> list[str]:
     return sorted({tag for operation in operations for tag in operation["tags"]})
 
 
-def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
+def _complete(path: str, method: str, operation: dict[str, Any], *, has_version: bool) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
         if parameter["name"] in _REQUIRED_PARAMETERS.get(path, ()):
             parameter["required"] = True
-    names_one = path.endswith(("{id}", "account_settings"))
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)
-    elif method != "get" and names_one:
+    elif method != "get" and has_version:
         parameters.append(_IF_MATCH)
     if not parameters:
         del operation["parameters"]
     answers = operation["responses"]
     answers.pop("422", None)
-    _note_headers(path, method, answers, has_version=names_one or path in _COLLECTIONS)
-    for status in _refusals(path, method, conditional=names_one):
+    _note_headers(path, method, answers, has_version=has_version)
+    for status in _refusals(path, method, conditional=has_version):
         answers[str(status)] = {
             "description": title_of(status),
             "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(model="ProblemDocument")}}},
@@ -102,14 +105,18 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
 _COLLECTIONS: Final = frozenset(
     {"/actors", "/groups", "/sites", "/resources", "/policies", "/sites/{site_id}/gateways"}
 )
+"""Where a POST makes an object that has a place of its own."""
+
+_VERSIONED: Final = ("account_settings", "memberships", "pool_members", "/verify", "/unverify")
+"""What has a version, besides objects that can be read by their id."""
 
 
 def _note_headers(path: str, method: str, answers: dict[str, Any], *, has_version: bool) -> None:
     headers: dict[str, Any] = {}
-    shows_one = method in ("put", "patch") or (method == "post") == (path in _COLLECTIONS)
-    if has_version and shows_one and method != "delete" and "client_tokens" not in path:
+    makes_one = method == "post" and path in _COLLECTIONS
+    if makes_one or (has_version and method in ("get", "put", "patch")):
         headers["ETag"] = _ETAG
-    if method == "post" and path in _COLLECTIONS:
+    if makes_one:
         headers["Location"] = _LOCATION
     for status in ("200", "201"):
         if headers and status in answers:

@@ -1,13 +1,16 @@
 """Versions of objects: `ETag` on what is shown, `If-Match` on what is to be changed (RFC 9110 §13.1.1).
 
 A tag stands for what is stored of an object and can be edited. What connections report of themselves (addresses, times, `online`)
-is no part of it, so that a device that reconnects does not spoil an administrator's edit.
+is no part of it, so that a device that reconnects does not spoil an administrator's edit. A list of members has a tag too: it
+stands for which ones they are, all of them, whatever page is shown.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import fields
 from http import HTTPStatus
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -21,12 +24,15 @@ CHANGED: Final = "The object has changed since the version that If-Match names."
 def tag_of(row: Row) -> str:
     """Return the entity tag of a row, quotes included."""
     left_out = LATEST_SESSION.get(row.table, frozenset())
-    values = {field.name: getattr(row, field.name) for field in fields(row) if field.name not in left_out}
-    digest = hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
-    return f'"{digest[:32]}"'
+    return _tag({field.name: getattr(row, field.name) for field in fields(row) if field.name not in left_out})
 
 
-def check_expectation(if_match: str | None, row: Row) -> None:
+def tag_of_members(owner_id: UUID, member_ids: Iterable[UUID]) -> str:
+    """Return the entity tag of a list of members, quotes included; their order means nothing."""
+    return _tag([str(owner_id), sorted(str(one) for one in member_ids)])
+
+
+def check_expectation(if_match: str | None, tag: str) -> None:
     """Refuse when `If-Match` is given and names other versions only.
 
     Raises:
@@ -34,5 +40,10 @@ def check_expectation(if_match: str | None, row: Row) -> None:
     """
     if if_match is None or if_match.strip() == "*":
         return
-    if tag_of(row) not in (tag.strip() for tag in if_match.split(",")):
+    if tag not in (one.strip() for one in if_match.split(",")):
         raise Problem(HTTPStatus.PRECONDITION_FAILED, CHANGED)
+
+
+def _tag(content: object) -> str:
+    digest = hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+    return f'"{digest[:32]}"'

@@ -78,6 +78,7 @@ INSTALLATION: Final = UUID(int=0)
 
 Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
+_T = TypeVar("_T")
 _RowT = TypeVar("_RowT", bound=Row)
 _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 
@@ -353,6 +354,12 @@ class Repository(Generic[_RowT]):
         await self._hold()
         result = await self._transaction.execute(statement)
         return [self._parse(row) for row in result.mappings()]
+
+    async def load_column(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> list[_T]:
+        """Return one column of the rows that meet all conditions, in no order."""
+        await self._hold()
+        result = await self._transaction.execute(select(column).where(*self._scope, *conditions))
+        return list(result.scalars())
 
     async def count(self, *conditions: ColumnElement[bool]) -> int:
         """Return how many rows meet all conditions."""

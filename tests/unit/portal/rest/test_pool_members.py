@@ -86,3 +86,16 @@ async def test_only_static_pools_have_members(api: httpx2.AsyncClient, world: Wo
             "Resource type cidr has no pool members; only static_device_pool does",
         )
     assert (await api.get(f"/resources/{NOWHERE}/pool_members")).status_code == 404
+
+
+async def test_a_list_of_clients_is_not_changed_in_another_version(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    path, one = await pool_of(world), await client_of(world, "one")
+    empty = (await api.get(path)).headers["etag"]
+    put = await api.put(path, json={"pool_members": [{"device_id": one}]}, headers={"if-match": empty})
+    assert (put.status_code, put.headers["etag"]) == (200, (await api.get(path)).headers["etag"])
+    for method, body in (("PUT", []), ("PATCH", {"remove": [one]})):
+        stale = await api.request(method, path, json={"pool_members": body}, headers={"if-match": empty})
+        assert stale.status_code == 412
+    assert (await api.get(path)).json()["metadata"]["count"] == 1

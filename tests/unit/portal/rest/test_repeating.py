@@ -148,3 +148,31 @@ async def test_a_connect_leaves_the_version_of_a_device(api: httpx2.AsyncClient,
         await world.portal.journal.flush()
         answer = await api.put(f"/clients/{client['id']}/verify", headers={"if-match": tag})
     assert answer.status_code == 200
+
+
+async def test_a_list_of_members_has_a_version_whatever_page_is_shown(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    path = f"/groups/{world.group.id}/memberships"
+    robot = {"actor": {"name": "robot", "type": "service_account"}}
+    new = (await api.post("/actors", json=robot)).json()["data"]["id"]
+    before = (await api.get(path)).headers["etag"]
+    added = await api.patch(path, json={"memberships": {"add": [new]}}, headers={"if-match": before})
+    assert added.status_code == 200
+    for params in ({}, {"limit": "1"}):
+        assert (await api.get(path, params=params)).headers["etag"] == added.headers["etag"] != before
+    for method, body in (("PUT", []), ("PATCH", {"remove": [new]}), ("PATCH", {"add": ["x"]})):
+        stale = await api.request(method, path, json={"memberships": body}, headers={"if-match": before})
+        assert stale.status_code == 412
+    assert (await api.get(path)).json()["metadata"]["count"] == 2
+    back = await api.patch(path, json={"memberships": {"remove": [new]}}, headers={"if-match": "*"})
+    assert back.headers["etag"] == before
+
+
+async def test_what_can_be_read_by_its_id_is_not_deleted_in_another_version(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    path = f"/actors/{world.actor.id}/client_tokens/{world.client_token_id}"
+    tag = (await api.get(path)).headers["etag"]
+    assert (await api.delete(path, headers={"if-match": '"other"'})).status_code == 412
+    assert (await api.delete(path, headers={"if-match": tag})).status_code == 200

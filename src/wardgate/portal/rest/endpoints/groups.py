@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
 from sqlalchemy import false, select
 
-from wardgate.portal.rest.caller import ForAccount
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import Fields, array_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/groups", tags=["Groups"])
 NATIVE_OR_UUID: Final[JsonDict] = {
     "anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "maxLength": 0}]
 }
+IDS_A_QUERY: Final = 500  # below every driver's limit of bound values
 ENTITY_TYPES = ("group", "org_unit")
 NAME_TAKEN = {"name": ["A group with this name already exists."]}
 
@@ -158,6 +159,11 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> ListOf[Me
             memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id
         )
         page = await load_page(tables.actors, paging, tables.actors.c.id.in_(in_group))
+        if group_id is not None:
+            everybody = await memberships.load_column(
+                memberships.c.actor_id, memberships.c.group_id == group_id
+            )
+            caller.tagged_members(group_id, everybody)
         return listed(page, MemberView.of)
 
 
@@ -166,6 +172,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, transaction):
         group = await _load_editable(tables, group_id)
+        current = await _current(caller, tables, group)
         errors: list[str] = []
         wanted: set[UUID] = set()
         for entry in body.memberships:
@@ -174,8 +181,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
             else:
                 wanted |= _parsed([entry["actor_id"]], errors)
         await _check_actors(tables, wanted, errors)
-        current = await _current(tables, group)
-        return await _write(tables, transaction, group, current, wanted)
+        return await _write(caller, tables, transaction, group, current, wanted)
 
 
 @router.patch("/{group_id}/memberships", tags=["Memberships"])
@@ -186,11 +192,12 @@ async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatch
         raise unprocessed()
     async with caller.writing() as (tables, transaction):
         group = await _load_editable(tables, group_id)
+        current = await _current(caller, tables, group)
         errors: list[str] = []
         added, removed = _parsed(_listed(changes.add), errors), _parsed(_listed(changes.remove), errors)
         await _check_actors(tables, added, errors)
-        current = await _current(tables, group)
-        return await _write(tables, transaction, group, current, (set(current) - removed) | added)
+        wanted = (set(current) - removed) | added
+        return await _write(caller, tables, transaction, group, current, wanted)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -211,19 +218,25 @@ def _parsed(values: list[Any], errors: list[str]) -> set[UUID]:
 
 
 async def _check_actors(tables: AccountTables, wanted: set[UUID], errors: list[str]) -> None:
-    for actor_id in sorted(wanted):
-        if await tables.actors.load(actor_id) is None:
-            errors.append(f"{actor_id} is not an Actor in this account")
+    actors, ids = tables.actors, sorted(wanted)
+    known: set[UUID] = set()
+    for start in range(0, len(ids), IDS_A_QUERY):
+        known.update(await actors.load_column(actors.c.id, actors.c.id.in_(ids[start : start + IDS_A_QUERY])))
+    errors += [f"{actor_id} is not an Actor in this account" for actor_id in ids if actor_id not in known]
     if errors:
         raise invalid({"memberships": errors})
 
 
-async def _current(tables: AccountTables, group: Group) -> dict[UUID, Membership]:
+async def _current(caller: AccountCaller, tables: AccountTables, group: Group) -> dict[UUID, Membership]:
+    """Return actor → row of the members, if they are those that `If-Match` names. Raises Problem 412."""
     rows = await tables.memberships.load_all(tables.memberships.c.group_id == group.id)
-    return {row.actor_id: row for row in rows}
+    current = {row.actor_id: row for row in rows}
+    caller.expected_members(group.id, current)
+    return current
 
 
 async def _write(
+    caller: AccountCaller,
     tables: AccountTables,
     transaction: Transaction,
     group: Group,
@@ -238,6 +251,7 @@ async def _write(
                 id=transaction.new_id(), account_id=group.account_id, actor_id=actor_id, group_id=group.id
             )
         )
+    caller.tagged_members(group.id, wanted)
     return Data(data=MembersView(actor_ids=sorted(wanted)))
 
 

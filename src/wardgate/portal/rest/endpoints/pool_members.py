@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
-from wardgate.portal.rest.caller import ForAccount
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.resources import load_resource
 from wardgate.portal.rest.fields import array_of
 from wardgate.portal.rest.pages import Paging, load_page
@@ -61,6 +61,7 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> ListOf[P
             members.account_id == caller.account.id, members.resource_id == pool.id
         )
         page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
+        caller.tagged_members(pool.id, await _current(tables, pool))
         return listed(page, PoolMemberView.of)
 
 
@@ -69,6 +70,8 @@ async def replace_members(caller: ForAccount, resource_id: Id, body: PoolBody) -
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, transaction):
         pool = await _load_pool(tables, resource_id)
+        current = await _current(tables, pool)
+        caller.expected_members(pool.id, current)
         errors: list[str] = []
         given: list[str] = []
         for index_, entry in enumerate(body.pool_members):
@@ -80,7 +83,7 @@ async def replace_members(caller: ForAccount, resource_id: Id, body: PoolBody) -
         wanted = await _checked(tables, given, errors)
         if errors:
             raise invalid({"pool_members": errors})
-        return await _write(tables, transaction, pool, wanted)
+        return await _write(caller, tables, transaction, pool, current, wanted)
 
 
 @router.patch("")
@@ -91,6 +94,8 @@ async def change_members(caller: ForAccount, resource_id: Id, body: PoolPatchBod
         raise unprocessed()
     async with caller.writing() as (tables, transaction):
         pool = await _load_pool(tables, resource_id)
+        current = await _current(tables, pool)
+        caller.expected_members(pool.id, current)
         errors: Errors = {
             name: ["must be a list of Client ID strings"]
             for name, value in (("add", changes.add), ("remove", changes.remove))
@@ -108,8 +113,7 @@ async def change_members(caller: ForAccount, resource_id: Id, body: PoolPatchBod
         ]
         if unknown:
             raise invalid({"pool_members": unknown})
-        current = await _current(tables, pool)
-        return await _write(tables, transaction, pool, (set(current) - removed) | added)
+        return await _write(caller, tables, transaction, pool, current, (set(current) - removed) | added)
 
 
 async def _load_pool(tables: AccountTables, id_: UUID | None) -> Resource:
@@ -141,9 +145,13 @@ async def _current(tables: AccountTables, pool: Resource) -> dict[UUID, StaticDe
 
 
 async def _write(
-    tables: AccountTables, transaction: Transaction, pool: Resource, wanted: set[UUID]
+    caller: AccountCaller,
+    tables: AccountTables,
+    transaction: Transaction,
+    pool: Resource,
+    current: dict[UUID, StaticDevicePoolMember],
+    wanted: set[UUID],
 ) -> Data[PoolMembersView]:
-    current = await _current(tables, pool)
     for device_id in sorted(set(current) - wanted):
         await tables.pool_members.delete(current[device_id].id)
     for device_id in sorted(wanted - set(current)):
@@ -155,6 +163,7 @@ async def _write(
                 device_id=device_id,
             )
         )
+    caller.tagged_members(pool.id, wanted)
     return Data(data=PoolMembersView(device_ids=sorted(wanted)))
 
 
