@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, exc, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -49,6 +50,7 @@ class PostgresDatabase:
             max_overflow=_MORE_CONNECTIONS,
             # A restarted server costs no request.
             pool_pre_ping=True,
+            json_deserializer=msgspec.json.decode,
         )
         self._readers = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
@@ -132,7 +133,10 @@ class SqliteDatabase:
     def _make_engine(self, image: bytes | None) -> AsyncEngine:
         if self._file is None:
             return create_async_engine(
-                "sqlite+aiosqlite://", async_creator=creator(":memory:", image=image), poolclass=StaticPool
+                "sqlite+aiosqlite://",
+                async_creator=creator(":memory:", image=image),
+                poolclass=StaticPool,
+                json_deserializer=msgspec.json.decode,
             )
         return create_async_engine(
             "sqlite+aiosqlite://",
@@ -140,6 +144,7 @@ class SqliteDatabase:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=_READERS,
             max_overflow=4 * _READERS,
+            json_deserializer=msgspec.json.decode,
         )
 
     def _patient(self, opening: Creator) -> Creator:
