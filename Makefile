@@ -4,6 +4,8 @@ BIN := .venv/bin
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 CARGO := PATH="$$PATH:$$HOME/.cargo/bin" cargo
 PYTEST := $(BIN)/pytest
+# Rust tests that need root and /dev/net/tun are ignored, so that a run without them says so.
+RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- --include-ignored')
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
@@ -39,7 +41,7 @@ check:
 
 test:
 	@$(BOOTSTRAP) --native --system --tests
-	cd native && $(CARGO) test --locked --workspace --quiet
+	cd native && $(CARGO) test --locked --workspace --quiet $(RUST_IGNORED)
 	$(PYTEST) tests/unit tests/property tests/interop -n auto -q
 	$(PYTEST) tests/unit/portal/channels tests/unit/portal/rest tests/unit/portal/web tests/unit/portal/jobs -n auto -q --database=postgres
 	$(PYTEST) tests/simulation -n auto -q

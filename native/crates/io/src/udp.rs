@@ -436,12 +436,10 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs IPv6 on the loopback interface"]
     fn ipv6_works_alike() {
-        let open = || open("[::1]:0".parse().unwrap());
-        let (Ok(mut sender), Ok(receiver)) = (open(), open()) else {
-            eprintln!("skipped: no IPv6 here");
-            return;
-        };
+        let open = || open("[::1]:0".parse().unwrap()).unwrap();
+        let (mut sender, receiver) = (open(), open());
         let mut outbox = GsoOutbox::new();
         for _ in 0..3 {
             outbox.reserve(Some(sender.local()), receiver.local(), 3, 50);

@@ -84,10 +84,9 @@ fn a_thread_that_panics_is_reported() {
 
 /// The whole way of a packet, twice: TSO split, segmented send, joined receive, joined write.
 #[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
 fn a_stream_through_the_tun_device_arrives_unharmed() {
-    let Some(host) = in_new_namespace() else {
-        return;
-    };
+    let host = in_new_namespace();
     let listener = TcpListener::bind((OWN, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = thread::spawn(move || {
@@ -117,10 +116,9 @@ fn a_stream_through_the_tun_device_arrives_unharmed() {
 }
 
 #[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
 fn datagrams_through_the_tun_device_arrive_unharmed_and_in_order() {
-    let Some(host) = in_new_namespace() else {
-        return;
-    };
+    let host = in_new_namespace();
     let receiver = StdUdpSocket::bind((OWN, 0)).unwrap();
     receiver.set_read_timeout(Some(PATIENCE)).unwrap();
     let port = receiver.local_addr().unwrap().port();
@@ -156,12 +154,11 @@ fn datagrams_through_the_tun_device_arrive_unharmed_and_in_order() {
 
 /// Without that, what the device hands out would be dropped beyond the outbox's limit.
 #[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
 fn the_tun_device_is_not_read_while_a_socket_is_blocked() {
     const PACKETS: u64 = 20_000;
     const SIZE: usize = 1_200;
-    let Some(host) = in_new_namespace_toward(SLOW) else {
-        return;
-    };
+    let host = in_new_namespace_toward(SLOW);
     shell("ip link add slow0 type veth peer name slow1");
     shell("ip addr add 10.8.0.1/24 dev slow0");
     shell(&format!(
@@ -189,10 +186,9 @@ fn the_tun_device_is_not_read_while_a_socket_is_blocked() {
 }
 
 #[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
 fn a_tun_device_that_disappears_is_reported_and_the_sockets_work_on() {
-    let Some(host) = in_new_namespace() else {
-        return;
-    };
+    let host = in_new_namespace();
     shell("ip link del mirror0");
     wait_until(|| {
         host.warnings()
@@ -203,10 +199,9 @@ fn a_tun_device_that_disappears_is_reported_and_the_sockets_work_on() {
 }
 
 #[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
 fn a_second_open_of_the_same_interface_is_refused() {
-    if in_new_namespace().is_none() {
-        return;
-    }
+    let _host = in_new_namespace();
     let _first = Tun::open("double0").unwrap();
     let error = Tun::open("double0").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
@@ -338,16 +333,13 @@ fn start_toward(tun: Option<Tun>, other_end: Ipv4Addr) -> Host<Mirror> {
     Host::start(tun, sockets, BootClock::new(), mirror, Vec::new()).unwrap()
 }
 
-/// A host with a TUN device, in a namespace that this thread alone is in; `None` where that is not permitted.
-fn in_new_namespace() -> Option<Host<Mirror>> {
+/// A host with a TUN device, in a namespace that this thread alone is in.
+fn in_new_namespace() -> Host<Mirror> {
     in_new_namespace_toward(Ipv4Addr::LOCALHOST)
 }
 
-fn in_new_namespace_toward(other_end: Ipv4Addr) -> Option<Host<Mirror>> {
-    if let Err(error) = leave_network_namespace() {
-        eprintln!("skipped: needs root to make a network namespace: {error}");
-        return None;
-    }
+fn in_new_namespace_toward(other_end: Ipv4Addr) -> Host<Mirror> {
+    leave_network_namespace().unwrap();
     shell("ip link set lo up");
     let tun = Tun::open("mirror0").unwrap();
     assert_eq!(
@@ -361,7 +353,7 @@ fn in_new_namespace_toward(other_end: Ipv4Addr) -> Option<Host<Mirror>> {
     shell("ip link set mirror0 mtu 1280 txqueuelen 10000");
     shell(&format!("ip addr add {OWN}/24 dev mirror0"));
     shell("ip link set mirror0 up");
-    Some(host)
+    host
 }
 
 fn shell(command: &str) {
