@@ -19,11 +19,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--expiring", action="store_true", help="more policies that end by the clock")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO)
-    print(run_seed(options.seed, steps=options.steps, expiring=options.expiring))  # noqa: T201  # its output
+    print(run_seed(options.seed, steps=options.steps))  # noqa: T201  # its output
 
 
 if __name__ == "__main__":

@@ -31,31 +31,24 @@ _NOWHERE: Final = UUID(int=0)
 Step = Callable[[], Awaitable[None]]
 
 
-def run_seed(
-    seed: int, *, steps: int = 40, gateway_type: type[SimGateway] = SimGateway, expiring: bool = False
-) -> Counts:
-    """Live one seed's life. Raises Violation with the command that replays it.
-
-    With `expiring` more policies end by the clock, and programs go on asking for what has just ended.
-    """
+def run_seed(seed: int, *, steps: int = 40, gateway_type: type[SimGateway] = SimGateway) -> Counts:
+    """Live one seed's life. Raises Violation with the command that replays it."""
 
     async def life() -> Counts:
-        return await RandomWorld(seed, steps, gateway_type, expiring=expiring).run()
+        return await RandomWorld(seed, steps, gateway_type).run()
 
     try:
         return run_virtual(life())
     except Violation as violation:
-        how = f"--seed {seed} --steps {steps}" + (" --expiring" if expiring else "")
+        how = f"--seed {seed} --steps {steps}"
         raise Violation(f"{violation}\nreplay: python -m wardgate.simulation {how}") from violation
 
 
 class RandomWorld:
     """Throws the dice; `World` keeps the model."""
 
-    def __init__(self, seed: int, steps: int, gateway_type: type[SimGateway], *, expiring: bool) -> None:
+    def __init__(self, seed: int, steps: int, gateway_type: type[SimGateway]) -> None:
         self._steps = steps
-        self._expiring = expiring
-        self._policy_lives_s = (None, 5.0, 30.0) if expiring else (None, None, 30.0)
         self.world = World(seed)
         self.world.gateway_type = gateway_type
         self._rng = random.Random(seed * 7919 + 1)  # noqa: S311  # replays by seed
@@ -131,15 +124,12 @@ class RandomWorld:
             )
         await asyncio.gather(*probes)
 
-    def _might_reach(self, client: str, resource: str) -> bool:
-        return self._expiring and self.world.is_uncertain(client, resource)
-
     async def _grant(self) -> None:
         world = self.world
         group, resource = self._rng.choice(("ops", "devs")), self._rng.choice(list(world.resources))
         if resource in world.removed or any(grant.group == group for grant in world.grants[resource]):
             return
-        await world.grant(group, resource, for_s=self._rng.choice(self._policy_lives_s))
+        await world.grant(group, resource, for_s=self._rng.choice((None, 5.0, 30.0)))
 
     async def _revoke(self) -> None:
         granted = [name for name, grants in self.world.grants.items() if grants]
