@@ -115,7 +115,7 @@ class RestClient:
             verify=_trust(ca_file),
             timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             headers={
-                "Authorization": f"Bearer {_header_value(profile.token)}",
+                "Authorization": f"Bearer {_header_value(profile.token, 'the token')}",
                 "Accept": "application/json",
                 "User-Agent": f"wardgate-cli/{wardgate.__version__}",
             },
@@ -128,21 +128,38 @@ class RestClient:
         await self._client.aclose()
 
     async def call(
-        self, method: str, path: str, *, query: Query | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Mapping[str, Any] | None = None,
+        if_match: str | None = None,
     ) -> dict[str, Any]:
         """Make one call and return the answer, whose member `data` is an object or a list of objects.
+
+        Args:
+            if_match: carry it out only on this version, an entity tag.
 
         Raises:
             UserError: the portal cannot be reached or refuses; subclasses tell how.
         """
-        headers = {"Idempotency-Key": self._new_key()} if method == "POST" else {}
-        attempt = 1
-        while True:
-            response = await self._send(method, path, query or {}, body, headers)
-            if response.is_success:
-                return self._data(response)
-            await self._wait_or_refuse(response, attempt)
-            attempt += 1
+        headers = {} if if_match is None else {"If-Match": _header_value(if_match, "the version")}
+        if method == "POST":
+            headers["Idempotency-Key"] = self._new_key()
+        return self._data(await self._done(method, path, query or {}, body, headers))
+
+    async def version(self, path: str) -> str:
+        """Return the entity tag of what a path shows.
+
+        Raises:
+            UserError: as `call`.
+        """
+        response = await self._done("GET", path, {"limit": "1"}, None, {})
+        tag = response.headers.get("etag")
+        if tag is None:
+            raise self._no_portal()
+        return str(tag)
 
     async def pages(
         self, path: str, *, query: Query | None = None, limit: int | None = None
@@ -181,6 +198,23 @@ class RestClient:
                     await response.aread()
             except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
                 raise self._unreachable(error) from error
+            await self._wait_or_refuse(response, attempt)
+            attempt += 1
+
+    async def _done(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+    ) -> httpx2.Response:
+        """Send until the portal does not put it off any more, and return its answer."""
+        attempt = 1
+        while True:
+            response = await self._send(method, path, query, body, headers)
+            if response.is_success:
+                return response
             await self._wait_or_refuse(response, attempt)
             attempt += 1
 
@@ -280,7 +314,7 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
         ) from error
 
 
-def _header_value(token: str) -> str:
-    if not (token.isascii() and token.isprintable()):
-        raise UserError("the token has characters that no token has; was it copied whole?")
-    return token
+def _header_value(text: str, what: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise UserError(f"{what} has characters that none has; was it copied whole?")
+    return text

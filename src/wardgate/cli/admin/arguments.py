@@ -35,6 +35,8 @@ class Request:
         named: placeholder → what the user called the object.
         given: fields and filters that were given, as JSON values; ids still as the user wrote them.
         elements: for lists of ids: what the user called each.
+        if_match: act only on this version (an entity tag).
+        wants_version: show the version and nothing else.
     """
 
     noun: Noun
@@ -45,6 +47,8 @@ class Request:
     output: Output
     limit: int | None
     is_confirmed: bool
+    if_match: str | None
+    wants_version: bool
     url: str | None
     token_file: Path | None
     ca_file: Path | None
@@ -81,6 +85,8 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
         Output.JSON if options["json"] else options["output"],
         options.get("limit"),
         options.get("yes", False),
+        options.get("if_match"),
+        options.get("etag", False),
         options["url"],
         options["token_file"],
         options["ca_file"],
@@ -148,6 +154,14 @@ def _add_arguments(command: argparse.ArgumentParser, noun: Noun, verb: Verb) -> 
         command.add_argument("--limit", type=_positive, metavar="N", help="at most so many; all by default")
     if verb.is_destructive:
         command.add_argument("--yes", action="store_true", help="do not ask")
+    if verb.is_versioned and verb.method == "GET":
+        command.add_argument("--etag", action="store_true", help="print the version only, for --if-match")
+    elif verb.is_versioned:
+        command.add_argument(
+            "--if-match",
+            metavar="ETAG",
+            help="do it only if this is still the version (see --etag of `show` or `list`)",
+        )
     command.add_argument(
         "--output", type=Output, choices=list(Output), default=Output.TABLE, help="table by default",
         metavar="{table,json,yaml}",

@@ -7,12 +7,16 @@ from wardgate.cli.admin.vocabulary import Answer, Body, Field, Kind, Noun, Verb
 _FLAG, _ID = Kind.FLAG, Kind.ID
 
 
-def _list(path: str, help_: str, *filters: Field, columns: tuple[str, ...] = ()) -> Verb:
-    return Verb("list", help_, "GET", path, Answer.PAGES, filters=filters, columns=columns)
+def _list(
+    path: str, help_: str, *filters: Field, columns: tuple[str, ...] = (), is_versioned: bool = False
+) -> Verb:
+    return Verb(
+        "list", help_, "GET", path, Answer.PAGES, filters=filters, columns=columns, is_versioned=is_versioned
+    )
 
 
-def _show(path: str, singular: str) -> Verb:
-    return Verb("show", f"Show one {singular}.", "GET", path)
+def _show(path: str, singular: str, *, is_versioned: bool = True) -> Verb:
+    return Verb("show", f"Show one {singular}.", "GET", path, is_versioned=is_versioned)
 
 
 def _create(path: str, wrapper: str, help_: str, *fields: Field) -> Verb:
@@ -20,11 +24,13 @@ def _create(path: str, wrapper: str, help_: str, *fields: Field) -> Verb:
 
 
 def _update(path: str, wrapper: str, help_: str, *fields: Field) -> Verb:
-    return Verb("update", help_, "PATCH", path, body=Body.FIELDS, wrapper=wrapper, fields=fields)
+    return Verb(
+        "update", help_, "PATCH", path, body=Body.FIELDS, wrapper=wrapper, fields=fields, is_versioned=True
+    )
 
 
-def _delete(path: str, help_: str) -> Verb:
-    return Verb("delete", help_, "DELETE", path, is_destructive=True)
+def _delete(path: str, help_: str, *, is_versioned: bool = True) -> Verb:
+    return Verb("delete", help_, "DELETE", path, is_destructive=True, is_versioned=is_versioned)
 
 
 def _delete_all(path: str, help_: str) -> Verb:
@@ -36,15 +42,16 @@ def _listed_ids(path: str, wrapper: str, element: str, elements: str, what: str)
     return (
         Verb(
             "add", f"Add {what}; who is in already stays.", "PATCH", path,
-            body=Body.ADDED, wrapper=wrapper, element=element, elements=elements,
+            body=Body.ADDED, wrapper=wrapper, element=element, elements=elements, is_versioned=True,
         ),
         Verb(
             "remove", f"Remove {what}; who is not in is passed over.", "PATCH", path,
-            body=Body.REMOVED, wrapper=wrapper, element=element, elements=elements,
+            body=Body.REMOVED, wrapper=wrapper, element=element, elements=elements, is_versioned=True,
         ),
         Verb(
             "replace", f"Make these the only {what}; none empties the list.", "PUT", path,
             body=Body.WHOLE_LIST, wrapper=wrapper, element=element, elements=elements, is_destructive=True,
+            is_versioned=True,
         ),
     )  # fmt: skip
 
@@ -93,7 +100,7 @@ _LOG_FILTERS: Final = (
 NOUNS: Final = (
     Noun(
         "account", "account", "The account that the token belongs to.",
-        (_show("/account", "account"),),
+        (_show("/account", "account", is_versioned=False),),
         named_by=(),
     ),
     Noun(
@@ -174,8 +181,11 @@ NOUNS: Final = (
             ),
             _show("/clients/{id}", "client"),
             _update("/clients/{id}", "client", "Rename a client.", _NEW_NAME),
-            Verb("verify", "Mark a client as verified; the first time stays.", "PUT", "/clients/{id}/verify"),
-            Verb("unverify", "Take the mark away.", "PUT", "/clients/{id}/unverify"),
+            Verb(
+                "verify", "Mark a client as verified; the first time stays.", "PUT", "/clients/{id}/verify",
+                is_versioned=True,
+            ),
+            Verb("unverify", "Take the mark away.", "PUT", "/clients/{id}/unverify", is_versioned=True),
             _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
         ),
         columns=("id", "name", "actor_id", "ipv4", "online", "verified_at", "last_seen_at"),
@@ -198,7 +208,7 @@ NOUNS: Final = (
     Noun(
         "members", "member", "Who is in a group.",
         (
-            _list("/groups/{group}/memberships", "List the actors of a group."),
+            _list("/groups/{group}/memberships", "List the actors of a group.", is_versioned=True),
             *_listed_ids("/groups/{group}/memberships", "memberships", "actor_id", "actors", "members"),
         ),
         columns=("id", "name", "type"),
@@ -247,7 +257,10 @@ NOUNS: Final = (
                 "create-for-site", "Make a token that any gateway of the site may use (deprecated).", "POST",
                 "/sites/{site}/gateway_tokens",
             ),
-            _delete("/sites/{site}/gateway_tokens/{id}", "Delete a token; gateways that use it are disconnected."),
+            _delete(
+                "/sites/{site}/gateway_tokens/{id}", "Delete a token; gateways that use it are disconnected.",
+                is_versioned=False,
+            ),
             _delete_all("/sites/{site}/gateway_tokens", "Delete all tokens that were made for a site as a whole."),
         ),
         columns=("id",),
@@ -283,7 +296,7 @@ NOUNS: Final = (
     Noun(
         "pool-members", "pool member", "The clients of a device pool.",
         (
-            _list("/resources/{resource}/pool_members", "List the clients of a pool."),
+            _list("/resources/{resource}/pool_members", "List the clients of a pool.", is_versioned=True),
             *_listed_ids("/resources/{resource}/pool_members", "pool_members", "device_id", "clients", "clients"),
         ),
         columns=("id", "name", "last_seen_at"),
@@ -327,7 +340,7 @@ NOUNS: Final = (
                     "subject.actor_name", "subject.ip", "ip",
                 ),
             ),
-            _show("/logs/{log_id}", "entry"),
+            _show("/logs/{log_id}", "entry", is_versioned=False),
             Verb(
                 "export", "Print all entries of a stream as JSON Lines, newest first.", "GET",
                 "/wardgate/logs/export", Answer.LINES, filters=_LOG_FILTERS,
@@ -347,7 +360,7 @@ NOUNS: Final = (
                 Field("begin", "from when: a time, or how long ago (24h)", Kind.PAST_INSTANT),
                 Field("end", "until when, included", Kind.PAST_INSTANT),
             ),
-            _show("/wardgate/decisions/{log_id}", "decision"),
+            _show("/wardgate/decisions/{log_id}", "decision", is_versioned=False),
         ),
         columns=("log_id", "timestamp", "outcome", "reason", "actor_name", "resource_name", "expires_at"),
         named_by=(),
@@ -389,7 +402,7 @@ NOUNS: Final = (
     ),
     Noun(
         "health", "health", "How the portal's process is doing (operator's token).",
-        (_show("/wardgate/health", "portal's health"),),
+        (_show("/wardgate/health", "portal's health", is_versioned=False),),
         named_by=(),
         is_operators=True,
     ),

@@ -82,6 +82,9 @@ async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -
     if verb.is_destructive:
         _confirm(request, terminal)
     path = await path_of(client, request)
+    if request.wants_version:
+        terminal.show(await client.version(path))
+        return
     if verb.answer is Answer.LINES:
         async for line in client.lines(path, query=await query_of(client, request)):
             terminal.show(line)
@@ -94,7 +97,8 @@ async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -
         if len(objects) < count:
             terminal.note(f"wardgate: {len(objects)} of {count} shown")
         return
-    data = (await client.call(verb.method, path, body=await body_of(client, request)))["data"]
+    body = await body_of(client, request)
+    data = (await client.call(verb.method, path, body=body, if_match=request.if_match))["data"]
     if isinstance(data, list):
         show_objects(data, columns, request.output, terminal)
         return

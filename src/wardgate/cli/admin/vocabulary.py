@@ -98,6 +98,7 @@ class Verb:
         elements: for lists of ids: the noun whose objects are listed.
         is_destructive: asks before it is done.
         columns: of its table, when they are not the noun's.
+        is_versioned: what it shows has a version (GET), or it can be told to act on one version only.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Verb:
     elements: str = ""
     is_destructive: bool = False
     columns: tuple[str, ...] = ()
+    is_versioned: bool = False
 
     @property
     def placeholders(self) -> tuple[str, ...]:

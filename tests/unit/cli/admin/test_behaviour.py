@@ -179,6 +179,28 @@ async def test_deleting_is_refused_where_nobody_can_be_asked(admin: Admin) -> No
     assert len((await admin("members", "list", "--group", "Engineering", "--json")).json()) == 1
 
 
+# ── Versions ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_change_is_made_to_the_version_that_was_read_or_not_at_all(admin: Admin) -> None:
+    tag = (await admin("sites", "show", "Berlin", "--etag")).out.strip()
+    renamed = await admin("sites", "update", "Berlin", "--name", "Bern", "--if-match", tag)
+    assert renamed.code == 0
+    late = await admin("sites", "delete", "Bern", "--if-match", tag, "--yes")
+    assert (late.code, late.error) == (
+        5,
+        "The object has changed since the version that If-Match names (412)",
+    )
+
+
+async def test_members_are_changed_in_the_version_that_was_listed(admin: Admin) -> None:
+    group = ("--group", "Engineering")
+    tag = (await admin("members", "list", *group, "--etag")).out.strip()
+    assert (await admin("members", "remove", *group, "Ada", "--if-match", tag)).code == 0
+    assert (await admin("members", "add", *group, "Ada", "--if-match", tag)).code == 5
+    assert (await admin("members", "add", *group, "Ada", "--if-match", "über")).code == 1
+
+
 # ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

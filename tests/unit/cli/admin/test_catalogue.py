@@ -75,6 +75,15 @@ async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
         assert {field.wire for field in verb.filters} == there, (noun.name, verb.name)
 
 
+async def test_versions_are_asked_for_and_named_wherever_the_api_has_them(described: dict[str, Any]) -> None:
+    served = operations(described)
+    for noun, verb in verbs():
+        operation = served[verb.method, nameless(verb.path)]
+        takes = any(one["name"] == "If-Match" for one in operation.get("parameters", []))
+        shows = verb.method == "GET" and "ETag" in operation["responses"]["200"].get("headers", {})
+        assert verb.is_versioned is (takes or shows), (noun.name, verb.name)
+
+
 async def test_choices_are_the_apis(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
