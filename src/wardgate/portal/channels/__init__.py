@@ -4,7 +4,7 @@ endpoint     ASGI: upgrade request → refusal or session; pumps frames and time
 connecting   who a presented token and query are, as rows
 session      what all sessions share: framing, join, heartbeat, idle and slow-reader limits
 client_session, gateway_session, relay_session   one machine per kind of peer: frames in, frames out
-mail         what sessions tell each other over the bus
+directed     what sessions tell each other over the bus
 journal      grants and decisions, written in group commits
 """
 

@@ -38,8 +38,7 @@ from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import site_of
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedClient
-from wardgate.portal.channels.journal import Journal
-from wardgate.portal.channels.mail import (
+from wardgate.portal.channels.directed import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
@@ -49,6 +48,7 @@ from wardgate.portal.channels.mail import (
     Superseded,
     WithdrawGrant,
 )
+from wardgate.portal.channels.journal import Journal
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import client_interface, flow_logs_setting, ice_credentials, site_view
@@ -461,8 +461,8 @@ class ClientSession(Session):
     def _forward(
         self, gateway_ids: tuple[GatewayId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
     ) -> None:
-        related = {pending.holding.gateway_id for pending in self._pending.values()}
-        related |= {holding.gateway_id for holding in self._held.values()}
+        related = {pending.holding.receiver_id for pending in self._pending.values()}
+        related |= {holding.receiver_id for holding in self._held.values()}
         message = CandidatesOfClient(ClientId(DeviceId(self._device.id)), candidates, is_invalidated)
         for gateway_id in gateway_ids:
             if gateway_id in related:
@@ -572,10 +572,10 @@ class ClientSession(Session):
             self._push(pending.created)
             self._end_pending(pending.holding.resource_id)
 
-    def _forward_candidates(self, gateway_id: GatewayId, message: wire.Message) -> None:
+    def _forward_candidates(self, gateway_id: DeviceId, message: wire.Message) -> None:
         """Pass candidates on, behind a grant of the same gateway that the client has not been told yet."""
         for pending in self._pending.values():
-            if pending.holding.gateway_id == gateway_id:
+            if pending.holding.receiver_id == gateway_id:
                 pending.candidates.append(message)
                 return
         self._push(message)
@@ -585,7 +585,7 @@ class ClientSession(Session):
         pending = self._pending.pop(resource_id, None)
         if pending is not None:
             for message in pending.candidates:
-                self._forward_candidates(pending.holding.gateway_id, message)
+                self._forward_candidates(pending.holding.receiver_id, message)
 
     def _pending_by(self, authorization_id: AuthorizationId) -> _Pending | None:
         return next(

@@ -1,10 +1,6 @@
-"""A gateway's session (protocol §3.3): the grants it holds, its relays, candidates, its end.
+"""A gateway's session (protocol §3.3): the grants it holds, its relays, candidates, its end."""
 
-`_held` is the portal's copy of what the gateway enforces: the latest grant of each (client, resource) pair. Deleting an older
-one of a pair must not revoke the newer, hence the comparison of ids before `reject_access`.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -13,7 +9,7 @@ from uuid import UUID
 from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedGateway
-from wardgate.portal.channels.mail import (
+from wardgate.portal.channels.directed import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
@@ -22,11 +18,13 @@ from wardgate.portal.channels.mail import (
     Superseded,
     WithdrawGrant,
 )
+from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import flow_logs_setting
+from wardgate.portal.entities import resource_of
 from wardgate.portal.services import Services
-from wardgate.portal.snapshot import AccountView, resource_of
+from wardgate.portal.snapshot import AccountView
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
@@ -73,9 +71,7 @@ class GatewaySession(Session):
             expires_at_unix=GATEWAY_TURN_EXPIRY_UNIX,
             position=connected.origin.position,
         )
-        self._held = _Held()
-        for holding in sorted(map(Holding.of, held), key=lambda one: one.expires_at_unix):
-            self._held.put(holding)
+        self._held = HeldGrants(held)
         self._offers: dict[str, tuple[AuthorizationId, Address, float]] = {}
         self._prune_at = 0.0
 
@@ -128,10 +124,7 @@ class GatewaySession(Session):
                 config=wire.GatewayConfig(),
                 relays=self._relays.choose(),
                 account_slug=self._view.facts.slug,
-                authorizations=tuple(
-                    wire.Authorization(holding.client_id, holding.resource_id, holding.expires_at_unix)
-                    for holding in self._held
-                ),
+                authorizations=self._held.views(),
                 flow_logs=flow_logs_setting(self._services.settings),
             )
         )
@@ -151,9 +144,8 @@ class GatewaySession(Session):
 
     def _prune(self) -> None:
         """Drop what the gateway has expired by itself."""
-        unix, now = unix_seconds(self._environment.clock.now()), self._clock.monotonic()
-        for holding in [one for one in self._held if one.expires_at_unix <= unix]:
-            self._held.remove(holding)
+        now = self._clock.monotonic()
+        self._held.prune(now_unix=unix_seconds(self._environment.clock.now()))
         self._offers = {ref: offer for ref, offer in self._offers.items() if offer[2] > now}
 
     def _on_relay_presence(self) -> None:
@@ -242,13 +234,10 @@ class GatewaySession(Session):
                     pass
 
     def _drop(self, authorization_id: AuthorizationId) -> None:
-        holding = self._held.find(authorization_id)
-        if holding is None:
-            return
-        self._held.remove(holding)
-        if holding.expires_at_unix > unix_seconds(self._environment.clock.now()):
+        rejected = self._held.revoke(authorization_id, now_unix=unix_seconds(self._environment.clock.now()))
+        if rejected is not None:
             self._services.counters["revocations"] += 1
-            self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
+            self._push(rejected)
 
     def _own_device_changed(self, change: Change) -> None:
         assert change.after is not None
@@ -273,7 +262,7 @@ class GatewaySession(Session):
         assert after is not None
         id_ = ResourceId(_id(change))
         if any(before[name] != after[name] for name in ("address", "type", "ip_stack")):
-            for holding in [one for one in self._held if one.resource_id == id_]:
+            for holding in self._held.of_resource(id_):
                 self._held.remove(holding)
                 self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
         elif before["filters"] != after["filters"]:
@@ -281,39 +270,6 @@ class GatewaySession(Session):
             adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
             if adapted is not None:
                 self._push(wire.ResourceUpdated(adapted))
-
-
-class _Held:
-    """The latest grant of each pair, found by its pair, its client or its own id."""
-
-    def __init__(self) -> None:
-        self._by_client: dict[ClientId, dict[ResourceId, Holding]] = {}
-        self._by_id: dict[AuthorizationId, Holding] = {}
-
-    def __iter__(self) -> Iterator[Holding]:
-        return iter(self._by_id.values())
-
-    def find(self, authorization_id: AuthorizationId) -> Holding | None:
-        """Return a grant by its id; none: it is not the latest of its pair."""
-        return self._by_id.get(authorization_id)
-
-    def has_client(self, client_id: ClientId) -> bool:
-        return client_id in self._by_client
-
-    def put(self, holding: Holding) -> None:
-        """Take in a grant; the pair's former one is superseded."""
-        former = self._by_client.get(holding.client_id, {}).get(holding.resource_id)
-        if former is not None:
-            self.remove(former)
-        self._by_client.setdefault(holding.client_id, {})[holding.resource_id] = holding
-        self._by_id[holding.authorization_id] = holding
-
-    def remove(self, holding: Holding) -> None:
-        del self._by_id[holding.authorization_id]
-        resources = self._by_client[holding.client_id]
-        del resources[holding.resource_id]
-        if not resources:
-            del self._by_client[holding.client_id]
 
 
 def _id(change: Change) -> UUID:

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedRelay
-from wardgate.portal.channels.mail import Superseded
+from wardgate.portal.channels.directed import Superseded
 from wardgate.portal.channels.relay_selection import RelayFacts
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.services import Services

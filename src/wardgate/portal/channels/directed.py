@@ -23,8 +23,17 @@ class OfferGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferDeviceAccess:
+    """To a client: another client was granted access to it through a pool; acknowledge to `reply_to` what was pushed."""
+
+    authorization: PolicyAuthorization
+    told: wire.DeviceAccessAuthorized
+    reply_to: Address
+
+
+@dataclass(frozen=True, slots=True)
 class GrantAcknowledged:
-    """To a client: its gateway has the grant in force."""
+    """To a client: the gateway has its grant in force, or the other client has been told of it."""
 
     authorization_id: AuthorizationId
 
@@ -39,14 +48,14 @@ class GrantStored:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawGrant:
-    """To a gateway: a grant that it was given could not be stored and does not hold."""
+    """To a gateway or client: a grant that it was given could not be stored and does not hold."""
 
     authorization_id: AuthorizationId
 
 
 @dataclass(frozen=True, slots=True)
 class CandidatesOfClient:
-    """To a gateway: candidates of a client, forwarded verbatim."""
+    """To a gateway or another client: candidates of a client, forwarded verbatim."""
 
     client_id: ClientId
     candidates: tuple[str, ...]
@@ -64,11 +73,11 @@ class CandidatesOfGateway:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A grant as both ends' sessions remember it: the latest of its (client, resource) pair."""
+    """A grant as both ends' sessions remember it; `receiver_id` is a gateway's or, in device pools, another client's."""
 
     authorization_id: AuthorizationId
     client_id: ClientId
-    gateway_id: GatewayId
+    receiver_id: DeviceId
     resource_id: ResourceId
     expires_at_unix: int
 
@@ -77,7 +86,7 @@ class Holding:
         return cls(
             AuthorizationId(row.id),
             ClientId(DeviceId(row.initiating_device_id)),
-            GatewayId(DeviceId(row.receiving_device_id)),
+            DeviceId(row.receiving_device_id),
             ResourceId(row.resource_id),
             int(row.expires_at.timestamp()),
         )

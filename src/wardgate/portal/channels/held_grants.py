@@ -1,0 +1,70 @@
+"""What a receiver holds: the grants that a gateway, or a client reached through a device pool, enforces (portal-domain §7.2).
+
+Only the latest grant of each (client, resource) pair counts. Deleting an older one must not revoke the newer, hence
+grants are found by their own id before anything is rejected.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from wardgate.model.ids import AuthorizationId, ClientId, ResourceId
+from wardgate.portal.channels.directed import Holding
+from wardgate.portal.store.rows import PolicyAuthorization
+from wardgate.wire import messages as wire
+
+
+class HeldGrants:
+    """The latest grant of each pair, found by its pair, its client or its own id."""
+
+    def __init__(self, rows: Iterable[PolicyAuthorization] = ()) -> None:
+        """Take in stored grants; of a pair's several the longest lasting counts."""
+        self._by_client: dict[ClientId, dict[ResourceId, Holding]] = {}
+        self._by_id: dict[AuthorizationId, Holding] = {}
+        for holding in sorted(map(Holding.of, rows), key=lambda one: one.expires_at_unix):
+            self.put(holding)
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(self._by_id.values())
+
+    def find(self, authorization_id: AuthorizationId) -> Holding | None:
+        """Return a grant by its id; none: it is not the latest of its pair."""
+        return self._by_id.get(authorization_id)
+
+    def of_resource(self, resource_id: ResourceId) -> list[Holding]:
+        return [one for one in self if one.resource_id == resource_id]
+
+    def has_client(self, client_id: ClientId) -> bool:
+        return client_id in self._by_client
+
+    def put(self, holding: Holding) -> None:
+        """Take in a grant; the pair's former one is superseded."""
+        former = self._by_client.get(holding.client_id, {}).get(holding.resource_id)
+        if former is not None:
+            self.remove(former)
+        self._by_client.setdefault(holding.client_id, {})[holding.resource_id] = holding
+        self._by_id[holding.authorization_id] = holding
+
+    def remove(self, holding: Holding) -> None:
+        del self._by_id[holding.authorization_id]
+        resources = self._by_client[holding.client_id]
+        del resources[holding.resource_id]
+        if not resources:
+            del self._by_client[holding.client_id]
+
+    def prune(self, *, now_unix: int) -> None:
+        """Drop what the receiver has expired by itself."""
+        for holding in [one for one in self if one.expires_at_unix <= now_unix]:
+            self.remove(holding)
+
+    def revoke(self, authorization_id: AuthorizationId, *, now_unix: int) -> wire.RejectAccess | None:
+        """Drop a grant that holds no longer; return what to tell the receiver, if it still enforces it."""
+        holding = self._by_id.get(authorization_id)
+        if holding is None:
+            return None
+        self.remove(holding)
+        if holding.expires_at_unix <= now_unix:
+            return None
+        return wire.RejectAccess(holding.client_id, holding.resource_id)
+
+    def views(self) -> tuple[wire.Authorization, ...]:
+        """Return the complete list for `init`."""
+        return tuple(wire.Authorization(one.client_id, one.resource_id, one.expires_at_unix) for one in self)
