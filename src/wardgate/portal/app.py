@@ -24,8 +24,10 @@ import wardgate
 from wardgate.portal import jobs, rest, web
 from wardgate.portal.channels import ChannelEndpoint, Journal
 from wardgate.portal.channels.endpoint import SEGMENTS as CHANNEL_SEGMENTS
-from wardgate.portal.channels.origin import scheme_of
+from wardgate.portal.channels.origin import SCOPE_KEY as ORIGIN
+from wardgate.portal.channels.origin import read_origin, scheme_of
 from wardgate.portal.environment import Environment
+from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
@@ -70,7 +72,9 @@ class Portal:
         """
         store = await Store.open(settings.database, environment)
         feed = Feed(store, environment)
-        return cls(Services(settings, environment, keys, store, feed, Accounts(store, feed, environment)))
+        accounts = Accounts(store, feed, environment)
+        geography = Geography(settings.geoip_database)
+        return cls(Services(settings, environment, keys, store, feed, accounts, geography=geography))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,6 +85,10 @@ class Portal:
             asyncio.create_task(services.accounts.run(), name="accounts"),
             asyncio.create_task(self.journal.run(), name="journal"),
             asyncio.create_task(jobs.Runner(services, jobs.KINDS).run(), name="jobs"),
+            asyncio.create_task(
+                services.geography.watch(services.environment.clock, services.environment.executor),
+                name="geography",
+            ),
         ]
         self._is_running = True
         try:
@@ -120,12 +128,16 @@ class Portal:
         send = self._counted(part, send)
         if part is _Part.HEALTH:
             # Probes come by address: health answers whatever the host is called.
-            await self._health(scope["path"], send)
+            await self._health(scope, send)
+            return
+        origin = read_origin(scope, settings.trusted_proxies, self.services.geography)
+        if origin.region in settings.country_code_blocklist:
+            await self._forbid(scope, receive, send)
             return
         if self._hosts is not None and _host_of(scope) != self._hosts[part]:
             await self._not_here(scope, receive, send)
             return
-        scope = {**scope, "scheme": scheme_of(scope, settings.trusted_proxies)}
+        scope = {**scope, "scheme": scheme_of(scope, settings.trusted_proxies), ORIGIN: origin}
         match part:
             case _Part.UPGRADE:
                 await self.channels(scope, receive, send)
@@ -146,15 +158,21 @@ class Portal:
 
         return counting
 
+    async def _forbid(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer who comes from a blocked country (rest-api §1, step 4); nothing else is looked at."""
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+        await self._answer(scope, send, HTTPStatus.FORBIDDEN, b"Forbidden", b"text/plain")
+
     async def _not_here(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self.channels.refuse_unknown(scope, receive, send)
         else:
-            await self._answer(send, HTTPStatus.NOT_FOUND, {"title": "Not Found", "status": 404})
+            await self._answer_json(scope, send, HTTPStatus.NOT_FOUND, {"title": "Not Found", "status": 404})
 
-    async def _health(self, path: str, send: Send) -> None:
+    async def _health(self, scope: Scope, send: Send) -> None:
         status = "ok"
-        if path.startswith("/readyz"):
+        if scope["path"].startswith("/readyz"):
             if self._is_draining:
                 status = "draining"
             elif not self._is_running:
@@ -164,15 +182,22 @@ class Portal:
             else:
                 status = "ready"
         code = HTTPStatus.OK if status in ("ok", "ready") else HTTPStatus.SERVICE_UNAVAILABLE
-        await self._answer(send, code, {"status": status, "version": wardgate.__version__})
+        await self._answer_json(scope, send, code, {"status": status, "version": wardgate.__version__})
 
-    async def _answer(self, send: Send, status: HTTPStatus, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    async def _answer_json(
+        self, scope: Scope, send: Send, status: HTTPStatus, content: dict[str, Any]
+    ) -> None:
+        await self._answer(scope, send, status, json.dumps(content).encode(), b"application/json")
+
+    async def _answer(
+        self, scope: Scope, send: Send, status: HTTPStatus, body: bytes, content_type: bytes
+    ) -> None:
+        prefix = "websocket." if scope["type"] == "websocket" else ""
+        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         if self.services.settings.is_secure:
             headers.append((b"strict-transport-security", HSTS.encode()))
-        await send({"type": "http.response.start", "status": int(status), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": f"{prefix}http.response.start", "status": int(status), "headers": headers})
+        await send({"type": f"{prefix}http.response.body", "body": body})
 
 
 class _Part(Enum):

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from wardgate.portal.environment import Environment
+from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
 from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
@@ -18,6 +19,7 @@ class Services:
     Attributes:
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
+        geography: where addresses are.
     """
 
     settings: PortalSettings
@@ -28,3 +30,4 @@ class Services:
     accounts: Accounts
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
+    geography: Geography = field(default_factory=Geography)

@@ -1,8 +1,7 @@
 """The portal's certificate: two PEM files that may change while it runs.
 
 The listener's context hands every new connection to the newest certificate that could be loaded, so that renewing one needs neither
-a restart nor a signal. Files are looked at once a second and loaded when they have been the same twice: a renewal that writes
-the certificate first and the key a moment later is one change. Connections that exist keep what they began with.
+a restart nor a signal. The files are looked at once a second. Connections that exist keep what they began with.
 """
 
 import logging
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from wardgate.portal.environment import Clock
+from wardgate.portal.followed_files import FollowedFiles
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
-
-_Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificate:
@@ -31,7 +29,7 @@ class Certificate:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
-        self._seen = self._tried = self._stamp()
+        self._followed = FollowedFiles(certificate, key)
         self._newest = self._load()
         self.context = self._load()
         self.context.sni_callback = self._choose
@@ -43,11 +41,9 @@ class Certificate:
             self.look()
 
     def look(self) -> None:
-        """Load the files if they have changed since they were last tried and have stayed the same since the last look."""
-        before, self._seen = self._seen, self._stamp()
-        if self._seen == self._tried or self._seen != before:
+        """Load the files if they have changed."""
+        if not self._followed.take_change():
             return
-        self._tried = self._seen
         certificate, key = self._files
         try:
             self._newest = self._load()
@@ -77,14 +73,3 @@ class Certificate:
         # Without a password the key would be asked for on the terminal.
         context.load_cert_chain(certificate, key, password=b"")
         return context
-
-    def _stamp(self) -> _Stamp:
-        return tuple(_stamp_of(path) for path in self._files)
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -8,10 +8,12 @@ import pytest
 
 from support.browser import caller, make_api_token, sign_in_link
 from support.portal import World, make_world, portal_running
-from wardgate.portal.channels.origin import origin_of, scheme_of
+from wardgate.portal.channels.origin import read_origin, scheme_of
+from wardgate.portal.geography import Geography
 from wardgate.portal.settings import PortalSettings
 
 PROXIES = (ip_network("192.0.2.0/24"), ip_network("2001:db8:ffff::/48"))
+GEOGRAPHY = Geography()
 SPOOFED = {
     "x-forwarded-for": "198.51.100.66",
     "x-forwarded-proto": "https",
@@ -87,13 +89,13 @@ async def test_the_scheme_of_a_redirect_is_the_trusted_proxys(world: World) -> N
 )
 def test_the_right_most_address_that_no_trusted_proxy_has_counts(lines: list[str], seen: str) -> None:
     scope = _scope([("X-Forwarded-For", line) for line in lines])
-    assert origin_of(scope, PROXIES).remote_ip == ip_address(seen)
-    assert origin_of(scope, ()).remote_ip == ip_address("192.0.2.9")
+    assert read_origin(scope, PROXIES, GEOGRAPHY).remote_ip == ip_address(seen)
+    assert read_origin(scope, (), GEOGRAPHY).remote_ip == ip_address("192.0.2.9")
 
 
 def test_of_a_repeated_header_the_nearest_proxys_line_counts() -> None:
     scope = _scope([("X-Geo-Location-Region", "AQ"), ("X-Geo-Location-Region", "de")])
-    assert origin_of(scope, PROXIES).region == "DE"
+    assert read_origin(scope, PROXIES, GEOGRAPHY).region == "DE"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class ChannelEndpoint:
                 raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
             if framing is None:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
-            origin = origin_of(scope, self._services.settings.trusted_proxies)
+            origin = origin_of(scope)
             connected = await self._connect(key[0], query, _headers(scope), origin)
         except Refused as refused:
             await _refuse(scope, send, refused)

@@ -1,8 +1,10 @@
-"""Where a request comes from (protocol §1.7): address, position and scheme, believed from a proxy only if it is a trusted one.
+"""Where a request comes from (protocol §1.7): address, place and scheme, believed from a proxy only if it is a trusted one.
 
 A proxy appends to `X-Forwarded-For` who spoke to it. So the list is read from its end, over the trusted proxies, up to the first
 address that is none of them: that one was seen by a trusted proxy. Whatever stands to the left of it anybody may have written.
 The other headers carry one value, set by the nearest proxy; it must replace what a client sends (docs/deploy/).
+
+The portal reads the origin once and leaves it in the ASGI scope, where sockets, REST and pages find it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,31 +12,42 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any, Final
 
 from wardgate.model.addresses import IpAddress, normalized, parse_ip
-from wardgate.policy.selection import Position
 from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.geography import (
+    MAX_CITY_CHARS,
+    Geography,
+    Place,
+    centroid_of,
+    is_country,
+    parse_coordinates,
+)
 
 Networks = Sequence[IPv4Network | IPv6Network]
+
+SCOPE_KEY: Final = "wardgate.origin"
 
 _UNKNOWN: Final = IPv4Address("0.0.0.0")  # noqa: S104 - nobody is bound to it
 _SECURE: Final = {"http": "https", "ws": "wss"}
 _PLAIN: Final = {"https": "http", "wss": "ws"}
 
 
-def origin_of(scope: Mapping[str, Any], trusted: Networks) -> Origin:
+def origin_of(scope: Mapping[str, Any]) -> Origin:
+    """Return what `read_origin` found when this request came in."""
+    origin: Origin = scope[SCOPE_KEY]
+    return origin
+
+
+def read_origin(scope: Mapping[str, Any], trusted: Networks, geography: Geography) -> Origin:
     """Read the origin out of an ASGI scope; a transport without addresses (tests) counts as 0.0.0.0."""
     headers = _headers(scope)
     peer = _peer(scope)
     user_agent = headers.get("user-agent", "")
     if peer is None or not _is_trusted(peer, trusted):
-        return Origin(peer or _UNKNOWN, user_agent)
-    region = headers.get("x-azure-geo-country") or headers.get("x-geo-location-region")
-    return Origin(
-        _forwarded(_forwarded_for(scope), peer, trusted),
-        user_agent,
-        (region or "").strip().upper()[:255] or None,
-        headers.get("x-geo-location-city", "").strip()[:255] or None,
-        _position(headers.get("x-geo-location-coordinates", "")),
-    )
+        address, told = peer or _UNKNOWN, None
+    else:
+        address, told = _forwarded(_forwarded_for(scope), peer, trusted), _told(headers)
+    place = geography.place_of(address, told)
+    return Origin(address, user_agent, place.region, place.city, place.position)
 
 
 def scheme_of(scope: Mapping[str, Any], trusted: Networks) -> str:
@@ -50,6 +63,17 @@ def scheme_of(scope: Mapping[str, Any], trusted: Networks) -> str:
             return _PLAIN.get(scheme, scheme)
         case _:
             return scheme
+
+
+def _told(headers: Mapping[str, str]) -> Place | None:
+    """Return the place that a trusted proxy names; none: it names none. A country that there is not (XX, T1) is an unknown one."""
+    country = (headers.get("x-azure-geo-country") or headers.get("x-geo-location-region", "")).strip().upper()
+    city = headers.get("x-geo-location-city", "").strip()[:MAX_CITY_CHARS] or None
+    coordinates = headers.get("x-geo-location-coordinates", "").strip()
+    if not (country or city or coordinates):
+        return None
+    region = country if is_country(country) else None
+    return Place(region, city, parse_coordinates(coordinates) or centroid_of(region))
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
@@ -98,12 +122,3 @@ def _parse(text: str) -> IpAddress | None:
         return normalized(parse_ip(text))
     except ValueError:
         return None
-
-
-def _position(text: str) -> Position | None:
-    lat, comma, lon = text.partition(",")
-    try:
-        position = Position(float(lat), float(lon))
-    except ValueError:
-        return None
-    return position if comma and abs(position.lat) <= 90 and abs(position.lon) <= 180 else None

@@ -105,7 +105,7 @@ class Ingestion:
             raise Problem(
                 HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here.", headers={"allow": "POST"}
             )
-        origin = origin_of(scope, self._services.settings.trusted_proxies)
+        origin = origin_of(scope)
         wait_s = self._buckets.take(origin.remote_ip, now=self._services.environment.clock.monotonic())
         if wait_s > 0:
             seconds = max(1, -int(-wait_s // 1))

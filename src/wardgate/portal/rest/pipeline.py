@@ -89,7 +89,7 @@ class Pipeline:
         inner_scope = dict(scope)
         if scope["method"] == "HEAD":
             inner_scope["method"] = "GET"
-        origin = origin_of(scope, self._services.settings.trusted_proxies)
+        origin = origin_of(scope)
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)
         await self._record(scope, headers, request_id, caller)

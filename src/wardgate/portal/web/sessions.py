@@ -40,7 +40,7 @@ class Sessions:
         self, request: Request, account: Account, actor: Actor, transaction: Transaction
     ) -> PortalSession:
         """Insert a session of this browser."""
-        origin = origin_of(request.scope, self._services.settings.trusted_proxies)
+        origin = origin_of(request.scope)
         return await transaction.of(account.id).portal_sessions.insert(
             PortalSession(
                 id=transaction.new_id(),
