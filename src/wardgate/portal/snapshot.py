@@ -6,62 +6,19 @@ batch of changes after its snapshot has taken them in, and is dropped when nobod
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from uuid import UUID
 
-from wardgate.model.addresses import parse_ip, parse_network
-from wardgate.model.conditions import Condition, parse_stored_condition
-from wardgate.model.domain import (
-    Actor,
-    ActorType,
-    ClientDevice,
-    Group,
-    GroupType,
-    Membership,
-    Policy,
-    PoolMember,
-    Site,
-    SiteManager,
-)
-from wardgate.model.filters import Filter, PortRange
-from wardgate.model.filters import Protocol as FilterProtocol
-from wardgate.model.ids import (
-    ActorId,
-    ClientId,
-    DeviceId,
-    GroupId,
-    MembershipId,
-    PolicyId,
-    PoolMemberId,
-    ResourceId,
-    SiteId,
-)
-from wardgate.model.name_pattern import NamePattern
-from wardgate.model.resources import (
-    CidrResource,
-    DnsResource,
-    DynamicDevicePool,
-    InternetResource,
-    IpResource,
-    IpStack,
-    Resource,
-    StaticDevicePool,
-)
 from wardgate.policy.snapshot import Entity, Snapshot
+from wardgate.portal.entities import entity_of
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import AccountTables, Feed, Store
-from wardgate.portal.store.rows import Change, TenantRow
-
-log = logging.getLogger(__name__)
+from wardgate.portal.snapshot_loading import load_snapshot
+from wardgate.portal.store import Feed, Store
+from wardgate.portal.store.rows import Change
 
 _IDLE_S: Final = 60.0
-_SLICE: Final = 500  # rows a load takes in before other tasks run
-EVERYONE: Final = "Everyone"
-
-_Id = TypeVar("_Id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +129,12 @@ class Accounts:
             view.apply(changes)
 
     async def _load(self, account_id: UUID) -> AccountView:
-        # Position first: what is committed while the tables are read in slices comes again from the feed.
-        sequence = await self._feed.position(account_id)
+        # One transaction sees one moment: the tables as they were at this position of the feed.
         async with self._store.reading() as transaction:
+            sequence = await transaction.sequence(account_id)
             account = await transaction.accounts.load(account_id)
+            is_disabled = account is None or account.is_disabled
+            snapshot = await load_snapshot(transaction.of(account_id), is_disabled=is_disabled)
         facts = AccountFacts(account_id)
         if account is not None:
             facts = AccountFacts(
@@ -186,41 +145,7 @@ class Accounts:
                 account.features,
                 account.ingest_signing_key,
             )
-        snapshot = Snapshot(is_disabled=account is None or account.is_disabled)
-        for table in (
-            "actors",
-            "groups",
-            "sites",
-            "memberships",
-            "resources",
-            "policies",
-            "devices",
-            "pool_members",
-        ):
-            snapshot = await self._load_table(snapshot, account_id, table)
         return AccountView(facts, snapshot, sequence)
-
-    async def _load_table(self, snapshot: Snapshot, account_id: UUID, table: str) -> Snapshot:
-        after: UUID | None = None
-        entities: list[Entity] = []
-        while True:
-            async with self._store.reading() as transaction:
-                rows = await _slice(transaction.of(account_id), table, after)
-            for row in rows:
-                entity = entity_of(table, {name: getattr(row, name) for name in row.__dataclass_fields__})
-                if entity is not None:
-                    entities.append(entity)
-            if len(rows) < _SLICE:
-                return snapshot.evolve(puts=entities)
-            after = rows[-1].id
-            await asyncio.sleep(0)
-
-
-async def _slice(tables: AccountTables, table: str, after: UUID | None) -> list[TenantRow]:
-    repository: Any = getattr(tables, table)
-    conditions = () if after is None else (repository.c.id > after,)
-    rows: list[TenantRow] = await repository.load_all(*conditions, order_by=(repository.c.id,), limit=_SLICE)
-    return rows
 
 
 def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:
@@ -244,119 +169,3 @@ def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:
         if before is not None:
             drops[key] = before
     return snapshot.evolve(puts=puts.values(), drops=drops.values(), is_disabled=is_disabled)
-
-
-def entity_of(table: str, values: Mapping[str, Any]) -> Entity | None:
-    """Build what the policy engine knows of a row or of its JSON image; none: it needs nothing of this table or row."""
-    match table:
-        case "actors":
-            return Actor(
-                ActorId(_uuid(values["id"])),
-                ActorType(values["type"]),
-                values["name"],
-                values["email"],
-                values["is_disabled"],
-            )
-        case "groups":
-            synced = values["idp_id"] is not None
-            return Group(
-                GroupId(_uuid(values["id"])),
-                values["name"],
-                GroupType(values["type"]),
-                is_everyone=values["type"] == "managed" and not synced and values["name"] == EVERYONE,
-                is_synced=synced,
-            )
-        case "memberships":
-            return Membership(
-                MembershipId(_uuid(values["id"])),
-                ActorId(_uuid(values["actor_id"])),
-                GroupId(_uuid(values["group_id"])),
-            )
-        case "sites":
-            return Site(SiteId(_uuid(values["id"])), values["name"], SiteManager(values["managed_by"]))
-        case "policies":
-            return _policy_of(values)
-        case "resources":
-            return resource_of(values)
-        case "devices" if values["type"] == "client":
-            return ClientDevice(
-                ClientId(DeviceId(_uuid(values["id"]))),
-                values["name"],
-                values["ipv4"],
-                values["ipv6"],
-                values["hostname"],
-            )
-        case "static_device_pool_members" | "pool_members":
-            return PoolMember(
-                PoolMemberId(_uuid(values["id"])),
-                ResourceId(_uuid(values["resource_id"])),
-                ClientId(DeviceId(_uuid(values["device_id"]))),
-            )
-        case _:
-            return None
-
-
-def _policy_of(values: Mapping[str, Any]) -> Policy | None:
-    """Build a policy; none (and a warning) when a condition is of an unknown property: it then grants nothing."""
-    try:
-        conditions = tuple(_condition(condition) for condition in values["conditions"])
-    except (ValueError, KeyError, TypeError):
-        log.warning(
-            "a stored policy cannot be read and grants nothing", extra={"policy_id": str(values["id"])}
-        )
-        return None
-    return Policy(
-        PolicyId(_uuid(values["id"])),
-        None if values["group_id"] is None else GroupId(_uuid(values["group_id"])),
-        ResourceId(_uuid(values["resource_id"])),
-        conditions,
-        values["is_disabled"],
-        values["description"],
-        values["flow_log_uploads_enabled"],
-    )
-
-
-def resource_of(values: Mapping[str, Any]) -> Resource | None:
-    """Build a resource; none (and a warning) when what is stored cannot be read, so that nobody is granted it."""
-    id_ = ResourceId(_uuid(values["id"]))
-    site_id = None if values["site_id"] is None else SiteId(_uuid(values["site_id"]))
-    name, described = values["name"], values["address_description"]
-    try:
-        filters = tuple(_filter(one) for one in values["filters"])
-        match values["type"]:
-            case "dns":
-                pattern = NamePattern.parse(values["address"])
-                return DnsResource(
-                    id_, name, site_id, pattern, IpStack(values["ip_stack"]), described, filters
-                )
-            case "cidr":
-                return CidrResource(id_, name, site_id, parse_network(values["address"]), described, filters)
-            case "ip":
-                return IpResource(id_, name, site_id, parse_ip(values["address"]), described, filters)
-            case "internet":
-                return InternetResource(id_, name, site_id)
-            case "static_device_pool":
-                return StaticDevicePool(id_, name, filters)
-            case "dynamic_device_pool":
-                return DynamicDevicePool(id_, name, NamePattern.parse(values["address"]), filters)
-            case _:
-                return None
-    except (ValueError, KeyError, TypeError):
-        log.warning(
-            "a stored resource cannot be read and is offered to nobody", extra={"resource_id": str(id_)}
-        )
-        return None
-
-
-def _filter(stored: Mapping[str, Any]) -> Filter:
-    return Filter(
-        FilterProtocol(stored["protocol"]), tuple(PortRange.parse(ports) for ports in stored.get("ports", ()))
-    )
-
-
-def _condition(stored: Mapping[str, Any]) -> Condition:
-    return parse_stored_condition(stored["property"], stored["operator"], list(stored["values"]))
-
-
-def _uuid(value: UUID | str) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)
