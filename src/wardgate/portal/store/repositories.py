@@ -32,7 +32,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.model.addresses import LAST_TUNNEL_OFFSET, TUNNEL_IPV4, TUNNEL_IPV6
@@ -50,6 +49,7 @@ from wardgate.portal.store.consequences import (
 )
 from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
 from wardgate.portal.store.refusals import check_storable, is_bad_value, made_storable, refusal
+from wardgate.portal.store.row_building import built
 from wardgate.portal.store.rows import (
     Account,
     Actor,
@@ -333,14 +333,16 @@ class Transaction:
 class Repository(Generic[_RowT]):
     """The verbs on one table. `c` holds its columns for conditions and ordering."""
 
-    def __init__(
-        self, transaction: Transaction, row_class: type[_RowT], scope: ColumnElement[bool] | None
-    ) -> None:
+    def __init__(self, transaction: Transaction, row_class: type[_RowT]) -> None:
         self._transaction = transaction
         self._row_class = row_class
         self._table: Table = schema.metadata.tables[row_class.table]
-        self._scope = () if scope is None else (scope,)
         self.c = self._table.c
+
+    @property
+    def _scope(self) -> tuple[ColumnElement[bool], ...]:
+        """What every statement is narrowed to."""
+        return ()
 
     async def load(self, id_: UUID) -> _RowT | None:
         """Return the row with this id, or none."""
@@ -364,7 +366,7 @@ class Repository(Generic[_RowT]):
         )
         await self._hold()
         result = await self._transaction.execute(statement)
-        return [self._parse(row) for row in result.mappings()]
+        return [built(self._row_class, row) for row in result]
 
     async def load_column(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> list[_T]:
         """Return one column of the rows that meet all conditions, in no order."""
@@ -513,22 +515,16 @@ class Repository(Generic[_RowT]):
     def _feed_of(self, _row: _RowT) -> UUID:
         return INSTALLATION
 
-    def _parse(self, row: RowMapping) -> _RowT:
-        return self._row_class(**row)
-
 
 class InstallationRepository(Repository[_RowT]):
     """Rows that belong to no account; their changes go to the installation's feed."""
-
-    def __init__(self, transaction: Transaction, row_class: type[_RowT]) -> None:
-        super().__init__(transaction, row_class, None)
 
 
 class AccountRepository(Repository[Account]):
     """The accounts themselves; each one's changes go to its own feed."""
 
     def __init__(self, transaction: Transaction) -> None:
-        super().__init__(transaction, Account, None)
+        super().__init__(transaction, Account)
 
     async def by_slug(self, slug: str) -> Account | None:
         return await self.find(func.lower(self.c.slug) == slug.lower())
@@ -577,9 +573,12 @@ class TenantRepository(Repository[_TenantRowT]):
     """Rows of one account."""
 
     def __init__(self, transaction: Transaction, row_class: type[_TenantRowT], account_id: UUID) -> None:
-        table = schema.metadata.tables[row_class.table]
-        super().__init__(transaction, row_class, table.c.account_id == account_id)
+        super().__init__(transaction, row_class)
         self._account_id = account_id
+
+    @property
+    def _scope(self) -> tuple[ColumnElement[bool], ...]:
+        return (self.c.account_id == self._account_id,)
 
     async def _hold(self) -> None:
         await self._transaction.hold(self._account_id)

@@ -110,7 +110,7 @@ async def jobs(
     if state is not None and state not in STATES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {state[:64]}")
     async with caller.reading() as transaction:
-        rows = Repository(transaction, Job, None)
+        rows = Repository(transaction, Job)
         wanted = [] if state is None else [rows.c.state == state]
         return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.of)
 
