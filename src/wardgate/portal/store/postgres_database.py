@@ -65,13 +65,18 @@ class PostgresDatabase:
             Unusable: it cannot be reached, refuses us, is too old, or belongs to a newer program.
         """
         try:
-            async with self.writing() as connection:
+            async with self.reading() as connection:
                 await self._check_version(connection)
-                await connection.execute(_LOCK, {"key": _MIGRATION_LOCK})
-                await connection.run_sync(migrate)
-                await connection.commit()
+            await self.migrate(migrate)
         except (exc.DBAPIError, exc.TimeoutError, asyncpg.PostgresError, OSError) as error:
             raise Unusable(f"cannot use {self._server}: {getattr(error, 'orig', None) or error}") from error
+
+    async def migrate(self, migration: Callable[[Connection], None]) -> None:
+        """Change the schema, whole or not at all, while no other program does."""
+        async with self.writing() as connection:
+            await connection.execute(_LOCK, {"key": _MIGRATION_LOCK})
+            await connection.run_sync(migration)
+            await connection.commit()
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -23,7 +23,7 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
     """Check what is about to be stored in columns of `table`.
 
     Raises:
-        Unstorable: text too long or with a NUL or half a surrogate pair, a number out of range or not finite.
+        Unstorable: text too short, too long or with a NUL or half a surrogate pair, a number out of range or not finite.
     """
     for name, value in values.items():
         reason = _fault(table.c[name], value)
@@ -67,6 +67,8 @@ def _trimmed(column: Column[Any], value: Any) -> Any:
 
 def _fault(column: Column[Any], value: Any) -> str | None:
     kind = column.type
+    if isinstance(value, str | bytes) and len(value) < column.info.get(schema.LEAST, 0):
+        return "is empty" if not value else f"is shorter than {column.info[schema.LEAST]}"
     if isinstance(value, str) and isinstance(kind, String):
         if kind.length is not None and len(value) > kind.length:
             return f"is longer than {kind.length} characters"

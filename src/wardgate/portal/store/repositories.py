@@ -40,11 +40,15 @@ from wardgate.portal.store import schema
 from wardgate.portal.store.consequences import (
     ACCOUNT_TABLES_IN_DELETION_ORDER,
     DEPENDANTS,
+    IDENTITY_PROVIDER_TABLES,
     INTERNAL_TABLES,
     LATEST_SESSION,
     REDACTED,
+    ROW_BY_ROW,
     SECRET_COLUMNS,
     OnDelete,
+    Removal,
+    consequences_of_delete,
     consequences_of_update,
 )
 from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
@@ -55,14 +59,25 @@ from wardgate.portal.store.rows import (
     Actor,
     ApiRequest,
     ApiToken,
+    AuthProvider,
+    AuthProviderDetails,
+    Banner,
     Change,
     ClientToken,
     Decision,
     Device,
+    EmailOtpAuthProvider,
+    EntraAuthProvider,
+    ExternalIdentity,
     GatewayToken,
+    GoogleAuthProvider,
     Group,
     Membership,
+    OidcAuthProvider,
+    OktaAuthProvider,
+    OneTimePasscode,
     OperatorToken,
+    PendingIdentity,
     Policy,
     PolicyAuthorization,
     PortalSession,
@@ -73,6 +88,7 @@ from wardgate.portal.store.rows import (
     Site,
     StaticDevicePoolMember,
     TenantRow,
+    UserpassAuthProvider,
 )
 
 _ROWS_A_STATEMENT: Final = 500  # below every driver's limit of bound values
@@ -84,6 +100,7 @@ Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 _T = TypeVar("_T")
 _RowT = TypeVar("_RowT", bound=Row)
 _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
+_DetailsT = TypeVar("_DetailsT", bound=AuthProviderDetails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,7 @@ class Transaction:
         self.accounts = AccountRepository(self)
         self.relay_tokens = InstallationRepository(self, RelayToken)
         self.operator_tokens = InstallationRepository(self, OperatorToken)
+        self.banners = InstallationRepository(self, Banner)
 
     @property
     def dialect(self) -> str:
@@ -298,6 +316,10 @@ class Transaction:
         assert row is not None
         self._pending.append(PendingChange(account_id, row.table, operation, _image(before), _image(after)))
 
+    def forget(self, account_id: UUID) -> None:
+        """Leave what happened in an account out of its feed: nobody is left to read it."""
+        self._pending = [change for change in self._pending if change.account_id != account_id]
+
     def require_writable(self) -> None:
         if self._hold is None:
             raise RuntimeError("this transaction is for reading only")
@@ -459,8 +481,7 @@ class Repository(Generic[_RowT]):
             return row
         self._transaction.record(self._feed_of(row), "update", before, row)
         for removal in consequences_of_update(before, row):
-            tables = self._transaction.of(self._feed_of(row))
-            await tables.remove_where(removal.table, removal.column, row.id)
+            await self._transaction.of(self._feed_of(row)).remove(removal)
         return row
 
     async def delete(self, id_: UUID) -> bool:
@@ -476,12 +497,16 @@ class Repository(Generic[_RowT]):
         """Delete all rows that meet the conditions, each with what depends on it; returns how many."""
         self._transaction.require_writable()
         rows = await self.load_all(*conditions)
-        if self._table.name in DEPENDANTS:
+        await self.delete_rows(rows)
+        return len(rows)
+
+    async def delete_rows(self, rows: Sequence[_RowT]) -> None:
+        """Delete loaded rows, each with what goes with it; for the deletion map."""
+        if self._table.name in ROW_BY_ROW:
             for row in rows:
                 await self.delete_row(row)
         else:
             await self._delete_leaves(rows)
-        return len(rows)
 
     async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:
         """Delete rows that nothing depends on, many a statement: a policy may take thousands of grants with it."""
@@ -497,9 +522,11 @@ class Repository(Generic[_RowT]):
         for dependant in DEPENDANTS.get(self._table.name, ()):
             tables = self._transaction.of(self._feed_of(row))
             if dependant.on_delete is OnDelete.DELETE:
-                await tables.remove_where(dependant.table, dependant.column, row.id)
+                await tables.remove(Removal(dependant.table, {dependant.column: row.id}))
             else:
                 await tables.clear_where(dependant.table, dependant.column, row.id)
+        for removal in consequences_of_delete(row):
+            await self._transaction.of(self._feed_of(row)).remove(removal)
         result = await self._transaction.execute(delete(self._table).where(*self._scope, self.c.id == row.id))
         # A dependant may be reached on two ways (a device by its actor, an authorization by device and token).
         if result.rowcount:
@@ -550,10 +577,15 @@ class AccountRepository(Repository[Account]):
         """Which accounts a condition finds is known only afterwards: `load_all` holds those."""
 
     async def delete_row(self, row: Account) -> None:
-        """Delete the account with everything it has, logs included; its feed ends with the account's own deletion."""
-        tables = self._transaction.of(row.id)
-        for table in ACCOUNT_TABLES_IN_DELETION_ORDER:
-            await tables.remove_where(table, None, row.id)
+        """Delete the account with everything it has, logs included; its feed holds nothing but its own deletion."""
+        mail = schema.outbound_emails
+        await self._transaction.execute(
+            update(mail).where(mail.c.account_id == row.id).values(account_id=None)
+        )
+        for name in ACCOUNT_TABLES_IN_DELETION_ORDER:
+            table = schema.metadata.tables[name]
+            await self._transaction.execute(delete(table).where(table.c.account_id == row.id))
+        self._transaction.forget(row.id)
         for log in (
             schema.changes,
             schema.decisions,
@@ -641,6 +673,48 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
             return stored
 
 
+class AuthProviderRepository(TenantRepository[_DetailsT]):
+    """One type of provider: the details and the parent that they share their id with come and go together."""
+
+    async def insert(self, row: _DetailsT) -> _DetailsT:
+        """Insert a provider; raises as `Repository.insert`."""
+        parent = AuthProvider(id=row.id, account_id=row.account_id, type=row.type)
+        await self._transaction.of(self._account_id).auth_providers.insert(parent)
+        return await super().insert(row)
+
+    async def insert_all(self, rows: Sequence[_DetailsT]) -> list[_DetailsT]:
+        return [await self.insert(row) for row in rows]
+
+    async def delete(self, id_: UUID) -> bool:
+        """Delete a provider with the tokens and sessions that it issued; false: there was none."""
+        if await self.load(id_) is None:
+            return False
+        return await self._transaction.of(self._account_id).auth_providers.delete(id_)
+
+    async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
+        rows = await self.load_all(*conditions)
+        for row in rows:
+            await self.delete(row.id)
+        return len(rows)
+
+
+class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
+    """Identities; with one goes what its actor holds by sign-ins at the same issuer (§8.4)."""
+
+    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+        super().__init__(transaction, ExternalIdentity, account_id)
+
+    async def delete_row(self, row: ExternalIdentity) -> None:
+        await super().delete_row(row)
+        tables = self._transaction.of(self._account_id)
+        for name in IDENTITY_PROVIDER_TABLES:
+            providers = tables.by_name(name)
+            for provider in await providers.load_all(providers.c.issuer == row.issuer):
+                held_by_it = {"actor_id": row.actor_id, "auth_provider_id": provider.id}
+                await tables.remove(Removal("client_tokens", held_by_it))
+                await tables.remove(Removal("portal_sessions", held_by_it))
+
+
 class AccountTables:
     """The repositories of one account."""
 
@@ -648,6 +722,16 @@ class AccountTables:
         self.account_id = account_id
         self._transaction = transaction
         self.actors = TenantRepository(transaction, Actor, account_id)
+        self.external_identities = ExternalIdentityRepository(transaction, account_id)
+        self.pending_identities = TenantRepository(transaction, PendingIdentity, account_id)
+        self.one_time_passcodes = TenantRepository(transaction, OneTimePasscode, account_id)
+        self.auth_providers = TenantRepository(transaction, AuthProvider, account_id)
+        self.email_otp_auth_providers = AuthProviderRepository(transaction, EmailOtpAuthProvider, account_id)
+        self.userpass_auth_providers = AuthProviderRepository(transaction, UserpassAuthProvider, account_id)
+        self.google_auth_providers = AuthProviderRepository(transaction, GoogleAuthProvider, account_id)
+        self.entra_auth_providers = AuthProviderRepository(transaction, EntraAuthProvider, account_id)
+        self.okta_auth_providers = AuthProviderRepository(transaction, OktaAuthProvider, account_id)
+        self.oidc_auth_providers = AuthProviderRepository(transaction, OidcAuthProvider, account_id)
         self.groups = TenantRepository(transaction, Group, account_id)
         self.memberships = TenantRepository(transaction, Membership, account_id)
         self.sites = TenantRepository(transaction, Site, account_id)
@@ -679,18 +763,20 @@ class AccountTables:
             self.account_id, *conditions, limit=limit, newest_first=newest_first
         )
 
-    async def remove_where(self, table: str, column: str | None, value: UUID) -> None:
-        """Delete rows of a table of this account by one column (none: all); for the deletion map."""
-        repository = self._by_name(table)
-        await repository.delete_where(*(() if column is None else (repository.c[column] == value,)))
+    async def remove(self, removal: Removal) -> None:
+        """Delete rows of this account, each with what goes with it; for the deletion map and the hooks."""
+        repository = self.by_name(removal.table)
+        conditions = [repository.c[column] == value for column, value in removal.values.items()]
+        await repository.delete_rows(await repository.load_all(*conditions))
 
     async def clear_where(self, table: str, column: str, value: UUID) -> None:
         """Set a reference to NULL in rows of a table of this account; for the deletion map."""
-        repository = self._by_name(table)
+        repository = self.by_name(table)
         for row in await repository.load_all(repository.c[column] == value):
             await repository.save(replace(row, **{column: None}))
 
-    def _by_name(self, table: str) -> TenantRepository[Any]:
+    def by_name(self, table: str) -> TenantRepository[Any]:
+        """Return the repository of a table."""
         repository: TenantRepository[Any] = getattr(self, _SHORT_NAMES.get(table, table))
         return repository
 

@@ -47,9 +47,7 @@ class SqliteDatabase:
             Unusable: it cannot be opened, is no database, or belongs to a newer program.
         """
         try:
-            async with self.writing() as connection:
-                await connection.run_sync(migrate)
-                await connection.commit()
+            await self.migrate(migrate)
             if self._file is not None:
                 self._file.path.chmod(0o600)
                 self._watching = sqlite3.connect(
@@ -58,6 +56,29 @@ class SqliteDatabase:
                 self._version = self._data_version()
         except (exc.DBAPIError, sqlite3.Error) as error:
             raise Unusable(_reason(self._file, error)) from error
+
+    async def migrate(self, migration: Callable[[Connection], None]) -> None:
+        """Change the schema, whole or not at all; foreign keys are looked at only in the end.
+
+        SQLite changes a table by making it anew, during which those that name it would be left dangling.
+
+        Raises:
+            Unusable: a row would name another that is not there.
+        """
+        async with self._writer, self._engine.connect() as connection:
+            driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            # Inside a transaction this would have no effect.
+            await driver.cursor().execute("PRAGMA foreign_keys = OFF")
+            try:
+                await self._patiently(lambda: self._begin(connection, "BEGIN IMMEDIATE"))
+                await connection.run_sync(migration)
+                dangling = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
+                if dangling:
+                    raise Unusable(f"{self._file}: rows of {dangling[0][0]} name rows that do not exist")
+                await connection.commit()
+            finally:
+                await connection.rollback()
+                await driver.cursor().execute("PRAGMA foreign_keys = ON")
 
     async def close(self) -> None:
         if self._watching is not None:

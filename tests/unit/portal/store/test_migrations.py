@@ -86,9 +86,7 @@ async def opened(location: Database, environment: Environment) -> AsyncIterator[
 
 
 async def run(database: DatabaseAdapter, migration: Callable[[Connection], None]) -> None:
-    async with database.writing() as connection:
-        await connection.run_sync(migration)
-        await connection.commit()
+    await database.migrate(migration)
 
 
 async def tables(database: DatabaseAdapter) -> set[str]:

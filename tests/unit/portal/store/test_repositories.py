@@ -57,7 +57,7 @@ def test_the_deletion_map_covers_every_foreign_key() -> None:
             for key in constraint.elements:
                 if key.column.name == "id" and key.column.table.name != "accounts":
                     assert (table.name, key.parent.name) in covered
-        if "account_id" in table.columns and table.foreign_key_constraints:
+        if "account_id" in table.primary_key.columns and table.foreign_key_constraints:
             assert table.name in ACCOUNT_TABLES_IN_DELETION_ORDER
 
 
