@@ -16,10 +16,10 @@ from wardgate.cli.portal_settings import portal_settings, sign_in_url
 from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory, provisioning
-from wardgate.portal.app import RESERVED_SLUGS
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
+from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
 from wardgate.portal.store.rows import Account, Actor, ApiToken, OperatorToken

@@ -1,11 +1,6 @@
 """One portal process: builds the parts over one store and serves them behind one listener.
 
-The first segment of the path decides who answers; the table is also the list of slugs that no account may take.
-
-    client, gateway, relay     control channels (WebSocket)
-    healthz, readyz            health
-    what REST names            REST API
-    everything else            pages
+The first segment of the path decides who answers (`segments`).
 
 Sockets, REST and pages may have a host name each; then each is served there only, and other names are answered with 404.
 """
@@ -16,19 +11,18 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final
 
 import wardgate
 from wardgate.portal import jobs, rest, web
 from wardgate.portal.channels import ChannelEndpoint, Journal
-from wardgate.portal.channels.endpoint import SEGMENTS as CHANNEL_SEGMENTS
 from wardgate.portal.channels.origin import SCOPE_KEY as ORIGIN
 from wardgate.portal.channels.origin import read_origin, scheme_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
+from wardgate.portal.segments import Part, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot import Accounts
@@ -44,9 +38,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HEALTH_SEGMENTS: Final = frozenset({"healthz", "readyz"})
 _PORT: Final = re.compile(r":\d*$", re.ASCII)
-RESERVED_SLUGS: Final = CHANNEL_SEGMENTS | HEALTH_SEGMENTS | rest.SEGMENTS | web.SEGMENTS
 
 
 class Portal:
@@ -124,9 +116,9 @@ class Portal:
         if scope["type"] not in ("http", "websocket"):
             return
         settings = self.services.settings
-        part = _part_of(scope)
+        part = part_of(scope["path"], is_upgrade=scope["type"] == "websocket")
         send = self._counted(part, send)
-        if part is _Part.HEALTH:
+        if part is Part.HEALTH:
             # Probes come by address: health answers whatever the host is called.
             await self._health(scope, send)
             return
@@ -139,14 +131,14 @@ class Portal:
             return
         scope = {**scope, "scheme": scheme_of(scope, settings.trusted_proxies), ORIGIN: origin}
         match part:
-            case _Part.UPGRADE:
+            case Part.UPGRADE:
                 await self.channels(scope, receive, send)
-            case _Part.REST:
+            case Part.REST:
                 await self._rest(scope, receive, send)
-            case _Part.WEB:
+            case Part.WEB:
                 await self._web(scope, receive, send)
 
-    def _counted(self, part: "_Part", send: Send) -> Send:
+    def _counted(self, part: Part, send: Send) -> Send:
         requests = self.services.metrics.requests
 
         async def counting(message: MutableMapping[str, Any]) -> None:
@@ -200,29 +192,11 @@ class Portal:
         await send({"type": f"{prefix}http.response.body", "body": body})
 
 
-class _Part(Enum):
-    """Who answers a request; the values are those of the metric's label."""
-
-    HEALTH = "health"
-    UPGRADE = "upgrade"
-    REST = "rest"
-    WEB = "web"
-
-
-def _part_of(scope: Scope) -> _Part:
-    if scope["type"] == "websocket":
-        return _Part.UPGRADE
-    segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
-    if segment in HEALTH_SEGMENTS:
-        return _Part.HEALTH
-    return _Part.REST if segment in rest.SEGMENTS else _Part.WEB
-
-
-def _hosts_of(settings: PortalSettings) -> Mapping[_Part, str] | None:
+def _hosts_of(settings: PortalSettings) -> Mapping[Part, str] | None:
     hosts = settings.hosts
     if hosts is None:
         return None
-    return {_Part.REST: hosts.rest, _Part.UPGRADE: hosts.sockets, _Part.WEB: hosts.web}
+    return {Part.REST: hosts.rest, Part.UPGRADE: hosts.sockets, Part.WEB: hosts.web}
 
 
 def _host_of(scope: Scope) -> str:

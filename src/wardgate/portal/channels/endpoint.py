@@ -47,7 +47,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-SEGMENTS: Final = frozenset(path.split("/")[1] for path in PATHS.values())
 _DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
 
 FAIL_EXTENSION: Final = "wardgate.fail"

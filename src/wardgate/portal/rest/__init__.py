@@ -1,5 +1,5 @@
-"""The REST API (docs/rest.md): `build` makes the application, `SEGMENTS` are the first path segments it serves."""
+"""The REST API (docs/rest.md): `build` makes the application."""
 
-from wardgate.portal.rest.application import SEGMENTS, build
+from wardgate.portal.rest.application import build
 
-__all__ = ["SEGMENTS", "build"]
+__all__ = ["build"]

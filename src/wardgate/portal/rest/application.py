@@ -44,20 +44,6 @@ from wardgate.portal.rest.problems import (
 from wardgate.portal.services import Services
 from wardgate.portal.store import StoreError, Unstorable
 
-SEGMENTS: Final = documentation.SEGMENTS | {
-    "account",
-    "actors",
-    "clients",
-    "groups",
-    "ingestion",
-    "logs",
-    "policies",
-    "resources",
-    "sites",
-    "wardgate",
-}
-"""First path segments that belong to the API."""
-
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""

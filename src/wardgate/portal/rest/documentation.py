@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wardgate.portal.rest.pipeline import App, Receive, Scope, Send
 
-SEGMENTS: Final = frozenset({"openapi.json", "openapi", "swaggerui"})
+_SEGMENTS: Final = frozenset({"openapi.json", "openapi", "swaggerui"})
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,7 +33,7 @@ class Documentation:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].rstrip("/") if scope["type"] == "http" else ""
-        if path.removeprefix("/").partition("/")[0] not in SEGMENTS:
+        if path.removeprefix("/").partition("/")[0] not in _SEGMENTS:
             await self._api(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD"):
             await _answer(scope, send, 405, "text/plain", b"", {"allow": "GET, HEAD"})
