@@ -4,6 +4,9 @@ endpoint     ASGI: upgrade request → refusal or session; pumps frames and time
 connecting   who a presented token and query are, as rows
 session      what all sessions share: framing, join, heartbeat, idle and slow-reader limits
 client_session, gateway_session, relay_session   one machine per kind of peer: frames in, frames out
+client_context, resource_list, gateway_access, pool_access, asked_grants, decision_log   the parts of a client's session
+offers, views  what messages are made of
+held_grants  what a receiver of grants enforces
 directed     what sessions tell each other over the bus
 journal      grants and decisions, written in group commits
 """

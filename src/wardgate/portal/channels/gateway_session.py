@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
-from uuid import UUID
 
 from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
 from wardgate.portal.bus import Address, Presence
@@ -20,7 +19,7 @@ from wardgate.portal.channels.directed import (
 )
 from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.relay_selection import RelaySelection
-from wardgate.portal.channels.session import Session
+from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import flow_logs_setting
 from wardgate.portal.entities import resource_of
 from wardgate.portal.services import Services
@@ -212,13 +211,13 @@ class GatewaySession(Session):
     def _on_changes(self, changes: list[Change]) -> None:
         for change in changes:
             match change.object, change.operation:
-                case "gateway_tokens", "delete" if _id(change) == self._token.id:
+                case "gateway_tokens", "delete" if row_id(change) == self._token.id:
                     self._stop("token_expired")
                     return
-                case "devices", "delete" if _id(change) == self._device.id:
+                case "devices", "delete" if row_id(change) == self._device.id:
                     self._stop()
                     return
-                case "devices", "update" if _id(change) == self._device.id:
+                case "devices", "update" if row_id(change) == self._device.id:
                     self._own_device_changed(change)
                 case "accounts", "delete":
                     self._stop()
@@ -227,7 +226,7 @@ class GatewaySession(Session):
                     if (change.before or {}).get("slug") != (change.after or {}).get("slug"):
                         self._push_init()
                 case "policy_authorizations", "delete":
-                    self._drop(AuthorizationId(_id(change)))
+                    self._drop(AuthorizationId(row_id(change)))
                 case "resources", "update":
                     self._resource_changed(change)
                 case _:
@@ -260,7 +259,7 @@ class GatewaySession(Session):
         before, after = change.before, change.after
         assert before is not None
         assert after is not None
-        id_ = ResourceId(_id(change))
+        id_ = ResourceId(row_id(change))
         if any(before[name] != after[name] for name in ("address", "type", "ip_stack")):
             for holding in self._held.of_resource(id_):
                 self._held.remove(holding)
@@ -270,12 +269,6 @@ class GatewaySession(Session):
             adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
             if adapted is not None:
                 self._push(wire.ResourceUpdated(adapted))
-
-
-def _id(change: Change) -> UUID:
-    image = change.after if change.after is not None else change.before
-    assert image is not None
-    return UUID(image["id"])
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from typing import Final
+from uuid import UUID
 
 from wardgate.portal.environment import Clock
 from wardgate.portal.store.rows import Change
@@ -296,6 +297,13 @@ class Session(ABC):
             self._counters["channel_crashes"] += 1
             self._send(self._framing.encode(self._dialect.topic, frames.ERROR, {}, join_ref=self._join_ref))
             self._close(CloseCode.SERVICE_RESTART)
+
+
+def row_id(change: Change) -> UUID:
+    """Return the id of the row that changed."""
+    image = change.after if change.after is not None else change.before
+    assert image is not None
+    return UUID(image["id"])
 
 
 def _ignore() -> None:

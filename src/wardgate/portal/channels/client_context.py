@@ -1,0 +1,81 @@
+"""What the parts of one client's session share: who the client is, what decisions go by, and the ways out."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from wardgate.model.ids import ActorId, AuthProviderId, ClientId, DeviceId, ResourceId
+from wardgate.policy.engine import AccessRequest
+from wardgate.policy.evaluation import Facts
+from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.bus import Address
+from wardgate.portal.channels.connecting import ConnectedClient
+from wardgate.portal.channels.journal import Journal
+from wardgate.portal.services import Services
+from wardgate.portal.snapshot import AccountView
+from wardgate.portal.store.rows import Device
+from wardgate.wire import messages as wire
+from wardgate.wire.derived_secrets import unix_seconds
+from wardgate.wire.user_agent import client_software
+
+ACKNOWLEDGEMENT_S: Final = 15.0  # protocol §8
+
+
+class ClientContext:
+    """One connected client. Only its device's row changes; `push` sends a message to it."""
+
+    def __init__(
+        self,
+        connected: ConnectedClient,
+        *,
+        services: Services,
+        journal: Journal,
+        view: AccountView,
+        push: Callable[[wire.Message], None],
+    ) -> None:
+        self.services = services
+        self.environment = services.environment
+        self.bus = services.environment.bus
+        self.journal = journal
+        self.view = view
+        self.push = push
+        self.account = connected.account
+        self.actor = connected.actor
+        self.token = connected.token
+        self.origin = connected.origin
+        self.public_key = connected.public_key
+        self.software = client_software(connected.origin.user_agent)
+        self.client_id = ClientId(DeviceId(connected.device.id))
+        self.address = Address("client", connected.device.id)
+        self.device: Device = connected.device
+        provider_id = connected.token.auth_provider_id
+        self.facts = Facts(
+            remote_ip=connected.origin.remote_ip,
+            region=connected.origin.region,
+            auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
+            is_verified=connected.device.verified_at is not None,
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.view.snapshot
+
+    def now(self) -> datetime:
+        return self.environment.clock.now()
+
+    def now_unix(self) -> int:
+        return unix_seconds(self.environment.clock.now())
+
+    def monotonic(self) -> float:
+        return self.environment.clock.monotonic()
+
+    def access(self, resource_id: ResourceId) -> AccessRequest:
+        """Return the question that the policy engine is asked about a resource."""
+        return AccessRequest(
+            ActorId(self.actor.id), resource_id, self.facts, self.token.expires_at, self.software
+        )
+
+    def replace_device(self, device: Device) -> None:
+        self.device = device
+        self.facts = replace(self.facts, is_verified=device.verified_at is not None)

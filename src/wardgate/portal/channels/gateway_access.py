@@ -1,0 +1,115 @@
+"""A client's requests for what gateways reach (protocol §3.6.2, §3.6.3).
+
+    granted ─► gateway chosen ─► OfferGrant ─► gateway … GrantAcknowledged ─┐
+                           └──► journal … GrantStored ─────────────────────┴─► authorization_created
+
+There is no window in which a live grant has no row: the gateway's round trip and the commit run beside each other, and the client is told
+when both are done.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from wardgate.model.ids import DeviceId, GatewayId
+from wardgate.model.resources import Resource
+from wardgate.policy.engine import AccessRequest, Granted
+from wardgate.policy.explanation import ExplainedGateway
+from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
+from wardgate.policy.snapshot import site_of
+from wardgate.portal.bus import Address, Presence
+from wardgate.portal.channels.asked_grants import AskedGrants
+from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientContext
+from wardgate.portal.channels.decision_log import DecisionLog
+from wardgate.portal.channels.directed import CandidatesOfClient, Holding, OfferGrant
+from wardgate.portal.channels.offers import authorization_row, offer_to_gateway
+from wardgate.portal.channels.storing import store_grant
+from wardgate.wire import messages as wire
+from wardgate.wire.user_agent import announced_version, parse_version
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The gateway of a grant, as its presence says."""
+
+    presence: Presence
+    why: str
+
+
+class GatewayAccess:
+    """One client's way to gateways."""
+
+    def __init__(self, context: ClientContext, asked: AskedGrants, decisions: DecisionLog) -> None:
+        self._context = context
+        self._asked = asked
+        self._decisions = decisions
+
+    def request(
+        self, access: AccessRequest, grant: Granted, connected: Iterable[GatewayId], *, now: datetime
+    ) -> None:
+        """Carry out a grant. `connected`: gateways that the client has a tunnel to."""
+        match self._choose(grant.resource, frozenset(connected)):
+            case NoGateway() as none:
+                self._deny(access, grant, none.value, none.value, now=now)
+            case _Chosen() as chosen:
+                self._offer(access, grant, chosen, now=now)
+
+    def forward(
+        self, gateway_ids: Iterable[GatewayId], candidates: tuple[str, ...], *, is_invalidated: bool
+    ) -> None:
+        """Pass the client's candidates on to gateways that it has a grant at."""
+        message = CandidatesOfClient(self._context.client_id, candidates, is_invalidated)
+        for gateway_id in gateway_ids:
+            if self._asked.is_related(gateway_id):
+                self._context.bus.send(Address("gateway", gateway_id), message)
+            else:
+                self._context.services.counters["candidates_unrelated"] += 1
+
+    def _choose(self, resource: Resource, connected: frozenset[GatewayId]) -> _Chosen | NoGateway:
+        context = self._context
+        members = {
+            GatewayId(DeviceId(member.address.id)): member
+            for member in context.bus.members("gateway", context.device.account_id, site_of(resource))
+        }
+        announced = announced_version(context.origin.user_agent)
+        choice = select_gateway(
+            [
+                OnlineGateway(id_, parse_version(member.facts["version"]), member.facts["position"])
+                for id_, member in members.items()
+            ],
+            resource=resource,
+            client_version=parse_version(announced),
+            client_announced_version=announced is not None,
+            client_position=context.origin.position,
+            connected=connected,
+            rng=context.environment.rng,
+        )
+        if isinstance(choice, NoGateway):
+            return choice
+        return _Chosen(members[choice.gateway.id], choice.why.value)
+
+    def _offer(self, access: AccessRequest, grant: Granted, chosen: _Chosen, *, now: datetime) -> None:
+        context, gateway = self._context, chosen.presence
+        facts: dict[str, Any] = dict(gateway.facts)
+        row = authorization_row(context, grant, DeviceId(gateway.address.id), facts)
+        create, created = offer_to_gateway(context, grant, row, facts, now=now)
+        key = (grant.resource.id, None)
+        self._asked.expect(
+            key,
+            Holding.of(row),
+            created,
+            lambda reason, why: self._deny(access, grant, reason, why, now=context.now()),
+            deadline=context.monotonic() + ACKNOWLEDGEMENT_S,
+        )
+        if create is None or not context.bus.send(gateway.address, OfferGrant(row, create, context.address)):
+            self._asked.drop(key)
+            self._deny(access, grant, "offline", "offline", now=now)
+            return
+        store_grant(context, row, gateway.address)
+        why = ExplainedGateway(str(gateway.address.id), chosen.why)
+        self._decisions.granted(access, grant, row, now=now, gateway=why)
+
+    def _deny(self, access: AccessRequest, grant: Granted, reason: str, why: str, *, now: datetime) -> None:
+        self._decisions.denied(access, grant, reason, now=now, gateway=ExplainedGateway(None, why))
+        self._context.push(wire.AuthorizationCreationFailed(access.resource_id, reason))

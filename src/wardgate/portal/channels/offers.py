@@ -1,0 +1,254 @@
+"""What both ends of a grant are told: keys, addresses, credentials, expiry and the token to report flows with.
+
+Built from the client's connection and from what the other end's presence says; nothing here decides or sends.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final, Literal
+
+from wardgate.model.ids import (
+    AccountId,
+    ActorId,
+    AuthorizationId,
+    AuthProviderId,
+    ClientId,
+    DeviceId,
+    GatewayId,
+    PolicyId,
+    ResourceId,
+)
+from wardgate.model.resources import InternetResource, StaticDevicePool
+from wardgate.model.versions import uses_site_names
+from wardgate.policy.engine import Granted
+from wardgate.policy.snapshot import site_of
+from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.views import ice_credentials
+from wardgate.portal.store.rows import PolicyAuthorization
+from wardgate.wire import messages as wire
+from wardgate.wire.derived_secrets import (
+    derive_client_psk,
+    derive_gateway_psk,
+    derive_ice_credentials,
+    unix_seconds,
+)
+from wardgate.wire.ingest_tokens import GRACE_S, IngestClaims, mint_ingest_token
+from wardgate.wire.resource_views import client_view, gateway_view
+from wardgate.wire.user_agent import announced_version, device_os, parse_version
+
+USE_ICELESS: Final = False  # optional on the wire; never offered
+
+
+def authorization_row(
+    context: ClientContext, grant: Granted, receiver_id: DeviceId, receiver: Mapping[str, Any]
+) -> PolicyAuthorization:
+    """Return the row of a grant (portal-domain §3.12); `receiver`: the facts of its presence."""
+    return PolicyAuthorization(
+        id=context.environment.new_id(),
+        account_id=context.device.account_id,
+        policy_id=grant.policy.id,
+        resource_id=grant.resource.id,
+        initiating_device_id=context.device.id,
+        receiving_device_id=receiver_id,
+        token_id=context.token.id,
+        membership_id=grant.membership_id,
+        initiator_remote_ip=str(context.origin.remote_ip),
+        initiator_user_agent=context.origin.user_agent[:255],
+        receiver_remote_ip=receiver["remote_ip"],
+        expires_at=grant.expires_at,
+    )
+
+
+def offer_to_gateway(
+    context: ClientContext,
+    grant: Granted,
+    row: PolicyAuthorization,
+    gateway: Mapping[str, Any],
+    *,
+    now: datetime,
+) -> tuple[wire.CreateAuthorization | None, wire.AuthorizationCreated]:
+    """Return what the gateway and what the client is told; none: this gateway cannot be told of the resource."""
+    gateway_id = GatewayId(DeviceId(row.receiving_device_id))
+    client_ice, gateway_ice = ice_credentials(
+        derive_ice_credentials(
+            initiator_id=context.client_id,
+            initiator_key=context.public_key,
+            receiver_id=gateway_id,
+            receiver_key=gateway["public_key"],
+        )
+    )
+    psk = derive_gateway_psk(
+        client_id=context.client_id,
+        client_key=context.public_key,
+        client_psk_base=context.device.psk_base,
+        gateway_id=gateway_id,
+        gateway_key=gateway["public_key"],
+        gateway_psk_base=gateway["psk_base"],
+    )
+    site_id = site_of(grant.resource)
+    assert site_id is not None  # the engine grants no gateway-backed resource without one
+    created = wire.AuthorizationCreated(
+        resource_id=grant.resource.id,
+        gateway_id=gateway_id,
+        gateway_public_key=gateway["public_key"],
+        gateway_ipv4=IPv4Address(gateway["ipv4"]),
+        gateway_ipv6=IPv6Address(gateway["ipv6"]),
+        **({"site_id": site_id} if uses_site_names(context.software) else {"gateway_group_id": site_id}),
+        preshared_key=psk,
+        client_ice_credentials=client_ice,
+        gateway_ice_credentials=gateway_ice,
+        use_iceless=USE_ICELESS,
+        flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
+    )
+    resource = gateway_view(grant.resource, parse_version(gateway["version"]))
+    if resource is None:
+        return None, created
+    os = device_os(context.origin.user_agent)
+    create = wire.CreateAuthorization(
+        ref=str(row.id),
+        resource=resource,
+        client=wire.AuthorizedClient(
+            id=context.client_id,
+            public_key=context.public_key,
+            preshared_key=psk,
+            ipv4=IPv4Address(context.device.ipv4),
+            ipv6=IPv6Address(context.device.ipv6),
+            version=announced_version(context.origin.user_agent),
+            device_os_name=os.name,
+            device_os_version=os.version,
+            device_serial=context.device.device_serial,
+            device_uuid=context.device.device_uuid,
+            identifier_for_vendor=context.device.identifier_for_vendor,
+            firebase_installation_id=context.device.firebase_installation_id,
+        ),
+        client_ice_credentials=client_ice,
+        gateway_ice_credentials=gateway_ice,
+        expires_at=unix_seconds(row.expires_at),
+        use_iceless=USE_ICELESS,
+        subject=subject(context),
+        flow_logs_ingest_token=ingest_token(context, grant, row, "responder", now=now),
+    )
+    return create, created
+
+
+def offer_to_client(
+    context: ClientContext,
+    grant: Granted,
+    row: PolicyAuthorization,
+    target: Mapping[str, Any],
+    *,
+    now: datetime,
+) -> tuple[wire.DeviceAccessAuthorized, wire.DeviceAccessAuthorized]:
+    """Return what the target and what the initiator is told of a grant through a device pool (protocol §3.2.1)."""
+    target_id = ClientId(DeviceId(row.receiving_device_id))
+    ours, theirs = ice_credentials(
+        derive_ice_credentials(
+            initiator_id=context.client_id,
+            initiator_key=context.public_key,
+            receiver_id=target_id,
+            receiver_key=target["public_key"],
+        )
+    )
+    psk = derive_client_psk(
+        initiator_id=context.client_id,
+        initiator_key=context.public_key,
+        initiator_psk_base=context.device.psk_base,
+        target_id=target_id,
+        target_key=target["public_key"],
+        target_psk_base=target["psk_base"],
+    )
+    expires_at = unix_seconds(row.expires_at)
+    pool = client_view(grant.resource, site=None, software=context.software)
+    assert pool is not None  # pools are told to every client that is told of anything in them
+    to_target = wire.DeviceAccessAuthorized(
+        client_id=context.client_id,
+        client_name=context.device.name,
+        client_public_key=context.public_key,
+        client_ipv4=IPv4Address(context.device.ipv4),
+        client_ipv6=IPv6Address(context.device.ipv6),
+        preshared_key=psk,
+        local_ice_credentials=theirs,
+        remote_ice_credentials=ours,
+        ice_role="controlled",
+        use_iceless=USE_ICELESS,
+        flow_logs_ingest_token=ingest_token(context, grant, row, "responder", now=now),
+        resource=pool,
+        subject=subject(context),
+        expires_at=expires_at,
+        authorization_expires_at=expires_at,
+    )
+    to_initiator = wire.DeviceAccessAuthorized(
+        client_id=target_id,
+        client_name=target["name"],
+        client_public_key=target["public_key"],
+        client_ipv4=IPv4Address(target["ipv4"]),
+        client_ipv6=IPv6Address(target["ipv6"]),
+        preshared_key=psk,
+        local_ice_credentials=ours,
+        remote_ice_credentials=theirs,
+        ice_role="controlling",
+        use_iceless=USE_ICELESS,
+        flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
+    )
+    return to_target, to_initiator
+
+
+def subject(context: ClientContext) -> wire.Subject:
+    """Return who asks (protocol §5.7)."""
+    origin, provider_id = context.origin, context.token.auth_provider_id
+    return wire.Subject(
+        actor_id=ActorId(context.actor.id),
+        actor_name=context.actor.name,
+        actor_email=context.actor.email,
+        actor_type=context.actor.type,
+        auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
+        ip=str(origin.remote_ip),
+        ip_region=origin.region,
+        ip_city=origin.city,
+        ip_lat=None if origin.position is None else origin.position.lat,
+        ip_lon=None if origin.position is None else origin.position.lon,
+        user_agent=origin.user_agent,
+    )
+
+
+def ingest_token(
+    context: ClientContext,
+    grant: Granted,
+    row: PolicyAuthorization,
+    role: Literal["initiator", "responder"],
+    *,
+    now: datetime,
+) -> str:
+    """Mint what one side reports flows with (protocol §7.2). Whether it may is the granting policy's decision, once and for all."""
+    os, provider_id = device_os(context.origin.user_agent), context.token.auth_provider_id
+    resource, device = grant.resource, context.device
+    address = None if isinstance(resource, InternetResource | StaticDevicePool) else str(resource.address)
+    claims = IngestClaims(
+        account_id=AccountId(row.account_id),
+        policy_authorization_id=AuthorizationId(row.id),
+        policy_id=PolicyId(row.policy_id),
+        resource_id=ResourceId(row.resource_id),
+        initiator_device_id=DeviceId(row.initiating_device_id),
+        responder_device_id=DeviceId(row.receiving_device_id),
+        initiator_actor_id=ActorId(context.actor.id),
+        resource_name=resource.name,
+        initiator_actor_name=context.actor.name,
+        iat=unix_seconds(now),
+        exp=unix_seconds(row.expires_at) + GRACE_S,
+        authorized_at=now.isoformat(),
+        authorization_expires_at=row.expires_at.isoformat(),
+        uploads_enabled=grant.policy.flow_log_uploads_enabled,
+        role=role,
+        resource_address=address,
+        initiator_actor_email=context.actor.email,
+        initiator_auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
+        initiator_client_version=os.client_version,
+        initiator_device_os_name=os.name,
+        initiator_device_os_version=os.version,
+        initiator_device_serial=device.device_serial,
+        initiator_device_uuid=device.device_uuid,
+        initiator_device_identifier_for_vendor=device.identifier_for_vendor,
+        initiator_device_firebase_installation_id=device.firebase_installation_id,
+    )
+    return mint_ingest_token(claims, context.view.facts.ingest_signing_key)

@@ -1,0 +1,212 @@
+"""Client to client (portal-domain §6.4, protocol §3.6.4): a client's requests for devices of a pool, and what others are granted to it.
+
+    granted ─► device found, present, fitting ─► OfferDeviceAccess ─► its session pushes ─► GrantAcknowledged ─┐
+                                          └────► journal … GrantStored ───────────────────────────────────────┴─► told
+
+The initiator is told only when the target's session has pushed: else the initiator's candidates could overtake the grant on
+the target's socket. A client may ask for several devices of one pool at a time, so requests are told apart by device.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from wardgate.model.domain import ClientDevice
+from wardgate.model.ids import AuthorizationId, ClientId, ResourceId
+from wardgate.model.resources import DevicePool
+from wardgate.model.versions import speaks_c2c_with, understands_client_to_client
+from wardgate.policy import pools
+from wardgate.policy.engine import AccessRequest, Granted
+from wardgate.policy.explanation import ExplainedTarget
+from wardgate.policy.pools import NoTarget
+from wardgate.portal.bus import Address
+from wardgate.portal.channels.asked_grants import AskedGrants
+from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientContext
+from wardgate.portal.channels.decision_log import DecisionLog
+from wardgate.portal.channels.directed import (
+    CandidatesOfClient,
+    GrantAcknowledged,
+    Holding,
+    OfferDeviceAccess,
+)
+from wardgate.portal.channels.held_grants import HeldGrants
+from wardgate.portal.channels.offers import authorization_row, offer_to_client
+from wardgate.portal.channels.session import row_id
+from wardgate.portal.channels.storing import store_grant
+from wardgate.portal.store.rows import Change
+from wardgate.wire import messages as wire
+from wardgate.wire.resource_views import filter_views
+from wardgate.wire.user_agent import client_software
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that policies grant, with the addresses as the client gave them."""
+
+    access: AccessRequest
+    grant: Granted
+    ipv4: str | None
+    ipv6: str | None
+
+    @property
+    def address(self) -> str | None:
+        return ", ".join(one for one in (self.ipv4, self.ipv6) if one is not None) or None
+
+
+class PoolAccess:
+    """One client's part in device pools, as initiator and as target. `held`: what others are granted to it."""
+
+    def __init__(
+        self, context: ClientContext, asked: AskedGrants, decisions: DecisionLog, held: HeldGrants
+    ) -> None:
+        self._context = context
+        self._asked = asked
+        self._decisions = decisions
+        self._held = held
+
+    # ── as initiator ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def request(
+        self, access: AccessRequest, grant: Granted, asked: wire.RequestAuthorization, *, now: datetime
+    ) -> None:
+        """Carry out a grant of a pool for the device that the request names by address."""
+        context, pool = self._context, grant.resource
+        assert isinstance(pool, DevicePool)
+        request = _Request(access, grant, asked.ipv4 or None, asked.ipv6 or None)
+        device = pools.find_target(context.snapshot, pool, ipv4=request.ipv4, ipv6=request.ipv6)
+        if isinstance(device, NoTarget) or device.id == context.client_id:
+            reason = device if isinstance(device, NoTarget) else NoTarget.FORBIDDEN
+            self._deny(request, None, reason.value, now=now)
+            return
+        present = context.bus.find(Address("client", device.id))
+        if present is None or present.account_id != context.device.account_id:
+            self._deny(request, device, "offline", now=now)
+            return
+        if not self._fits(present.facts["user_agent"]):
+            self._deny(request, device, "version_mismatch", now=now)
+            return
+        self._offer(request, device, dict(present.facts), now=now)
+
+    def resolve(self, resource_id: ResourceId, domain: str, *, is_shown: bool) -> None:
+        """Answer which device of a dynamic pool has a host name; whether it is online makes no difference."""
+        context = self._context
+        pool = context.snapshot.resources.get(resource_id)
+        device = (
+            pools.find_named(context.snapshot, pool, domain.removesuffix("."))
+            if is_shown and isinstance(pool, DevicePool)
+            else None
+        )
+        if device is None:
+            context.push(wire.DevicePoolDomainResolutionFailed(resource_id, domain, "not_found"))
+        else:
+            context.push(
+                wire.DevicePoolDomainResolved(
+                    resource_id, domain, IPv4Address(device.ipv4), IPv6Address(device.ipv6)
+                )
+            )
+
+    def forward(self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool) -> None:
+        """Pass the client's candidates on to a client that there is a grant with, in either direction."""
+        context = self._context
+        message = CandidatesOfClient(context.client_id, candidates, is_invalidated)
+        is_related = self._asked.is_related(client_id) or self._held.has_client(client_id)
+        if not is_related:
+            context.services.counters["candidates_unrelated"] += 1
+        is_there = is_related and context.bus.send(Address("client", client_id), message)
+        if is_invalidated and not is_there:
+            context.push(wire.PeerIceCandidateError(client_id, "offline"))
+
+    def deny_gone(self, device_id: ClientId, *, ipv4: str, ipv6: str) -> None:
+        """Tell the client that a device is in none of its pools any more."""
+        self._context.push(
+            wire.DeviceAccessDenied(ipv4=ipv4, ipv6=ipv6, reason="forbidden", client_id=device_id)
+        )
+
+    def _fits(self, user_agent: str) -> bool:
+        theirs = client_software(user_agent)
+        return understands_client_to_client(theirs) and speaks_c2c_with(
+            self._context.software.version, theirs.version
+        )
+
+    def _offer(
+        self, request: _Request, device: ClientDevice, facts: dict[str, Any], *, now: datetime
+    ) -> None:
+        context, access, grant = self._context, request.access, request.grant
+        row = authorization_row(context, grant, device.id, facts)
+        to_target, to_initiator = offer_to_client(context, grant, row, facts, now=now)
+        key, target = (grant.resource.id, device.id), Address("client", device.id)
+        # Before anything is sent: in one process the acknowledgement comes while the offer is being made.
+        self._asked.expect(
+            key,
+            Holding.of(row),
+            to_initiator,
+            lambda reason, _why: self._deny(request, device, _DENIALS.get(reason, reason), now=context.now()),
+            deadline=context.monotonic() + ACKNOWLEDGEMENT_S,
+        )
+        if not context.bus.send(target, OfferDeviceAccess(row, to_target, context.address)):
+            self._asked.drop(key)
+            self._deny(request, device, "offline", now=now)
+            return
+        store_grant(context, row, target)
+        told = ExplainedTarget(request.address, str(device.id), device.name)
+        self._decisions.granted(access, grant, row, now=now, target=told)
+
+    def _deny(self, request: _Request, device: ClientDevice | None, reason: str, *, now: datetime) -> None:
+        told = ExplainedTarget(
+            request.address,
+            None if device is None else str(device.id),
+            None if device is None else device.name,
+            reason,
+        )
+        self._decisions.denied(request.access, request.grant, reason, now=now, target=told)
+        is_missing = reason == NoTarget.MISSING_ADDRESS.value
+        self._context.push(
+            wire.DeviceAccessDenied(
+                ipv4=UNSET if request.ipv4 is None else request.ipv4,
+                ipv6=UNSET if request.ipv6 is None else request.ipv6,
+                reason=reason,
+                client_id=UNSET if device is None else device.id,
+                resource_id=request.access.resource_id if is_missing else UNSET,
+            )
+        )
+
+    # ── as target ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self, offer: OfferDeviceAccess) -> None:
+        """Tell the client of a grant to it, and its initiator that it was told."""
+        holding = Holding.of(offer.authorization)
+        self._held.put(holding)
+        self._context.push(offer.told)
+        self._context.bus.send(offer.reply_to, GrantAcknowledged(holding.authorization_id))
+
+    def revoke(self, authorization_id: AuthorizationId) -> None:
+        """Take a grant to the client back, if it is the latest of its pair and still in force."""
+        rejected = self._held.revoke(authorization_id, now_unix=self._context.now_unix())
+        if rejected is not None:
+            self._context.services.counters["revocations"] += 1
+            self._context.push(rejected)
+
+    def handle_resource_change(self, change: Change) -> None:
+        """Tell the client of new filters of a pool that others reach it through."""
+        before, after = change.before or {}, change.after or {}
+        resource_id = ResourceId(row_id(change))
+        pool = self._context.snapshot.resources.get(resource_id)
+        if before.get("filters") == after.get("filters") or not isinstance(pool, DevicePool):
+            return
+        if self._held.of_resource(resource_id):
+            self._context.push(wire.ResourceFiltersUpdated(resource_id, filter_views(pool.filters)))
+
+    def prune(self) -> None:
+        self._held.prune(now_unix=self._context.now_unix())
+
+    def views(self) -> tuple[wire.Authorization, ...]:
+        """Return the complete list of what others are granted to the client."""
+        self.prune()
+        return self._held.views()
+
+
+_DENIALS: Final = {"not_found": "forbidden"}
+"""What is said of a device where a resource would be called not found: the list of reasons has no such word for devices."""

@@ -1,0 +1,151 @@
+"""The list of resources that a client is shown, and what it is told when the list changes (portal-domain §5.4, protocol §3.2.1)."""
+
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from wardgate.model.ids import ActorId, ClientId, PolicyId, ResourceId
+from wardgate.model.resources import DevicePool, Resource, StaticDevicePool
+from wardgate.model.versions import moves_sites_in_place
+from wardgate.policy import pools
+from wardgate.policy.engine import connectable_resources
+from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.views import site_view
+from wardgate.portal.store.rows import Change
+from wardgate.wire import messages as wire
+from wardgate.wire.resource_views import client_view
+
+Lost = dict[ClientId, tuple[str, str]]
+"""Devices that a pool leads to no more, with both their addresses."""
+
+
+class ResourceList:
+    """What one client believes to be all it may use. `refresh` brings it up to date."""
+
+    def __init__(self, context: ClientContext) -> None:
+        self._context = context
+        self._shown: dict[ResourceId, wire.ClientResource] = {}
+
+    def __contains__(self, resource_id: ResourceId) -> bool:
+        return resource_id in self._shown
+
+    def replace(self, *, now: datetime) -> tuple[wire.ClientResource, ...]:
+        """Make the list anew and return it whole, for `init`."""
+        self._shown = self._views(now)
+        return tuple(self._shown.values())
+
+    def refresh(
+        self, reset: AbstractSet[ResourceId] = frozenset(), *, now: datetime
+    ) -> tuple[list[wire.Message], Lost]:
+        """Bring the list up to date.
+
+        Args:
+            reset: resources that are to be deleted and created again even if they look the same.
+
+        Returns:
+            What to tell the client, deletions first, and who is no longer in a static pool that stays in the list.
+        """
+        before, self._shown = self._shown, self._views(now)
+        deletions: list[wire.Message] = []
+        creations: list[wire.Message] = []
+        for resource_id, resource in before.items():
+            after = self._shown.get(resource_id)
+            if after is None or self._must_vanish_first(resource, after, is_reset=resource_id in reset):
+                deletions.append(wire.ResourceDeleted(resource_id))
+        for resource_id, after in self._shown.items():
+            known = before.get(resource_id)
+            if after != known or self._must_vanish_first(known, after, is_reset=resource_id in reset):
+                creations.append(wire.ResourceCreatedOrUpdated(after))
+        return [*deletions, *creations], self._lost_members(before)
+
+    def leads_to(self, device_id: ClientId) -> bool:
+        """Tell whether any pool of the list leads to a device."""
+        snapshot = self._context.snapshot
+        device = pools.device_of(snapshot, device_id)
+        return device is not None and any(
+            isinstance(pool := snapshot.resources.get(resource_id), DevicePool)
+            and pools.belongs_to(snapshot, pool, device)
+            for resource_id in self._shown
+        )
+
+    def rests_on(self, policy_id: PolicyId, resource_id: ResourceId, *, now: datetime) -> bool:
+        """Tell whether no policy but this one grants a resource."""
+        context = self._context
+        snapshot = context.snapshot
+        actor, offer = (
+            snapshot.actors.get(ActorId(context.actor.id)),
+            snapshot.offers.get(resource_id.int),
+        )
+        return (
+            actor is not None
+            and offer is not None
+            and not any(
+                one.policy.id != policy_id and one.evaluate(context.facts, now=now).is_satisfied
+                for one in snapshot.candidates(actor, offer)
+            )
+        )
+
+    def concerns(self, change: Change) -> bool:
+        """Tell whether a change may alter the list: most do not, and every client of the account hears of each."""
+        image: dict[str, Any] = change.after or change.before or {}
+        match change.object:
+            case "policies" | "resources" | "sites" | "accounts" | "static_device_pool_members":
+                return True
+            case "actors":
+                return str(image["id"]) == str(self._context.actor.id)
+            case "memberships":
+                return str(image["actor_id"]) == str(self._context.actor.id)
+            case "devices":
+                return image["id"] == str(self._context.device.id) or self._shows(image["id"])
+            case _:
+                return False
+
+    def _shows(self, device_id: str) -> bool:
+        return any(
+            str(device.client_id) == device_id
+            for resource in self._shown.values()
+            if isinstance(resource, wire.ClientStaticDevicePool)
+            for device in resource.devices
+        )
+
+    def _lost_members(self, before: dict[ResourceId, wire.ClientResource]) -> Lost:
+        return {
+            device.client_id: (device.ipv4.partition("/")[0], device.ipv6.partition("/")[0])
+            for resource_id, resource in before.items()
+            if isinstance(resource, wire.ClientStaticDevicePool)
+            and isinstance(after := self._shown.get(resource_id), wire.ClientStaticDevicePool)
+            and after.devices != resource.devices
+            for device in resource.devices
+            if all(device.client_id != other.client_id for other in after.devices)
+        }
+
+    def _must_vanish_first(
+        self, before: wire.ClientResource | None, after: wire.ClientResource, *, is_reset: bool
+    ) -> bool:
+        if before is None or isinstance(after, wire.ClientInternetResource):
+            # Deleting the internet resource would switch it off for the user (§3.2.1).
+            return False
+        if is_reset:
+            return True
+        if moves_sites_in_place(self._context.software):
+            return False
+        return getattr(before, "served_by", None) != getattr(after, "served_by", None)
+
+    def _views(self, now: datetime) -> dict[ResourceId, wire.ClientResource]:
+        context = self._context
+        resources = connectable_resources(
+            context.snapshot, ActorId(context.actor.id), context.facts, context.software, now=now
+        )
+        views = {resource_id: self._view(resource) for resource_id, resource in resources.items()}
+        return {resource_id: view for resource_id, view in views.items() if view is not None}
+
+    def _view(self, resource: Resource) -> wire.ClientResource | None:
+        snapshot = self._context.snapshot
+        members = pools.members_of(snapshot, resource.id) if isinstance(resource, StaticDevicePool) else []
+        return client_view(
+            resource,
+            site=site_view(snapshot, resource),
+            software=self._context.software,
+            members=[(one.id, IPv4Address(one.ipv4), IPv6Address(one.ipv6)) for one in members],
+        )

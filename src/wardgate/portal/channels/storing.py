@@ -1,0 +1,19 @@
+"""Storing a grant while its receiver is told of it; one that cannot be stored is withdrawn (fail closed)."""
+
+from wardgate.model.ids import AuthorizationId
+from wardgate.portal.bus import Address
+from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.directed import GrantStored, WithdrawGrant
+from wardgate.portal.store.rows import PolicyAuthorization
+
+
+def store_grant(context: ClientContext, row: PolicyAuthorization, receiver: Address) -> None:
+    """Queue the row; receiver and client hear of the outcome, even if this connection is over by then."""
+    address, bus, authorization_id = context.address, context.bus, AuthorizationId(row.id)
+
+    def stored(is_stored: bool) -> None:
+        if not is_stored:
+            bus.send(receiver, WithdrawGrant(authorization_id))
+        bus.send(address, GrantStored(authorization_id, is_stored))
+
+    context.journal.write_grant(row, stored)
