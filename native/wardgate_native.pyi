@@ -108,8 +108,9 @@ class RelayHost:
         port: int,
         first_port: int = 49152,
         last_port: int = 65535,
+        deny_private: bool = False,
     ) -> Self:
-        """Bind the listen port (wildcard) and start the thread. Raises OSError."""
+        """Bind the listen port (wildcard) and start the thread. `deny_private`: relay to no peer in a private range. Raises OSError."""
     def local_port(self) -> int: ...
     def drain(self) -> None: ...
     def stats(self) -> dict[str, int]:

@@ -69,6 +69,28 @@ async def test_an_allocation_is_refused_with_the_wrong(relay: RelayHost, wrong: 
     assert relay.stats()["allocations"] == 0
 
 
+async def test_a_relay_that_denies_private_ranges_binds_no_such_peer() -> None:
+    relay = RelayHost(stamp_secret=STAMP_SECRET, ipv4="127.0.0.1", ipv6=None, port=0, deny_private=True)
+    client, peer = Inbox(), Inbox()
+    try:
+        allocation = await _allocate(relay, client, _credentials("client"))
+        for address in ("10.0.0.1", "192.168.1.1", "100.64.0.1"):
+            allocation.sendto(b"never sent", (address, 9))
+            refusal = await asyncio.wait_for(client.refusals.get(), PATIENCE_S)
+            assert isinstance(refusal, stun.TransactionFailed)
+            assert refusal.response.error_code == 403
+        peer_transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: peer, local_addr=("127.0.0.1", 0)
+        )
+        allocation.sendto(b"a", peer_transport.get_extra_info("sockname"))
+        assert (await peer.next())[0] == b"a"
+        allocation.close()
+        await asyncio.wait_for(client.lost.wait(), PATIENCE_S)
+        peer_transport.close()
+    finally:
+        relay.close()
+
+
 async def test_two_ice_agents_meet_inside_the_relay(relay: RelayHost) -> None:
     agents = [_agent(relay, controlling=controlling) for controlling in (True, False)]
     for agent in agents:
@@ -94,10 +116,14 @@ class Inbox(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.datagrams: asyncio.Queue[tuple[bytes, tuple[str, int]]] = asyncio.Queue()
+        self.refusals: asyncio.Queue[Exception] = asyncio.Queue()
         self.lost = asyncio.Event()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.datagrams.put_nowait((data, addr))
+
+    def error_received(self, exc: Exception) -> None:
+        self.refusals.put_nowait(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
+from wardgate.portal.geography import is_country
 from wardgate.portal.mail.message import is_sender
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.settings import DEFAULT_MAIL_FROM, DEFAULT_PORT, PortalSettings
@@ -51,9 +52,19 @@ def portal_settings(
         socket_host=_host(settings, "socket_host"),
         web_host=_host(settings, "web_host"),
         trusted_proxies=tuple(_network(text) for text in settings.texts("trusted_proxies", None, [])),
-        metrics_port=settings.integer("metrics_port", None, None),
-        api_refill_per_s=float(settings.integer("api_refill_rate", None, 10)),
-        api_capacity=float(settings.integer("api_capacity", None, 200)),
+        metrics_port=_metrics_port(settings),
+        geoip_database=settings.path("geoip_database", None, None),
+        country_code_blocklist=frozenset(
+            _country(text) for text in settings.texts("country_code_blocklist", None, [])
+        ),
+        connect_refill_per_s=_positive(
+            "connect_refill_rate", settings.number("connect_refill_rate", None, 1)
+        ),
+        connect_capacity=_positive(
+            "connect_capacity", settings.number("connect_capacity", None, 1), at_least=1
+        ),
+        api_refill_per_s=_positive("api_refill_rate", settings.number("api_refill_rate", None, 10)),
+        api_capacity=_positive("api_capacity", settings.number("api_capacity", None, 200), at_least=1),
         tls_certificate=certificate,
         tls_key=key,
         smtp=_smtp(settings),
@@ -134,6 +145,26 @@ def _mail_from(settings: Settings) -> str:
             f"mail_from: {sender!r} is not wardgate@example.org or Wardgate <wardgate@example.org>"
         )
     return sender
+
+
+def _metrics_port(settings: Settings) -> int | None:
+    port = settings.integer("metrics_port", None, None)
+    if port is not None and not 0 < port < 65536:
+        raise UserError(f"metrics_port: {port} is no port: one between 1 and 65535 is")
+    return port
+
+
+def _country(text: str) -> str:
+    code = text.upper()
+    if not is_country(code):
+        raise UserError(f"country_code_blocklist: {text!r} is not a country's code such as DE or US")
+    return code
+
+
+def _positive(name: str, number: float, *, at_least: float = 0.001) -> float:
+    if number < at_least:
+        raise UserError(f"{name}: {number:g} is too little, it must be {at_least:g} at least")
+    return number
 
 
 def _host(settings: Settings, name: str) -> str | None:

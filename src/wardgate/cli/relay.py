@@ -48,6 +48,9 @@ def command(
     highest_port: Annotated[
         int | None, typer.Option(help="Last allocation port; 65535. [HIGHEST_PORT]")
     ] = None,
+    deny_private: Annotated[
+        bool | None, typer.Option("--deny-private", help="Relay to no peer in a private range.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the portal. [FIREZONE_NAME]")] = None,
     max_partition_time: Annotated[
         str | None, typer.Option(help="Give up this long without a portal; 24h. [MAX_PARTITION_TIME]")
@@ -107,6 +110,7 @@ def command(
         name=settings.text("name", name, None, env=("FIREZONE_NAME",)),
     )
     drain_s = settings.duration_s("drain", drain, 0.0)
+    denies_private = settings.boolean("deny_private", deny_private, False)
 
     async def run() -> None:
         # Drawn at each start: peers see a restarted relay, whose allocations are gone, as another one.
@@ -116,6 +120,7 @@ def command(
             ipv4=None if ipv4 is None else str(ipv4),
             ipv6=None if ipv6 is None else str(ipv6),
             ports=(port, first_port, last_port),
+            deny_private=denies_private,
         )
         try:
             session = account.session(stamp_secret=stamp_secret)
@@ -132,7 +137,12 @@ def command(
 
 
 def _open(
-    stamp_secret: str, *, ipv4: str | None, ipv6: str | None, ports: tuple[int, int, int]
+    stamp_secret: str,
+    *,
+    ipv4: str | None,
+    ipv6: str | None,
+    ports: tuple[int, int, int],
+    deny_private: bool,
 ) -> wardgate_native.RelayHost:
     port, first_port, last_port = ports
     try:
@@ -143,6 +153,7 @@ def _open(
             port=port,
             first_port=first_port,
             last_port=last_port,
+            deny_private=deny_private,
         )
     except OSError as error:
         raise HostRefused(

@@ -9,6 +9,7 @@ An empty environment variable counts as unset: service units and compose files w
 cannot be read raises `UserError`, which names the setting as the user wrote it.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,13 @@ class Settings:
         self, name: str, flag: int | None, default: _Default, *, env: Iterable[str] = ()
     ) -> int | _Default:
         """Return the setting as a whole number."""
-        return self._parsed(name, flag, default, env, int)
+        return self._parsed(name, flag, default, env, _parse_integer)
+
+    def number(
+        self, name: str, flag: float | None, default: _Default, *, env: Iterable[str] = ()
+    ) -> float | _Default:
+        """Return the setting as a number, whole or not."""
+        return self._parsed(name, flag, default, env, _parse_number)
 
     def boolean(
         self, name: str, flag: bool | None, default: _Default, *, env: Iterable[str] = ()
@@ -165,6 +172,23 @@ def parse_duration_s(text: str) -> float:
         total += float(match[1]) * _SECONDS[match[2]]
         rest = rest[match.end() :].strip()
     return total
+
+
+def _parse_integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _parse_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a number")
+    return number
 
 
 def _parse_boolean(text: str) -> bool:

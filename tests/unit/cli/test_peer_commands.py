@@ -88,6 +88,14 @@ def test_a_malformed_token_is_told_apart(capsys: pytest.CaptureFixture[str]) -> 
     assert "malformed" in complaint(capsys, "gateway", *PORTAL, "hello")
 
 
+def test_denying_private_peers_is_a_yes_or_a_no(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDGATE_DENY_PRIVATE", "perhaps")
+    flags = ("--public-ip4-addr", "203.0.113.7")
+    assert "WARDGATE_DENY_PRIVATE" in complaint(capsys, "relay", *PORTAL, token(TokenKind.RELAY), *flags)
+
+
 def test_a_relay_needs_a_public_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--public-ip4-addr" in complaint(capsys, "relay", *PORTAL, token(TokenKind.RELAY))
 

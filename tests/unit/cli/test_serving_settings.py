@@ -41,6 +41,21 @@ def test_a_certificate_makes_the_url_https() -> None:
     assert settings.external_url == "https://127.0.0.1:8080"
 
 
+def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
+    settings = _read(
+        connect_refill_rate="0.5",
+        connect_capacity="20",
+        api_refill_rate="2.5",
+        api_capacity="50",
+        country_code_blocklist="kp, SY",
+        geoip_database="/var/lib/GeoIP/GeoLite2-City.mmdb",
+    )
+    assert (settings.connect_refill_per_s, settings.connect_capacity) == (0.5, 20)
+    assert (settings.api_refill_per_s, settings.api_capacity) == (2.5, 50)
+    assert settings.country_code_blocklist == {"KP", "SY"}
+    assert settings.geoip_database == Path("/var/lib/GeoIP/GeoLite2-City.mmdb")
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -56,6 +71,17 @@ def test_a_certificate_makes_the_url_https() -> None:
         ({"external_url": "https://ada@portal.example.org"}, "external-url"),
         ({"external_url": "https://[::1"}, "external-url"),
         ({"metrics_port": "many"}, "METRICS_PORT"),
+        ({"metrics_port": "65536"}, "metrics_port"),
+        ({"metrics_port": "-1"}, "metrics_port"),
+        ({"country_code_blocklist": "DE,Nowhere"}, "'Nowhere'"),
+        ({"country_code_blocklist": "EU"}, "'EU'"),
+        ({"connect_refill_rate": "0"}, "connect_refill_rate"),
+        ({"connect_refill_rate": "-1"}, "connect_refill_rate"),
+        ({"connect_refill_rate": "often"}, "CONNECT_REFILL_RATE"),
+        ({"connect_capacity": "0.5"}, "connect_capacity"),
+        ({"connect_capacity": "inf"}, "CONNECT_CAPACITY"),
+        ({"api_refill_rate": "0"}, "api_refill_rate"),
+        ({"api_capacity": "-200"}, "api_capacity"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(given: dict[str, str], named: str) -> None:

@@ -55,6 +55,19 @@ def test_a_value_of_the_wrong_kind_is_refused_by_its_name() -> None:
         Settings("relay", {"WARDGATE_SECURE": "perhaps"}).boolean("secure", None, False)
 
 
+@pytest.mark.parametrize("text", ["many", "1e400", "nan", "1,5", "0x10"])
+def test_what_is_no_number_is_refused_in_words(text: str) -> None:
+    settings = Settings("portal", {"WARDGATE_RATE": text})
+    with pytest.raises(UserError, match=f"^WARDGATE_RATE: '{text}' is not a number$"):
+        settings.number("rate", None, 1.0)
+    with pytest.raises(UserError, match=f"^WARDGATE_RATE: '{text}' is not a whole number$"):
+        settings.integer("rate", None, 1)
+
+
+def test_a_number_may_have_a_fraction() -> None:
+    assert Settings("portal", {"WARDGATE_RATE": "0.5"}).number("rate", None, 1) == 0.5
+
+
 def test_a_broken_settings_file_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "wardgate.toml"
     config.write_text("listen = ")

@@ -15,7 +15,9 @@ pub struct RelayHost(wardgate_io::RelayHost);
 #[pymethods]
 impl RelayHost {
     #[new]
-    #[pyo3(signature = (*, stamp_secret, ipv4, ipv6, port, first_port = 49152, last_port = 65535))]
+    #[pyo3(signature = (
+        *, stamp_secret, ipv4, ipv6, port, first_port = 49152, last_port = 65535, deny_private = false
+    ))]
     fn new(
         stamp_secret: String,
         ipv4: Option<&str>,
@@ -23,6 +25,7 @@ impl RelayHost {
         port: u16,
         first_port: u16,
         last_port: u16,
+        deny_private: bool,
     ) -> PyResult<Self> {
         let (ipv4, ipv6) = public_addresses(ipv4, ipv6)?;
         let config = RelayHostConfig {
@@ -31,7 +34,10 @@ impl RelayHost {
             ipv6,
             port,
             allocation_ports: first_port..=last_port,
-            peer_rules: PeerRules::default(),
+            peer_rules: PeerRules {
+                deny_private,
+                ..PeerRules::default()
+            },
         };
         wardgate_io::RelayHost::start(config)
             .map(Self)
