@@ -66,7 +66,8 @@ class CityDatabase:
             record = None if self._reader is None else self._reader.get(address)
         except ValueError:  # an IPv6 address in a database for IPv4
             return None
-        except RuntimeError as error:  # `maxminddb.InvalidDatabaseError`, which only a loaded library can name
+        except RuntimeError as error:
+            # `maxminddb.InvalidDatabaseError`: only a loaded library can name it.
             self._doubt(str(error))
             return None
         try:
