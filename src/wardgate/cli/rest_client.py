@@ -71,18 +71,16 @@ def find_profile(
     return Profile(found_url.rstrip("/"), found_token)
 
 
-def get(profile: Profile, path: str, query: Query) -> Any:
-    """GET a path, from a command that needs nothing else, and return the `data` of the answer.
+def read_token(file: Path) -> str:
+    """Read the file that `--token-file` names.
 
     Raises:
-        UserError: the portal cannot be reached, or refuses.
+        UserError: it cannot be read.
     """
-
-    async def once() -> Any:
-        async with RestClient(profile) as client:
-            return (await client.call("GET", path, query=query))["data"]
-
-    return asyncio.run(once())
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file: cannot read {file}: {error}") from error
 
 
 class RestClient:

@@ -4,7 +4,7 @@
 after the policy is gone; `as_text` tells it to a person. Conditions whose input nobody gave are *undetermined*.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -22,12 +22,20 @@ TOKEN_UNDETERMINED: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class ExplainedGroup(msgspec.Struct, frozen=True):
-    """`via`: a membership row, or implicitly as every user is in Everyone."""
+    """`via`: a membership that an administrator made, one that a directory sync made, or implicitly as every user is in Everyone."""
 
     id: str
     name: str
-    via: Literal["membership", "everyone"]
+    via: Literal["membership", "synced", "everyone"]
     membership_id: str | None = None
+
+
+class ExplainedInput(msgspec.Struct, frozen=True):
+    """Something that was judged by, and where it comes from. `value` None: there is none, or with `undetermined` nobody knows."""
+
+    name: Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
+    value: str | None
+    source: Literal["given", "looked_up", "connection", "device", "undetermined"]
 
 
 class ExplainedCondition(msgspec.Struct, frozen=True):
@@ -56,7 +64,7 @@ class OtherPolicy(msgspec.Struct, frozen=True):
     description: str | None
     group_id: str | None
     group_name: str | None
-    reason: Literal["not_a_member", "disabled", "orphaned"]
+    reason: Literal["not_a_member", "disabled", "orphaned", "not_evaluated"]
 
 
 class ExplainedGateway(msgspec.Struct, frozen=True):
@@ -64,6 +72,7 @@ class ExplainedGateway(msgspec.Struct, frozen=True):
 
     id: str | None
     why: str
+    name: str | None = None
 
 
 class ExplainedTarget(msgspec.Struct, frozen=True):
@@ -81,6 +90,8 @@ class Explanation(msgspec.Struct, frozen=True):
     A client that policies grant a resource is denied it all the same when there is no gateway or no such device for it.
 
     Attributes:
+        inputs: what the request was judged by, where that is not one client's own connection.
+        expires_property: the condition that ends the access, where one does.
         repeats: in the log of decisions: how many equal requests were denied since the entry before, and not listed.
         unlisted: likewise, how many other requests of the same connection.
     """
@@ -104,6 +115,8 @@ class Explanation(msgspec.Struct, frozen=True):
     membership_id: str | None = None
     expires_at: str | None = None
     expires_with: Literal["condition", "token", "undetermined_token"] | None = None
+    expires_property: str | None = None
+    inputs: list[ExplainedInput] = []
     gateway: ExplainedGateway | None = None
     target: ExplainedTarget | None = None
     repeats: int = 0
@@ -116,12 +129,14 @@ def explain(
     decision: Decision,
     *,
     now: datetime,
+    inputs: Sequence[ExplainedInput] = (),
     gateway: ExplainedGateway | None = None,
     target: ExplainedTarget | None = None,
 ) -> Explanation:
     """Explain a decision that `authorize` made of the same snapshot, request and time.
 
     Args:
+        inputs: where the facts of the request come from, if not from the client's connection alone.
         gateway: the choice that followed a grant, if one was made.
         target: likewise the device, if the resource is a pool.
     """
@@ -142,6 +157,7 @@ def explain(
             groups=[] if actor is None else list(_groups(snapshot, actor)),
             candidates=[_policy(snapshot, one, request.facts, now) for one in evaluations],
             others=list(_others(snapshot, request, evaluations)),
+            inputs=list(inputs),
             gateway=gateway,
             target=target,
         ),
@@ -212,16 +228,23 @@ def _grant_fields(grant: Granted, request: AccessRequest) -> dict[str, Any]:
     if request.token_expires_at is TOKEN_UNDETERMINED and grant.expires_at is TOKEN_UNDETERMINED:
         expiry = {"expires_at": None, "expires_with": "undetermined_token"}
     else:
-        with_token = grant.expires_at == request.token_expires_at
+        ending = _ending_property(grant)
         expiry = {
             "expires_at": _instant(grant.expires_at),
-            "expires_with": "token" if with_token else "condition",
+            "expires_with": "token" if ending is None else "condition",
+            "expires_property": ending,
         }
     return {
         "policy_id": str(grant.policy.id),
         "membership_id": None if grant.membership_id is None else str(grant.membership_id),
         **expiry,
     }
+
+
+def _ending_property(grant: Granted) -> str | None:
+    """Return the condition of the granting policy that ends the grant; None: none does, the token ends first."""
+    results = [one for each in grant.evaluations if each.policy.id == grant.policy.id for one in each.results]
+    return next((one.condition.property.value for one in results if one.until == grant.expires_at), None)
 
 
 def _denial_fields(denial: Denied) -> dict[str, Any]:
@@ -240,7 +263,10 @@ def _groups(snapshot: Snapshot, actor: Actor) -> Iterable[ExplainedGroup]:
         if membership_id is None:
             yield ExplainedGroup(str(group_id), name, "everyone")
         else:
-            yield ExplainedGroup(str(group_id), name, "membership", str(membership_id))
+            via: Literal["membership", "synced"] = (
+                "synced" if group is not None and group.is_synced else "membership"
+            )
+            yield ExplainedGroup(str(group_id), name, via, str(membership_id))
 
 
 def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts, now: datetime) -> ExplainedPolicy:
@@ -301,14 +327,19 @@ def _others(
     snapshot: Snapshot, request: AccessRequest, evaluations: tuple[Evaluation, ...]
 ) -> Iterable[OtherPolicy]:
     candidates = {one.policy.id for one in evaluations}
+    actor = snapshot.actors.get(request.actor_id)
+    # With candidates, every policy of the actor's groups is among them.
+    own_groups = {} if actor is None or evaluations else snapshot.memberships_of(actor)
     for policy in snapshot.policies_of.get(request.resource_id.int, ()):
         if policy.id in candidates:
             continue
-        reason: Literal["not_a_member", "disabled", "orphaned"] = "not_a_member"
+        reason: Literal["not_a_member", "disabled", "orphaned", "not_evaluated"] = "not_a_member"
         if policy.group_id is None:
             reason = "orphaned"
         elif policy.is_disabled:
             reason = "disabled"
+        elif policy.group_id in own_groups:
+            reason = "not_evaluated"
         yield OtherPolicy(
             id=str(policy.id),
             description=policy.description,
@@ -338,11 +369,10 @@ def _lines(explanation: Explanation) -> Iterable[str]:
     yield f"{_VERDICTS[explanation.outcome]}: {who} → {what}{address}, at {explanation.at}"
     yield from _reason_lines(explanation)
     if explanation.groups:
-        names = [
-            f"{group.name} (every user is)" if group.via == "everyone" else group.name
-            for group in explanation.groups
-        ]
+        names = [f"{group.name}{_MEMBERSHIPS[group.via]}" for group in explanation.groups]
         yield f"  member of: {', '.join(names)}"
+    if explanation.inputs:
+        yield f"  judged by: {', '.join(map(_input_text, explanation.inputs))}"
     for policy in explanation.candidates:
         yield f"  policy {_label(policy)}: {policy.outcome}" + (
             f", until {policy.until}" if policy.until else ""
@@ -352,7 +382,8 @@ def _lines(explanation: Explanation) -> Iterable[str]:
     for other in explanation.others:
         yield f"  policy {_label(other)}: {_OTHER_REASONS[other.reason]}"
     if explanation.gateway is not None and explanation.gateway.id is not None:
-        yield f"  gateway {explanation.gateway.id}: {explanation.gateway.why}"
+        gateway = explanation.gateway
+        yield f"  gateway {' '.join(filter(None, (gateway.name, gateway.id)))}: {gateway.why}"
     if explanation.target is not None and explanation.target.client_id is not None:
         target = explanation.target
         yield f"  device {target.name} ({target.address}): {target.client_id}"
@@ -363,7 +394,9 @@ def _lines(explanation: Explanation) -> Iterable[str]:
 def _reason_lines(explanation: Explanation) -> Iterable[str]:
     match explanation.expires_with:
         case "condition":
-            yield f"  until {explanation.expires_at}, when the policy's conditions end"
+            ending = explanation.expires_property
+            condition = "the policy's conditions end" if ending is None else f"the policy's {ending} ends"
+            yield f"  until {explanation.expires_at}, when {condition}"
         case "token":
             yield f"  until {explanation.expires_at}, when the client's token expires"
         case "undetermined_token":
@@ -391,6 +424,13 @@ def _unknown(explanation: Explanation) -> list[str]:
     )
 
 
+def _input_text(one: ExplainedInput) -> str:
+    name = one.name.replace("_", " ")
+    if one.source == "undetermined":
+        return f"{name} not known"
+    return f"{name} {one.value or 'none'} ({one.source.replace('_', ' ')})"
+
+
 def _label(policy: ExplainedPolicy | OtherPolicy) -> str:
     return f"{policy.description or policy.id} for {policy.group_name or 'a deleted group'}"
 
@@ -400,6 +440,8 @@ def _condition_line(condition: ExplainedCondition) -> str:
     text = f"{condition.property} {condition.operator} {values}: {condition.outcome}"
     if condition.input is not None:
         text += f" (was {condition.input})"
+    elif condition.outcome != "undetermined":
+        text += " (there is none)"
     return text + (f", until {condition.until}" if condition.until else "")
 
 
@@ -408,4 +450,6 @@ _OTHER_REASONS: Final = {
     "not_a_member": "does not apply, the actor is not in the group",
     "disabled": "is disabled",
     "orphaned": "grants nothing, its group was deleted",
+    "not_evaluated": "was not looked at",
 }
+_MEMBERSHIPS: Final = {"membership": "", "synced": " (by directory sync)", "everyone": " (every user is)"}

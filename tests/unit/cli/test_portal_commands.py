@@ -209,17 +209,36 @@ def test_explain_needs_a_portal_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path))
-    asking = ("explain", "--actor-id", str(_SOME_ID), "--resource-id", str(_SOME_ID))
+    asking = ("explain", "--actor", _SOME_ID, "--resource", _SOME_ID)
     _fails(*asking)
     _one_line(capsys, "WARDGATE_URL")
-    _fails(*asking, "--url", "http://127.0.0.1:1", "--token", "x")
+    token = tmp_path / "token"
+    token.write_text("x")
+    _fails(*asking, "--url", "http://127.0.0.1:1", "--token-file", str(token))
     _one_line(capsys, "cannot reach the portal")
 
 
 def test_explain_needs_exactly_one_who(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["explain", "--resource-id", str(_SOME_ID)])
+        main(["explain", "--resource", _SOME_ID])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--at", "24h", "--remote-ip", "192.0.2.1"), "--at looks up what was answered then"),
+        (("--at", "yesterday"), "--at: "),
+        (("--at", "2026-11-22T09:00:00"), "lacks its time zone"),
+    ],
+)
+def test_explain_takes_a_time_or_assumptions(
+    more: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "--actor", _SOME_ID, "--resource", _SOME_ID, *more])
+    assert ended.value.code == 2
+    _one_line(capsys, said)
 
 
 _SOME_ID = "b1b1b1b1-0000-4000-8000-000000000001"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from support.worlds import (
     ADA,
@@ -12,6 +13,7 @@ from support.worlds import (
     from_networks,
     hours,
     policy,
+    regions,
     request,
     verified,
 )
@@ -20,6 +22,7 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import (
     TOKEN_UNDETERMINED,
     ExplainedGateway,
+    ExplainedInput,
     ExplainedTarget,
     Explanation,
     as_json,
@@ -43,8 +46,54 @@ def test_a_grant_names_its_policy_membership_and_what_ends_it() -> None:
         str(policy(1).id),
         str(ADA_IN_STAFF.id),
     )
-    assert (told.expires_at, told.expires_with) == ("2026-11-23T17:00:00Z", "condition")
-    assert explained(policy(1)).expires_with == "token"
+    assert (told.expires_at, told.expires_with, told.expires_property) == (
+        "2026-11-23T17:00:00Z",
+        "condition",
+        "current_utc_datetime",
+    )
+    assert "until 2026-11-23T17:00:00Z, when the policy's current_utc_datetime ends" in as_text(told)
+    free = explained(policy(1))
+    assert (free.expires_with, free.expires_property) == ("token", None)
+
+
+def test_a_synced_membership_is_told_from_one_that_was_made_here() -> None:
+    told = explained(replace(STAFF, is_synced=True), policy(1))
+    assert [group.via for group in told.groups] == ["synced", "everyone"]
+    assert "member of: Staff (by directory sync), Everyone (every user is)" in as_text(told)
+
+
+def test_who_is_locked_out_is_not_told_to_be_in_no_group() -> None:
+    told = explained(replace(ADA, is_disabled=True), policy(1))
+    assert (told.obstacle, [one.reason for one in told.others]) == ("actor_disabled", ["not_evaluated"])
+    assert "was not looked at" in as_text(told)
+
+
+def test_what_was_judged_by_says_where_it_comes_from() -> None:
+    snapshot, asked = Snapshot.of([*BASICS, policy(1)]), request()
+    told = explain(
+        snapshot,
+        asked,
+        authorize(snapshot, asked, now=NOW),
+        now=NOW,
+        inputs=[
+            ExplainedInput("remote_ip", "203.0.113.5", "given"),
+            ExplainedInput("region", None, "looked_up"),
+            ExplainedInput("software", None, "undetermined"),
+        ],
+    )
+    line = "  judged by: remote ip 203.0.113.5 (given), region none (looked up), software not known"
+    assert line in as_text(told).splitlines()
+
+
+def test_an_input_that_there_is_not_is_told_from_one_that_nobody_knows() -> None:
+    for facts, said in (
+        (replace(FACTS, region=None), "regions"),
+        (Facts(), "undetermined"),
+    ):
+        (candidate,) = explained(policy(1, regions("DE")), facts=facts).candidates
+        assert candidate.conditions[0].input is None
+        text = as_text(explained(policy(1, regions("DE")), facts=facts))
+        assert ("(there is none)" in text) is (said == "regions")
 
 
 def test_groups_say_how_each_membership_was_obtained() -> None:

@@ -199,9 +199,9 @@ def _value(field: Field, given: Any, now: datetime, *, clears: bool) -> Any:
     try:
         match field.kind:
             case Kind.INSTANT:
-                return _instant(given, now, direction=1)
+                return parse_instant(given, now, direction=1)
             case Kind.PAST_INSTANT:
-                return _instant(given, now, direction=-1)
+                return parse_instant(given, now, direction=-1)
             case Kind.FILTERS:
                 return [_filter(text) for text in given if text]
             case Kind.CONDITIONS:
@@ -214,7 +214,12 @@ def _value(field: Field, given: Any, now: datetime, *, clears: bool) -> Any:
         raise UsageError(f"{field.flag}: {error}") from error
 
 
-def _instant(text: str, now: datetime, *, direction: int) -> str:
+def parse_instant(text: str, now: datetime, *, direction: int) -> str:
+    """Return the RFC 3339 time that a text stands for: itself, or a duration after (1) or before (-1) `now`.
+
+    Raises:
+        ValueError, OverflowError: it is neither, or beyond all calendars.
+    """
     if re.match(r"\d{4}-", text):
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:

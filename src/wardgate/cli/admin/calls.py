@@ -43,6 +43,16 @@ async def query_of(client: RestClient, request: Request) -> dict[str, str]:
     return {name: str(value) for name, value in (await _with_ids(client, request)).items()}
 
 
+async def id_named(client: RestClient, noun: str, named: str) -> str:
+    """Return the id of an object that the user named, by id or name.
+
+    Raises:
+        NotFound: nothing is called so.
+        UsageError: more than one is called so.
+    """
+    return await _id_of(client, _noun(noun), named, {})
+
+
 async def _with_ids(client: RestClient, request: Request) -> dict[str, Any]:
     values = dict(request.given)
     for field in (*request.verb.fields, *request.verb.filters):

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx2
 
@@ -14,7 +13,7 @@ from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of
 from wardgate.cli.admin.rendering import one_line, show_object, show_objects
 from wardgate.cli.admin.vocabulary import OWN_ID, Answer
 from wardgate.cli.errors import UsageError, UserError
-from wardgate.cli.rest_client import RestClient, find_profile
+from wardgate.cli.rest_client import RestClient, find_profile, read_token
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal
 
@@ -60,7 +59,7 @@ async def execute(
     settings = Settings.load("rest", os.environ, request.config)
     profile = find_profile(
         request.url,
-        None if request.token_file is None else _token(request.token_file),
+        None if request.token_file is None else read_token(request.token_file),
         request.config,
         is_operator=request.noun.is_operators,
     )
@@ -120,10 +119,3 @@ def _confirm(request: Request, terminal: Terminal) -> None:
     )
     if not terminal.confirm(f"{request.verb.help} Really ({named})?"):
         raise UsageError("not confirmed; nothing was done")
-
-
-def _token(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--token-file: cannot read {file}: {error}") from error

@@ -13,12 +13,20 @@ Outcome = Literal["satisfied", "violated", "undetermined"]
 
 
 class GroupOfActor(BaseModel):
-    """A group that the actor is in, and how: a membership, or because every user is in Everyone."""
+    """A group that the actor is in, and how: a membership made here, or by directory sync, or as every user is in Everyone."""
 
     id: UUID
     name: str
-    via: Literal["membership", "everyone"]
+    via: Literal["membership", "synced", "everyone"]
     membership_id: UUID | None
+
+
+class JudgedBy(BaseModel):
+    """Something that was judged by, and where it comes from; `value` null: there is none, or with `undetermined` nobody knows."""
+
+    name: Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
+    value: str | None
+    source: Literal["given", "looked_up", "connection", "device", "undetermined"]
 
 
 class ExplainedCondition(BaseModel):
@@ -51,7 +59,7 @@ class OtherPolicy(BaseModel):
     description: str | None
     group_id: UUID | None
     group_name: str | None
-    reason: Literal["not_a_member", "disabled", "orphaned"]
+    reason: Literal["not_a_member", "disabled", "orphaned", "not_evaluated"]
 
 
 class ChosenGateway(BaseModel):
@@ -59,6 +67,7 @@ class ChosenGateway(BaseModel):
 
     id: UUID | None
     why: str
+    name: str | None
 
 
 class TargetDevice(BaseModel):
@@ -92,6 +101,8 @@ class ExplanationView(BaseModel):
     membership_id: UUID | None
     expires_at: str | None
     expires_with: Literal["condition", "token", "undetermined_token"] | None
+    expires_property: str | None
+    inputs: list[JudgedBy]
     gateway: ChosenGateway | None
     target: TargetDevice | None
     repeats: int

@@ -70,6 +70,7 @@ def test_explanations_have_the_fields_of_the_engine() -> None:
     for view, struct in (
         (explanation_views.ExplanationView, explanation.Explanation),
         (explanation_views.GroupOfActor, explanation.ExplainedGroup),
+        (explanation_views.JudgedBy, explanation.ExplainedInput),
         (explanation_views.CandidatePolicy, explanation.ExplainedPolicy),
         (explanation_views.ExplainedCondition, explanation.ExplainedCondition),
         (explanation_views.OtherPolicy, explanation.OtherPolicy),

@@ -14,7 +14,7 @@ from wardgate.policy.engine import AccessRequest, authorize
 from wardgate.policy.evaluation import UNDETERMINED, Facts
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, as_json, explain
 from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.rows import Decision
+from wardgate.portal.store.rows import Decision, Policy, Resource
 
 
 async def test_a_relay_token_is_made_used_and_deleted(operator: httpx2.AsyncClient, world: World) -> None:
@@ -114,7 +114,7 @@ async def test_explain_tells_why_not_and_follows_changes(api: httpx2.AsyncClient
 async def test_explain_names_the_gateway_and_why(api: httpx2.AsyncClient, world: World) -> None:
     params = {"actor_id": str(world.actor.id), "resource_id": str(world.resource.id)}
     told = (await api.get("/wardgate/explain", params=params)).json()["data"]
-    assert told["gateway"] == {"id": None, "why": "offline"}
+    assert told["gateway"] == {"id": None, "why": "offline", "name": None}
     assert (told["outcome"], told["obstacle"]) == ("denied", "no_gateway")
     assert "because no gateway of its site is online" in told["text"]
     async with world.gateway() as peer:
@@ -305,6 +305,82 @@ async def test_explain_takes_a_connected_clients_own_address(api: httpx2.AsyncCl
         assert (await api.get("/wardgate/explain", params=params)).json()["data"]["outcome"] == "granted"
 
 
+async def test_a_connected_client_is_judged_by_what_its_connection_has(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.gateway() as gateway, world.client() as peer:
+        await gateway.join()
+        await peer.join()
+        await world.portal.journal.flush()
+        (client,) = (await api.get("/clients")).json()["data"]
+        params = {"client_id": client["id"], "resource_id": str(world.resource.id)}
+        told = (await api.get("/wardgate/explain", params=params)).json()["data"]
+        moved = (await api.get("/wardgate/explain", params={**params, "remote_ip": "8.8.8.8"})).json()["data"]
+    assert (told["outcome"], told["expires_with"]) == ("granted", "token")
+    assert told["gateway"]["name"] == "gateway"
+    inputs = {one["name"]: (one["value"], one["source"]) for one in told["inputs"]}
+    assert inputs.pop("token_expires_at")[1] == "connection"
+    assert inputs == {
+        "remote_ip": ("192.0.2.7", "connection"),
+        "region": (None, "connection"),
+        "provider": (None, "connection"),
+        "verified": ("no", "device"),
+        "software": ("headless-client 1.5.11", "connection"),
+    }
+    assert "judged by: remote ip 192.0.2.7 (connection)" in told["text"]
+    assert [(one["value"], one["source"]) for one in moved["inputs"][:2]] == [
+        ("8.8.8.8", "given"),
+        ("US", "looked_up"),
+    ]
+
+
+async def test_without_a_connection_only_the_devices_own_is_known(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.client() as peer:
+        await peer.join()
+        await world.portal.journal.flush()
+    (client,) = (await api.get("/clients")).json()["data"]
+    params = {"client_id": client["id"], "resource_id": str(world.resource.id)}
+    told = (await api.get("/wardgate/explain", params=params)).json()["data"]
+    assert {one["name"]: one["source"] for one in told["inputs"]} == {
+        "remote_ip": "undetermined",
+        "region": "undetermined",
+        "provider": "undetermined",
+        "verified": "device",
+        "software": "device",
+        "token_expires_at": "undetermined",
+    }
+
+
+async def test_a_client_that_is_too_old_for_a_resource_is_told_so(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        tables = transaction.of(world.account_id)
+        pool = Resource(
+            id=transaction.new_id(), account_id=world.account_id, type="static_device_pool", name="laptops"
+        )
+        pool = await tables.resources.insert(pool)
+        granting = Policy(
+            id=transaction.new_id(),
+            account_id=world.account_id,
+            group_id=world.group.id,
+            resource_id=pool.id,
+        )
+        await tables.policies.insert(granting)
+    async with world.client(headers={"user-agent": "Ubuntu/22.4.0 headless-client/1.4.0"}) as peer:
+        await peer.join()
+        await world.portal.journal.flush()
+        (client,) = (await api.get("/clients")).json()["data"]
+        params = {"client_id": client["id"], "resource_id": str(pool.id)}
+        told = (await api.get("/wardgate/explain", params=params)).json()["data"]
+    assert (told["outcome"], told["obstacle"]) == ("denied", "client_too_old")
+    assert ("headless-client 1.4.0", "connection") in [
+        (one["value"], one["source"]) for one in told["inputs"]
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -316,6 +392,7 @@ async def test_explain_takes_a_connected_clients_own_address(api: httpx2.AsyncCl
         ({"resource_id": "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"}, 404),
         ({"remote_ip": "x"}, 400),
         ({"provider": "x"}, 400),
+        ({"region": "Atlantis"}, 400),
         ({"at": "yesterday"}, 400),
     ],
 )

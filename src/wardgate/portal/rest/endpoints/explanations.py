@@ -11,13 +11,14 @@ from sqlalchemy import ColumnElement
 
 from wardgate.model.addresses import parse_ip
 from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
+from wardgate.model.regions import REGIONS
 from wardgate.model.resources import DevicePool
 from wardgate.policy.engine import AccessRequest, Granted, authorize
-from wardgate.policy.evaluation import UNDETERMINED, Facts
-from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedGateway, explain
-from wardgate.policy.selection import NoGateway, OnlineGateway, Position, select_gateway
+from wardgate.policy.explanation import ExplainedGateway, explain
+from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import site_of
 from wardgate.portal.bus import Address
+from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.actors import load_actor
 from wardgate.portal.rest.endpoints.clients import load_client
@@ -36,7 +37,7 @@ from wardgate.portal.rest.routing import DATE_TIME, IP, UUID_TEXT, parse_id
 from wardgate.portal.rest.views import Data, ListOf, Metadata
 from wardgate.portal.store import schema
 from wardgate.portal.store.logs import Logs
-from wardgate.portal.store.rows import Actor, Device
+from wardgate.portal.store.rows import Actor
 from wardgate.wire.user_agent import parse_version
 
 router = APIRouter(prefix="/wardgate", tags=["Wardgate"])
@@ -61,24 +62,29 @@ async def explain_access(
     """Explain whether an actor, or a client, may use a resource now, by the code that decides.
 
     Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a client that is
-    connected brings its own. With `at`, the explanation is looked up: that of the newest decision up to then.
+    connected brings its own, and the country of an address that is given is looked up. `inputs` tells which was taken, and
+    where it comes from. With `at`, the explanation is looked up: that of the newest decision up to then.
     """
     resource = parse_id(resource_id)
     if resource is None or (actor_id is None) == (client_id is None):
         raise _bad("resource_id and one of actor_id and client_id are required.")
     if at is not None:
         return Data(data=await _looked_up(caller, resource, actor_id, client_id, parse_instant("at", at)))
-    actor, device = await _who(caller, actor_id, client_id)
-    facts = _facts(caller, device, remote_ip=remote_ip, region=region, provider=provider)
-    request = AccessRequest(ActorId(actor.id), ResourceId(resource), facts, TOKEN_UNDETERMINED)
+    said = _said(remote_ip=remote_ip, region=region, provider=provider)
+    actor, client = await _who(caller, actor_id, client_id)
+    assumed = assume(caller.services, said, client)
+    request = AccessRequest(
+        ActorId(actor.id), ResourceId(resource), assumed.facts, assumed.token_expires_at, assumed.software
+    )
     now = caller.services.environment.clock.now()
     async with caller.services.accounts.using(caller.account.id) as view:
         snapshot = view.snapshot
     if request.resource_id not in snapshot.resources:
         raise not_found()
     decision = authorize(snapshot, request, now=now)
-    gateway = await _gateway(caller, decision, device) if isinstance(decision, Granted) else None
-    return Data(data=ExplanationView.of(explain(snapshot, request, decision, now=now, gateway=gateway)))
+    gateway = await _gateway(caller, decision, client, assumed) if isinstance(decision, Granted) else None
+    told = explain(snapshot, request, decision, now=now, inputs=assumed.inputs, gateway=gateway)
+    return Data(data=ExplanationView.of(told))
 
 
 @router.get("/decisions")
@@ -174,81 +180,67 @@ async def _looked_up(
 
 async def _who(
     caller: AccountCaller, actor_id: str | None, client_id: str | None
-) -> tuple[Actor, Device | None]:
+) -> tuple[Actor, Client | None]:
     async with caller.reading() as tables:
         if client_id is None:
             return await load_actor(tables, parse_id(actor_id)), None
         device = await load_client(tables, parse_id(client_id))
-        return await load_actor(tables, device.actor_id), device
+        presence = caller.services.environment.bus.find(Address("client", device.id))
+        token = None if presence is None else await tables.client_tokens.load(presence.token_id)
+        return await load_actor(tables, device.actor_id), Client(device, presence, token)
 
 
-def _facts(
-    caller: AccountCaller,
-    device: Device | None,
-    *,
-    remote_ip: str | None,
-    region: str | None,
-    provider: str | None,
-) -> Facts:
-    present = None if device is None else caller.services.environment.bus.find(Address("client", device.id))
-    known_ip = remote_ip if remote_ip is not None or present is None else str(present.facts["remote_ip"])
+def _said(*, remote_ip: str | None, region: str | None, provider: str | None) -> Said:
     try:
-        address = UNDETERMINED if known_ip is None else parse_ip(known_ip)
+        address = None if remote_ip is None else parse_ip(remote_ip)
     except ValueError:
         raise _bad("remote_ip is not an IP address") from None
+    if region is not None and region not in REGIONS:
+        raise _bad("region is not a country code of ISO 3166-1, such as DE")
     provider_id = None if provider is None else parse_id(provider)
     if provider is not None and provider_id is None:
         raise _bad("provider is not a UUID")
-    return Facts(
-        address,
-        UNDETERMINED if region is None else region,
-        UNDETERMINED if provider_id is None else AuthProviderId(provider_id),
-        UNDETERMINED if device is None else device.verified_at is not None,
-    )
+    return Said(address, region, None if provider_id is None else AuthProviderId(provider_id))
 
 
-async def _gateway(caller: AccountCaller, grant: Granted, device: Device | None) -> ExplainedGateway | None:
+async def _gateway(
+    caller: AccountCaller, grant: Granted, client: Client | None, assumed: Assumptions
+) -> ExplainedGateway | None:
     """Choose among the gateways that are online now as a request of this client would; pools have none."""
     resource = grant.resource
     if isinstance(resource, DevicePool):
         return None
     connected: frozenset[GatewayId] = frozenset()
-    if device is not None:
+    environment = caller.services.environment
+    if client is not None:
         async with caller.reading() as tables:
             c = tables.authorizations.c
-            held = await tables.authorizations.load_all(
-                c.initiating_device_id == device.id,
-                c.expires_at > caller.services.environment.clock.now(),
+            held = await tables.authorizations.load_column(
+                c.receiving_device_id,
+                c.initiating_device_id == client.device.id,
+                c.expires_at > environment.clock.now(),
             )
-            connected = frozenset(GatewayId(DeviceId(row.receiving_device_id)) for row in held)
-    environment = caller.services.environment
-    version = None if device is None else device.last_seen_version
+            connected = frozenset(GatewayId(DeviceId(id_)) for id_ in held)
+    members = {
+        GatewayId(DeviceId(member.address.id)): member
+        for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
+    }
     choice = select_gateway(
         [
-            OnlineGateway(
-                GatewayId(DeviceId(member.address.id)),
-                parse_version(member.facts["version"]),
-                member.facts["position"],
-            )
-            for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
+            OnlineGateway(id_, parse_version(member.facts["version"]), member.facts["position"])
+            for id_, member in members.items()
         ],
         resource=resource,
-        client_version=parse_version(version),
-        client_announced_version=version is not None,
-        client_position=_position(device),
+        client_version=parse_version(assumed.version),
+        client_announced_version=assumed.version is not None,
+        client_position=assumed.position,
         connected=connected,
         rng=environment.rng,
     )
     if isinstance(choice, NoGateway):
         return ExplainedGateway(None, choice.value)
-    return ExplainedGateway(str(choice.gateway.id), choice.why.value)
-
-
-def _position(device: Device | None) -> Position | None:
-    if device is None:
-        return None
-    lat, lon = device.last_seen_remote_ip_location_lat, device.last_seen_remote_ip_location_lon
-    return None if lat is None or lon is None else Position(lat, lon)
+    name = members[choice.gateway.id].facts["name"]
+    return ExplainedGateway(str(choice.gateway.id), choice.why.value, name)
 
 
 def _bad(detail: str) -> Problem:

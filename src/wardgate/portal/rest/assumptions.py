@@ -1,0 +1,186 @@
+"""What a request is judged by that nobody makes: an explanation's inputs, each with where it comes from.
+
+given         the asker said so
+looked_up     follows from what the asker said: the country of an address
+connection    the client is connected, and this is its connection's
+device        stored with the device
+undetermined  nobody knows; what hangs on it stays open
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.model.ids import AuthProviderId
+from wardgate.model.versions import ClientSoftware
+from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
+from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput
+from wardgate.policy.selection import Position
+from wardgate.portal.bus import Presence
+from wardgate.portal.services import Services
+from wardgate.portal.store.rows import ClientToken, Device
+from wardgate.wire.user_agent import announced_version, client_software
+
+Source = Literal["given", "looked_up", "connection", "device", "undetermined"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the asker said of the connection to assume; none: nothing."""
+
+    remote_ip: IpAddress | None
+    region: str | None
+    provider_id: AuthProviderId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client to assume the rest of.
+
+    Attributes:
+        presence: its connection; none: it is not connected.
+        token: what the connection was made with, if that is still there.
+    """
+
+    device: Device
+    presence: Presence | None
+    token: ClientToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What the engine and the choice of a gateway are asked with."""
+
+    facts: Facts
+    token_expires_at: datetime
+    user_agent: str | None
+    position: Position | None
+    inputs: tuple[ExplainedInput, ...]
+
+    @property
+    def software(self) -> ClientSoftware | None:
+        return None if self.user_agent is None else client_software(self.user_agent)
+
+    @property
+    def version(self) -> str | None:
+        """The version that the client announced."""
+        return None if self.user_agent is None else announced_version(self.user_agent)
+
+
+def assume(services: Services, said: Said, client: Client | None) -> Assumptions:
+    """Put together what is known: what was said goes before what the connection has."""
+    remote_ip = _remote_ip(said, client)
+    region, position = _place(services, said, client)
+    provider = _provider(said, client)
+    verified = _verified(client)
+    user_agent = _user_agent(client)
+    token = None if client is None else client.token
+    expires_at: _Known[datetime] = (
+        _unknown() if token is None else _Known(token.expires_at, "connection", token.expires_at.isoformat())
+    )
+    return Assumptions(
+        facts=Facts(
+            UNDETERMINED if remote_ip.value is None else remote_ip.value,
+            region.or_undetermined(),
+            provider.or_undetermined(),
+            UNDETERMINED if verified.value is None else verified.value,
+        ),
+        token_expires_at=expires_at.value or TOKEN_UNDETERMINED,
+        user_agent=user_agent.value,
+        position=position,
+        inputs=(
+            ExplainedInput("remote_ip", remote_ip.text, remote_ip.source),
+            ExplainedInput("region", region.text, region.source),
+            ExplainedInput("provider", provider.text, provider.source),
+            ExplainedInput("verified", verified.text, verified.source),
+            ExplainedInput("software", user_agent.text, user_agent.source),
+            ExplainedInput("token_expires_at", expires_at.text, expires_at.source),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[_T]):
+    """`value` None: there is none or, from the source `undetermined`, nobody knows."""
+
+    value: _T | None
+    source: Source
+    text: str | None
+
+    def or_undetermined(self) -> _T | Undetermined | None:
+        return UNDETERMINED if self.source == "undetermined" else self.value
+
+
+def _known(value: _T | None, source: Source) -> _Known[_T]:
+    return _Known(value, source, None if value is None else str(value))
+
+
+def _unknown() -> _Known[_T]:
+    return _Known(None, "undetermined", None)
+
+
+def _remote_ip(said: Said, client: Client | None) -> _Known[IpAddress]:
+    if said.remote_ip is not None:
+        return _known(said.remote_ip, "given")
+    if client is None or client.presence is None:
+        return _unknown()
+    return _known(parse_ip(client.presence.facts["remote_ip"]), "connection")
+
+
+def _place(services: Services, said: Said, client: Client | None) -> tuple[_Known[str], Position | None]:
+    """Return country and position; an address that was said is looked up, for the connection's place is not its place."""
+    position: Position | None = None
+    region: _Known[str] = _unknown()
+    if said.remote_ip is not None:
+        place = services.geography.place_of(said.remote_ip)
+        position = place.position
+        # Where a proxy would have told the country, that nobody else knows it says nothing.
+        if place.region is not None or not services.settings.trusted_proxies:
+            region = _known(place.region, "looked_up")
+    elif client is not None:
+        position = _last_position(client.device)
+        if client.presence is not None:
+            last = client.device.last_seen_remote_ip_location_region
+            region = _known(client.presence.facts.get("region", last), "connection")
+    return (region if said.region is None else _known(said.region, "given")), position
+
+
+def _provider(said: Said, client: Client | None) -> _Known[AuthProviderId]:
+    if said.provider_id is not None:
+        return _known(said.provider_id, "given")
+    if client is None or client.token is None:
+        return _unknown()
+    id_ = client.token.auth_provider_id
+    return _known(None if id_ is None else AuthProviderId(id_), "connection")
+
+
+def _verified(client: Client | None) -> _Known[bool]:
+    if client is None:
+        return _unknown()
+    is_verified = client.device.verified_at is not None
+    return _Known(is_verified, "device", "yes" if is_verified else "no")
+
+
+def _user_agent(client: Client | None) -> _Known[str]:
+    """Return how the client announces itself, or did the last time; its text is the component with its version."""
+    if client is None:
+        return _unknown()
+    facts = {} if client.presence is None else client.presence.facts
+    announced = facts.get("user_agent") or client.device.last_seen_user_agent
+    if announced is None:
+        return _unknown()
+    software = client_software(announced)
+    version = announced_version(announced)
+    return _Known(
+        announced,
+        "device" if client.presence is None else "connection",
+        f"{software.component.value} {version or 'of unknown version'}",
+    )
+
+
+def _last_position(device: Device) -> Position | None:
+    lat, lon = device.last_seen_remote_ip_location_lat, device.last_seen_remote_ip_location_lon
+    return None if lat is None or lon is None else Position(lat, lon)
