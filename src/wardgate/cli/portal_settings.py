@@ -65,6 +65,14 @@ def portal_settings(
         ),
         api_refill_per_s=_positive("api_refill_rate", settings.number("api_refill_rate", None, 10)),
         api_capacity=_positive("api_capacity", settings.number("api_capacity", None, 200), at_least=1),
+        flow_log_upload_interval_s=_within(
+            "flow_log_upload_interval",
+            int(settings.duration_s("flow_log_upload_interval", None, 60)),
+            (0, 86_400),
+        ),
+        flow_log_batch_size=_within(
+            "flow_log_batch_size", settings.integer("flow_log_batch_size", None, 1000), (1, 10_000)
+        ),
         tls_certificate=certificate,
         tls_key=key,
         smtp=_smtp(settings),
@@ -164,6 +172,13 @@ def _country(text: str) -> str:
 def _positive(name: str, number: float, *, at_least: float = 0.001) -> float:
     if number < at_least:
         raise UserError(f"{name}: {number:g} is too little, it must be {at_least:g} at least")
+    return number
+
+
+def _within(name: str, number: int, bounds: tuple[int, int]) -> int:
+    first, last = bounds
+    if not first <= number <= last:
+        raise UserError(f"{name}: {number} is not between {first} and {last}")
     return number
 
 

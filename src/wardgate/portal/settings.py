@@ -30,6 +30,8 @@ class PortalSettings:
         smtp: where mail goes; none: nothing is sent.
         mail_from: the `From` of every mail.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
+        flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0: not at all.
+        flow_log_batch_size: at most so many reports at a time.
     """
 
     data_dir: Path | None = None
@@ -52,6 +54,8 @@ class PortalSettings:
     connect_capacity: float = 1.0
     api_refill_per_s: float = 10.0
     api_capacity: float = 200.0
+    flow_log_upload_interval_s: int = 60
+    flow_log_batch_size: int = 1000
 
     @property
     def is_secure(self) -> bool:
@@ -71,6 +75,10 @@ class PortalSettings:
     def web_url(self) -> str:
         """How browsers reach the pages, without trailing slash."""
         return self._url(self.web_host)
+
+    def sign_in_url(self, slug: str, link: str) -> str:
+        """Return the address that a one-time link stands for."""
+        return f"{self.web_url}/{slug}/sign_in/link/{link}"
 
     @property
     def hosts(self) -> "Hosts | None":

@@ -82,6 +82,9 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         ({"connect_capacity": "inf"}, "CONNECT_CAPACITY"),
         ({"api_refill_rate": "0"}, "api_refill_rate"),
         ({"api_capacity": "-200"}, "api_capacity"),
+        ({"flow_log_upload_interval": "2d"}, "flow_log_upload_interval"),
+        ({"flow_log_batch_size": "0"}, "flow_log_batch_size"),
+        ({"flow_log_batch_size": "10001"}, "flow_log_batch_size"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(given: dict[str, str], named: str) -> None:

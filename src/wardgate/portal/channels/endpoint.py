@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -28,7 +27,7 @@ from wardgate.portal.channels.connecting import (
     invalid_token,
 )
 from wardgate.portal.channels.gateway_session import GatewaySession
-from wardgate.portal.channels.journal import Journal
+from wardgate.portal.channels.journal import Connect, Journal
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.channels.relay_session import RelaySession
@@ -155,6 +154,8 @@ class ChannelEndpoint:
                 view.detach(early)
             view.attach(session)
             session.handle_changes(early.changes)
+            if not isinstance(connected, ConnectedRelay):
+                self._record(connected, session)
             pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send)
             self._pumps.add(pump)
             try:
@@ -193,11 +194,12 @@ class ChannelEndpoint:
             if await tables.client_tokens.load(connected.token.id) is None:
                 raise invalid_token()
             grants = tables.authorizations
+            device_id, ends_at = connected.device.id, grants.c.expires_at
+            # Two queries, so that each goes by an index of its own.
             held = await grants.load_all(
-                grants.c.initiating_device_id == connected.device.id, grants.c.expires_at > transaction.now
-            )
-            self._remember(connected, {"client_token_id": connected.token.id}, transaction.now)
-        return held
+                grants.c.initiating_device_id == device_id, ends_at > transaction.now
+            ) + await grants.load_all(grants.c.receiving_device_id == device_id, ends_at > transaction.now)
+        return held + self._journal.unwritten_grants(device_id)
 
     async def _held_by_gateway(self, connected: ConnectedGateway) -> list[PolicyAuthorization]:
         async with self._services.store.reading() as transaction:
@@ -208,21 +210,20 @@ class ChannelEndpoint:
             held = await grants.load_all(
                 grants.c.receiving_device_id == connected.device.id, grants.c.expires_at > transaction.now
             )
-            self._remember(connected, {"gateway_token_id": connected.token.id}, transaction.now)
         return held + self._journal.unwritten_grants(connected.device.id)
 
-    def _remember(
-        self, connected: ConnectedClient | ConnectedGateway, token: dict[str, Any], now: datetime
-    ) -> None:
+    def _record(self, connected: ConnectedClient | ConnectedGateway, session: Session) -> None:
+        name = "client_token_id" if isinstance(connected, ConnectedClient) else "gateway_token_id"
         columns = {
             **connected.origin.latest_session(),
-            **token,
+            name: connected.token.id,
             "public_key": connected.public_key,
-            "last_seen_at": now,
+            "last_seen_at": self._services.environment.clock.now(),
         }
-        self._journal.write_session(connected.device, columns)
-        context = "client" if isinstance(connected, ConnectedClient) else "gateway"
-        self._journal.write_connect(connected.account.id, context, _subject(connected))
+        session.expect_record()
+        self._journal.write_connect(
+            Connect(connected.device, connected.token.id, columns, _subject(connected), session.handle_record)
+        )
 
 
 def _subject(connected: ConnectedClient | ConnectedGateway) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""What connections write: grants, decisions and latest-session columns, in group commits beside the connections' own work.
+"""What connections write: grants, decisions and their own records, in group commits beside the connections' own work.
 
 A grant is written in parallel with the gateway's round trip; its client is told only when both are done, so there is no
 window in which a live grant has no row. A grant that cannot be written is withdrawn at the gateway (fail closed).
+
+A connect is recorded in its device's latest-session columns and in the session log. Its session learns whether it was; one that
+hears nothing ends by itself (portal-domain §7.4).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.channels.session import Record
 from wardgate.portal.environment import Environment
 from wardgate.portal.services import Services
-from wardgate.portal.store import Store
+from wardgate.portal.store import DanglingReference, Store, Transaction
 from wardgate.portal.store.logs import Logs
 from wardgate.portal.store.rows import Decision, Device, PolicyAuthorization
 
@@ -25,6 +29,24 @@ WINDOW_S: Final = 0.004
 SLICE: Final = 50
 
 Done = Callable[[bool], None]
+Recorded = Callable[[Record], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A client or gateway that connected.
+
+    Attributes:
+        columns: of its device, for the latest session; `last_seen_at` among them.
+        subject: who it is, for the session log.
+        recorded: told what became of it after the commit; not at all when the database fails.
+    """
+
+    device: Device
+    token_id: UUID
+    columns: dict[str, Any]
+    subject: dict[str, Any]
+    recorded: Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +65,7 @@ class Journal:
         self._grants: list[_Grant] = []
         self._committing: list[_Grant] = []
         self._decisions: list[Decision] = []
-        self._sessions: dict[UUID, tuple[Device, dict[str, Any]]] = {}
-        self._connects: list[tuple[UUID, str, dict[str, Any]]] = []
+        self._connects: list[Connect] = []
         self._waiting = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -58,14 +79,9 @@ class Journal:
         self._decisions.append(decision)
         self._waiting.set()
 
-    def write_session(self, device: Device, columns: dict[str, Any]) -> None:
-        """Queue the latest-session columns of a device; the newest of a device wins."""
-        self._sessions[device.id] = (device, columns)
-        self._waiting.set()
-
-    def write_connect(self, account_id: UUID, context: str, subject: dict[str, Any]) -> None:
-        """Queue an entry of the session log: a `client` or `gateway` connected."""
-        self._connects.append((account_id, context, subject))
+    def write_connect(self, connect: Connect) -> None:
+        """Queue the record of a connect."""
+        self._connects.append(connect)
         self._waiting.set()
 
     def unwritten_grants(self, receiving_device_id: UUID) -> list[PolicyAuthorization]:
@@ -87,7 +103,7 @@ class Journal:
     async def flush(self) -> None:
         """Commit everything that waits, in slices; returns when all that waited at the call is committed."""
         async with self._flushing:
-            while self._grants or self._decisions or self._sessions or self._connects:
+            while self._grants or self._decisions or self._connects:
                 await self._commit_slice()
             self._waiting.clear()
 
@@ -95,14 +111,14 @@ class Journal:
         grants, self._grants = self._grants[:SLICE], self._grants[SLICE:]
         decisions, self._decisions = self._decisions[:SLICE], self._decisions[SLICE:]
         connects, self._connects = self._connects[:SLICE], self._connects[SLICE:]
-        sessions = [self._sessions.pop(device_id) for device_id in list(self._sessions)[:SLICE]]
         self._committing = grants
         stored: set[UUID] = set()
+        records: list[Record] = []
         try:
             async with self._store.writing() as transaction:
                 await transaction.hold(
                     *(grant.row.account_id for grant in grants),
-                    *(device.account_id for device, _ in sessions),
+                    *(connect.device.account_id for connect in connects),
                 )
                 for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
                     rows = [grant.row for grant in grants if grant.row.account_id == account_id]
@@ -110,21 +126,52 @@ class Journal:
                         row.id for row in await transaction.of(account_id).authorizations.insert_each(rows)
                     }
                 await transaction.append_decisions(decisions)
-                for account_id, context, subject in connects:
-                    await Logs(transaction, account_id).append_session(context, subject)
-                for device, columns in sessions:
-                    devices = transaction.of(device.account_id).devices
-                    current = await devices.load(device.id)
-                    if current is not None:
-                        await devices.save(replace(current, **columns))
+                records = await _record(transaction, connects)
         except Exception:
             # Whatever the database's trouble is: nothing of this slice holds, and the next one is tried.
-            log.exception("a group of grants could not be written")
+            log.exception("a group of grants and connects could not be written")
             self._counters["journal_failures"] += 1
-            stored = set()
+            stored, records = set(), []
         finally:
             self._committing = []
         for grant in grants:
             grant.done(grant.row.id in stored)
+        for connect, record in zip(connects, records, strict=False):
+            connect.recorded(record)
         for account_id in dict.fromkeys(decision.account_id for decision in decisions):
             self._environment.bus.wake(f"decisions:{account_id}")
+
+
+async def _record(transaction: Transaction, connects: Sequence[Connect]) -> list[Record]:
+    """Record connects in one go; if a token of theirs is gone, each for itself."""
+    try:
+        async with transaction.savepoint():
+            return [await _record_one(transaction, connect) for connect in connects]
+    except DanglingReference:
+        records = []
+        for connect in connects:
+            try:
+                async with transaction.savepoint():
+                    records.append(await _record_one(transaction, connect))
+            except DanglingReference:
+                records.append(Record.TOKEN_GONE)
+        return records
+
+
+async def _record_one(transaction: Transaction, connect: Connect) -> Record:
+    """Record one connect; a newer one of the device may have been recorded before it.
+
+    Raises:
+        DanglingReference: its token is gone.
+    """
+    tables = transaction.of(connect.device.account_id)
+    current = await tables.devices.load(connect.device.id)
+    if current is None:
+        return Record.DEVICE_GONE
+    is_gateway = connect.device.type == "gateway"
+    if is_gateway and await tables.gateway_tokens.load(connect.token_id) is None:
+        return Record.TOKEN_GONE  # devices name a gateway's token without a foreign key
+    if current.last_seen_at is None or current.last_seen_at <= connect.columns["last_seen_at"]:
+        await tables.devices.save(replace(current, **connect.columns))
+    await Logs(transaction, connect.device.account_id).append_session(connect.device.type, connect.subject)
+    return Record.STORED

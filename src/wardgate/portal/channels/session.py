@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_FRAME_BYTES: Final = 256 * 1024
 MAX_BACKLOG_BYTES: Final = 1024 * 1024
 MAX_BACKLOG_S: Final = 15.0
+RECORD_S: Final = 15.0  # protocol §8, "session durability timeout"
 IDLE_S: Final = {PeerKind.CLIENT: 37.0, PeerKind.GATEWAY: 37.0, PeerKind.RELAY: 41.0}  # protocol §1.1
 
 
@@ -42,6 +43,14 @@ class CloseCode(IntEnum):
     POLICY_VIOLATION = 1008
     TOO_BIG = 1009
     SERVICE_RESTART = 1012
+
+
+class Record(Enum):
+    """What became of a connection's record in the store (portal-domain §7.4)."""
+
+    STORED = "stored"
+    TOKEN_GONE = "token gone"  # noqa: S105 - prose
+    DEVICE_GONE = "device gone"
 
 
 class _State(Enum):
@@ -65,6 +74,7 @@ class Session(ABC):
         self._sending_since: float | None = None
         self._close_code: CloseCode | None = None
         self._join_ref: str | None = None
+        self._recorded_by: float | None = None
         self.on_output: Callable[[], None] = _ignore
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,8 +101,27 @@ class Session(ABC):
         oldest = self._oldest_unsent()
         if oldest is not None and now >= oldest + MAX_BACKLOG_S:
             self._slow_reader()
+        if self._recorded_by is not None and now >= self._recorded_by:
+            # The peer comes back and tries again.
+            self._counters["closed_unrecorded"] += 1
+            self._stop()
         if self._state is _State.JOINED:
             self._guarded(self._on_timeout)
+
+    def expect_record(self) -> None:
+        """From now on, end the connection unless `handle_record` confirms it in time."""
+        self._recorded_by = self._clock.monotonic() + RECORD_S
+
+    def handle_record(self, record: Record) -> None:
+        """Take in what became of the connection's record."""
+        self._recorded_by = None
+        match record:
+            case Record.STORED:
+                pass
+            case Record.TOKEN_GONE:
+                self._stop("token_expired")
+            case Record.DEVICE_GONE:
+                self._stop()
 
     def handle_message(self, message: object) -> None:
         """Take a message of another session; the bus's mailbox."""
@@ -135,6 +164,8 @@ class Session(ABC):
         due = [self._last_frame_at + IDLE_S[self._dialect.kind]]
         if oldest is not None:
             due.append(oldest + MAX_BACKLOG_S)
+        if self._recorded_by is not None:
+            due.append(self._recorded_by)
         if self._state is _State.JOINED:
             own = self._next_timeout()
             if own is not None:

@@ -42,8 +42,12 @@ def client_interface(device: Device, config: Mapping[str, Any]) -> wire.ClientIn
 
 
 def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
-    """Return the upload settings: an interval of 0 switches the uploader off (protocol §7.2)."""
-    return wire.FlowLogs(api_url=f"{settings.rest_url}/", upload_interval_secs=0, upload_batch_size=1000)
+    """Return where and how often to report flows; an interval of 0 switches the uploader off (protocol §7.2)."""
+    return wire.FlowLogs(
+        api_url=f"{settings.rest_url}/",
+        upload_interval_secs=settings.flow_log_upload_interval_s,
+        upload_batch_size=settings.flow_log_batch_size,
+    )
 
 
 def ice_credentials(pair: IceCredentialPair) -> tuple[wire.IceCredentials, wire.IceCredentials]:

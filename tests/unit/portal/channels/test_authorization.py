@@ -26,7 +26,11 @@ async def test_a_client_is_shown_what_its_policies_grant(world: World) -> None:
         (str(world.resource.id), "cidr", "10.20.0.0/16")
     ]
     assert init["resources"][0]["sites"] == [{"id": str(world.site.id), "name": "Berlin"}]
-    assert init["flow_logs"]["upload_interval_secs"] == 0
+    assert init["flow_logs"] == {
+        "api_url": "http://127.0.0.1:8080/",
+        "upload_interval_secs": 60,
+        "upload_batch_size": 1000,
+    }
 
 
 @pytest.mark.parametrize("client_generation", [1, 2])
