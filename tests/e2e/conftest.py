@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from wardgate.lab import Internet, Nat, why_unavailable
+from wardgate.lab import Internet, why_unavailable
 from wardgate.lab.installation import Installation
 
 
@@ -20,11 +21,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"no lab on this machine: {reason}"))
 
 
-@pytest.fixture(scope="module")
-def cone() -> Iterator[Installation]:
-    """Endpoint-independent NAT before client and gateway: the path is direct."""
+@pytest.fixture(scope="session")
+def machine_before() -> tuple[bytes, bytes]:
+    """Interfaces and firewall rules of the machine before the first lab."""
+    return machine()
+
+
+def machine() -> tuple[bytes, bytes]:
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, check=True).stdout
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
+    return links, rules
+
+
+@pytest.fixture(scope="session")
+def shared(machine_before: tuple[bytes, bytes]) -> Iterator[Installation]:  # before it
     with Internet() as internet:
         yield running(Installation(internet))
+
+
+@pytest.fixture
+def cone(shared: Installation) -> Installation:
+    """Endpoint-independent NAT before client and gateway: the path is direct.
+
+    All tests share it, because it takes long to build; what one has ended is started again before the next.
+    """
+    shared.mend()
+    return shared
 
 
 @pytest.fixture
@@ -40,6 +62,3 @@ def running(installation: Installation) -> Installation:
     installation.make_access()
     installation.start_peers()
     return installation
-
-
-SYMMETRIC = {"client_nat": Nat.SYMMETRIC, "gateway_nat": Nat.SYMMETRIC}

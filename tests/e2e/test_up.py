@@ -26,6 +26,16 @@ def host() -> Iterator[Host]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Host, Process]]:
+    """One that runs, for tests that leave it as it was."""
+    with Internet() as internet:
+        box = internet.host("box")
+        up = _up(box, "up")
+        yield box, up
+        _end(box, up)
+
+
 def test_up_runs_everything_and_a_second_start_continues(host: Host) -> None:
     first = _up(host, "first")
     link, client = _told(first)
@@ -40,13 +50,12 @@ def test_up_runs_everything_and_a_second_start_continues(host: Host) -> None:
     _end(host, second)
 
 
-def test_a_relay_that_dies_is_started_again(host: Host) -> None:
-    up = _up(host, "up")
+def test_a_relay_that_dies_is_started_again(running: tuple[Host, Process]) -> None:
+    host, up = running
     (relay,) = _children(host, "relay")
     host.run("kill", "-9", str(relay))
     wait_until(lambda: [pid for pid in _children(host, "relay") if pid != relay], "a new relay", 20)
     wait_until(lambda: up.log().count("connected to the portal") == 3, "the relay's new connection", 20)
-    _end(host, up)
 
 
 def test_nothing_outlives_a_parent_that_is_killed(host: Host) -> None:
@@ -60,24 +69,22 @@ def test_nothing_outlives_a_parent_that_is_killed(host: Host) -> None:
     )
 
 
-def test_only_the_gateway_may_change_the_network(host: Host) -> None:
-    up = _up(host, "up")
+def test_only_the_gateway_may_change_the_network(running: tuple[Host, Process]) -> None:
+    host, _ = running
     net_admin = 1 << 12
     for name in ("portal", "relay", "gateway"):
         (pid,) = _children(host, name)
         effective = re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
         assert effective is not None
         assert bool(int(effective[1], 16) & net_admin) is (name == "gateway"), name
-    _end(host, up)
 
 
-def test_a_taken_port_ends_it_with_a_clear_line(host: Host) -> None:
-    first = _up(host, "first")
+def test_a_taken_port_ends_it_with_a_clear_line(running: tuple[Host, Process]) -> None:
+    host, _ = running
     second = host.start("second", WARDGATE, "up", "--data-dir", "/tmp/other", "--listen", "127.0.0.1:8080")
     assert second.wait(30) == 1
     assert "cannot listen on 127.0.0.1:8080: Address already in use" in second.log()
     assert "Traceback" not in second.log()
-    _end(host, first)
 
 
 def _up(host: Host, name: str) -> Process:

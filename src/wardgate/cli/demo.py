@@ -237,14 +237,7 @@ def _lose_a_relay(report: _Report, lab: Installation) -> None:
     with report.step(
         "Symmetric NAT in front of both ends: no direct path is possible, a relay carries it"
     ) as show:
-        lab.client.stop()
-        lab.gateway.stop()
-        for site in (lab.client_site, lab.gateway_site):
-            site.set_nat(Nat.SYMMETRIC)
-        lab.start_gateway()
-        wait_until(lab.gateway_online, "gateway online", limit_s=15)
-        lab.start_client()
-        wait_until(lab.client_online, "client online", limit_s=15)
+        lab.restart_ends(client_nat=Nat.SYMMETRIC, gateway_nat=Nat.SYMMETRIC)
         before, sent_before = lab.relayed_bytes(), lab.relayed_bytes(lab.gateway_site)
         done = _must(lab.fetch(_BY_NAME))
         assert done.sha256 == TEN_MEGABYTES_SHA256

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from wardgate.lab.host import CommandFailed, Host, Process, wait_until
+from wardgate.lab.host import Host, Process, wait_until
 from wardgate.lab.internet import Internet, Nat, Site
 
 PORTAL_PORT: Final = 8080
@@ -107,6 +107,7 @@ class Installation:
         relay_count: int = 2,
     ) -> None:
         self.internet = internet
+        self._first_nats = self._nats = (client_nat, gateway_nat)
         self.portal_site = internet.site(
             "portal", subnet="172.28.0", octet=10, forwards=[f"tcp/{PORTAL_PORT}"]
         )
@@ -262,7 +263,7 @@ class Installation:
         self.make_client_token(lifetime_s, "client-2")
         environment = {"FIREZONE_ID": "demo-client-2", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
         process = self._start_peer("client", self.second_client_site, environment)
-        wait_until(partial(_has_route, self.second_client_site.host), "second client online", limit_s=15)
+        wait_until(partial(_is_configured, process), "second client online", limit_s=15)
         return process
 
     def start_peers(self) -> None:
@@ -270,10 +271,34 @@ class Installation:
         for number in range(1, len(self.relay_sites) + 1):
             self.start_relay(number)
         wait_until(self.relays_online, "relays online", limit_s=15, every_s=0.1)
-        self.start_gateway()
-        wait_until(self.gateway_online, "gateway online", limit_s=15, every_s=0.1)
-        self.start_client()
-        wait_until(self.client_online, "client online", limit_s=15, every_s=0.1)
+        self._start_ends()
+
+    def restart_ends(self, *, client_nat: Nat = Nat.CONE, gateway_nat: Nat = Nat.CONE) -> None:
+        """Stop gateway and client, exchange the routers' translation, start both and wait until they are online."""
+        self.client.stop()
+        self.gateway.stop()
+        wait_until(lambda: not self.gateway_online() and not self.client_online(), "both gone", limit_s=15)
+        self.client_site.set_nat(client_nat)
+        self.gateway_site.set_nat(gateway_nat)
+        self._nats = (client_nat, gateway_nat)
+        self._start_ends()
+
+    def mend(self) -> None:
+        """Start again what has ended, behind the routers of the beginning, and wait until everything is online."""
+        if self.portal.exit_code is not None:
+            self.start_portal()
+        for number, site in enumerate(self.relay_sites, start=1):
+            if self.relays[site.host.name].exit_code is not None:
+                self.start_relay(number)
+        if self._nats != self._first_nats:
+            client_nat, gateway_nat = self._first_nats
+            self.restart_ends(client_nat=client_nat, gateway_nat=gateway_nat)
+        if self.gateway.exit_code is not None:
+            self.start_gateway()
+        if self.client.exit_code is not None:
+            self.start_client()
+        for is_online in (self.relays_online, self.gateway_online, self.client_online):
+            wait_until(is_online, "everything online", limit_s=20, every_s=0.1)
 
     def relays_online(self) -> bool:
         return len(self.operator.get("/wardgate/relays")) == len(self.relay_sites)
@@ -282,12 +307,12 @@ class Installation:
         return any(gateway["online"] for gateway in self.api.get(f"/sites/{self.ids['site']}/gateways"))
 
     def client_online(self) -> bool:
-        """Online at the portal, and its routes stand."""
+        """Online at the portal, and its host's addresses, routes and DNS are set."""
         online = [client for client in self.api.get("/clients") if client["online"]]
         if not online:
             return False
         self.ids["client"] = online[0]["id"]
-        return _has_route(self.client_site.host)
+        return _is_configured(self.client)
 
     # Use
 
@@ -323,6 +348,12 @@ class Installation:
         """UDP bytes that the relays' own routers forwarded to client and gateway."""
         ends = (self.client_site.public4, self.gateway_site.public4)
         return sum(relay.udp_bytes_to(end) for relay in self.relay_sites for end in ends)
+
+    def _start_ends(self) -> None:
+        self.start_gateway()
+        self.start_client()
+        wait_until(self.gateway_online, "gateway online", limit_s=15, every_s=0.1)
+        wait_until(self.client_online, "client online", limit_s=15, every_s=0.1)
 
     def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
         common = {
@@ -394,11 +425,8 @@ def _request(
         connection.close()
 
 
-def _has_route(host: Host) -> bool:
-    try:
-        return "wardgate" in host.run("ip", "route", "get", WEB4)
-    except CommandFailed:
-        return False
+def _is_configured(client: Process) -> bool:
+    return "tunnel interface is up" in client.log()
 
 
 def _listens(host: Host, address: str, port: int) -> bool:
