@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from uuid import UUID
+
 import pytest
 from msgspec.structs import replace
 
 from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
+from wardgate.policy.snapshot import Snapshot
+from wardgate.portal import snapshot as account_views
+from wardgate.portal.channels.journal import Journal
+from wardgate.portal.store import Feed
+from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed
 from wardgate.simulation.world import Violation
@@ -70,6 +79,50 @@ def gateway_with(fault: type[_Filter]) -> type[SimGateway]:
 )
 def test_a_planted_fault_is_found(fault: type[_Filter], complaint: str) -> None:
     assert complaint in first_violation(gateway_with(fault))
+
+
+def a_snapshot_that_misses_who_left_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = account_views.evolve
+
+    def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:
+        return whole(
+            snapshot, [one for one in changes if one.object != "memberships" or one.after is not None]
+        )
+
+    monkeypatch.setattr(account_views, "evolve", evolve)
+
+
+def a_reader_that_skips_every_fourth_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    gapless = Feed.follow
+
+    async def follow(feed: Feed, account_id: UUID, after: int) -> AsyncIterator[list[Change]]:
+        async for changes in gapless(feed, account_id, after):
+            yield [change for change in changes if change.sequence % 4]
+
+    monkeypatch.setattr(Feed, "follow", follow)
+
+
+def a_grant_without_a_stored_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_grant(_: Journal, __: PolicyAuthorization, done: Callable[[bool], None]) -> None:
+        asyncio.get_running_loop().call_soon(done, True)
+
+    monkeypatch.setattr(Journal, "write_grant", write_grant)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("plant", "complaint"),
+    [
+        (a_snapshot_that_misses_who_left_a_group, "A-I-6"),
+        (a_reader_that_skips_every_fourth_change, "A-I-6"),
+        (a_grant_without_a_stored_row, "after its access ended"),
+    ],
+)
+def test_a_fault_planted_in_the_portal_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    assert complaint in first_violation(SimGateway)
 
 
 def first_violation(gateway_type: type[SimGateway]) -> str:
