@@ -54,14 +54,22 @@ class Origin:
     city: str | None = None
     position: Position | None = None
 
+    @property
+    def lat(self) -> float | None:
+        return None if self.position is None else self.position.lat
+
+    @property
+    def lon(self) -> float | None:
+        return None if self.position is None else self.position.lon
+
     def latest_session(self) -> dict[str, Any]:
         return {
             "last_seen_user_agent": self.user_agent[:MAX_CHARS],
             "last_seen_remote_ip": str(self.remote_ip),
             "last_seen_remote_ip_location_region": self.region,
             "last_seen_remote_ip_location_city": self.city,
-            "last_seen_remote_ip_location_lat": None if self.position is None else self.position.lat,
-            "last_seen_remote_ip_location_lon": None if self.position is None else self.position.lon,
+            "last_seen_remote_ip_location_lat": self.lat,
+            "last_seen_remote_ip_location_lon": self.lon,
             "last_seen_version": announced_version(self.user_agent),
         }
 
