@@ -109,7 +109,7 @@ def _udp(client: Host, subject: Subject, seconds: int) -> dict[str, float]:
 def _iperf(client: Host, address: str, seconds: int, *extra: str) -> dict[str, Any]:
     for attempt in range(5):
         with contextlib.suppress(CommandFailed):  # the one-client server may still be closing the last run
-            return json.loads(
+            report: dict[str, Any] = json.loads(
                 client.run(
                     "iperf3",
                     "--client",
@@ -121,6 +121,7 @@ def _iperf(client: Host, address: str, seconds: int, *extra: str) -> dict[str, A
                     timeout_s=seconds + 30,
                 )
             )
+            return report
         time.sleep(0.5 * (attempt + 1))
     raise RuntimeError(f"iperf3 to {address} failed five times")
 
