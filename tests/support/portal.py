@@ -17,6 +17,7 @@ from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
+from wardgate.portal.mail.message import Mailer
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer
 from wardgate.portal.store.rows import (
@@ -41,7 +42,10 @@ PATIENCE_S = 5.0
 
 @contextlib.asynccontextmanager
 async def portal_running(
-    settings: PortalSettings | None = None, environment: Environment | None = None
+    settings: PortalSettings | None = None,
+    environment: Environment | None = None,
+    *,
+    mailer: Mailer | None = None,
 ) -> AsyncIterator[Portal]:
     """Run a portal on a store in memory, or on PostgreSQL where the run says `--database=postgres` and time is real.
 
@@ -52,7 +56,7 @@ async def portal_running(
         if environment is None and os.environ["WARDGATE_TESTS_DATABASE"] == "postgres":
             url = await stack.enter_async_context(postgres_database())
             settings = replace(settings, database_url=PostgresServer(url))
-        environment = environment or Environment.of_this_process()
+        environment = environment or Environment.of_this_process(mailer=mailer)
         portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
         stack.push_async_callback(portal.close)
         async with portal.running():
@@ -80,11 +84,14 @@ class World:
 
     def client(self, **options: Any) -> "Peer":
         options.setdefault("external_id", "client-1")
-        return Peer(self.portal, "client", self.client_token, CLIENT_AGENT, **options)
+        user_agent = options.pop("user_agent", CLIENT_AGENT)
+        token = options.pop("token", self.client_token)
+        return Peer(self.portal, "client", token, user_agent, **options)
 
     def gateway(self, **options: Any) -> "Peer":
         options.setdefault("external_id", "gateway-1")
-        return Peer(self.portal, "gateway", self.gateway_token, GATEWAY_AGENT, **options)
+        user_agent = options.pop("user_agent", GATEWAY_AGENT)
+        return Peer(self.portal, "gateway", self.gateway_token, user_agent, **options)
 
     def relay(self, **options: Any) -> "Peer":
         return Peer(self.portal, "relay", self.relay_token, RELAY_AGENT, **options)

@@ -8,9 +8,13 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
+from support.pools import static_pair
 from support.portal import World, make_world, portal_running
 from unit.portal.channels.test_authorization import grant
+from wardgate.model.ids import AuthorizationId
 from wardgate.portal.bus import LocalBus
+from wardgate.portal.channels.directed import GrantAcknowledged, OfferDeviceAccess
+from wardgate.portal.channels.journal import Connect
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.simulation.virtual_time import run_virtual
 
@@ -87,6 +91,115 @@ async def test_a_repeated_request_replaces_the_pending_one_and_restarts_its_time
 
 
 @on_virtual_time
+async def test_a_client_that_does_not_confirm_a_grant_to_it_counts_as_offline(world: World) -> None:
+    async with static_pair(world) as pair:
+        nas, bus = await pair.device("nas"), world.portal.services.environment.bus
+        (present,) = [one for one in bus.members("client", world.account_id) if one.address.id == nas.id]
+        offers: list[object] = []
+        bus.register(present, offers.append)
+        pair.ask(ipv4=nas.ipv4)
+        asked_at = _now()
+        denied = await _receive(pair.laptop)
+        assert 14.9 < _now() - asked_at < 15.2
+        assert denied["event"] == "client_device_access_denied"
+        assert denied["payload"] == {"ipv4": nas.ipv4, "client_id": str(nas.id), "reason": "offline"}
+        offer = offers[0]
+        assert isinstance(offer, OfferDeviceAccess)
+        bus.send(offer.reply_to, GrantAcknowledged(AuthorizationId(offer.authorization.id)))
+        assert await pair.laptop.is_quiet()
+    await world.portal.journal.flush()
+    async with world.portal.services.store.reading() as tx:
+        denial, granted = await tx.decisions(world.account_id, limit=10)
+    assert (granted.outcome, denial.outcome, denial.reason) == ("granted", "denied", "offline")
+    assert denial.explanation["outcome"] == "denied"
+
+
+@on_virtual_time
+async def test_a_request_is_decided_on_the_list_that_the_client_is_shown_then(world: World) -> None:
+    await _give_window(world, "M/12:00:30-12:00:59/UTC")
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        assert (await client.join())["resources"] == []
+        await asyncio.sleep(31)
+        await _beat(gateway, client)
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        shown = await client.receive("resource_created_or_updated")
+        assert shown["payload"]["id"] == str(world.resource.id)
+        offered = await gateway.receive("create_authorization")
+        gateway.send("authorization_created", {"ref": offered["payload"]["ref"]})
+        await client.receive("authorization_created")
+
+
+@on_virtual_time
+async def test_what_has_just_ended_is_forbidden_and_gone_from_the_list(world: World) -> None:
+    await _give_window(world, "M/12:00:00-12:00:20/UTC")
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        assert len((await client.join())["resources"]) == 1
+        await asyncio.sleep(21)
+        await _beat(gateway, client)
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        assert (await client.receive("resource_deleted"))["payload"] == str(world.resource.id)
+        failed = await client.receive("authorization_creation_failed")
+        assert failed["payload"]["reason"] == "forbidden"
+        assert failed["payload"]["violated_properties"] == ["current_utc_datetime"]
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        failed = await client.receive("authorization_creation_failed")
+        assert failed["payload"]["reason"] == "not_found"
+    await world.portal.journal.flush()
+    async with world.portal.services.store.reading() as tx:
+        decisions = await tx.decisions(world.account_id, limit=10)
+    assert [one.reason for one in decisions] == ["not_found", "forbidden"]
+    assert {one.explanation["outcome"] for one in decisions} == {"denied"}
+
+
+@on_virtual_time
+async def test_equal_denials_are_counted_into_one_more_entry(world: World) -> None:
+    async with world.client() as client:
+        await client.join()
+        for _ in range(7):
+            client.send("request_authorization", {"resource_id": str(world.resource.id)})
+            await client.receive("authorization_creation_failed")
+        await asyncio.sleep(11)
+        client.send("request_authorization", {"resource_id": "00000000-0000-4000-8000-000000000000"})
+        await client.receive("authorization_creation_failed")
+        await world.portal.journal.flush()
+        async with world.portal.services.store.reading() as tx:
+            other, last, first = await tx.decisions(world.account_id, limit=10)
+    assert (first.explanation["repeats"], last.explanation["repeats"]) == (0, 5)
+    assert (first.reason, last.reason, other.reason) == ("offline", "offline", "not_found")
+
+
+@on_virtual_time
+async def test_no_denial_of_a_flood_goes_uncounted(world: World) -> None:
+    async with world.client() as client:
+        await client.join()
+        for number in range(200):
+            client.send("request_authorization", {"resource_id": f"00000000-0000-4000-8000-{number:012}"})
+            await client.receive("authorization_creation_failed")
+        client.send("request_authorization", {"resource_id": "00000000-0000-4000-8000-000000000000"})
+        await client.receive("authorization_creation_failed")
+    await world.portal.journal.flush()
+    async with world.portal.services.store.reading() as tx:
+        listed = await tx.decisions(world.account_id, limit=1000)
+    counted = sum(1 + one.explanation["repeats"] + one.explanation["unlisted"] for one in listed)
+    assert (counted, len(listed)) == (201, 34)
+
+
+@on_virtual_time
+async def test_a_connect_that_is_not_recorded_in_fifteen_seconds_ends(world: World) -> None:
+    lost: list[Connect] = []
+    world.portal.journal.write_connect = lost.append  # type: ignore[method-assign]
+    async with world.gateway() as gateway:
+        await gateway.join()
+        connected_at = _now()
+        assert (await _receive(gateway))["event"] == "phx_close"
+        assert 14.9 < _now() - connected_at < 15.2
+        assert await gateway.receive_close() == 1000
+    assert world.portal.services.counters["closed_unrecorded"] == 1
+
+
+@on_virtual_time
 async def test_a_client_is_signed_out_when_its_token_expires(world: World) -> None:
     services = world.portal.services
     async with services.store.writing() as tx:
@@ -105,13 +218,7 @@ async def test_a_client_is_signed_out_when_its_token_expires(world: World) -> No
 
 @on_virtual_time
 async def test_a_resource_goes_within_a_minute_of_its_time_window(world: World) -> None:
-    async with world.portal.services.store.writing() as tx:
-        window = {
-            "property": "current_utc_datetime",
-            "operator": "is_in_day_of_week_time_ranges",
-            "values": ["M/12:00:00-12:00:30/UTC"],
-        }
-        await tx.of(world.account_id).policies.save(replace(world.policy, conditions=[window]))
+    await _give_window(world, "M/12:00:00-12:00:30/UTC")
     async with world.gateway() as gateway, world.client() as client:
         await gateway.join()
         assert len((await client.join())["resources"]) == 1
@@ -191,6 +298,16 @@ async def test_a_silent_connection_ends_and_its_presence_with_it(world: World) -
         await asyncio.sleep(0.3)
         assert bus.members("gateway", world.account_id) == []
         assert await gateway.receive_close() == 1001
+
+
+async def _give_window(world: World, times: str) -> None:
+    async with world.portal.services.store.writing() as tx:
+        window = {
+            "property": "current_utc_datetime",
+            "operator": "is_in_day_of_week_time_ranges",
+            "values": [times],
+        }
+        await tx.of(world.account_id).policies.save(replace(world.policy, conditions=[window]))
 
 
 def _now() -> float:

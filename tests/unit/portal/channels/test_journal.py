@@ -1,0 +1,132 @@
+"""Records of connects: what a session learns of its own (portal-domain §7.4)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from support.pools import device_of
+from support.portal import World
+from wardgate.portal.channels.journal import Connect
+from wardgate.portal.channels.session import Record
+from wardgate.portal.store.logs import Logs, Stream
+from wardgate.portal.store.rows import Device, PolicyAuthorization
+
+GONE = UUID("00000000-0000-4000-8000-000000000000")
+
+
+@pytest.fixture
+async def client(world: World) -> Device:
+    async with world.client():
+        await world.portal.journal.flush()
+    return await device_of(world, "client-1")
+
+
+@pytest.fixture
+async def gateway(world: World) -> Device:
+    async with world.gateway():
+        await world.portal.journal.flush()
+    return await device_of(world, "gateway-1")
+
+
+async def test_a_connect_is_recorded_in_its_device_and_in_the_session_log(
+    world: World, client: Device
+) -> None:
+    assert client.last_seen_at is not None
+    assert client.client_token_id == world.client_token_id
+    async with world.portal.services.store.reading() as tx:
+        (entry,) = await Logs(tx, world.account_id).load(Stream.SESSION, limit=10)
+    assert entry.subject["device_id"] == str(client.id)  # type: ignore[union-attr, index]
+
+
+async def test_a_session_without_its_token_learns_so_and_the_others_are_recorded(
+    world: World, client: Device, gateway: Device
+) -> None:
+    records: dict[str, Record] = {}
+    journal, later = world.portal.journal, seen_at(client) + timedelta(seconds=5)
+    for name, device, token_id in (
+        ("client without token", client, GONE),
+        ("gateway without token", gateway, GONE),
+        ("gateway", gateway, world.gateway_token_id),
+    ):
+        journal.write_connect(connect(device, token_id, later, recorder(records, name)))
+    stored: list[bool] = []
+    journal.write_grant(grant(world, client, gateway), stored.append)
+    await journal.flush()
+    assert records == {
+        "client without token": Record.TOKEN_GONE,
+        "gateway without token": Record.TOKEN_GONE,
+        "gateway": Record.STORED,
+    }
+    assert stored == [True]
+    assert (await device_of(world, "client-1")).last_seen_at == client.last_seen_at
+    assert (await device_of(world, "gateway-1")).last_seen_at == later
+
+
+async def test_a_session_whose_device_is_gone_learns_so(world: World, client: Device) -> None:
+    records: dict[str, Record] = {}
+    gone = replace(client, id=GONE)
+    world.portal.journal.write_connect(
+        connect(gone, world.client_token_id, seen_at(client), recorder(records, "it"))
+    )
+    await world.portal.journal.flush()
+    assert records == {"it": Record.DEVICE_GONE}
+
+
+async def test_an_older_connect_never_takes_the_place_of_a_newer(world: World, client: Device) -> None:
+    records: dict[str, Record] = {}
+    earlier = seen_at(client) - timedelta(seconds=1)
+    world.portal.journal.write_connect(
+        connect(client, world.client_token_id, earlier, recorder(records, "it"))
+    )
+    await world.portal.journal.flush()
+    assert records == {"it": Record.STORED}
+    assert (await device_of(world, "client-1")).last_seen_at == client.last_seen_at
+
+
+@pytest.mark.parametrize(
+    ("record", "event"), [(Record.TOKEN_GONE, "disconnect"), (Record.DEVICE_GONE, "phx_close")]
+)
+async def test_a_session_ends_as_its_record_says(world: World, record: Record, event: str) -> None:
+    held_up: list[Connect] = []
+    world.portal.journal.write_connect = held_up.append  # type: ignore[method-assign]
+    async with world.client() as client:
+        await client.join()
+        held_up[0].recorded(record)
+        assert (await client.receive())["event"] == event
+        assert await client.receive_close() == 1000
+
+
+def connect(device: Device, token_id: UUID, at: datetime, recorded: Callable[[Record], None]) -> Connect:
+    name = "client_token_id" if device.type == "client" else "gateway_token_id"
+    columns: dict[str, Any] = {name: token_id, "last_seen_at": at}
+    return Connect(device, token_id, columns, {"device_id": str(device.id)}, recorded)
+
+
+def recorder(records: dict[str, Record], name: str) -> Callable[[Record], None]:
+    return lambda record: records.update({name: record})
+
+
+def seen_at(device: Device) -> datetime:
+    assert device.last_seen_at is not None
+    return device.last_seen_at
+
+
+def grant(world: World, client: Device, gateway: Device) -> PolicyAuthorization:
+    return PolicyAuthorization(
+        id=UUID(int=5, version=4),
+        account_id=world.account_id,
+        policy_id=world.policy.id,
+        resource_id=world.resource.id,
+        initiating_device_id=client.id,
+        receiving_device_id=gateway.id,
+        token_id=world.client_token_id,
+        membership_id=world.membership.id,
+        initiator_remote_ip="192.0.2.7",
+        initiator_user_agent="",
+        receiver_remote_ip=None,
+        expires_at=seen_at(client) + timedelta(hours=1),
+    )
