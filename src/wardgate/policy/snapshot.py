@@ -91,6 +91,11 @@ class Snapshot:
         number = self.membership_ids.get(actor.id.int, _NOTHING).get(group_id.int)
         return None if number is None else MembershipId(UUID(int=number))
 
+    def is_member(self, actor: Actor, group_id: GroupId) -> bool:
+        """Tell whether an actor is in a group, by a row or implicitly (Everyone)."""
+        explicit = self.membership_ids.get(actor.id.int, _NOTHING)
+        return group_id.int in explicit or group_id.int == self._everyone(actor)
+
     def candidates(self, actor: Actor, offer: Offer) -> list[CompiledPolicy]:
         """Return the policies of an offer whose group the actor is in."""
         explicit = self.membership_ids.get(actor.id.int, _NOTHING)

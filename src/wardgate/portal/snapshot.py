@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from wardgate.policy.snapshot import Entity, Snapshot
+from wardgate.portal.client_views import ClientViews
 from wardgate.portal.entities import entity_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.snapshot_loading import load_snapshot
@@ -41,12 +42,13 @@ class Listener(Protocol):
 
 
 class AccountView:
-    """One account in memory: `snapshot`, `facts`, and the feed position they stand at."""
+    """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its connections share."""
 
     def __init__(self, facts: AccountFacts, snapshot: Snapshot, sequence: int) -> None:
         self.facts = facts
         self.snapshot = snapshot
         self.sequence = sequence
+        self.client_views = ClientViews()
         self.users = 0
         self._listeners: dict[int, Listener] = {}
 

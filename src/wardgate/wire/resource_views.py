@@ -5,6 +5,7 @@ None: this peer cannot be told, so for it the resource does not exist.
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
@@ -23,7 +24,13 @@ from wardgate.model.resources import (
     is_expressible,
     old_pattern,
 )
-from wardgate.model.versions import CURRENT_PATTERNS_SINCE, ClientSoftware, Version, uses_site_names
+from wardgate.model.versions import (
+    CURRENT_PATTERNS_SINCE,
+    INTERNET_RESOURCE_SINCE,
+    ClientSoftware,
+    Version,
+    uses_site_names,
+)
 from wardgate.wire import messages as m
 
 
@@ -64,6 +71,23 @@ def client_view(
     if uses_site_names(software):
         return _sited_view(resource, software.version, sites=(site,), gateway_groups=UNSET)
     return _sited_view(resource, software.version, sites=UNSET, gateway_groups=(site,))
+
+
+class ClientStyle(NamedTuple):
+    """What of a client's software makes a difference to `client_view`: clients of one style are told the same."""
+
+    uses_site_names: bool
+    knows_current_patterns: bool
+    knows_internet_resource: bool
+
+
+def client_style(software: ClientSoftware) -> ClientStyle:
+    version = software.version
+    return ClientStyle(
+        uses_site_names(software),
+        version is None or version >= CURRENT_PATTERNS_SINCE,
+        version is None or version >= INTERNET_RESOURCE_SINCE,
+    )
 
 
 def gateway_view(resource: Resource, version: Version | None) -> m.GatewayResource | None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from wardgate.model.resources import (
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.wire import messages as m
 from wardgate.wire.json_types import ENCODER
-from wardgate.wire.resource_views import client_view, filter_views, gateway_view
+from wardgate.wire.resource_views import ClientStyle, client_style, client_view, filter_views, gateway_view
 
 R, S = ResourceId(UUID(int=1)), SiteId(UUID(int=2))
 SITE = m.Site(S, "Lab")
@@ -107,3 +108,23 @@ def test_old_clients_get_the_old_names_and_patterns_and_no_internet() -> None:
 
 def test_no_filters_stay_no_filters() -> None:
     assert filter_views(()) == ()
+
+
+def test_clients_of_one_style_are_told_the_same() -> None:
+    versions = [
+        None,
+        *(Version(1, minor, patch) for minor in range(1, 7) for patch in (0, 5, 6, 8, 10, 11, 16)),
+    ]
+    fleet = [ClientSoftware(component, version) for component in Component for version in versions]
+    for resource in (
+        DNS,
+        replace(DNS, address=NamePattern.parse("a*.example.com")),
+        IP,
+        NET,
+        INTERNET,
+        NAMES,
+    ):
+        told: dict[ClientStyle, object] = {}
+        for software in fleet:
+            view = client_view(resource, site=SITE, software=software)
+            assert told.setdefault(client_style(software), view) == view

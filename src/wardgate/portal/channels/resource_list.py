@@ -2,19 +2,17 @@
 
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
+from uuid import UUID
 
-from wardgate.model.ids import ActorId, ClientId, PolicyId, ResourceId
-from wardgate.model.resources import DevicePool, Resource, StaticDevicePool
+from wardgate.model.ids import ActorId, ClientId, GroupId, PolicyId, ResourceId
+from wardgate.model.resources import DevicePool
 from wardgate.model.versions import moves_sites_in_place
 from wardgate.policy import pools
 from wardgate.policy.engine import connectable_resources
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.views import site_view
 from wardgate.portal.store.rows import Change
 from wardgate.wire import messages as wire
-from wardgate.wire.resource_views import client_view
 
 Lost = dict[ClientId, tuple[str, str]]
 """Devices that a pool leads to no more, with both their addresses."""
@@ -25,6 +23,7 @@ class ResourceList:
 
     def __init__(self, context: ClientContext) -> None:
         self._context = context
+        self._actor_id, self._device_id = str(context.actor.id), str(context.device.id)
         self._shown: dict[ResourceId, wire.ClientResource] = {}
 
     def __contains__(self, resource_id: ResourceId) -> bool:
@@ -88,18 +87,42 @@ class ResourceList:
 
     def concerns(self, change: Change) -> bool:
         """Tell whether a change may alter the list: most do not, and every client of the account hears of each."""
-        image: dict[str, Any] = change.after or change.before or {}
+        images: list[dict[str, Any]] = [one for one in (change.before, change.after) if one is not None]
         match change.object:
-            case "policies" | "resources" | "sites" | "accounts" | "static_device_pool_members":
+            case "sites" | "accounts":
                 return True
+            case "policies":
+                return any(self._is_in(image["group_id"]) for image in images)
+            case "resources":
+                return any(self._is_offered(ResourceId(UUID(image["id"]))) for image in images)
+            case "static_device_pool_members":
+                return any(ResourceId(UUID(image["resource_id"])) in self._shown for image in images)
             case "actors":
-                return str(image["id"]) == str(self._context.actor.id)
+                return any(image["id"] == self._actor_id for image in images)
             case "memberships":
-                return str(image["actor_id"]) == str(self._context.actor.id)
+                return any(image["actor_id"] == self._actor_id for image in images)
             case "devices":
-                return image["id"] == str(self._context.device.id) or self._shows(image["id"])
+                return any(image["id"] == self._device_id or self._shows(image["id"]) for image in images)
             case _:
                 return False
+
+    def _is_in(self, group_id: str | None) -> bool:
+        actor = self._context.snapshot.actors.get(ActorId(self._context.actor.id))
+        return (
+            actor is not None
+            and group_id is not None
+            and self._context.snapshot.is_member(actor, GroupId(UUID(group_id)))
+        )
+
+    def _is_offered(self, resource_id: ResourceId) -> bool:
+        snapshot = self._context.snapshot
+        actor, offer = (
+            snapshot.actors.get(ActorId(self._context.actor.id)),
+            snapshot.offers.get(resource_id.int),
+        )
+        return resource_id in self._shown or (
+            actor is not None and offer is not None and bool(snapshot.candidates(actor, offer))
+        )
 
     def _shows(self, device_id: str) -> bool:
         return any(
@@ -137,15 +160,4 @@ class ResourceList:
         resources = connectable_resources(
             context.snapshot, ActorId(context.actor.id), context.facts, context.software, now=now
         )
-        views = {resource_id: self._view(resource) for resource_id, resource in resources.items()}
-        return {resource_id: view for resource_id, view in views.items() if view is not None}
-
-    def _view(self, resource: Resource) -> wire.ClientResource | None:
-        snapshot = self._context.snapshot
-        members = pools.members_of(snapshot, resource.id) if isinstance(resource, StaticDevicePool) else []
-        return client_view(
-            resource,
-            site=site_view(snapshot, resource),
-            software=self._context.software,
-            members=[(one.id, IPv4Address(one.ipv4), IPv6Address(one.ipv6)) for one in members],
-        )
+        return context.view.client_views.of(context.snapshot, resources.values(), context.software)

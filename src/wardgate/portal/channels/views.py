@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
-from wardgate.model.resources import Resource
-from wardgate.policy.snapshot import Snapshot, site_of
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
@@ -56,13 +54,6 @@ def ice_credentials(pair: IceCredentialPair) -> tuple[wire.IceCredentials, wire.
         wire.IceCredentials(pair.initiator_username, pair.initiator_password),
         wire.IceCredentials(pair.receiver_username, pair.receiver_password),
     )
-
-
-def site_view(snapshot: Snapshot, resource: Resource) -> wire.Site | None:
-    """Return the resource's site as peers see it; none: it has none."""
-    site_id = site_of(resource)
-    site = None if site_id is None else snapshot.sites.get(site_id)
-    return None if site is None else wire.Site(site.id, site.name)
 
 
 def _with_dns_port(address: str) -> str:

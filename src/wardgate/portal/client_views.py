@@ -1,0 +1,77 @@
+"""What the clients of one account are told of its resources, made once and shared by all their sessions.
+
+A client of a large organisation is shown hundreds of resources. If each session made and kept views of its own, they would be most of
+its memory, and most of the time between join and `init`.
+"""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from wardgate.model.domain import Site
+from wardgate.model.ids import ResourceId, SiteId
+from wardgate.model.resources import Resource, StaticDevicePool
+from wardgate.model.versions import ClientSoftware
+from wardgate.policy import pools
+from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.wire import messages as wire
+from wardgate.wire.resource_views import ClientStyle, client_style, client_view
+
+_View = wire.ClientResource | None
+
+
+class ClientViews:
+    """Views by style of client; a resource's is made again when the resource is another, all are when a site is."""
+
+    def __init__(self) -> None:
+        self._made: Final[dict[ClientStyle, dict[int, tuple[Resource, _View]]]] = {}
+        self._sites: Mapping[SiteId, Site] = {}
+        self._wire_sites: Final[dict[SiteId, wire.Site]] = {}
+
+    def of(
+        self, snapshot: Snapshot, resources: Iterable[Resource], software: ClientSoftware
+    ) -> dict[ResourceId, wire.ClientResource]:
+        """Return what a client of this software is told of these resources, in their order; some it cannot be told of."""
+        if snapshot.sites is not self._sites:
+            self._made.clear()
+            self._wire_sites.clear()
+            self._sites = snapshot.sites
+        made = self._made.setdefault(client_style(software), {})
+        views: dict[ResourceId, wire.ClientResource] = {}
+        for resource in resources:
+            known = made.get(resource.id.int)
+            if known is not None and known[0] is resource:
+                view = known[1]
+            else:
+                view = self._make(snapshot, resource, software, made)
+            if view is not None:
+                views[resource.id] = view
+        if len(made) > len(snapshot.resources):
+            for number in made.keys() - {resource_id.int for resource_id in snapshot.resources}:
+                del made[number]
+        return views
+
+    def count(self) -> int:
+        """Return how many views are kept."""
+        return sum(len(made) for made in self._made.values())
+
+    def _make(
+        self,
+        snapshot: Snapshot,
+        resource: Resource,
+        software: ClientSoftware,
+        made: dict[int, tuple[Resource, _View]],
+    ) -> _View:
+        if isinstance(resource, StaticDevicePool):
+            # Its members change without the resource.
+            members = pools.members_of(snapshot, resource.id)
+            addresses = [(one.id, IPv4Address(one.ipv4), IPv6Address(one.ipv6)) for one in members]
+            return client_view(resource, site=None, software=software, members=addresses)
+        view = client_view(resource, site=self._site_of(snapshot, resource), software=software)
+        made[resource.id.int] = resource, view
+        return view
+
+    def _site_of(self, snapshot: Snapshot, resource: Resource) -> wire.Site | None:
+        site_id = site_of(resource)
+        site = None if site_id is None else snapshot.sites.get(site_id)
+        return None if site is None else self._wire_sites.setdefault(site.id, wire.Site(site.id, site.name))
