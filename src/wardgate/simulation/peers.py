@@ -82,7 +82,7 @@ class Peer(ABC):
         self.name = name
         self.cable = cable
         self.is_stopped = False
-        self.exit_reason: str | None = None
+        self.has_given_up = False  # ended because no portal answered; a service manager would start it again
         self.joined_at: float | None = None  # of the current channel
         self._world = surroundings
         self._loop = asyncio.get_running_loop()
@@ -223,7 +223,6 @@ class Peer(ABC):
 
     def _exit(self, reason: str) -> None:
         log.info("%s ends: %s", self.name, reason)
-        self.exit_reason = reason
         self._stop()
 
     def _stop(self) -> None:
@@ -236,6 +235,7 @@ class Peer(ABC):
     def _retry(self, retry_after_s: float | None) -> None:
         attempt = self._pacing.next_attempt(retry_after_s=retry_after_s)
         if isinstance(attempt, GiveUp):
+            self.has_given_up = True
             self._exit("the portal cannot be reached")
         elif not self.is_stopped:
             self._loop.call_later(attempt.delay_s, self._connect)

@@ -61,6 +61,7 @@ class RandomWorld:
         try:
             await self._build()
             for _ in range(self._steps):
+                await world.restart_who_gave_up()
                 await self._step()
                 self._raise_violation()
             await self._check_in_peace()
@@ -213,6 +214,7 @@ class RandomWorld:
     async def _check_in_peace(self) -> None:
         """Liveness and lists, after everything had time to settle on cables without loss."""
         world = self.world
+        await world.restart_who_gave_up()
         for host in world.network.hosts():
             host.loss = 0.0
         await asyncio.sleep(_SETTLE_S)

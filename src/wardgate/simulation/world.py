@@ -436,6 +436,15 @@ class World:
         client.start()
         return client
 
+    async def restart_who_gave_up(self) -> None:
+        """What a service manager does: a peer that finds no portal for 15 s after its start ends."""
+        for name in [name for name, peer in self.relays.items() if peer.has_given_up]:
+            await self.restart_relay(name)
+        for name in [name for name, peer in self.gateways.items() if peer.has_given_up]:
+            await self.restart_gateway(name)
+        for name in [name for name, peer in self.clients.items() if peer.has_given_up]:
+            await self.restart_client(name)
+
     # Use
 
     async def probe(self, client: str, resource: str, *, port: int = 53, wait_s: float = 5.0) -> str:
