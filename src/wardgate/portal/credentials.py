@@ -12,6 +12,7 @@ from uuid import UUID
 from wardgate.model.ids import AccountId, TokenId
 from wardgate.portal.keys import Keys
 from wardgate.portal.store import Transaction
+from wardgate.portal.store.api_calls import find_api_caller
 from wardgate.portal.store.rows import (
     Account,
     Actor,
@@ -124,17 +125,12 @@ async def find_api_token(
     """Return an API client's token. Raises as `find_client_token`."""
     token = parse_token(text, expected=TokenKind.API, key=keys.tokens)
     if token.account_id is not None:
-        tables = transaction.of(token.account_id)
-        row = await tables.api_tokens.load(token.token_id)
-        if row is not None and _matches(token, row) and row.expires_at > transaction.now:
-            account, actor = await tables.account(), await tables.actors.load(row.actor_id)
-            if (
-                account is not None
-                and actor is not None
-                and not account.is_disabled
-                and not actor.is_disabled
-            ):
-                return account, actor, row
+        found = await find_api_caller(transaction, token.account_id, token.token_id)
+        if found is not None:
+            account, actor, row = found
+            is_alive = row.expires_at > transaction.now and not account.is_disabled and not actor.is_disabled
+            if _matches(token, row) and is_alive:
+                return found
     raise InvalidToken("invalid token")
 
 

@@ -152,11 +152,11 @@ class OperatorCaller(_Exchange):
             yield transaction
 
 
-def _account_caller(request: Request, response: Response) -> AccountCaller:
+async def _account_caller(request: Request, response: Response) -> AccountCaller:
     return AccountCaller(request.scope[SCOPE_KEY], request, response)
 
 
-def _operator_caller(request: Request, response: Response) -> OperatorCaller:
+async def _operator_caller(request: Request, response: Response) -> OperatorCaller:
     return OperatorCaller(request.scope[SCOPE_KEY], request, response)
 
 

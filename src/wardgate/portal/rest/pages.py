@@ -64,7 +64,7 @@ PageCursor = Annotated[
 ]
 
 
-def _page_query(limit: Limit = None, page_cursor: PageCursor = None) -> PageQuery:
+async def _page_query(limit: Limit = None, page_cursor: PageCursor = None) -> PageQuery:
     return PageQuery(parse_limit(limit), None if page_cursor is None else _parse_cursor(page_cursor))
 
 

@@ -12,7 +12,6 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from wardgate.portal.rest.problems import (
     Problem,
 )
 from wardgate.portal.services import Services
-from wardgate.portal.store import AccountTables
+from wardgate.portal.store.api_calls import TokenUse, append_api_requests, note_token_uses
 from wardgate.portal.store.rows import ApiRequest
 from wardgate.wire.tokens import InvalidToken
 
@@ -45,7 +44,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 TOKENS_PER_REQUEST: Final = 10.0
 MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
-OPERATOR_NOUNS: Final = frozenset({"relay_tokens", "relays", "jobs", "health"})
+OPERATOR_NOUNS: Final = frozenset({"accounts", "banners", "relay_tokens", "relays", "jobs", "health"})
 HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
 _BEARER: Final = "Bearer "
@@ -165,27 +164,26 @@ class Pipeline:
     ) -> None:
         origin, position = caller.origin, caller.origin.position
         async with self._services.store.writing() as transaction:
-            await transaction.append_api_request(
-                ApiRequest(
-                    account_id=caller.account_id,
-                    log_id=f"a{int.from_bytes(transaction.random_bytes(12), 'big') >> 4:023x}",
-                    actor_id=None if caller.actor is None else caller.actor.id,
-                    token_id=caller.token_id,
-                    method=scope["method"][:16],
-                    path=scope["path"][:2048],
-                    content_length=_content_length(headers),
-                    request_id=request_id[:255],
-                    user_agent=origin.user_agent[:255],
-                    ip=str(origin.remote_ip),
-                    ip_region=origin.region,
-                    ip_city=origin.city,
-                    ip_lat=None if position is None else position.lat,
-                    ip_lon=None if position is None else position.lon,
-                    inserted_at=transaction.now,
-                )
+            request = ApiRequest(
+                account_id=caller.account_id,
+                log_id=f"a{int.from_bytes(transaction.random_bytes(12), 'big') >> 4:023x}",
+                actor_id=None if caller.actor is None else caller.actor.id,
+                token_id=caller.token_id,
+                method=scope["method"][:16],
+                path=scope["path"][:2048],
+                content_length=_content_length(headers),
+                request_id=request_id[:255],
+                user_agent=origin.user_agent[:255],
+                ip=str(origin.remote_ip),
+                ip_region=origin.region,
+                ip_city=origin.city,
+                ip_lat=None if position is None else position.lat,
+                ip_lon=None if position is None else position.lon,
+                inserted_at=transaction.now,
             )
+            await append_api_requests(transaction, [request])
             if caller.account is not None:
-                await _touch(transaction.of(caller.account.id), caller)
+                await note_token_uses(transaction, [_use_of(request, origin)])
 
     def _request_id(self, headers: Mapping[str, str]) -> str:
         given = headers.get("x-request-id", "")
@@ -287,18 +285,18 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _touch(tables: AccountTables, caller: Caller) -> None:
-    """Note the token's latest use; neither audited nor broadcast."""
-    token = await tables.api_tokens.load(caller.token_id)
-    if token is not None:
-        await tables.api_tokens.save(
-            replace(
-                token,
-                last_seen_user_agent=caller.origin.user_agent[:2000],
-                last_seen_remote_ip=str(caller.origin.remote_ip),
-                last_seen_at=caller.services.environment.clock.now(),
-            )
-        )
+def _use_of(request: ApiRequest, origin: Origin) -> TokenUse:
+    return TokenUse(
+        account_id=request.account_id,
+        token_id=request.token_id,
+        user_agent=origin.user_agent[:2000],
+        remote_ip=request.ip,
+        region=request.ip_region,
+        city=request.ip_city,
+        lat=request.ip_lat,
+        lon=request.ip_lon,
+        at=request.inserted_at,
+    )
 
 
 def _content_length(headers: Mapping[str, str]) -> int | None:
@@ -348,10 +346,14 @@ def _has_valid_ids(path: str) -> bool:
 _PATH_WORDS: Final = frozenset(
     {
         "account_settings",
+        "accounts",
+        "banners",
         "client_tokens",
         "decisions",
+        "deletion",
         "explain",
         "export",
+        "external_identities",
         "gateway_tokens",
         "gateways",
         "health",

@@ -52,7 +52,7 @@ from wardgate.portal.store.consequences import (
     consequences_of_update,
 )
 from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
-from wardgate.portal.store.refusals import check_storable, is_bad_value, made_storable, refusal
+from wardgate.portal.store.refusals import check_storable, is_bad_value, refusal
 from wardgate.portal.store.row_building import built
 from wardgate.portal.store.rows import (
     Account,
@@ -214,11 +214,6 @@ class Transaction:
                 for decision in decisions
             ]
             await self.execute(insert(schema.decisions), rows)
-
-    async def append_api_request(self, request: ApiRequest) -> None:
-        """Append to the log of REST calls; it is no part of the change feed."""
-        row = {name: value for name, value in _values(request).items() if name != "seq"}
-        await self.execute(insert(schema.api_request_logs), made_storable(schema.api_request_logs, row))
 
     async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
         """Return the newest REST calls of one account."""

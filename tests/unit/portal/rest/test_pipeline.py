@@ -1,17 +1,22 @@
 """What happens to every request before a handler sees it, and in which order."""
 
 import asyncio
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi.dependencies.models import Dependant
 
 from support.browser import caller, make_api_token
 from support.portal import World, make_world, portal_running
 from wardgate.portal.app import Portal
-from wardgate.portal.rest import pipeline
+from wardgate.portal.rest import endpoints, pipeline
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import INSTALLATION
 
@@ -115,6 +120,26 @@ async def test_the_operators_calls_are_logged_for_the_installation(
 ) -> None:
     await operator.get("/wardgate/relays")
     assert [row.path for row in await logged(world.portal, INSTALLATION)] == ["/wardgate/relays"]
+
+
+def test_no_handler_runs_in_a_thread() -> None:
+    """The framework moves whatever is no coroutine into a pool of threads, which costs more than most handlers do."""
+
+    def functions(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+        if dependant.call is not None:
+            yield dependant.call
+        for inner in dependant.dependencies:
+            yield from functions(inner)
+
+    modules = [
+        importlib.import_module(f"{endpoints.__name__}.{one.name}")
+        for one in pkgutil.iter_modules(endpoints.__path__)
+    ]
+    called = {
+        call for module in modules for route in module.router.routes for call in functions(route.dependant)
+    }
+    assert len(called) > 50
+    assert [call for call in called if not inspect.iscoroutinefunction(call)] == []
 
 
 async def test_use_of_a_token_is_noted_on_it(world: World, api: httpx2.AsyncClient) -> None:

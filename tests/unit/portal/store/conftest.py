@@ -8,8 +8,8 @@ import pytest
 
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store
-from wardgate.portal.store.rows import Account
+from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Transaction
+from wardgate.portal.store.rows import Account, ApiRequest
 
 
 @pytest.fixture
@@ -54,3 +54,23 @@ async def make_account(store: Store, slug: str) -> UUID:
             )
         )
     return account.id
+
+
+def make_api_request(transaction: Transaction, account_id: UUID) -> ApiRequest:
+    return ApiRequest(
+        account_id=account_id,
+        log_id="a" * 24,
+        actor_id=None,
+        token_id=transaction.new_id(),
+        method="GET",
+        path="/sites",
+        content_length=None,
+        request_id="r",
+        user_agent="x",
+        ip="192.0.2.1",
+        ip_region="DE",
+        ip_city=None,
+        ip_lat=52.5,
+        ip_lon=13.4,
+        inserted_at=transaction.now,
+    )

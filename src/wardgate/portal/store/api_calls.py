@@ -1,0 +1,116 @@
+"""What the store does for every call of the REST API before it is carried out: find its caller, log it, note that the token was used.
+
+These run for each call, so each is one statement that is put together once. None is part of the change feed, so none takes the
+account's lock: a call must not wait for a long change of the same account to be logged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, insert, select, update
+
+from wardgate.portal.store import schema
+from wardgate.portal.store.refusals import made_storable
+from wardgate.portal.store.repositories import Transaction
+from wardgate.portal.store.row_building import built
+from wardgate.portal.store.rows import Account, Actor, ApiRequest, ApiToken
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """From where and when a token was last used."""
+
+    account_id: UUID
+    token_id: UUID
+    user_agent: str
+    remote_ip: str
+    region: str | None
+    city: str | None
+    lat: float | None
+    lon: float | None
+    at: datetime
+
+
+async def find_api_caller(
+    transaction: Transaction, account_id: UUID, token_id: UUID
+) -> tuple[Account, Actor, ApiToken] | None:
+    """Return an API token with its actor and account, or none."""
+    result = await transaction.execute(_FIND, {"account_id": account_id, "token_id": token_id})
+    row = result.first()
+    if row is None:
+        return None
+    of_account, of_actor = len(schema.accounts.c), len(schema.accounts.c) + len(schema.actors.c)
+    return (
+        built(Account, row[:of_account]),
+        built(Actor, row[of_account:of_actor]),
+        built(ApiToken, row[of_actor:]),
+    )
+
+
+async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:
+    """Append to the log of calls; what cannot be stored of an entry is cut off or left out."""
+    table = schema.api_request_logs
+    await transaction.execute(_APPEND, [made_storable(table, _without_seq(request)) for request in requests])
+
+
+async def note_token_uses(transaction: Transaction, uses: Sequence[TokenUse]) -> None:
+    """Note the latest use of API tokens; one that is gone is left out."""
+    # One order for all transactions, so that two of them cannot lock the rows crosswise.
+    ordered = sorted(uses, key=lambda use: (use.token_id, use.at))
+    await transaction.execute(_NOTE_USE, [_of_use(use) for use in ordered])
+
+
+def _without_seq(request: ApiRequest) -> dict[str, Any]:
+    values = asdict(request)
+    del values["seq"]
+    return values
+
+
+def _of_use(use: TokenUse) -> dict[str, Any]:
+    storable = made_storable(
+        schema.api_tokens,
+        {
+            "last_seen_user_agent": use.user_agent,
+            "last_seen_remote_ip": use.remote_ip,
+            "last_seen_remote_ip_location_region": use.region,
+            "last_seen_remote_ip_location_city": use.city,
+            "last_seen_remote_ip_location_lat": use.lat,
+            "last_seen_remote_ip_location_lon": use.lon,
+            "last_seen_at": use.at,
+        },
+    )
+    return {"of_account": use.account_id, "of_token": use.token_id, **storable}
+
+
+_FIND: Final = (
+    select(schema.accounts, schema.actors, schema.api_tokens)
+    .select_from(
+        schema.api_tokens.join(schema.accounts, schema.accounts.c.id == schema.api_tokens.c.account_id).join(
+            schema.actors,
+            (schema.actors.c.account_id == schema.api_tokens.c.account_id)
+            & (schema.actors.c.id == schema.api_tokens.c.actor_id),
+        )
+    )
+    .where(
+        schema.api_tokens.c.account_id == bindparam("account_id"),
+        schema.api_tokens.c.id == bindparam("token_id"),
+    )
+)
+_APPEND: Final = insert(schema.api_request_logs)
+_NOTE_USE: Final = (
+    update(schema.api_tokens)
+    .where(
+        schema.api_tokens.c.account_id == bindparam("of_account"),
+        schema.api_tokens.c.id == bindparam("of_token"),
+    )
+    .values(
+        {
+            column.name: bindparam(column.name)
+            for column in schema.api_tokens.c
+            if column.name.startswith("last_seen_")
+        }
+    )
+)
