@@ -1,8 +1,10 @@
 """A portal that is killed under load loses no write that it acknowledged, and leaves none half done.
 
-The real process, `wardgate portal`, is killed with SIGKILL while eight callers create, rename and delete over REST. Then the database is
-compared with what each caller was told: what was acknowledged must stand, and the one call that each had under way is there
-whole or not at all. The feed must have every change of the rows, in order and without gaps. The next round goes on with the same database.
+The real process, `wardgate portal`, is killed with SIGKILL while eight callers change groups and their members over REST and the
+operator makes and ends accounts (`crash_callers`). Then the database is compared with what each was told: what was acknowledged must
+stand, and the one call that each had under way is there whole or not at all, with the members and jobs that belong to it. The feed, which
+is the audit log, must have every change of the rows, in order, without gaps, with who did it. The next round goes on with the same
+database, and begins with what was answered or cut off at the end of the last: a repeated call is answered as the first time.
 """
 
 import asyncio
@@ -17,17 +19,19 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlalchemy import select
 
+from interop.crash_callers import Caller, Founded, Founder, Group, LoadedCaller
 from support.postgres import postgres_database
+from wardgate.portal.account_life import REMIND
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Database, PostgresServer, Store, parse_database_url
+from wardgate.portal.store import Database, PostgresServer, Store, Transaction, parse_database_url, schema
 
 CALLERS = 8
 ROUNDS = {"default": 5, "long": 50}
@@ -50,16 +54,22 @@ async def test_a_killed_portal_has_kept_every_acknowledged_write(
 ) -> None:
     installation = Installation(tmp_path, database_url)
     rng = random.Random(9)
-    callers = [Caller(number, installation.token) for number in range(CALLERS)]
+    with installation.portal_running() as (_, port):
+        actor_ids = made_actors(port, installation.token)
+    callers = [Caller(number, installation.token, actor_ids) for number in range(CALLERS)]
+    founder = Founder(CALLERS, installation.operator_token)
+    everybody: list[LoadedCaller] = [*callers, founder]
     acknowledged = 0
     for _ in range(ROUNDS[request.config.getoption("--profile")]):
         enough = acknowledged + rng.randint(5, 80)
-        with installation.portal_running() as (process, port), load_from(callers, port):
-            await reached(callers, enough)
+        with installation.portal_running() as (process, port), load_from(everybody, port):
+            await reached(everybody, enough)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        await compare(parse_database_url(database_url), installation.account_id, callers)
-        acknowledged = sum(caller.acknowledged for caller in callers)
+        await compare(parse_database_url(database_url), installation.account_id, callers, founder)
+        acknowledged = sum(caller.acknowledged for caller in everybody)
+    assert any(caller.repeated for caller in callers)
+    assert founder.known
 
 
 class Installation:
@@ -88,6 +98,7 @@ class Installation:
         )  # fmt: skip
         told = json.loads(made.stdout)
         self.token: str = told["api_token"]
+        self.operator_token: str = told["operator_token"]
         self.account_id = UUID(told["account_id"])
 
     @contextlib.contextmanager
@@ -121,82 +132,20 @@ class Installation:
 _WARDGATE = (sys.executable, "-m", "wardgate.cli.main")
 
 
-@dataclass
-class Caller:
-    """One thread that changes groups of its own over REST, and what it was told of them.
-
-    Attributes:
-        known: name by id, of what was acknowledged.
-        under_way: the call that has no answer yet: its method, the id it is about, and the name it gives.
-    """
-
-    number: int
-    token: str
-    known: dict[str, str] = field(default_factory=dict)
-    under_way: tuple[str, str | None, str | None] | None = None
-    acknowledged: int = 0
-    _counter: int = 0
-
-    def work(self, port: int) -> None:
-        """Call until the connection breaks."""
-        rng = random.Random(self.number)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            while True:
-                self._step(connection, rng)
-
-    def _step(self, connection: http.client.HTTPConnection, rng: random.Random) -> None:
-        self._counter += 1
-        name = f"caller {self.number} call {self._counter}"
-        chosen = rng.choice(list(self.known)) if self.known and rng.random() < 0.5 else None
-        if chosen is None:
-            made = self._call(connection, "POST", None, name)
-            self.known[made["data"]["id"]] = name
-        elif rng.random() < 0.5:
-            self._call(connection, "PATCH", chosen, name)
-            self.known[chosen] = name
-        else:
-            self._call(connection, "DELETE", chosen, None)
-            del self.known[chosen]
-        self.under_way = None
-        self.acknowledged += 1
-
-    def _call(
-        self, connection: http.client.HTTPConnection, method: str, id_: str | None, name: str | None
-    ) -> dict[str, Any]:
-        self.under_way = (method, id_, name)
-        path = "/groups" if id_ is None else f"/groups/{id_}"
-        body = None if name is None else json.dumps({"group": {"name": name}})
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        assert response.status in (200, 201), (response.status, content)
-        told: dict[str, Any] = json.loads(content)
-        return told
-
-    def settle(self, found: dict[str, str]) -> None:
-        """Compare what is stored of this caller's groups with what it knows, and take over the call that was cut off."""
-        expected = dict(self.known)
-        if self.under_way is not None and found != expected:
-            method, id_, name = self.under_way
-            if method == "POST":
-                (id_,) = found.keys() - expected.keys()
-            assert id_ is not None
-            if method == "DELETE":
-                del expected[id_]
-            else:
-                assert name is not None
-                expected[id_] = name
-        assert found == expected
-        self.known, self.under_way = expected, None
+def made_actors(port: int, token: str) -> list[str]:
+    """Make whoever will be in groups; their ids."""
+    caller = Caller(CALLERS + 1, token, [])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        bodies = [{"actor": {"name": f"Robot {number}", "type": "service_account"}} for number in range(6)]
+        return [caller.call(connection, "POST", "/actors", body).body["data"]["id"] for body in bodies]
 
 
 @contextlib.contextmanager
-def load_from(callers: list[Caller], port: int) -> Iterator[None]:
+def load_from(callers: list[LoadedCaller], port: int) -> Iterator[None]:
     failures: list[BaseException] = []
 
-    def work(caller: Caller) -> None:
+    def work(caller: LoadedCaller) -> None:
         try:
             caller.work(port)
         except BaseException as error:
@@ -213,7 +162,7 @@ def load_from(callers: list[Caller], port: int) -> Iterator[None]:
     assert failures == []
 
 
-async def reached(callers: list[Caller], acknowledged: int) -> None:
+async def reached(callers: list[LoadedCaller], acknowledged: int) -> None:
     deadline = time.monotonic() + LOAD_S
     while sum(caller.acknowledged for caller in callers) < acknowledged:
         assert time.monotonic() < deadline, "the portal acknowledges too little to be killed at work"
@@ -234,33 +183,70 @@ async def ended(database: PostgresServer) -> None:
         await connection.close()
 
 
-async def compare(database: Database, account_id: UUID, callers: list[Caller]) -> None:
+async def compare(database: Database, account_id: UUID, callers: list[Caller], founder: Founder) -> None:
     if isinstance(database, PostgresServer):
         await ended(database)
     store = await Store.open(database, Environment.of_this_process())
     try:
         async with store.reading() as transaction:
-            groups = await transaction.of(account_id).groups.load_all()
-            changes = await transaction.changes_after(account_id, 0, 1_000_000)
-            counter = (await transaction.sequences())[account_id]
+            await compare_groups(transaction, account_id, callers)
+            await compare_accounts(transaction, account_id, founder)
+            for each, counter in (await transaction.sequences()).items():
+                changes = await transaction.changes_after(each, 0, 1_000_000)
+                assert [change.sequence for change in changes] == list(range(1, counter + 1))
     finally:
         await store.close()
-    stored = {str(group.id): group.name for group in groups}
+
+
+async def compare_groups(transaction: Transaction, account_id: UUID, callers: list[Caller]) -> None:
+    tables = transaction.of(account_id)
+    groups, memberships = await tables.groups.load_all(), await tables.memberships.load_all()
+    members: dict[UUID, set[str]] = {}
+    for membership in memberships:
+        members.setdefault(membership.group_id, set()).add(str(membership.actor_id))
+    stored = {str(one.id): Group(one.name, frozenset(members.get(one.id, ()))) for one in groups}
     for caller in callers:
-        mark = f"caller {caller.number} "
-        caller.settle({id_: name for id_, name in stored.items() if name.startswith(mark)})
-    assert [change.sequence for change in changes] == list(range(1, counter + 1))
-    replayed: dict[str, str] = {}
-    for change in changes:
-        if change.object == "groups":
-            assert replayed.get(_id(change)) == (None if change.before is None else change.before["name"])
-            if change.after is None:
-                del replayed[_id(change)]
-            else:
-                replayed[_id(change)] = change.after["name"]
-    assert replayed == stored
+        caller.settle({id_: group for id_, group in stored.items() if group.name.startswith(caller.mark)})
+
+    replayed: dict[str, dict[str, dict[str, Any]]] = {"groups": {}, "memberships": {}}
+    for change in await transaction.changes_after(account_id, 0, 1_000_000):
+        images = replayed.get(change.object)
+        if images is None:
+            continue
+        id_ = (change.after or change.before or {})["id"]
+        assert images.get(id_) == change.before, "a change begins where the one before has ended"
+        if change.after is None:
+            del images[id_]
+        else:
+            images[id_] = change.after
+        if change.object == "groups" and str((change.after or change.before or {})["name"]).startswith(
+            "caller "
+        ):
+            assert change.subject is not None
+    assert {id_: image["name"] for id_, image in replayed["groups"].items()} == {
+        str(group.id): group.name for group in groups
+    }
+    assert {
+        id_: (image["group_id"], image["actor_id"]) for id_, image in replayed["memberships"].items()
+    } == {str(one.id): (str(one.group_id), str(one.actor_id)) for one in memberships}
 
 
-def _id(change: Any) -> str:
-    id_: str = (change.after or change.before)["id"]
-    return id_
+async def compare_accounts(transaction: Transaction, first_id: UUID, founder: Founder) -> None:
+    """Each account is there with its administrator and token; exactly those that are ending have a job that will remind of it."""
+    accounts = [one for one in await transaction.accounts.load_all() if one.id != first_id]
+    founder.settle(
+        {str(one.id): Founded(one.slug, is_ending=one.scheduled_deletion_at is not None) for one in accounts}
+    )
+    jobs = await transaction.execute(
+        select(schema.jobs.c.arguments).where(
+            schema.jobs.c.kind == REMIND, schema.jobs.c.finished_at.is_(None)
+        )
+    )
+    reminded = sorted(arguments["account_id"] for (arguments,) in jobs)
+    assert reminded == sorted(str(one.id) for one in accounts if one.scheduled_deletion_at is not None)
+    for account in accounts:
+        tables = transaction.of(account.id)
+        actors = await tables.actors.load_all()
+        assert [one.type for one in actors if one.email is not None] == ["account_admin_user"]
+        assert await tables.api_tokens.count() == 1
+        assert account.is_disabled is (account.scheduled_deletion_at is not None)
