@@ -14,9 +14,9 @@ from sqlalchemy import bindparam, insert, select, update
 
 from wardgate.portal.store import schema
 from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.repositories import Transaction
 from wardgate.portal.store.row_building import built
 from wardgate.portal.store.rows import Account, Actor, ApiRequest, ApiToken
+from wardgate.portal.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

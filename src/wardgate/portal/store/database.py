@@ -22,8 +22,8 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store.errors import DanglingReference, Unusable
 from wardgate.portal.store.location import Database, PostgresServer
 from wardgate.portal.store.migrations import upgrade
-from wardgate.portal.store.repositories import Transaction
 from wardgate.portal.store.sqlite_database import SqliteDatabase
+from wardgate.portal.store.transaction import Transaction
 
 Committed = Callable[[frozenset[UUID]], None]
 

@@ -4,6 +4,7 @@ StoreError
 ├── Conflict            a unique index refused the row
 ├── DanglingReference   a row names another that does not exist in this account
 ├── Unstorable          a value does not fit its column
+├── NotAllowed          the actor's type lacks the right
 ├── Unusable            the database cannot be opened, read or written: the operator's concern
 └── AddressesExhausted  the account has no tunnel address left
 """
@@ -42,6 +43,22 @@ class Unstorable(StoreError):
         super().__init__(f"{table}.{field} {reason}" if field else reason)
         self.table = table
         self.field = field
+
+
+class NotAllowed(StoreError):
+    """Actors of this type may not do this (portal-domain §4).
+
+    Attributes:
+        role: the type of the actor.
+        action: read, insert, update, delete.
+        table: what it was to be done to.
+    """
+
+    def __init__(self, role: str, action: str, table: str) -> None:
+        super().__init__(f"{role}: may not {action} {table}")
+        self.role = role
+        self.action = action
+        self.table = table
 
 
 class Unusable(StoreError):

@@ -19,8 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.store import schema
 from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.repositories import Transaction
 from wardgate.portal.store.rows import Job
+from wardgate.portal.store.transaction import Transaction
 
 JOBS: Final = UUID(int=1)
 """The topic of commits that enqueue a job, and what claims are held by."""

@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, Table, Text, cast, func, insert, or_, sele
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.store import schema
-from wardgate.portal.store.repositories import Transaction
 from wardgate.portal.store.rows import ApiRequest, Change, FlowLog, KeptAnswer, SessionLog
+from wardgate.portal.store.transaction import Transaction
 
 LogEntry = Change | SessionLog | FlowLog | ApiRequest
 

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.store import schema
 from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.repositories import Transaction
 from wardgate.portal.store.rows import EmailSuppression, OutboundEmail, OutboundEmailDelivery
+from wardgate.portal.store.transaction import Transaction
 
 _EMAILS: Final = schema.outbound_emails.c
 _DELIVERIES: Final = schema.outbound_email_deliveries.c

@@ -1,0 +1,304 @@
+"""The tables of one account, and those repositories that do more than the verbs that all share."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    delete,
+    func,
+    update,
+)
+
+from wardgate.model.addresses import LAST_TUNNEL_OFFSET, TUNNEL_IPV4, TUNNEL_IPV6
+from wardgate.portal.store import schema
+from wardgate.portal.store.consequences import (
+    ACCOUNT_TABLES_IN_DELETION_ORDER,
+    IDENTITY_PROVIDER_TABLES,
+    Removal,
+)
+from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
+from wardgate.portal.store.permissions import Action, require
+from wardgate.portal.store.repositories import Repository, TenantRepository
+from wardgate.portal.store.rows import (
+    Account,
+    Actor,
+    ApiToken,
+    AuthProvider,
+    AuthProviderDetails,
+    Change,
+    ClientToken,
+    Decision,
+    Device,
+    EmailOtpAuthProvider,
+    EntraAuthProvider,
+    ExternalIdentity,
+    GatewayToken,
+    GoogleAuthProvider,
+    Group,
+    Membership,
+    OidcAuthProvider,
+    OktaAuthProvider,
+    OneTimePasscode,
+    PendingIdentity,
+    Policy,
+    PolicyAuthorization,
+    PortalSession,
+    Resource,
+    SignInLink,
+    Site,
+    StaticDevicePoolMember,
+    UserpassAuthProvider,
+)
+
+if TYPE_CHECKING:
+    from wardgate.portal.store.transaction import Transaction
+
+_DetailsT = TypeVar("_DetailsT", bound=AuthProviderDetails)
+
+
+class AccountTables:
+    """The repositories of one account, for an actor of the type `role` (none: for the system itself)."""
+
+    def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
+        self.account_id = account_id
+        self._transaction = transaction
+        self._role = role
+        self.actors = TenantRepository(transaction, Actor, account_id, role)
+        self.external_identities = ExternalIdentityRepository(transaction, account_id, role)
+        self.pending_identities = TenantRepository(transaction, PendingIdentity, account_id, role)
+        self.one_time_passcodes = TenantRepository(transaction, OneTimePasscode, account_id, role)
+        self.auth_providers = TenantRepository(transaction, AuthProvider, account_id, role)
+        self.email_otp_auth_providers = AuthProviderRepository(
+            transaction, EmailOtpAuthProvider, account_id, role
+        )
+        self.userpass_auth_providers = AuthProviderRepository(
+            transaction, UserpassAuthProvider, account_id, role
+        )
+        self.google_auth_providers = AuthProviderRepository(transaction, GoogleAuthProvider, account_id, role)
+        self.entra_auth_providers = AuthProviderRepository(transaction, EntraAuthProvider, account_id, role)
+        self.okta_auth_providers = AuthProviderRepository(transaction, OktaAuthProvider, account_id, role)
+        self.oidc_auth_providers = AuthProviderRepository(transaction, OidcAuthProvider, account_id, role)
+        self.groups = TenantRepository(transaction, Group, account_id, role)
+        self.memberships = TenantRepository(transaction, Membership, account_id, role)
+        self.sites = TenantRepository(transaction, Site, account_id, role)
+        self.resources = TenantRepository(transaction, Resource, account_id, role)
+        self.policies = TenantRepository(transaction, Policy, account_id, role)
+        self.client_tokens = TenantRepository(transaction, ClientToken, account_id, role)
+        self.gateway_tokens = TenantRepository(transaction, GatewayToken, account_id, role)
+        self.api_tokens = TenantRepository(transaction, ApiToken, account_id, role)
+        self.devices = DeviceRepository(transaction, account_id, role)
+        self.authorizations = AuthorizationRepository(transaction, account_id, role)
+        self.portal_sessions = TenantRepository(transaction, PortalSession, account_id, role)
+        self.sign_in_links = TenantRepository(transaction, SignInLink, account_id, role)
+        self.pool_members = TenantRepository(transaction, StaticDevicePoolMember, account_id, role)
+
+    def require(self, action: Action, table: str) -> None:
+        """Check what is done to a table beside its repository.
+
+        Raises:
+            NotAllowed: the actor may not.
+        """
+        require(self._role, action, table)
+
+    async def account(self) -> Account | None:
+        self.require(Action.READ, "accounts")
+        return await self._transaction.accounts.load(self.account_id)
+
+    async def save_account(self, account: Account) -> Account:
+        """Replace the account's own row; raises as `Repository.save`."""
+        self.require(Action.UPDATE, "accounts")
+        if account.id != self.account_id:
+            raise ValueError("accounts: a row of another account")
+        return await self._transaction.accounts.save(account)
+
+    async def changes(
+        self, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
+    ) -> list[Change]:
+        self.require(Action.READ, "changes")
+        return await self._transaction.changes(
+            self.account_id, *conditions, limit=limit, newest_first=newest_first
+        )
+
+    async def decisions(
+        self, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
+    ) -> list[Decision]:
+        self.require(Action.READ, "decisions")
+        return await self._transaction.decisions(
+            self.account_id, *conditions, limit=limit, newest_first=newest_first
+        )
+
+    async def remove(self, removal: Removal) -> None:
+        """Delete rows of this account, each with what goes with it; for the deletion map and the hooks."""
+        repository = self.by_name(removal.table)
+        conditions = [repository.c[column] == value for column, value in removal.values.items()]
+        await repository.delete_rows(await repository.load_all(*conditions))
+
+    async def clear_where(self, table: str, column: str, value: UUID) -> None:
+        """Set a reference to NULL in rows of a table of this account; for the deletion map."""
+        repository = self.by_name(table)
+        for row in await repository.load_all(repository.c[column] == value):
+            await repository.save(replace(row, **{column: None}))
+
+    def by_name(self, table: str) -> TenantRepository[Any]:
+        """Return the repository of a table."""
+        repository: TenantRepository[Any] = getattr(self, _SHORT_NAMES.get(table, table))
+        return repository
+
+
+class AccountRepository(Repository[Account]):
+    """The accounts themselves; each one's changes go to its own feed."""
+
+    def __init__(self, transaction: "Transaction") -> None:
+        super().__init__(transaction, Account)
+
+    async def by_slug(self, slug: str) -> Account | None:
+        return await self.find(func.lower(self.c.slug) == slug.lower())
+
+    async def load(self, id_: UUID) -> Account | None:
+        await self._transaction.hold(id_)
+        return await super().load(id_)
+
+    async def load_all(
+        self,
+        *conditions: ColumnElement[bool],
+        order_by: Sequence[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[Account]:
+        """Return the accounts that meet all conditions; in a write transaction, held as they are returned."""
+        while True:
+            rows = await super().load_all(*conditions, order_by=order_by, limit=limit)
+            if self._transaction.holds(row.id for row in rows):
+                return rows
+            await self._transaction.hold(*(row.id for row in rows))
+
+    async def _hold(self) -> None:
+        """Which accounts a condition finds is known only afterwards: `load_all` holds those."""
+
+    async def delete_row(self, row: Account) -> None:
+        """Delete the account with everything it has, logs included; its feed holds nothing but its own deletion."""
+        mail = schema.outbound_emails
+        await self._transaction.execute(
+            update(mail).where(mail.c.account_id == row.id).values(account_id=None)
+        )
+        for name in ACCOUNT_TABLES_IN_DELETION_ORDER:
+            table = schema.metadata.tables[name]
+            await self._transaction.execute(delete(table).where(table.c.account_id == row.id))
+        self._transaction.forget(row.id)
+        for log in (
+            schema.changes,
+            schema.decisions,
+            schema.api_request_logs,
+            schema.session_logs,
+            schema.flow_logs,
+            schema.idempotency_keys,
+        ):
+            await self._transaction.execute(delete(log).where(log.c.account_id == row.id))
+        await super().delete_row(row)
+
+    def _feed_of(self, row: Account) -> UUID:
+        return row.id
+
+
+class DeviceRepository(TenantRepository[Device]):
+    """Devices; a new one draws its tunnel addresses here (§3.8)."""
+
+    def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
+        super().__init__(transaction, Device, account_id, role)
+
+    async def insert(self, row: Device) -> Device:
+        """Insert a device; empty addresses are drawn.
+
+        Raises:
+            AddressesExhausted: no address left.
+        """
+        if not row.ipv4:
+            row = replace(row, ipv4=await self._free_address(TUNNEL_IPV4, self.c.ipv4))
+        if not row.ipv6:
+            row = replace(row, ipv6=await self._free_address(TUNNEL_IPV6, self.c.ipv6))
+        return await super().insert(row)
+
+    async def _free_address(self, pool: IPv4Network | IPv6Network, column: ColumnElement[str]) -> str:
+        if await self.count() >= LAST_TUNNEL_OFFSET:
+            raise AddressesExhausted(f"all addresses of {pool} are in use")
+        random = int.from_bytes(self._transaction.random_bytes(8), "big")
+        offset = random % LAST_TUNNEL_OFFSET
+        while True:
+            address: IPv4Address | IPv6Address = pool.network_address + (1 + offset)
+            if await self.count(column == str(address)) == 0:
+                return str(address)
+            offset = (offset + 1) % LAST_TUNNEL_OFFSET
+
+
+class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
+    """Grants: inserted in groups, never updated (§3.12)."""
+
+    def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
+        super().__init__(transaction, PolicyAuthorization, account_id, role)
+
+    async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
+        """Insert what can be inserted; rows that name something gone are left out. Returns what was stored."""
+        try:
+            async with self._transaction.savepoint():
+                return await self.insert_all(rows)
+        except DanglingReference:
+            stored = []
+            for row in rows:
+                with contextlib.suppress(DanglingReference):
+                    async with self._transaction.savepoint():
+                        stored.append(await self.insert(row))
+            return stored
+
+
+class AuthProviderRepository(TenantRepository[_DetailsT]):
+    """One type of provider: the details and the parent that they share their id with come and go together."""
+
+    async def insert(self, row: _DetailsT) -> _DetailsT:
+        """Insert a provider; raises as `Repository.insert`."""
+        self._require(Action.INSERT)
+        parent = AuthProvider(id=row.id, account_id=row.account_id, type=row.type)
+        await self._transaction.of(self._account_id).auth_providers.insert(parent)
+        return await super().insert(row)
+
+    async def insert_all(self, rows: Sequence[_DetailsT]) -> list[_DetailsT]:
+        return [await self.insert(row) for row in rows]
+
+    async def delete(self, id_: UUID) -> bool:
+        """Delete a provider with the tokens and sessions that it issued; false: there was none."""
+        self._require(Action.DELETE)
+        if await self.load(id_) is None:
+            return False
+        return await self._transaction.of(self._account_id).auth_providers.delete(id_)
+
+    async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
+        rows = await self.load_all(*conditions)
+        for row in rows:
+            await self.delete(row.id)
+        return len(rows)
+
+
+class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
+    """Identities; with one goes what its actor holds by sign-ins at the same issuer (§8.4)."""
+
+    def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
+        super().__init__(transaction, ExternalIdentity, account_id, role)
+
+    async def delete_row(self, row: ExternalIdentity) -> None:
+        await super().delete_row(row)
+        tables = self._transaction.of(self._account_id)
+        for name in IDENTITY_PROVIDER_TABLES:
+            providers = tables.by_name(name)
+            for provider in await providers.load_all(providers.c.issuer == row.issuer):
+                held_by_it = {"actor_id": row.actor_id, "auth_provider_id": provider.id}
+                await tables.remove(Removal("client_tokens", held_by_it))
+                await tables.remove(Removal("portal_sessions", held_by_it))
+
+
+_SHORT_NAMES: Final = {
+    "policy_authorizations": "authorizations",
+    "static_device_pool_members": "pool_members",
+}

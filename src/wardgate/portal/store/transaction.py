@@ -1,0 +1,329 @@
+"""One transaction over the store: what it reads and writes, and the changes that it leaves in the feed.
+
+Everything is reached from here: `of(account_id)` leads to an account's tables (`account_tables`), the attributes to what belongs to
+no account. What repositories change is remembered and appended to the feed at the end, with numbers that agree with the order of commits.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Uuid,
+    bindparam,
+    delete,
+    exc,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from wardgate.portal.environment import Environment
+from wardgate.portal.store import schema
+from wardgate.portal.store.account_tables import AccountRepository, AccountTables
+from wardgate.portal.store.consequences import (
+    INTERNAL_TABLES,
+    REDACTED,
+    SECRET_COLUMNS,
+)
+from wardgate.portal.store.refusals import is_bad_value, refusal
+from wardgate.portal.store.repositories import InstallationRepository
+from wardgate.portal.store.row_building import values_of
+from wardgate.portal.store.rows import (
+    Actor,
+    ApiRequest,
+    Banner,
+    Change,
+    Decision,
+    OperatorToken,
+    RelayToken,
+    Row,
+)
+
+Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change not yet numbered."""
+
+    account_id: UUID
+    object: str
+    operation: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Transaction:
+    """One open transaction. `of(account_id)` leads to a tenant's tables; the attributes to what belongs to no account."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        environment: Environment,
+        *,
+        subject: dict[str, Any] | None,
+        hold: Hold | None,
+    ) -> None:
+        """Wrap a connection inside a transaction; `hold` makes it an account's only writer (none: it only reads)."""
+        self._connection = connection
+        self._environment = environment
+        self._subject = subject
+        self._hold = hold
+        self._held: frozenset[UUID] = frozenset()
+        self._refusal: Exception | None = None
+        self._pending: list[PendingChange] = []
+        self._hints: set[UUID] = set()
+        self.now = environment.clock.now()
+        self.accounts = AccountRepository(self)
+        self.relay_tokens = InstallationRepository(self, RelayToken)
+        self.operator_tokens = InstallationRepository(self, OperatorToken)
+        self.banners = InstallationRepository(self, Banner)
+
+    @property
+    def dialect(self) -> str:
+        """The database's name: `sqlite` or `postgresql`."""
+        return self._connection.dialect.name
+
+    async def hold(self, *account_ids: UUID) -> None:
+        """Make a write transaction the only one of these accounts until its end.
+
+        Repositories do it for their own account before their first statement. Who needs several accounts in one transaction names
+        them all first: they are taken in order, so that two such transactions cannot wait for each other.
+        """
+        if self._hold is not None:
+            for account_id in sorted(set(account_ids) - self._held):
+                await self._hold(self._connection, account_id)
+                self._held |= {account_id}
+
+    def holds(self, account_ids: Iterable[UUID]) -> bool:
+        """Tell whether `hold` would do nothing."""
+        return self._hold is None or self._held.issuperset(account_ids)
+
+    def of(self, account_id: UUID) -> AccountTables:
+        """Return the tables of one account for the system's own work, which may do everything."""
+        return AccountTables(self, account_id, None)
+
+    def on_behalf_of(self, actor: Actor) -> AccountTables:
+        """Return the tables of an actor's account, for what actors of its type may do (`permissions`).
+
+        Raises:
+            NotAllowed: from the verbs, when it may not.
+        """
+        return AccountTables(self, actor.account_id, actor.type)
+
+    def new_id(self) -> UUID:
+        return self._environment.new_id()
+
+    def random_bytes(self, count: int) -> bytes:
+        return self._environment.rng.randbytes(count)
+
+    def acting_as(self, subject: dict[str, Any] | None) -> None:
+        """Attribute the changes of this transaction to `subject` (when it becomes known only inside)."""
+        self._subject = subject
+
+    async def sequences(self) -> dict[UUID, int]:
+        """Return the feed position of every account."""
+        result = await self._connection.execute(
+            select(schema.change_counters.c.account_id, schema.change_counters.c.sequence)
+        )
+        return {row.account_id: row.sequence for row in result}
+
+    async def sequence(self, account_id: UUID) -> int:
+        """Return the feed position of one account, 0 when nothing happened yet."""
+        counters = schema.change_counters.c
+        result = await self._connection.execute(
+            select(counters.sequence).where(counters.account_id == account_id)
+        )
+        return int(result.scalar() or 0)
+
+    async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
+        """Return the next changes of one account's feed, in order and without gaps."""
+        return await self.changes(account_id, schema.changes.c.sequence > sequence, limit=limit)
+
+    async def changes(
+        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
+    ) -> list[Change]:
+        """Return rows of one account's feed by conditions over `schema.changes.c`."""
+        order = schema.changes.c.sequence
+        result = await self._connection.execute(
+            select(schema.changes)
+            .where(schema.changes.c.account_id == account_id, *conditions)
+            .order_by(order.desc() if newest_first else order)
+            .limit(limit)
+        )
+        return [Change(**row) for row in result.mappings()]
+
+    async def append_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Append to the decision log; it is no part of the change feed."""
+        if decisions:
+            rows = [
+                {name: value for name, value in values_of(decision).items() if name != "seq"}
+                for decision in decisions
+            ]
+            await self.execute(insert(schema.decisions), rows)
+
+    async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
+        """Return the newest REST calls of one account."""
+        log = schema.api_request_logs.c
+        result = await self._connection.execute(
+            select(schema.api_request_logs)
+            .where(log.account_id == account_id)
+            .order_by(log.seq.desc())
+            .limit(limit)
+        )
+        return [ApiRequest(**row) for row in result.mappings()]
+
+    async def decisions(
+        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
+    ) -> list[Decision]:
+        """Return answered requests of one account by conditions over `schema.decisions.c`."""
+        order = schema.decisions.c.seq
+        result = await self._connection.execute(
+            select(schema.decisions)
+            .where(schema.decisions.c.account_id == account_id, *conditions)
+            .order_by(order.desc() if newest_first else order)
+            .limit(limit)
+        )
+        return [Decision(**row) for row in result.mappings()]
+
+    async def delete_logs_before(self, instant: datetime) -> int:
+        """Delete changes, decisions, REST calls and sessions older than this; returns how many. Feeds keep their numbering."""
+        deleted = 0
+        for table, column in (
+            (schema.changes, schema.changes.c.committed_at),
+            (schema.decisions, schema.decisions.c.decided_at),
+            (schema.api_request_logs, schema.api_request_logs.c.inserted_at),
+            (schema.session_logs, schema.session_logs.c.timestamp),
+        ):
+            deleted += int((await self.execute(delete(table).where(column < instant))).rowcount)
+        return deleted
+
+    async def delete_flows_before(self, instant: datetime) -> int:
+        """Delete reports of flows that began before this; returns how many."""
+        table = schema.flow_logs
+        return int((await self.execute(delete(table).where(table.c.flow_start < instant))).rowcount)
+
+    async def delete_kept_answers_before(self, instant: datetime) -> int:
+        """Delete answers kept for repeated calls before this; returns how many."""
+        table = schema.idempotency_keys
+        return int((await self.execute(delete(table).where(table.c.inserted_at < instant))).rowcount)
+
+    async def append_changes(self) -> frozenset[UUID]:
+        """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
+        if self._refusal is not None:
+            raise self._refusal
+        by_account: dict[UUID, list[PendingChange]] = {}
+        for change in self._pending:
+            by_account.setdefault(change.account_id, []).append(change)
+        # One order for all transactions, so that two of them cannot lock the counters crosswise.
+        for account_id in sorted(by_account):
+            pending = by_account[account_id]
+            last = (
+                await self._connection.execute(
+                    _RAISE_COUNTER, {"account_id": account_id, "count": len(pending)}
+                )
+            ).scalar_one()
+            first = last - len(pending) + 1
+            await self._connection.execute(
+                insert(schema.changes),
+                [self._numbered(change, first + index) for index, change in enumerate(pending)],
+            )
+        self._pending.clear()
+        return frozenset(by_account) | self._hints
+
+    def hint(self, topic: UUID) -> None:
+        """Let the commit's listeners hear of a topic that is no account's feed."""
+        self._hints.add(topic)
+
+    async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run one statement; for the repositories.
+
+        Raises:
+            Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will be written, unless
+                the statement stands in a savepoint.
+        """
+        if self._refusal is not None:
+            raise RuntimeError("a statement of this transaction was refused: it cannot go on")
+        try:
+            return await self._connection.execute(statement, parameters)
+        except exc.DBAPIError as error:
+            if not isinstance(error, exc.IntegrityError) and not is_bad_value(error):
+                raise
+            self._refusal = refusal(error)
+            raise self._refusal from error
+
+    def record(self, account_id: UUID, operation: str, before: Row | None, after: Row | None) -> None:
+        """Remember a change for the feed; for the repositories."""
+        row = after if after is not None else before
+        assert row is not None
+        self._pending.append(PendingChange(account_id, row.table, operation, _image(before), _image(after)))
+
+    def forget(self, account_id: UUID) -> None:
+        """Leave what happened in an account out of its feed: nobody is left to read it."""
+        self._pending = [change for change in self._pending if change.account_id != account_id]
+
+    def require_writable(self) -> None:
+        if self._hold is None:
+            raise RuntimeError("this transaction is for reading only")
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Open a savepoint: an exception inside undoes only what happened inside."""
+        recorded, held = len(self._pending), self._held
+        try:
+            async with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._pending[recorded:]
+            self._held, self._refusal = held, None
+            raise
+
+    def _numbered(self, change: PendingChange, sequence: int) -> dict[str, Any]:
+        microseconds = int(self.now.timestamp() * 1_000_000) & ((1 << 52) - 1)
+        return {
+            "account_id": change.account_id,
+            "sequence": sequence,
+            "log_id": f"c{microseconds:013x}{sequence & ((1 << 40) - 1):010x}",
+            "object": change.object,
+            "operation": change.operation,
+            "audience": "internal" if change.object in INTERNAL_TABLES else "audit",
+            "before": change.before,
+            "after": change.after,
+            "subject": self._subject,
+            "committed_at": self.now,
+        }
+
+
+_RAISE_COUNTER: Final = (
+    text(
+        "INSERT INTO change_counters (account_id, sequence) VALUES (:account_id, :count)"
+        " ON CONFLICT (account_id) DO UPDATE SET sequence = change_counters.sequence + excluded.sequence"
+        " RETURNING sequence"
+    )
+    .bindparams(bindparam("account_id", type_=Uuid()))
+    .columns(schema.change_counters.c.sequence)
+)
+
+
+def _image(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        name: REDACTED if name in SECRET_COLUMNS else _json(value) for name, value in values_of(row).items()
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
