@@ -1,6 +1,7 @@
 """`wardgate portal`: run the portal on a data directory until it is told to stop."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -82,18 +83,25 @@ async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) ->
     mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
     portal = await Portal.open(settings, keys, Environment.of_this_process(mailer=mailer))
     host, port = listener.getsockname()[:2]
+
+    def ready() -> None:
+        _settle()
+        log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
+
     try:
-        await serve(
-            portal,
-            listener,
-            on_ready=lambda: log.info(
-                "portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url}
-            ),
-            until=stop,
-        )
+        await serve(portal, listener, on_ready=ready, until=stop)
     except OSError as error:
         if settings.tls_certificate is None:
             raise
         raise UserError(
             f"cannot use the TLS files {settings.tls_certificate} and {settings.tls_key}: {error.strerror or error}"
         ) from error
+
+
+def _settle() -> None:
+    """Let the collector of garbage leave alone what lives as long as the process.
+
+    A full pass walks through every module, class and route: a tenth of a second in which nobody is served.
+    """
+    gc.collect()
+    gc.freeze()
