@@ -110,7 +110,13 @@ class Portal:
         with contextlib.suppress(*DATABASE_ERRORS):
             async with services.store.reading() as transaction:
                 jobs_by_state = await JobQueue(transaction).counts()
-        return services.metrics.export(services.counters, self.channels.counts(), jobs_by_state)
+        geoip = services.geography.database_state
+        return services.metrics.export(
+            services.counters,
+            self.channels.counts(),
+            jobs_by_state,
+            None if geoip is None else geoip.built_at,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

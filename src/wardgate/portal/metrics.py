@@ -6,6 +6,7 @@ scrapes. Times come from the environment's clock; the library's own is never ask
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -61,16 +62,23 @@ class Metrics:
             registry=self.registry,
         )
 
-    def export(self, counters: "Counter[str]", channels: Mapping[str, int], jobs: Mapping[str, int]) -> bytes:
+    def export(
+        self,
+        counters: "Counter[str]",
+        channels: Mapping[str, int],
+        jobs: Mapping[str, int],
+        geoip_built_at: datetime | None,
+    ) -> bytes:
         """Write everything in Prometheus' text format.
 
         Args:
             counters: events since the start, by name.
             channels: open control channels, by kind of peer.
             jobs: background jobs, by state.
+            geoip_built_at: when the IP database in use was built; none: there is none in use.
         """
         moment = CollectorRegistry()
-        moment.register(_Read(lambda: _families(counters, channels, jobs)))
+        moment.register(_Read(lambda: _families(counters, channels, jobs, geoip_built_at)))
         written: bytes = generate_latest(self.registry) + generate_latest(moment)
         return written
 
@@ -81,7 +89,10 @@ class _Read:
 
 
 def _families(
-    counters: "Counter[str]", channels: Mapping[str, int], jobs: Mapping[str, int]
+    counters: "Counter[str]",
+    channels: Mapping[str, int],
+    jobs: Mapping[str, int],
+    geoip_built_at: datetime | None,
 ) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "wardgate_portal_grants", "Requests of clients that were granted.", value=counters["grants"]
@@ -105,6 +116,11 @@ def _families(
     yield events
     yield _gauge("wardgate_portal_channels", "Open control channels.", "kind", channels)
     yield _gauge("wardgate_portal_jobs", "Background jobs in the store.", "state", jobs)
+    yield GaugeMetricFamily(
+        "wardgate_portal_geoip_database_built_seconds",
+        "When the IP database in use was built, in seconds since 1970.",
+        value=None if geoip_built_at is None else geoip_built_at.timestamp(),
+    )
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:

@@ -177,6 +177,13 @@ class RelayTokenView(BaseModel):
         return cls(id=row.id, name=row.name, inserted_at=row.inserted_at)
 
 
+class IpDatabaseView(BaseModel):
+    """The operator's IP database: when the one in use was built (null: none is in use), and why the file cannot be used (null: it is)."""
+
+    built_at: Instant | None
+    error: str | None
+
+
 class HealthView(BaseModel):
     """The process that answers: what it serves, and what it has counted since its start."""
 
@@ -187,6 +194,8 @@ class HealthView(BaseModel):
     clients_online: int
     gateways_online: int
     relays_online: int
+    geoip_database: IpDatabaseView | None
+    mail: str
     jobs: dict[str, int]
     counters: dict[str, int]
 

@@ -1,8 +1,10 @@
 """What a place changes: conditions, the choice of gateways and relays, what is recorded, and who is answered at all."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,26 @@ async def test_a_proxys_word_places_whom_the_database_does_not_know(world: World
         (device,) = await devices.load_all(devices.c.type == "client")
     assert device.last_seen_remote_ip_location_region == "FR"
     assert device.last_seen_remote_ip_location_lat == pytest.approx(46.6)
+
+
+async def test_the_operator_sees_how_old_the_database_is(world: World) -> None:
+    async with caller(world.portal, world.operator_token) as operator:
+        told = (await operator.get("/wardgate/health")).json()["data"]["geoip_database"]
+    assert told["error"] is None
+    built_at = datetime.fromisoformat(told["built_at"])
+    scraped = (await world.portal.export_metrics()).decode()
+    (value,) = re.findall(r"^wardgate_portal_geoip_database_built_seconds (\S+)$", scraped, re.MULTILINE)
+    assert float(value) == built_at.timestamp()
+
+
+async def test_the_operator_sees_that_the_database_is_missing(tmp_path: Path) -> None:
+    async with portal_running(PortalSettings(geoip_database=tmp_path / "absent.mmdb")) as portal:
+        world = await make_world(portal)
+        async with caller(portal, world.operator_token) as operator:
+            told = (await operator.get("/wardgate/health")).json()["data"]["geoip_database"]
+        scraped = (await portal.export_metrics()).decode()
+    assert told == {"built_at": None, "error": "No such file or directory"}
+    assert not re.search(r"^wardgate_portal_geoip_database_built_seconds ", scraped, re.MULTILINE)
 
 
 async def _set_conditions(world: World, conditions: list[dict[str, Any]]) -> None:

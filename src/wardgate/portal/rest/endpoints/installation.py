@@ -19,6 +19,7 @@ from wardgate.portal.rest.views import (
     Data,
     DeletedView,
     HealthView,
+    IpDatabaseView,
     JobView,
     ListOf,
     NewRelayTokenView,
@@ -120,6 +121,7 @@ async def health(caller: ForOperator) -> Data[HealthView]:
     """Tell how the process that answers is doing; `counters` count since its start."""
     services = caller.services
     bus = services.environment.bus
+    geoip = services.geography.database_state
     async with caller.reading() as transaction:
         accounts = await transaction.accounts.load_all()
         job_counts = await JobQueue(transaction).counts()
@@ -132,6 +134,10 @@ async def health(caller: ForOperator) -> Data[HealthView]:
             clients_online=sum(len(bus.members("client", account.id)) for account in accounts),
             gateways_online=sum(len(bus.members("gateway", account.id)) for account in accounts),
             relays_online=len(bus.members("relay", None)),
+            geoip_database=None
+            if geoip is None
+            else IpDatabaseView(built_at=geoip.built_at, error=geoip.error),
+            mail="off" if services.environment.mailer is None else "smtp",
             jobs=job_counts,
             counters=dict(sorted(services.counters.items())),
         )
