@@ -296,6 +296,16 @@ class Peer:
             if frame["event"] == event:
                 return frame
 
+    async def receive_or_close(self) -> dict[str, Any] | None:
+        """Return the next frame, none when the portal closes the socket instead."""
+        got = await self._next_event()
+        if got["type"] == "websocket.close":
+            self.close_code = got["code"]
+            return None
+        frame: dict[str, Any] = json.loads(got["text"])
+        self.frames.append(frame)
+        return frame
+
     async def receive_close(self) -> int:
         """Return the close code, whatever frames come before it."""
         while True:

@@ -276,7 +276,7 @@ class ClientSession(Session):
                 case "devices", "update" if row_id(change) == self._context.device.id:
                     self._own_device_changed(change)
                 case "accounts", "delete":
-                    self._stop()
+                    self._stop("token_expired")
                     return
                 case "accounts", "update":
                     self._account_changed(change)

@@ -220,7 +220,7 @@ class GatewaySession(Session):
                 case "devices", "update" if row_id(change) == self._device.id:
                     self._own_device_changed(change)
                 case "accounts", "delete":
-                    self._stop()
+                    self._stop("token_expired")
                     return
                 case "accounts", "update":
                     if (change.before or {}).get("slug") != (change.after or {}).get("slug"):
