@@ -315,6 +315,16 @@ class Peer:
                 return got["code"]  # type: ignore[no-any-return]
             self.frames.append(json.loads(got["text"]))
 
+    async def news(self) -> list[dict[str, Any]]:
+        """Return what the portal has to say already: all frames before a heartbeat's answer, or before the close."""
+        ref = self.send("heartbeat", {}, topic="phoenix")
+        frames = []
+        while (frame := await self.receive_or_close()) is not None:
+            if frame["event"] == "phx_reply" and frame["ref"] == ref:
+                break
+            frames.append(frame)
+        return frames
+
     async def is_quiet(self) -> bool:
         """Tell whether nothing more comes of what was sent so far: a heartbeat's answer is the next frame."""
         ref = self.send("heartbeat", {}, topic="phoenix")

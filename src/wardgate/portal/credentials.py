@@ -182,6 +182,25 @@ async def issue_sign_in_link(actor: Actor, *, lifetime_s: int, transaction: Tran
     return text.removeprefix(".")
 
 
+async def issue_api_token(
+    client: Actor, *, name: str, lifetime: timedelta, transaction: Transaction, keys: Keys
+) -> str:
+    """Make a token of an API client and return its text, which is kept nowhere."""
+    issued = issue(TokenKind.API, account_id=client.account_id, transaction=transaction, keys=keys)
+    await transaction.of(client.account_id).api_tokens.insert(
+        ApiToken(
+            id=issued.id,
+            account_id=client.account_id,
+            actor_id=client.id,
+            name=name,
+            secret_salt=issued.secret_salt,
+            secret_hash=issued.secret_hash,
+            expires_at=transaction.now + lifetime,
+        )
+    )
+    return issued.text
+
+
 def encode_salt(salt: bytes) -> str:
     return base64.urlsafe_b64encode(salt).decode().rstrip("=")
 

@@ -1,4 +1,4 @@
-"""Making an account (portal-domain §16): the group Everyone, the Internet site with its resource, a default site, an admin."""
+"""Making an account (portal-domain §16): Everyone, the Internet site and resource, a default site, sign-in by e-mail, an admin."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from wardgate.portal.entities import EVERYONE
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import Account, Actor, Group, Resource, Site
+from wardgate.portal.store.rows import Account, Actor, EmailOtpAuthProvider, Group, Resource, Site
 
 _KEY_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{1,98}[a-z0-9]")
@@ -75,7 +75,13 @@ def check_search_domain(domain: str) -> str:
 
 
 async def provision(
-    transaction: Transaction, *, name: str, slug: str, admin_email: str, search_domain: str | None = None
+    transaction: Transaction,
+    *,
+    name: str,
+    slug: str,
+    admin_email: str,
+    legal_name: str | None = None,
+    search_domain: str | None = None,
 ) -> Provisioned:
     """Make the account with everything it is born with; `slug` and `admin_email` have been checked.
 
@@ -86,7 +92,7 @@ async def provision(
         Account(
             id=transaction.new_id(),
             name=name,
-            legal_name=name,
+            legal_name=legal_name or name,
             slug=slug,
             key="".join(_KEY_ALPHABET[byte % 36] for byte in _unbiased(transaction, 6)),
             ingest_signing_key=transaction.random_bytes(32),
@@ -105,6 +111,7 @@ async def provision(
         Resource(id=new_id(), account_id=account.id, type="internet", name="Internet", site_id=internet.id)
     )
     site = await tables.sites.insert(Site(id=new_id(), account_id=account.id, name="Default Site"))
+    await tables.email_otp_auth_providers.insert(EmailOtpAuthProvider(id=new_id(), account_id=account.id))
     admin = await tables.actors.insert(
         Actor(
             id=new_id(),

@@ -190,8 +190,10 @@ def _add_field(command: argparse.ArgumentParser, field: Field) -> None:
     elif field.choices:
         command.add_argument(field.flag, choices=field.choices, **common)
     else:
-        metavar = {Kind.ID: "NAME", Kind.INSTANT: "TIME", Kind.PAST_INSTANT: "TIME"}.get(field.kind, "TEXT")
-        command.add_argument(field.flag, metavar=metavar, **common)
+        command.add_argument(field.flag, metavar=_METAVARS.get(field.kind, "TEXT"), **common)
+
+
+_METAVARS: Final = {Kind.ID: "NAME", Kind.INSTANT: "TIME", Kind.PAST_INSTANT: "TIME", Kind.NUMBER: "N"}
 
 
 def _value(field: Field, given: Any, now: datetime, *, clears: bool) -> Any:
@@ -202,6 +204,8 @@ def _value(field: Field, given: Any, now: datetime, *, clears: bool) -> Any:
                 return parse_instant(given, now, direction=1)
             case Kind.PAST_INSTANT:
                 return parse_instant(given, now, direction=-1)
+            case Kind.NUMBER:
+                return None if given == "" else _number(given)
             case Kind.FILTERS:
                 return [_filter(text) for text in given if text]
             case Kind.CONDITIONS:
@@ -227,6 +231,12 @@ def parse_instant(text: str, now: datetime, *, direction: int) -> str:
     else:
         instant = now + direction * timedelta(seconds=parse_duration_s(text))
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ValueError(f"{text!r} is not a number from 0 up")
+    return int(text)
 
 
 def _filter(text: str) -> dict[str, Any]:

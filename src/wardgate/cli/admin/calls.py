@@ -123,4 +123,4 @@ def _noun(name: str) -> Noun:
 
 def is_secret(verb: Verb, answer: Mapping[str, Any]) -> bool:
     """Tell whether an answer holds a token, which the portal shows this once only."""
-    return verb.method == "POST" and "token" in answer
+    return verb.method == "POST" and bool({"token", "api_token"} & answer.keys())

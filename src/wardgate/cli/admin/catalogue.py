@@ -97,6 +97,51 @@ _LOG_FILTERS: Final = (
     Field("q", "text that an entry contains", option="contains"),
 )
 
+_ACCOUNT_FIELDS: Final = (
+    Field(
+        "features.policy_conditions",
+        "administrators may put conditions on policies",
+        _FLAG,
+        option="policy-conditions",
+    ),
+    Field("features.internet_resource", "the Internet may be granted", _FLAG, option="internet-resource"),
+    *(
+        Field(f"limits.{name}", help_, Kind.NUMBER, option=f"limit-{name.removesuffix('_count')}")
+        for name, help_ in (
+            ("users_count", 'enabled people; "": no limit'),
+            ("monthly_active_users_count", "people who connected in the last 30 days"),
+            ("service_accounts_count", "enabled service accounts"),
+            ("sites_count", "sites"),
+            ("account_admin_users_count", "enabled administrators"),
+            ("api_clients_count", "enabled API clients"),
+            ("api_tokens_per_client_count", "tokens of one API client"),
+            ("api_refill_rate", "REST: tokens per second, 10 a call"),
+            ("api_capacity", "REST: tokens that can be saved up"),
+            ("ingestion_refill_rate", "kept, but not looked at"),
+            ("ingestion_capacity", "kept, but not looked at"),
+        )
+    ),
+)
+_TYPED_SLUG: Final = Field("slug", "the account's short name, typed to confirm", is_required=True)
+
+_PROVIDERS: Final = tuple(
+    Noun(
+        f"{kind.replace('_', '-')}-providers", f"{title} provider", f"How one signs in: {title}.",
+        (
+            _list(f"/{kind}_auth_providers", f"List {title} providers, newest first.", _BY_NAME),
+            _show(f"/{kind}_auth_providers/{{id}}", f"{title} provider"),
+        ),
+        columns=("id", "name", "context", "is_disabled", *columns),
+    )
+    for kind, title, columns in (
+        ("email_otp", "Email OTP", ()),
+        ("google", "Google", ("is_default",)),
+        ("entra", "Entra", ("is_default", "issuer")),
+        ("okta", "Okta", ("is_default", "okta_domain")),
+        ("oidc", "OIDC", ("is_default", "issuer")),
+    )
+)  # fmt: skip
+
 NOUNS: Final = (
     Noun(
         "account", "account", "The account that the token belongs to.",
@@ -124,6 +169,10 @@ NOUNS: Final = (
                     "clients_upstream_dns.addresses", "for --dns-type custom; repeatable", Kind.ADDRESSES,
                     option="dns-server",
                 ),
+            ),
+            Verb(
+                "schedule-deletion", "Disable the account now, and delete it in seven days.", "POST",
+                "/wardgate/account_settings/deletion", body=Body.FIELDS, wrapper="deletion", fields=(_TYPED_SLUG,),
             ),
         ),
         named_by=(),
@@ -170,6 +219,19 @@ NOUNS: Final = (
             _delete_all("/actors/{actor}/client_tokens", "Delete all tokens of an actor."),
         ),
         columns=("id", "expires_at", "inserted_at"),
+        named_by=(),
+    ),
+    Noun(
+        "external-identities", "external identity", "An actor's records at identity providers.",
+        (
+            _list("/actors/{actor}/external_identities", "List an actor's identities, newest first."),
+            _show("/actors/{actor}/external_identities/{id}", "external identity"),
+            _delete(
+                "/actors/{actor}/external_identities/{id}",
+                "Delete an identity with the sessions and tokens that were got by it.",
+            ),
+        ),
+        columns=("id", "issuer", "email", "idp_id", "synced_at", "inserted_at"),
         named_by=(),
     ),
     Noun(
@@ -329,6 +391,7 @@ NOUNS: Final = (
         columns=("id", "group_id", "resource_id", "description", "is_disabled", "conditions"),
         named_by=(),
     ),
+    *_PROVIDERS,
     Noun(
         "logs", "log entry", "What was changed, who signed in, what flowed, what was asked of the API.",
         (
@@ -364,6 +427,65 @@ NOUNS: Final = (
         ),
         columns=("log_id", "timestamp", "outcome", "reason", "actor_name", "resource_name", "expires_at"),
         named_by=(),
+    ),
+    Noun(
+        "accounts", "account", "The accounts of the installation (operator's token).",
+        (
+            _list(
+                "/wardgate/accounts", "List accounts.", Field("slug", "only the one with this short name"), _BY_NAME
+            ),
+            _show("/wardgate/accounts/{id}", "account"),
+            _create(
+                "/wardgate/accounts", "account",
+                "Make an account with its first administrator, a link to sign in and an API token.",
+                _NEW_NAME,
+                Field("slug", "its short name in URLs", is_required=True),
+                Field("admin_email", "of its first administrator", is_required=True),
+                Field("legal_name", "of the organisation; by default its name"),
+                *_ACCOUNT_FIELDS,
+            ),
+            _update(
+                "/wardgate/accounts/{id}", "account", "Change an account; what is not given stays.",
+                _NAME,
+                Field("slug", "its short name in URLs"),
+                Field("legal_name", "of the organisation"),
+                *_ACCOUNT_FIELDS,
+                Field("is_disabled", "clients, gateways and API tokens are refused", _FLAG),
+                Field("disabled_reason", "why"),
+                Field("is_locked", "administrators cannot change settings or delete the account", _FLAG),
+            ),
+            Verb(
+                "schedule-deletion", "Disable an account now, and delete it in seven days.", "POST",
+                "/wardgate/accounts/{id}/deletion", body=Body.FIELDS, wrapper="deletion", fields=(_TYPED_SLUG,),
+            ),
+            Verb(
+                "cancel-deletion", "Call the deletion off and enable the account.", "DELETE",
+                "/wardgate/accounts/{id}/deletion", is_versioned=True,
+            ),
+        ),
+        columns=("id", "slug", "name", "is_disabled", "scheduled_deletion_at"),
+        named_by=("slug", "name"),
+        filtered_by=("slug", "name"),
+        is_operators=True,
+    ),
+    Noun(
+        "banners", "banner", "Messages that every page shows (operator's token).",
+        (
+            _list("/wardgate/banners", "List banners."),
+            _show("/wardgate/banners/{id}", "banner"),
+            _create(
+                "/wardgate/banners", "banner", "Show a message on every page.",
+                Field("message", "what it says", is_required=True),
+                Field(
+                    "color", "how it looks; warning by default",
+                    choices=("warning", "info", "error", "success", "announcement"),
+                ),
+            ),
+            _delete("/wardgate/banners/{id}", "Take a banner away."),
+        ),
+        columns=("id", "color", "message"),
+        named_by=(),
+        is_operators=True,
     ),
     Noun(
         "relay-tokens", "relay token", "Tokens of relays (operator's token).",

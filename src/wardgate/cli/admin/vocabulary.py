@@ -19,6 +19,7 @@ class Kind(Enum):
 
     TEXT = auto()
     FLAG = auto()
+    NUMBER = auto()  # from 0 up; empty: none
     ID = auto()  # of `Field.noun`; a name is looked up
     INSTANT = auto()  # ISO 8601, or a duration from now
     PAST_INSTANT = auto()  # ISO 8601, or a duration before now

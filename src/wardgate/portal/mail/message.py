@@ -71,10 +71,14 @@ class Mailer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a server said to one recipient; a passing refusal (greylisting, a full mailbox) is worth another try."""
+    """What a server said to one recipient: a reply code (RFC 5321 §4.2). Its words are left out: they repeat the address."""
 
-    answer: str
-    is_permanent: bool
+    code: int
+
+    @property
+    def is_permanent(self) -> bool:
+        """Greylisting and full mailboxes pass: such a refusal is worth another try."""
+        return self.code >= 500
 
 
 def is_deliverable(address: str) -> bool:

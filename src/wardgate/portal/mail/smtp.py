@@ -10,7 +10,6 @@ from wardgate.portal.mail.message import MailMessage, Refusal, domain_of
 from wardgate.portal.mail.server import SmtpServer, Tls
 
 TIMEOUT_S: Final = 30.0  # of every step; the job's retries are for servers that take longer
-_PERMANENT: Final = 500  # RFC 5321 §4.2.1: 5yz
 
 
 class SmtpMailer:
@@ -27,12 +26,12 @@ class SmtpMailer:
                     message.envelope_sender, list(recipients), message.encode()
                 )
         except aiosmtplib.SMTPRecipientsRefused as error:
-            return {one.recipient: _refusal(one.code, one.message) for one in error.recipients}
+            return {one.recipient: Refusal(one.code) for one in error.recipients}
         except aiosmtplib.SMTPResponseException as error:
             raise OSError(f"the mail server refused: {error.code} {_one_line(error.message)}") from error
         except aiosmtplib.SMTPException as error:
             raise OSError(_one_line(str(error))) from error
-        return {address: _refusal(answer.code, answer.message) for address, answer in refused.items()}
+        return {address: Refusal(answer.code) for address, answer in refused.items()}
 
     def _client(self, called: str) -> aiosmtplib.SMTP:
         server = self._server
@@ -51,10 +50,6 @@ class SmtpMailer:
             local_hostname=called,  # the library would ask the resolver, and wait for it
             timeout=TIMEOUT_S,
         )
-
-
-def _refusal(code: int, answer: str) -> Refusal:
-    return Refusal(f"{code} {_one_line(answer)}", code >= _PERMANENT)
 
 
 def _one_line(text: str) -> str:

@@ -15,10 +15,14 @@ from wardgate.portal.rest import documentation
 from wardgate.portal.rest.document import document, operation_id
 from wardgate.portal.rest.endpoints import (
     account,
+    accounts,
     actors,
+    auth_providers,
+    banners,
     client_tokens,
     clients,
     explanations,
+    external_identities,
     gateways,
     groups,
     installation,
@@ -35,6 +39,7 @@ from wardgate.portal.rest.problems import (
     NOT_FOUND,
     OVERTAKEN,
     PROBLEM_JSON,
+    UNAUTHENTICATED,
     UNEXPECTED,
     Problem,
     forbidden,
@@ -42,7 +47,7 @@ from wardgate.portal.rest.problems import (
     unprocessed,
 )
 from wardgate.portal.services import Services
-from wardgate.portal.store import StoreError, Unstorable
+from wardgate.portal.store import NotAllowed, StoreError, Unstorable
 
 
 def build(services: Services) -> App:
@@ -72,6 +77,7 @@ def _api() -> FastAPI:
     for module in (
         account,
         actors,
+        external_identities,
         client_tokens,
         clients,
         groups,
@@ -80,10 +86,13 @@ def _api() -> FastAPI:
         resources,
         pool_members,
         policies,
+        auth_providers,
         logs,
         settings,
         explanations,
         installation,
+        accounts,
+        banners,
     ):
         api.include_router(module.router)
     api.add_exception_handler(Problem, _problem)
@@ -118,6 +127,9 @@ def _refused_by_the_store(_request: Request, error: Exception) -> Response:
     """Answer when what a handler had found was gone, or taken, by the time it wrote, or when no database can hold a value."""
     if isinstance(error, Unstorable):
         return _answer(unprocessed())
+    if isinstance(error, NotAllowed):
+        # Not 403, which tells of the account's rules: what a credential lacks looks as if it were none (rest-api §2).
+        return _answer(Problem(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED))
     return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
 
 

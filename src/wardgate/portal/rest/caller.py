@@ -12,7 +12,9 @@ from wardgate.portal.channels.connecting import Origin
 from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
+from wardgate.portal.store.permissions import Action
 from wardgate.portal.store.rows import Account, Actor, Row
+from wardgate.portal.subjects import operator_subject, subject_of
 
 SCOPE_KEY = "wardgate.caller"
 
@@ -50,20 +52,7 @@ class Caller:
 
     def subject(self) -> dict[str, Any]:
         """Return the snapshot that changes are attributed to (portal-domain §10.2)."""
-        actor, origin = self.actor, self.origin
-        return {
-            "actor_id": None if actor is None else str(actor.id),
-            "actor_name": "operator" if actor is None else actor.name,
-            "actor_email": None if actor is None else actor.email,
-            "actor_type": "operator" if actor is None else actor.type,
-            "auth_provider_id": None,
-            "ip": str(origin.remote_ip),
-            "ip_region": origin.region,
-            "ip_city": origin.city,
-            "ip_lat": None if origin.position is None else origin.position.lat,
-            "ip_lon": None if origin.position is None else origin.position.lon,
-            "user_agent": origin.user_agent[:255],
-        }
+        return operator_subject(self.origin) if self.actor is None else subject_of(self.actor, self.origin)
 
 
 class _Exchange:
@@ -103,7 +92,10 @@ class _Exchange:
 
 
 class AccountCaller(_Exchange):
-    """A caller of an account: every query of a handler goes through `reading` and `writing`, scoped to that account."""
+    """A caller of an account: every query of a handler goes through `reading` and `writing`, scoped to that account.
+
+    What actors of the caller's type may not do is refused there (`store/permissions.py`) and answered with 401.
+    """
 
     def __init__(self, caller: Caller, request: Request, response: Response) -> None:
         super().__init__(caller, request, response)
@@ -115,18 +107,19 @@ class AccountCaller(_Exchange):
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AccountTables]:
         async with self._caller.reading() as transaction:
-            yield transaction.of(self.account.id)
+            yield transaction.on_behalf_of(self.actor)
 
     @asynccontextmanager
     async def reading_all(self) -> AsyncIterator[Transaction]:
         """Open a transaction that is not scoped; for the logs, which name the account themselves."""
         async with self._caller.reading() as transaction:
+            transaction.on_behalf_of(self.actor).require(Action.READ, "changes")
             yield transaction
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[AccountTables, Transaction]]:
         async with self._caller.writing() as transaction:
-            yield transaction.of(self.account.id), transaction
+            yield transaction.on_behalf_of(self.actor), transaction
 
     def online_ids(self, kind: str) -> frozenset[UUID]:
         """Return the devices of a kind that are connected now."""

@@ -103,11 +103,20 @@ def _complete(path: str, method: str, operation: dict[str, Any], *, has_version:
 
 
 _COLLECTIONS: Final = frozenset(
-    {"/actors", "/groups", "/sites", "/resources", "/policies", "/sites/{site_id}/gateways"}
+    {
+        "/actors",
+        "/groups",
+        "/sites",
+        "/sites/{site_id}/gateways",
+        "/resources",
+        "/policies",
+        "/wardgate/accounts",
+        "/wardgate/banners",
+    }
 )
 """Where a POST makes an object that has a place of its own."""
 
-_VERSIONED: Final = ("account_settings", "memberships", "pool_members", "/verify", "/unverify")
+_VERSIONED: Final = ("account_settings", "memberships", "pool_members", "/verify", "/unverify", "/deletion")
 """What has a version, besides objects that can be read by their id."""
 
 

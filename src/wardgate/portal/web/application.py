@@ -1,9 +1,11 @@
-"""The pages, on Starlette, Jinja2 and htmx: one page per account, kept current by one stream of server-sent events.
+"""The pages, on Starlette, Jinja2 and htmx. An account's overview is kept current by one stream of server-sent events.
 
     GET  /                              where to go
     GET  /assets/…                      scripts, styles, icon
     GET  /{slug}                        who is online, last decisions
     GET  /{slug}/events                 the same part of the page again at each change
+    GET  /{slug}/account                settings, limits, the account's end
+    POST /{slug}/account/deletion       delete it in a week; …/cancel calls that off
     GET  /{slug}/sign_in/link/{secret}  one-time sign-in
     POST /{slug}/sign_out
 
@@ -14,6 +16,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -28,9 +31,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from wardgate.portal import credentials
+from wardgate.portal import account_life, credentials
+from wardgate.portal.account_life import Author, LifeRefused, WrongSlug
+from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Account
+from wardgate.portal.subjects import subject_of
+from wardgate.portal.web.account import load_account_page, notice_of
 from wardgate.portal.web.overview import load_overview
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.wire.tokens import InvalidToken
@@ -40,8 +47,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SEGMENTS: Final = frozenset({"assets", "favicon.ico", "robots.txt"})
-"""First path segments of the pages that are no account's slug."""
+log = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 15.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message shows them all
@@ -79,6 +85,9 @@ class _Pages:
                 Route("/assets/{name}", self._asset),
                 Route("/{slug}", self._overview),
                 Route("/{slug}/events", self._events),
+                Route("/{slug}/account", self._account),
+                Route("/{slug}/account/deletion", self._schedule_deletion, methods=["POST"]),
+                Route("/{slug}/account/deletion/cancel", self._cancel_deletion, methods=["POST"]),
                 Route("/{slug}/sign_in/link/{secret}", self._sign_in, methods=["GET"]),
                 Route("/{slug}/sign_out", self._sign_out, methods=["POST"]),
             ],
@@ -110,14 +119,89 @@ class _Pages:
         if signed_in is None:
             return self._signed_out(request)
         overview = await load_overview(self._services, signed_in.account)
+        return await self._page_of(request, signed_in, "overview.html", here="", overview=overview)
+
+    async def _account(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        return await self._account_page(request, signed_in)
+
+    async def _schedule_deletion(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        typed_slug = (await self._form(request, signed_in)).get("slug", "")
+        try:
+            async with self._services.store.writing(_subject(request, signed_in)) as transaction:
+                account = await transaction.accounts.load(signed_in.account.id)
+                if account is not None:
+                    await account_life.schedule_deletion(
+                        transaction,
+                        self._services.settings,
+                        account,
+                        typed_slug=typed_slug,
+                        author=Author(signed_in.actor.name),
+                    )
+        except WrongSlug:
+            told = "This is not the account's slug. Nothing has changed."
+            return await self._account_page(request, signed_in, error=told)
+        except LifeRefused as refused:
+            log.info("an account's deletion was refused", extra={"reason": str(refused)})
+        return _back_to_account(signed_in)
+
+    async def _cancel_deletion(self, request: Request) -> Response:
+        signed_in = await self._sessions.find(request, request.path_params["slug"])
+        if signed_in is None:
+            return self._signed_out(request)
+        await self._form(request, signed_in)
+        try:
+            async with self._services.store.writing(_subject(request, signed_in)) as transaction:
+                account = await transaction.accounts.load(signed_in.account.id)
+                if account is not None:
+                    await account_life.cancel_deletion(
+                        transaction, self._services.settings, account, author=Author(signed_in.actor.name)
+                    )
+        except LifeRefused as refused:
+            log.info("cancelling a deletion was refused", extra={"reason": str(refused)})
+        return _back_to_account(signed_in)
+
+    async def _account_page(
+        self, request: Request, signed_in: SignedIn, *, error: str | None = None
+    ) -> Response:
+        page = await load_account_page(self._services, signed_in.account)
+        response = await self._page_of(
+            request, signed_in, "account.html", here="/account", page=page, error=error
+        )
+        if error is not None:
+            response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+        return response
+
+    async def _page_of(self, request: Request, signed_in: SignedIn, template: str, **values: Any) -> Response:
+        """Write a page of an account, with what all of them show."""
+        async with self._services.store.reading() as transaction:
+            banners = await transaction.banners.load_all()
         return self._page(
             request,
-            "overview.html",
+            template,
             account=signed_in.account,
             actor=signed_in.actor,
             csrf_token=self._sessions.form_token(signed_in),
-            overview=overview,
+            banners=banners,
+            notice=notice_of(signed_in.account, now=self._services.environment.clock.now()),
+            **values,
         )
+
+    async def _form(self, request: Request, signed_in: SignedIn) -> dict[str, str]:
+        """Read a form's texts.
+
+        Raises:
+            HTTPException: it was not sent from a page of this session.
+        """
+        async with request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES) as form:
+            if not self._sessions.is_form_token(signed_in, form.get("csrf_token")):
+                raise HTTPException(HTTPStatus.FORBIDDEN)
+            return {name: value for name, value in form.items() if isinstance(value, str)}
 
     async def _events(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
@@ -195,9 +279,7 @@ class _Pages:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
             return self._signed_out(request)
-        async with request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES) as form:
-            if not self._sessions.is_form_token(signed_in, form.get("csrf_token")):
-                raise HTTPException(HTTPStatus.FORBIDDEN)
+        await self._form(request, signed_in)
         await self._sessions.close(signed_in)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
         self._sessions.clear_cookie(response, signed_in.account)
@@ -239,6 +321,15 @@ class _Pages:
 
     def _asset_path(self, name: str) -> str:
         return f"/assets/{name}?v={self._versions[name]}"
+
+
+def _subject(request: Request, signed_in: SignedIn) -> dict[str, Any]:
+    return subject_of(signed_in.actor, origin_of(request.scope))
+
+
+def _back_to_account(signed_in: SignedIn) -> Response:
+    """Show the account's page as it stands now; reloading it sends no form again."""
+    return RedirectResponse(f"/{signed_in.account.slug}/account", HTTPStatus.SEE_OTHER)
 
 
 _ERRORS: Final = {

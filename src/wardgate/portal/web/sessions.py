@@ -14,7 +14,9 @@ from starlette.responses import Response
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.services import Services
 from wardgate.portal.store import Transaction
+from wardgate.portal.store.logs import Logs
 from wardgate.portal.store.rows import Account, Actor, PortalSession
+from wardgate.portal.subjects import subject_of
 
 LIFETIME: Final = timedelta(seconds=28_800)  # identity §7: the default of a portal session
 MAX_USER_AGENT_CHARS: Final = 2000
@@ -39,8 +41,9 @@ class Sessions:
     async def open(
         self, request: Request, account: Account, actor: Actor, transaction: Transaction
     ) -> PortalSession:
-        """Insert a session of this browser."""
+        """Insert a session of this browser, and log the sign-in with it (portal-domain §10.3)."""
         origin = origin_of(request.scope)
+        await Logs(transaction, account.id).append_session("portal", subject_of(actor, origin))
         return await transaction.of(account.id).portal_sessions.insert(
             PortalSession(
                 id=transaction.new_id(),
@@ -48,6 +51,10 @@ class Sessions:
                 actor_id=actor.id,
                 user_agent=origin.user_agent[:MAX_USER_AGENT_CHARS],
                 remote_ip=str(origin.remote_ip),
+                remote_ip_location_region=origin.region,
+                remote_ip_location_city=origin.city,
+                remote_ip_location_lat=origin.lat,
+                remote_ip_location_lon=origin.lon,
                 expires_at=transaction.now + LIFETIME,
             )
         )

@@ -7,6 +7,7 @@ import pytest
 from support.portal import World
 from unit.cli.admin.conftest import Admin
 from wardgate.portal.store.job_queue import JobQueue
+from wardgate.portal.store.rows import ExternalIdentity
 
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 
@@ -191,6 +192,63 @@ async def test_the_clients_of_a_device_pool(admin: Admin, world: World) -> None:
     assert replaced.json() == added
     other = await admin("pool-members", "list", "--resource", "net")
     assert (other.code, "has no pool members" in other.error) == (5, True)
+
+
+async def test_how_people_sign_in_is_shown_and_an_identity_deleted(admin: Admin, world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        identity = await transaction.of(world.account_id).external_identities.insert(
+            ExternalIdentity(
+                id=transaction.new_id(),
+                account_id=world.account_id,
+                actor_id=world.actor.id,
+                issuer="https://idp.example.org",
+                idp_id="user:42",
+            )
+        )
+    of_ada, id_ = ("--actor", "Ada"), str(identity.id)
+    (listed,) = (await admin("external-identities", "list", *of_ada, "--json")).json()
+    assert listed == (await admin("external-identities", "show", *of_ada, id_, "--json")).json()
+    assert (await admin("external-identities", "delete", *of_ada, id_, "--yes")).code == 0
+    assert (await admin("external-identities", "list", *of_ada, "--json")).json() == []
+    (provider,) = (await admin("email-otp-providers", "list", "--json")).json()
+    assert (await admin("email-otp-providers", "show", provider["name"], "--json")).json() == provider
+    for kind in ("google", "entra", "okta", "oidc"):
+        assert (await admin(f"{kind}-providers", "list", "--json")).json() == []
+
+
+async def test_the_operator_makes_changes_and_ends_accounts(admin: Admin) -> None:
+    made = await admin(
+        "accounts", "create", "--name", "Globex", "--slug", "globex", "--admin-email", "hank@globex.example",
+        "--limit-sites", "3", "--no-internet-resource", "--json",
+    )  # fmt: skip
+    account = made.json()
+    assert (account["limits"]["sites_count"], account["features"]["internet_resource"]) == (3, False)
+    assert "shown this once" in made.notes
+    changed = await admin("accounts", "update", "globex", "--limit-sites", "", "--locked", "--json")
+    assert changed.json()["limits"]["sites_count"] is None
+    assert changed.json()["lock_enabled_at"] is not None
+    assert (await admin("accounts", "update", "globex", "--limit-sites", "many")).code == 2
+    await admin("accounts", "update", "globex", "--no-locked")
+    ending = ("accounts", "schedule-deletion", "globex", "--slug")
+    assert (await admin(*ending, "acme")).code == 5
+    assert (await admin(*ending, "globex", "--json")).json()["scheduled_deletion_at"] is not None
+    kept = await admin("accounts", "cancel-deletion", "globex", "--json")
+    assert (kept.json()["scheduled_deletion_at"], kept.json()["is_disabled"]) == (None, False)
+    assert {one["slug"] for one in (await admin("accounts", "list", "--json")).json()} == {"acme", "globex"}
+
+
+async def test_an_account_asks_for_its_own_end(admin: Admin) -> None:
+    asked = await admin("account-settings", "schedule-deletion", "--slug", "acme", "--json")
+    assert asked.json()["scheduled_deletion_at"] is not None
+    assert (await admin("account", "show")).code == 4
+
+
+async def test_banners_come_and_go(admin: Admin) -> None:
+    banner = (await admin("banners", "create", "--message", "Maintenance at 22:00", "--json")).json()
+    assert banner["color"] == "warning"
+    assert (await admin("banners", "show", banner["id"], "--json")).json() == banner
+    assert (await admin("banners", "delete", banner["id"], "--yes")).code == 0
+    assert (await admin("banners", "list", "--json")).json() == []
 
 
 async def test_jobs_are_the_operators(admin: Admin, world: World) -> None:

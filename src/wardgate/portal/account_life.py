@@ -1,0 +1,167 @@
+"""The end of an account (portal-domain §16): scheduled, called off, carried out.
+
+    active ──schedule──▶ disabled, to be deleted at T ──T has come──▶ gone
+       ▲                              │
+       └────────────cancel────────────┘
+
+Scheduling disables the account at once; the store cuts what follows from that. Everything here happens in the caller's transaction,
+letters and jobs included. The store admits one writer an account, so what is checked here still holds at the commit.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from wardgate.portal.mail.letters import AccountDeleted, DeletionCancelled, DeletionNear, DeletionScheduled
+from wardgate.portal.mail.queue import admin_addresses, post
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.job_queue import JobQueue
+from wardgate.portal.store.rows import Account
+
+GRACE: Final = timedelta(days=7)
+REMINDED_BEFORE: Final = timedelta(hours=48)
+REASON: Final = "Scheduled for deletion"
+OPERATOR: Final = "the operator of this installation"
+
+DELETE: Final = "delete_account"
+REMIND: Final = "remind_of_deletion"
+
+LOCKED: Final = "The account is locked: it cannot be deleted."
+DISABLED: Final = "The account is disabled already."
+OTHER_SLUG: Final = "does not match the account's slug"
+NOT_SCHEDULED: Final = "The account is not scheduled for deletion."
+LOCKED_AS_IT_IS: Final = "The account is locked: its deletion cannot be cancelled."
+
+
+class LifeRefused(Exception):
+    """An account's life goes on as it does; the message is for whoever asked."""
+
+
+class Locked(LifeRefused):
+    """The operator has locked the account."""
+
+
+class WrongSlug(LifeRefused):
+    """What was typed is not the account's slug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who decides.
+
+    Attributes:
+        name: as letters tell it.
+        is_operator: may call off the deletion of a locked account.
+    """
+
+    name: str
+    is_operator: bool = False
+
+
+async def schedule_deletion(
+    transaction: Transaction, settings: PortalSettings, account: Account, *, typed_slug: str, author: Author
+) -> Account:
+    """Disable an account and let it be deleted in a week; its admins are told now and 48 hours before.
+
+    Raises:
+        Locked: by the operator.
+        WrongSlug: `typed_slug` is another.
+        LifeRefused: the account is disabled already; a repeated request changes nothing.
+    """
+    if account.lock_enabled_at is not None:
+        raise Locked(LOCKED)
+    if account.is_disabled:
+        raise LifeRefused(DISABLED)
+    if typed_slug.strip().lower() != account.slug.lower():
+        raise WrongSlug(OTHER_SLUG)
+    deletion_at = transaction.now + GRACE
+    recipients = await admin_addresses(transaction.of(account.id))
+    after = await transaction.accounts.save(
+        replace(account, is_disabled=True, disabled_reason=REASON, scheduled_deletion_at=deletion_at)
+    )
+    await JobQueue(transaction).enqueue(
+        REMIND, _about(account.id), run_at=deletion_at - REMINDED_BEFORE, unique_key=_key(REMIND, account.id)
+    )
+    letter = DeletionScheduled(account.name, account_url(settings, account), deletion_at, author.name)
+    await post(transaction, settings, letter, recipients, account_id=account.id)
+    return after
+
+
+async def cancel_deletion(
+    transaction: Transaction, settings: PortalSettings, account: Account, *, author: Author
+) -> Account:
+    """Enable the account again and forget its deletion; its admins are told.
+
+    Raises:
+        Locked: by the operator, who is not the author.
+        LifeRefused: no deletion is scheduled.
+    """
+    if account.scheduled_deletion_at is None:
+        raise LifeRefused(NOT_SCHEDULED)
+    if account.lock_enabled_at is not None and not author.is_operator:
+        raise Locked(LOCKED_AS_IT_IS)
+    after = await transaction.accounts.save(
+        replace(account, is_disabled=False, disabled_reason=None, scheduled_deletion_at=None)
+    )
+    await JobQueue(transaction).cancel([_key(DELETE, account.id), _key(REMIND, account.id)])
+    recipients = await admin_addresses(transaction.of(account.id))
+    letter = DeletionCancelled(account.name, account_url(settings, account), author.name)
+    await post(transaction, settings, letter, recipients, account_id=account.id)
+    return after
+
+
+async def remind(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:
+    """Tell the admins that the deletion is near; false: it is not, any more."""
+    account = await transaction.accounts.load(account_id)
+    if account is None or account.scheduled_deletion_at is None or not account.is_disabled:
+        return False
+    if account.scheduled_deletion_at - REMINDED_BEFORE > transaction.now:
+        return False  # cancelled and scheduled anew meanwhile: that has a reminder of its own
+    recipients = await admin_addresses(transaction.of(account.id))
+    letter = DeletionNear(account.name, account_url(settings, account), account.scheduled_deletion_at)
+    await post(transaction, settings, letter, recipients, account_id=account.id)
+    return True
+
+
+async def enqueue_due(transaction: Transaction) -> int:
+    """Enqueue the deletion of every account whose time has come; returns how many are new."""
+    c = transaction.accounts.c
+    due = await transaction.accounts.load_all(
+        c.is_disabled.is_(True),
+        c.scheduled_deletion_at.is_not(None),
+        c.scheduled_deletion_at <= transaction.now,
+    )
+    queue, added = JobQueue(transaction), 0
+    for account in due:
+        added += await queue.enqueue(DELETE, _about(account.id), unique_key=_key(DELETE, account.id))
+    return added
+
+
+async def delete_if_due(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:
+    """Delete an account with everything it has, and tell its former admins; false: it is gone, or not due any more."""
+    account = await transaction.accounts.load(account_id)
+    if account is None or not account.is_disabled or account.scheduled_deletion_at is None:
+        return False
+    if account.scheduled_deletion_at > transaction.now:
+        return False
+    recipients = await admin_addresses(transaction.of(account.id))
+    await JobQueue(transaction).cancel([_key(REMIND, account.id)])
+    await transaction.accounts.delete(account.id)
+    letter = AccountDeleted(account.name, settings.web_url)
+    await post(transaction, settings, letter, recipients, account_id=None)
+    return True
+
+
+def account_url(settings: PortalSettings, account: Account) -> str:
+    """Return where the account's admins go."""
+    return f"{settings.web_url}/{account.slug}"
+
+
+def _about(account_id: UUID) -> dict[str, Any]:
+    return {"account_id": str(account_id)}
+
+
+def _key(kind: str, account_id: UUID) -> str:
+    return f"{kind}:{account_id}"

@@ -1,0 +1,118 @@
+"""The weekly letter about gateways to be upgraded (portal-domain §17).
+
+The newest release that this portal knows is its own: nothing asks the outside. A peer that announces a newer version than that, as
+those of other makers do, is not judged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import wardgate
+from wardgate.model.versions import Version
+from wardgate.portal.account_life import account_url
+from wardgate.portal.jobs.cron import Cron
+from wardgate.portal.jobs.runner import JobKind
+from wardgate.portal.mail.letters import OutdatedGateway, OutdatedGateways
+from wardgate.portal.mail.queue import admin_addresses, post
+from wardgate.portal.services import Services
+from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.rows import Account
+from wardgate.wire.user_agent import parse_version
+
+AT_MOST_EVERY: Final = timedelta(hours=24)
+SEEN_WITHIN: Final = timedelta(days=7)
+BEHIND_MINORS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """`config.notifications.outdated_gateway` of an account (§3.1)."""
+
+    is_enabled: bool = True
+    last_notified_at: datetime | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Notification":
+        """Read it out of an account's configuration; what is not there has its default."""
+        stored = (config.get("notifications") or {}).get("outdated_gateway") or {}
+        last = stored.get("last_notified")
+        return cls(stored.get("enabled", True), None if last is None else datetime.fromisoformat(last))
+
+    def within(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the configuration with this in it."""
+        last = None if self.last_notified_at is None else self.last_notified_at.isoformat()
+        notifications = {
+            **(config.get("notifications") or {}),
+            "outdated_gateway": {"enabled": self.is_enabled, "last_notified": last},
+        }
+        return {**config, "notifications": notifications}
+
+
+async def notify_outdated_gateways(services: Services, _arguments: Mapping[str, Any]) -> int:
+    """Write to the admins of every account with an outdated gateway online; returns to how many accounts."""
+    async with services.store.reading() as transaction:
+        c = transaction.accounts.c
+        account_ids = [one.id for one in await transaction.accounts.load_all(c.is_disabled.is_(False))]
+    notified = 0
+    for account_id in account_ids:
+        # One transaction an account: what was written stays written when a later one fails, and nobody is told twice.
+        async with services.store.writing() as transaction:
+            account = await transaction.accounts.load(account_id)
+            if account is not None and not account.is_disabled:
+                notified += await _notify(services, transaction, account)
+    return notified
+
+
+async def _notify(services: Services, transaction: Transaction, account: Account) -> bool:
+    notification, now = Notification.of(account.config), transaction.now
+    last_at = notification.last_notified_at
+    if not notification.is_enabled or (last_at is not None and now - last_at < AT_MOST_EVERY):
+        return False
+    tables = transaction.of(account.id)
+    gateways = await _outdated(services, tables)
+    if not gateways:
+        return False
+    clients = await _clients_behind(tables, now=now)
+    letter = OutdatedGateways(
+        account.name, account_url(services.settings, account), str(NEWEST), gateways, clients
+    )
+    recipients = await admin_addresses(tables)
+    await post(transaction, services.settings, letter, recipients, account_id=account.id)
+    config = replace(notification, last_notified_at=now).within(account.config)
+    await transaction.accounts.save(replace(account, config=config))
+    return True
+
+
+async def _outdated(services: Services, tables: AccountTables) -> tuple[OutdatedGateway, ...]:
+    online = services.environment.bus.members("gateway", tables.account_id)
+    sites: dict[UUID | None, str] = {site.id: site.name for site in await tables.sites.load_all()}
+    outdated = []
+    for one in online:
+        version = parse_version(one.facts.get("version"))
+        if version is not None and version < NEWEST:
+            outdated.append(OutdatedGateway(one.facts["name"], sites.get(one.group, ""), str(version)))
+    return tuple(sorted(outdated, key=lambda one: (one.site, one.name)))
+
+
+async def _clients_behind(tables: AccountTables, *, now: datetime) -> int:
+    c = tables.devices.c
+    clients = await tables.devices.load_all(c.type == "client", c.last_seen_at > now - SEEN_WITHIN)
+    return sum(_is_far_behind(parse_version(client.last_seen_version)) for client in clients)
+
+
+def _is_far_behind(version: Version | None) -> bool:
+    if version is None:
+        return False
+    if version.major != NEWEST.major:
+        return version.major < NEWEST.major
+    return NEWEST.minor - version.minor >= BEHIND_MINORS
+
+
+NEWEST: Final = Version.parse(wardgate.__version__)
+
+KINDS: Final = (
+    JobKind("notify_outdated_gateways", notify_outdated_gateways, schedule=Cron.parse("0 9 * * 0")),
+)

@@ -1,0 +1,84 @@
+"""How actors sign in, as the API shows it (rest-api §8.3, §8.14). A provider's secret is no field of any view."""
+
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from wardgate.portal.rest.views import Instant
+from wardgate.portal.store import rows
+
+
+class ExternalIdentityView(BaseModel):
+    """An actor's record at an identity provider; made by signing in or by directory sync."""
+
+    id: UUID
+    actor_id: UUID
+    account_id: UUID
+    issuer: str
+    directory_id: UUID | None
+    email: str
+    idp_id: str
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    middle_name: str | None
+    nickname: str | None
+    preferred_username: str | None
+    profile: str | None
+    picture: str | None
+    firezone_avatar_url: str | None
+    synced_at: Instant | None
+    inserted_at: Instant
+
+    @classmethod
+    def of(cls, row: rows.ExternalIdentity) -> "ExternalIdentityView":
+        plain: dict[str, Any] = {name: getattr(row, name, None) for name in cls.model_fields}
+        prefix, colon, rest = row.idp_id.partition(":")
+        return cls(**plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix})
+
+
+class AuthProviderView(BaseModel):
+    """What all kinds of provider show. A lifetime of null is the default: 7 days for clients, 8 hours for the portal."""
+
+    id: UUID
+    account_id: UUID
+    name: str
+    issuer: str
+    context: str
+    client_session_lifetime_secs: int | None
+    portal_session_lifetime_secs: int | None
+    is_disabled: bool
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """Show a row of the provider's kind: only what the view names, so never its secret."""
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class EmailOtpAuthProviderView(AuthProviderView):
+    """Sign-in by a code that is sent by e-mail."""
+
+
+class GoogleAuthProviderView(AuthProviderView):
+    is_default: bool
+
+
+class EntraAuthProviderView(AuthProviderView):
+    is_default: bool
+    email_claim: str
+
+
+class OktaAuthProviderView(AuthProviderView):
+    is_default: bool
+    client_id: str
+    okta_domain: str
+
+
+class OidcAuthProviderView(AuthProviderView):
+    is_default: bool
+    client_id: str
+    discovery_document_uri: str
+    email_verification_method: str

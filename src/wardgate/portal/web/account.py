@@ -1,0 +1,112 @@
+"""What the account's page shows: settings, what is used of what is allowed, and how the account's end stands."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from wardgate.portal.limits import limits_of, used_of
+from wardgate.portal.services import Services
+from wardgate.portal.store.rows import Account
+
+_USED: Final = (
+    ("People", "users_count"),
+    ("People active in the last 30 days", "monthly_active_users_count"),
+    ("Administrators", "account_admin_users_count"),
+    ("Service accounts", "service_accounts_count"),
+    ("Sites", "sites_count"),
+    ("API clients", "api_clients_count"),
+)
+_RESOLVERS: Final = {"google": "Google", "opendns": "OpenDNS", "cloudflare": "Cloudflare", "quad9": "Quad9"}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One line: how many there are, and how many there may be (none: as many as they like)."""
+
+    name: str
+    used: int
+    limit: int | None
+
+    @property
+    def is_reached(self) -> bool:
+        return self.limit is not None and self.used >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Ready to be written down."""
+
+    settings: tuple[tuple[str, str], ...]
+    usage: tuple[Usage, ...]
+    is_locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What every page of a disabled account says."""
+
+    text: str
+    is_cancellable: bool
+
+
+async def load_account_page(services: Services, account: Account) -> AccountPage:
+    """Gather what is to be shown of an account now."""
+    limits = limits_of(account)
+    async with services.store.reading() as transaction:
+        tables, now = transaction.of(account.id), transaction.now
+        usage = [Usage(told, await used_of(tables, name, now=now), limits[name]) for told, name in _USED]
+    return AccountPage(
+        settings=(
+            ("Name", account.name),
+            ("Legal name", account.legal_name),
+            ("Slug", account.slug),
+            ("Code", account.key),
+            ("ID", str(account.id)),
+            ("Since", account.inserted_at.strftime("%Y-%m-%d")),
+            ("Search domain", account.config.get("search_domain") or "none"),
+            ("Resolvers of clients", _resolvers(account.config.get("clients_upstream_dns") or {})),
+        ),
+        usage=tuple(usage),
+        is_locked=account.lock_enabled_at is not None,
+    )
+
+
+def notice_of(account: Account, *, now: datetime) -> Notice | None:
+    """Return what is to be said on every page; none: the account lives."""
+    if account.scheduled_deletion_at is not None:
+        at = account.scheduled_deletion_at
+        moment = at.strftime("%Y-%m-%d %H:%M UTC")
+        return Notice(
+            f"This account is disabled and will be deleted {countdown(at - now)}, on {moment}.",
+            is_cancellable=True,
+        )
+    if account.is_disabled:
+        reason = f": {account.disabled_reason}" if account.disabled_reason else ""
+        return Notice(
+            f"The operator has disabled this account{reason}. Nobody can connect, and API tokens are refused.",
+            is_cancellable=False,
+        )
+    return None
+
+
+def countdown(left: timedelta) -> str:
+    """Say how long something is away, in its two largest units."""
+    minutes = int(left.total_seconds() // 60)
+    if minutes < 1:
+        return "within a minute"
+    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    parts = [(days, "day"), (hours, "hour"), (rest, "minute")]
+    first = next(index for index, (count, _) in enumerate(parts) if count)
+    told = [f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in parts[first : first + 2] if count]
+    return "in " + " and ".join(told)
+
+
+def _resolvers(upstream: dict[str, Any]) -> str:
+    match upstream.get("type", "system"):
+        case "secure":
+            provider = upstream.get("doh_provider", "google")
+            return f"DNS over HTTPS by {_RESOLVERS.get(provider, provider)}"
+        case "custom":
+            return ", ".join(one["address"] for one in upstream.get("addresses", []))
+        case _:
+            return "those of each client's system"

@@ -1,0 +1,170 @@
+"""The mail adapter against a real SMTP server (aiosmtpd) on loopback."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from support.certificates import write_certificate
+from wardgate.portal.mail.message import MailMessage, Refusal
+from wardgate.portal.mail.server import SmtpServer
+from wardgate.portal.mail.smtp import SmtpMailer
+
+MESSAGE = MailMessage(
+    id="1@example.org",
+    sender="Wardgate <wardgate@example.org>",
+    subject="Grüße",
+    text=".a line that begins with a dot\n",
+    html="<p>text</p>",
+    written_at=datetime(2026, 12, 1, tzinfo=UTC),
+)
+
+
+@dataclass
+class Sink:
+    """What the server took, and what it says to recipients and to the message."""
+
+    port: int = 0
+    taken: list[Envelope] = field(default_factory=list)
+    to_recipient: dict[str, str] = field(default_factory=dict)
+    to_message: str = "250 taken"
+    hosts: list[str] = field(default_factory=list)
+    was_encrypted: list[bool] = field(default_factory=list)
+
+    async def handle_RCPT(  # noqa: N802 - the library's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        answer = self.to_recipient.get(address, "250 ok")
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.hosts.append(str(session.host_name))
+        self.was_encrypted.append(
+            session.ssl is not None or bool(server.transport.get_extra_info("sslcontext"))
+        )
+        if self.to_message.startswith("2"):
+            self.taken.append(envelope)
+        return self.to_message
+
+
+@contextlib.asynccontextmanager
+async def serving(sink: Sink, *, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Sink]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SMTP(sink, loop=loop, hostname="sink.example", **options), "127.0.0.1", 0, ssl=tls
+    )
+    sink.port = server.sockets[0].getsockname()[1]
+    try:
+        yield sink
+    finally:
+        server.close()
+
+
+def mailer(sink: Sink, scheme: str = "smtp", user: str = "", options: str = "") -> SmtpMailer:
+    return SmtpMailer(SmtpServer.parse(f"{scheme}://{user}127.0.0.1:{sink.port}{options}"))
+
+
+async def test_a_message_arrives_as_it_was_written() -> None:
+    async with serving(Sink()) as sink:
+        refused = await mailer(sink).send(MESSAGE, ["ada@example.org", "bob@example.org"])
+    assert refused == {}
+    (envelope,) = sink.taken
+    assert (envelope.mail_from, envelope.rcpt_tos) == (
+        "wardgate@example.org",
+        ["ada@example.org", "bob@example.org"],
+    )
+    assert isinstance(envelope.content, bytes)
+    parsed = message_from_bytes(envelope.content, policy=default)
+    assert (parsed["Subject"], parsed["Message-ID"]) == ("Grüße", "<1@example.org>")
+    assert next(parsed.iter_parts()).get_content().strip() == ".a line that begins with a dot"
+    assert b"ada@example.org" not in envelope.content
+    assert sink.hosts == ["example.org"]
+
+
+async def test_refused_recipients_are_told_with_their_codes_and_the_others_get_it() -> None:
+    to_recipient = {"gone@example.org": "550 no such user", "full@example.org": "452 try later"}
+    async with serving(Sink(to_recipient=to_recipient)) as sink:
+        refused = await mailer(sink).send(
+            MESSAGE, ["gone@example.org", "ada@example.org", "full@example.org"]
+        )
+    assert refused == {"gone@example.org": Refusal(550), "full@example.org": Refusal(452)}
+    assert [refused[one].is_permanent for one in sorted(refused)] == [False, True]
+    assert [envelope.rcpt_tos for envelope in sink.taken] == [["ada@example.org"]]
+
+
+async def test_when_all_recipients_are_refused_nothing_is_taken() -> None:
+    async with serving(Sink(to_recipient={"gone@example.org": "550 no such user"})) as sink:
+        assert await mailer(sink).send(MESSAGE, ["gone@example.org"]) == {"gone@example.org": Refusal(550)}
+    assert sink.taken == []
+
+
+async def test_a_refused_message_is_an_error_with_the_servers_code() -> None:
+    async with serving(Sink(to_message="554 we do not like it")) as sink:
+        with pytest.raises(OSError, match="554 we do not like it"):
+            await mailer(sink).send(MESSAGE, ["ada@example.org"])
+
+
+async def test_a_server_that_is_not_there_is_an_error() -> None:
+    async with serving(Sink()) as sink:
+        pass
+    with pytest.raises(OSError, match=r"(?i)connect"):
+        await mailer(sink).send(MESSAGE, ["ada@example.org"])
+
+
+async def test_a_hostile_sender_is_not_sent() -> None:
+    async with serving(Sink()) as sink:
+        with pytest.raises(ValueError, match=r"(?i)header|linefeed|carriage"):
+            await mailer(sink).send(
+                replace(MESSAGE, sender="wardgate@example.org\r\nBcc: eve@evil.example"), ["ada@example.org"]
+            )
+    assert sink.taken == []
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH", "ignore:Session.login_data")  # the server's own
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+async def test_a_password_is_used_over_tls_that_a_known_authority_signed(tmp_path: Path, scheme: str) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    write_certificate(certificate, key, name="localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    asked: list[LoginPassword] = []
+
+    def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        asked.append(data)
+        return AuthResult(success=data == LoginPassword(b"ada@example.org", b"s3cret"), handled=False)
+
+    at_once = scheme == "smtps"
+    async with serving(
+        Sink(),
+        tls=context if at_once else None,
+        tls_context=None if at_once else context,
+        authenticator=authenticate,
+        auth_required=True,
+        auth_require_tls=not at_once,
+    ) as sink:
+        options = f"?ca_file={certificate}"
+        await mailer(sink, scheme, "ada%40example.org:s3cret@", options).send(MESSAGE, ["ada@example.org"])
+        assert (len(sink.taken), sink.was_encrypted) == (1, [True])
+        with pytest.raises(OSError, match="535"):
+            await mailer(sink, scheme, "ada%40example.org:wrong@", options).send(MESSAGE, ["ada@example.org"])
+        with pytest.raises(OSError, match=r"(?i)certificate"):
+            await mailer(sink, scheme, "ada%40example.org:s3cret@").send(MESSAGE, ["ada@example.org"])
+    assert asked[0].password == b"s3cret"
+
+
+async def test_a_password_is_not_sent_in_clear() -> None:
+    async with serving(Sink()) as sink:
+        with pytest.raises(OSError, match=r"(?i)starttls"):
+            await mailer(sink, user="ada:s3cret@").send(MESSAGE, ["ada@example.org"])
+    assert sink.taken == []
