@@ -123,8 +123,8 @@ async def play(hook: Hook, world: World) -> tuple[tuple[str, ...], tuple[str, ..
         await _step(hook.change, world, kept)
         await caught_up(world)
         return (
-            tuple([told(one, names) for one in await _news(client)]),
-            tuple([told(one, names) for one in await _news(gateway)]),
+            tuple([told(one, names) for one in await client.news()]),
+            tuple([told(one, names) for one in await gateway.news()]),
         )
 
 
@@ -167,14 +167,3 @@ async def _grant(world: World, client: Peer, gateway: Peer) -> None:
 async def _names(world: World) -> dict[str, str]:
     async with world.portal.services.store.reading() as transaction:
         return {str(row.id): row.name for row in await transaction.of(world.account_id).resources.load_all()}
-
-
-async def _news(peer: Peer) -> list[dict[str, Any]]:
-    """Return the frames that came of the change: a heartbeat's answer, or the close, is the last."""
-    ref = peer.send("heartbeat", {}, topic="phoenix")
-    frames = []
-    while (frame := await peer.receive_or_close()) is not None:
-        if frame["event"] == "phx_reply" and frame["ref"] == ref:
-            break
-        frames.append(frame)
-    return frames

@@ -371,7 +371,7 @@ class ClientSession(Session):
             return
         messages, lost = self._list.refresh(reset, now=now)
         for device_id, (ipv4, ipv6) in {**gone, **lost}.items():
-            if not self._list.leads_to(device_id):
+            if device_id != self._context.client_id and not self._list.leads_to(device_id):
                 self._pools.deny_gone(device_id, ipv4=ipv4, ipv6=ipv6)
         for message in messages:
             self._push(message)

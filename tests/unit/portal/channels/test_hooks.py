@@ -505,3 +505,58 @@ RESOURCES = [
 )
 async def test_a_change_reaches_whom_it_concerns(hook: Hook, world: World) -> None:
     assert await play(hook, world) == (hook.client, hook.gateway)
+
+
+async def test_a_deleted_relay_token_ends_the_sockets_that_used_it(world: World) -> None:
+    async with world.relay() as relay, world.client() as client:
+        await relay.join({"stamp_secret": "ab" * 32})
+        await client.join()
+        async with world.portal.services.store.writing() as tx:
+            (token,) = await tx.relay_tokens.load_all()
+            await tx.relay_tokens.delete(token.id)
+        assert await relay.receive_close() == 1001
+        assert "disconnect" not in [frame["event"] for frame in relay.frames]
+
+
+async def test_a_revoked_grant_of_the_internet_resource_is_renewed_at_its_gateway(world: World) -> None:
+    """Deleting and creating the resource would switch it off for the user (protocol §3.2.1, §3.6.10)."""
+    async with world.portal.services.store.writing() as tx:
+        stage = Stage(world, tx)
+        resources, sites = stage.tables.resources, stage.tables.sites
+        internet = await resources.find(resources.c.type == "internet")
+        system = await sites.find(sites.c.managed_by == "system")
+        assert internet is not None
+        assert system is not None
+        policy = await stage.policy(world.group, internet)
+        tokens = stage.tables.gateway_tokens
+        await stage.save(await tokens.load(world.gateway_token_id), site_id=system.id)
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        client.send("request_authorization", {"resource_id": str(internet.id)})
+        first = (await gateway.receive("create_authorization"))["payload"]
+        gateway.send("authorization_created", {"ref": first["ref"]})
+        await gateway.receive("phx_reply")
+        await client.receive("authorization_created")
+        async with world.portal.services.store.writing() as tx:
+            await Stage(world, tx).save(policy, flow_log_uploads_enabled=False)
+        again = (await gateway.receive_until("create_authorization"))["payload"]
+        assert "resource_deleted" not in [frame["event"] for frame in client.frames]
+        same = ("client", "client_ice_credentials", "gateway_ice_credentials", "resource")
+        assert [again[name] for name in same] == [first[name] for name in same]
+        gateway.send("authorization_created", {"ref": again["ref"]})
+        await gateway.receive_until("phx_reply")
+        await client.receive("authorization_created")
+
+
+async def test_no_resource_is_granted_anew_once_its_policy_is_gone(world: World) -> None:
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        async with world.portal.services.store.writing() as tx:
+            await tx.of(world.account_id).policies.delete(world.policy.id)
+        await client.receive("resource_deleted")
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        failed = await client.receive("authorization_creation_failed")
+        assert failed["payload"]["reason"] == "not_found"
+        assert await gateway.is_quiet()

@@ -1,0 +1,153 @@
+"""What changes mean for two clients and the device pool between them (portal-domain §8.4, §8.5), row by row.
+
+The laptop holds a grant to the nas through the pool. A row that names no frame says that the client hears nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from support.hooks import Stage, told
+from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
+from support.portal import Peer, World
+
+Change = Callable[[Stage, Pair], Awaitable[object]]
+
+UPDATED = ("resource_created_or_updated devices",)
+DELETED = ("resource_deleted devices",)
+RESET = (*DELETED, *UPDATED)
+DENIED = ("client_device_access_denied forbidden",)
+REJECTED = ("reject_access devices",)
+SIGNED_OUT = ("disconnect token_expired", "phx_close")
+WEB = [{"protocol": "tcp", "ports": ["443"]}]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHook:
+    """`laptop`, `nas`: the frames that they receive, in order; both are shown the pool, being Ada's."""
+
+    row: str
+    change: Change
+    laptop: tuple[str, ...] = ()
+    nas: tuple[str, ...] = ()
+    in_second_pool: bool = False
+    is_dynamic: bool = False
+
+
+async def remove_member(stage: Stage, pair: Pair) -> None:
+    members, nas = stage.tables.pool_members, await stage.device("nas")
+    await members.delete_where(members.c.resource_id == pair.pool.id, members.c.device_id == nas.id)
+
+
+async def delete_nas(stage: Stage, _pair: Pair) -> None:
+    await stage.tables.devices.delete((await stage.device("nas")).id)
+
+
+def nas_saved(**changes: Any) -> Change:
+    async def change(stage: Stage, _pair: Pair) -> None:
+        await stage.save(await stage.device("nas"), **changes)
+
+    return change
+
+
+async def delete_grant(stage: Stage, _pair: Pair) -> None:
+    (row,) = await stage.tables.authorizations.load_all()
+    await stage.tables.authorizations.delete(row.id)
+
+
+def pool(**changes: Any) -> Change:
+    return lambda stage, pair: stage.save(pair.pool, **changes)
+
+
+def policy(**changes: Any) -> Change:
+    return lambda stage, pair: stage.save(pair.policy, **changes)
+
+
+HOOKS = [
+    PoolHook("member: delete", remove_member, (*DENIED, *UPDATED), (*REJECTED, *UPDATED)),
+    PoolHook(
+        "member: delete, it is in another pool that is shown",
+        remove_member,
+        UPDATED,
+        (*REJECTED, *UPDATED),
+        in_second_pool=True,
+    ),
+    PoolHook("device of a member: delete", delete_nas, (*DENIED, *UPDATED), (*REJECTED, "phx_close")),
+    PoolHook("device of a member: addresses", nas_saved(ipv4="100.64.9.9"), UPDATED, ("init",)),
+    PoolHook("device of a member: name", nas_saved(name="NAS")),
+    PoolHook("device of a member: latest session only", nas_saved(last_seen_version="9.9.9")),
+    PoolHook(
+        "pool: filters changed", pool(filters=WEB), UPDATED, ("resource_filters_updated devices", *UPDATED)
+    ),
+    PoolHook(
+        "pool: name changed",
+        pool(name="machines"),
+        ("resource_created_or_updated machines",),
+        ("resource_created_or_updated machines",),
+    ),
+    PoolHook(
+        "pool: type changed",
+        pool(type="dynamic_device_pool", address="*.lab.example"),
+        (*DENIED, *UPDATED),
+        (*REJECTED, *UPDATED),
+    ),
+    PoolHook(
+        "pool: delete",
+        lambda stage, pair: stage.tables.resources.delete(pair.pool.id),
+        DELETED,
+        (*REJECTED, *DELETED),
+    ),
+    PoolHook("policy: enabled → disabled", policy(is_disabled=True), DELETED, (*REJECTED, *DELETED)),
+    PoolHook("policy: flow-log flag changed", policy(flow_log_uploads_enabled=False), RESET, REJECTED),
+    PoolHook("policy authorization: delete", delete_grant, RESET, REJECTED),
+    PoolHook(
+        "host name: changed, still covered",
+        nas_saved(hostname="n2.lab.example"),
+        RESET,
+        REJECTED,
+        is_dynamic=True,
+    ),
+    PoolHook(
+        "host name: changed, not covered any more",
+        nas_saved(hostname="nas.attic.example"),
+        DENIED,
+        REJECTED,
+        is_dynamic=True,
+    ),
+    PoolHook("host name: taken away", nas_saved(hostname=None), DENIED, REJECTED, is_dynamic=True),
+    PoolHook(
+        "device of a dynamic pool: delete", delete_nas, DENIED, (*REJECTED, "phx_close"), is_dynamic=True
+    ),
+    PoolHook(
+        "pool: pattern changed",
+        pool(address="*.attic.example"),
+        (*DENIED, *UPDATED),
+        (*REJECTED, *UPDATED),
+        is_dynamic=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.row)
+@pytest.mark.parametrize("generation", [1, 2])
+async def test_a_change_reaches_both_ends(hook: PoolHook, generation: int, world: World) -> None:
+    if hook.in_second_pool:
+        async with world.client(external_id="nas"):
+            other, _ = await make_pool(world, "static_device_pool")
+            await add_member(world, other, "nas")
+    pairing = dynamic_pair if hook.is_dynamic else static_pair
+    async with pairing(world, generation) as pair:
+        await pair.grant()
+        await caught_up(world)
+        async with world.portal.services.store.writing() as transaction:
+            await hook.change(Stage(world, transaction), pair)
+        await caught_up(world)
+        assert await news(pair, pair.laptop) == hook.laptop
+        assert await news(pair, pair.nas) == hook.nas
+
+
+async def news(pair: Pair, peer: Peer) -> tuple[str, ...]:
+    names = {str(pair.pool.id): "devices"}
+    return tuple([told(frame, names) for frame in await peer.news()])
