@@ -15,6 +15,7 @@ ADDRESSES = ["203.0.113.5", "10.1.2.3", "192.0.2.1", "2001:db8::1", "2001:db8:1:
 NETWORKS = ["203.0.113.0/24", "10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "2001:db8::/48", "2001:db8::1", "::/0"]
 REGIONS = ["DE", "FR", "US"]
 PATTERNS = ["app.example.com", "*.example.com", "**.example.com", "a*.example.com", "app.*.example.com"]
+POOL_PATTERNS = ["*.lab.example", "**.lab.example", "n?.lab.example", "n*x.lab.example", "n1.lab.example"]
 PLACES = [(52.5, 13.4), (48.9, 2.4), (-33.9, 151.2), None]
 VERSIONS = [(1, 1, 9), (1, 2, 0), (1, 3, 0), (1, 4, 9), (1, 5, 8), (1, 5, 16), (1, 6, 0), (1, 10, 0), None]
 COMPONENTS = ["apple-client", "gui-client", "headless-client", "android-client"]
@@ -42,6 +43,7 @@ def random_world(rng: random.Random) -> World:
         for _ in range(4)
     ]
     resources = [_resource(rng, sites) for _ in range(5)]
+    devices = [_device(rng, number) for number in range(5)]
     return {
         "sites": sites,
         "groups": groups,
@@ -54,7 +56,41 @@ def random_world(rng: random.Random) -> World:
         ],
         "resources": resources,
         "policies": [_policy(rng, groups, resources) for _ in range(rng.randint(0, 10))],
+        "devices": devices,
+        "static_device_pool_members": [
+            {"id": uuid(rng), "resource_id": resource["id"], "device_id": device["id"]}
+            for resource in resources
+            for device in devices
+            if resource["type"] == "static_device_pool" and rng.random() < 0.5
+        ],
     }
+
+
+def random_addresses(rng: random.Random, world: World) -> tuple[str | None, str | None]:
+    """Draw what a client asks a pool for: mostly one address of a device."""
+    device = rng.choice(world["devices"])
+    ipv4, ipv6 = device["ipv4"], device["ipv6"]
+    return rng.choice(
+        [
+            (ipv4, None),
+            (ipv4, None),
+            (None, ipv6),
+            (None, ipv6.upper()),
+            (ipv4, ipv6),
+            (None, None),
+            ("", None),
+            (ipv6, None),
+            (None, ipv4),
+            (f"{ipv4}/32", None),
+            ("100.64.9.9", None),
+        ]
+    )
+
+
+def random_hostname(rng: random.Random, world: World) -> str:
+    """Draw a name to resolve: mostly a device's, in any case of letters."""
+    names = [one["hostname"] for one in world["devices"] if one["hostname"] is not None]
+    return str(rng.choice([*(name.swapcase() for name in names), *names, "nobody.lab.example", ""]))
 
 
 def random_connection(rng: random.Random, world: World, now: datetime) -> Row:
@@ -156,7 +192,7 @@ def _resource(rng: random.Random, sites: list[Row]) -> Row:
         "dns": rng.choice(PATTERNS),
         "cidr": "10.0.0.0/8",
         "ip": "10.0.0.1",
-        "dynamic_device_pool": "*.devices.example.com",
+        "dynamic_device_pool": rng.choice(POOL_PATTERNS),
     }
     return {
         "id": uuid(rng),
@@ -169,6 +205,20 @@ def _resource(rng: random.Random, sites: list[Row]) -> Row:
         "site_id": None
         if kind.endswith("pool")
         else rng.choice([*(site["id"] for site in sites)] * 3 + [None]),
+    }
+
+
+def _device(rng: random.Random, number: int) -> Row:
+    hostname = rng.choice(
+        [None, f"n{number}", f"N{number}.lab.example", f"n{number}.b.lab.example", f"n{number}-x.lab.example"]
+    )
+    return {
+        "id": uuid(rng),
+        "type": "client",
+        "name": "device",
+        "ipv4": f"100.64.0.{number + 1}",
+        "ipv6": f"fd00:2021:1111::{number + 10:x}",
+        "hostname": hostname,
     }
 
 

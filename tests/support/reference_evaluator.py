@@ -1,10 +1,11 @@
 """The policy engine once more, slow and obvious: loops over rows, no index, nothing shared with the engine.
 
-Read beside portal-domain §5 and §6.1. Rows are dictionaries with the store's columns; a connection is one too.
+Read beside portal-domain §3.10, §5, §6.1 and §6.4. Rows are dictionaries with the store's columns; a connection is one too.
 """
 
 import ipaddress
 import math
+import re
 from datetime import UTC, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -177,6 +178,41 @@ def gateways(online: list[Row], resource: Row, connection: Row, connected: set[s
         newest = max(one["version"] or (-1,) for one in usable)
         usable = [one for one in usable if (one["version"] or (-1,)) == newest]
     return "chosen", {one["id"] for one in usable}
+
+
+def target(world: World, pool: Row, ipv4: str | None, ipv6: str | None) -> str:
+    """Return the id of the device of a pool that has an address, or the reason why none is meant."""
+    if ipv4 is not None and ipv6 is not None:
+        return "ambiguous_address"
+    if ipv4 is None and ipv6 is None:
+        return "missing_address"
+    try:
+        address = ipaddress.IPv6Address(ipv6) if ipv4 is None else ipaddress.IPv4Address(ipv4)  # type: ignore[arg-type]
+    except ValueError:
+        return "invalid_address"
+    for device in world["devices"]:
+        has_address = str(address) in (device["ipv4"], device["ipv6"])
+        if has_address and is_in_pool(world, pool, device):
+            return str(device["id"])
+    return "forbidden"
+
+
+def named(world: World, pool: Row, hostname: str) -> str | None:
+    """Return the id of the device of a dynamic pool that has a host name."""
+    for device in world["devices"]:
+        name = device["hostname"]
+        if name is not None and name.lower() == hostname.lower() and pool["type"] == "dynamic_device_pool":
+            return str(device["id"]) if is_in_pool(world, pool, device) else None
+    return None
+
+
+def is_in_pool(world: World, pool: Row, device: Row) -> bool:
+    if pool["type"] == "static_device_pool":
+        pairs = [(one["resource_id"], one["device_id"]) for one in world["static_device_pool_members"]]
+        return (pool["id"], device["id"]) in pairs
+    pattern = re.escape(pool["address"]).replace(r"\*\*", ".*").replace(r"\*", "[^.]*").replace(r"\?", "[^.]")
+    name = device["hostname"]
+    return name is not None and re.fullmatch(pattern, name, re.IGNORECASE) is not None
 
 
 def is_compatible(client: tuple[int, int, int] | str, gateway: tuple[int, int, int] | None) -> bool:

@@ -10,8 +10,10 @@ import pytest
 
 from support import reference_evaluator as reference
 from support.random_worlds import (
+    random_addresses,
     random_connection,
     random_gateways,
+    random_hostname,
     random_instant,
     random_world,
     snapshot_of,
@@ -19,7 +21,9 @@ from support.random_worlds import (
 from support.reference_evaluator import Row
 from wardgate.model.conditions import parse_day_ranges
 from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
+from wardgate.model.resources import DevicePool
 from wardgate.model.versions import ClientSoftware, Component, Version
+from wardgate.policy import pools
 from wardgate.policy.engine import AccessRequest, Granted, authorize, connectable_resources
 from wardgate.policy.evaluation import Facts, end_of_window
 from wardgate.policy.selection import Chosen, OnlineGateway, Position, select_gateway
@@ -57,6 +61,8 @@ def check_world(number: int) -> None:
             if resource["site_id"] is not None and "pool" not in resource["type"]:
                 connected = {one["id"] for one in gateways if rng.random() < 0.2}
                 check_gateway(snapshot, gateways, connection, resource, connected, rng, about)
+            if "pool" in resource["type"]:
+                check_pool(snapshot, world, resource, rng, about)
         check_list(snapshot, world, connection, now, about)
 
 
@@ -125,6 +131,26 @@ def check_gateway(
         assert str(choice.gateway.id) in possible, about
     else:
         assert choice.value == outcome, about
+
+
+def check_pool(
+    snapshot: Snapshot, world: reference.World, resource: Row, rng: random.Random, about: str
+) -> None:
+    pool = snapshot.resources[ResourceId(UUID(resource["id"]))]
+    assert isinstance(pool, DevicePool)
+    ipv4, ipv6 = random_addresses(rng, world)
+    found = pools.find_target(snapshot, pool, ipv4=ipv4, ipv6=ipv6)
+    outcome = found.value if isinstance(found, pools.NoTarget) else str(found.id)
+    assert outcome == reference.target(world, resource, ipv4, ipv6), f"{about}: {ipv4}, {ipv6}"
+    hostname = random_hostname(rng, world)
+    device = pools.find_named(snapshot, pool, hostname)
+    expected = reference.named(world, resource, hostname)
+    assert (None if device is None else str(device.id)) == expected, f"{about}: {hostname}"
+    members = {str(one.id) for one in pools.members_of(snapshot, pool.id)}
+    if resource["type"] == "static_device_pool":
+        assert members == {
+            one["id"] for one in world["devices"] if reference.is_in_pool(world, resource, one)
+        }, about
 
 
 def membership_of(world: reference.World, connection: Row, grant: Granted) -> UUID | None:
