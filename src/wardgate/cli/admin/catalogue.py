@@ -169,6 +169,7 @@ NOUNS: Final = (
                     "clients_upstream_dns.addresses", "for --dns-type custom; repeatable", Kind.ADDRESSES,
                     option="dns-server",
                 ),
+                Field("outdated_gateway_notifications", "mail admins about gateways to be upgraded", _FLAG),
             ),
             Verb(
                 "schedule-deletion", "Disable the account now, and delete it in seven days.", "POST",

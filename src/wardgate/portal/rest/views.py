@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from wardgate.portal.jobs.outdated_gateways import Notification
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.store import rows
 
@@ -91,6 +92,7 @@ class AccountSettingsView(BaseModel):
     key: str
     search_domain: str | None
     clients_upstream_dns: UpstreamDnsView
+    outdated_gateway_notifications: bool
     scheduled_deletion_at: Instant | None
     updated_at: Instant
 
@@ -103,6 +105,7 @@ class AccountSettingsView(BaseModel):
             key=row.key,
             search_domain=row.config.get("search_domain"),
             clients_upstream_dns=UpstreamDnsView(**(row.config.get("clients_upstream_dns") or {})),
+            outdated_gateway_notifications=Notification.of(row.config).is_enabled,
             scheduled_deletion_at=row.scheduled_deletion_at,
             updated_at=row.updated_at,
         )
@@ -205,10 +208,12 @@ class JobView(BaseModel):
 
     id: UUID
     kind: str
+    unique_key: str | None
     state: str
     attempt: int
     max_attempts: int
     run_at: Instant
+    lease_expires_at: Instant | None
     last_error: str | None
     finished_at: Instant | None
     inserted_at: Instant

@@ -237,6 +237,10 @@ async def test_settings_are_shown_merged_and_kept(api: httpx2.AsyncClient, world
         "doh_provider": "google",
         "addresses": [{"address": "9.9.9.9"}, {"address": "2620:fe::fe"}],
     }
+    silent = {"account_settings": {"outdated_gateway_notifications": False}}
+    assert after["outdated_gateway_notifications"] is True
+    quiet = (await api.patch(SETTINGS, json=silent)).json()["data"]
+    assert quiet == {**after, "outdated_gateway_notifications": False, "updated_at": quiet["updated_at"]}
     stale = await api.put(
         SETTINGS, json={"account_settings": {}}, headers={"if-match": shown.headers["etag"]}
     )

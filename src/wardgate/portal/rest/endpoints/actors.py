@@ -56,7 +56,7 @@ async def index(
     type: Annotated[str | None, Query(json_schema_extra={"enum": list(TYPES)})] = None,  # noqa: A002 - the parameter's name on the wire
 ) -> ListOf[ActorView]:
     if type is not None and type not in TYPES:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type}")
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type[:64]}")
     async with caller.reading() as tables:
         c = tables.actors.c
         wanted = [

@@ -87,9 +87,9 @@ async def index(
     entity_type: Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})] = None,
 ) -> ListOf[GroupView]:
     if entity_type is not None and entity_type not in ENTITY_TYPES:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type}")
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type[:64]}")
     if directory_id and parse_id(directory_id) is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {directory_id}")
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {directory_id[:64]}")
     async with caller.reading() as tables:
         c = tables.groups.c
         wanted = [

@@ -82,7 +82,7 @@ async def index(
 ) -> ListOf[ResourceView]:
     for value, allowed in ((type, FILTERED_TYPES), (ip_stack, IP_STACKS)):
         if value is not None and value not in allowed:
-            raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {value}")
+            raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {value[:64]}")
     if site_id is not None and parse_id(site_id) is None:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {site_id[:64]!r} for filter of type UUID")
     async with caller.reading() as tables:

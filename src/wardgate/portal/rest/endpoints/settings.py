@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from wardgate.model.addresses import RESERVED, parse_ip
+from wardgate.portal.jobs.outdated_gateways import Notification
 from wardgate.portal.provisioning import check_search_domain
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID, Edit
@@ -42,6 +43,9 @@ class SettingsFields(Fields):
     legal_name: Annotated[str | None, text(shortest=1)] = None
     search_domain: Annotated[str | None, text(shortest=1, about="null clears it")] = None
     clients_upstream_dns: UpstreamDnsFields | None = None
+    outdated_gateway_notifications: Annotated[
+        bool | None, Field(description="write to the admins once a week about gateways to be upgraded")
+    ] = None
 
 
 class SettingsBody(BaseModel):
@@ -57,11 +61,11 @@ async def show(caller: ForAccount) -> Data[AccountSettingsView]:
 @router.put("")
 @router.patch("")
 async def update(caller: ForAccount, body: SettingsBody) -> Data[AccountSettingsView]:
-    async with caller.writing() as (tables, transaction):
+    async with caller.writing() as (tables, _transaction):
         before = caller.expected(await _load(tables))
         if before.lock_enabled_at is not None:
             raise Problem(HTTPStatus.FORBIDDEN, LOCKED)
-        after = await transaction.accounts.save(_changed(before, body.account_settings))
+        after = await tables.save_account(_changed(before, body.account_settings))
         return Data(data=AccountSettingsView.of(caller.tagged(after)))
 
 
@@ -74,19 +78,27 @@ async def _load(tables: AccountTables) -> Account:
 
 def _changed(before: Account, fields: SettingsFields) -> Account:
     config = dict(before.config)
+    notification = Notification.of(config)
     edit = Edit(
         fields,
-        {"name": before.name, "legal_name": before.legal_name, "search_domain": config.get("search_domain")},
+        {
+            "name": before.name,
+            "legal_name": before.legal_name,
+            "search_domain": config.get("search_domain"),
+            "outdated_gateway_notifications": notification.is_enabled,
+        },
     )
     edit.text("name", longest=64, required=True)
     if len(edit.value("name") or "abc") < 3:
         edit.error("name", "should be at least 3 character(s)")
     edit.text("legal_name", required=True)
     _check_domain(edit)
+    edit.flag("outdated_gateway_notifications")
     upstream = _upstream(edit, dict(config.get("clients_upstream_dns") or {}))
     values = edit.finish()
     config["search_domain"] = values["search_domain"]
     config["clients_upstream_dns"] = upstream
+    config = replace(notification, is_enabled=values["outdated_gateway_notifications"]).within(config)
     return replace(before, name=values["name"], legal_name=values["legal_name"], config=config)
 
 

@@ -1,0 +1,214 @@
+"""Every operation of the REST API's document, with a call to each that would be accepted: what tests of bad input spoil one thing of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from support.portal import World
+from wardgate.portal.rest.application import openapi
+from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
+from wardgate.portal.store.rows import (
+    Banner,
+    Device,
+    ExternalIdentity,
+    GatewayToken,
+    Resource,
+    StaticDevicePoolMember,
+)
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Operation:
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def described(self) -> Schema:
+        found: Schema = openapi()["paths"][self.path][self.method]
+        return found
+
+    @property
+    def is_operators(self) -> bool:
+        return self.path.startswith("/wardgate/") and self.path.split("/")[2] in OPERATOR_NOUNS
+
+    @property
+    def takes_if_match(self) -> bool:
+        return any(one["name"] == "If-Match" for one in self.described.get("parameters", []))
+
+    @property
+    def body(self) -> Schema | None:
+        """The schema of the body; none: it takes none."""
+        request = self.described.get("requestBody")
+        return None if request is None else resolved(request["content"]["application/json"]["schema"])
+
+    @property
+    def wrapper(self) -> str:
+        body = self.body
+        assert body is not None
+        (name,) = body["properties"]
+        return str(name)
+
+    def fields(self) -> dict[str, Schema]:
+        """Return the fields within the wrapper; none where it holds a list."""
+        body = self.body
+        assert body is not None
+        fields: dict[str, Schema] = resolved(body["properties"][self.wrapper]).get("properties", {})
+        return {name: resolved(schema) for name, schema in fields.items()}
+
+
+def operations() -> Iterator[Operation]:
+    for path, methods in openapi()["paths"].items():
+        for method in methods:
+            yield Operation(method, path)
+
+
+def resolved(schema: Schema) -> Schema:
+    """Return what a schema stands for, null aside."""
+    plain = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
+    if "$ref" in plain:
+        found: Schema = openapi()["components"]["schemas"][plain["$ref"].rsplit("/", 1)[1]]
+        return found
+    return {**schema, **plain}
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """A world with one object of every kind, so that a call fails for what a test spoils and for nothing else."""
+
+    world: World
+    slug: str
+    ids: dict[str, UUID] = field(repr=False)
+
+    def path(self, operation: Operation) -> str:
+        """Fill in the ids."""
+        segments, owners = operation.path.split("/"), dict(self.ids)
+        if "pool_members" in segments:
+            owners["resources"] = owners["pools"]
+        if segments[-1] == "token":
+            owners["gateways"] = owners["bare gateways"]
+        if (operation.method, segments[-1]) == ("post", "client_tokens"):
+            owners["actors"] = owners["robots"]
+        return "/".join(
+            str(owners.get(segments[index - 1], "c" * 24)) if segment.startswith("{") else segment
+            for index, segment in enumerate(segments)
+        )
+
+    def good(self, operation: Operation) -> dict[str, Any] | None:
+        """Return a body that is accepted; none: the operation takes none."""
+        if operation.body is None:
+            return None
+        values = self._values(operation)
+        return {operation.wrapper: values}
+
+    def _values(self, operation: Operation) -> Any:
+        actor, device = str(self.ids["robots"]), str(self.ids["clients"])
+        if operation.method == "put" and operation.wrapper == "memberships":
+            return [{"actor_id": actor}]
+        if operation.method == "put" and operation.wrapper == "pool_members":
+            return [{"device_id": device}]
+        name = f"new {uuid4()}"
+        values: dict[str, Any] = {
+            "memberships": {"add": [actor], "remove": [actor]},
+            "pool_members": {"add": [device], "remove": [device]},
+            "actor": {"name": name, "type": "account_user", "email": f"{uuid4()}@example.org"},
+            "client_token": {"expires_at": "2099-01-01T00:00:00Z", "actor_id": str(self.ids["actors"])},
+            "resource": {
+                "name": name,
+                "type": "dns",
+                "address": "*.example.com",
+                "address_description": "an example",
+                "ip_stack": "ipv4_only",
+                "site_id": str(self.ids["sites"]),
+                "filters": [{"protocol": "tcp", "ports": ["80"]}],
+            },
+            "policy": {
+                "group_id": str(self.ids["free groups"]),
+                "resource_id": str(self.ids["resources"]),
+                "description": "as it should be",
+                "conditions": [{"property": "client_verified", "operator": "is", "values": ["true"]}],
+            },
+            "account_settings": {"name": "Acme", "search_domain": "corp.example.com"},
+            "account": {"name": "New account", "slug": f"new-{uuid4()}", "admin_email": "root@example.org"},
+            "deletion": {"slug": self.slug},
+            "banner": {"message": "Maintenance", "color": "info"},
+        }
+        return values.get(operation.wrapper, {"name": name[:36]})
+
+
+async def furnish(world: World, slug: str) -> Furnished:
+    """Add what `make_world` leaves out."""
+    account_id = world.account_id
+    async with world.portal.services.store.writing() as transaction:
+        tables, new_id = transaction.of(account_id), transaction.new_id
+
+        async def device(type_: str, **more: Any) -> Device:
+            row = Device(
+                id=new_id(), account_id=account_id, type=type_, name=type_, psk_base=b"p" * 32, **more
+            )
+            return await tables.devices.insert(row)
+
+        client = await device("client", actor_id=world.actor.id)
+        gateway = await device("gateway", site_id=world.site.id)
+        bare = await device("gateway", site_id=world.site.id)
+        pool = await tables.resources.insert(
+            Resource(id=new_id(), account_id=account_id, type="static_device_pool", name="laptops")
+        )
+        await tables.pool_members.insert(
+            StaticDevicePoolMember(
+                id=new_id(), account_id=account_id, resource_id=pool.id, device_id=client.id
+            )
+        )
+        token = await tables.gateway_tokens.insert(
+            GatewayToken(
+                id=new_id(),
+                account_id=account_id,
+                secret_salt="s",
+                secret_hash=new_id().hex,
+                device_id=gateway.id,
+            )
+        )
+        identity = await tables.external_identities.insert(
+            ExternalIdentity(
+                id=new_id(),
+                account_id=account_id,
+                actor_id=world.actor.id,
+                issuer="https://idp.example.org",
+                idp_id="42",
+            )
+        )
+        free_group = await tables.groups.insert(
+            type(world.group)(id=new_id(), account_id=account_id, name="Free")
+        )
+        robot = await tables.actors.insert(
+            type(world.actor)(id=new_id(), account_id=account_id, type="service_account", name="robot 1")
+        )
+        provider = (await tables.email_otp_auth_providers.load_all())[0]
+        banner = await transaction.banners.insert(Banner(id=new_id(), message="Hello", color="info"))
+        relay_token = (await transaction.relay_tokens.load_all())[-1]
+    ids = {
+        "actors": world.actor.id,
+        "robots": robot.id,
+        "groups": world.group.id,
+        "free groups": free_group.id,
+        "sites": world.site.id,
+        "resources": world.resource.id,
+        "pools": pool.id,
+        "policies": world.policy.id,
+        "clients": client.id,
+        "gateways": gateway.id,
+        "bare gateways": bare.id,
+        "client_tokens": world.client_token_id,
+        "gateway_tokens": token.id,
+        "external_identities": identity.id,
+        "email_otp_auth_providers": provider.id,
+        "relay_tokens": relay_token.id,
+        "banners": banner.id,
+        "accounts": account_id,
+    }
+    return Furnished(world, slug, ids)
