@@ -16,7 +16,8 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, schema
 from wardgate.portal.store.copying import Fingerprint, fingerprint
 from wardgate.portal.store.database import DatabaseAdapter, adapter
-from wardgate.portal.store.migrations import downgrade, revisions, upgrade
+from wardgate.portal.store.migrations import HEAD, upgrade
+from wardgate.portal.store.migrations.steps import downgrade, revisions
 
 
 @pytest.fixture(params=["file", "postgres"])
@@ -41,6 +42,10 @@ async def test_the_revisions_lead_to_the_declared_schema(empty: Database, enviro
             found = await connection.run_sync(differences)
     # SQLite does not tell indexes on expressions; PostgreSQL is asked about those.
     assert [one for one in found if not (isinstance(empty, SqliteFile) and _is_expression(one))] == []
+
+
+def test_the_newest_revision_is_the_one_that_programs_look_for() -> None:
+    assert revisions()[-1] == HEAD
 
 
 async def test_down_to_nothing_and_up_again(empty: Database, environment: Environment) -> None:

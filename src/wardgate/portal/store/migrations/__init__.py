@@ -1,14 +1,16 @@
-"""Schema revisions (Alembic). A revision that was merged to main is never edited."""
+"""Schema revisions (Alembic). A revision that was merged to main is never edited.
 
-from pathlib import Path
+Almost every start finds the schema as it should be: then Alembic, which takes longer to load than to look, is left alone.
+"""
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from typing import Final
 
-from wardgate.portal.store.errors import Unusable
+from sqlalchemy import Connection, inspect, text
+
+HEAD: Final = "0003"
+"""The newest revision."""
+
+_VERSION_TABLE: Final = "alembic_version"
 
 
 def upgrade(connection: Connection) -> None:
@@ -17,30 +19,14 @@ def upgrade(connection: Connection) -> None:
     Raises:
         Unusable: a newer program wrote it.
     """
-    config = _config(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in known:
-        raise Unusable(
-            f"the database has schema revision {found}, which a newer Wardgate wrote: run that version"
-        )
-    if found != ScriptDirectory.from_config(config).get_current_head():
-        command.upgrade(config, "head")
+    if _current(connection) != HEAD:
+        from wardgate.portal.store.migrations.steps import upgrade_to_head
+
+        upgrade_to_head(connection)
 
 
-def downgrade(connection: Connection, revision: str) -> None:
-    """Take the schema back to `revision` (`base`: to nothing), inside the caller's transaction; what it lacks is lost."""
-    command.downgrade(_config(connection), revision)
-
-
-def revisions() -> list[str]:
-    """Return all revisions, the oldest first."""
-    script = ScriptDirectory(str(Path(__file__).parent))
-    return [revision.revision for revision in script.walk_revisions()][::-1]
-
-
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    return config
+def _current(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    revision: str | None = connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+    return revision
