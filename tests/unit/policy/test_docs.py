@@ -12,13 +12,22 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support.worlds import BASICS, NOW, TOKEN_ENDS, policy, request
-from wardgate.model.conditions import OPERATORS, InvalidCondition, Property, parse_condition
-from wardgate.model.domain import Policy
-from wardgate.model.ids import AuthProviderId
+from wardgate.model.conditions import (
+    OPERATORS,
+    InvalidCondition,
+    Property,
+    parse_condition,
+    render_condition,
+)
+from wardgate.model.domain import ClientDevice, Policy, PoolMember
+from wardgate.model.ids import AuthProviderId, ClientId, DeviceId, PoolMemberId
+from wardgate.model.resources import DevicePool
 from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import as_text, explain
+from wardgate.policy.pools import NoTarget, find_named, find_target
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.entities import entity_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -130,6 +139,69 @@ def test_every_property_has_an_example() -> None:
     assert used == set(Property)
 
 
+def test_every_operator_of_every_property_has_an_example() -> None:
+    used = {
+        render_condition(condition)[:2]
+        for one in examples()
+        for each in one.policies
+        for condition in each.conditions
+    }
+    assert used == {(one, operator) for one, operators in OPERATORS.items() for operator in operators}
+
+
+@dataclass(frozen=True)
+class Reach:
+    world: str  # JSON: a pool, its members' names, and devices
+    line: str
+
+
+def reaches() -> list[Reach]:
+    found: list[Reach] = []
+    world = ""
+    for kind, body in BLOCKS:
+        match kind:
+            case "pool":
+                world = body
+            case "reach":
+                found += (Reach(world, line) for line in body.splitlines())
+    return found
+
+
+@pytest.mark.parametrize("reach", reaches(), ids=lambda reach: reach.line)
+def test_a_pool_on_the_page_leads_where_the_page_says(reach: Reach) -> None:
+    told = json.loads(reach.world)
+    row = {
+        "id": UUID(int=1),
+        "name": "pool",
+        "site_id": None,
+        "address": None,
+        "filters": [],
+        "address_description": None,
+    }
+    pool = entity_of("resources", {**row, **told["pool"]})
+    assert isinstance(pool, DevicePool)
+    devices = [
+        ClientDevice(ClientId(DeviceId(UUID(int=10 + number))), **{"hostname": None, **device})
+        for number, device in enumerate(told["devices"])
+    ]
+    members = [
+        PoolMember(PoolMemberId(UUID(int=20 + number)), pool.id, device.id)
+        for number, device in enumerate(devices)
+        if device.name in told.get("members", ())
+    ]
+    snapshot = Snapshot.of([pool, *devices, *members])
+    asked, _, answer = reach.line.partition(" → ")
+    if asked.startswith("name "):
+        device = find_named(snapshot, pool, asked.removeprefix("name "))
+        assert answer == ("not found" if device is None else device.name)
+        return
+    addresses = [] if asked == "no address" else asked.split(", ")
+    ipv4 = next((one for one in addresses if ":" not in one), None)
+    ipv6 = next((one for one in addresses if ":" in one), None)
+    found = find_target(snapshot, pool, ipv4=ipv4, ipv6=ipv6)
+    assert answer == (f"denied: {found.value}" if isinstance(found, NoTarget) else found.name)
+
+
 REFUSED = [line for kind, body in BLOCKS if kind == "refused" for line in body.splitlines()]
 
 
@@ -143,7 +215,7 @@ def test_what_the_page_calls_refused_is_refused_in_these_words(line: str) -> Non
 
 
 def test_the_page_holds_no_block_that_nobody_runs() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"json", "example", "text", "refused"}
+    assert {kind for kind, _ in BLOCKS} == {"json", "example", "text", "refused", "pool", "reach"}
     assert PAGE.count("```") == 2 * len(BLOCKS)
     assert len(examples()) > 20
     assert REFUSED
