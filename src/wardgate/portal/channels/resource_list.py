@@ -91,6 +91,8 @@ class ResourceList:
         match change.object:
             case "sites" | "accounts":
                 return True
+            case "groups":  # Everyone has no memberships
+                return any(image["type"] == "managed" for image in images)
             case "policies":
                 return any(self._is_in(image["group_id"]) for image in images)
             case "resources":
