@@ -65,6 +65,11 @@ def portal_settings(
         ),
         api_refill_per_s=_positive("api_refill_rate", settings.number("api_refill_rate", None, 10)),
         api_capacity=_positive("api_capacity", settings.number("api_capacity", None, 200), at_least=1),
+        decision_retention_s=_within(
+            "decision_retention",
+            int(settings.duration_s("decision_retention", None, 90 * 86_400)),
+            (3600, 100 * 365 * 86_400),
+        ),
         flow_log_upload_interval_s=_within(
             "flow_log_upload_interval",
             int(settings.duration_s("flow_log_upload_interval", None, 60)),

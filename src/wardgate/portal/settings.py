@@ -30,6 +30,7 @@ class PortalSettings:
         smtp: where mail goes; none: nothing is sent.
         mail_from: the `From` of every mail.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
+        decision_retention_s: how long answers to access requests are kept, with their explanations.
         flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0: not at all.
         flow_log_batch_size: at most so many reports at a time.
     """
@@ -54,6 +55,7 @@ class PortalSettings:
     connect_capacity: float = 1.0
     api_refill_per_s: float = 10.0
     api_capacity: float = 200.0
+    decision_retention_s: int = 90 * 86_400
     flow_log_upload_interval_s: int = 60
     flow_log_batch_size: int = 1000
 

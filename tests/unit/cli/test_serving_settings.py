@@ -28,6 +28,34 @@ def test_a_part_without_a_host_of_its_own_is_at_the_external_urls() -> None:
     assert settings.rest_url == "https://api.example.org"
 
 
+def test_mail_goes_nowhere_until_a_server_is_named() -> None:
+    assert _read().smtp is None
+    settings = _read(smtp_url="smtps://ada:s3cret@mail.example.org", mail_from="Wardgate <w@example.org>")
+    assert settings.smtp is not None
+    assert (settings.smtp.host, settings.smtp.port, settings.smtp.password) == (
+        "mail.example.org",
+        465,
+        "s3cret",
+    )
+    assert settings.mail_from == "Wardgate <w@example.org>"
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"smtp_url": "https://ada:s3cret@mail.example.org"}, "WARDGATE_SMTP_URL cannot be read"),
+        ({"mail_from": "nobody"}, "mail_from: 'nobody' is not"),
+    ],
+)
+def test_a_mail_server_or_sender_that_cannot_be_read_is_refused_without_its_password(
+    given: dict[str, str], told: str
+) -> None:
+    with pytest.raises(UserError, match=told) as refusal:
+        _read(**given)
+    assert "s3cret" not in str(refusal.value)
+
+
 def test_trusted_proxies_are_addresses_and_networks() -> None:
     settings = _read(trusted_proxies="127.0.0.1, 10.0.0.0/8, 2001:db8::/32")
     assert settings.trusted_proxies == tuple(
@@ -83,6 +111,7 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         ({"api_refill_rate": "0"}, "api_refill_rate"),
         ({"api_capacity": "-200"}, "api_capacity"),
         ({"flow_log_upload_interval": "2d"}, "flow_log_upload_interval"),
+        ({"decision_retention": "5m"}, "decision_retention"),
         ({"flow_log_batch_size": "0"}, "flow_log_batch_size"),
         ({"flow_log_batch_size": "10001"}, "flow_log_batch_size"),
     ],

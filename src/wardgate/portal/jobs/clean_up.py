@@ -53,8 +53,10 @@ async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete log entries that are older than their stream is kept (§10); returns how many."""
     async with services.store.writing() as transaction:
         now = transaction.now
+        decision_retention = timedelta(seconds=services.settings.decision_retention_s)
         return (
             await transaction.delete_logs_before(now - LOG_RETENTION)
+            + await transaction.delete_decisions_before(now - decision_retention)
             + await transaction.delete_flows_before(now - FLOW_RETENTION)
             + await transaction.delete_kept_answers_before(now - ANSWER_RETENTION)
         )

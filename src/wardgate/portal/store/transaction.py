@@ -193,16 +193,20 @@ class Transaction:
         return [Decision(**row) for row in result.mappings()]
 
     async def delete_logs_before(self, instant: datetime) -> int:
-        """Delete changes, decisions, REST calls and sessions older than this; returns how many. Feeds keep their numbering."""
+        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their numbering."""
         deleted = 0
         for table, column in (
             (schema.changes, schema.changes.c.committed_at),
-            (schema.decisions, schema.decisions.c.decided_at),
             (schema.api_request_logs, schema.api_request_logs.c.inserted_at),
             (schema.session_logs, schema.session_logs.c.timestamp),
         ):
             deleted += int((await self.execute(delete(table).where(column < instant))).rowcount)
         return deleted
+
+    async def delete_decisions_before(self, instant: datetime) -> int:
+        """Delete answers to access requests before this; returns how many."""
+        table = schema.decisions
+        return int((await self.execute(delete(table).where(table.c.decided_at < instant))).rowcount)
 
     async def delete_flows_before(self, instant: datetime) -> int:
         """Delete reports of flows that began before this; returns how many."""

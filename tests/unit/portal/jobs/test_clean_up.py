@@ -1,13 +1,14 @@
 """Clean-up deletes what is over, and nothing else."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from support.portal import World, make_world, portal_running
 from wardgate.portal.jobs import clean_up
-from wardgate.portal.store.rows import PolicyAuthorization
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store.rows import Decision, PolicyAuthorization
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])
@@ -26,8 +27,18 @@ async def test_expired_credentials_go_and_others_stay() -> None:
             row = await tokens.load(world.client_token_id)
             assert row is not None
             await tokens.insert(replace(row, id=tx.new_id(), expires_at=tx.now - timedelta(seconds=1)))
-        assert await clean_up.clean_credentials(portal.services, {}) == 1
+            for age in (-60, 60):
+                passcode = OneTimePasscode(
+                    id=tx.new_id(),
+                    account_id=world.account_id,
+                    actor_id=world.actor.id,
+                    code_hash="$argon2id$",
+                    expires_at=tx.now + timedelta(seconds=age),
+                )
+                await tx.of(world.account_id).one_time_passcodes.insert(passcode)
+        assert await clean_up.clean_credentials(portal.services, {}) == 2
         async with portal.services.store.reading() as tx:
+            assert await tx.of(world.account_id).one_time_passcodes.count() == 1
             assert await tx.of(world.account_id).client_tokens.load(world.client_token_id) is not None
 
 
@@ -44,6 +55,37 @@ async def test_logs_go_when_they_are_too_old_and_the_feed_keeps_counting() -> No
         async with services.store.reading() as tx:
             (change,) = await tx.changes_after(world.account_id, position, 10)
         assert change.sequence == position + 1
+
+
+async def test_decisions_are_kept_as_long_as_the_operator_says() -> None:
+    for retention_s, left in ((86_400, 1), (3600, 0)):
+        async with portal_running(PortalSettings(decision_retention_s=retention_s)) as portal:
+            world = await make_world(portal)
+            async with portal.services.store.writing() as tx:
+                await tx.append_decisions([decision(world, decided_at=tx.now - timedelta(hours=2))])
+            await clean_up.clean_logs(portal.services, {})
+            async with portal.services.store.reading() as tx:
+                assert len(await tx.decisions(world.account_id, limit=10)) == left
+
+
+def decision(world: World, *, decided_at: datetime) -> Decision:
+    return Decision(
+        account_id=world.account_id,
+        log_id="d" + "0" * 23,
+        outcome="denied",
+        reason="forbidden",
+        actor_id=world.actor.id,
+        actor_name="Ada",
+        device_id=world.site.id,
+        resource_id=world.resource.id,
+        resource_name="net",
+        policy_id=None,
+        gateway_id=None,
+        authorization_id=None,
+        expires_at=None,
+        explanation={},
+        decided_at=decided_at,
+    )
 
 
 async def _grant_that_ended(world: World, age_s: int) -> None:
