@@ -12,17 +12,18 @@ from uuid import UUID
 import typer
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import portal_settings, sign_in_url
+from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory, provisioning
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
+from wardgate.portal.limits import LimitReached, check_actor, check_api_token
 from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account, Actor, ApiToken, OperatorToken
+from wardgate.portal.store.rows import Account, Actor, OperatorToken
 from wardgate.wire.tokens import TokenKind
 
 SIGN_IN_LINK_LIFETIME_S: Final = 3600
@@ -102,7 +103,7 @@ def initialise(
         environment = Environment.of_this_process()
         keys = data_directory.make_keys(directory, environment.rng)
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
-    except (DataDirectoryUnusable, Unusable, Conflict) as error:
+    except (DataDirectoryUnusable, Unusable, Conflict, LimitReached) as error:
         raise UserError(str(error)) from error
     _save_profile(Profile.path(settings, directory), portal.rest_url, result)
     return result
@@ -189,7 +190,7 @@ async def _initialise(
         account.slug,
         api_token,
         operator_token,
-        sign_in_url(portal.web_url, account.slug, link),
+        portal.sign_in_url(account.slug, link),
     )
 
 
@@ -199,6 +200,7 @@ async def _admin(transaction: Transaction, tables: AccountTables, account: Accou
     )
     if admin is not None:
         return admin
+    await check_actor(tables, account, "account_admin_user", now=transaction.now)
     return await tables.actors.insert(
         Actor(
             id=transaction.new_id(),
@@ -214,23 +216,15 @@ async def _admin(transaction: Transaction, tables: AccountTables, account: Accou
 async def _api_token(transaction: Transaction, tables: AccountTables, account: Account, keys: Keys) -> str:
     actor = await tables.actors.find(tables.actors.c.type == "api_client", tables.actors.c.name == TOKEN_NAME)
     if actor is None:
+        await check_actor(tables, account, "api_client", now=transaction.now)
         actor = await tables.actors.insert(
             Actor(id=transaction.new_id(), account_id=account.id, type="api_client", name=TOKEN_NAME)
         )
     await tables.api_tokens.delete_where(tables.api_tokens.c.actor_id == actor.id)
-    issued = credentials.issue(TokenKind.API, account_id=account.id, transaction=transaction, keys=keys)
-    await tables.api_tokens.insert(
-        ApiToken(
-            id=issued.id,
-            account_id=account.id,
-            actor_id=actor.id,
-            name=TOKEN_NAME,
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-            expires_at=transaction.now + API_TOKEN_LIFETIME,
-        )
+    await check_api_token(tables, account, actor.id)
+    return await credentials.issue_api_token(
+        actor, name=TOKEN_NAME, lifetime=API_TOKEN_LIFETIME, transaction=transaction, keys=keys
     )
-    return issued.text
 
 
 async def _operator_token(transaction: Transaction, keys: Keys) -> str:

@@ -129,11 +129,6 @@ def database_of(settings: Settings, flag: str | None) -> Database | None:
         raise UserError(f"WARDGATE_DATABASE_URL cannot be read: {error}") from error
 
 
-def sign_in_url(web_url: str, slug: str, link: str) -> str:
-    """Return the address that a one-time link stands for."""
-    return f"{web_url}/{slug}/sign_in/link/{link}"
-
-
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import portal_settings, sign_in_url
+from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory
@@ -58,7 +58,7 @@ async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str
             )
     finally:
         await store.close()
-    return sign_in_url(portal.web_url, account.slug, link)
+    return portal.sign_in_url(account.slug, link)
 
 
 async def _account(transaction: Transaction, slug: str | None) -> Account:

@@ -6,6 +6,7 @@ import logging
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def test_the_search_domain_reaches_the_account(init: Init, tmp_path: Path) -> No
     made = init("--search-domain", "Corp.Example.com")
     account, _admin = asyncio.run(_check(tmp_path / "data", made))
     assert account.config == {"search_domain": "corp.example.com"}
+
+
+def test_init_makes_no_admin_beyond_the_accounts_limit(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    asyncio.run(_limit(tmp_path / "data", "acme", {"account_admin_users_count": 1}))
+    init()
+    with pytest.raises(SystemExit):
+        init("--admin-email", "b@example.com")
+    assert "Admins limit reached" in capsys.readouterr().err
 
 
 def test_everything_in_the_data_directory_is_its_owners_alone(init: Init, tmp_path: Path) -> None:
@@ -263,6 +275,17 @@ def _one_line(capsys: pytest.CaptureFixture[str], said: str) -> None:
     assert said in error
     assert error.startswith("wardgate: ")
     assert error.count("\n") == 1
+
+
+async def _limit(directory: Path, slug: str, limits: dict[str, int]) -> None:
+    store = await Store.open(SqliteFile(directory / "wardgate.db"), Environment.of_this_process())
+    try:
+        async with store.writing() as tx:
+            account = await tx.accounts.by_slug(slug)
+            assert account is not None
+            await tx.accounts.save(replace(account, limits=limits))
+    finally:
+        await store.close()
 
 
 async def _check(directory: Path, made: dict[str, Any]) -> tuple[Account, str | None]:

@@ -8,7 +8,7 @@ import pytest
 from support.portal import World, make_world, portal_running
 from wardgate.portal.jobs import clean_up
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Decision, PolicyAuthorization
+from wardgate.portal.store.rows import Decision, OneTimePasscode, PolicyAuthorization
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])

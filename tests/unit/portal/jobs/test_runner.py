@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from itertools import pairwise
 from typing import Any
 
 from wardgate.portal.app import Portal
@@ -41,6 +42,7 @@ class Work:
         self.services = services
         self.begun: list[float] = []
         self.ended = 0
+        self.others = 0
         self.failures = 0
         self.takes_s = 0.0
 
@@ -51,18 +53,22 @@ class Work:
             raise ValueError("not today\nsecond line")
         self.ended += 1
 
-    async def enqueue(self) -> None:
+    async def handle_other(self, _services: Services, _arguments: Mapping[str, Any]) -> None:
+        self.others += 1
+
+    async def enqueue(self, kind: str = "work") -> None:
         async with self.services.store.writing() as transaction:
-            await JobQueue(transaction).enqueue("work")
+            await JobQueue(transaction).enqueue(kind)
 
     async def jobs(self) -> list[Job]:
         async with self.services.store.reading() as transaction:
             return await JobQueue(transaction).load(limit=100)
 
     @contextlib.asynccontextmanager
-    async def worker(self, schedule: str | None = None) -> AsyncIterator[None]:
+    async def worker(self, schedule: str | None = None, **options: Any) -> AsyncIterator[None]:
         cron = None if schedule is None else Cron.parse(schedule)
-        runner = Runner(self.services, [JobKind("work", self.handle, schedule=cron)])
+        other = JobKind("other", self.handle_other)
+        runner = Runner(self.services, [JobKind("work", self.handle, schedule=cron, **options), other])
         task = asyncio.create_task(runner.run())
         try:
             yield
@@ -205,3 +211,30 @@ async def test_jobs_run_side_by_side(work: Work) -> None:
         assert work.ended == 10
         await asyncio.sleep(5)
     assert work.ended == 12
+
+
+@on_virtual_time
+async def test_a_kind_with_a_bound_runs_no_more_at_once_and_does_not_hold_up_others(work: Work) -> None:
+    work.takes_s = 5
+    async with work.worker(concurrent=1):
+        for _ in range(3):
+            await work.enqueue()
+        for _ in range(12):
+            await work.enqueue("other")
+        await asyncio.sleep(4)
+        assert (len(work.begun), work.others) == (1, 12)
+        await asyncio.sleep(12)
+    assert work.ended == 3
+    assert [later - earlier for earlier, later in pairwise(work.begun)] == [5.0, 5.0]
+
+
+@on_virtual_time
+async def test_a_kind_may_have_more_patience_between_its_attempts(work: Work) -> None:
+    work.failures = 2
+    async with work.worker(retry_first_s=300.0):
+        await work.enqueue()
+        await asyncio.sleep(3600)
+    first, second, third = work.begun
+    assert 225 <= second - first <= 375
+    assert 450 <= third - second <= 750
+    assert work.ended == 1

@@ -80,6 +80,18 @@ async def test_only_one_unfinished_job_has_a_unique_key(store: Store) -> None:
     assert await enqueue(store, unique_key="once")
 
 
+async def test_a_cancelled_job_never_runs_and_one_that_runs_is_left_alone(store: Store) -> None:
+    await enqueue(store, unique_key="running")
+    (running,) = await claim(store)
+    await enqueue(store, unique_key="waiting")
+    await enqueue(store, unique_key="other")
+    async with store.writing() as transaction:
+        assert await JobQueue(transaction).cancel(["running", "waiting", "unknown"]) == 1
+    (job,) = await claim(store)
+    assert job.unique_key == "other"
+    await end(store, running)
+
+
 async def test_no_job_is_leased_twice(
     location: Database | None, environment: Environment, store: Store
 ) -> None:
