@@ -3,7 +3,8 @@
     Accept → authenticate → rate limit → log → path ids → body → handler
 
 The order is load-bearing: an unauthenticated request is neither throttled nor logged, a throttled one is not logged, and
-nothing is carried out unlogged. The body is read here, whole and bounded, so that an endless or slow one costs nobody else anything.
+nothing is carried out unlogged. The entry is committed before the handler runs; that a power cut would not undo it is waited for beside
+the handler, and no answer goes out before (docs/decisions/0011). The body is read here, whole and bounded, so that an endless or slow one costs nobody else anything.
 """
 
 import asyncio
@@ -72,9 +73,10 @@ class Pipeline:
         request_id = self._request_id(headers)
         answer = _Answer(send, self._common_headers(request_id))
         try:
-            await self._handle(scope, headers, request_id, receive, answer)
-        except Problem as problem:
-            await answer.problem(problem)
+            try:
+                await self._handle(scope, headers, request_id, receive, answer)
+            except Problem as problem:
+                await answer.problem(problem)
         except Exception:
             log.exception("a request failed", extra={"request_id": request_id})
             self._services.counters["rest_failures"] += 1
@@ -92,6 +94,9 @@ class Pipeline:
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)
         await self._record(scope, headers, request_id, caller)
+        answer.hold_back(self._services.store.syncing())
+        # The disk begins now, not when the handler first waits for something.
+        await asyncio.sleep(0)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             # No stored text can hold it, and PostgreSQL does not even compare with it.
             raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
@@ -163,7 +168,7 @@ class Pipeline:
         self, scope: Scope, headers: Mapping[str, str], request_id: str, caller: Caller
     ) -> None:
         origin, position = caller.origin, caller.origin.position
-        async with self._services.store.writing() as transaction:
+        async with self._services.store.writing(is_synced=False) as transaction:
             request = ApiRequest(
                 account_id=caller.account_id,
                 log_id=f"a{int.from_bytes(transaction.random_bytes(12), 'big') >> 4:023x}",
@@ -209,8 +214,16 @@ class _Answer:
         self._send = send
         self._headers = headers
         self._has_started = False
+        self._syncing: Awaitable[None] | None = None
+
+    def hold_back(self, syncing: Awaitable[None] | None) -> None:
+        """Let nothing out before this ends."""
+        self._syncing = syncing
 
     async def send(self, message: Message) -> None:
+        if self._syncing is not None:
+            syncing, self._syncing = self._syncing, None
+            await syncing
         if message["type"] == "http.response.start":
             self._has_started = True
             message = {**message, "headers": [*message.get("headers", []), *self._headers]}

@@ -10,7 +10,7 @@ holds one must not open another (one writer at a time is admitted, on PostgreSQL
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID
@@ -35,7 +35,8 @@ class DatabaseAdapter(Protocol):
     async def migrate(self, migration: Callable[[Connection], None]) -> None: ...
     async def close(self) -> None: ...
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
-    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def writing(self, *, is_synced: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def syncing(self) -> Awaitable[None] | None: ...
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None: ...
     async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]: ...
 
@@ -80,13 +81,19 @@ class Store:
             yield Transaction(connection, self._environment, subject=None, hold=None)
 
     @asynccontextmanager
-    async def writing(self, subject: dict[str, Any] | None = None) -> AsyncIterator[Transaction]:
+    async def writing(
+        self, subject: dict[str, Any] | None = None, *, is_synced: bool = True
+    ) -> AsyncIterator[Transaction]:
         """Open a write transaction on behalf of `subject` (§10.2; none: the system itself).
+
+        Args:
+            is_synced: leaving the block waits until a power cut would not undo it. Otherwise it survives the end of this
+                process only, until what `syncing` returns has ended or a later transaction that waited.
 
         Raises:
             Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
         """
-        async with self._database.writing() as connection:
+        async with self._database.writing(is_synced=is_synced) as connection:
             transaction = Transaction(
                 connection, self._environment, subject=subject, hold=self._database.hold
             )
@@ -99,6 +106,10 @@ class Store:
         if moved:
             for listener in tuple(self._listeners):
                 listener(moved)
+
+    def syncing(self) -> Awaitable[None] | None:
+        """Begin to make safe from a power cut what is committed, and return what ends when it is; none: it is already."""
+        return self._database.syncing()
 
     def on_commit(self, listener: Committed) -> Callable[[], None]:
         """Call `listener` after each commit that moved a feed; returns what ends it. A hint, never the only source."""

@@ -2,9 +2,14 @@
 
 One asynchronous lock admits one writer of this process at a time. Writers of other processes are waited for outside SQLite, so
 that the event loop never stands still, and "database is locked" reaches no caller before half a minute has passed.
+
+A commit waits for the disk inside SQLite, and with it everything in this process. A transaction whose caller can wait elsewhere is
+therefore committed on a connection that leaves the write-ahead log to the operating system; `syncing` brings that file to the disk in
+another thread. The log is read back up to its first torn entry, so a later commit that the disk has proves all earlier ones.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -18,6 +23,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.store.errors import Unusable
+from wardgate.portal.store.group_sync import GroupSync
 from wardgate.portal.store.location import SqliteFile
 from wardgate.portal.store.sqlite_driver import Creator, InlineConnection, creator
 
@@ -39,6 +45,10 @@ class SqliteDatabase:
         self._watching: sqlite3.Connection | None = None
         self._version = 0
         self._engine = self._make_engine(image)
+        self._unsynced: AsyncEngine | None = None
+        if file is not None and file.is_durable:
+            self._unsynced = self._make_file_engine(file, is_durable=False, connections=1)
+        self._group_sync = GroupSync(lambda: environment.executor.run(self._sync_log))
 
     async def open(self, migrate: Callable[[Connection], None]) -> None:
         """Bring the schema up to date; programs that start at the same time take turns.
@@ -85,6 +95,8 @@ class SqliteDatabase:
             self._watching.close()
             self._watching = None
         await self._engine.dispose()
+        if self._unsynced is not None:
+            await self._unsynced.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -97,9 +109,14 @@ class SqliteDatabase:
                 yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
+    async def writing(self, *, is_synced: bool = True) -> AsyncIterator[AsyncConnection]:
+        engine = self._engine if is_synced else self._unsynced
+        async with self._writer, self._transaction("BEGIN IMMEDIATE", engine) as connection:
             yield connection
+
+    def syncing(self) -> Awaitable[None] | None:
+        """Begin to bring to the disk what is committed, and return what ends when it is there; none: nothing is behind."""
+        return None if self._unsynced is None else self._group_sync.begin()
 
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
         """Make this transaction the account's only writer: on SQLite it is everybody's already."""
@@ -125,8 +142,10 @@ class SqliteDatabase:
         return int(version)
 
     @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
+    async def _transaction(
+        self, begin: str, engine: AsyncEngine | None = None
+    ) -> AsyncIterator[AsyncConnection]:
+        async with (engine or self._engine).connect() as connection:
             await self._patiently(lambda: self._begin(connection, begin))
             yield connection
 
@@ -159,14 +178,29 @@ class SqliteDatabase:
                 poolclass=StaticPool,
                 json_deserializer=msgspec.json.decode,
             )
+        return self._make_file_engine(self._file, is_durable=self._file.is_durable, connections=_READERS)
+
+    def _make_file_engine(self, file: SqliteFile, *, is_durable: bool, connections: int) -> AsyncEngine:
         return create_async_engine(
             "sqlite+aiosqlite://",
-            async_creator=self._patient(creator(str(self._file.path), is_durable=self._file.is_durable)),
+            async_creator=self._patient(creator(str(file.path), is_durable=is_durable)),
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=_READERS,
-            max_overflow=4 * _READERS,
+            pool_size=connections,
+            max_overflow=4 * connections,
             json_deserializer=msgspec.json.decode,
         )
+
+    def _sync_log(self) -> None:
+        assert self._file is not None
+        try:
+            log = os.open(f"{self._file.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Where the file system knows no write-ahead log, each commit has waited for the disk.
+            return
+        try:
+            os.fdatasync(log)
+        finally:
+            os.close(log)
 
     def _patient(self, opening: Creator) -> Creator:
         async def open_connection(*arguments: object, **options: object) -> InlineConnection:

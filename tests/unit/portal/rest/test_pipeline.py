@@ -18,7 +18,7 @@ from support.portal import World, make_world, portal_running
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import endpoints, pipeline
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store import INSTALLATION
+from wardgate.portal.store import INSTALLATION, Store
 
 UNAUTHENTICATED = {
     "type": "about:blank",
@@ -113,6 +113,32 @@ async def test_nothing_is_carried_out_when_it_cannot_be_logged(
     assert "disk full" not in answer.text
     monkeypatch.undo()
     assert "unlogged" not in (await api.get("/sites")).text
+
+
+async def test_no_answer_goes_out_before_the_disk_has_its_log_entry(
+    world: World, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(Store, "syncing", lambda _: disk)
+    call = asyncio.create_task(api.post("/sites", json={"site": {"name": "a"}}))
+    await until_a_change_is_committed(world)
+    assert [row.path for row in await logged(world.portal, world.account_id)] == ["/sites"]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not call.done()
+    disk.set_result(None)
+    assert (await call).status_code == 201
+
+
+async def test_a_disk_that_fails_fails_the_call(
+    api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    disk.set_exception(OSError("disk gone"))
+    monkeypatch.setattr(Store, "syncing", lambda _: disk)
+    for path in ("/sites", "/sites/none", "/wardgate/nothing"):
+        answer = await api.get(path)
+        assert (answer.status_code, answer.json()["detail"]) == (500, "An unexpected error occurred.")
 
 
 async def test_the_operators_calls_are_logged_for_the_installation(
@@ -255,3 +281,10 @@ async def test_https_brings_hsts() -> None:
 async def logged(portal: Portal, account_id: Any) -> list[Any]:
     async with portal.services.store.reading() as transaction:
         return list(await transaction.api_requests(account_id, limit=100))
+
+
+async def until_a_change_is_committed(world: World) -> None:
+    committed = asyncio.Event()
+    stop = world.portal.services.store.on_commit(lambda _: committed.set())
+    await asyncio.wait_for(committed.wait(), timeout=10)
+    stop()

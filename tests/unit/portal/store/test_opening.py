@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import SqliteFile, Store, Unusable
+from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
+from wardgate.portal.store.rows import Account
 
 
 async def test_the_file_is_readable_by_its_owner_only(tmp_path: Path, environment: Environment) -> None:
@@ -42,3 +43,51 @@ async def test_a_newer_schema_is_refused(tmp_path: Path, environment: Environmen
     connection.close()
     with pytest.raises(Unusable, match="newer Wardgate"):
         await Store.open(SqliteFile(path), environment)
+
+
+async def test_what_did_not_wait_for_the_disk_is_there_at_once_and_synced_later(
+    tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def note_sync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr("os.fdatasync", note_sync)
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    async with store.writing(is_synced=False) as transaction:
+        await _account(transaction)
+    syncing = store.syncing()
+    async with store.reading() as transaction:
+        assert len(await transaction.accounts.load_all()) == 1
+    assert syncing is not None
+    await syncing
+    assert synced == ["wardgate.db-wal"]
+    await store.close()
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+async def test_where_nobody_waits_for_the_disk_nothing_is_synced(
+    tmp_path: Path, environment: Environment, is_in_memory: bool
+) -> None:
+    file = None if is_in_memory else SqliteFile(tmp_path / "wardgate.db", is_durable=False)
+    store = await Store.open(file, environment)
+    async with store.writing(is_synced=False) as transaction:
+        await _account(transaction)
+    assert store.syncing() is None
+    async with store.reading() as transaction:
+        assert len(await transaction.accounts.load_all()) == 1
+    await store.close()
+
+
+async def _account(transaction: Transaction) -> None:
+    await transaction.accounts.insert(
+        Account(
+            id=transaction.new_id(),
+            name="acme",
+            legal_name="acme",
+            slug="acme",
+            key="acme00",
+            ingest_signing_key=transaction.random_bytes(32),
+        )
+    )
