@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from wardgate.portal.limits import limits_of, used_of
 from wardgate.portal.services import Services
-from wardgate.portal.store.rows import Account
+from wardgate.portal.store.rows import Account, Actor
 
 _USED: Final = (
     ("People", "users_count"),
@@ -49,11 +49,11 @@ class Notice:
     is_cancellable: bool
 
 
-async def load_account_page(services: Services, account: Account) -> AccountPage:
+async def load_account_page(services: Services, account: Account, viewer: Actor) -> AccountPage:
     """Gather what is to be shown of an account now."""
     limits = limits_of(account)
     async with services.store.reading() as transaction:
-        tables, now = transaction.of(account.id), transaction.now
+        tables, now = transaction.on_behalf_of(viewer), transaction.now
         usage = [Usage(told, await used_of(tables, name, now=now), limits[name]) for told, name in _USED]
     return AccountPage(
         settings=(

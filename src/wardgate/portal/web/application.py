@@ -35,6 +35,7 @@ from wardgate.portal import account_life, credentials
 from wardgate.portal.account_life import Author, LifeRefused, WrongSlug
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.services import Services
+from wardgate.portal.store.permissions import Action
 from wardgate.portal.store.rows import Account
 from wardgate.portal.subjects import subject_of
 from wardgate.portal.web.account import load_account_page, notice_of
@@ -118,7 +119,7 @@ class _Pages:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
             return self._signed_out(request)
-        overview = await load_overview(self._services, signed_in.account)
+        overview = await load_overview(self._services, signed_in.actor)
         return await self._page_of(request, signed_in, "overview.html", here="", overview=overview)
 
     async def _account(self, request: Request) -> Response:
@@ -134,6 +135,7 @@ class _Pages:
         typed_slug = (await self._form(request, signed_in)).get("slug", "")
         try:
             async with self._services.store.writing(_subject(request, signed_in)) as transaction:
+                transaction.on_behalf_of(signed_in.actor).require(Action.UPDATE, "accounts")
                 account = await transaction.accounts.load(signed_in.account.id)
                 if account is not None:
                     await account_life.schedule_deletion(
@@ -157,6 +159,7 @@ class _Pages:
         await self._form(request, signed_in)
         try:
             async with self._services.store.writing(_subject(request, signed_in)) as transaction:
+                transaction.on_behalf_of(signed_in.actor).require(Action.UPDATE, "accounts")
                 account = await transaction.accounts.load(signed_in.account.id)
                 if account is not None:
                     await account_life.cancel_deletion(
@@ -169,7 +172,7 @@ class _Pages:
     async def _account_page(
         self, request: Request, signed_in: SignedIn, *, error: str | None = None
     ) -> Response:
-        page = await load_account_page(self._services, signed_in.account)
+        page = await load_account_page(self._services, signed_in.account, signed_in.actor)
         response = await self._page_of(
             request, signed_in, "account.html", here="/account", page=page, error=error
         )
@@ -219,7 +222,7 @@ class _Pages:
         async with self._changes(account) as changed:
             while await self._sessions.is_alive(signed_in):
                 changed.clear()
-                overview = await load_overview(self._services, account)
+                overview = await load_overview(self._services, signed_in.actor)
                 yield _event(self._templates.get_template("online.html").render(overview=overview))
                 while not changed.is_set():
                     with contextlib.suppress(TimeoutError):

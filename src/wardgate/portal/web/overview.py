@@ -9,7 +9,7 @@ import msgspec
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import Presence
 from wardgate.portal.services import Services
-from wardgate.portal.store.rows import Account, Decision
+from wardgate.portal.store.rows import Actor, Decision
 
 DECISIONS_SHOWN: Final = 20
 
@@ -37,12 +37,12 @@ class Overview:
     decisions: tuple[ShownDecision, ...]
 
 
-async def load_overview(services: Services, account: Account) -> Overview:
-    """Gather what is to be seen of an account now."""
-    bus = services.environment.bus
-    clients, gateways = bus.members("client", account.id), bus.members("gateway", account.id)
+async def load_overview(services: Services, viewer: Actor) -> Overview:
+    """Gather what a viewer may see of their account now."""
+    bus, account_id = services.environment.bus, viewer.account_id
+    clients, gateways = bus.members("client", account_id), bus.members("gateway", account_id)
     async with services.store.reading() as transaction:
-        tables = transaction.of(account.id)
+        tables = transaction.on_behalf_of(viewer)
         sites = {site.id: site.name for site in await tables.sites.load_all()}
         ids = [one.address.id for one in clients]
         devices = await tables.devices.load_all(tables.devices.c.id.in_(ids))

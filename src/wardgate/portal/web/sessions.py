@@ -97,7 +97,7 @@ class Sessions:
 
     async def close(self, signed_in: SignedIn) -> None:
         async with self._services.store.writing() as transaction:
-            await transaction.of(signed_in.account.id).portal_sessions.delete(signed_in.session_id)
+            await transaction.on_behalf_of(signed_in.actor).portal_sessions.delete(signed_in.session_id)
 
     def form_token(self, signed_in: SignedIn) -> str:
         """Return what every form of this session must send back."""

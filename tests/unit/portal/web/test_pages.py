@@ -200,6 +200,14 @@ async def test_the_stream_repaints_at_a_change_and_ends_with_the_session(
         assert await stream.message() == ""
 
 
+async def test_the_stream_ends_with_the_account(admin: httpx2.AsyncClient, world: World) -> None:
+    async with Stream(admin, world) as stream:
+        await stream.message()
+        async with world.portal.services.store.writing() as transaction:
+            await transaction.accounts.delete(world.account_id)
+        assert await stream.message() == ""
+
+
 async def test_the_stream_is_for_the_signed_in(visitor: httpx2.AsyncClient, world: World) -> None:
     assert (await visitor.get("/acme/events")).status_code == 401
 
