@@ -127,6 +127,7 @@ class ClientSession(Session):
         self._unwatch = context.bus.watch("presence:relay", self._on_relay_presence)
         self._reevaluate_at = context.monotonic() + REEVALUATION_S
         self._push_init()
+        self._pools.push_filters()
 
     def _on_leave(self) -> None:
         self._unwatch()

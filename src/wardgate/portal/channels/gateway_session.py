@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
+from wardgate.model.resources import Resource
 from wardgate.portal.bus import Address, Presence
 from wardgate.portal.channels.connecting import ConnectedGateway
 from wardgate.portal.channels.directed import (
@@ -105,6 +106,7 @@ class GatewaySession(Session):
         self._unwatch = self._bus.watch("presence:relay", self._on_relay_presence)
         self._prune_at = self._clock.monotonic() + PRUNE_S
         self._push_init()
+        self._push_filters()
 
     def _on_leave(self) -> None:
         self._unwatch()
@@ -127,6 +129,16 @@ class GatewaySession(Session):
                 flow_logs=flow_logs_setting(self._services.settings),
             )
         )
+
+    def _push_filters(self) -> None:
+        """Tell what traffic the grants cover: `init` does not say, and filters may have been narrowed while it was away."""
+        for resource_id in sorted({holding.resource_id for holding in self._held}):
+            self._push_resource(self._view.snapshot.resources.get(resource_id))
+
+    def _push_resource(self, resource: Resource | None) -> None:
+        adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
+        if adapted is not None:
+            self._push(wire.ResourceUpdated(adapted))
 
     def _on_timeout(self) -> None:
         now = self._clock.monotonic()
@@ -265,10 +277,7 @@ class GatewaySession(Session):
                 self._held.remove(holding)
                 self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
         elif before["filters"] != after["filters"]:
-            resource = resource_of(after)
-            adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
-            if adapted is not None:
-                self._push(wire.ResourceUpdated(adapted))
+            self._push_resource(resource_of(after))
 
 
 def _nothing() -> None:

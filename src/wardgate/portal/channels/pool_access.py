@@ -193,11 +193,18 @@ class PoolAccess:
         """Tell the client of new filters of a pool that others reach it through."""
         before, after = change.before or {}, change.after or {}
         resource_id = ResourceId(row_id(change))
-        pool = self._context.snapshot.resources.get(resource_id)
-        if before.get("filters") == after.get("filters") or not isinstance(pool, DevicePool):
-            return
-        if self._held.of_resource(resource_id):
-            self._context.push(wire.ResourceFiltersUpdated(resource_id, filter_views(pool.filters)))
+        if before.get("filters") != after.get("filters") and self._held.of_resource(resource_id):
+            self._push_filters(resource_id)
+
+    def push_filters(self) -> None:
+        """Tell what traffic the grants to the client cover: `init` does not say, and it may have changed meanwhile."""
+        for resource_id in sorted({holding.resource_id for holding in self._held}):
+            self._push_filters(resource_id)
+
+    def _push_filters(self, pool_id: ResourceId) -> None:
+        pool = self._context.snapshot.resources.get(pool_id)
+        if isinstance(pool, DevicePool):
+            self._context.push(wire.ResourceFiltersUpdated(pool_id, filter_views(pool.filters)))
 
     def prune(self) -> None:
         self._held.prune(now_unix=self._context.now_unix())

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.pools import caught_up
 from support.portal import Peer, World
 
 NAMES = {
@@ -128,7 +129,7 @@ async def test_an_older_grant_of_the_pair_does_not_revoke_the_newer(world: World
         await grant(world, client, gateway)
         async with world.portal.services.store.writing() as tx:
             await tx.of(world.account_id).authorizations.delete(older.id)
-        await _settled(world)
+        await caught_up(world)
         assert await gateway.is_quiet()
 
 
@@ -145,6 +146,24 @@ async def test_a_gateway_that_returns_is_told_all_grants_it_holds(world: World) 
             "resource_id": str(world.resource.id),
             "expires_at": create["expires_at"],
         }
+    ]
+
+
+async def test_filters_that_were_narrowed_while_the_gateway_was_away_reach_it(world: World) -> None:
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        await grant(world, client, gateway)
+    async with world.portal.services.store.writing() as tx:
+        narrowed = replace(world.resource, filters=[{"protocol": "tcp", "ports": ["443"]}])
+        await tx.of(world.account_id).resources.save(narrowed)
+    await caught_up(world)
+    async with world.gateway() as gateway:
+        init = await gateway.join()
+        updated = await gateway.receive("resource_updated")
+    assert len(init["authorizations"]) == 1
+    assert updated["payload"]["filters"] == [
+        {"protocol": "tcp", "port_range_start": 443, "port_range_end": 443}
     ]
 
 
@@ -207,13 +226,3 @@ async def grant(
     assert (reply["ref"], reply["payload"]["status"]) == (ref, "ok")
     told = await client.receive(created)
     return offered["payload"], told["payload"]
-
-
-async def _settled(world: World) -> None:
-    """Wait until the account's view has taken in everything committed."""
-    services = world.portal.services
-    async with services.accounts.using(world.account_id) as view:
-        position = await services.feed.position(world.account_id)
-        async for _ in services.feed.follow(world.account_id, position - 1):
-            break
-        assert view.sequence >= position - 1

@@ -296,6 +296,8 @@ async def test_a_target_that_returns_is_told_all_grants_to_it(world: World) -> N
         to_target, _ = await pair.grant()
         async with world.client(external_id="nas") as again:
             init = await again.join()
+            filters = await again.receive("resource_filters_updated")
+    assert filters["payload"] == {"id": str(pair.pool.id), "filters": []}
     assert init["authorizations"] == [
         {
             "client_id": to_target["client_id"],
