@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from wardgate.portal.jobs.outdated_gateways import Notification
 from wardgate.portal.limits import limits_of, used_of
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Account, Actor
@@ -39,6 +40,7 @@ class AccountPage:
     settings: tuple[tuple[str, str], ...]
     usage: tuple[Usage, ...]
     is_locked: bool
+    sends_mail: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,11 @@ async def load_account_page(services: Services, account: Account, viewer: Actor)
             ("Since", account.inserted_at.strftime("%Y-%m-%d")),
             ("Search domain", account.config.get("search_domain") or "none"),
             ("Resolvers of clients", _resolvers(account.config.get("clients_upstream_dns") or {})),
+            ("Mail about outdated gateways", "on" if Notification.of(account.config).is_enabled else "off"),
         ),
         usage=tuple(usage),
         is_locked=account.lock_enabled_at is not None,
+        sends_mail=services.environment.mailer is not None,
     )
 
 
