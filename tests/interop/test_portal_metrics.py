@@ -1,7 +1,6 @@
 """The metrics listener beside the portal's: on loopback only, and nothing of it on the portal's own port."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -11,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
-from wardgate.portal.server import listen, serve
+from wardgate.portal.listening import listen
+from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 PATIENCE_S = 10.0
@@ -21,11 +21,12 @@ PATIENCE_S = 10.0
 async def ports() -> AsyncIterator[tuple[int, int]]:
     """A portal on every address, and its metrics; yields both ports."""
     listener = listen("0.0.0.0", 0)
-    port, metrics_port = listener.getsockname()[1], _free_port()
-    settings = PortalSettings(external_url=f"http://127.0.0.1:{port}", metrics_port=metrics_port)
+    metrics = listen("127.0.0.1", 0)
+    port, metrics_port = listener.getsockname()[1], metrics.getsockname()[1]
+    settings = PortalSettings(external_url=f"http://127.0.0.1:{port}")
     portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
     ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    task = asyncio.create_task(serve(portal, listener, metrics=metrics, on_ready=ready.set, until=stop))
     await asyncio.wait_for(ready.wait(), PATIENCE_S)
     yield port, metrics_port
     stop.set()
@@ -59,9 +60,3 @@ async def test_metrics_are_on_loopback_and_not_on_the_portals_port(ports: tuple[
     await writer.wait_closed()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.2", metrics_port)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

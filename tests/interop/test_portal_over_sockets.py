@@ -19,7 +19,8 @@ from wardgate.portal.app import Portal
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
-from wardgate.portal.server import listen, serve
+from wardgate.portal.listening import listen
+from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 PATIENCE_S = 10.0

@@ -15,7 +15,8 @@ from wardgate.portal import tls
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
-from wardgate.portal.server import listen, serve
+from wardgate.portal.listening import listen
+from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 PATIENCE_S = 10.0
@@ -90,7 +91,33 @@ async def test_a_key_with_a_password_is_an_error_and_no_question(files: tuple[Pa
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
-    with pytest.raises(OSError, match=r".+"):
+    with pytest.raises(tls.CertificateUnusable, match="has a password"):
+        tls.Certificate(*files)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (
+            lambda certificate, _key: certificate.write_text("not a certificate"),
+            "portal.crt holds no certificate",
+        ),
+        (lambda _certificate, key: key.write_text(""), "portal.key holds no private key"),
+        (lambda _certificate, key: key.unlink(), "cannot read .*portal.key: No such file"),
+        (lambda certificate, _key: certificate.write_bytes(certificate.read_bytes()[:200]), "is damaged"),
+        (
+            lambda certificate, key: write_certificate(certificate, key.with_name("another.key"), name="x"),
+            "portal.key does not belong to the certificate",
+        ),
+    ],
+    ids=["garbage", "empty", "missing", "cut", "another's key"],
+)
+def test_files_that_are_no_pair_are_refused_by_name(
+    files: tuple[Path, Path], spoil: Callable[[Path, Path], object], why: str
+) -> None:
+    write_certificate(*files, name="first.example")
+    spoil(*files)
+    with pytest.raises(tls.CertificateUnusable, match=why):
         tls.Certificate(*files)
 
 

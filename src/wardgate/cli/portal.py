@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import portal_settings
+from wardgate.cli.portal_settings import listener_of, metrics_listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import data_directory
@@ -22,10 +23,10 @@ from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.smtp import SmtpMailer
-from wardgate.portal.server import listen as bind
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Unusable
+from wardgate.portal.tls import CertificateUnusable
 
 log = logging.getLogger(__name__)
 
@@ -56,27 +57,18 @@ def command(
     )
     try:
         keys = data_directory.load_keys(directory)
-        with Lock(directory), listener_of(portal) as listener:
-            asyncio.run(_run(portal, keys, listener))
-    except (DataDirectoryUnusable, Unusable) as error:
+        with Lock(directory), listener_of(portal) as listener, ExitStack() as stack:
+            metrics = metrics_listener_of(portal)
+            if metrics is not None:
+                stack.enter_context(metrics)
+            asyncio.run(_run(portal, keys, listener, metrics))
+    except (DataDirectoryUnusable, Unusable, CertificateUnusable) as error:
         raise UserError(str(error)) from error
 
 
-def listener_of(portal: PortalSettings) -> socket.socket:
-    """Bind the portal's listener.
-
-    Raises:
-        UserError: the address cannot be bound.
-    """
-    try:
-        return bind(portal.host, portal.port)
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with --listen"
-        ) from error
-
-
-async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) -> None:
+async def _run(
+    settings: PortalSettings, keys: Keys, listener: socket.socket, metrics: socket.socket | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -88,14 +80,7 @@ async def _run(settings: PortalSettings, keys: Keys, listener: socket.socket) ->
         _settle()
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
 
-    try:
-        await serve(portal, listener, on_ready=ready, until=stop)
-    except OSError as error:
-        if settings.tls_certificate is None:
-            raise
-        raise UserError(
-            f"cannot use the TLS files {settings.tls_certificate} and {settings.tls_key}: {error.strerror or error}"
-        ) from error
+    await serve(portal, listener, metrics=metrics, on_ready=ready, until=stop)
 
 
 def _settle() -> None:

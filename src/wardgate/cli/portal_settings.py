@@ -1,6 +1,7 @@
 """What `init`, `portal`, `sign-in-link` and `up` have in common: the portal's settings."""
 
 import re
+import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
 from wardgate.portal.geography import is_country
+from wardgate.portal.listening import listen
 from wardgate.portal.mail.message import is_sender
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.settings import DEFAULT_MAIL_FROM, DEFAULT_PORT, PortalSettings
@@ -83,6 +85,37 @@ def portal_settings(
         smtp=_smtp(settings),
         mail_from=_mail_from(settings),
     )
+
+
+def listener_of(portal: PortalSettings) -> socket.socket:
+    """Bind the portal's listener.
+
+    Raises:
+        UserError: the address cannot be bound.
+    """
+    try:
+        return listen(portal.host, portal.port)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with --listen"
+        ) from error
+
+
+def metrics_listener_of(portal: PortalSettings) -> socket.socket | None:
+    """Bind the listener for metrics, if there shall be one.
+
+    Raises:
+        UserError: the port cannot be bound.
+    """
+    if portal.metrics_port is None:
+        return None
+    try:
+        return listen("127.0.0.1", portal.metrics_port)
+    except OSError as error:
+        raise UserError(
+            f"cannot serve metrics on port {portal.metrics_port}: {error.strerror}; "
+            "choose another WARDGATE_METRICS_PORT"
+        ) from error
 
 
 def external_url_of(

@@ -25,8 +25,7 @@ import typer
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
 from wardgate.cli.init import checked, initialise
-from wardgate.cli.portal import listener_of
-from wardgate.cli.portal_settings import portal_settings
+from wardgate.cli.portal_settings import listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.model.addresses import parse_ip

@@ -24,16 +24,22 @@ DRAIN_S: Final = 30.0  # protocol §1.9, point 10
 
 
 async def serve(
-    portal: Portal, listener: socket.socket, *, on_ready: Callable[[], None], until: asyncio.Event
+    portal: Portal,
+    listener: socket.socket,
+    *,
+    metrics: socket.socket | None = None,
+    on_ready: Callable[[], None],
+    until: asyncio.Event,
 ) -> None:
     """Serve until the event is set, then drain: 503 on `/readyz`, 1012 to every channel, open requests finished.
 
     Args:
-        listener: bound and listening; see `listen`.
+        listener: bound and listening; see `listening`.
+        metrics: another, for metrics alone, on loopback; none: they are not served.
         on_ready: called once, when the portal answers.
 
     Raises:
-        OSError: the certificate or its key cannot be used (ssl.SSLError is one).
+        CertificateUnusable: the message says why.
     """
     settings = portal.services.settings
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
@@ -43,8 +49,8 @@ async def serve(
         config = _config(portal, certificate)
         config.load()
         await stack.enter_async_context(portal.running())
-        if settings.metrics_port is not None:
-            await stack.enter_async_context(_metrics_served(portal, settings.metrics_port))
+        if metrics is not None:
+            await stack.enter_async_context(_metrics_served(portal, metrics))
         if certificate is not None:
             await stack.enter_async_context(_beside(certificate.watch(portal.services.environment.clock)))
         server = _Server(config, portal, on_ready)
@@ -52,28 +58,6 @@ async def serve(
         stopping = asyncio.create_task(until.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the listener before anything else is set up.
-
-    Raises:
-        OSError: the port is in use, the address is not ours, or the port needs a privilege.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # One socket for both families when everything is listened on.
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((host, port))
-        listener.listen(2048)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 class _Server(uvicorn.Server):
@@ -142,7 +126,7 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _metrics_served(portal: Portal, port: int) -> AsyncIterator[None]:
+async def _metrics_served(portal: Portal, listener: socket.socket) -> AsyncIterator[None]:
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
@@ -157,7 +141,7 @@ async def _metrics_served(portal: Portal, port: int) -> AsyncIterator[None]:
         await send({"type": "http.response.body", "body": body})
 
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
-    async with _served(server, listen("127.0.0.1", port)):
+    async with _served(server, listener):
         yield
 
 

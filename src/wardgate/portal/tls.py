@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 1.0
 
 
+class CertificateUnusable(Exception):
+    """The message names the file and what is wrong with it."""
+
+
 class Certificate:
     """A certificate with its key, by files; both are read at once.
 
@@ -24,7 +28,7 @@ class Certificate:
         context: what the listener is given.
 
     Raises:
-        OSError: they cannot be used (ssl.SSLError is one).
+        CertificateUnusable: a file is missing, or the two are no pair.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -44,20 +48,14 @@ class Certificate:
         """Load the files if they have changed."""
         if not self._followed.take_change():
             return
-        certificate, key = self._files
         try:
             self._newest = self._load()
-        except OSError as error:
+        except CertificateUnusable as error:
             log.warning(
-                "the new TLS files cannot be used, the old certificate stays",
-                extra={
-                    "certificate": str(certificate),
-                    "key": str(key),
-                    "error": error.strerror or str(error),
-                },
+                "the new TLS files cannot be used, the old certificate stays", extra={"error": str(error)}
             )
         else:
-            log.info("a new TLS certificate is in use", extra={"certificate": str(certificate)})
+            log.info("a new TLS certificate is in use", extra={"certificate": str(self._files[0])})
 
     def _choose(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
@@ -70,6 +68,26 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         certificate, key = self._files
-        # Without a password the key would be asked for on the terminal.
-        context.load_cert_chain(certificate, key, password=b"")
+        try:
+            # Without a password the key would be asked for on the terminal.
+            context.load_cert_chain(certificate, key, password=b"")
+        except OSError as error:
+            raise CertificateUnusable(_why(certificate, key, error)) from error
         return context
+
+
+def _why(certificate: Path, key: Path, error: OSError) -> str:
+    """Say in words why OpenSSL does not take two files; its own message names neither."""
+    try:
+        shown, secret = certificate.read_bytes(), key.read_bytes()
+    except OSError as unreadable:
+        return f"cannot read {unreadable.filename}: {unreadable.strerror}"
+    if b"-----BEGIN CERTIFICATE-----" not in shown:
+        return f"{certificate} holds no certificate in PEM format"
+    if b"PRIVATE KEY-----" not in secret:
+        return f"{key} holds no private key in PEM format"
+    if b"ENCRYPTED" in secret:
+        return f"the key {key} has a password: take it off"
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return f"the key {key} does not belong to the certificate {certificate}"
+    return f"{certificate} or {key} is damaged"

@@ -28,6 +28,7 @@ PACKETS = {"wardgate_native", "pyroute2"}
         ("init", SERVER | PACKETS | {"alembic"}),
         ("sign_in_link", SERVER | PACKETS | {"alembic"}),
         ("db", SERVER | PACKETS | {"alembic"}),
+        ("up", SERVER | PACKETS | {"alembic"}),
         ("gateway", STORE | SERVER),
         ("portal", PACKETS | {"alembic", "maxminddb"}),
     ],

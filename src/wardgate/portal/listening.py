@@ -1,0 +1,25 @@
+"""The socket that a portal listens on."""
+
+import socket
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the listener before anything else is set up.
+
+    Raises:
+        OSError: the port is in use, the address is not ours, or the port needs a privilege.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # One socket for both families when everything is listened on.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
