@@ -16,9 +16,9 @@ from wardgate.portal import snapshot as account_views
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.store import Feed
 from wardgate.portal.store.rows import Change, PolicyAuthorization
+from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed
-from wardgate.simulation.world import Violation
 
 SEEDS = range(60)
 

@@ -28,10 +28,6 @@ def test_what_is_granted_is_reached_and_nothing_else(
             record_property(f"exercised.{name}", value)
 
 
-def test_a_grant_that_ended_while_the_portal_was_away_is_asked_for_again() -> None:
-    run_seed(132)
-
-
 @pytest.mark.timeout(60)
 def test_a_seed_replays_exactly() -> None:
     assert run_seed(42) == run_seed(42)

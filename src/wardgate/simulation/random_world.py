@@ -19,10 +19,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+from wardgate.simulation.model import SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind
 from wardgate.simulation.peers import Cable, SimGateway
 from wardgate.simulation.virtual_time import run_virtual
-from wardgate.simulation.world import Counts, SimResource, Violation, World, random_cable
+from wardgate.simulation.world import Counts, World, random_cable
 
 _SETTLE_S: Final = 100.0  # longer than a peer needs to notice a dead portal link (40 s) and come back
 _ATTEMPTS: Final = 4
@@ -95,6 +96,9 @@ class RandomWorld:
             (6, self._grant),
             (5, self._revoke),
             (3, self._change_membership),
+            (2, self._exchange_policy),
+            (3, self._switch_policy),
+            (2, self._change_filter),
             (2, self._add_any_resource),
             (1, self._remove_resource),
             (1, self._restart_portal),
@@ -117,9 +121,11 @@ class RandomWorld:
             actor = world.actor_of[client]
             # Mostly what may be used or just might, often enough what may not.
             granted = [
-                n for n in world.resources if world.is_allowed(actor, n) or world.is_uncertain(client, n)
+                n
+                for n in world.model.resources
+                if world.model.is_allowed(actor, n) or world.model.is_uncertain(world.actor_of[client], n)
             ]
-            resource = rng.choice(granted if granted and rng.random() < 0.75 else list(world.resources))
+            resource = rng.choice(granted if granted and rng.random() < 0.75 else list(world.model.resources))
             probes.append(
                 world.probe(client, resource, port=rng.choice((53, 53, 5000)), wait_s=rng.uniform(0.5, 3.0))
             )
@@ -127,19 +133,37 @@ class RandomWorld:
 
     async def _grant(self) -> None:
         world = self.world
-        group, resource = self._rng.choice(("ops", "devs")), self._rng.choice(list(world.resources))
-        if resource in world.removed or any(grant.group == group for grant in world.grants[resource]):
+        group, resource = self._rng.choice(("ops", "devs")), self._rng.choice(list(world.model.resources))
+        if resource in world.model.removed or any(
+            grant.group == group for grant in world.model.grants[resource]
+        ):
             return
         await world.grant(group, resource, for_s=self._rng.choice((None, 5.0, 30.0)))
 
     async def _revoke(self) -> None:
-        granted = [name for name, grants in self.world.grants.items() if grants]
+        granted = [name for name, grants in self.world.model.grants.items() if grants]
         if granted:
             await self.world.revoke(self._rng.choice(granted))
 
+    async def _exchange_policy(self) -> None:
+        granted = [name for name, grants in self.world.model.grants.items() if grants]
+        if granted:
+            await self.world.exchange_policy(self._rng.choice(granted))
+
+    async def _switch_policy(self) -> None:
+        granted = [name for name, grants in self.world.model.grants.items() if grants]
+        if granted:
+            await self.world.switch_policy(self._rng.choice(granted))
+
+    async def _change_filter(self) -> None:
+        model = self.world.model
+        left = [name for name in model.resources if name not in model.removed]
+        name = self._rng.choice(left)
+        await self.world.change_filter(name, (53, 53) if model.resources[name].udp_ports is None else None)
+
     async def _change_membership(self) -> None:
         actor, group = self._rng.choice(("ada", "bob")), self._rng.choice(("ops", "devs"))
-        if actor in self.world.members[group]:
+        if actor in self.world.model.members[group]:
             await self.world.leave_group(actor, group)
         else:
             await self.world.join_group(actor, group)
@@ -164,7 +188,7 @@ class RandomWorld:
             await self.world.grant(rng.choice(("ops", "devs")), f"{kind}-{number}")
 
     async def _remove_resource(self) -> None:
-        left = [name for name in self.world.resources if name not in self.world.removed]
+        left = [name for name in self.world.model.resources if name not in self.world.model.removed]
         if len(left) > 2:  # something must stay to talk about
             await self.world.remove_resource(self._rng.choice(left))
 
@@ -227,25 +251,25 @@ class RandomWorld:
             # A time condition that ends within the minute may be shown until the portal looks again.
             shown, wanted, later = (
                 world.clients[client].resource_ids,
-                world.shown_resources(client),
-                world.about_to_end(client),
+                world.model.shown_to(world.actor_of[client]),
+                world.model.about_to_end(world.actor_of[client]),
             )
             if shown - later != wanted - later:
                 raise Violation(
                     f"A-I-6: {client} is shown {sorted(shown - wanted)} too much and {sorted(wanted - shown)} too little"
                 )
         for client in world.clients:
-            for resource in world.resources:
-                if resource not in world.removed:
+            for resource in world.model.resources:
+                if resource not in world.model.removed:
                     await self._check_reach(client, resource)
         self._raise_violation()
 
     async def _check_reach(self, client: str, resource: str) -> None:
         world = self.world
-        ports = world.resources[resource].udp_ports
-        if world.is_uncertain(client, resource):
+        ports = world.model.resources[resource].udp_ports
+        if world.model.is_uncertain(world.actor_of[client], resource):
             return
-        allowed = world.is_allowed(world.actor_of[client], resource)
+        allowed = world.model.is_allowed(world.actor_of[client], resource)
         outcomes = [await world.probe(client, resource, port=53)]
         while allowed and outcomes[-1] != "answered" and len(outcomes) < _ATTEMPTS:
             outcomes.append(await world.probe(client, resource, port=53))

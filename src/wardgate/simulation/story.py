@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Final
 from uuid import UUID
 
+from wardgate.simulation.model import SimResource
 from wardgate.simulation.network import Nat, NatKind
 from wardgate.simulation.peers import Cable
 from wardgate.simulation.virtual_time import run_virtual
-from wardgate.simulation.world import SimResource, World
+from wardgate.simulation.world import World
 
 Show = Callable[[str], None]
 Step = Callable[[str], AbstractContextManager[Show]]

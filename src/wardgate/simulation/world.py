@@ -1,7 +1,7 @@
 """One simulated installation: a real portal on SQLite in memory, and peers that come, go and use it.
 
-`World` also keeps the *model*: what the administrator has granted, in a few plain dictionaries. Each packet that leaves a gateway towards a
-resource is compared with it at once: a packet that no policy grants is a `Violation`.
+What the administrator does is done to the `Model` too. Each packet that leaves a gateway towards a resource is compared with it at once:
+a packet that no policy grants is a `Violation`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot import Accounts
 from wardgate.portal.store import Feed, Store, Transaction, rows
 from wardgate.simulation.control_link import AsgiApp
+from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
 from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
 from wardgate.simulation.probes import Probe, Refused, parse
@@ -41,35 +42,6 @@ EPOCH: Final = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)  # a Monday noon: time co
 _SETTINGS: Final = PortalSettings(
     connect_refill_per_s=10.0, connect_capacity=10.0
 )  # peers restart faster here
-_REEVALUATION_S: Final = 120.0
-REVOCATION_LIMIT_S: Final = 1.0  # design §1: access ends within a second
-CLOCK_SLACK_S: Final = 1.0  # expiries cross the wire in whole seconds
-
-
-class Violation(Exception):
-    """An invariant was broken; the message says which and where."""
-
-
-@dataclass
-class SimResource:
-    """A resource as the model knows it."""
-
-    id: UUID
-    site_id: UUID
-    kind: str
-    address: str  # network, address or name pattern
-    real_ip: str  # the server that probes go to
-    name: str | None = None  # a DNS resource's name
-    udp_ports: tuple[int, int] | None = None  # a filter, or everything
-
-
-@dataclass
-class Grant:
-    """A policy in the model; `ends_at` of a time condition, on the loop's clock."""
-
-    policy_id: UUID
-    group: str
-    ends_at: float | None = None
 
 
 @dataclass
@@ -108,9 +80,6 @@ class World:
         self.rng = random.Random(seed)  # noqa: S311  # replays by seed
         self.network = SimNetwork(self.rng)
         self.counts = Counts()
-        self.resources: dict[str, SimResource] = {}
-        self.grants: dict[str, list[Grant]] = {}  # by resource
-        self.members: dict[str, set[str]] = {}  # group → actors
         self.zone: dict[str, str] = {}
         self.clients: dict[str, SimClient] = {}
         self.actor_of: dict[str, str] = {}  # client → actor
@@ -118,6 +87,7 @@ class World:
         self.site_of: dict[str, UUID] = {}  # gateway → site
         self.relays: dict[str, SimRelay] = {}
         self._loop = asyncio.get_running_loop()
+        self.model = Model(self._loop.time)
         self._unix_at_zero = EPOCH.timestamp() - self._loop.time()
         self._environment = Environment(
             clock=_VirtualClock(self._unix_at_zero),
@@ -130,11 +100,9 @@ class World:
         self._portal: Portal | None = None
         self._groups: dict[str, UUID] = {}
         self._actors: dict[str, UUID] = {}
-        self._ended: dict[tuple[str, str], float] = {}  # (actor, resource) → when the model last took it away
         self._waiting: dict[int, _Expected] = {}
         self._identity = 0
         self._secrets: dict[str, str] = {}  # by peer
-        self.removed: set[str] = set()
         self.violation: Violation | None = None
 
     # The portal
@@ -191,7 +159,7 @@ class World:
             lambda tx: rows.Group(id=tx.new_id(), account_id=self._account_id, name=name), "groups"
         )
         self._groups[name] = row.id
-        self.members[name] = set()
+        self.model.members[name] = set()
 
     async def add_actor(self, name: str) -> None:
         row = await self._insert(
@@ -201,12 +169,9 @@ class World:
             "actors",
         )
         self._actors[name] = row.id
+        self.model.actors.add(name)
 
     async def add_resource(self, name: str, resource: SimResource) -> None:
-        filters: list[dict[str, Any]] = []
-        if resource.udp_ports is not None:
-            first, last = resource.udp_ports
-            filters = [{"protocol": "udp", "ports": [f"{first} - {last}"]}]
         row = await self._insert(
             lambda tx: rows.Resource(
                 id=tx.new_id(),
@@ -215,23 +180,32 @@ class World:
                 name=name,
                 address=resource.address,
                 ip_stack="dual" if resource.kind == "dns" else None,
-                filters=filters,
+                filters=_filters(resource.udp_ports),
                 site_id=resource.site_id,
             ),
             "resources",
         )
-        self.resources[name] = dataclasses.replace(resource, id=row.id)
-        self.grants[name] = []
+        self.model.resources[name] = dataclasses.replace(resource, id=row.id)
+        self.model.grants[name] = []
         if resource.name is not None:
             self.zone[resource.name] = resource.real_ip
 
     async def remove_resource(self, name: str) -> None:
-        affected = self._allowed_actors(name)
+        affected = self.model.allowed_actors(name)
         async with self._store.writing() as transaction:
-            await transaction.of(self._account_id).resources.delete(self.resources[name].id)
-        self.grants[name].clear()
-        self.removed.add(name)
-        self._note_ended(name, affected)
+            await transaction.of(self._account_id).resources.delete(self.model.resources[name].id)
+        self.model.grants[name].clear()
+        self.model.removed.add(name)
+        self.model.note_ended(name, affected)
+
+    async def change_filter(self, name: str, ports: Ports) -> None:
+        """Permit other UDP ports of a resource."""
+        async with self._store.writing() as transaction:
+            resources = transaction.of(self._account_id).resources
+            row = await resources.load(self.model.resources[name].id)
+            assert row is not None
+            await resources.save(dataclasses.replace(row, filters=_filters(ports)))
+        self.model.change_ports(name, ports)
 
     async def grant(self, group: str, resource: str, *, for_s: float | None = None) -> None:
         """A policy; `for_s` adds a time condition that ends after so many seconds (rounded up to a minute)."""
@@ -253,22 +227,45 @@ class World:
                 id=tx.new_id(),
                 account_id=self._account_id,
                 group_id=self._groups[group],
-                resource_id=self.resources[resource].id,
+                resource_id=self.model.resources[resource].id,
                 conditions=conditions,
             ),
             "policies",
         )
-        self.grants[resource].append(Grant(row.id, group, ends_at))
+        self.model.grants[resource].append(Grant(row.id, group, ends_at))
         self.counts.grants += 1
 
     async def revoke(self, resource: str) -> None:
         """Delete the resource's newest policy."""
-        affected = self._allowed_actors(resource)
-        grant = self.grants[resource].pop()
+        affected = self.model.allowed_actors(resource)
+        grant = self.model.grants[resource].pop()
         async with self._store.writing() as transaction:
             await transaction.of(self._account_id).policies.delete(grant.policy_id)
-        self._note_ended(resource, affected)
+        self.model.note_ended(resource, affected)
         self.counts.revocations += 1
+
+    async def exchange_policy(self, resource: str) -> None:
+        """Put an equal policy in place of the resource's newest one, at once: nobody gains or loses anything."""
+        grant = self.model.grants[resource][-1]
+        async with self._store.writing() as transaction:
+            policies = transaction.of(self._account_id).policies
+            row = await policies.load(grant.policy_id)
+            assert row is not None
+            await policies.delete(row.id)
+            equal = await policies.insert(dataclasses.replace(row, id=transaction.new_id()))
+        grant.policy_id = equal.id
+
+    async def switch_policy(self, resource: str) -> None:
+        """Disable the resource's newest policy, or enable it again."""
+        affected = self.model.allowed_actors(resource)
+        grant = self.model.grants[resource][-1]
+        async with self._store.writing() as transaction:
+            policies = transaction.of(self._account_id).policies
+            row = await policies.load(grant.policy_id)
+            assert row is not None
+            await policies.save(dataclasses.replace(row, is_disabled=not grant.is_disabled))
+        grant.is_disabled = not grant.is_disabled
+        self.model.note_ended(resource, affected)
 
     async def join_group(self, actor: str, group: str) -> None:
         await self._insert(
@@ -280,24 +277,24 @@ class World:
             ),
             "memberships",
         )
-        self.members[group].add(actor)
+        self.model.members[group].add(actor)
 
     async def leave_group(self, actor: str, group: str) -> None:
-        affected = {name: self._allowed_actors(name) for name in self.grants}
+        affected = {name: self.model.allowed_actors(name) for name in self.model.grants}
         async with self._store.writing() as transaction:
             memberships = transaction.of(self._account_id).memberships
             await memberships.delete_where(
                 memberships.c.actor_id == self._actors[actor], memberships.c.group_id == self._groups[group]
             )
-        self.members[group].discard(actor)
+        self.model.members[group].discard(actor)
         for name, actors in affected.items():
-            self._note_ended(name, actors)
+            self.model.note_ended(name, actors)
         self.counts.revocations += 1
 
     async def explain(self, actor: str, resource: str) -> str:
         """What the portal's REST API says about this actor and resource, as text for people."""
         token = await self._api_token()
-        query = f"actor_id={self._actors[actor]}&resource_id={self.resources[resource].id}"
+        query = f"actor_id={self._actors[actor]}&resource_id={self.model.resources[resource].id}"
         answer = await self._get("/wardgate/explain", query, token)
         return str(answer["data"]["text"])
 
@@ -449,7 +446,7 @@ class World:
 
     async def probe(self, client: str, resource: str, *, port: int = 53, wait_s: float = 5.0) -> str:
         """Send one UDP probe and wait: "answered", "prohibited", "unreachable", or "silence"."""
-        wanted = self.resources[resource]
+        wanted = self.model.resources[resource]
         address = wanted.real_ip if wanted.name is None else await self._resolve_at(client, wanted.name)
         process = self.clients[client]
         if address is None or process.configuration is None or process.is_stopped:
@@ -474,33 +471,6 @@ class World:
             self.counts.refused += 1
         return outcome
 
-    def is_allowed(self, actor: str, resource: str, *, at: float | None = None) -> bool:
-        """What the model says."""
-        when = self._loop.time() if at is None else at
-        return any(
-            actor in self.members[grant.group] and (grant.ends_at is None or when < grant.ends_at)
-            for grant in self.grants[resource]
-        )
-
-    def shown_resources(self, client: str) -> set[str]:
-        """What the model says this client is shown, by resource id."""
-        actor = self.actor_of[client]
-        return {str(self.resources[name].id) for name in self.resources if self.is_allowed(actor, name)}
-
-    def about_to_end(self, client: str) -> set[str]:
-        """Resources whose time condition ended or ends within the portal's interval of re-evaluation."""
-        return {str(self.resources[name].id) for name in self.resources if self.is_uncertain(client, name)}
-
-    def is_uncertain(self, client: str, resource: str) -> bool:
-        """A time condition of this client's ended less than two minutes ago, or will before the next look."""
-        now, actor = self._loop.time(), self.actor_of[client]
-        return any(
-            grant.ends_at is not None
-            and actor in self.members[grant.group]
-            and abs(grant.ends_at - now) < _REEVALUATION_S
-            for grant in self.grants[resource]
-        )
-
     # Where packets come out
 
     gateway_type: type[SimGateway] = SimGateway
@@ -514,7 +484,7 @@ class World:
         if expected is None:
             self._fail(f"{gateway}: a probe that nobody sent: {probe}")
             return
-        resource = self.resources[expected.resource]
+        resource = self.model.resources[expected.resource]
         if probe.destination != resource.real_ip or probe.destination_port != expected.probe.destination_port:
             self._fail(
                 f"{gateway}: the probe for {expected.resource} ({resource.real_ip}) came out at {probe.destination}"
@@ -524,41 +494,15 @@ class World:
         expected.receptions += 1
         if expected.receptions > 1:
             self._fail(f"{gateway}: probe {probe.identity} came out {expected.receptions} times")
-        self._check_allowed(gateway, expected, probe)
+        refused = self.model.why_refused(
+            self.actor_of[expected.client],
+            expected.resource,
+            probe.destination_port,
+            informed_at=self.gateways[gateway].joined_at,
+        )
+        if refused is not None:
+            self._fail(f"{gateway}: {expected.client} reached {refused}")
         self.gateways[gateway].send_packet(probe.reply().encode())
-
-    def _check_allowed(self, gateway: str, expected: _Expected, probe: Probe) -> None:
-        actor, resource, now = self.actor_of[expected.client], expected.resource, self._loop.time()
-        ports = self.resources[resource].udp_ports
-        if ports is not None and not ports[0] <= probe.destination_port <= ports[1]:
-            self._fail(f"{gateway}: port {probe.destination_port} of {resource}, which its filter refuses")
-        # Someone else's resource may cover the same address: each grant of an equal address counts.
-        if any(self.is_allowed(actor, name, at=now - CLOCK_SLACK_S) for name in self._same_target(resource)):
-            return
-        ends = [self._ended.get((actor, name), 0.0) for name in self._same_target(resource)]
-        for name in self._same_target(resource):
-            ends += [
-                g.ends_at
-                for g in self.grants[name]
-                if g.ends_at is not None and actor in self.members[g.group]
-            ]
-        ended_at = max(ends)
-        joined_at = self.gateways[gateway].joined_at
-        if joined_at is None:
-            return  # cut off from the portal: what it granted goes on (design §1.2)
-        informed_at = max(ended_at, joined_at)
-        if now - informed_at > REVOCATION_LIMIT_S:
-            self._fail(
-                f"{gateway}: {expected.client} reached {resource} {now - ended_at:.3f} s after its access ended"
-            )
-
-    def _same_target(self, resource: str) -> list[str]:
-        wanted = self.resources[resource]
-        return [
-            name
-            for name, other in self.resources.items()
-            if other.real_ip == wanted.real_ip and other.kind == wanted.kind
-        ]
 
     def _at_client(self, client: str, packet: bytes) -> None:
         came = parse(packet)
@@ -588,13 +532,6 @@ class World:
     def _fail(self, what: str) -> None:
         if self.violation is None:
             self.violation = Violation(f"at {self._loop.time():.3f} s: {what}")
-
-    def _allowed_actors(self, resource: str) -> set[str]:
-        return {actor for actor in self._actors if self.is_allowed(actor, resource)}
-
-    def _note_ended(self, resource: str, before: set[str]) -> None:
-        for actor in before - self._allowed_actors(resource):
-            self._ended[actor, resource] = self._loop.time()
 
     async def _resolve_at(self, client: str, name: str) -> str | None:
         """Ask the client's own resolver, as a program there would."""
@@ -631,6 +568,10 @@ class World:
     async def _insert(self, make: Callable[[Transaction], Any], table: str) -> Any:
         async with self._store.writing() as transaction:
             return await getattr(transaction.of(self._account_id), table).insert(make(transaction))
+
+
+def _filters(ports: Ports) -> list[dict[str, Any]]:
+    return [] if ports is None else [{"protocol": "udp", "ports": [f"{ports[0]} - {ports[1]}"]}]
 
 
 @dataclass

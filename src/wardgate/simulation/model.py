@@ -1,0 +1,154 @@
+"""The model: what the administrator of a simulated installation has granted, in a few plain dictionaries.
+
+It answers what a program must reach, may reach for a moment still, and must not reach; the installation is compared with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+_REEVALUATION_S: Final = 120.0
+REVOCATION_LIMIT_S: Final = 1.0  # design §1: access ends within a second
+CLOCK_SLACK_S: Final = 1.0  # expiries cross the wire in whole seconds
+
+Ports = tuple[int, int] | None  # first and last UDP port that a filter permits; None: everything
+
+
+class Violation(Exception):
+    """An invariant was broken; the message says which and where."""
+
+
+@dataclass
+class SimResource:
+    """A resource as the model knows it."""
+
+    id: UUID
+    site_id: UUID
+    kind: str
+    address: str  # network, address or name pattern
+    real_ip: str  # the server that probes go to
+    name: str | None = None  # a DNS resource's name
+    udp_ports: Ports = None
+    former_ports: list[tuple[Ports, float]] = field(default_factory=list)  # until when each was in force
+
+
+@dataclass
+class Grant:
+    """A policy in the model; `ends_at` of a time condition, on the loop's clock."""
+
+    policy_id: UUID
+    group: str
+    ends_at: float | None = None
+    is_disabled: bool = False
+
+
+class Model:
+    """Times are seconds on `clock`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.resources: dict[str, SimResource] = {}
+        self.removed: set[str] = set()
+        self.grants: dict[str, list[Grant]] = {}  # by resource
+        self.members: dict[str, set[str]] = {}  # group → actors
+        self.actors: set[str] = set()
+        self._ended: dict[tuple[str, str], float] = {}  # (actor, resource) → when it was last taken away
+
+    # What is changed
+
+    def change_ports(self, resource: str, ports: Ports) -> None:
+        changed = self.resources[resource]
+        former = [*changed.former_ports, (changed.udp_ports, self.clock())]
+        self.resources[resource] = dataclasses.replace(changed, udp_ports=ports, former_ports=former)
+
+    def allowed_actors(self, resource: str) -> set[str]:
+        return {actor for actor in self.actors if self.is_allowed(actor, resource)}
+
+    def note_ended(self, resource: str, before: set[str]) -> None:
+        """Note for whom the resource has just ended; `before`: who was allowed."""
+        for actor in before - self.allowed_actors(resource):
+            self._ended[actor, resource] = self.clock()
+
+    # What follows
+
+    def is_allowed(self, actor: str, resource: str, *, at: float | None = None) -> bool:
+        when = self.clock() if at is None else at
+        return any(
+            actor in self.members[grant.group] and (grant.ends_at is None or when < grant.ends_at)
+            for grant in self.grants[resource]
+            if not grant.is_disabled
+        )
+
+    def is_uncertain(self, actor: str, resource: str) -> bool:
+        """A time condition of this actor's ended less than two minutes ago, or will before the portal's next look."""
+        now = self.clock()
+        return any(
+            grant.ends_at is not None
+            and actor in self.members[grant.group]
+            and abs(grant.ends_at - now) < _REEVALUATION_S
+            for grant in self.grants[resource]
+        )
+
+    def shown_to(self, actor: str) -> set[str]:
+        """Ids of the resources that this actor's clients are shown."""
+        return {str(self.resources[name].id) for name in self.resources if self.is_allowed(actor, name)}
+
+    def about_to_end(self, actor: str) -> set[str]:
+        """Ids of resources whose time condition ended or ends within the portal's interval of re-evaluation."""
+        return {str(self.resources[name].id) for name in self.resources if self.is_uncertain(actor, name)}
+
+    def why_refused(self, actor: str, resource: str, port: int, *, informed_at: float | None) -> str | None:
+        """Why a packet must not pass now; None: it may.
+
+        Args:
+            informed_at: since when the gateway is connected to the portal; None: it is cut off, and what it had goes on
+                (design §1.2).
+        """
+        return self._why_port_refused(resource, port, informed_at) or self._why_access_refused(
+            actor, resource, informed_at
+        )
+
+    def _why_port_refused(self, resource: str, port: int, informed_at: float | None) -> str | None:
+        wanted = self.resources[resource]
+        if _permits(wanted.udp_ports, port):
+            return None
+        for ports, until in wanted.former_ports:
+            if _permits(ports, port) and self._is_recent(until, informed_at):
+                return None
+        return f"port {port} of {resource}, which its filter refuses"
+
+    def _why_access_refused(self, actor: str, resource: str, informed_at: float | None) -> str | None:
+        # Someone else's resource may cover the same address: each grant of an equal address counts.
+        names = self._same_target(resource)
+        if any(self.is_allowed(actor, name, at=self.clock() - CLOCK_SLACK_S) for name in names):
+            return None
+        ends = [self._ended.get((actor, name), 0.0) for name in names]
+        ends += [
+            grant.ends_at
+            for name in names
+            for grant in self.grants[name]
+            if grant.ends_at is not None and actor in self.members[grant.group]
+        ]
+        ended_at = max(ends)
+        if self._is_recent(ended_at, informed_at):
+            return None
+        return f"{resource} {self.clock() - ended_at:.3f} s after its access ended"
+
+    def _is_recent(self, ended_at: float, informed_at: float | None) -> bool:
+        return informed_at is None or self.clock() - max(ended_at, informed_at) <= REVOCATION_LIMIT_S
+
+    def _same_target(self, resource: str) -> list[str]:
+        wanted = self.resources[resource]
+        return [
+            name
+            for name, other in self.resources.items()
+            if other.real_ip == wanted.real_ip and other.kind == wanted.kind
+        ]
+
+
+def _permits(ports: Ports, port: int) -> bool:
+    return ports is None or ports[0] <= port <= ports[1]
