@@ -1,0 +1,45 @@
+"""A second process of a portal that follows one account: prints when each batch of changes has reached its snapshot.
+
+    python -m benches.portal_follower DATABASE_URL ACCOUNT_ID
+
+Prints `ready`, then seconds of the machine's monotonic clock, a line a batch, until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from uuid import UUID
+
+from wardgate.portal.environment import Environment
+from wardgate.portal.snapshot import Accounts
+from wardgate.portal.store import Feed, Store
+from wardgate.portal.store.location import parse_database_url
+from wardgate.portal.store.rows import Change
+
+
+class Printer:
+    """Listens to a view as a connection does."""
+
+    def handle_changes(self, _changes: list[Change]) -> None:
+        print(time.monotonic(), flush=True)
+
+
+async def follow(url: str, account_id: UUID) -> None:
+    environment = Environment.of_this_process()
+    store = await Store.open(parse_database_url(url), environment)
+    feed = Feed(store, environment)
+    polling = asyncio.create_task(feed.run())
+    accounts = Accounts(store, feed, environment)
+    async with accounts.using(account_id) as view:
+        view.attach(Printer())
+        print("ready", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    polling.cancel()
+    await accounts.close()
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(follow(sys.argv[1], UUID(sys.argv[2])))
