@@ -2,37 +2,16 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import wraps
 from itertools import pairwise
 from typing import Any
 
-from wardgate.portal.app import Portal
-from wardgate.portal.bus import LocalBus
-from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
+from support.virtual_portal import STARTED_AT, playing
 from wardgate.portal.jobs import Cron, JobKind, Runner
 from wardgate.portal.jobs.runner import LEASE_S
-from wardgate.portal.keys import Keys
 from wardgate.portal.services import Services
-from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.rows import Job
-from wardgate.simulation.virtual_time import run_virtual
-
-STARTED_AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
-
-class VirtualClock:
-    def now(self) -> datetime:
-        return STARTED_AT + timedelta(seconds=self.monotonic() - 1000.0)
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class Work:
@@ -79,21 +58,7 @@ class Work:
 
 
 def on_virtual_time(scene: Callable[[Work], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    @wraps(scene)
-    def test() -> None:
-        async def play() -> None:
-            rng = random.Random(7)
-            environment = Environment(VirtualClock(), rng, InlineExecutor(), NoOutbound(), LocalBus())
-            portal = await Portal.open(PortalSettings(), Keys.derive(b"k" * 32), environment)
-            try:
-                await scene(Work(portal.services))
-            finally:
-                await portal.close()
-
-        run_virtual(play())
-
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for a fixture `work`
-    return test
+    return playing(lambda portal: scene(Work(portal.services)), named=scene.__name__)
 
 
 @on_virtual_time
