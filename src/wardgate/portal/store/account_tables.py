@@ -275,6 +275,7 @@ class AuthProviderRepository(TenantRepository[_DetailsT]):
         return await self._transaction.of(self._account_id).auth_providers.delete(id_)
 
     async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
+        self._require(Action.DELETE)
         rows = await self.load_all(*conditions)
         for row in rows:
             await self.delete(row.id)
