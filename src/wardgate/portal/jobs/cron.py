@@ -55,11 +55,11 @@ class Cron:
             day = earliest + timedelta(days=ahead)
             if not self._has_day(day):
                 continue
+            floor = (earliest.hour, earliest.minute) if ahead == 0 else (0, 0)
             for hour in self.hours:
-                for minute in self.minutes:
-                    due_at = day.replace(hour=hour, minute=minute)
-                    if due_at >= earliest:
-                        return due_at
+                for minute in self.minutes if hour >= floor[0] else ():
+                    if (hour, minute) >= floor:
+                        return day.replace(hour=hour, minute=minute)
         raise ValueError("a moment that never comes")
 
     def _has_day(self, day: datetime) -> bool:
