@@ -2,17 +2,17 @@
 
 The first segment of the path decides who answers (`segments`).
 
-Sockets, REST and pages may have a host name each; then each is served there only, and other names are answered with 404.
+Sockets, REST and pages may have a host name each; then each is served there only. Other names are answered with 404, by REST with 308
+to its own (`rest.entrance`).
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import wardgate
 from wardgate.portal import jobs, rest, web
@@ -22,6 +22,7 @@ from wardgate.portal.channels.origin import read_origin, scheme_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
+from wardgate.portal.rest.entrance import host_of
 from wardgate.portal.segments import Part, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
@@ -37,8 +38,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_PORT: Final = re.compile(r":\d*$", re.ASCII)
 
 
 class Portal:
@@ -132,7 +131,7 @@ class Portal:
         if origin.region in settings.country_code_blocklist:
             await self._forbid(scope, receive, send)
             return
-        if self._hosts is not None and _host_of(scope) != self._hosts[part]:
+        if self._hosts is not None and part is not Part.REST and host_of(scope) != self._hosts[part]:
             await self._not_here(scope, receive, send)
             return
         scope = {**scope, "scheme": scheme_of(scope, settings.trusted_proxies), ORIGIN: origin}
@@ -202,13 +201,4 @@ def _hosts_of(settings: PortalSettings) -> Mapping[Part, str] | None:
     hosts = settings.hosts
     if hosts is None:
         return None
-    return {Part.REST: hosts.rest, Part.UPGRADE: hosts.sockets, Part.WEB: hosts.web}
-
-
-def _host_of(scope: Scope) -> str:
-    """Return the name in the `Host` header, lower case, without port; empty: there is none."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"host":
-            host: str = value.decode("latin-1").lower()
-            return _PORT.sub("", host).rstrip(".").strip("[]")
-    return ""
+    return {Part.UPGRADE: hosts.sockets, Part.WEB: hosts.web}

@@ -30,20 +30,41 @@ async def test_without_hosts_of_their_own_any_name_reaches_everything(host: str)
     [
         ("api.example", 200, 404, 404),
         ("API.example:8443", 200, 404, 404),
-        ("connect.example", 404, 404, 101),
-        ("portal.example:8443", 404, 200, 404),
-        ("portal.example.", 404, 200, 404),
-        ("other.example", 404, 404, 404),
-        ("192.0.2.1", 404, 404, 404),
-        ("[2001:db8::1]:8443", 404, 404, 404),
-        ("api.example.evil.example", 404, 404, 404),
-        ("", 404, 404, 404),
+        ("connect.example", 308, 404, 101),
+        ("portal.example:8443", 308, 200, 404),
+        ("portal.example.", 308, 200, 404),
+        ("other.example", 308, 404, 404),
+        ("192.0.2.1", 308, 404, 404),
+        ("[2001:db8::1]:8443", 308, 404, 404),
+        ("api.example.evil.example", 308, 404, 404),
+        ("", 308, 404, 404),
     ],
 )
 async def test_each_part_answers_at_its_own_host_only(host: str, rest: int, page: int, socket: int) -> None:
     async with portal_running(OWN) as portal:
         world = await make_world(portal)
         assert await _statuses(world, host) == (rest, page, socket)
+
+
+async def test_a_call_under_another_name_is_sent_to_the_apis_own() -> None:
+    """Before it is authenticated: the caller repeats it there, method and body included (rest-api §1, step 6)."""
+    async with portal_running(OWN) as portal, _http(portal, "portal.example") as http:
+        answer = await http.post(
+            "/sites/ü b?x=%20&y=1", json={"site": {}}, headers={"x-request-id": "r" * 20}
+        )
+        assert (answer.status_code, answer.content) == (HTTPStatus.PERMANENT_REDIRECT, b"")
+        assert answer.headers["location"] == "https://api.example:8443/sites/%C3%BC%20b?x=%20&y=1"
+        assert answer.headers["x-request-id"] == "r" * 20
+        assert answer.headers["strict-transport-security"]
+        assert (await http.get("/openapi.json")).headers[
+            "location"
+        ] == "https://api.example:8443/openapi.json"
+
+
+async def test_reports_of_flows_are_taken_in_under_every_name() -> None:
+    async with portal_running(OWN) as portal, _http(portal, "portal.example") as http:
+        answer = await http.post("/ingestion/flow_logs", json={"flow_logs": []})
+    assert answer.status_code == HTTPStatus.UNAUTHORIZED
 
 
 async def test_health_answers_at_any_host() -> None:

@@ -33,8 +33,9 @@ from wardgate.portal.rest.endpoints import (
     settings,
     sites,
 )
+from wardgate.portal.rest.entrance import App, Entrance, Receive, Scope, Send
 from wardgate.portal.rest.ingestion import Ingestion
-from wardgate.portal.rest.pipeline import App, Pipeline, Receive, Scope, Send
+from wardgate.portal.rest.pipeline import Pipeline
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
     OVERTAKEN,
@@ -56,10 +57,9 @@ def build(services: Services) -> App:
     ingestion = Ingestion(services)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        is_ingestion = scope["type"] == "http" and scope["path"].startswith("/ingestion")
-        await (ingestion if is_ingestion else api)(scope, receive, send)
+        await (ingestion if scope["path"].startswith("/ingestion") else api)(scope, receive, send)
 
-    return dispatch
+    return Entrance(dispatch, services)
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, Final
 
-from wardgate.portal.rest.pipeline import App, Receive, Scope, Send
+from wardgate.portal.rest.entrance import App, Receive, Scope, Send
 
 _SEGMENTS: Final = frozenset({"openapi.json", "openapi", "swaggerui"})
 CSP: Final = (

@@ -12,15 +12,16 @@ import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from wardgate.portal import credentials
 from wardgate.portal.channels.connecting import Origin
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.rest.caller import SCOPE_KEY, Caller
+from wardgate.portal.rest.entrance import REQUEST_ID, App, Message, Receive, Scope, Send, headers_of
 from wardgate.portal.rest.idempotency import Answer, Carry, Recorder, answer_once
 from wardgate.portal.rest.problems import (
     BAD_PATH_ID,
@@ -36,20 +37,13 @@ from wardgate.portal.store.api_calls import TokenUse, append_api_requests, note_
 from wardgate.portal.store.rows import ApiRequest
 from wardgate.wire.tokens import InvalidToken
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 TOKENS_PER_REQUEST: Final = 10.0
 MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
 OPERATOR_NOUNS: Final = frozenset({"accounts", "banners", "relay_tokens", "relays", "jobs", "health"})
-HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
 _BEARER: Final = "Bearer "
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{20,200}")
+_COMMON_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
 
@@ -65,13 +59,8 @@ class Pipeline:
         self._buckets: dict[tuple[float, float], TokenBuckets] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        request_id = self._request_id(headers)
-        answer = _Answer(send, self._common_headers(request_id))
+        headers, request_id = headers_of(scope), scope[REQUEST_ID]
+        answer = _Answer(send)
         try:
             try:
                 await self._handle(scope, headers, request_id, receive, answer)
@@ -190,29 +179,12 @@ class Pipeline:
             if caller.account is not None:
                 await note_token_uses(transaction, [_use_of(request, origin)])
 
-    def _request_id(self, headers: Mapping[str, str]) -> str:
-        given = headers.get("x-request-id", "")
-        if _REQUEST_ID.fullmatch(given):
-            return given
-        return self._services.environment.new_id().hex
-
-    def _common_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (b"x-request-id", request_id.encode("latin-1")),
-            (b"x-content-type-options", b"nosniff"),
-            (b"cache-control", b"no-store"),
-        ]
-        if self._services.settings.is_secure:
-            headers.append((b"strict-transport-security", HSTS.encode()))
-        return headers
-
 
 class _Answer:
     """The sending side: adds the headers that every answer has."""
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._headers = headers
         self._has_started = False
         self._syncing: Awaitable[None] | None = None
 
@@ -226,7 +198,7 @@ class _Answer:
             await syncing
         if message["type"] == "http.response.start":
             self._has_started = True
-            message = {**message, "headers": [*message.get("headers", []), *self._headers]}
+            message = {**message, "headers": [*message.get("headers", []), *_COMMON_HEADERS]}
         await self._send(message)
 
     async def whole(self, answer: Answer) -> None:

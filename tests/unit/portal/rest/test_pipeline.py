@@ -268,6 +268,16 @@ async def test_the_openapi_document_is_public_and_31(world: World) -> None:
     assert {"/sites", "/policies", "/resources", "/wardgate/explain"} <= set(document["paths"])
 
 
+@pytest.mark.parametrize("path", ["/account", "/openapi.json", "/ingestion/flow_logs", "/sites/none"])
+async def test_every_answer_of_the_api_names_its_request(world: World, path: str) -> None:
+    async with caller(world.portal) as nobody:
+        given = await nobody.get(path, headers={"x-request-id": "r" * 20})
+        drawn = [(await nobody.get(path, headers={"x-request-id": "short"})).headers for _ in range(2)]
+    assert given.headers.get_list("x-request-id") == ["r" * 20]
+    assert drawn[0]["x-request-id"] != drawn[1]["x-request-id"]
+    assert len(drawn[0]["x-request-id"]) == 32
+
+
 async def test_https_brings_hsts() -> None:
     async with (
         portal_running(PortalSettings(external_url="https://portal.example")) as portal,
