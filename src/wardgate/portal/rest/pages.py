@@ -64,11 +64,11 @@ PageCursor = Annotated[
 ]
 
 
-async def _page_query(limit: Limit = None, page_cursor: PageCursor = None) -> PageQuery:
+async def page_query(limit: Limit = None, page_cursor: PageCursor = None) -> PageQuery:
     return PageQuery(parse_limit(limit), None if page_cursor is None else _parse_cursor(page_cursor))
 
 
-Paging = Annotated[PageQuery, Depends(_page_query)]
+Paging = Annotated[PageQuery, Depends(page_query)]
 
 
 async def load_page(
@@ -91,7 +91,8 @@ async def load_page(
     rows = rows[: query.limit]
     if backwards:
         rows.reverse()
-    count = await repository.count(*conditions)
+    is_all = cursor is None and not has_more
+    count = len(rows) if is_all else await repository.count(*conditions)
     has_next, has_prev = (True, has_more) if backwards else (has_more, cursor is not None)
     return Page(
         rows,
