@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import ssl
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -11,6 +14,7 @@ from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -18,6 +22,9 @@ from support.certificates import write_certificate
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.mail.smtp import SmtpMailer
+
+PATIENCE_S = 15.0
+WARDGATE = (sys.executable, "-m", "wardgate.cli.main")
 
 MESSAGE = MailMessage(
     id="1@example.org",
@@ -39,6 +46,7 @@ class Sink:
     to_message: str = "250 taken"
     hosts: list[str] = field(default_factory=list)
     was_encrypted: list[bool] = field(default_factory=list)
+    on_message: Callable[[], None] = lambda: None
 
     async def handle_RCPT(  # noqa: N802 - the library's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -55,6 +63,7 @@ class Sink:
         )
         if self.to_message.startswith("2"):
             self.taken.append(envelope)
+            self.on_message()
         return self.to_message
 
 
@@ -168,3 +177,47 @@ async def test_a_password_is_not_sent_in_clear() -> None:
         with pytest.raises(OSError, match=r"(?i)starttls"):
             await mailer(sink, user="ada:s3cret@").send(MESSAGE, ["ada@example.org"])
     assert sink.taken == []
+
+
+async def test_a_portal_writes_to_the_admins_of_an_account_that_is_to_be_deleted(tmp_path: Path) -> None:
+    arrived = asyncio.Event()
+    async with serving(Sink(on_message=arrived.set)) as sink:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "WARDGATE_DATA_DIR": str(tmp_path / "data"),
+            "WARDGATE_LISTEN": "127.0.0.1:0",
+            "WARDGATE_LOG_FORMAT": "json",
+            "WARDGATE_SMTP_URL": f"smtp://127.0.0.1:{sink.port}",
+            "WARDGATE_MAIL_FROM": "Wardgate <wardgate@example.org>",
+        }
+        names = ["--account-name", "Acme", "--account-slug", "acme", "--admin-email", "ada@acme.example"]
+        init = await asyncio.create_subprocess_exec(
+            *WARDGATE, "init", "--json", *names, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        told = json.loads((await init.communicate())[0])
+        portal = await asyncio.create_subprocess_exec(
+            *WARDGATE, "portal", env=environment, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            headers = {"authorization": f"Bearer {told['operator_token']}"}
+            async with httpx2.AsyncClient(base_url=await url_of(portal), headers=headers) as operator:
+                assert (await operator.get("/wardgate/health")).json()["data"]["mail"] == "smtp"
+                path = f"/wardgate/accounts/{told['account_id']}/deletion"
+                answer = await operator.post(path, json={"deletion": {"slug": "acme"}})
+                assert answer.status_code == 201
+            await asyncio.wait_for(arrived.wait(), PATIENCE_S)
+        finally:
+            portal.terminate()
+            await portal.communicate()
+    (envelope,) = sink.taken
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("wardgate@example.org", ["ada@acme.example"])
+
+
+async def url_of(portal: asyncio.subprocess.Process) -> str:
+    """Return where a portal that was just started answers; it says so in its log."""
+    assert portal.stderr is not None
+    while line := await asyncio.wait_for(portal.stderr.readline(), PATIENCE_S):
+        if "portal ready" in (said := json.loads(line))["event"]:
+            return f"http://{said['listen']}"
+    raise AssertionError("the portal did not start")
