@@ -80,8 +80,16 @@ def command(
     if name is None or slug is None or email is None:
         raise typer.BadParameter("--account-name, --account-slug and --admin-email are required")
     wanted = checked(name, slug, email, settings.text("search_domain", search_domain, None))
-    portal = portal_settings(settings, data_dir=directory, listen=None, external_url=external_url)
-    result = initialise(settings, portal, wanted, new_tokens=new_tokens)
+    profile = Profile.load(Profile.path(settings, directory))
+    portal = portal_settings(
+        settings,
+        data_dir=directory,
+        listen=None,
+        external_url=external_url,
+        known_url=None if profile is None else profile.web_url,
+    )
+    is_url_set = settings.text("external_url", external_url, None) is not None
+    result = initialise(settings, portal, wanted, new_tokens=new_tokens, is_url_set=is_url_set)
     if as_json:
         typer.echo(json.dumps(_plain(result)))
     else:
@@ -89,9 +97,12 @@ def command(
 
 
 def initialise(
-    settings: Settings, portal: PortalSettings, wanted: "Wanted", *, new_tokens: bool
+    settings: Settings, portal: PortalSettings, wanted: "Wanted", *, new_tokens: bool, is_url_set: bool
 ) -> Initialised:
     """Make what is missing of the installation, and leave the profile for the other commands.
+
+    Args:
+        is_url_set: the portal's URLs are somebody's word, so that they replace what the profile says.
 
     Raises:
         UserError: the data directory or the database cannot be used.
@@ -105,19 +116,26 @@ def initialise(
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
     except (DataDirectoryUnusable, Unusable, Conflict, LimitReached) as error:
         raise UserError(str(error)) from error
-    _save_profile(Profile.path(settings, directory), portal.rest_url, result)
+    _save_profile(Profile.path(settings, directory), portal, result, is_url_set=is_url_set)
     return result
 
 
-def _save_profile(path: Path, url: str, result: Initialised) -> None:
+def _save_profile(path: Path, portal: PortalSettings, result: Initialised, *, is_url_set: bool) -> None:
     """Note the tokens that were made; one that stands in the profile and was not replaced stays."""
     before = Profile.load(path)
     if before is None:
         if result.api_token is not None:
-            Profile(url, result.api_token, result.operator_token).save(path)
-    elif result.api_token is not None or result.operator_token is not None:
-        api_token = result.api_token or before.token
-        Profile(url, api_token, result.operator_token or before.operator_token).save(path)
+            Profile(portal.rest_url, result.api_token, result.operator_token, portal.web_url).save(path)
+        return
+    after = replace(
+        before,
+        token=result.api_token or before.token,
+        operator_token=result.operator_token or before.operator_token,
+    )
+    if is_url_set:
+        after = replace(after, url=portal.rest_url, web_url=portal.web_url)
+    if after != before:
+        after.save(path)
 
 
 @dataclass(frozen=True, slots=True)

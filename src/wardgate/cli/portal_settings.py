@@ -33,9 +33,17 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def portal_settings(
-    settings: Settings, *, data_dir: Path, listen: str | None, external_url: str | None
+    settings: Settings,
+    *,
+    data_dir: Path,
+    listen: str | None,
+    external_url: str | None,
+    known_url: str | None = None,
 ) -> PortalSettings:
     """Read everything that one portal process is configured by.
+
+    Args:
+        known_url: the external URL if none is set; none: the listener's address.
 
     Raises:
         UserError: naming the setting that cannot be read.
@@ -49,7 +57,9 @@ def portal_settings(
         database_url=database_of(settings, None),
         host=host,
         port=port,
-        external_url=external_url_of(settings, external_url, host, port, is_secure=certificate is not None),
+        external_url=external_url_of(
+            settings, external_url, host, port, is_secure=certificate is not None, known=known_url
+        ),
         rest_host=_host(settings, "rest_host"),
         socket_host=_host(settings, "socket_host"),
         web_host=_host(settings, "web_host"),
@@ -119,7 +129,13 @@ def metrics_listener_of(portal: PortalSettings) -> socket.socket | None:
 
 
 def external_url_of(
-    settings: Settings, flag: str | None, host: str, port: int, *, is_secure: bool = False
+    settings: Settings,
+    flag: str | None,
+    host: str,
+    port: int,
+    *,
+    is_secure: bool = False,
+    known: str | None = None,
 ) -> str:
     """Return how the portal is reached from outside, without trailing slash.
 
@@ -129,7 +145,7 @@ def external_url_of(
     named = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
     authority = f"[{named}]" if ":" in named else named
     default = f"{'https' if is_secure else 'http'}://{authority}:{port}"
-    url = settings.text("external_url", flag, default).rstrip("/")
+    url = settings.text("external_url", flag, known or default).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise UserError(f"--external-url {url!r} does not begin with http:// or https://")
     if not _is_origin(url):

@@ -22,11 +22,16 @@ def data_dir_of(settings: Settings, flag: Path | None) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Where REST is and with what tokens, as `init` leaves it for the other commands (mode 0600)."""
+    """Where REST is and with what tokens, as `init` leaves it for the other commands (mode 0600).
+
+    Attributes:
+        web_url: how browsers reach the portal; none: a profile of an earlier version, where it is not told.
+    """
 
     url: str
     token: str
     operator_token: str | None = None
+    web_url: str | None = None
 
     @staticmethod
     def path(settings: Settings, data_dir: Path) -> Path:
@@ -55,15 +60,18 @@ class Profile:
             if path.stat().st_mode & 0o077:
                 raise UserError(f"the profile {path} holds tokens and is open to other users: chmod 600 it")
             stored = json.loads(path.read_text())
-            operator_token = stored.get("operator_token")
+            operator_token, web_url = stored.get("operator_token"), stored.get("web_url")
             return cls(
                 str(stored["url"]),
                 str(stored["token"]),
                 None if operator_token is None else str(operator_token),
+                None if web_url is None else str(web_url),
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"cannot read the profile {path}: {error}; delete it or run `wardgate init`"
+                f"the profile {path} is damaged: delete it and run `wardgate init --new-tokens`"
             ) from error

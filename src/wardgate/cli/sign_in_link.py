@@ -9,7 +9,7 @@ import typer
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import portal_settings
-from wardgate.cli.profile import data_dir_of
+from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
@@ -35,11 +35,20 @@ def command(
 ) -> None:
     """Print a link that signs an admin in once, within an hour. It may be run beside the portal.
 
+    It leads to the external URL that `wardgate init` was given, unless another is set.
+
     Example: wardgate sign-in-link --data-dir ./data --account-slug acme
     """
     settings = Settings.load("portal", os.environ, config)
     directory = data_dir_of(settings, data_dir)
-    portal = portal_settings(settings, data_dir=directory, listen=None, external_url=external_url)
+    profile = Profile.load(Profile.path(settings, directory))
+    portal = portal_settings(
+        settings,
+        data_dir=directory,
+        listen=None,
+        external_url=external_url,
+        known_url=None if profile is None else profile.web_url,
+    )
     try:
         keys = data_directory.load_keys(directory)
         typer.echo(asyncio.run(_link(portal, keys, account_slug, email)))

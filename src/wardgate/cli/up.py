@@ -100,7 +100,7 @@ def command(
     )
     # Another portal on this port would answer for ours: find out before anything is made.
     listener_of(portal).close()
-    result = initialise(settings, portal, wanted, new_tokens=False)
+    result = initialise(settings, portal, wanted, new_tokens=False, is_url_set=True)
     try:
         keys = data_directory.load_keys(directory)
         tokens = asyncio.run(_hand_over_tokens(portal, keys, result.account_slug))

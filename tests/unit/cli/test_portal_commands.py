@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.certificates import write_certificate
 from wardgate.cli.main import main
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import Lock
@@ -164,6 +165,30 @@ def test_a_port_in_use_is_named(init: Init, capsys: pytest.CaptureFixture[str]) 
         taken.listen()
         _fails("portal", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     _one_line(capsys, "Address already in use")
+
+
+def test_a_metrics_port_in_use_is_named(
+    init: Init, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("WARDGATE_METRICS_PORT", str(taken.getsockname()[1]))
+        _fails("portal", "--listen", "127.0.0.1:0")
+    _one_line(capsys, "cannot serve metrics on port")
+
+
+def test_tls_files_that_are_no_pair_are_named(
+    init: Init, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init()
+    write_certificate(tmp_path / "portal.crt", tmp_path / "portal.key", name="portal.example")
+    write_certificate(tmp_path / "other.crt", tmp_path / "other.key", name="portal.example")
+    monkeypatch.setenv("WARDGATE_TLS_CERTIFICATE", str(tmp_path / "portal.crt"))
+    monkeypatch.setenv("WARDGATE_TLS_KEY", str(tmp_path / "other.key"))
+    _fails("portal", "--listen", "127.0.0.1:0")
+    _one_line(capsys, "other.key does not belong to the certificate")
 
 
 def test_a_damaged_database_is_named(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
