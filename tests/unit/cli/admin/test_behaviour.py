@@ -360,8 +360,8 @@ async def test_the_profile_is_used_where_nothing_else_is_given(
     ("mode", "content", "said"),
     [
         (0o644, '{"url": "http://p.example", "token": "t"}', "chmod 600"),
-        (0o600, "[]", "cannot read the profile"),
-        (0o600, "{", "cannot read the profile"),
+        (0o600, "[]", "is damaged"),
+        (0o600, "{", "is damaged"),
         (0o600, '{"url": "http://p.example", "token": "t\\nx"}', "copied whole"),
         (None, "", "WARDGATE_URL and WARDGATE_TOKEN"),
     ],
