@@ -96,6 +96,15 @@ class Snapshot:
         explicit = self.membership_ids.get(actor.id.int, _NOTHING)
         return group_id.int in explicit or group_id.int == self._everyone(actor)
 
+    def group_numbers(self, actor_id: ActorId) -> set[int]:
+        """Return the numbers of the groups that an actor is in; none for one that is not there."""
+        actor = self.actors.get(actor_id)
+        return (
+            set()
+            if actor is None
+            else {*self.membership_ids.get(actor_id.int, _NOTHING), self._everyone(actor)}
+        )
+
     def candidates(self, actor: Actor, offer: Offer) -> list[CompiledPolicy]:
         """Return the policies of an offer whose group the actor is in."""
         explicit = self.membership_ids.get(actor.id.int, _NOTHING)

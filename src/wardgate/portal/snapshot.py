@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from wardgate.policy.snapshot import Entity, Snapshot
+from wardgate.portal.audience import Batch, Interest
 from wardgate.portal.client_views import ClientViews
 from wardgate.portal.entities import entity_of
 from wardgate.portal.environment import Environment
@@ -50,10 +51,11 @@ class AccountView:
         self.sequence = sequence
         self.client_views = ClientViews()
         self.users = 0
-        self._listeners: dict[int, Listener] = {}
+        self._listeners: dict[int, tuple[Listener, Interest | None]] = {}
 
-    def attach(self, listener: Listener) -> None:
-        self._listeners[id(listener)] = listener
+    def attach(self, listener: Listener, interest: Interest | None = None) -> None:
+        """Tell a listener of changes until it is detached: of those that are meant for its interest, or of all."""
+        self._listeners[id(listener)] = listener, interest
 
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
@@ -74,8 +76,11 @@ class AccountView:
                     config=change.after["config"],
                     features=change.after["features"],
                 )
-        for listener in tuple(self._listeners.values()):
-            listener.handle_changes(fresh)
+        batch = Batch(fresh)
+        for listener, interest in tuple(self._listeners.values()):
+            heard = fresh if interest is None else batch.part_for(interest, self.snapshot)
+            if heard:
+                listener.handle_changes(heard)
 
 
 class Accounts:

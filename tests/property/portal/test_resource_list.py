@@ -1,4 +1,4 @@
-"""A client's list is made anew only for changes that concern it: then no other may alter it."""
+"""A client's list is made anew only for changes that concern it: no other may alter it, and these must reach it."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,9 +12,11 @@ import pytest
 
 from support.random_worlds import random_connection, random_world, uuid
 from support.reference_evaluator import Row, World
+from wardgate.model.ids import ActorId
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.audience import Batch, Interest
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.resource_list import ResourceList
 from wardgate.portal.snapshot import AccountFacts, AccountView
@@ -36,12 +38,15 @@ DEVICE = {
 def test_a_change_that_does_not_concern_a_list_leaves_it_as_it_was(seed: int) -> None:
     rng = random.Random(seed)
     account = _Account(random_world(rng))
-    resources = _list_of_a_client(rng, account)
+    resources, interest = _list_of_a_client(rng, account)
     resources.replace(now=NOW)
     unconcerned = 0
     for _ in range(CHANGES):
         change = account.change(rng)
         is_concerned = resources.concerns(change)
+        assert not is_concerned or Batch([change]).part_for(interest, account.view.snapshot) == [change], (
+            change
+        )
         messages, lost = resources.refresh(now=NOW)
         assert is_concerned or (messages, lost) == ([], {}), change
         unconcerned += not is_concerned
@@ -135,7 +140,7 @@ def _id(rng: random.Random, world: World, table: str) -> str:
     return str(rng.choice(rows)["id"]) if rows else uuid(rng)
 
 
-def _list_of_a_client(rng: random.Random, account: _Account) -> ResourceList:
+def _list_of_a_client(rng: random.Random, account: _Account) -> tuple[ResourceList, Interest]:
     connection = random_connection(rng, account.world, NOW + timedelta(days=1))
     context: Any = SimpleNamespace(
         actor=SimpleNamespace(id=UUID(connection["actor_id"])),
@@ -146,7 +151,8 @@ def _list_of_a_client(rng: random.Random, account: _Account) -> ResourceList:
         ),
         software=ClientSoftware(Component.HEADLESS, Version(1, 5, 12)),
     )
-    return ResourceList(cast("ClientContext", _Follower(context)))
+    interest = Interest(frozenset((str(context.actor.id), str(context.device.id))), ActorId(context.actor.id))
+    return ResourceList(cast("ClientContext", _Follower(context))), interest
 
 
 class _Follower:

@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from wardgate.model.ids import ActorId
+from wardgate.portal.audience import Interest
 from wardgate.portal.bus import Address
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import (
@@ -152,7 +154,7 @@ class ChannelEndpoint:
                 return
             finally:
                 view.detach(early)
-            view.attach(session)
+            view.attach(session, _interest_of(connected))
             session.handle_changes(early.changes)
             if not isinstance(connected, ConnectedRelay):
                 self._record(connected, session)
@@ -250,6 +252,18 @@ def _subject(connected: ConnectedClient | ConnectedGateway) -> dict[str, Any]:
         "device_id": str(connected.device.id),
         **subject,
     }
+
+
+def _interest_of(connected: Connected) -> Interest | None:
+    """Return whose changes a connection is to hear of; a relay, of which there are few, hears of all."""
+    match connected:
+        case ConnectedClient():
+            ids = (connected.device.id, connected.token.id, connected.actor.id)
+            return Interest(frozenset(str(one) for one in ids), ActorId(connected.actor.id))
+        case ConnectedGateway():
+            return Interest(frozenset(str(one) for one in (connected.device.id, connected.token.id)))
+        case ConnectedRelay():
+            return None
 
 
 class _EarlyChanges:

@@ -1,0 +1,110 @@
+"""Of a batch of changes each connection hears what is meant for it, in order."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from support.worlds import ADA, BASICS, ROBOT, STAFF
+from support.worlds import EVERYONE as EVERYONE_GROUP
+from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.audience import Batch, Interest
+from wardgate.portal.snapshot import AccountFacts, AccountView
+from wardgate.portal.store.rows import Change
+
+LAPTOP, TOKEN, GATEWAY, OTHER = (str(UUID(int=number)) for number in range(900, 904))
+ADAS = Interest(frozenset({str(ADA.id), LAPTOP, TOKEN}), ADA.id)
+ROBOTS = Interest(frozenset({str(ROBOT.id)}), ROBOT.id)
+GATEWAYS = Interest(frozenset({GATEWAY}))
+SNAPSHOT = Snapshot.of(BASICS)
+
+
+def change(table: str, *, before: dict[str, Any] | None = None, **after: Any) -> Change:
+    return Change(
+        account_id=UUID(int=1),
+        sequence=1,
+        log_id="",
+        object=table,
+        operation="update" if before else "insert",
+        audience="audit",
+        before=before,
+        after=after,
+        subject=None,
+        committed_at=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+
+
+def heard(interest: Interest, *changes: Change) -> list[Change]:
+    return Batch(changes).part_for(interest, SNAPSHOT)
+
+
+def test_everybody_hears_of_resources_and_sites_in_order() -> None:
+    changes = [change("sites", id="1"), change("resources", id="2"), change("accounts", id="3")]
+    for interest in (ADAS, ROBOTS, GATEWAYS):
+        assert heard(interest, *changes) == changes
+
+
+def test_a_membership_is_heard_of_by_the_clients_of_its_actor() -> None:
+    row = change("memberships", id=OTHER, actor_id=str(ADA.id), group_id=str(STAFF.id))
+    assert heard(ADAS, row) == [row]
+    assert heard(ROBOTS, row) == heard(GATEWAYS, row) == []
+
+
+def test_a_grant_is_heard_of_by_both_its_devices() -> None:
+    row = change("policy_authorizations", initiating_device_id=LAPTOP, receiving_device_id=GATEWAY)
+    assert heard(ADAS, row) == heard(GATEWAYS, row) == [row]
+    assert heard(ROBOTS, row) == []
+
+
+def test_a_token_is_heard_of_by_its_connection() -> None:
+    assert heard(ADAS, change("client_tokens", id=TOKEN)) != []
+    assert heard(ADAS, change("client_tokens", id=OTHER)) == []
+
+
+def test_a_policy_is_heard_of_by_the_members_of_its_group_before_and_after() -> None:
+    staff, nobody, everyone = (str(one) for one in (STAFF.id, UUID(int=904), EVERYONE_GROUP.id))
+    for row in (
+        change("policies", group_id=staff),
+        change("policies", before={"group_id": staff}, group_id=None),
+        change("policies", before={"group_id": staff}, group_id=nobody),
+    ):
+        assert heard(ADAS, row) == heard(ROBOTS, row) == [row]
+        assert heard(GATEWAYS, row) == []
+    assert heard(ADAS, change("policies", group_id=nobody)) == []
+    assert heard(ADAS, change("policies", group_id=everyone)) != []
+    assert heard(ROBOTS, change("policies", group_id=everyone)) == []
+
+
+def test_own_and_common_changes_come_once_and_in_their_order() -> None:
+    changes = [
+        change("policies", before={"group_id": str(STAFF.id)}, group_id=str(EVERYONE_GROUP.id)),
+        change("sites", id="1"),
+        change("memberships", actor_id=str(ADA.id)),
+        change("memberships", actor_id=OTHER),
+        change("actors", id=str(ADA.id)),
+    ]
+    assert heard(ADAS, *changes) == [*changes[:3], changes[4]]
+
+
+def test_what_connections_do_not_know_is_heard_of_by_nobody() -> None:
+    assert heard(ADAS, change("api_tokens", id=str(ADA.id)), change("portal_sessions", id=LAPTOP)) == []
+
+
+def test_a_view_tells_its_listeners_what_they_are_interested_in() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    ada, gateway, everything = _Ear(), _Ear(), _Ear()
+    view.attach(ada, ADAS)
+    view.attach(gateway, GATEWAYS)
+    view.attach(everything)
+    token = change("client_tokens", id=TOKEN)
+    view.apply([token])
+    assert (ada.batches, gateway.batches, everything.batches) == ([[token]], [], [[token]])
+
+
+class _Ear:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Change]] = []
+
+    def handle_changes(self, changes: list[Change]) -> None:
+        self.batches.append(changes)
