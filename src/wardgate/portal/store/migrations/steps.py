@@ -22,7 +22,12 @@ def upgrade_to_head(connection: Connection) -> None:
         raise Unusable(
             f"the database has schema revision {found}, which a newer Wardgate wrote: run that version"
         )
-    command.upgrade(_config(connection), "head")
+    upgrade_to(connection, "head")
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    """Take the schema up to `revision`, inside the caller's transaction."""
+    command.upgrade(_config(connection), revision)
 
 
 def downgrade(connection: Connection, revision: str) -> None:
