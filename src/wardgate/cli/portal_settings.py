@@ -49,6 +49,7 @@ def portal_settings(
         UserError: naming the setting that cannot be read.
     """
     host, port = parse_listen(settings.text("listen", listen, f"127.0.0.1:{DEFAULT_PORT}"))
+    smtp = _smtp(settings)
     certificate, key = settings.path("tls_certificate", None, None), settings.path("tls_key", None, None)
     if (certificate is None) != (key is None):
         raise UserError("tls_certificate and tls_key go together: give both or neither")
@@ -92,8 +93,8 @@ def portal_settings(
         ),
         tls_certificate=certificate,
         tls_key=key,
-        smtp=_smtp(settings),
-        mail_from=_mail_from(settings),
+        smtp=smtp,
+        mail_from=_mail_from(settings, is_needed=smtp is not None) or DEFAULT_MAIL_FROM,
     )
 
 
@@ -195,9 +196,14 @@ def _smtp(settings: Settings) -> SmtpServer | None:
         raise UserError(f"WARDGATE_SMTP_URL cannot be read: {error}") from error
 
 
-def _mail_from(settings: Settings) -> str:
-    sender = settings.text("mail_from", None, DEFAULT_MAIL_FROM)
-    if not is_sender(sender):
+def _mail_from(settings: Settings, *, is_needed: bool) -> str | None:
+    sender = settings.text("mail_from", None, None)
+    if sender is None:
+        if is_needed:
+            raise UserError(
+                "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that is nowhere"
+            )
+    elif not is_sender(sender):
         raise UserError(
             f"mail_from: {sender!r} is not wardgate@example.org or Wardgate <wardgate@example.org>"
         )

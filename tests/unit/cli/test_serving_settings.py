@@ -46,6 +46,7 @@ def test_mail_goes_nowhere_until_a_server_is_named() -> None:
     [
         ({"smtp_url": "https://ada:s3cret@mail.example.org"}, "WARDGATE_SMTP_URL cannot be read"),
         ({"mail_from": "nobody"}, "mail_from: 'nobody' is not"),
+        ({"smtp_url": "smtp://mail.example.org"}, "needs WARDGATE_MAIL_FROM"),
     ],
 )
 def test_a_mail_server_or_sender_that_cannot_be_read_is_refused_without_its_password(

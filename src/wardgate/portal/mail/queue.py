@@ -13,6 +13,7 @@ from wardgate.portal.store.mail_records import MailRecords
 
 SEND_MAIL: Final = "send_mail"
 MAX_ATTEMPTS: Final = 3
+RECIPIENTS_A_MESSAGE: Final = 100  # RFC 5321 §4.5.3.1.8: what every server takes
 
 NOWHERE: Final = "@firezone.invalid"
 """The domain of addresses that stand for none (§14)."""
@@ -28,21 +29,20 @@ async def post(
 ) -> None:
     """Queue a letter to these addresses, less those that must not be written to; nothing is queued if nobody is left."""
     addresses = await permitted(transaction, recipients)
-    if not addresses:
-        return
     rendered = render(letter)
-    await JobQueue(transaction).enqueue(
-        SEND_MAIL,
-        {
-            "message_id": f"{transaction.new_id()}@{domain_of(settings.mail_from)}",
-            "account_id": None if account_id is None else str(account_id),
-            "recipients": addresses,
-            "subject": rendered.subject,
-            "text": rendered.text,
-            "html": rendered.html,
-        },
-        max_attempts=MAX_ATTEMPTS,
-    )
+    for first in range(0, len(addresses), RECIPIENTS_A_MESSAGE):
+        await JobQueue(transaction).enqueue(
+            SEND_MAIL,
+            {
+                "message_id": f"{transaction.new_id()}@{domain_of(settings.mail_from)}",
+                "account_id": None if account_id is None else str(account_id),
+                "recipients": addresses[first : first + RECIPIENTS_A_MESSAGE],
+                "subject": rendered.subject,
+                "text": rendered.text,
+                "html": rendered.html,
+            },
+            max_attempts=MAX_ATTEMPTS,
+        )
 
 
 async def permitted(transaction: Transaction, recipients: Iterable[str]) -> list[str]:

@@ -52,6 +52,13 @@ async def test_a_letter_is_posted_exactly_if_its_transaction_commits(
     assert await mail_jobs(world) == []
 
 
+async def test_no_message_has_more_recipients_than_every_server_takes(world: World) -> None:
+    await posted(world, *(f"admin-{number:03}@example.org" for number in range(101)))
+    jobs = await mail_jobs(world)
+    assert sorted(len(job.arguments["recipients"]) for job in jobs) == [1, 100]
+    assert len({job.arguments["message_id"] for job in jobs}) == 2
+
+
 async def test_suppressed_invented_and_malformed_addresses_are_dropped_when_posted(
     world: World, letterbox: Letterbox
 ) -> None:
