@@ -181,3 +181,18 @@ def _upgrade(url: str, world: World) -> bytes:
 def _masked(payload: bytes) -> bytes:
     """Frame a text message as a client does; a mask of zeros leaves it as it is (RFC 6455 §5.3)."""
     return b"\x81\xff" + len(payload).to_bytes(8, "big") + b"\0\0\0\0" + payload
+
+
+async def test_small_answers_are_not_held_back_until_the_caller_acknowledges() -> None:
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("socket")
+        accepted.set_result(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = listen("127.0.0.1", 0)
+    async with await asyncio.start_server(take, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await asyncio.wait_for(accepted, PATIENCE_S) != 0
+        writer.close()
