@@ -218,7 +218,7 @@ def _reported(parameters: ClientParameters) -> dict[str, Any]:
 
 
 async def _find_client(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device | None:
-    devices = transaction.of(actor.account_id).devices
+    devices = transaction.on_behalf_of(actor).devices
     return await devices.find(devices.c.actor_id == actor.id, devices.c.firezone_id == parameters.external_id)
 
 
@@ -226,7 +226,7 @@ async def _save_client(
     services: Services, actor: Actor, parameters: ClientParameters, reported: dict[str, Any]
 ) -> Device:
     async with services.store.writing() as transaction:
-        devices = transaction.of(actor.account_id).devices
+        devices = transaction.on_behalf_of(actor).devices
         device = await _find_client(transaction, actor, parameters)
         if device is not None:
             return await devices.save(replace(device, **reported))
