@@ -37,6 +37,7 @@ class Organisation:
     account: Account
     user: Actor
     other: Actor
+    actors: list[Actor]
     policies: list[Policy]
     api_token: str
 
@@ -76,7 +77,7 @@ async def fill(services: Services) -> Organisation:
     user = next(actor for actor in actors if actor.id == UUID(user_id))
     members = {row["actor_id"] for row in tables["memberships"] if row["group_id"] == wide["id"]}
     other = next(actor for actor in actors if str(actor.id) not in members)
-    return Organisation(made.account, user, other, policies, api_token)
+    return Organisation(made.account, user, other, actors, policies, api_token)
 
 
 def _laptop(tx: Transaction, actor: Actor, number: int) -> Device:

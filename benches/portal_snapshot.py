@@ -27,8 +27,9 @@ from uuid import UUID
 
 from benches import decisions
 from benches.portal_account import SHOWN, Organisation, Stopwatch, Taken, fill, percentiles
-from wardgate.model.ids import PolicyId
+from wardgate.model.ids import ActorId, PolicyId
 from wardgate.portal.app import Portal
+from wardgate.portal.audience import Interest
 from wardgate.portal.channels import Journal
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import ConnectedClient, Origin
@@ -43,9 +44,11 @@ from wardgate.portal.store.rows import Actor, Change, ClientToken, Device
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
 
+MASTER_SECRET: Final = b"k" * 32
 CHANGES: Final = 100
 DISTANT_CHANGES: Final = 40
 SESSIONS: Final = 200
+TOLD: Final = 1_000
 USER_AGENT: Final = "Ubuntu/22.4.0 headless-client/1.5.12 (x86_64; 6.8.0)"
 JOIN: Final = '{"topic":"client","event":"phx_join","payload":{},"ref":0}'
 
@@ -69,7 +72,7 @@ async def measure_all(runs: int) -> dict[str, Any]:
 async def opened(database: Database, url: str) -> AsyncIterator[Measured]:
     """Run a portal on a database with the account in it, as a process of its own would."""
     settings = PortalSettings(database_url=database, api_capacity=1e9)
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+    portal = await Portal.open(settings, Keys.derive(MASTER_SECRET), Environment.of_this_process())
     try:
         organisation = await fill(portal.services)
         settle()
@@ -128,6 +131,7 @@ class Measured:
             first, *inits = [init(services, organisation, view) for _ in range(1 + runs * 5)]
             wide = session_kib(services, organisation, view, organisation.user)
             usual = session_kib(services, organisation, view, organisation.other)
+            told = told_ms(services, organisation, view)
         return {
             "first_init_ms": first.taken.wall_s * 1e3,
             "init_ms": statistics.median(one.taken.wall_s for one in inits) * 1e3,
@@ -138,6 +142,7 @@ class Measured:
             "session_kib": usual[1],
             "session_resources": usual[0],
             "wide_session_kib": wide[1],
+            "told_ms": told,
         }
 
 
@@ -208,6 +213,53 @@ def session_kib(
     for session in sessions:
         session.handle_disconnect()
     return shown, held / SESSIONS / 1024
+
+
+def told_ms(services: Services, organisation: Organisation, view: AccountView) -> dict[str, float]:
+    """Return CPU time until `TOLD` clients, each of an actor of its own, have dealt with a batch of the feed."""
+    sessions = []
+    for number, actor in enumerate(organisation.actors[:TOLD], start=2):
+        session = _session(services, view, _connected(organisation, actor, number))
+        session.handle_text(JOIN)
+        view.attach(session, Interest(frozenset((str(actor.id),)), ActorId(actor.id)))
+        sessions.append(session)
+    group_id, actor_id = organisation.policies[0].group_id, organisation.actors[-1].id
+    batches = {
+        "memberships": [
+            _change("memberships", {"actor_id": str(actor_id), "group_id": str(group_id)}) for _ in range(500)
+        ],
+        "grants": [
+            _change("policy_authorizations", {"initiating_device_id": "", "receiving_device_id": ""})
+            for _ in range(50)
+        ],
+    }
+    taken = {}
+    for name, changes in batches.items():
+        batch = [
+            replace(change, sequence=view.sequence + number) for number, change in enumerate(changes, start=1)
+        ]
+        watch = Stopwatch()
+        view.apply(batch)
+        taken[name] = watch.taken().cpu_s * 1e3
+    for session in sessions:
+        view.detach(session)
+        session.handle_disconnect()
+    return taken
+
+
+def _change(table: str, row: dict[str, Any]) -> Change:
+    return Change(
+        account_id=UUID(int=0),
+        sequence=0,
+        log_id="",
+        object=table,
+        operation="insert",
+        audience="internal",
+        before=None,
+        after={"id": str(UUID(int=1)), **row},
+        subject=None,
+        committed_at=decisions.NOW,
+    )
 
 
 async def distant_changes(account: Measured) -> list[float]:
@@ -379,6 +431,8 @@ def report(results: dict[str, Any]) -> None:
         limit=40,
     )
     _row(f"  the same, {results['init_resources']} resources", results["wide_session_kib"], "KiB", limit=40)
+    _row(f"500 memberships told to {TOLD:,} clients, CPU", results["told_ms"]["memberships"], "ms")
+    _row(f"50 grants told to {TOLD:,} clients, CPU", results["told_ms"]["grants"], "ms")
 
 
 def _row(what: str, value: float, unit: str, note: str = "", *, limit: float | None = None) -> None:
