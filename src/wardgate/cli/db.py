@@ -65,6 +65,8 @@ def copy(
     Example: wardgate db copy --from sqlite:////var/lib/wardgate/wardgate.db --to postgresql://wardgate@db.example.org/wardgate
     """
     old, new = _parse("--from", source), _parse("--to", target)
+    if str(old) == str(new):
+        raise UserError(f"--from and --to are the same database, {old}")
     if isinstance(old, SqliteFile) and not old.path.exists():
         raise UserError(f"--from: there is no file {old.path}")
     try:

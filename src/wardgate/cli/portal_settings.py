@@ -176,7 +176,8 @@ def database_of(settings: Settings, flag: str | None) -> Database | None:
     try:
         return parse_database_url(text)
     except ValueError as error:
-        raise UserError(f"WARDGATE_DATABASE_URL cannot be read: {error}") from error
+        named = "WARDGATE_DATABASE_URL" if flag is None else "--database-url"
+        raise UserError(f"{named} cannot be read: {error}") from error
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

@@ -31,6 +31,8 @@ def prepare(path: Path) -> None:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise DataDirectoryUnusable(f"the data directory {path} is no directory") from error
     except OSError as error:
         raise DataDirectoryUnusable(f"cannot make the data directory {path}: {error.strerror}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):

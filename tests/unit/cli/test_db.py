@@ -63,6 +63,13 @@ def test_what_is_not_there_cannot_be_copied(data: Path, capsys: pytest.CaptureFi
     assert "there is no file" in capsys.readouterr().err
 
 
+def test_a_database_is_not_copied_to_itself(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(*INIT)
+    capsys.readouterr()
+    fails("db", "copy", "--from", f"sqlite:///{data}/wardgate.db", "--to", f"sqlite:///{data}/wardgate.db")
+    assert "the same database" in capsys.readouterr().err
+
+
 def test_upgrade_says_what_it_brought_up_to_date(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*INIT)
     capsys.readouterr()
@@ -73,7 +80,15 @@ def test_upgrade_says_what_it_brought_up_to_date(data: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u:secret@127.0.0.1:1/d", "cannot use postgresql://127.0.0.1/d"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/d",
+            "cannot use postgresql://127.0.0.1:1/d: Connection refused; is the",
+        ),
+        (
+            "postgresql://u:secret@127.0.0.1:port/d",
+            "--database-url cannot be read: '127.0.0.1:port' is no host",
+        ),
+        ("sqlite:////nonexistent/a.db", "there is no directory /nonexistent"),
         ("mysql://u:secret@h/d", "a database URL begins with sqlite:/// or postgresql://"),
     ],
 )

@@ -142,6 +142,17 @@ def test_a_data_directory_that_cannot_be_made_is_named(
     _one_line(capsys, "cannot make the data directory")
 
 
+def test_a_data_directory_that_is_a_file_is_called_that(
+    tmp_path: Path, init: Init, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "file"))
+    with pytest.raises(SystemExit) as ended:
+        init()
+    assert ended.value.code == 1
+    _one_line(capsys, "is no directory")
+
+
 def test_a_portal_without_an_installation_says_what_to_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

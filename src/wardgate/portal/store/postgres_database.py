@@ -9,6 +9,7 @@ Read transactions take no lock and see one moment.
 counters of the accounts that somebody waits for.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
@@ -69,7 +70,7 @@ class PostgresDatabase:
                 await self._check_version(connection)
             await self.migrate(migrate)
         except (exc.DBAPIError, exc.TimeoutError, asyncpg.PostgresError, OSError) as error:
-            raise Unusable(f"cannot use {self._server}: {getattr(error, 'orig', None) or error}") from error
+            raise Unusable(f"cannot use {self._server}: {_why(error)}") from error
 
     async def migrate(self, migration: Callable[[Connection], None]) -> None:
         """Change the schema, whole or not at all, while no other program does."""
@@ -127,3 +128,11 @@ class PostgresDatabase:
 
     async def _connect(self, *_arguments: object, **_options: object) -> asyncpg.Connection:
         return await asyncpg.connect(self._server.url, timeout=_CONNECT_S, server_settings=dict(_SESSION))
+
+
+def _why(error: Exception) -> str:
+    """Say in one line why; asyncio words the reason of a refused connection its own way, with numbers."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return f"{os.strerror(cause.errno)}; is the server running, and is this its address?"
+    return str(cause).partition("\n")[0]

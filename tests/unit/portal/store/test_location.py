@@ -20,6 +20,8 @@ from wardgate.portal.store import PostgresServer, SqliteFile, parse_database_url
             PostgresServer("postgresql://u:p@h:5433/d?sslmode=require"),
         ),
         ("postgres://h/d", PostgresServer("postgresql://h/d")),
+        ("postgresql://u:p@h1:5432,h2,[::1]:6/d", PostgresServer("postgresql://u:p@h1:5432,h2,[::1]:6/d")),
+        ("postgresql:///d?host=/run/postgresql", PostgresServer("postgresql:///d?host=/run/postgresql")),
     ],
 )
 def test_an_address_names_a_database(text: str, database: SqliteFile | PostgresServer) -> None:
@@ -46,4 +48,12 @@ def test_what_names_no_database_is_refused(text: str) -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    assert str(PostgresServer("postgresql://u:secret@h:5433/d?password=secret")) == "postgresql://h/d"
+    assert str(PostgresServer("postgresql://u:secret@h:5433/d?password=secret")) == "postgresql://h:5433/d"
+    assert str(PostgresServer("postgresql://u:secret@/d?host=/run/pg")) == "postgresql:///run/pg/d"
+
+
+@pytest.mark.parametrize("host", ["h:port", "h:99999", "h:0", "[::1", "u:secret@h:1:2", "h,h:x"])
+def test_hosts_and_ports_that_cannot_be_are_refused_without_the_password(host: str) -> None:
+    with pytest.raises(ValueError, match=r"is no (host|port)") as refused:
+        parse_database_url(f"postgresql://{host}/d")
+    assert "secret" not in str(refused.value)
