@@ -272,10 +272,13 @@ def _next_page(metadata: Mapping[str, Any]) -> tuple[str | None, int]:
 
 
 def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:
-    """Tell a problem document in one line; fields that failed are named with their messages."""
-    detail = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}").rstrip(".")
-    flat = [f"{place}: {message}" for place, message in _flattened(problem.get("validation_errors"))]
-    return f"{detail} ({status})" + (": " + "; ".join(flat) if flat else "")
+    """Tell a problem document in one line: the fields that failed with their messages, else what it says of the whole."""
+    flat = _flattened(problem.get("validation_errors"))
+    if flat:
+        told = "; ".join(message if place == "base" else f"{place}: {message}" for place, message in flat)
+    else:
+        told = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}").rstrip(".")
+    return f"{told} ({status})"
 
 
 def _flattened(errors: object, place: str = "") -> list[tuple[str, str]]:

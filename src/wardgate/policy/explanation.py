@@ -372,7 +372,12 @@ def _lines(explanation: Explanation) -> Iterable[str]:
         names = [f"{group.name}{_MEMBERSHIPS[group.via]}" for group in explanation.groups]
         yield f"  member of: {', '.join(names)}"
     if explanation.inputs:
-        yield f"  judged by: {', '.join(map(_input_text, explanation.inputs))}"
+        known = [one for one in explanation.inputs if one.source != "undetermined"]
+        if known:
+            yield f"  judged by: {', '.join(map(_input_text, known))}"
+        unknown = [one.name.replace("_", " ") for one in explanation.inputs if one not in known]
+        if unknown:
+            yield f"  not known: {', '.join(unknown)}"
     for policy in explanation.candidates:
         yield f"  policy {_label(policy)}: {policy.outcome}" + (
             f", until {policy.until}" if policy.until else ""
@@ -425,10 +430,7 @@ def _unknown(explanation: Explanation) -> list[str]:
 
 
 def _input_text(one: ExplainedInput) -> str:
-    name = one.name.replace("_", " ")
-    if one.source == "undetermined":
-        return f"{name} not known"
-    return f"{name} {one.value or 'none'} ({one.source.replace('_', ' ')})"
+    return f"{one.name.replace('_', ' ')} {one.value or 'none'} ({one.source.replace('_', ' ')})"
 
 
 def _label(policy: ExplainedPolicy | OtherPolicy) -> str:

@@ -6,6 +6,7 @@ Built with argparse, not with the decorators of the other commands, because the 
 """
 
 import argparse
+import difflib
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from wardgate.cli.admin.catalogue import NOUNS, noun_named
+from wardgate.cli.admin.catalogue import EXAMPLES, NOUNS, noun_named
+from wardgate.cli.admin.rendering import one_line
 from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Output, Verb
 from wardgate.cli.errors import UsageError
 from wardgate.cli.settings import parse_duration_s
@@ -23,7 +25,7 @@ EXIT_CODES: Final = """\
 Exit codes: 0 done · 1 failed (the portal cannot be reached, or failed itself) · 2 wrong usage, or not confirmed ·
 3 not found · 4 refused (token not accepted, or forbidden) · 5 the values are not valid, or conflict with what is there.
 
-Address and token: --url and --token-file, else WARDGATE_URL and WARDGATE_TOKEN (for relays, jobs and health
+Address and token: --url and --token-file, else WARDGATE_URL and WARDGATE_TOKEN (for what is the operator's
 WARDGATE_OPERATOR_TOKEN), else the profile file that `wardgate init` left."""
 
 
@@ -63,7 +65,14 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
         SystemExit: help was asked for, and printed.
     """
     noun = next((found for word in arguments if (found := noun_named(word))), None)
-    options = vars(parser(noun).parse_args(arguments))
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if noun is None and first is not None:
+        raise UsageError(_unknown(first, "noun", [one.name for one in NOUNS], "wardgate admin"))
+    parsed, left = parser(noun).parse_known_args(arguments)
+    if left:
+        where = f"wardgate admin {parsed.noun} {parsed.verb}"
+        raise UsageError(f"unrecognized arguments: {one_line(' '.join(left))} (`{where} --help`)")
+    options = vars(parsed)
     noun = noun_named(options["noun"])
     verb = None if noun is None else noun.verb(options["verb"])
     assert noun is not None
@@ -104,16 +113,34 @@ def parser(noun: Noun | None) -> argparse.ArgumentParser:
     )
     nouns = root.add_subparsers(dest="noun", metavar="NOUN", required=True)
     for one in NOUNS:
-        sub = nouns.add_parser(one.name, help=one.help, description=one.help, epilog=EXIT_CODES)
+        sub = nouns.add_parser(one.name, help=one.help, description=one.help, epilog=_epilog(one, None))
         if noun in (None, one):
             verbs = sub.add_subparsers(dest="verb", metavar="VERB", required=True)
             for verb in one.verbs:
                 _add_arguments(
-                    verbs.add_parser(verb.name, help=verb.help, description=verb.help, epilog=EXIT_CODES),
+                    verbs.add_parser(
+                        verb.name, help=verb.help, description=verb.help, epilog=_epilog(one, verb)
+                    ),
                     one,
                     verb,
                 )
     return root
+
+
+def _epilog(noun: Noun, verb: Verb | None) -> str:
+    """Return the examples of a noun, or of one of its verbs, and what is the same everywhere."""
+    examples = [
+        f"Example: wardgate admin {noun.name} {example}"
+        for example in EXAMPLES.get(noun.name, ())
+        if verb is None or example.split()[0] == verb.name
+    ]
+    return "\n\n".join((*examples, EXIT_CODES))
+
+
+def _unknown(word: str, what: str, known: Sequence[str], where: str) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"there is no {what} {one_line(word)!r}{hint} (`{where} --help`)"
 
 
 class _Parser(argparse.ArgumentParser):

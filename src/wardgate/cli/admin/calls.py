@@ -1,14 +1,14 @@
 """Carry a request out: names become ids, the ids the path, the fields the body."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
 from wardgate.cli.admin.arguments import Request
 from wardgate.cli.admin.catalogue import noun_named
 from wardgate.cli.admin.rendering import one_line
-from wardgate.cli.admin.vocabulary import OWN_ID, PARENTS, Body, Kind, Noun, Verb
+from wardgate.cli.admin.vocabulary import NAMED_MEMBERS, OWN_ID, PARENTS, Body, Kind, Noun, Verb
 from wardgate.cli.errors import NotFound, UsageError
 from wardgate.cli.rest_client import RestClient
 
@@ -51,6 +51,27 @@ async def id_named(client: RestClient, noun: str, named: str) -> str:
         UsageError: more than one is called so.
     """
     return await _id_of(client, _noun(noun), named, {})
+
+
+NAMES_LOOKED_UP: Final = 300  # a noun; of a longer list, what is beyond keeps its id
+
+
+async def with_names(
+    client: RestClient, noun: Noun, objects: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put names in place of the ids of other objects, for people."""
+    named = [dict(one) for one in objects]
+    for member, other in NAMED_MEMBERS.items():
+        ids = {one.get(member) for one in named} - {None}
+        listing = _noun(other).verb("list")
+        if member not in noun.columns or not ids or listing is None:
+            continue
+        names = {
+            one["id"]: one["name"] for one in (await client.pages(listing.path, limit=NAMES_LOOKED_UP))[0]
+        }
+        for one in named:
+            one[member] = names.get(one.get(member), one.get(member))
+    return named
 
 
 async def _with_ids(client: RestClient, request: Request) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import httpx2
 
 from wardgate.cli.admin.arguments import Request, parse
-from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of
+from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of, with_names
 from wardgate.cli.admin.rendering import one_line, show_object, show_objects
-from wardgate.cli.admin.vocabulary import OWN_ID, Answer
+from wardgate.cli.admin.vocabulary import OWN_ID, Answer, Output
 from wardgate.cli.errors import UsageError, UserError
 from wardgate.cli.rest_client import RestClient, find_profile, read_token
 from wardgate.cli.settings import Settings
@@ -92,7 +92,11 @@ async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -
     if verb.answer is Answer.PAGES:
         query = await query_of(client, request)
         objects, count = await client.pages(path, query=query, limit=request.limit)
+        if request.output is Output.TABLE:
+            objects = await with_names(client, request.noun, objects)
         show_objects(objects, columns, request.output, terminal)
+        if not objects and request.output is Output.TABLE:
+            terminal.note(f"wardgate: no {request.noun.name.replace('-', ' ')}")
         if len(objects) < count:
             terminal.note(f"wardgate: {len(objects)} of {count} shown")
         return

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from wardgate.cli.admin.vocabulary import Output
+from wardgate.cli.admin.vocabulary import NAMED_MEMBERS, Output
 from wardgate.cli.terminal import Terminal
 
 _GAP = "  "
@@ -26,9 +26,11 @@ def show_objects(
     if output is not Output.TABLE:
         _show_document(list(objects), output, terminal)
         return
-    present = [column for column in columns if any(_has(one, column) for one in objects)] or list(columns)
+    if not objects:
+        return
+    present = [column for column in columns if any(_has(one, column) for one in objects)]
     rows = [[_cell(_member(one, column)) for column in present] for one in objects]
-    _show_table([column.rpartition(".")[2].removeprefix("is_").upper() for column in present], rows, terminal)
+    _show_table([_heading(column) for column in present], rows, terminal)
 
 
 def show_object(one: Mapping[str, Any], output: Output, terminal: Terminal) -> None:
@@ -81,6 +83,11 @@ def _show_table(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: 
         terminal.show(_GAP.join(padded).rstrip())
 
 
+def _heading(column: str) -> str:
+    name = column.rpartition(".")[2].removeprefix("is_")
+    return (name.removesuffix("_id") if name in NAMED_MEMBERS else name).upper()
+
+
 def _has(one: Mapping[str, Any], column: str) -> bool:
     head, _, rest = column.partition(".")
     return head in one and (not rest or isinstance(one[head], dict))
@@ -107,7 +114,7 @@ def _cell(value: object) -> str:
             )
         case {"property": name, "operator": operator, "values": list(values)}:
             return one_line(" ".join(map(str, (name, operator, *values))))
-        case []:
+        case [] | {} if not value:
             return "-"
         case list():
             return "; ".join(map(_cell, value))

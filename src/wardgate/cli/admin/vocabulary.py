@@ -153,6 +153,14 @@ PARENTS: Final[Mapping[str, str]] = {
 }
 """Placeholder → the noun whose object it names."""
 
+NAMED_MEMBERS: Final[Mapping[str, str]] = {
+    "actor_id": "actors",
+    "group_id": "groups",
+    "resource_id": "resources",
+    "site_id": "sites",
+}
+"""Member → the noun whose object it names; tables show that object's name."""
+
 OWN_ID: Final = frozenset({"id", "log_id"})
 """Placeholders that name the object itself."""
 

@@ -68,9 +68,22 @@ async def test_a_name_with_signs_of_the_path_stays_a_name(admin: Admin) -> None:
 async def test_a_table_is_aligned_and_undecorated_where_nobody_looks(admin: Admin, world: World) -> None:
     lines = (await admin("resources", "list")).out.splitlines()
     name = lines[0].index("NAME")
-    assert lines[0].split() == ["ID", "NAME", "TYPE", "ADDRESS", "SITE_ID", "FILTERS"]
+    assert lines[0].split() == ["ID", "NAME", "TYPE", "ADDRESS", "SITE", "FILTERS"]
     row = next(line for line in lines if line.startswith(str(world.resource.id)))
-    assert row[name:].split() == ["net", "cidr", "10.20.0.0/16", str(world.site.id), "-"]
+    assert row[name:].split() == ["net", "cidr", "10.20.0.0/16", "Berlin", "-"]
+
+
+async def test_a_table_names_what_programs_get_the_ids_of(admin: Admin, world: World) -> None:
+    (_, row) = (await admin("policies", "list")).out.splitlines()
+    assert row.split()[:3] == [str(world.policy.id), "Engineering", "net"]
+    (policy,) = (await admin("policies", "list", "--json")).json()
+    assert (policy["group_id"], policy["resource_id"]) == (str(world.group.id), str(world.resource.id))
+
+
+async def test_of_nothing_there_is_no_table_but_a_word(admin: Admin) -> None:
+    nothing = await admin("clients", "list")
+    assert (nothing.code, nothing.out, nothing.notes) == (0, "", "wardgate: no clients\n")
+    assert (await admin("clients", "list", "--json")).json() == []
 
 
 async def test_a_table_on_a_terminal_fits_its_width(admin: Admin, world: World) -> None:
@@ -207,7 +220,12 @@ async def test_members_are_changed_in_the_version_that_was_listed(admin: Admin) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nonsense",), "nonsense"),
+        (("nonsense",), "there is no noun 'nonsense' (`wardgate admin --help`)"),
+        (("resource", "list"), "there is no noun 'resource'; did you mean 'resources'?"),
+        (
+            ("sites", "list", "--nam", "x"),
+            "unrecognized arguments: --nam x (`wardgate admin sites list --help`)",
+        ),
         (("sites",), "VERB"),
         (("sites", "dance"), "dance"),
         (("sites", "create"), "--name"),
@@ -242,7 +260,11 @@ async def test_wrong_usage_ends_with_2_and_one_line_before_anything_is_asked(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("sites", "create", "--name", "Berlin"), "name: has already been taken"),
+        (("sites", "create", "--name", "Berlin"), "name: has already been taken (422)"),
+        (
+            ("policies", "create", "--group", "Engineering", "--resource", "net"),
+            "Policy for the selected Group and Resource already exists (422)",
+        ),
         (("sites", "create", "--name", "x" * 65), "name: "),
         (("groups", "update", "Engineering", "--name", " "), "name: can't be blank"),
         (("resources", "update", "net", "--address", "127.0.0.1/8"), "address: cannot contain loopback"),

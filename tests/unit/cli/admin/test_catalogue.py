@@ -1,14 +1,17 @@
 """The list of nouns and verbs against the API's own description."""
 
 import re
+import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
 from support.portal import portal_running
-from wardgate.cli.admin.catalogue import NOUNS
+from wardgate.cli.admin.arguments import parse
+from wardgate.cli.admin.catalogue import EXAMPLES, NOUNS
 from wardgate.cli.admin.vocabulary import Body, Noun, Verb
 from wardgate.portal.segments import SEGMENTS, Part
 
@@ -120,6 +123,13 @@ async def test_columns_are_members_of_what_is_listed(described: dict[str, Any]) 
         }
         wanted = {column.partition(".")[0] for column in verb.columns or noun.columns}
         assert wanted <= there, (noun.name, wanted - there)
+
+
+@pytest.mark.parametrize(
+    "example", [f"{noun} {example}" for noun, examples in EXAMPLES.items() for example in examples]
+)
+def test_every_example_can_be_read(example: str) -> None:
+    assert parse(shlex.split(example), now=datetime(2026, 11, 22, tzinfo=UTC)).noun.name == example.split()[0]
 
 
 def test_names_are_unambiguous() -> None:
