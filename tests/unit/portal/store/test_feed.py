@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,61 @@ async def test_readers_see_32_writers_in_order_without_gaps_even_when_killed(
     polling.cancel()
 
 
+WRITER = """
+import asyncio, sys
+from uuid import UUID
+from wardgate.portal.environment import Environment
+from wardgate.portal.store import Store, parse_database_url
+from wardgate.portal.store.rows import Site
+
+async def write():
+    store = await Store.open(parse_database_url(sys.argv[1]), Environment.of_this_process())
+    account_id, number = UUID(sys.argv[2]), 0
+    while True:
+        async with store.writing() as tx:
+            site = Site(id=tx.new_id(), account_id=account_id, name=f"{sys.argv[3]} {number}")
+            await tx.of(account_id).sites.insert(site)
+        print(number := number + 1, flush=True)
+
+asyncio.run(write())
+"""
+
+
+async def test_a_reader_follows_other_processes_also_when_one_is_killed_in_the_middle(
+    shared: Database, stores: list[Store], environment: Environment
+) -> None:
+    account_id = await make_account(stores[0], "acme")
+    url = shared.url if isinstance(shared, PostgresServer) else f"sqlite:///{shared.path}"
+    feed, seen = Feed(stores[0], environment), list[Change]()
+    polling = asyncio.create_task(feed.run())
+    writers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITER, url, str(account_id), name, stdout=asyncio.subprocess.PIPE
+        )
+        for name in ("first", "second")
+    ]
+    acknowledged = []
+    async with asyncio.timeout(15):
+        for name, writer in zip(("first", "second"), writers, strict=True):
+            async for changes in feed.follow(account_id, seen[-1].sequence if seen else 0):
+                seen += changes
+                if _sites_of(name, seen) >= 10:
+                    break
+            writer.kill()
+            output, _ = await writer.communicate()
+            acknowledged.append(len(output.splitlines()))
+        last = await feed.position(account_id)
+        while seen[-1].sequence < last:
+            async for changes in feed.follow(account_id, seen[-1].sequence):
+                seen += changes
+                break
+    polling.cancel()
+    assert [change.sequence for change in seen] == list(range(1, last + 1))
+    # The last one may have been committed without its writer having lived to say so.
+    for name, count in zip(("first", "second"), acknowledged, strict=True):
+        assert _sites_of(name, seen) - count in (0, 1)
+
+
 async def test_64_writers_never_see_a_busy_database(stores: list[Store]) -> None:
     account_id = await make_account(stores[0], "acme")
     await asyncio.gather(*(_add_site(stores[index % 4], account_id, f"site {index}") for index in range(64)))
@@ -146,6 +202,12 @@ async def test_an_outage_ends_no_reader(
     seen: list[int] = []
     await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=1), 5)
     assert seen == [1]
+
+
+def _sites_of(writer: str, changes: list[Change]) -> int:
+    return sum(
+        change.after is not None and str(change.after["name"]).startswith(f"{writer} ") for change in changes
+    )
 
 
 async def _read_and_die(feed: Feed, account_id: UUID, until: int, rng: random.Random) -> list[Change]:

@@ -7,6 +7,8 @@ import pytest
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
+from wardgate.portal.store.database import adapter
+from wardgate.portal.store.migrations import upgrade
 from wardgate.portal.store.rows import Account
 
 
@@ -14,6 +16,25 @@ async def test_the_file_is_readable_by_its_owner_only(tmp_path: Path, environmen
     store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
     await store.close()
     assert (tmp_path / "wardgate.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("is_durable", "synchronous"), [(True, 2), (False, 1)])
+async def test_a_commit_waits_for_the_disk_unless_the_operator_chose_otherwise(
+    tmp_path: Path, environment: Environment, is_durable: bool, synchronous: int
+) -> None:
+    """SQLite's own words: 2 is FULL, 1 is NORMAL, which in a write-ahead log loses commits but breaks nothing."""
+    database = adapter(SqliteFile(tmp_path / "wardgate.db", is_durable=is_durable), environment)
+    await database.open(upgrade)
+    try:
+        for opened in (database.reading(), database.writing()):
+            async with opened as connection:
+                found = [
+                    (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+                    for name in ("synchronous", "journal_mode", "foreign_keys")
+                ]
+            assert found == [synchronous, "wal", 1]
+    finally:
+        await database.close()
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path, environment: Environment) -> None:

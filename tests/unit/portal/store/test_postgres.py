@@ -10,6 +10,7 @@ from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import PostgresServer, Store, Unusable
+from wardgate.portal.store import postgres_database as adapter_module
 from wardgate.portal.store.rows import Site
 
 
@@ -100,6 +101,14 @@ async def test_a_server_that_does_not_answer_or_has_no_such_database_is_refused(
         await Store.open(
             PostgresServer(f"postgresql://wardgate@{path.format(directory=directory)}"), environment
         )
+
+
+async def test_a_server_that_is_too_old_is_refused(
+    server: PostgresServer, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_module, "OLDEST_VERSION", 99)
+    with pytest.raises(Unusable, match=r"runs PostgreSQL \d+: 99 or newer is needed"):
+        await Store.open(server, environment)
 
 
 async def _end_connections(server: PostgresServer) -> None:
