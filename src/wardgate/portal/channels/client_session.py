@@ -313,10 +313,10 @@ class ClientSession(Session):
             self._push_init()
 
     def _account_changed(self, change: Change) -> None:
-        before, after = change.before or {}, change.after or {}
-        if before.get("config") != after.get("config"):
-            config = self._context.view.facts.config
-            self._push(wire.ConfigChanged(client_interface(self._context.device, config)))
+        device, images = self._context.device, (change.before or {}, change.after or {})
+        before, after = (client_interface(device, image.get("config", {})) for image in images)
+        if before != after:
+            self._push(wire.ConfigChanged(after))
 
     def _policy_replaced(self, change: Change, now: datetime) -> set[ResourceId]:
         """Return the resource that vanishes and returns because what grants it is, to peers, another policy (§8.5)."""

@@ -48,6 +48,10 @@ async def set_dns(stage: Stage) -> None:
 ACCOUNTS = [
     Hook("account: enabled → disabled", lambda s: s.account(is_disabled=True), SIGNED_OUT, REJECTED),
     Hook("account: config changed", set_dns, ("config_changed",)),
+    Hook(
+        "account: config changed, nothing that clients are told",
+        lambda s: s.account(config={"notifications": {"outdated_gateway": {"enabled": False}}}),
+    ),
     Hook("account: slug changed", lambda s: s.account(slug="other"), (), ("init",)),
     Hook("account: name changed", lambda s: s.account(name="Other")),
     Hook("account: delete", lambda s: s.transaction.accounts.delete(s.account_id), SIGNED_OUT, SIGNED_OUT),
