@@ -119,9 +119,9 @@ class Session(ABC):
             case Record.STORED:
                 pass
             case Record.TOKEN_GONE:
-                self._stop("token_expired")
+                self._guarded(lambda: self._stop("token_expired"))
             case Record.DEVICE_GONE:
-                self._stop()
+                self._guarded(self._stop)
 
     def handle_message(self, message: object) -> None:
         """Take a message of another session; the bus's mailbox."""
