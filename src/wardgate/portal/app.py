@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import wardgate
 from wardgate.portal import jobs, rest, web
@@ -38,6 +38,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+DATABASE_PATIENCE_S: Final = 2.0
+"""How long health and metrics wait for a database that neither answers nor refuses; probes do not wait much longer."""
 
 
 class Portal:
@@ -107,7 +110,7 @@ class Portal:
         jobs_by_state: dict[str, int] = {}
         # Without a database the rest is wanted all the more.
         with contextlib.suppress(*DATABASE_ERRORS):
-            async with services.store.reading() as transaction:
+            async with asyncio.timeout(DATABASE_PATIENCE_S), services.store.reading() as transaction:
                 jobs_by_state = await JobQueue(transaction).counts()
         geoip = services.geography.database_state
         return services.metrics.export(
@@ -174,12 +177,18 @@ class Portal:
                 status = "draining"
             elif not self._is_running:
                 status = "starting"
-            elif not await self.services.store.is_available():
+            elif not await self._has_database():
                 status = "database_unavailable"
             else:
                 status = "ready"
         code = HTTPStatus.OK if status in ("ok", "ready") else HTTPStatus.SERVICE_UNAVAILABLE
         await self._answer_json(scope, send, code, {"status": status, "version": wardgate.__version__})
+
+    async def _has_database(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DATABASE_PATIENCE_S):
+                return await self.services.store.is_available()
+        return False
 
     async def _answer_json(
         self, scope: Scope, send: Send, status: HTTPStatus, content: dict[str, Any]
