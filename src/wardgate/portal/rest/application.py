@@ -5,8 +5,9 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 import wardgate
@@ -53,7 +54,7 @@ from wardgate.portal.store import NotAllowed, StoreError, Unstorable
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
-    api = documentation.Documentation(Pipeline(_api(), services), openapi)
+    api = documentation.Documentation(Pipeline(_by_segment, services), openapi)
     ingestion = Ingestion(services)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,9 +63,18 @@ def build(services: Services) -> App:
     return Entrance(dispatch, services)
 
 
+async def _by_segment(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand over to the few routes that begin with the path's first segment: the framework tries one after the other."""
+    await _api(scope["path"].split("/", 2)[1])(scope, receive, send)
+
+
 @cache
-def _api() -> FastAPI:
-    """Build the routes, once: handlers know their services from the caller that the pipeline hands them."""
+def _api(segment: str | None = None) -> FastAPI:
+    """Build the routes, once: handlers know their services from the caller that the pipeline hands them.
+
+    Args:
+        segment: leave out the modules that have no path beginning with it.
+    """
     api = FastAPI(
         title="Wardgate API",
         version=wardgate.__version__,
@@ -74,27 +84,9 @@ def _api() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
     )
-    for module in (
-        account,
-        actors,
-        external_identities,
-        client_tokens,
-        clients,
-        groups,
-        sites,
-        gateways,
-        resources,
-        pool_members,
-        policies,
-        auth_providers,
-        logs,
-        settings,
-        explanations,
-        installation,
-        accounts,
-        banners,
-    ):
-        api.include_router(module.router)
+    for module in _MODULES:
+        if segment is None or segment in _segments_of(module.router):
+            api.include_router(module.router)
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
@@ -102,6 +94,32 @@ def _api() -> FastAPI:
     api.add_exception_handler(StoreError, _refused_by_the_store)
     api.add_exception_handler(Exception, _unexpected)
     return api
+
+
+def _segments_of(router: APIRouter) -> set[str]:
+    return {route.path.split("/", 2)[1] for route in router.routes if isinstance(route, APIRoute)}
+
+
+_MODULES: Final = (
+    account,
+    actors,
+    external_identities,
+    client_tokens,
+    clients,
+    groups,
+    sites,
+    gateways,
+    resources,
+    pool_members,
+    policies,
+    auth_providers,
+    logs,
+    settings,
+    explanations,
+    installation,
+    accounts,
+    banners,
+)
 
 
 @cache

@@ -5,7 +5,7 @@ account's lock: a call must not wait for a long change of the same account to be
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -64,9 +64,7 @@ async def note_token_uses(transaction: Transaction, uses: Sequence[TokenUse]) ->
 
 
 def _without_seq(request: ApiRequest) -> dict[str, Any]:
-    values = asdict(request)
-    del values["seq"]
-    return values
+    return {name: getattr(request, name) for name in _LOGGED}
 
 
 def _of_use(use: TokenUse) -> dict[str, Any]:
@@ -99,6 +97,7 @@ _FIND: Final = (
         schema.api_tokens.c.id == bindparam("token_id"),
     )
 )
+_LOGGED: Final = tuple(field.name for field in fields(ApiRequest) if field.name != "seq")
 _APPEND: Final = insert(schema.api_request_logs)
 _NOTE_USE: Final = (
     update(schema.api_tokens)

@@ -42,6 +42,17 @@ class InlineConnection:
         """Return the whole database as bytes, for `creator`."""
         return self._open().serialize()
 
+    def begin(self, statement: str, *, looks: bool) -> None:
+        """Open a transaction, and with `looks` fix what it sees; if the database is busy, none is open."""
+        connection = self._open()
+        connection.execute(statement)
+        if looks:
+            try:
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+            except sqlite3.OperationalError:
+                connection.rollback()
+                raise
+
     def cursor(self) -> "InlineCursor":
         return InlineCursor(self._open().cursor())
 
