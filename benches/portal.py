@@ -1,4 +1,6 @@
-"""The portal on the account of a large organisation: its snapshot (`portal_snapshot`) and a REST list (`portal_lists`)."""
+"""The portal on the account of a large organisation: its snapshot (`portal_snapshot`) and a REST list
+(`portal_lists`, `portal_sockets`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benches import decisions, portal_lists, portal_snapshot
+from benches import decisions, portal_lists, portal_snapshot, portal_sockets
 from wardgate.portal.store import SqliteFile
 
 
@@ -20,6 +22,7 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
     )
     portal_snapshot.report(results["snapshot"])
     portal_lists.report(results["lists"])
+    portal_sockets.report(results["sockets"])
     return results
 
 
@@ -29,4 +32,9 @@ async def _measure_all(runs: int) -> dict[str, Any]:
         file = SqliteFile(Path(directory) / "wardgate.db")
         async with portal_snapshot.opened(file, f"sqlite:///{file.path}") as account:
             results["lists"] = await portal_lists.measure(account.portal, account.organisation, file.path)
+            api_token = account.organisation.api_token
+        secret = file.path.with_name("secret.key")
+        secret.touch(mode=0o600)
+        secret.write_bytes(portal_snapshot.MASTER_SECRET)
+        results["sockets"] = portal_sockets.measure(Path(directory), api_token)
     return results

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy import create_engine, select
 
 from benches.portal_account import Organisation, Stopwatch, Taken, percentiles
+from benches.portal_sockets import sync_ms
 from wardgate.portal.app import Portal
 from wardgate.portal.store import schema
 
@@ -36,14 +37,17 @@ AsgiApp = Callable[
 
 async def measure(portal: Portal, organisation: Organisation, path: Path) -> dict[str, Any]:
     """Return percentiles and median CPU time of each subject, in milliseconds."""
+    before_ms = sync_ms(path.parent)
     lists = await listings(portal, organisation, path)
-    return {
+    results: dict[str, Any] = {
         subject: {
             **percentiles([one.wall_s for one in taken]),
             "cpu": statistics.median(one.cpu_s for one in taken) * 1e3,
         }
         for subject, taken in lists.items()
     }
+    results["sync"] = {"before": before_ms, "after": sync_ms(path.parent)}
+    return results
 
 
 async def listings(portal: Portal, organisation: Organisation, path: Path) -> dict[str, list[Taken]]:
@@ -120,7 +124,7 @@ def bare_endpoint(path: Path, account_id: UUID, token: str) -> FastAPI:
     app, engine, policies = FastAPI(), create_engine(f"sqlite:///{path}"), schema.policies
     digest = hashlib.sha256(token.encode()).digest()
 
-    def check(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
+    async def check(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
         if not hmac.compare_digest(hashlib.sha256(given.credentials.encode()).digest(), digest):
             raise HTTPException(401)
 
@@ -156,3 +160,7 @@ def report(results: dict[str, Any]) -> None:
         ),
     ):
         print(f"    {text:<42} {figures['p50']:>8.2f} ms   p99 {figures['p99']:.1f} ms; {note}")
+    print(
+        f"    this disk's own sync of 4 KiB, median before and after: {results['sync']['before']:.2f} and "
+        f"{results['sync']['after']:.2f} ms"
+    )
