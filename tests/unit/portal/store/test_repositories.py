@@ -8,12 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from unit.portal.store.conftest import make_account, make_api_request
+from unit.portal.store.conftest import make_account
 from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, Unstorable, rows, schema
-from wardgate.portal.store.api_calls import append_api_requests
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
-from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.logs import Logs
 from wardgate.portal.store.rows import (
     Actor,
     ClientToken,
@@ -24,7 +21,6 @@ from wardgate.portal.store.rows import (
     PolicyAuthorization,
     Resource,
     Site,
-    StaticDevicePoolMember,
 )
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -397,25 +393,6 @@ class _World:
     client: Device
     gateway: Device
     authorization: PolicyAuthorization
-
-
-async def make_grant(store: Store) -> UUID:
-    """Fill a store with one account and a row of nearly everything; returns the account."""
-    account_id = await make_account(store, "acme")
-    async with store.writing({"actor_name": "Ада", "ip_lat": 52.5}) as transaction:
-        world = await _granted(transaction, account_id)
-        await transaction.of(account_id).pool_members.insert(
-            StaticDevicePoolMember(
-                id=transaction.new_id(),
-                account_id=account_id,
-                resource_id=world.resource.id,
-                device_id=world.client.id,
-            )
-        )
-        await append_api_requests(transaction, [make_api_request(transaction, account_id)])
-        await Logs(transaction, account_id).append_session("portal", {"actor_name": "Ada"})
-        await JobQueue(transaction).enqueue("some_job", {"account_id": str(account_id)})
-    return account_id
 
 
 async def _granted(transaction: Transaction, account_id: UUID) -> _World:
