@@ -112,6 +112,8 @@ class Furnished:
             return [{"actor_id": actor}]
         if operation.method == "put" and operation.wrapper == "pool_members":
             return [{"device_id": device}]
+        if operation.path.endswith("/hostname"):
+            return {"hostname": "nas.lab.example"}
         name = f"new {uuid4()}"
         values: dict[str, Any] = {
             "memberships": {"add": [actor], "remove": [actor]},

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, EnumType
+from functools import cache
 from typing import Any
 
 import typer
@@ -39,6 +40,7 @@ class Command:
     children: Mapping[str, "Command"] = field(default_factory=dict)
 
 
+@cache
 def command_of(name: str) -> Command:
     """Load one command of `wardgate` and describe it."""
     if name == "admin":

@@ -17,7 +17,10 @@ from wardgate.cli.main import COMMANDS, main
         (["--v"], {"--version"}),
         (["admin", "gateway"], {"gateways", "gateway-tokens"}),
         (["admin", "sites", "s"], {"show"}),
-        (["admin", "clients", ""], {"list", "show", "update", "verify", "unverify", "delete"}),
+        (
+            ["admin", "clients", ""],
+            {"list", "show", "update", "verify", "unverify", "set-hostname", "delete"},
+        ),
         (["admin", "resources", "create", "--ty"], {"--type"}),
         (["admin", "resources", "create", "--type", ""], {"dns", "ip", "cidr"}),
         (["admin", "resources", "create", "--name", ""], set()),

@@ -249,6 +249,11 @@ NOUNS: Final = (
                 is_versioned=True,
             ),
             Verb("unverify", "Take the mark away.", "PUT", "/clients/{id}/unverify", is_versioned=True),
+            Verb(
+                "set-hostname", "Give a client the name by which dynamic device pools know it.", "PUT",
+                "/wardgate/clients/{id}/hostname", body=Body.FIELDS, wrapper="client", is_versioned=True,
+                fields=(Field("hostname", 'such as nas.lab.example; "" clears', is_required=True),),
+            ),
             _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
         ),
         columns=("id", "name", "actor_id", "ipv4", "online", "verified_at", "last_seen_at"),
@@ -544,7 +549,11 @@ EXAMPLES: Final = {
     ),
     "client-tokens": ("create --actor Grace --expires-at 30d", "delete-all --actor Grace --yes"),
     "external-identities": ("list --actor Grace",),
-    "clients": ("verify laptop", "list --name laptop --json"),
+    "clients": (
+        "verify laptop",
+        "set-hostname laptop --hostname nas.lab.example",
+        "list --name laptop --json",
+    ),
     "groups": ("create --name Operations",),
     "members": (
         "add --group Operations grace@example.org Robot",

@@ -401,6 +401,26 @@ async def test_a_client_is_shown_verified_renamed_and_deleted(api: httpx2.AsyncC
     assert (await api.get(path)).status_code == 404
 
 
+async def test_a_client_gets_a_host_name_that_no_other_has(api: httpx2.AsyncClient, world: World) -> None:
+    async with world.client() as one, world.client(external_id="client-2") as two:
+        await one.join()
+        await two.join()
+    first, second = (
+        f"/wardgate/clients/{each['id']}/hostname" for each in (await api.get("/clients")).json()["data"]
+    )
+    named = await api.put(first, json={"client": {"hostname": " nas.Lab.example "}})
+    assert named.json()["data"]["hostname"] == "nas.Lab.example"
+    taken = await api.put(second, json={"client": {"hostname": "NAS.lab.example"}})
+    assert await errors(taken) == {"hostname": ["has already been taken"]}
+    for wrong in ("ab", "*.lab.example", "a b.example", "x" * 256, "-a.example", "a..b"):
+        assert list(await errors(await api.put(second, json={"client": {"hostname": wrong}}))) == ["hostname"]
+    assert (await api.put(second, json={"client": {}})).status_code == 400
+    cleared = await api.put(
+        first, json={"client": {"hostname": ""}}, headers={"if-match": named.headers["etag"]}
+    )
+    assert cleared.json()["data"]["hostname"] is None
+
+
 # ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

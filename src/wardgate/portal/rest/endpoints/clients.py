@@ -1,7 +1,8 @@
 """`/clients` (rest-api §8.5): devices that registered themselves."""
 
+import re
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -9,15 +10,19 @@ from pydantic import BaseModel
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.fields import Fields, text
+from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
-from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.problems import invalid, not_found, unprocessed
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import ClientView, Data, ListOf, listed
-from wardgate.portal.store import AccountTables
+from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Device
 
-router = APIRouter(prefix="/clients", tags=["Clients"])
+router = APIRouter(tags=["Clients"])
+
+
+MIN_HOSTNAME_CHARS: Final = 3
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 class ClientFields(Fields):
@@ -28,7 +33,18 @@ class ClientBody(BaseModel):
     client: ClientFields
 
 
-@router.get("")
+class HostnameFields(Fields):
+    model_config = required("hostname")
+    hostname: Annotated[
+        str | None, text(about="unique in the account, whatever its case; null clears it")
+    ] = None
+
+
+class HostnameBody(BaseModel):
+    client: HostnameFields
+
+
+@router.get("/clients")
 async def index(
     caller: ForAccount, paging: Paging, name: str | None = None, firezone_id: str | None = None
 ) -> ListOf[ClientView]:
@@ -44,14 +60,14 @@ async def index(
         return listed(page, lambda row: ClientView.of(row, online=row.id in online))
 
 
-@router.get("/{id}")
+@router.get("/clients/{id}")
 async def show(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.reading() as tables:
         return _shown(caller, await load_client(tables, id))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@router.put("/clients/{id}")
+@router.patch("/clients/{id}")
 async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await load_client(tables, id))
@@ -60,7 +76,7 @@ async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientVie
         return _shown(caller, await tables.devices.save(replace(before, **edit.finish())))
 
 
-@router.put("/{id}/verify")
+@router.put("/clients/{id}/verify")
 async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     """Verify a client; the first time stays."""
     async with caller.writing() as (tables, transaction):
@@ -69,19 +85,41 @@ async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
         return _shown(caller, await tables.devices.save(replace(before, verified_at=verified_at)))
 
 
-@router.put("/{id}/unverify")
+@router.put("/clients/{id}/unverify")
 async def unverify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await load_client(tables, id))
         return _shown(caller, await tables.devices.save(replace(before, verified_at=None)))
 
 
-@router.delete("/{id}")
+@router.put("/wardgate/clients/{id}/hostname", tags=["Wardgate"])
+async def set_hostname(caller: ForAccount, id: Id, body: HostnameBody) -> Data[ClientView]:  # noqa: A002
+    """Give a client the host name by which dynamic device pools know it. No device can name itself."""
+    if "hostname" not in body.client.model_fields_set:
+        raise unprocessed()
+    try:
+        async with caller.writing() as (tables, _):
+            before = caller.expected(await load_client(tables, id))
+            edit = Edit(body.client, {"hostname": before.hostname})
+            edit.text("hostname")
+            hostname = edit.value("hostname")
+            if hostname is not None and "hostname" not in edit.errors and not _is_hostname(hostname):
+                edit.error("hostname", "is not a host name of at least 3 characters, such as nas.lab.example")
+            return _shown(caller, await tables.devices.save(replace(before, **edit.finish())))
+    except Conflict:
+        raise invalid({"hostname": ["has already been taken"]}) from None
+
+
+@router.delete("/clients/{id}")
 async def delete(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         client = caller.expected(await load_client(tables, id))
         await tables.devices.delete(client.id)
         return Data(data=ClientView.of(client, online=client.id in caller.online_ids("client")))
+
+
+def _is_hostname(text_: str) -> bool:
+    return len(text_) >= MIN_HOSTNAME_CHARS and all(_LABEL.fullmatch(label) for label in text_.split("."))
 
 
 async def load_client(tables: AccountTables, id_: UUID | None) -> Device:
