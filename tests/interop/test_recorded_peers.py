@@ -159,6 +159,10 @@ class Scene:
             # Ours also makes the client forget what was revoked, so that it asks again (protocol §3.6.10).
             await self._peers["client"].receive("resource_deleted")
             await self._peers["client"].receive("resource_created_or_updated")
+        if (kind, recorded["event"]) == ("gateway", "init"):
+            # Ours also tells the filters of what is granted: they may have been narrowed while the gateway was away.
+            for _ in {one["resource_id"] for one in ours["payload"]["authorizations"]}:
+                await self._peers["gateway"].receive("resource_updated")
         if (kind, recorded["event"]) == ("gateway", "resource_updated"):
             # Next in the recording the gateway ended, which shows in no frame; the filter was told to it but never stored.
             await self._disconnect("gateway")
