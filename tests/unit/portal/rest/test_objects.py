@@ -282,6 +282,22 @@ async def test_members_are_replaced_changed_and_kept(api: httpx2.AsyncClient, wo
     assert (await api.put(path, json={"memberships": []})).json()["data"] == {"actor_ids": []}
 
 
+@pytest.mark.parametrize("name", ["Staff", 5, None])
+async def test_a_synced_group_is_neither_renamed_nor_given_members_but_deleted(
+    api: httpx2.AsyncClient, world: World, name: Any
+) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        groups = transaction.of(world.account_id).groups
+        await groups.save(replace(world.group, idp_id="g:1"))
+    path = f"/groups/{world.group.id}"
+    for answer, detail in (
+        (await api.patch(path, json={"group": {"name": name}}), "Cannot update a synced Group"),
+        (await api.put(f"{path}/memberships", json={"memberships": [5]}), "Group is not editable"),
+    ):
+        assert (answer.status_code, answer.json()["detail"]) == (403, detail)
+    assert (await api.delete(path)).status_code == 200
+
+
 async def test_bad_members_change_nothing(api: httpx2.AsyncClient, world: World, foreign: World) -> None:
     path, ada = f"/groups/{world.group.id}/memberships", str(world.actor.id)
     answer = await api.put(

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
 from sqlalchemy import false, select
@@ -126,14 +126,20 @@ async def create(caller: ForAccount, body: NewGroupBody, response: Response) -> 
     return Data(data=GroupView.of(caller.tagged(group)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+async def _refuse_synced(caller: ForAccount, id: Id) -> None:  # noqa: A002
+    """Refuse a synced group before anything is said of the body (rest-api §8.6)."""
+    async with caller.reading() as tables:
+        group = None if id is None else await tables.groups.load(id)
+    if group is not None and group.idp_id is not None:
+        raise forbidden("Cannot update a synced Group")
+
+
+@router.put("/{id}", dependencies=[Depends(_refuse_synced)])
+@router.patch("/{id}", dependencies=[Depends(_refuse_synced)])
 async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
             before = caller.expected(await _load(tables, id))
-            if before.idp_id is not None:
-                raise forbidden("Cannot update a synced Group")
             edit = Edit(body.group, {"name": before.name})
             edit.text("name", required=True)
             after = await tables.groups.save(replace(before, **edit.finish()))
