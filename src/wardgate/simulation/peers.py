@@ -83,7 +83,7 @@ class Peer(ABC):
         self.cable = cable
         self.is_stopped = False
         self.has_given_up = False  # ended because no portal answered; a service manager would start it again
-        self.joined_at: float | None = None  # of the current channel
+        self.joined_at: float | None = None  # since when the portal reaches it
         self._world = surroundings
         self._loop = asyncio.get_running_loop()
         self._token = token
@@ -111,6 +111,7 @@ class Peer(ABC):
 
     def cut_portal(self) -> None:
         """The way to the portal swallows everything until the peer notices and reconnects."""
+        self.joined_at = None
         if self._link is not None:
             self._link.cut()
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
-from wardgate.simulation.model import SimResource, Violation
+from wardgate.simulation.model import Grant, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind
 from wardgate.simulation.peers import Cable, SimGateway
 from wardgate.simulation.virtual_time import run_virtual
@@ -99,6 +99,8 @@ class RandomWorld:
             (2, self._exchange_policy),
             (3, self._switch_policy),
             (2, self._change_filter),
+            (2, self._outlive_policy),
+            (1, self._outlive_revocation),
             (2, self._add_any_resource),
             (1, self._remove_resource),
             (1, self._restart_portal),
@@ -160,6 +162,44 @@ class RandomWorld:
         left = [name for name in model.resources if name not in model.removed]
         name = self._rng.choice(left)
         await self.world.change_filter(name, (53, 53) if model.resources[name].udp_ports is None else None)
+
+    async def _outlive_policy(self) -> None:
+        """Use what a policy grants until its time is over, and beyond, by a client that does not hear of it."""
+        world, now = self.world, asyncio.get_running_loop().time()
+        ending = [
+            (client, resource, grant.ends_at)
+            for client, resource, grant in self._usable()
+            if grant.ends_at is not None and grant.ends_at > now
+        ]
+        if ending:
+            client, resource, ends_at = self._rng.choice(ending)
+            await world.probe(client, resource, wait_s=2.0)
+            await asyncio.sleep(max(0.0, ends_at - 1 - asyncio.get_running_loop().time()))
+            world.clients[client].cut_portal()
+            await asyncio.sleep(max(0.0, ends_at + 1.5 - asyncio.get_running_loop().time()))
+            await world.probe(client, resource, wait_s=2.0)
+
+    async def _outlive_revocation(self) -> None:
+        """As before, but the policy is deleted."""
+        usable = self._usable()
+        if usable:
+            client, resource, _ = self._rng.choice(usable)
+            await self.world.probe(client, resource, wait_s=2.0)
+            self.world.clients[client].cut_portal()
+            while self.world.model.grants[resource]:
+                await self.world.revoke(resource)
+            await asyncio.sleep(1.5)
+            await self.world.probe(client, resource, wait_s=2.0)
+
+    def _usable(self) -> list[tuple[str, str, Grant]]:
+        model = self.world.model
+        return [
+            (client, resource, grant)
+            for resource, grants in model.grants.items()
+            for grant in grants
+            for client, actor in self.world.actor_of.items()
+            if actor in model.members[grant.group] and not grant.is_disabled
+        ]
 
     async def _change_membership(self) -> None:
         actor, group = self._rng.choice(("ada", "bob")), self._rng.choice(("ops", "devs"))
