@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from wardgate.cli.admin.catalogue import EXAMPLES, NOUNS, noun_named
+from wardgate.cli.admin.catalogue import NOUNS, noun_named
+from wardgate.cli.admin.examples import EXAMPLES
 from wardgate.cli.admin.rendering import one_line
 from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Output, Verb
 from wardgate.cli.errors import UsageError

@@ -116,7 +116,15 @@ _COLLECTIONS: Final = frozenset(
 )
 """Where a POST makes an object that has a place of its own."""
 
-_VERSIONED: Final = ("account_settings", "memberships", "pool_members", "/verify", "/unverify", "/hostname", "/deletion")
+_VERSIONED: Final = (
+    "account_settings",
+    "memberships",
+    "pool_members",
+    "/verify",
+    "/unverify",
+    "/hostname",
+    "/deletion",
+)
 """What has a version, besides objects that can be read by their id."""
 
 

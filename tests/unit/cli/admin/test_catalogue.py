@@ -11,7 +11,8 @@ import pytest
 
 from support.portal import portal_running
 from wardgate.cli.admin.arguments import parse
-from wardgate.cli.admin.catalogue import EXAMPLES, NOUNS
+from wardgate.cli.admin.catalogue import NOUNS
+from wardgate.cli.admin.examples import EXAMPLES
 from wardgate.cli.admin.vocabulary import Body, Noun, Verb
 from wardgate.portal.segments import SEGMENTS, Part
 
