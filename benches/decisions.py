@@ -22,7 +22,7 @@ from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, connectable_resources
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Entity, Snapshot
-from wardgate.portal.entities import entity_of
+from wardgate.portal.snapshot.entities import entity_of
 
 Row = dict[str, Any]
 

@@ -29,7 +29,6 @@ from benches import decisions
 from benches.portal_account import SHOWN, Organisation, Stopwatch, Taken, fill, percentiles
 from wardgate.model.ids import ActorId, PolicyId
 from wardgate.portal.app import Portal
-from wardgate.portal.audience import Interest
 from wardgate.portal.channels import Journal
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import ConnectedClient, Origin
@@ -38,7 +37,8 @@ from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.snapshot import Accounts, AccountView
+from wardgate.portal.snapshot.accounts import Accounts, AccountView
+from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import Database, PostgresServer, SqliteFile
 from wardgate.portal.store.rows import Actor, Change, ClientToken, Device
 from wardgate.wire.dialect import Dialect, PeerKind

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal import snapshot as account_views
 from wardgate.portal.channels.journal import Journal
+from wardgate.portal.snapshot import accounts as account_views
 from wardgate.portal.store import Feed
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.simulation.model import Violation

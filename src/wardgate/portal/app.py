@@ -26,7 +26,7 @@ from wardgate.portal.rest.entrance import host_of
 from wardgate.portal.segments import Part, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.snapshot import Accounts
+from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.store.job_queue import JobQueue

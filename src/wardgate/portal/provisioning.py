@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from wardgate.portal.entities import EVERYONE
+from wardgate.portal.snapshot.entities import EVERYONE
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Account, Actor, EmailOtpAuthProvider, Group, Resource, Site
 

@@ -8,7 +8,7 @@ from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
 from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.snapshot import Accounts
+from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 
 

@@ -29,7 +29,7 @@ from wardgate.portal.keys import Keys
 from wardgate.portal.provisioning import Provisioned, provision
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.snapshot import Accounts
+from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store, Transaction, rows
 from wardgate.simulation.control_link import AsgiApp
 from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violation

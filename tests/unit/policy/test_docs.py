@@ -27,7 +27,7 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import as_text, explain
 from wardgate.policy.pools import NoTarget, find_named, find_target
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.entities import entity_of
+from wardgate.portal.snapshot.entities import entity_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -10,7 +10,7 @@ from wardgate.model.ids import ClientId, DeviceId, PoolMemberId, ResourceId
 from wardgate.model.resources import InternetResource, StaticDevicePool
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.client_views import ClientViews
+from wardgate.portal.snapshot.client_views import ClientViews
 from wardgate.wire import messages as wire
 
 CURRENT = ClientSoftware(Component.HEADLESS, Version(1, 5, 12))

@@ -13,7 +13,7 @@ from wardgate.portal.bus import Address
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.services import Services
-from wardgate.portal.snapshot import AccountView
+from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds

@@ -44,7 +44,7 @@ from wardgate.portal.channels.resource_list import Lost, ResourceList
 from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import client_interface, flow_logs_setting
 from wardgate.portal.services import Services
-from wardgate.portal.snapshot import AccountView
+from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds

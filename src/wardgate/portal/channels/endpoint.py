@@ -13,7 +13,6 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from wardgate.model.ids import ActorId
-from wardgate.portal.audience import Interest
 from wardgate.portal.bus import Address
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import (
@@ -35,7 +34,8 @@ from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.services import Services
-from wardgate.portal.snapshot import AccountView
+from wardgate.portal.snapshot.accounts import AccountView
+from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire.dialect import Dialect, Generation, PeerKind

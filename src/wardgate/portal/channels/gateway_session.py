@@ -22,9 +22,9 @@ from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import flow_logs_setting
-from wardgate.portal.entities import resource_of
 from wardgate.portal.services import Services
-from wardgate.portal.snapshot import AccountView
+from wardgate.portal.snapshot.accounts import AccountView
+from wardgate.portal.snapshot.entities import resource_of
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.entities import entity_of
+from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.repositories import Repository
 

@@ -12,11 +12,11 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from wardgate.policy.snapshot import Entity, Snapshot
-from wardgate.portal.audience import Batch, Interest
-from wardgate.portal.client_views import ClientViews
-from wardgate.portal.entities import entity_of
 from wardgate.portal.environment import Environment
-from wardgate.portal.snapshot_loading import load_snapshot
+from wardgate.portal.snapshot.audience import Batch, Interest
+from wardgate.portal.snapshot.client_views import ClientViews
+from wardgate.portal.snapshot.entities import entity_of
+from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.rows import Change
 
