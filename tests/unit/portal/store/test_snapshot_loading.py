@@ -12,10 +12,10 @@ import pytest
 
 from unit.portal.store.conftest import make_account
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.entities import entity_of
 from wardgate.portal.environment import Environment
-from wardgate.portal.snapshot import Accounts, evolve
-from wardgate.portal.snapshot_loading import load_snapshot
+from wardgate.portal.snapshot.accounts import Accounts, evolve
+from wardgate.portal.snapshot.entities import entity_of
+from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store, Transaction
 from wardgate.portal.store.rows import (
     Actor,
