@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from wardgate.portal.limits import limits_of
-from wardgate.portal.rest.views import Instant
+from wardgate.portal.rest.views import Instant, Shown
 from wardgate.portal.store import rows
 
 
@@ -49,13 +49,13 @@ class OperatedAccountView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Account) -> "OperatedAccountView":
-        names = set(cls.model_fields) - {"features", "limits"}
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Account) -> Shown:
+        plain = {name: getattr(row, name) for name in OperatedAccountView.model_fields}
         features = {name: bool(row.features.get(name)) for name in FeaturesView.model_fields}
-        return cls(
-            **{name: getattr(row, name) for name in names},
-            features=FeaturesView(**features),
-            limits=LimitsView(**limits_of(row)),
-        )
+        return plain | {"features": features, "limits": LimitsView(**limits_of(row)).model_dump()}
 
 
 class NewAccountView(OperatedAccountView):
@@ -91,4 +91,8 @@ class BannerView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Banner) -> "BannerView":
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Banner) -> Shown:
+        return {name: getattr(row, name) for name in BannerView.model_fields}

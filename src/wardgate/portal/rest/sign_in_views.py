@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.portal.rest.views import Instant
+from wardgate.portal.rest.views import Instant, Shown
 from wardgate.portal.store import rows
 
 
@@ -33,9 +33,13 @@ class ExternalIdentityView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.ExternalIdentity) -> "ExternalIdentityView":
-        plain: dict[str, Any] = {name: getattr(row, name, None) for name in cls.model_fields}
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.ExternalIdentity) -> Shown:
+        plain = {name: getattr(row, name, None) for name in ExternalIdentityView.model_fields}
         prefix, colon, rest = row.idp_id.partition(":")
-        return cls(**plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix})
+        return plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix}
 
 
 class AuthProviderView(BaseModel):
@@ -54,8 +58,12 @@ class AuthProviderView(BaseModel):
 
     @classmethod
     def of(cls, row: Any) -> Self:
+        return cls(**cls.shown(row))
+
+    @classmethod
+    def shown(cls, row: Any) -> Shown:
         """Show a row of the provider's kind: only what the view names, so never its secret."""
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+        return {name: getattr(row, name) for name in cls.model_fields}
 
 
 class EmailOtpAuthProviderView(AuthProviderView):

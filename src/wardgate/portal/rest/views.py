@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
+import msgspec
+from fastapi import Response
 from pydantic import (
     BaseModel,
     GetJsonSchemaHandler,
@@ -52,12 +54,31 @@ class ListOf(BaseModel, Generic[T]):
     metadata: Metadata
 
 
-def listed(page: Page[_RowT], view: Callable[[_RowT], T]) -> ListOf[T]:
-    """Put a page into its envelope."""
-    metadata = Metadata(
-        count=page.count, limit=page.limit, next_page=page.next_page, prev_page=page.prev_page
-    )
-    return ListOf(data=[view(row) for row in page.rows], metadata=metadata)
+Shown = dict[str, Any]
+"""The fields of an object, by name, as its view has them: ids and instants as they are, objects within as dictionaries."""
+
+
+def listed(page: Page[_RowT], shown: Callable[[_RowT], Shown]) -> Response:
+    """Answer with a page in its envelope.
+
+    It says what `ListOf` the view of each row says, written without making the views: of 100 objects that is a tenth of the call.
+    Headers that a handler has set for the framework to add are not on it.
+    """
+    metadata = {
+        "count": page.count,
+        "limit": page.limit,
+        "next_page": page.next_page,
+        "prev_page": page.prev_page,
+    }
+    data = [_with_instants_as_text(shown(row)) for row in page.rows]
+    body = msgspec.json.encode({"data": data, "metadata": metadata})
+    return Response(body, media_type="application/json")
+
+
+def _with_instants_as_text(shown: Shown) -> Shown:
+    return {
+        name: instant_text(value) if isinstance(value, datetime) else value for name, value in shown.items()
+    }
 
 
 class Limit(BaseModel):
@@ -125,18 +146,22 @@ class ActorView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Actor) -> "ActorView":
-        return cls(
-            id=row.id,
-            name=row.name,
-            type=row.type,
-            email=row.email,
-            allow_email_otp_sign_in=row.allow_email_otp_sign_in,
-            is_disabled=row.is_disabled,
-            last_seen_at=None,
-            created_by_directory_id=None,
-            inserted_at=row.inserted_at,
-            updated_at=row.updated_at,
-        )
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Actor) -> Shown:
+        return {
+            "id": row.id,
+            "name": row.name,
+            "type": row.type,
+            "email": row.email,
+            "allow_email_otp_sign_in": row.allow_email_otp_sign_in,
+            "is_disabled": row.is_disabled,
+            "last_seen_at": None,
+            "created_by_directory_id": None,
+            "inserted_at": row.inserted_at,
+            "updated_at": row.updated_at,
+        }
 
 
 class ClientTokenView(BaseModel):
@@ -148,13 +173,17 @@ class ClientTokenView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.ClientToken) -> "ClientTokenView":
-        return cls(
-            id=row.id,
-            actor_id=row.actor_id,
-            expires_at=row.expires_at,
-            inserted_at=row.inserted_at,
-            updated_at=row.updated_at,
-        )
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.ClientToken) -> Shown:
+        return {
+            "id": row.id,
+            "actor_id": row.actor_id,
+            "expires_at": row.expires_at,
+            "inserted_at": row.inserted_at,
+            "updated_at": row.updated_at,
+        }
 
 
 class NewClientTokenView(ClientTokenView):
@@ -177,7 +206,11 @@ class RelayTokenView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.RelayToken) -> "RelayTokenView":
-        return cls(id=row.id, name=row.name, inserted_at=row.inserted_at)
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.RelayToken) -> Shown:
+        return {"id": row.id, "name": row.name, "inserted_at": row.inserted_at}
 
 
 class IpDatabaseView(BaseModel):
@@ -220,8 +253,8 @@ class JobView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Job) -> "JobView":
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+    def shown(cls, row: rows.Job) -> Shown:
+        return {name: getattr(row, name) for name in cls.model_fields}
 
 
 class RelayView(BaseModel):
@@ -277,10 +310,12 @@ class ClientView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Device, *, online: bool) -> "ClientView":
-        values: dict[str, Any] = {
-            name: getattr(row, name, None) for name in cls.model_fields if name not in _NOT_OF_THE_ROW
-        }
-        return cls(**values, online=online, created_at=row.inserted_at)
+        return cls(**cls.shown(row, online=online))
+
+    @staticmethod
+    def shown(row: rows.Device, *, online: bool) -> Shown:
+        plain = {name: getattr(row, name, None) for name in ClientView.model_fields}
+        return plain | {"online": online, "created_at": row.inserted_at}
 
 
 class GatewayView(BaseModel):
@@ -303,17 +338,16 @@ class GatewayView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Device, *, online: bool, rotated_at: datetime | None, **more: Any) -> "GatewayView":
-        names = [name for name in GatewayView.model_fields if name not in _NOT_OF_THE_ROW]
-        return cls(
-            **{name: getattr(row, name) for name in names}, online=online, rotated_at=rotated_at, **more
-        )
+        return cls(**cls.shown(row, online=online, rotated_at=rotated_at), **more)
+
+    @staticmethod
+    def shown(row: rows.Device, *, online: bool, rotated_at: datetime | None) -> Shown:
+        plain = {name: getattr(row, name, None) for name in GatewayView.model_fields}
+        return plain | {"online": online, "rotated_at": rotated_at}
 
 
 class NewGatewayView(GatewayView):
     token: str
-
-
-_NOT_OF_THE_ROW = frozenset({"online", "created_at", "rotated_at"})
 
 
 class GroupView(BaseModel):
@@ -329,17 +363,21 @@ class GroupView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Group) -> "GroupView":
-        return cls(
-            id=row.id,
-            name=row.name,
-            email=row.email,
-            entity_type=row.entity_type,
-            directory_id=None,
-            idp_id=row.idp_id,
-            synced_at=None,
-            inserted_at=row.inserted_at,
-            updated_at=row.updated_at,
-        )
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Group) -> Shown:
+        return {
+            "id": row.id,
+            "name": row.name,
+            "email": row.email,
+            "entity_type": row.entity_type,
+            "directory_id": None,
+            "idp_id": row.idp_id,
+            "synced_at": None,
+            "inserted_at": row.inserted_at,
+            "updated_at": row.updated_at,
+        }
 
 
 class MemberView(BaseModel):
@@ -347,9 +385,9 @@ class MemberView(BaseModel):
     name: str
     type: str
 
-    @classmethod
-    def of(cls, row: rows.Actor) -> "MemberView":
-        return cls(id=row.id, name=row.name, type=row.type)
+    @staticmethod
+    def shown(row: rows.Actor) -> Shown:
+        return {"id": row.id, "name": row.name, "type": row.type}
 
 
 class MembersView(BaseModel):
@@ -361,9 +399,9 @@ class PoolMemberView(BaseModel):
     name: str
     last_seen_at: Instant | None
 
-    @classmethod
-    def of(cls, row: rows.Device) -> "PoolMemberView":
-        return cls(id=row.id, name=row.name, last_seen_at=row.last_seen_at)
+    @staticmethod
+    def shown(row: rows.Device) -> Shown:
+        return {"id": row.id, "name": row.name, "last_seen_at": row.last_seen_at}
 
 
 class PoolMembersView(BaseModel):
@@ -376,7 +414,11 @@ class SiteView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Site) -> "SiteView":
-        return cls(id=row.id, name=row.name)
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Site) -> Shown:
+        return {"id": row.id, "name": row.name}
 
 
 class FilterView(BaseModel):
@@ -415,18 +457,23 @@ class ResourceView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Resource) -> "ResourceView":
-        return cls(
-            id=row.id,
-            name=row.name,
-            address=row.address,
-            address_description=row.address_description,
-            type=row.type,
-            filters=[
-                FilterView(protocol=one["protocol"], ports=list(one.get("ports", []))) for one in row.filters
-            ],
-            ip_stack=row.ip_stack,
-            site_id=row.site_id,
-        )
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Resource) -> Shown:
+        shown: Shown = {
+            "id": row.id,
+            "name": row.name,
+            "address": row.address,
+            "address_description": row.address_description,
+            "type": row.type,
+            "filters": [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters],
+        }
+        if row.ip_stack is not None:
+            shown["ip_stack"] = row.ip_stack
+        if row.site_id is not None:
+            shown["site_id"] = row.site_id
+        return shown
 
 
 _LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
@@ -449,12 +496,19 @@ class PolicyView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Policy) -> "PolicyView":
-        return cls(
-            id=row.id,
-            group_id=row.group_id,
-            resource_id=row.resource_id,
-            description=row.description,
-            flow_log_uploads_enabled=row.flow_log_uploads_enabled,
-            is_disabled=row.is_disabled,
-            conditions=[ConditionView(**one) for one in row.conditions],
-        )
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Policy) -> Shown:
+        return {
+            "id": row.id,
+            "group_id": row.group_id,
+            "resource_id": row.resource_id,
+            "description": row.description,
+            "flow_log_uploads_enabled": row.flow_log_uploads_enabled,
+            "is_disabled": row.is_disabled,
+            "conditions": [
+                {"property": one["property"], "operator": one["operator"], "values": one["values"]}
+                for one in row.conditions
+            ],
+        }

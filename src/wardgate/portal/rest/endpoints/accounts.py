@@ -117,16 +117,16 @@ class DeletionBody(BaseModel):
     deletion: DeletionFields
 
 
-@router.get("/wardgate/accounts")
+@router.get("/wardgate/accounts", response_model=ListOf[OperatedAccountView])
 async def index(
     caller: ForOperator, paging: Paging, slug: str | None = None, name: str | None = None
-) -> ListOf[OperatedAccountView]:
+) -> Response:
     async with caller.reading() as transaction:
         c = transaction.accounts.c
         wanted = [] if name is None else [c.name == name]
         if slug is not None:
             wanted.append(func.lower(c.slug) == slug.lower())
-        return listed(await load_page(transaction.accounts, paging, *wanted), OperatedAccountView.of)
+        return listed(await load_page(transaction.accounts, paging, *wanted), OperatedAccountView.shown)
 
 
 @router.get("/wardgate/accounts/{id}")

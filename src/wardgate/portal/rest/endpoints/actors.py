@@ -47,14 +47,14 @@ class ActorBody(BaseModel):
     actor: ActorFields
 
 
-@router.get("")
+@router.get("", response_model=ListOf[ActorView])
 async def index(
     caller: ForAccount,
     paging: Paging,
     name: str | None = None,
     email: str | None = None,
     type: Annotated[str | None, Query(json_schema_extra={"enum": list(TYPES)})] = None,  # noqa: A002 - the parameter's name on the wire
-) -> ListOf[ActorView]:
+) -> Response:
     if type is not None and type not in TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type[:64]}")
     async with caller.reading() as tables:
@@ -64,7 +64,7 @@ async def index(
             for column, value in ((c.name, name), (c.email, email), (c.type, type))
             if value is not None
         ]
-        return listed(await load_page(tables.actors, paging, *wanted), ActorView.of)
+        return listed(await load_page(tables.actors, paging, *wanted), ActorView.shown)
 
 
 @router.get("/{id}")

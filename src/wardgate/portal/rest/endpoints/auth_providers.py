@@ -6,7 +6,7 @@ The five differ in their fields alone, so each is served by the same two functio
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
@@ -31,11 +31,11 @@ def _serve(
 ) -> None:
     """Add the list and the single object of one kind of provider."""
 
-    async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> ListOf[Any]:
+    async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
         async with caller.reading() as tables:
             providers = table(tables)
             wanted = [] if name is None else [providers.c.name == name]
-            return listed(await load_page(providers, paging, *wanted, newest_first=True), view.of)
+            return listed(await load_page(providers, paging, *wanted, newest_first=True), view.shown)
 
     async def show(caller: ForAccount, id: Id) -> Data[Any]:  # noqa: A002
         async with caller.reading() as tables:

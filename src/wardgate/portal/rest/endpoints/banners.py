@@ -34,10 +34,10 @@ class BannerBody(BaseModel):
     banner: BannerFields
 
 
-@router.get("")
-async def index(caller: ForOperator, paging: Paging) -> ListOf[BannerView]:
+@router.get("", response_model=ListOf[BannerView])
+async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
-        return listed(await load_page(transaction.banners, paging), BannerView.of)
+        return listed(await load_page(transaction.banners, paging), BannerView.shown)
 
 
 @router.get("/{id}")

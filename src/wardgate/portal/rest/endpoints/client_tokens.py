@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from wardgate.portal.credentials import issue
@@ -54,12 +54,12 @@ class OwnTokenBody(BaseModel):
     client_token: OwnTokenFields
 
 
-@router.get("/actors/{actor_id}/client_tokens")
-async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> ListOf[ClientTokenView]:
+@router.get("/actors/{actor_id}/client_tokens", response_model=ListOf[ClientTokenView])
+async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         tokens = tables.client_tokens
         page = await load_page(tokens, paging, tokens.c.actor_id == actor_id, newest_first=True)
-        return listed(page, ClientTokenView.of)
+        return listed(page, ClientTokenView.shown)
 
 
 @router.get("/actors/{actor_id}/client_tokens/{id}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
@@ -44,10 +44,10 @@ class HostnameBody(BaseModel):
     client: HostnameFields
 
 
-@router.get("/clients")
+@router.get("/clients", response_model=ListOf[ClientView])
 async def index(
     caller: ForAccount, paging: Paging, name: str | None = None, firezone_id: str | None = None
-) -> ListOf[ClientView]:
+) -> Response:
     online = caller.online_ids("client")
     async with caller.reading() as tables:
         c = tables.devices.c
@@ -57,7 +57,7 @@ async def index(
             if value is not None
         ]
         page = await load_page(tables.devices, paging, c.type == "client", *wanted)
-        return listed(page, lambda row: ClientView.of(row, online=row.id in online))
+        return listed(page, lambda row: ClientView.shown(row, online=row.id in online))
 
 
 @router.get("/clients/{id}")

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
@@ -16,12 +16,12 @@ from wardgate.portal.store.rows import ExternalIdentity
 router = APIRouter(prefix="/actors/{actor_id}/external_identities", tags=["External Identities"])
 
 
-@router.get("")
-async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> ListOf[ExternalIdentityView]:
+@router.get("", response_model=ListOf[ExternalIdentityView])
+async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         identities = tables.external_identities
         page = await load_page(identities, paging, identities.c.actor_id == actor_id, newest_first=True)
-        return listed(page, ExternalIdentityView.of)
+        return listed(page, ExternalIdentityView.shown)
 
 
 @router.get("/{id}")

@@ -56,7 +56,7 @@ class NewGatewayBody(BaseModel):
     gateway: GatewayFields | None = None
 
 
-@router.get("/gateways")
+@router.get("/gateways", response_model=ListOf[GatewayView])
 async def index(
     caller: ForAccount,
     site_id: Id,
@@ -64,7 +64,7 @@ async def index(
     name: str | None = None,
     ipv4: Annotated[str | None, Query(json_schema_extra={"format": "ipv4"})] = None,
     ipv6: Annotated[str | None, Query(json_schema_extra={"format": "ipv6"})] = None,
-) -> ListOf[GatewayView]:
+) -> Response:
     online = caller.online_ids("gateway")
     async with caller.reading() as tables:
         c = tables.devices.c
@@ -80,7 +80,7 @@ async def index(
         rotated = {token.id: token.rotated_at for token in await tokens.load_all(tokens.c.id.in_(ids))}
     return listed(
         page,
-        lambda row: GatewayView.of(
+        lambda row: GatewayView.shown(
             row,
             online=row.id in online,
             rotated_at=None if row.gateway_token_id is None else rotated.get(row.gateway_token_id),

@@ -16,6 +16,7 @@ from wardgate.portal.rest.fields import Fields, array_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
 from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
 from wardgate.portal.store import AccountTables, Conflict, Transaction
 from wardgate.portal.store.rows import Group, Membership
@@ -76,7 +77,7 @@ class MembershipPatchBody(BaseModel):
     memberships: MembershipChanges
 
 
-@router.get("")
+@router.get("", response_model=ListOf[GroupView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -85,7 +86,7 @@ async def index(
         str | None, Query(description="empty: groups that were made here", json_schema_extra=NATIVE_OR_UUID)
     ] = None,
     entity_type: Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})] = None,
-) -> ListOf[GroupView]:
+) -> Response:
     if entity_type is not None and entity_type not in ENTITY_TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type[:64]}")
     if directory_id and parse_id(directory_id) is None:
@@ -101,7 +102,7 @@ async def index(
             wanted.append(c.idp_id.is_(None))
         elif directory_id is not None:
             wanted.append(false())  # no directory exists, so none has a group
-        return listed(await load_page(tables.groups, paging, c.type != "managed", *wanted), GroupView.of)
+        return listed(await load_page(tables.groups, paging, c.type != "managed", *wanted), GroupView.shown)
 
 
 @router.get("/{id}")
@@ -157,20 +158,21 @@ async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
         return Data(data=GroupView.of(group))
 
 
-@router.get("/{group_id}/memberships", tags=["Memberships"])
-async def members(caller: ForAccount, group_id: Id, paging: Paging) -> ListOf[MemberView]:
+@router.get("/{group_id}/memberships", tags=["Memberships"], response_model=ListOf[MemberView])
+async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         memberships = tables.memberships
         in_group = select(memberships.c.actor_id).where(
             memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id
         )
         page = await load_page(tables.actors, paging, tables.actors.c.id.in_(in_group))
+        answer = listed(page, MemberView.shown)
         if group_id is not None:
             everybody = await memberships.load_column(
                 memberships.c.actor_id, memberships.c.group_id == group_id
             )
-            caller.tagged_members(group_id, everybody)
-        return listed(page, MemberView.of)
+            answer.headers["etag"] = tag_of_members(group_id, everybody)
+        return answer
 
 
 @router.put("/{group_id}/memberships", tags=["Memberships"])

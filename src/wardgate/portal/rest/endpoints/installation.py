@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 import wardgate
@@ -44,10 +44,10 @@ class RelayTokenBody(BaseModel):
     relay_token: RelayTokenFields
 
 
-@router.get("/relay_tokens")
-async def index(caller: ForOperator, paging: Paging) -> ListOf[RelayTokenView]:
+@router.get("/relay_tokens", response_model=ListOf[RelayTokenView])
+async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
-        return listed(await load_page(transaction.relay_tokens, paging), RelayTokenView.of)
+        return listed(await load_page(transaction.relay_tokens, paging), RelayTokenView.shown)
 
 
 @router.get("/relay_tokens/{id}")
@@ -101,19 +101,19 @@ async def relays(caller: ForOperator) -> Data[list[RelayView]]:
     )
 
 
-@router.get("/jobs")
+@router.get("/jobs", response_model=ListOf[JobView])
 async def jobs(
     caller: ForOperator,
     paging: Paging,
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
-) -> ListOf[JobView]:
+) -> Response:
     """List background work, newest first. What is finished is kept for a while."""
     if state is not None and state not in STATES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {state[:64]}")
     async with caller.reading() as transaction:
         rows = Repository(transaction, Job)
         wanted = [] if state is None else [rows.c.state == state]
-        return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.of)
+        return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.shown)
 
 
 @router.get("/health")

@@ -62,13 +62,13 @@ class PolicyBody(BaseModel):
     policy: PolicyFields
 
 
-@router.get("")
+@router.get("", response_model=ListOf[PolicyView])
 async def index(
     caller: ForAccount,
     paging: Paging,
     group_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
     resource_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
-) -> ListOf[PolicyView]:
+) -> Response:
     for given in (group_id, resource_id):
         if given is not None and parse_id(given) is None:
             raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {given[:64]!r} for filter of type UUID")
@@ -79,7 +79,7 @@ async def index(
             for column, given in ((c.group_id, group_id), (c.resource_id, resource_id))
             if given is not None
         ]
-        return listed(await load_page(tables.policies, paging, *wanted), PolicyView.of)
+        return listed(await load_page(tables.policies, paging, *wanted), PolicyView.shown)
 
 
 @router.get("/{id}")

@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
@@ -14,6 +14,7 @@ from wardgate.portal.rest.fields import array_of
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Errors, Problem, invalid, unprocessed
 from wardgate.portal.rest.routing import Id, parse_id
+from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.rows import Resource, StaticDevicePoolMember
@@ -52,8 +53,8 @@ class PoolPatchBody(BaseModel):
     pool_members: PoolChanges
 
 
-@router.get("")
-async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> ListOf[PoolMemberView]:
+@router.get("", response_model=ListOf[PoolMemberView])
+async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         pool = await _load_pool(tables, resource_id)
         members = static_device_pool_members.c
@@ -61,8 +62,9 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> ListOf[P
             members.account_id == caller.account.id, members.resource_id == pool.id
         )
         page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
-        caller.tagged_members(pool.id, await _current(tables, pool))
-        return listed(page, PoolMemberView.of)
+        answer = listed(page, PoolMemberView.shown)
+        answer.headers["etag"] = tag_of_members(pool.id, await _current(tables, pool))
+        return answer
 
 
 @router.put("")

@@ -70,7 +70,7 @@ class ResourceBody(BaseModel):
     resource: ResourceFields
 
 
-@router.get("")
+@router.get("", response_model=ListOf[ResourceView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -79,7 +79,7 @@ async def index(
     site_id: Annotated[str | None, Query(json_schema_extra=UUID_TEXT)] = None,
     address: str | None = None,
     ip_stack: Annotated[str | None, Query(json_schema_extra={"enum": list(IP_STACKS)})] = None,
-) -> ListOf[ResourceView]:
+) -> Response:
     for value, allowed in ((type, FILTERED_TYPES), (ip_stack, IP_STACKS)):
         if value is not None and value not in allowed:
             raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {value[:64]}")
@@ -95,7 +95,7 @@ async def index(
             (c.site_id, None if site_id is None else parse_id(site_id)),
         )
         wanted = [column == value for column, value in given if value is not None]
-        return listed(await load_page(tables.resources, paging, *wanted), ResourceView.of)
+        return listed(await load_page(tables.resources, paging, *wanted), ResourceView.shown)
 
 
 @router.get("/{id}")

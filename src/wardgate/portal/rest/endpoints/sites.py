@@ -40,11 +40,11 @@ class SiteBody(BaseModel):
     site: SiteFields
 
 
-@router.get("")
-async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> ListOf[SiteView]:
+@router.get("", response_model=ListOf[SiteView])
+async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
     async with caller.reading() as tables:
         wanted = [] if name is None else [tables.sites.c.name == name]
-        return listed(await load_page(tables.sites, paging, *wanted), SiteView.of)
+        return listed(await load_page(tables.sites, paging, *wanted), SiteView.shown)
 
 
 @router.get("/{id}")
