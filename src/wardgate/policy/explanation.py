@@ -145,7 +145,7 @@ def explain(
     evaluations = decision.evaluations if isinstance(decision, Granted) else decision.alternatives
     return msgspec.structs.replace(
         Explanation(
-            at=_instant(now),
+            at=instant_text(now),
             outcome="undetermined",
             actor_id=str(request.actor_id),
             actor_name=None if actor is None else actor.name,
@@ -230,7 +230,7 @@ def _grant_fields(grant: Granted, request: AccessRequest) -> dict[str, Any]:
     else:
         ending = _ending_property(grant)
         expiry = {
-            "expires_at": _instant(grant.expires_at),
+            "expires_at": instant_text(grant.expires_at),
             "expires_with": "token" if ending is None else "condition",
             "expires_property": ending,
         }
@@ -282,7 +282,7 @@ def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts, now: datet
         group_id=None if policy.group_id is None else str(policy.group_id),
         group_name=_group_name(snapshot, policy),
         outcome=outcome.value,
-        until=None if until is None else _instant(until),
+        until=None if until is None else instant_text(until),
         conditions=[_condition(result, facts, now) for result in evaluation.results],
     )
 
@@ -295,7 +295,7 @@ def _condition(result: ConditionResult, facts: Facts, now: datetime) -> Explaine
         values=values,
         input=_input(result.condition.property, facts, now),
         outcome=result.outcome.value,
-        until=None if result.until is None else _instant(result.until),
+        until=None if result.until is None else instant_text(result.until),
     )
 
 
@@ -309,7 +309,7 @@ def _rendered(condition: Condition) -> tuple[str, list[str]]:
 def _input(property_: Property, facts: Facts, now: datetime) -> str | None:
     match property_:
         case Property.TIME:
-            return _instant(now)
+            return instant_text(now)
         case Property.REGION:
             value: object = facts.region
         case Property.REMOTE_IP:
@@ -358,7 +358,8 @@ def _address(resource: Resource) -> str | None:
     return None if isinstance(resource, InternetResource | StaticDevicePool) else str(resource.address)
 
 
-def _instant(instant: datetime) -> str:
+def instant_text(instant: datetime) -> str:
+    """Write an instant as explanations do: ISO 8601 in UTC, with a Z."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

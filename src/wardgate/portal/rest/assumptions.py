@@ -15,7 +15,7 @@ from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.ids import AuthProviderId
 from wardgate.model.versions import ClientSoftware
 from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
-from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput
+from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, instant_text
 from wardgate.policy.selection import Position
 from wardgate.portal.bus import Presence
 from wardgate.portal.services import Services
@@ -79,7 +79,9 @@ def assume(services: Services, said: Said, client: Client | None) -> Assumptions
     user_agent = _user_agent(client)
     token = None if client is None else client.token
     expires_at: _Known[datetime] = (
-        _unknown() if token is None else _Known(token.expires_at, "connection", token.expires_at.isoformat())
+        _unknown()
+        if token is None
+        else _Known(token.expires_at, "connection", instant_text(token.expires_at))
     )
     return Assumptions(
         facts=Facts(
