@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 import time
 
 from e2e.conftest import machine
@@ -29,7 +28,7 @@ def test_what_no_policy_grants_is_not_reached(cone: Installation) -> None:
 
 
 def test_filters_let_pass_what_they_name_and_answer_the_rest_with_an_icmp_error(cone: Installation) -> None:
-    cone.web.start("web-8000", sys.executable, "-m", "wardgate.lab.web_server", "--port", "8000")
+    cone.start_web_server(8000)
     cone.make_resource("web-only", "ip", "172.21.0.53", filters=[{"protocol": "tcp", "ports": ["80"]}])
     cone.grant("web-only")
     wait_until(lambda: cone.fetch("http://172.21.0.53/get", timeout_s=2).error is None, "port 80", limit_s=10)
@@ -93,8 +92,8 @@ def test_n14_a_deleted_policy_ends_a_running_download_at_once(cone: Installation
 
 def test_n14_expired_and_revoked_tokens(cone: Installation) -> None:
     lab = cone
-    for port in ("8001", "8002"):
-        lab.web.start(f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", port)
+    for port in (8001, 8002):
+        lab.start_web_server(port)
     bystander = lab.fetch_in_background(f"http://{WEB4}:8001/slow?num=16000000&rate=1000000")
     lifetime_s = 12.0
     started_at = datetime.datetime.now(datetime.UTC).timestamp()

@@ -240,7 +240,12 @@ class Installation:
         made = self.api.post(f"/actors/{self.ids['actor']}/client_tokens", body)
         self.ids[f"{host}_token"], self.tokens[host] = made["id"], made["token"]
 
-    # Relays, gateway, client
+    # Private servers, relays, gateway, client
+
+    def start_web_server(self, port: int) -> None:
+        """Start a private web server at WEB4 and WEB6, and wait until it listens."""
+        self.web.start(f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", str(port))
+        wait_until(partial(_listens, self.web, WEB4, port), f"web server on port {port}", limit_s=15)
 
     def start_relay(self, number: int) -> None:
         """Start relay 1 or 2."""
@@ -374,7 +379,7 @@ class Installation:
 
     def _start_servers(self) -> None:
         python = (sys.executable, "-m")
-        self.web.start("web", *python, "wardgate.lab.web_server")
+        self.start_web_server(80)
         self.web.start(
             "dns", *python, "wardgate.lab.dns_server", f"--listen={PRIVATE_DNS}", *_records(PRIVATE_NAMES)
         )
@@ -382,7 +387,6 @@ class Installation:
             "dns", *python, "wardgate.lab.dns_server", f"--listen={PUBLIC_DNS}", *_records(PUBLIC_NAMES)
         )
         for host, address, port in (
-            (self.web, WEB4, 80),
             (self.web, PRIVATE_DNS, 53),
             (self.names, PUBLIC_DNS, 53),
         ):
