@@ -1,4 +1,4 @@
-"""The frozen facts of one account that decisions are made of (design §4), indexed for look-ups without loops.
+"""The frozen facts of one account that decisions are made of, indexed for look-ups without loops.
 
 A snapshot is never changed: `evolve` returns the next one, copying only the tables that a change touches. Building
 one from rows and following the change feed is the portal's.

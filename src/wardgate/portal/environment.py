@@ -39,7 +39,7 @@ class Executor(Protocol):
 
 
 class Outbound(Protocol):
-    """The one guarded way to hosts that a user named (design §8)."""
+    """The one guarded way to hosts that a user named."""
 
     async def get(self, url: str) -> bytes:
         """Fetch a public https URL; raises OSError when the guard or the network refuses."""

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 _REEVALUATION_S: Final = 120.0
-REVOCATION_LIMIT_S: Final = 1.0  # design §1: access ends within a second
+REVOCATION_LIMIT_S: Final = 1.0  # ARCHITECTURE.md: access ends within a second
 CLOCK_SLACK_S: Final = 1.0  # expiries cross the wire in whole seconds
 
 Ports = tuple[int, int] | None  # first and last UDP port that a filter permits; None: everything
@@ -105,8 +105,7 @@ class Model:
         """Why a packet must not pass now; None: it may.
 
         Args:
-            informed_at: since when the gateway is connected to the portal; None: it is cut off, and what it had goes on
-                (design §1.2).
+            informed_at: since when the gateway is connected to the portal; None: it is cut off, and what it had goes on.
         """
         return self._why_port_refused(resource, port, informed_at) or self._why_access_refused(
             actor, resource, informed_at

@@ -113,7 +113,7 @@ class _Story:
             show(
                 f"the last packet that was answered left {self._measures['revocation_ms']:.0f} ms after the deletion"
             )
-            assert self._measures["revocation_ms"] < 1000  # design §1.1
+            assert self._measures["revocation_ms"] < 1000
             await world.grant("engineers", "network")
             await asyncio.sleep(1)
             assert await world.probe("client", "network") == "answered"

@@ -1,4 +1,4 @@
-"""Which event carries which message: per kind of peer, direction and protocol generation (§0, §3).
+"""Which event carries which message: per kind of peer, direction and protocol generation (control-plane §0, §3).
 
 `Dialect` is the codec of one connection. It never raises on what the other end sent: an event that the table lacks
 is `Unknown`, a known event with a wrong payload `Malformed`; a peer skips both, the portal answers `unknown_message`.

@@ -319,7 +319,7 @@ class ClientSession(Session):
             self._push(wire.ConfigChanged(after))
 
     def _policy_replaced(self, change: Change, now: datetime) -> set[ResourceId]:
-        """Return the resource that vanishes and returns because what grants it is, to peers, another policy (§8.5)."""
+        """Return the resource that vanishes and returns because what grants it is, to peers, another policy (portal-domain §8.5)."""
         before, after = change.before or {}, change.after or {}
         if all(before[name] == after[name] for name in ("conditions", "group_id", "resource_id")):
             return set()
@@ -349,7 +349,7 @@ class ClientSession(Session):
     def _grant_again(self, holding: Holding, now: datetime) -> None:
         """Renew a revoked grant of the internet resource, if it still stands open.
 
-        Other resources are deleted and created again, so that the client asks anew (§3.6.10). That would switch the internet
+        Other resources are deleted and created again, so that the client asks anew (protocol §3.6.10). That would switch the internet
         resource off, so its gateway is given a new grant of the same credentials; what the client is told then, it ignores.
         """
         resource = self._context.snapshot.resources.get(holding.resource_id)

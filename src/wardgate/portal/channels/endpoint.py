@@ -87,7 +87,7 @@ class ChannelEndpoint:
             await _refuse(scope, send, refused)
             return
         except Exception:
-            # Any fault of ours must not look like a dead token: 500 makes the peer try again (§1.5).
+            # Any fault of ours must not look like a dead token: 500 makes the peer try again (protocol §1.5).
             log.exception("an upgrade failed")
             failure = Refused(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "Internal error", retry_after_s=1

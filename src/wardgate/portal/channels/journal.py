@@ -24,7 +24,7 @@ from wardgate.portal.store.rows import Decision, Device, PolicyAuthorization
 log = logging.getLogger(__name__)
 
 WINDOW_S: Final = 0.004
-"""How long a row waits for company; the gateway's round trip takes about as long (design §4: at most 20 ms)."""
+"""How long a row waits for company; the gateway's round trip takes about as long."""
 
 SLICE: Final = 50
 

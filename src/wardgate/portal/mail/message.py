@@ -1,6 +1,6 @@
 """A message as bytes (RFC 5322, MIME). Its own id names it for ever: a repeated delivery is the same message to whoever gets it twice.
 
-Recipients stand in the envelope only (§14: blind copies), hence the empty group in `To`.
+Recipients stand in the envelope only (portal-domain §14: blind copies), hence the empty group in `To`.
 """
 
 import re

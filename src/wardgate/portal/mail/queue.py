@@ -16,7 +16,7 @@ MAX_ATTEMPTS: Final = 3
 RECIPIENTS_A_MESSAGE: Final = 100  # RFC 5321 §4.5.3.1.8: what every server takes
 
 NOWHERE: Final = "@firezone.invalid"
-"""The domain of addresses that stand for none (§14)."""
+"""The domain of addresses that stand for none (portal-domain §14)."""
 
 
 async def post(

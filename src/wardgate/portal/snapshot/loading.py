@@ -1,4 +1,4 @@
-"""Reads an account's snapshot from the database, in slices between which other tasks run (design §4).
+"""Reads an account's snapshot from the database, in slices between which other tasks run.
 
 An account of ten thousand actors has nearly a hundred thousand rows, so what is done for each of them counts: only the columns that the
 engine needs are read, and of the memberships, which are most of the rows, no entities are made: they go from the columns' text into

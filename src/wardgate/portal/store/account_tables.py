@@ -205,7 +205,7 @@ class AccountRepository(Repository[Account]):
 
 
 class DeviceRepository(TenantRepository[Device]):
-    """Devices; a new one draws its tunnel addresses here (§3.8)."""
+    """Devices; a new one draws its tunnel addresses here (portal-domain §3.8)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
         super().__init__(transaction, Device, account_id, role)
@@ -235,7 +235,7 @@ class DeviceRepository(TenantRepository[Device]):
 
 
 class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
-    """Grants: inserted in groups, never updated (§3.12)."""
+    """Grants: inserted in groups, never updated (portal-domain §3.12)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
         super().__init__(transaction, PolicyAuthorization, account_id, role)
@@ -283,7 +283,7 @@ class AuthProviderRepository(TenantRepository[_DetailsT]):
 
 
 class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
-    """Identities; with one goes what its actor holds by sign-ins at the same issuer (§8.4)."""
+    """Identities; with one goes what its actor holds by sign-ins at the same issuer (portal-domain §8.4)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
         super().__init__(transaction, ExternalIdentity, account_id, role)

@@ -139,7 +139,7 @@ LATEST_SESSION: Final[dict[str, frozenset[str]]] = {
     ),
     "api_tokens": frozenset(field.name for field in fields(ApiToken) if field.name.startswith("last_seen_")),
 }
-"""Columns of the latest use; an update of nothing else is neither audited nor broadcast (§3.8, §18.4)."""
+"""Columns of the latest use; an update of nothing else is neither audited nor broadcast (§3.8, §18 note 4)."""
 
 
 @dataclass(frozen=True, slots=True)
