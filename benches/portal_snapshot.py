@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import wardgate
 from benches import decisions
 from benches.portal_account import SHOWN, Organisation, Stopwatch, Taken, fill, percentiles
 from wardgate.model.ids import ActorId, PolicyId
@@ -43,13 +44,21 @@ from wardgate.portal.store import Database, PostgresServer, SqliteFile
 from wardgate.portal.store.rows import Actor, Change, ClientToken, Device
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
+from wardgate.wire.user_agent import build_user_agent
 
 MASTER_SECRET: Final = b"k" * 32
 CHANGES: Final = 100
 DISTANT_CHANGES: Final = 40
 SESSIONS: Final = 200
 TOLD: Final = 1_000
-USER_AGENT: Final = "Ubuntu/22.4.0 headless-client/1.5.12 (x86_64; 6.8.0)"
+USER_AGENT: Final = build_user_agent(
+    PeerKind.CLIENT,
+    os_name="Debian",
+    os_version="12.0.0",
+    product_version=wardgate.__version__,
+    arch="x86_64",
+    kernel="6.8.0",
+)
 JOIN: Final = '{"topic":"client","event":"phx_join","payload":{},"ref":0}'
 
 

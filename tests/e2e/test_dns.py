@@ -32,6 +32,27 @@ def test_s09_dns_two_resources(cone: Installation) -> None:
     ping(cone, "download.httpbin")
 
 
+def test_our_own_peers_carry_patterns_and_the_internet_resource(cone: Installation) -> None:
+    client = cone.client_site.host
+    assert client.run("getent", "ahostsv4", "a.b.httpbin.search.test").startswith("100.96.")
+    (internet,) = (one for one in cone.api.get("/resources") if one["type"] == "internet")
+    cone.ids["internet"] = internet["id"]
+    cone.grant("internet")
+    cone.client.stop()
+    try:
+        cone.start_client(FIREZONE_ACTIVATE_INTERNET_RESOURCE="true")
+        wait_until(
+            lambda: "default dev" in client.run("ip", "route", "show", "table", "all"),
+            "the default route of the Internet resource",
+            limit_s=15,
+        )
+    finally:
+        cone.client.stop()
+        cone.revoke("internet")
+        cone.start_client()
+        wait_until(cone.client_online, "client online", limit_s=15)
+
+
 def ping(cone: Installation, name: str) -> None:
     """One echo at a time until one comes back, 30 s overall.
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+import wardgate
 from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
@@ -32,11 +33,20 @@ from wardgate.portal.store.rows import (
     Resource,
     Site,
 )
+from wardgate.wire.dialect import PeerKind
 from wardgate.wire.tokens import TokenKind
+from wardgate.wire.user_agent import build_user_agent
 
-CLIENT_AGENT = "Ubuntu/22.4.0 headless-client/1.5.11 (x86_64; 6.8.0)"
-GATEWAY_AGENT = "Debian/12.0.0 gateway/1.6.0 (x86_64; 6.8.0)"
-RELAY_AGENT = "Debian/12.0.0 relay/1.6.0 (x86_64; 6.8.0)"
+_HOST = {
+    "os_name": "Debian",
+    "os_version": "12.0.0",
+    "arch": "x86_64",
+    "kernel": "6.8.0",
+    "product_version": wardgate.__version__,
+}
+CLIENT_AGENT = build_user_agent(PeerKind.CLIENT, **_HOST)
+GATEWAY_AGENT = build_user_agent(PeerKind.GATEWAY, **_HOST)
+RELAY_AGENT = build_user_agent(PeerKind.RELAY, **_HOST)
 PATIENCE_S = 5.0
 
 

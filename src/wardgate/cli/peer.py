@@ -27,11 +27,6 @@ from wardgate.wire.user_agent import build_user_agent
 
 DEFAULT_PORT: Final = 52625  # UDP, of gateway and client (data-plane §1.2)
 _FOREIGN_TOKEN: Final = ".SFMyNTY."  # noqa: S105 - the published portal's form (control-plane-protocol §2.1)
-_COMPONENTS: Final = {
-    PeerKind.CLIENT: "headless-client",
-    PeerKind.GATEWAY: "gateway",
-    PeerKind.RELAY: "relay",
-}
 _TOKEN_KINDS: Final = {
     PeerKind.CLIENT: TokenKind.CLIENT,
     PeerKind.GATEWAY: TokenKind.GATEWAY,
@@ -63,10 +58,10 @@ class PortalAccount:
         """Return what makes the link around a function that takes its events; `parameters` is asked per attempt."""
         system = operating_system()
         user_agent = build_user_agent(
+            self.kind,
             os_name=system.name,
             os_version=system.version,
-            component=_COMPONENTS[self.kind],
-            version=wardgate.__version__,
+            product_version=wardgate.__version__,
             arch=system.arch,
             kernel=system.kernel,
         )

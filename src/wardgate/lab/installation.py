@@ -256,9 +256,10 @@ class Installation:
     def start_gateway(self) -> None:
         self.gateway = self._start_peer("gateway", self.gateway_site, {"FIREZONE_ID": "demo-gateway"})
 
-    def start_client(self) -> None:
+    def start_client(self, **settings: str) -> None:
+        """Start the client, with further environment variables."""
         environment = {"FIREZONE_ID": "demo-client", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
-        self.client = self._start_peer("client", self.client_site, environment)
+        self.client = self._start_peer("client", self.client_site, {**environment, **settings})
 
     def start_second_client(self, lifetime_s: float = 3600) -> Process:
         """A client of the same service account behind a router of its own, with a token of its own."""

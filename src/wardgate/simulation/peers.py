@@ -20,6 +20,7 @@ from typing import Final
 
 from wardgate_native import RelayEngine, TunnelEngine
 
+import wardgate
 from wardgate.client import machine as client_machine
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import events as e
@@ -41,6 +42,7 @@ from wardgate.wire.upgrade import (
     build_upgrade_request,
     parse_refusal,
 )
+from wardgate.wire.user_agent import build_user_agent
 
 PORTAL_URL: Final = "ws://portal.sim:8080/"
 RELAY_PORT: Final = 3478
@@ -76,7 +78,6 @@ class Peer(ABC):
     """The control channel's life, common to all peers: connect, join, lose, come back."""
 
     kind: PeerKind
-    user_agent: str
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         self.name = name
@@ -87,6 +88,9 @@ class Peer(ABC):
         self._world = surroundings
         self._loop = asyncio.get_running_loop()
         self._token = token
+        self._user_agent = build_user_agent(
+            self.kind, os_name="Debian", os_version="12", product_version=wardgate.__version__, arch="x86_64"
+        )
         self._channel: ControlChannel | None = None
         self._link: ControlLink | None = None
         self._pacing = Reconnect(budget_s=None, rng=random.Random(surroundings.rng.random()))  # noqa: S311  # replays by seed
@@ -249,7 +253,7 @@ class Peer(ABC):
             self._retry(None)
             return
         request = build_upgrade_request(
-            base_url=PORTAL_URL, parameters=self._parameters(), token=self._token, user_agent=self.user_agent
+            base_url=PORTAL_URL, parameters=self._parameters(), token=self._token, user_agent=self._user_agent
         )
         source_ip = self.cable.nat.public_ip if self.cable.nat is not None else self.cable.ip
         self._link = ControlLink(
@@ -283,7 +287,6 @@ class SimRelay(Peer):
     """A relay process."""
 
     kind = PeerKind.RELAY
-    user_agent = "Debian/12 relay/0.1.0 (x86_64)"
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
@@ -379,7 +382,6 @@ class TunnelPeer(Peer):
 class SimGateway(TunnelPeer):
     kind = PeerKind.GATEWAY
     role = "gateway"
-    user_agent = "Debian/12 gateway/1.6.0 (x86_64)"
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
@@ -448,7 +450,6 @@ class _Queries:
 class SimClient(TunnelPeer):
     kind = PeerKind.CLIENT
     role = "client"
-    user_agent = "Debian/12 headless-client/1.5.11 (x86_64)"
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)

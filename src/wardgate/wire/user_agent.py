@@ -1,12 +1,22 @@
 """User agents (control-plane-protocol §1.4): `{os}/{os version} {component}/{version}[ ({arch}; {kernel})]`.
 
-Features hang on what is parsed here, so the rules are followed to the letter, odd ones included.
+Features hang on what is parsed here, so the rules are followed to the letter, odd ones included. The version is a level
+of the protocol: which messages, patterns and resources the peer understands (§6). Ours announce the level they speak,
+and the version of the product in the comment: `Debian/12 gateway/1.6.1 (x86_64; 6.8.0; Wardgate/0.1.0)`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.versions import ClientSoftware, Component, Version
+from wardgate.wire.dialect import PeerKind
+
+CLIENT_SPEAKS: Final = Version(1, 5, 12)
+GATEWAY_SPEAKS: Final = Version(1, 6, 1)
+RELAY_SPEAKS: Final = Version(
+    0, 1, 0
+)  # the channel of relays has one level, and this is what published ones announce
 
 MAX_CHARS: Final = 255  # what is stored of a user agent and of a version
 
@@ -19,6 +29,13 @@ _COMPONENTS: Final = (
     "android-client/",
     "gateway/",
 )
+_OURS: Final = {
+    PeerKind.CLIENT: ("headless-client", CLIENT_SPEAKS),
+    PeerKind.GATEWAY: ("gateway", GATEWAY_SPEAKS),
+    PeerKind.RELAY: ("relay", RELAY_SPEAKS),
+}
+_PRODUCT: Final = "Wardgate"
+_NAMED_PRODUCT: Final = re.compile(rf"[(;] ?{_PRODUCT}/([0-9A-Za-z.+-]{{1,64}})[;)]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +48,18 @@ class DeviceOs:
 
 
 def build_user_agent(
-    *, os_name: str, os_version: str, component: str, version: str, arch: str = "", kernel: str = ""
+    kind: PeerKind,
+    *,
+    os_name: str,
+    os_version: str,
+    product_version: str,
+    arch: str = "",
+    kernel: str = "",
 ) -> str:
-    """Build our own user agent; characters outside ASCII are left out."""
-    details = "; ".join(part for part in (arch, kernel) if part)
-    text = f"{os_name}/{os_version} {component}/{version}" + (f" ({details})" if details else "")
+    """Build the user agent of one of our own peers; characters outside ASCII are left out."""
+    component, level = _OURS[kind]
+    comment = "; ".join(part for part in (arch, kernel, f"{_PRODUCT}/{product_version}") if part)
+    text = f"{os_name}/{os_version} {component}/{level} ({comment})"
     return "".join(char for char in text if " " <= char <= "~")
 
 
@@ -46,6 +70,19 @@ def announced_version(user_agent: str) -> str | None:
             if word.startswith(component):
                 return word.removeprefix(component)[:MAX_CHARS]
     return None
+
+
+def product_version(user_agent: str) -> str | None:
+    """Return the version of the product that one of our own peers names in its comment; None: it is none of ours."""
+    named = _NAMED_PRODUCT.search(user_agent)
+    return None if named is None else named[1]
+
+
+def software_text(user_agent: str) -> str:
+    """Say for people what a peer runs: `speaks 1.5.12 (Wardgate 0.1.0)`; of a foreign one only the level is known."""
+    level, product = announced_version(user_agent), product_version(user_agent)
+    spoken = "unknown" if not level else f"speaks {level}"
+    return spoken if product is None else f"{spoken} ({_PRODUCT} {product})"
 
 
 def parse_version(text: str | None) -> Version | None:

@@ -256,7 +256,7 @@ NOUNS: Final = (
             ),
             _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
         ),
-        columns=("id", "name", "actor_id", "ipv4", "online", "verified_at", "last_seen_at"),
+        columns=("id", "name", "actor_id", "ipv4", "online", "last_seen_version", "verified_at", "last_seen_at"),
     ),
     Noun(
         "groups", "group", "Sets of actors, which policies grant something.",

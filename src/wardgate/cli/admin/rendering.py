@@ -15,6 +15,7 @@ from rich.table import Table
 
 from wardgate.cli.admin.vocabulary import NAMED_MEMBERS, Output
 from wardgate.cli.terminal import Terminal
+from wardgate.wire.user_agent import software_text
 
 _GAP = "  "
 
@@ -29,7 +30,7 @@ def show_objects(
     if not objects:
         return
     present = [column for column in columns if any(_has(one, column) for one in objects)]
-    rows = [[_cell(_member(one, column)) for column in present] for one in objects]
+    rows = [[_cell(_member(one, column)) for column in present] for one in map(_for_people, objects)]
     _show_table([_heading(column) for column in present], rows, terminal)
 
 
@@ -39,7 +40,7 @@ def show_object(one: Mapping[str, Any], output: Output, terminal: Terminal) -> N
         _show_document(one, output, terminal)
         return
     width = max((cell_len(name) for name in one), default=0)
-    for name, value in one.items():
+    for name, value in _for_people(one).items():
         terminal.show(f"{name:{width}}{_GAP}{_cell(value)}".rstrip())
 
 
@@ -86,6 +87,14 @@ def _show_table(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: 
 def _heading(column: str) -> str:
     name = column.rpartition(".")[2].removeprefix("is_")
     return (name.removesuffix("_id") if name in NAMED_MEMBERS else name).upper()
+
+
+def _for_people(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a device announces as its version is a level of the protocol; say so, and name the product beside it."""
+    agent = one.get("last_seen_user_agent")
+    if not isinstance(agent, str) or "last_seen_version" not in one:
+        return one
+    return {**one, "last_seen_version": software_text(agent)}
 
 
 def _has(one: Mapping[str, Any], column: str) -> bool:

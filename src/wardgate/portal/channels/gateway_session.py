@@ -97,6 +97,7 @@ class GatewaySession(Session):
                 "public_key": self._public_key,
                 "psk_base": self._device.psk_base,
                 "version": self._version,
+                "user_agent": self._origin.user_agent,
                 "remote_ip": str(self._origin.remote_ip),
                 "position": self._origin.position,
                 "connected_at": self._environment.clock.now().isoformat(),

@@ -1,7 +1,7 @@
 """The weekly letter about gateways to be upgraded (portal-domain §17).
 
-The newest release that this portal knows is its own: nothing asks the outside. A peer that announces a newer version than that, as
-those of other makers do, is not judged.
+The newest that this portal knows is what came with it: nothing asks the outside. A gateway is behind when it speaks an older level of
+the protocol, or when it is of an older release of this product. One that announces more than that is not judged.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,13 @@ from wardgate.portal.mail.queue import admin_addresses, post
 from wardgate.portal.services import Services
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.rows import Account
-from wardgate.wire.user_agent import parse_version
+from wardgate.wire.user_agent import (
+    GATEWAY_SPEAKS,
+    announced_version,
+    parse_version,
+    product_version,
+    software_text,
+)
 
 AT_MOST_EVERY: Final = timedelta(hours=24)
 SEEN_WITHIN: Final = timedelta(days=7)
@@ -77,7 +83,12 @@ async def _notify(services: Services, transaction: Transaction, account: Account
         return False
     clients = await _clients_behind(tables, now=now)
     letter = OutdatedGateways(
-        account.name, account_url(services.settings, account), str(NEWEST), gateways, clients
+        account.name,
+        account_url(services.settings, account),
+        str(NEWEST),
+        str(NEWEST_RELEASE),
+        gateways,
+        clients,
     )
     recipients = await admin_addresses(tables)
     await post(transaction, services.settings, letter, recipients, account_id=account.id)
@@ -91,10 +102,15 @@ async def _outdated(services: Services, tables: AccountTables) -> tuple[Outdated
     sites: dict[UUID | None, str] = {site.id: site.name for site in await tables.sites.load_all()}
     outdated = []
     for one in online:
-        version = parse_version(one.facts.get("version"))
-        if version is not None and version < NEWEST:
-            outdated.append(OutdatedGateway(one.facts["name"], sites.get(one.group, ""), str(version)))
+        if _is_outdated(one.facts["user_agent"]):
+            software = software_text(one.facts["user_agent"])
+            outdated.append(OutdatedGateway(one.facts["name"], sites.get(one.group, ""), software))
     return tuple(sorted(outdated, key=lambda one: (one.site, one.name)))
+
+
+def _is_outdated(user_agent: str) -> bool:
+    level, release = parse_version(announced_version(user_agent)), parse_version(product_version(user_agent))
+    return (level is not None and level < NEWEST) or (release is not None and release < NEWEST_RELEASE)
 
 
 async def _clients_behind(tables: AccountTables, *, now: datetime) -> int:
@@ -111,7 +127,8 @@ def _is_far_behind(version: Version | None) -> bool:
     return NEWEST.minor - version.minor >= BEHIND_MINORS
 
 
-NEWEST: Final = Version.parse(wardgate.__version__)
+NEWEST: Final = GATEWAY_SPEAKS
+NEWEST_RELEASE: Final = Version.parse(wardgate.__version__)
 
 KINDS: Final = (
     JobKind("notify_outdated_gateways", notify_outdated_gateways, schedule=Cron.parse("0 9 * * 0")),

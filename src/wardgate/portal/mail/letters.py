@@ -52,16 +52,17 @@ class OutdatedGateway:
 
     name: str
     site: str
-    version: str
+    software: str
 
 
 @dataclass(frozen=True, slots=True)
 class OutdatedGateways:
-    """Gateways are online that are older than the newest release known; `clients` are two minor versions behind or more."""
+    """Gateways are online that are behind the newest level and release known; `clients` are two minor versions behind or more."""
 
     account_name: str
     account_url: str
     newest: str
+    newest_release: str
     gateways: tuple[OutdatedGateway, ...]
     clients: int
 

@@ -10,6 +10,7 @@ from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import Presence
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Actor, Decision
+from wardgate.wire.user_agent import software_text
 
 DECISIONS_SHOWN: Final = 20
 
@@ -62,10 +63,8 @@ async def load_overview(services: Services, viewer: Actor) -> Overview:
 
 
 def _peer(presence: Presence, belongs_to: str) -> Cells:
-    name, version, remote_ip, ipv4, since = _cells(
-        presence, "name", "version", "remote_ip", "ipv4", "connected_at"
-    )
-    return name, belongs_to, version, remote_ip, ipv4, since
+    name, remote_ip, ipv4, since = _cells(presence, "name", "remote_ip", "ipv4", "connected_at")
+    return name, belongs_to, software_text(presence.facts["user_agent"]), remote_ip, ipv4, since
 
 
 def _cells(presence: Presence, *facts: str) -> Cells:

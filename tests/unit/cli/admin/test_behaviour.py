@@ -8,9 +8,11 @@ import httpx2
 import pytest
 import yaml
 
+import wardgate
 from support.portal import World
 from unit.cli.admin.conftest import Admin, Waits, runner
 from wardgate.cli.main import main
+from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -78,6 +80,23 @@ async def test_a_table_names_what_programs_get_the_ids_of(admin: Admin, world: W
     assert row.split()[:3] == [str(world.policy.id), "Engineering", "net"]
     (policy,) = (await admin("policies", "list", "--json")).json()
     assert (policy["group_id"], policy["resource_id"]) == (str(world.group.id), str(world.resource.id))
+
+
+async def test_tables_say_what_a_device_speaks_and_programs_get_what_it_announced(
+    admin: Admin, world: World
+) -> None:
+    async with world.client() as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+        await world.portal.journal.flush()
+        for noun, spoken in (
+            (("clients", "list"), f"speaks {CLIENT_SPEAKS}"),
+            (("gateways", "list", "--site", "Berlin"), f"speaks {GATEWAY_SPEAKS}"),
+        ):
+            shown = await admin(*noun)
+            assert f"{spoken} (Wardgate {wardgate.__version__})" in shown.out
+            (device,) = (await admin(*noun, "--json")).json()
+            assert device["last_seen_version"] == spoken.removeprefix("speaks ")
 
 
 async def test_of_nothing_there_is_no_table_but_a_word(admin: Admin) -> None:

@@ -12,6 +12,7 @@ from support.pools import device_of, static_pair
 from support.portal import World
 from unit.portal.channels.test_authorization import grant
 from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token
+from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 
 async def test_a_flow_reported_with_a_grants_token_is_listed_as_the_grants(world: World) -> None:
@@ -40,8 +41,8 @@ async def test_a_flow_reported_with_a_grants_token_is_listed_as_the_grants(world
         assert (flow["resource_id"], flow["resource_name"]) == (str(world.resource.id), "net")
         assert flow["resource_address"] == "10.20.0.0/16"
         assert (flow["initiator_actor_name"], flow["initiator_actor_email"]) == ("Ada", "ada@example.org")
-        assert flow["initiator_client_version"] == "1.5.11"
-        assert flow["initiator_device_os_name"] == "Ubuntu"
+        assert flow["initiator_client_version"] == str(CLIENT_SPEAKS)
+        assert flow["initiator_device_os_name"] == "Debian"
 
 
 async def test_the_two_ends_of_a_pool_report_flows_too(world: World) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from support.portal import CLIENT_AGENT, Peer, Refusal, Refused, World, make_world, portal_running
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Device
+from wardgate.portal.store.rows import Device, Resource
+from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 
 async def test_without_a_token_the_answer_is_missing_token(world: World) -> None:
@@ -140,6 +141,30 @@ async def test_what_a_connect_omits_keeps_its_stored_value(world: World) -> None
     assert (device.device_serial, device.device_uuid) == ("S1", "U1")
 
 
+async def test_our_own_client_is_offered_what_only_newer_levels_are(world: World) -> None:
+    async with world.portal.services.store.writing() as tx:
+        tables = tx.of(world.account_id)
+        internet = await tables.resources.find(tables.resources.c.type == "internet")
+        deep = await tables.resources.insert(
+            Resource(
+                id=tx.new_id(),
+                account_id=world.account_id,
+                type="dns",
+                name="deep",
+                address="**.corp.example",
+                ip_stack="dual",
+                site_id=world.site.id,
+            )
+        )
+        assert internet is not None
+        for resource in (internet, deep):
+            await tables.policies.insert(replace(world.policy, id=tx.new_id(), resource_id=resource.id))
+    async with world.client() as client:
+        listed = {one["type"]: one for one in (await client.join())["resources"]}
+    assert listed["dns"]["address"] == "**.corp.example"
+    assert "internet" in listed
+
+
 async def test_the_latest_session_is_recorded(world: World) -> None:
     async with world.client() as client:
         await client.join()
@@ -147,7 +172,7 @@ async def test_the_latest_session_is_recorded(world: World) -> None:
     (device,) = await _devices(world)
     assert device.public_key == client.public_key
     assert device.last_seen_remote_ip == "192.0.2.7"
-    assert device.last_seen_version == "1.5.11"
+    assert device.last_seen_version == str(CLIENT_SPEAKS)
     assert device.client_token_id == world.client_token_id
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+import wardgate
 from support.letterbox import Letterbox
 from support.portal import Peer, World
 from wardgate.model.versions import Version
 from wardgate.portal.jobs import outdated_gateways
 from wardgate.portal.jobs.outdated_gateways import Notification, notify_outdated_gateways
+from wardgate.wire.user_agent import GATEWAY_SPEAKS
 
 pytestmark = pytest.mark.usefixtures("newest")
 
@@ -27,7 +29,7 @@ async def test_admins_are_told_once_of_gateways_that_are_behind(world: World, le
         assert await notify_outdated_gateways(world.portal.services, {}) == 1
         received = await letterbox.receive()
         assert received.recipients == ("admin@acme.example",)
-        assert "old (Berlin): 1.3.9" in received.message.text
+        assert "old (Berlin): speaks 1.3.9" in received.message.text
         assert "new (Berlin)" not in received.message.text
         assert await notify_outdated_gateways(world.portal.services, {}) == 0
 
@@ -61,6 +63,18 @@ async def test_accounts_that_do_not_want_it_or_are_disabled_get_none(
             assert account is not None
             await transaction.accounts.save(replace(account, **changes))
         assert await notify_outdated_gateways(world.portal.services, {}) == 0
+
+
+async def test_a_gateway_of_an_older_release_is_told_of_though_it_speaks_the_newest_level(
+    world: World, letterbox: Letterbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.gateway(query={"name": "ours"}) as peer:
+        await peer.join()
+        assert await notify_outdated_gateways(world.portal.services, {}) == 0
+        monkeypatch.setattr(outdated_gateways, "NEWEST_RELEASE", Version(99, 0, 0))
+        assert await notify_outdated_gateways(world.portal.services, {}) == 1
+    line = f"ours (Berlin): speaks {GATEWAY_SPEAKS} (Wardgate {wardgate.__version__})"
+    assert line in (await letterbox.receive()).message.text
 
 
 @pytest.mark.parametrize("version", ["1.4.0", "1.4.1", "2.0.0", "nonsense"])

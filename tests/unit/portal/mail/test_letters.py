@@ -27,7 +27,7 @@ EVERY_LETTER: list[Letter] = [
     DeletionCancelled("Acme", URL, "Ada"),
     DeletionNear("Acme", URL, AT),
     AccountDeleted("Acme", "https://portal.example"),
-    OutdatedGateways("Acme", URL, "1.2.0", (OutdatedGateway("gw-1", "Berlin", "1.0.0"),), 2),
+    OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),), 2),
 ]
 HOSTILE = "Acme\r\nBcc: eve@evil.example\r\n\r\n<script>alert(1)</script>\x00\x1b[31m"
 
@@ -54,9 +54,11 @@ def test_the_time_of_the_deletion_is_told_in_full() -> None:
 
 def test_outdated_gateways_are_listed_and_clients_only_when_there_are_some() -> None:
     with_clients = render(EVERY_LETTER[-1]).text
-    assert "gw-1 (Berlin): 1.0.0" in with_clients
+    assert "gw-1 (Berlin): speaks 1.0.0" in with_clients
+    assert "behind level 1.2.0 of the protocol or Wardgate 0.3.0" in with_clients
     assert "2 clients that were seen" in with_clients
-    without = render(OutdatedGateways("Acme", URL, "1.2.0", (OutdatedGateway("gw-1", "Berlin", "1.0.0"),), 0))
+    gateways = (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),)
+    without = render(OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", gateways, 0))
     assert "client" not in without.text
 
 

@@ -15,6 +15,7 @@ from wardgate.policy.evaluation import UNDETERMINED, Facts
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, as_json, explain
 from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.rows import Decision, Policy, Resource
+from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 
 async def test_a_relay_token_is_made_used_and_deleted(operator: httpx2.AsyncClient, world: World) -> None:
@@ -329,7 +330,7 @@ async def test_a_connected_client_is_judged_by_what_its_connection_has(
         "region": (None, "connection"),
         "provider": (None, "connection"),
         "verified": ("no", "device"),
-        "software": ("headless-client 1.5.11", "connection"),
+        "software": (f"headless-client {CLIENT_SPEAKS}", "connection"),
     }
     assert "judged by: remote ip 192.0.2.7 (connection)" in told["text"]
     assert [(one["value"], one["source"]) for one in moved["inputs"][:2]] == [

@@ -157,7 +157,14 @@ async def test_who_is_online_is_shown(admin: httpx2.AsyncClient, world: World) -
         await relay.join({"stamp_secret": "ab" * 32})
         page = (await admin.get("/acme")).text
     assert "No client is connected." not in page
-    for shown in ("Ada", "Berlin", "1.6.0", "1.5.11", "198.51.100.7", "3478"):
+    for shown in (
+        "Ada",
+        "Berlin",
+        "speaks 1.6.1 (Wardgate",
+        "speaks 1.5.12 (Wardgate",
+        "198.51.100.7",
+        "3478",
+    ):
         assert shown in page
 
 
