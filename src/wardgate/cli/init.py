@@ -16,6 +16,7 @@ from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.portal import credentials, data_directory, provisioning
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
@@ -184,12 +185,12 @@ async def _initialise(
                     search_domain=wanted.search_domain,
                 )
                 account = made.account
-            elif (
-                wanted.search_domain is not None
-                and account.config.get("search_domain") != wanted.search_domain
-            ):
-                config = {**account.config, "search_domain": wanted.search_domain}
-                account = await transaction.accounts.save(replace(account, config=config))
+            elif wanted.search_domain is not None:
+                config = replace(AccountConfig.parse(account.config), search_domain=wanted.search_domain)
+                if config != AccountConfig.parse(account.config):
+                    account = await transaction.accounts.save(
+                        replace(account, config=config.within(account.config))
+                    )
             tables = transaction.of(account.id)
             admin = await _admin(transaction, tables, account, wanted.email)
             with_tokens = is_new or new_tokens

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.snapshot.entities import EVERYONE
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Account, Actor, EmailOtpAuthProvider, Group, Resource, Site
@@ -97,7 +98,7 @@ async def provision(
             key="".join(_KEY_ALPHABET[byte % 36] for byte in _unbiased(transaction, 6)),
             ingest_signing_key=transaction.random_bytes(32),
             features={"policy_conditions": True, "internet_resource": True},
-            config={} if search_domain is None else {"search_domain": search_domain},
+            config=AccountConfig(search_domain=search_domain).within({}),
         )
     )
     tables, new_id = transaction.of(account.id), transaction.new_id

@@ -15,6 +15,7 @@ import pytest
 from support.certificates import write_certificate
 from wardgate.cli.main import main
 from wardgate.portal import credentials, data_directory
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.data_directory import Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import SqliteFile, Store
@@ -81,7 +82,7 @@ def test_new_tokens_replace_the_old_ones(init: Init, tmp_path: Path) -> None:
 def test_the_search_domain_reaches_the_account(init: Init, tmp_path: Path) -> None:
     made = init("--search-domain", "Corp.Example.com")
     account, _admin = asyncio.run(_check(tmp_path / "data", made))
-    assert account.config == {"search_domain": "corp.example.com"}
+    assert AccountConfig.parse(account.config) == AccountConfig(search_domain="corp.example.com")
 
 
 def test_init_makes_no_admin_beyond_the_accounts_limit(

@@ -20,6 +20,7 @@ from wardgate.model.ids import AuthorizationId, ClientId, GatewayId, PolicyId, R
 from wardgate.model.resources import DevicePool, InternetResource
 from wardgate.policy import pools
 from wardgate.policy.engine import Denied, Granted, authorize
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.bus import Presence
 from wardgate.portal.channels.asked_grants import UNSTORED, AskedGrants, Key
 from wardgate.portal.channels.client_context import ClientContext
@@ -314,7 +315,9 @@ class ClientSession(Session):
 
     def _account_changed(self, change: Change) -> None:
         device, images = self._context.device, (change.before or {}, change.after or {})
-        before, after = (client_interface(device, image.get("config", {})) for image in images)
+        before, after = (
+            client_interface(device, AccountConfig.parse(image.get("config", {}))) for image in images
+        )
         if before != after:
             self._push(wire.ConfigChanged(after))
 

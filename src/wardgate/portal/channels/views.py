@@ -1,15 +1,15 @@
 """Parts of messages that clients and gateways are both told, built from rows and settings."""
 
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final
+from typing import Final
 
+from wardgate.portal.account_config import AccountConfig, DohProvider
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import IceCredentialPair
 
-DOH_URLS: Final = {
+DOH_URLS: Final[dict[DohProvider, str]] = {
     "google": "https://dns.google/dns-query",
     "quad9": "https://dns.quad9.net/dns-query",
     "cloudflare": "https://cloudflare-dns.com/dns-query",
@@ -17,22 +17,15 @@ DOH_URLS: Final = {
 }
 
 
-def client_interface(device: Device, config: Mapping[str, Any]) -> wire.ClientInterface:
+def client_interface(device: Device, config: AccountConfig) -> wire.ClientInterface:
     """Return a client's addresses and the account's DNS settings (protocol §5.4)."""
-    dns = config.get("clients_upstream_dns") or {}
-    addresses: list[str] = []
-    urls: list[str] = []
-    match dns.get("type", "system"):
-        case "custom":
-            addresses = [entry["address"] for entry in dns.get("addresses", ())]
-        case "secure":
-            urls = [DOH_URLS[dns.get("doh_provider", "google")]]
-        case _:
-            pass
+    dns = config.upstream_dns
+    addresses = dns.addresses if dns.type == "custom" else ()
+    urls = (DOH_URLS[dns.doh_provider],) if dns.type == "secure" else ()
     return wire.ClientInterface(
         ipv4=IPv4Address(device.ipv4),
         ipv6=IPv6Address(device.ipv6),
-        search_domain=config.get("search_domain"),
+        search_domain=config.search_domain,
         upstream_do53=tuple(wire.UpstreamDo53(address) for address in addresses),
         upstream_doh=tuple(wire.UpstreamDoh(url) for url in urls),
         upstream_dns=tuple(wire.UpstreamDns("ip_port", _with_dns_port(address)) for address in addresses),

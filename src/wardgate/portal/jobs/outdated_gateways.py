@@ -5,13 +5,14 @@ the protocol, or when it is of an older release of this product. One that announ
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import wardgate
 from wardgate.model.versions import Version
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.account_life import account_url
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
@@ -33,30 +34,6 @@ SEEN_WITHIN: Final = timedelta(days=7)
 BEHIND_MINORS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """`config.notifications.outdated_gateway` of an account (§3.1)."""
-
-    is_enabled: bool = True
-    last_notified_at: datetime | None = None
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Notification":
-        """Read it out of an account's configuration; what is not there has its default."""
-        stored = (config.get("notifications") or {}).get("outdated_gateway") or {}
-        last = stored.get("last_notified")
-        return cls(stored.get("enabled", True), None if last is None else datetime.fromisoformat(last))
-
-    def within(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the configuration with this in it."""
-        last = None if self.last_notified_at is None else self.last_notified_at.isoformat()
-        notifications = {
-            **(config.get("notifications") or {}),
-            "outdated_gateway": {"enabled": self.is_enabled, "last_notified": last},
-        }
-        return {**config, "notifications": notifications}
-
-
 async def notify_outdated_gateways(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Write to the admins of every account with an outdated gateway online; returns to how many accounts."""
     async with services.store.reading() as transaction:
@@ -73,9 +50,10 @@ async def notify_outdated_gateways(services: Services, _arguments: Mapping[str, 
 
 
 async def _notify(services: Services, transaction: Transaction, account: Account) -> bool:
-    notification, now = Notification.of(account.config), transaction.now
-    last_at = notification.last_notified_at
-    if not notification.is_enabled or (last_at is not None and now - last_at < AT_MOST_EVERY):
+    config, now = AccountConfig.parse(account.config), transaction.now
+    letter_setting = config.outdated_gateway_letter
+    last_at = letter_setting.last_notified_at
+    if not letter_setting.is_enabled or (last_at is not None and now - last_at < AT_MOST_EVERY):
         return False
     tables = transaction.of(account.id)
     gateways = await _outdated(services, tables)
@@ -92,8 +70,8 @@ async def _notify(services: Services, transaction: Transaction, account: Account
     )
     recipients = await admin_addresses(tables)
     await post(transaction, services.settings, letter, recipients, account_id=account.id)
-    config = replace(notification, last_notified_at=now).within(account.config)
-    await transaction.accounts.save(replace(account, config=config))
+    notified = replace(config, outdated_gateway_letter=replace(letter_setting, last_notified_at=now))
+    await transaction.accounts.save(replace(account, config=notified.within(account.config)))
     return True
 
 

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from wardgate.portal.jobs.outdated_gateways import Notification
+from wardgate.portal.account_config import AccountConfig, UpstreamDns
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.store import rows
 
@@ -105,6 +105,11 @@ class UpstreamDnsView(BaseModel):
     doh_provider: str = "google"
     addresses: list[DnsAddressView] = []
 
+    @classmethod
+    def of(cls, dns: UpstreamDns) -> "UpstreamDnsView":
+        addresses = [DnsAddressView(address=address) for address in dns.addresses]
+        return cls(type=dns.type, doh_provider=dns.doh_provider, addresses=addresses)
+
 
 class AccountSettingsView(BaseModel):
     name: str
@@ -119,14 +124,15 @@ class AccountSettingsView(BaseModel):
 
     @classmethod
     def of(cls, row: rows.Account) -> "AccountSettingsView":
+        config = AccountConfig.parse(row.config)
         return cls(
             name=row.name,
             legal_name=row.legal_name,
             slug=row.slug,
             key=row.key,
-            search_domain=row.config.get("search_domain"),
-            clients_upstream_dns=UpstreamDnsView(**(row.config.get("clients_upstream_dns") or {})),
-            outdated_gateway_notifications=Notification.of(row.config).is_enabled,
+            search_domain=config.search_domain,
+            clients_upstream_dns=UpstreamDnsView.of(config.upstream_dns),
+            outdated_gateway_notifications=config.outdated_gateway_letter.is_enabled,
             scheduled_deletion_at=row.scheduled_deletion_at,
             updated_at=row.updated_at,
         )

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from wardgate.policy.snapshot import Entity, Snapshot
+from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.environment import Environment
 from wardgate.portal.snapshot.audience import Batch, Interest
 from wardgate.portal.snapshot.client_views import ClientViews
@@ -30,7 +31,7 @@ class AccountFacts:
     id: UUID
     name: str = ""
     slug: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: AccountConfig = field(default_factory=AccountConfig)
     features: Mapping[str, Any] = field(default_factory=dict)
     ingest_signing_key: bytes = field(default=b"", repr=False)
 
@@ -73,7 +74,7 @@ class AccountView:
                     self.facts,
                     name=change.after["name"],
                     slug=change.after["slug"],
-                    config=change.after["config"],
+                    config=AccountConfig.parse(change.after["config"]),
                     features=change.after["features"],
                 )
         batch = Batch(fresh)
@@ -148,7 +149,7 @@ class Accounts:
                 account_id,
                 account.name,
                 account.slug,
-                account.config,
+                AccountConfig.parse(account.config),
                 account.features,
                 account.ingest_signing_key,
             )

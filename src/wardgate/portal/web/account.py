@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from wardgate.portal.jobs.outdated_gateways import Notification
+from wardgate.portal.account_config import AccountConfig, DohProvider, UpstreamDns
 from wardgate.portal.limits import limits_of, used_of
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Account, Actor
@@ -17,7 +17,12 @@ _USED: Final = (
     ("Sites", "sites_count"),
     ("API clients", "api_clients_count"),
 )
-_RESOLVERS: Final = {"google": "Google", "opendns": "OpenDNS", "cloudflare": "Cloudflare", "quad9": "Quad9"}
+_RESOLVERS: Final[dict[DohProvider, str]] = {
+    "google": "Google",
+    "opendns": "OpenDNS",
+    "cloudflare": "Cloudflare",
+    "quad9": "Quad9",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Notice:
 
 async def load_account_page(services: Services, account: Account, viewer: Actor) -> AccountPage:
     """Gather what is to be shown of an account now."""
-    limits = limits_of(account)
+    limits, config = limits_of(account), AccountConfig.parse(account.config)
     async with services.store.reading() as transaction:
         tables, now = transaction.on_behalf_of(viewer), transaction.now
         usage = [Usage(told, await used_of(tables, name, now=now), limits[name]) for told, name in _USED]
@@ -65,9 +70,9 @@ async def load_account_page(services: Services, account: Account, viewer: Actor)
             ("Code", account.key),
             ("ID", str(account.id)),
             ("Since", account.inserted_at.strftime("%Y-%m-%d")),
-            ("Search domain", account.config.get("search_domain") or "none"),
-            ("Resolvers of clients", _resolvers(account.config.get("clients_upstream_dns") or {})),
-            ("Mail about outdated gateways", "on" if Notification.of(account.config).is_enabled else "off"),
+            ("Search domain", config.search_domain or "none"),
+            ("Resolvers of clients", _resolvers(config.upstream_dns)),
+            ("Mail about outdated gateways", "on" if config.outdated_gateway_letter.is_enabled else "off"),
         ),
         usage=tuple(usage),
         is_locked=account.lock_enabled_at is not None,
@@ -105,12 +110,11 @@ def countdown(left: timedelta) -> str:
     return "in " + " and ".join(told)
 
 
-def _resolvers(upstream: dict[str, Any]) -> str:
-    match upstream.get("type", "system"):
+def _resolvers(upstream: UpstreamDns) -> str:
+    match upstream.type:
         case "secure":
-            provider = upstream.get("doh_provider", "google")
-            return f"DNS over HTTPS by {_RESOLVERS.get(provider, provider)}"
+            return f"DNS over HTTPS by {_RESOLVERS[upstream.doh_provider]}"
         case "custom":
-            return ", ".join(one["address"] for one in upstream.get("addresses", []))
-        case _:
+            return ", ".join(upstream.addresses)
+        case "system":
             return "those of each client's system"

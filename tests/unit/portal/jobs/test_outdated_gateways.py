@@ -10,7 +10,7 @@ from support.letterbox import Letterbox
 from support.portal import Peer, World
 from wardgate.model.versions import Version
 from wardgate.portal.jobs import outdated_gateways
-from wardgate.portal.jobs.outdated_gateways import Notification, notify_outdated_gateways
+from wardgate.portal.jobs.outdated_gateways import notify_outdated_gateways
 from wardgate.wire.user_agent import GATEWAY_SPEAKS
 
 pytestmark = pytest.mark.usefixtures("newest")
@@ -88,14 +88,6 @@ async def test_a_gateway_that_is_offline_is_not_told_of(world: World) -> None:
     async with gateway(world, "old", "1.3.9") as old:
         await old.join()
     assert await notify_outdated_gateways(world.portal.services, {}) == 0
-
-
-def test_a_notification_is_read_back_and_leaves_the_rest_of_the_configuration() -> None:
-    config = {"search_domain": "x.example", "notifications": {"other": 1}}
-    assert Notification.of(config) == Notification(is_enabled=True, last_notified_at=None)
-    written = Notification(is_enabled=False).within(config)
-    assert Notification.of(written) == Notification(is_enabled=False)
-    assert (written["search_domain"], written["notifications"]["other"]) == ("x.example", 1)
 
 
 def gateway(world: World, name: str, version: str) -> Peer:

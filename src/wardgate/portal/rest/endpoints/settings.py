@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from wardgate.model.addresses import RESERVED, parse_ip
-from wardgate.portal.jobs.outdated_gateways import Notification
+from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS, AccountConfig, UpstreamDns
 from wardgate.portal.provisioning import check_search_domain
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID, Edit
@@ -21,8 +21,6 @@ from wardgate.portal.store.rows import Account
 router = APIRouter(prefix="/wardgate/account_settings", tags=["Wardgate"])
 
 LOCKED: Final = "The account is locked: its settings cannot be changed."
-DNS_TYPES: Final = ("system", "secure", "custom")
-DOH_PROVIDERS: Final = ("google", "opendns", "cloudflare", "quad9")
 MAX_ADDRESSES: Final = 8
 
 
@@ -77,15 +75,14 @@ async def _load(tables: AccountTables) -> Account:
 
 
 def _changed(before: Account, fields: SettingsFields) -> Account:
-    config = dict(before.config)
-    notification = Notification.of(config)
+    config = AccountConfig.parse(before.config)
     edit = Edit(
         fields,
         {
             "name": before.name,
             "legal_name": before.legal_name,
-            "search_domain": config.get("search_domain"),
-            "outdated_gateway_notifications": notification.is_enabled,
+            "search_domain": config.search_domain,
+            "outdated_gateway_notifications": config.outdated_gateway_letter.is_enabled,
         },
     )
     edit.text("name", longest=64, required=True)
@@ -94,12 +91,13 @@ def _changed(before: Account, fields: SettingsFields) -> Account:
     edit.text("legal_name", required=True)
     _check_domain(edit)
     edit.flag("outdated_gateway_notifications")
-    upstream = _upstream(edit, dict(config.get("clients_upstream_dns") or {}))
+    upstream = _upstream(edit, config.upstream_dns)
     values = edit.finish()
-    config["search_domain"] = values["search_domain"]
-    config["clients_upstream_dns"] = upstream
-    config = replace(notification, is_enabled=values["outdated_gateway_notifications"]).within(config)
-    return replace(before, name=values["name"], legal_name=values["legal_name"], config=config)
+    letter = replace(config.outdated_gateway_letter, is_enabled=values["outdated_gateway_notifications"])
+    after = AccountConfig(values["search_domain"], upstream, letter)
+    return replace(
+        before, name=values["name"], legal_name=values["legal_name"], config=after.within(before.config)
+    )
 
 
 def _check_domain(edit: Edit) -> None:
@@ -115,31 +113,35 @@ def _check_domain(edit: Edit) -> None:
         edit.error("search_domain", "must be a domain such as corp.example.com")
 
 
-def _upstream(edit: Edit, before: dict[str, Any]) -> dict[str, Any]:
-    """Merge what was given into the stored resolvers; addresses stay when the type changes, so toggling back loses nothing."""
+def _upstream(edit: Edit, before: UpstreamDns) -> UpstreamDns:
+    """Merge what was given into the stored resolvers."""
     given = (edit.raw("clients_upstream_dns") if edit.gave("clients_upstream_dns") else None) or {}
-    merged = {"type": "system", "doh_provider": "google", "addresses": [], **before}
+    merged: dict[str, Any] = {
+        "type": before.type,
+        "doh_provider": before.doh_provider,
+        "addresses": [{"address": address} for address in before.addresses],
+    }
     merged |= {name: value for name, value in given.items() if value is not None}
     errors: dict[str, list[Any]] = {}
     if merged["type"] not in DNS_TYPES:
         errors["type"] = [INVALID]
     if merged["doh_provider"] not in DOH_PROVIDERS:
         errors["doh_provider"] = [INVALID]
-    addresses: list[dict[str, str]] = []
+    addresses: list[str] = []
     messages: list[dict[str, list[str]]] = []
     for one in merged["addresses"]:
         address, wrong = _checked_address(one["address"])
-        addresses.append({"address": address})
+        addresses.append(address)
         messages.append({} if wrong is None else {"address": [wrong]})
     if any(messages):
         errors["addresses"] = messages
     elif merged["type"] == "custom" and not addresses:
         errors["addresses"] = [BLANK]
-    elif len({one["address"] for one in addresses}) < len(addresses):
+    elif len(set(addresses)) < len(addresses):
         errors["addresses"] = ["must not contain duplicates"]
     if errors:
         edit.nested_error("clients_upstream_dns", [errors])
-    return {**merged, "addresses": addresses}
+    return UpstreamDns(merged["type"], merged["doh_provider"], tuple(addresses))
 
 
 def _checked_address(text: str) -> tuple[str, str | None]:
