@@ -9,13 +9,14 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check bench lock openapi cli-reference css clean
+.PHONY: help demo up test test-long check fix bench lock openapi cli-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
 	@echo 'make up         run portal, relay and gateway here for real use'
 	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
 	@echo 'make check      the quick gate: lint, types, architecture, unit and property tests'
+	@echo 'make fix        format, and mend what the linters can mend themselves'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
 	@echo 'make lock|openapi|cli-reference|css   write what is generated from its sources again'
 	@echo 'make test-long  the long profile: 5,000 random lives, 10,000 worlds against the reference, 50 crashes a database, laws'
@@ -38,6 +39,12 @@ check:
 	cd native && $(CARGO) fmt --check
 	cd native && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(PYTEST) tests/unit tests/property -n auto -q
+
+fix:
+	@$(BOOTSTRAP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	cd native && $(CARGO) fmt
 
 test:
 	@$(BOOTSTRAP) --native --system --tests

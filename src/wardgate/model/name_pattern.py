@@ -40,10 +40,6 @@ class NamePattern:
         return cls(lowered, tuple(lowered.split(".")))
 
     @property
-    def is_literal(self) -> bool:
-        return not any(wildcard in self.text for wildcard in "*?")
-
-    @property
     def specificity(self) -> tuple[tuple[int, int], ...]:
         """Sort key: the most specific pattern first.
 

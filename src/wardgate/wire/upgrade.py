@@ -181,11 +181,6 @@ class Refusal:
         """401 is the only status that stops a peer."""
         return self.status == HTTPStatus.UNAUTHORIZED
 
-    @property
-    def is_invalid_token(self) -> bool:
-        """The token is dead: forget it."""
-        return self.is_fatal and self.code in ("invalid_token", "missing_token")
-
 
 class _Problem(msgspec.Struct):
     detail: str = ""

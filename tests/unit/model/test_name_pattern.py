@@ -75,8 +75,6 @@ def test_the_most_specific_pattern_sorts_first() -> None:
 
 def test_equality_ignores_case_and_a_trailing_dot() -> None:
     assert NamePattern.parse("**.Example.COM.") == NamePattern.parse("**.example.com")
-    assert NamePattern.parse("example.com").is_literal
-    assert not NamePattern.parse("?.example.com").is_literal
 
 
 def test_a_name_that_is_made_to_backtrack_is_answered_at_once() -> None:

@@ -112,21 +112,21 @@ def test_a_relay_without_a_port_listens_on_the_default_one() -> None:
     assert parse_relay_parameters({"ipv4": "192.0.2.1"}).port == 3478
 
 
-def test_401_alone_stops_a_peer_and_names_dead_tokens() -> None:
+def test_401_alone_stops_a_peer() -> None:
     body = problem_document(401, "invalid_token", "Invalid token")
     refusal = parse_refusal(401, {"content-type": "application/problem+json; charset=utf-8"}, body, now=NOW)
     assert refusal.is_fatal
-    assert refusal.is_invalid_token
+    assert refusal.code == "invalid_token"
     assert refusal.detail == "Invalid token"
     for status in (400, 402, 403, 404, 409, 429, 500, 503):
         assert not parse_refusal(status, {}, b"", now=NOW).is_fatal
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"code":1}', b"\xff", b"[" * 100_000])
-def test_a_401_of_a_proxy_is_fatal_but_the_token_may_live(body: bytes) -> None:
+def test_a_401_of_a_proxy_is_fatal_and_names_no_code(body: bytes) -> None:
     refusal = parse_refusal(401, {"content-type": "application/problem+json"}, body, now=NOW)
     assert refusal.is_fatal
-    assert not refusal.is_invalid_token
+    assert refusal.code is None
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ No part of any feed, and nothing of it goes with an account. Addresses are kept 
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.store import schema
 from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.rows import EmailSuppression, OutboundEmail, OutboundEmailDelivery
+from wardgate.portal.store.rows import OutboundEmail, OutboundEmailDelivery
 from wardgate.portal.store.transaction import Transaction
 
 _EMAILS: Final = schema.outbound_emails.c
@@ -38,23 +38,6 @@ class MailRecords:
         await self._insert_new(
             schema.email_suppressions, {"email": email.lower(), "inserted_at": self._transaction.now}
         )
-
-    async def unsuppress(self, email: str) -> bool:
-        """Let an address be mailed again; false: it was not suppressed."""
-        self._transaction.require_writable()
-        table = schema.email_suppressions
-        result = await self._transaction.execute(delete(table).where(table.c.email == email.lower()))
-        return bool(result.rowcount)
-
-    async def suppressions(
-        self, *conditions: ColumnElement[bool], limit: int | None = None
-    ) -> list[EmailSuppression]:
-        """Return suppressed addresses in alphabetical order."""
-        table = schema.email_suppressions
-        result = await self._transaction.execute(
-            select(table).where(*conditions).order_by(table.c.email).limit(limit)
-        )
-        return [EmailSuppression(**row) for row in result.mappings()]
 
     async def record(self, email: OutboundEmail, addresses: Collection[str]) -> None:
         """Remember a message that a provider took, with a pending delivery to each address; what is known already is left as it is."""

@@ -123,10 +123,6 @@ class Transaction:
     def random_bytes(self, count: int) -> bytes:
         return self._environment.rng.randbytes(count)
 
-    def acting_as(self, subject: dict[str, Any] | None) -> None:
-        """Attribute the changes of this transaction to `subject` (when it becomes known only inside)."""
-        self._subject = subject
-
     async def sequences(self) -> dict[UUID, int]:
         """Return the feed position of every account."""
         result = await self._connection.execute(
