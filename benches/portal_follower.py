@@ -25,6 +25,9 @@ class Printer:
     def handle_changes(self, _changes: list[Change]) -> None:
         print(time.monotonic(), flush=True)
 
+    def handle_view_lost(self) -> None:
+        sys.exit("the view is lost")
+
 
 async def follow(url: str, account_id: UUID) -> None:
     environment = Environment.of_this_process()

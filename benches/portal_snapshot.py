@@ -389,6 +389,9 @@ class Arrival:
     def handle_changes(self, _changes: list[Change]) -> None:
         self.at.set_result(time.perf_counter())
 
+    def handle_view_lost(self) -> None:
+        self.at.cancel()
+
 
 async def change(
     services: Services, organisation: Organisation, view: AccountView, number: int

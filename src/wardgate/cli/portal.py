@@ -23,7 +23,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.smtp import SmtpMailer
-from wardgate.portal.server import serve
+from wardgate.portal.server import BackgroundFailed, serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Unusable
 from wardgate.portal.tls import CertificateUnusable
@@ -62,7 +62,7 @@ def command(
             if metrics is not None:
                 stack.enter_context(metrics)
             asyncio.run(_run(portal, keys, listener, metrics))
-    except (DataDirectoryUnusable, Unusable, CertificateUnusable) as error:
+    except (DataDirectoryUnusable, Unusable, CertificateUnusable, BackgroundFailed) as error:
         raise UserError(str(error)) from error
 
 

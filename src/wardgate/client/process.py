@@ -18,6 +18,7 @@ from wardgate.net.portal_link import PortalLink
 from wardgate.net.service_manager import notify
 from wardgate.net.supervision import on_hangup, run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
+from wardgate.supervision import Tasks
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 
 HOST_CHECK_S: Final = 5.0  # how long changed name servers and LAN routes may go unnoticed (data-plane §6.4)
@@ -57,7 +58,7 @@ class ClientProcess:
         self._doh = DohClient()
         self._next_query_id = 0
         self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
-        self._forwarded: set[asyncio.Task[None]] = set()
+        self._forwarded = Tasks()
         self._wanted: asyncio.Queue[Configure] = asyncio.Queue()
         self._tunnel_ipv4 = self._tunnel_ipv6 = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -86,6 +87,7 @@ class ClientProcess:
             )
         finally:
             self._machine.handle_shutdown()
+            await self._forwarded.close()
             await self._host_dns.restore()
             await self._listener.close()
             await self._doh.close()
@@ -156,8 +158,11 @@ class ClientProcess:
 
     def _handle_timeout(self) -> None:
         self._timer = None
-        self._machine.handle_timeout(now=self._engine.clock())
-        self._pump()
+        try:
+            self._machine.handle_timeout(now=self._engine.clock())
+        finally:
+            # A fault in one step is logged by the loop; the steps after it come all the same.
+            self._pump()
 
     async def _answer_query(self, query: Query) -> bytes | None:
         query_id = self._next_query_id
@@ -178,9 +183,7 @@ class ClientProcess:
         if len(self._forwarded) >= MAX_FORWARDED:
             self._machine.handle_answer(wanted.query_id, None, now=self._engine.clock())
             return
-        task = asyncio.create_task(self._ask(wanted))
-        self._forwarded.add(task)
-        task.add_done_callback(self._forwarded.discard)
+        self._forwarded.start(self._ask(wanted), name="query")
 
     async def _ask(self, wanted: AskUpstream | AskGateway) -> None:
         payload: bytes | None = None

@@ -22,6 +22,7 @@ from wardgate.net.name_lookup import NameLookup
 from wardgate.net.portal_link import PortalLink
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
+from wardgate.supervision import Tasks
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 
 LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
@@ -55,7 +56,7 @@ class GatewayProcess:
         self._lookup = NameLookup(host_dns.system_resolvers)
         self._dns = DnsListener(self._answer_query, port=GATEWAY_DNS_PORT)
         self._wanted: asyncio.Queue[Configure] = asyncio.Queue()
-        self._lookups: set[asyncio.Task[None]] = set()
+        self._lookups = Tasks()
 
     @property
     def is_ready(self) -> bool:
@@ -76,6 +77,7 @@ class GatewayProcess:
             )
         finally:
             self._machine.handle_shutdown()
+            await self._lookups.close()
             await self._dns.close()
             await self._firewall.remove()
 
@@ -113,9 +115,7 @@ class GatewayProcess:
                 case Configure():
                     self._wanted.put_nowait(action)
                 case Resolve():
-                    task = asyncio.create_task(self._resolve(action))
-                    self._lookups.add(task)
-                    task.add_done_callback(self._lookups.discard)
+                    self._lookups.start(self._resolve(action), name="look-up")
                 case _:
                     assert_never(action)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.addresses import IpAddress
+from wardgate.supervision import Tasks
 
 MAX_TCP_CONNECTIONS: Final = 10  # per address (data-plane §4.5)
 _TCP_IDLE_S: Final = 30.0  # ours
@@ -75,7 +76,7 @@ class _Service:
         self._address = ipaddress.ip_address(address)
         self._handler = handler
         self._connections = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
 
@@ -100,13 +101,10 @@ class _Service:
             self._transport.close()
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.close()
 
     def _receive(self, payload: bytes, source: tuple[str, int]) -> None:
-        task = asyncio.create_task(self._answer_datagram(payload, source))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._answer_datagram(payload, source), name="query")
 
     async def _answer_datagram(self, payload: bytes, source: tuple[str, int]) -> None:
         answer = await self._handler(Query(self._address, payload, is_udp=True))

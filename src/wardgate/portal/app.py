@@ -31,6 +31,7 @@ from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.web.application import HSTS
+from wardgate.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,16 @@ DATABASE_PATIENCE_S: Final = 2.0
 
 
 class Portal:
-    """The ASGI application of one process. Run it inside `async with portal.running():`."""
+    """The ASGI application of one process. Run it inside `async with portal.running():`.
+
+    Attributes:
+        supervisor: keeps the background work going; when it gives up, the process is to end.
+    """
 
     def __init__(self, services: Services) -> None:
         self.services = services
         services.feed.on_delivery = services.metrics.feed_lag_s.observe
+        services.accounts.on_loss = self._count_failure
         self.journal = Journal(services)
         self.channels = ChannelEndpoint(services, self.journal)
         self._rest: App = rest.build(services)
@@ -56,6 +62,7 @@ class Portal:
         self._hosts = _hosts_of(services.settings)
         self._is_running = False
         self._is_draining = False
+        self.supervisor = Supervisor(services.environment.clock, self._count_failure)
 
     @classmethod
     async def open(cls, settings: PortalSettings, keys: Keys, environment: Environment) -> "Portal":
@@ -73,25 +80,20 @@ class Portal:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the background work of the process; what the journal holds is written before the store is closed."""
-        services = self.services
-        tasks = [
-            asyncio.create_task(services.feed.run(), name="feed"),
-            asyncio.create_task(services.accounts.run(), name="accounts"),
-            asyncio.create_task(self.journal.run(), name="journal"),
-            asyncio.create_task(jobs.Runner(services, jobs.KINDS).run(), name="jobs"),
-            asyncio.create_task(
-                services.geography.watch(services.environment.clock, services.environment.executor),
-                name="geography",
-            ),
-        ]
+        services, environment = self.services, self.services.environment
+        keep = self.supervisor.keep
+        keep(services.feed.run, name="feed")
+        keep(services.accounts.run, name="accounts")
+        keep(self.journal.run, name="journal")
+        keep(lambda: jobs.Runner(services, jobs.KINDS).run(), name="jobs")
+        if services.geography.database_state is not None:
+            keep(lambda: services.geography.watch(environment.clock, environment.executor), name="geography")
         self._is_running = True
         try:
             yield
         finally:
             self._is_running = False
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.supervisor.close()
             await services.accounts.close()
             await self.journal.flush()
             services.feed.close()
@@ -177,12 +179,17 @@ class Portal:
                 status = "draining"
             elif not self._is_running:
                 status = "starting"
+            elif self.supervisor.failing:
+                status = "failing"
             elif not await self._has_database():
                 status = "database_unavailable"
             else:
                 status = "ready"
         code = HTTPStatus.OK if status in ("ok", "ready") else HTTPStatus.SERVICE_UNAVAILABLE
         await self._answer_json(scope, send, code, {"status": status, "version": wardgate.__version__})
+
+    def _count_failure(self) -> None:
+        self.services.counters["background_failures"] += 1
 
     async def _has_database(self) -> bool:
         with contextlib.suppress(TimeoutError):

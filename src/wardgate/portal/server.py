@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import uvicorn
@@ -21,6 +21,10 @@ from wardgate.portal.tls import Certificate
 log = logging.getLogger(__name__)
 
 DRAIN_S: Final = 30.0  # protocol §1.9, point 10
+
+
+class BackgroundFailed(Exception):
+    """Work that must not end has failed too often in a row."""
 
 
 async def serve(
@@ -40,6 +44,7 @@ async def serve(
 
     Raises:
         CertificateUnusable: the message says why.
+        BackgroundFailed: the process had better be started again.
     """
     settings = portal.services.settings
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
@@ -52,12 +57,19 @@ async def serve(
         if metrics is not None:
             await stack.enter_async_context(_metrics_served(portal, metrics))
         if certificate is not None:
-            await stack.enter_async_context(_beside(certificate.watch(portal.services.environment.clock)))
+            clock = portal.services.environment.clock
+            portal.supervisor.keep(lambda: certificate.watch(clock), name="certificate")
         server = _Server(config, portal, on_ready)
         serving = await stack.enter_async_context(_served(server, listener))
         stopping = asyncio.create_task(until.wait())
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        giving_up = asyncio.create_task(portal.supervisor.has_given_up.wait())
+        await asyncio.wait((serving, stopping, giving_up), return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (stopping, giving_up):
+            waiting.cancel()
+    if portal.supervisor.has_given_up.is_set():
+        raise BackgroundFailed(
+            "background work of the portal fails again and again; the log above says which"
+        )
 
 
 class _Server(uvicorn.Server):
@@ -155,14 +167,3 @@ async def _served(server: uvicorn.Server, listener: socket.socket) -> AsyncItera
     finally:
         server.should_exit = True
         await task
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless work beside the block."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -274,10 +274,13 @@ class Peer(ABC):
 
     def _fire(self) -> None:
         now = self._loop.time()
-        if self._channel is not None:
-            self._channel.handle_timeout(now=now)
-        self._handle_timeout(now)
-        self._pump()
+        try:
+            if self._channel is not None:
+                self._channel.handle_timeout(now=now)
+            self._handle_timeout(now)
+        finally:
+            # A fault in one step is logged by the loop; it must not stop this peer's clock.
+            self._pump()
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(self._world.unix_at_zero + self._loop.time(), UTC)

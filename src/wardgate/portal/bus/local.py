@@ -1,5 +1,6 @@
 """The bus of exactly one node: dictionaries. Delivery is synchronous, in the order of sending."""
 
+import logging
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -7,6 +8,8 @@ from uuid import UUID
 from wardgate.portal.bus.interface import Address, Mailbox, Presence, Signal
 
 _Scope = tuple[str, UUID | None]
+
+log = logging.getLogger(__name__)
 
 _NOBODY: Final[dict[Address, Presence]] = {}
 
@@ -68,7 +71,11 @@ class LocalBus:
 
     def wake(self, topic: str) -> None:
         for signal in tuple(self._watchers.get(topic, ())):
-            signal()
+            try:
+                signal()
+            except Exception:
+                # Of many watchers one has a fault: it is neither the sender's nor the others'.
+                log.exception("a watcher failed", extra={"topic": topic.partition(":")[0]})
 
     def _holds(self, presence: Presence) -> bool:
         held = self._presences.get(presence.address)

@@ -275,6 +275,9 @@ class _EarlyChanges:
     def handle_changes(self, changes: list[Change]) -> None:
         self.changes += changes
 
+    def handle_view_lost(self) -> None:
+        """The session is told when it takes over."""
+
 
 class _Pump:
     """Moves frames between one socket and one session until either ends."""
@@ -313,7 +316,11 @@ class _Pump:
                     timer.cancel()
             for task in (self._writer, reader):
                 task.cancel()
-            await asyncio.gather(self._writer, reader, return_exceptions=True)
+            for outcome in await asyncio.gather(self._writer, reader, return_exceptions=True):
+                # A socket that breaks is no fault; anything else is one of ours.
+                if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
+                    log.error("a control channel's pump failed", exc_info=outcome)
+                    self._counters["channel_crashes"] += 1
 
     async def _read(self) -> None:
         while True:

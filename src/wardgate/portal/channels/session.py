@@ -131,6 +131,12 @@ class Session(ABC):
         """Take a batch of the account's changes; the view already shows the state after it."""
         self._guarded(lambda: self._on_changes(changes))
 
+    def handle_view_lost(self) -> None:
+        """What the session decides by cannot be kept current: the peer starts over, on a view that can."""
+        if self._state is not _State.CLOSED:
+            self._counters["closed_view_lost"] += 1
+            self._close(CloseCode.SERVICE_RESTART)
+
     def handle_disconnect(self) -> None:
         """The transport is gone: leave the bus and the account's view."""
         self._outbox.clear()

@@ -20,6 +20,7 @@ from wardgate.portal.services import Services
 from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.store.job_queue import JOBS, JobQueue
 from wardgate.portal.store.rows import Job
+from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Runner:
         self._clock = services.environment.clock
         self._kinds = {kind.name: kind for kind in kinds}
         self._worker_id = services.environment.new_id()
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._tasks = Tasks(self._count_failure)
+        self._running: dict[asyncio.Task[object], str] = {}
         self._awake = asyncio.Event()
 
     async def run(self) -> None:
@@ -97,7 +99,7 @@ class Runner:
                 await queue.enqueue_scheduled(kind.name, moment, max_attempts=kind.max_attempts)
             jobs = await self._claim(queue, rooms)
         for job in jobs:
-            task = asyncio.create_task(self._execute(job), name=f"job {job.kind}")
+            task = self._tasks.start(self._execute(job), name=f"job {job.kind}")
             self._running[task] = job.kind
             task.add_done_callback(self._ended)
         return 0.0
@@ -155,8 +157,9 @@ class Runner:
 
     async def _execute(self, job: Job) -> None:
         kind, services = self._kinds[job.kind], self._services
+        # Both end with this block; what the handler raises is looked at here.
         work = asyncio.ensure_future(kind.handler(services, job.arguments))
-        renewing = asyncio.create_task(self._renew(job, work))
+        renewing = self._tasks.start(self._renew(job, work), name=f"lease of {job.kind}")
         try:
             await work
         except asyncio.CancelledError:
@@ -176,14 +179,16 @@ class Runner:
             renewing.cancel()
 
     async def _renew(self, job: Job, work: "asyncio.Future[object]") -> None:
-        while True:
-            await self._clock.sleep(LEASE_S / 3)
-            with contextlib.suppress(*DATABASE_ERRORS):
-                async with self._services.store.writing() as transaction:
-                    is_ours = await JobQueue(transaction).renew(job, lease_s=LEASE_S)
-                if not is_ours:
-                    work.cancel()
-                    return
+        """Renew the lease until it is lost; however this ends, the work ends too: another worker may have the job then."""
+        is_ours = True
+        try:
+            while is_ours:
+                await self._clock.sleep(LEASE_S / 3)
+                with contextlib.suppress(*DATABASE_ERRORS):
+                    async with self._services.store.writing() as transaction:
+                        is_ours = await JobQueue(transaction).renew(job, lease_s=LEASE_S)
+        finally:
+            work.cancel()
 
     async def _note(self, change: Callable[[JobQueue], Awaitable[bool]]) -> None:
         """Write down how a job ended; when that fails, the lease expires and the job runs again."""
@@ -199,31 +204,23 @@ class Runner:
         jitter = 1 + RETRY_JITTER * (2 * self._services.environment.rng.random() - 1)
         return self._clock.now() + timedelta(seconds=wait_s * jitter)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _count_failure(self) -> None:
+        self._services.counters["background_failures"] += 1
+
+    def _ended(self, task: "asyncio.Task[object]") -> None:
         self._running.pop(task, None)
         self._awake.set()
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not beyond a wake-up."""
-        if seconds <= 0 or self._awake.is_set():
-            await asyncio.sleep(0)
-            return
-        tasks = [
-            asyncio.ensure_future(self._awake.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
 
     async def _stop(self) -> None:
-        tasks = list(self._running)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if tasks:
+        has_jobs = bool(self._running)
+        await self._tasks.close()
+        if has_jobs:
             with contextlib.suppress(*DATABASE_ERRORS):
                 async with self._services.store.writing() as transaction:
                     await JobQueue(transaction).release(self._worker_id)

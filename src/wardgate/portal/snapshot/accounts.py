@@ -2,11 +2,14 @@
 
 An `AccountView` is loaded when the first connection of its account appears, follows the feed, tells its listeners of each
 batch of changes after its snapshot has taken them in, and is dropped when nobody has listened for a while.
+
+A view that cannot follow is not looked at again: it is dropped, its listeners are told so and end, and whoever comes next loads afresh.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -20,8 +23,11 @@ from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.rows import Change
+from wardgate.supervision import Tasks
 
 _IDLE_S: Final = 60.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Listener(Protocol):
     def handle_changes(self, changes: list[Change]) -> None:
         """Take in one batch; the view already shows the state after it. Must not block or raise."""
 
+    def handle_view_lost(self) -> None:
+        """The view shows nothing new any more: end. Must not block or raise."""
+
 
 class AccountView:
     """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its connections share."""
@@ -52,11 +61,14 @@ class AccountView:
         self.sequence = sequence
         self.client_views = ClientViews()
         self.users = 0
+        self._is_lost = False
         self._listeners: dict[int, tuple[Listener, Interest | None]] = {}
 
     def attach(self, listener: Listener, interest: Interest | None = None) -> None:
         """Tell a listener of changes until it is detached: of those that are meant for its interest, or of all."""
         self._listeners[id(listener)] = listener, interest
+        if self._is_lost:
+            listener.handle_view_lost()
 
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
@@ -83,16 +95,28 @@ class AccountView:
             if heard:
                 listener.handle_changes(heard)
 
+    def lose(self) -> None:
+        """The feed cannot be followed any more: end whoever lives off this view, now or later."""
+        self._is_lost = True
+        for listener, _ in tuple(self._listeners.values()):
+            listener.handle_view_lost()
+
 
 class Accounts:
-    """The views in use. `using` holds one open; closing stops all followers."""
+    """The views in use. `using` holds one open; closing stops all followers.
+
+    Attributes:
+        on_loss: called for each view that could not follow the feed, for a counter.
+    """
 
     def __init__(self, store: Store, feed: Feed, environment: Environment) -> None:
         self._store = store
         self._feed = feed
         self._environment = environment
         self._views: dict[UUID, AccountView] = {}
-        self._followers: dict[UUID, asyncio.Task[None]] = {}
+        self._followers: dict[UUID, asyncio.Task[object]] = {}
+        self._following = Tasks()
+        self.on_loss: Callable[[], None] = _uncounted
         self._loading: dict[UUID, asyncio.Lock] = {}
 
     @contextlib.asynccontextmanager
@@ -103,7 +127,7 @@ class Accounts:
             if view is None:
                 view = await self._load(account_id)
                 self._views[account_id] = view
-                self._followers[account_id] = asyncio.create_task(
+                self._followers[account_id] = self._following.start(
                     self._follow(account_id, view), name=f"follow {account_id}"
                 )
             view.users += 1
@@ -113,10 +137,7 @@ class Accounts:
             view.users -= 1
 
     async def close(self) -> None:
-        followers = list(self._followers.values())
-        for follower in followers:
-            follower.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
+        await self._following.close()
         self._followers.clear()
         self._views.clear()
 
@@ -133,8 +154,18 @@ class Accounts:
             idle = unused
 
     async def _follow(self, account_id: UUID, view: AccountView) -> None:
-        async for changes in self._feed.follow(account_id, view.sequence):
-            view.apply(changes)
+        try:
+            async with contextlib.aclosing(self._feed.follow(account_id, view.sequence)) as batches:
+                async for changes in batches:
+                    view.apply(changes)
+            log.error("the change feed of an account ended", extra={"account_id": str(account_id)})
+        except Exception:
+            # Deciding by what was true once would let pass what was revoked since (design §4, "Back pressure").
+            log.exception("an account cannot follow its feed", extra={"account_id": str(account_id)})
+        if self._views.get(account_id) is view:
+            del self._views[account_id], self._followers[account_id]
+        self.on_loss()
+        view.lose()
 
     async def _load(self, account_id: UUID) -> AccountView:
         # One transaction sees one moment: the tables as they were at this position of the feed.
@@ -154,6 +185,10 @@ class Accounts:
                 account.ingest_signing_key,
             )
         return AccountView(facts, snapshot, sequence)
+
+
+def _uncounted() -> None:
+    """Nobody counts."""
 
 
 def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:

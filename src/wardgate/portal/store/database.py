@@ -9,6 +9,7 @@ the counter row of each account is raised last, so that commit order and sequenc
 holds one must not open another (one writer at a time is admitted, on PostgreSQL one an account).
 """
 
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,6 +25,8 @@ from wardgate.portal.store.location import Database, PostgresServer
 from wardgate.portal.store.migrations import upgrade
 from wardgate.portal.store.sqlite_database import SqliteDatabase
 from wardgate.portal.store.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 Committed = Callable[[frozenset[UUID]], None]
 
@@ -93,19 +96,22 @@ class Store:
         Raises:
             Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
         """
-        async with self._database.writing(is_synced=is_synced) as connection:
-            transaction = Transaction(
-                connection, self._environment, subject=subject, hold=self._database.hold
-            )
-            yield transaction
-            try:
-                moved = await transaction.append_changes()
-                await connection.commit()
-            except exc.IntegrityError as error:
-                raise DanglingReference(str(error.orig)) from error
-        if moved:
-            for listener in tuple(self._listeners):
-                listener(moved)
+        moved: frozenset[UUID] = frozenset()
+        try:
+            async with self._database.writing(is_synced=is_synced) as connection:
+                transaction = Transaction(
+                    connection, self._environment, subject=subject, hold=self._database.hold
+                )
+                yield transaction
+                try:
+                    moved = await transaction.append_changes()
+                    await connection.commit()
+                except exc.IntegrityError as error:
+                    raise DanglingReference(str(error.orig)) from error
+        finally:
+            # Also when the caller was cancelled after the commit, while the disk was synced: nobody else tells of
+            # this process's own commits. A hint too many does no harm.
+            self._tell(moved)
 
     def syncing(self) -> Awaitable[None] | None:
         """Begin to make safe from a power cut what is committed, and return what ends when it is; none: it is already."""
@@ -115,6 +121,16 @@ class Store:
         """Call `listener` after each commit that moved a feed; returns what ends it. A hint, never the only source."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def _tell(self, moved: frozenset[UUID]) -> None:
+        if not moved:
+            return
+        for listener in tuple(self._listeners):
+            try:
+                listener(moved)
+            except Exception:
+                # What is committed holds: a listener's fault must not look like the transaction's.
+                log.exception("a listener to commits failed")
 
     async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
         """Return whose feed another process may have moved since the last call; a hint."""

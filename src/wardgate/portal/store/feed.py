@@ -8,7 +8,7 @@ and a poll that notices those of other processes (`wardgate init` beside a runni
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
@@ -50,7 +50,7 @@ class Feed:
         """Return the sequence of the account's newest change, 0 for none."""
         return (await self._store.sequences()).get(account_id, 0)
 
-    async def follow(self, account_id: UUID, after: int) -> AsyncIterator[list[Change]]:
+    async def follow(self, account_id: UUID, after: int) -> AsyncGenerator[list[Change]]:
         """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence."""
         event = asyncio.Event()
         self._waiting.setdefault(account_id, []).append(event)

@@ -41,6 +41,7 @@ from wardgate.portal.subjects import subject_of
 from wardgate.portal.web.account import load_account_page, notice_of
 from wardgate.portal.web.overview import load_overview
 from wardgate.portal.web.sessions import Sessions, SignedIn
+from wardgate.supervision import Tasks
 from wardgate.wire.tokens import InvalidToken
 
 Scope = MutableMapping[str, Any]
@@ -219,8 +220,9 @@ class _Pages:
     async def _stream(self, signed_in: SignedIn) -> AsyncIterator[str]:
         """Yield the page's changing part at once and after each change, for as long as the session lives."""
         account = signed_in.account
-        async with self._changes(account) as changed:
-            while await self._sessions.is_alive(signed_in):
+        async with self._changes(account) as (changed, follower):
+            # A page whose stream ends connects again, to one that can follow.
+            while not follower.done() and await self._sessions.is_alive(signed_in):
                 changed.clear()
                 overview = await load_overview(self._services, signed_in.actor)
                 yield _event(self._templates.get_template("online.html").render(overview=overview))
@@ -235,24 +237,29 @@ class _Pages:
                 await self._services.environment.clock.sleep(SETTLE_S)
 
     @contextlib.asynccontextmanager
-    async def _changes(self, account: Account) -> AsyncIterator[asyncio.Event]:
-        """Set the event whenever presence, the decision log or the account's feed moved."""
+    async def _changes(self, account: Account) -> AsyncIterator[tuple[asyncio.Event, "asyncio.Task[object]"]]:
+        """Set the event whenever presence, the decision log or the account's feed moved; the future ends if the feed cannot be followed."""
         changed = asyncio.Event()
         bus = self._services.environment.bus
         topics = (f"presence:{account.id}", "presence:relay", f"decisions:{account.id}")
         with contextlib.ExitStack() as watches:
             for topic in topics:
                 watches.callback(bus.watch(topic, changed.set))
-            follower = asyncio.create_task(self._follow(account, changed))
+            tasks = Tasks()
             try:
-                yield changed
+                yield changed, tasks.start(self._follow(account, changed), name="page")
             finally:
-                follower.cancel()
-                await asyncio.gather(follower, return_exceptions=True)
+                await tasks.close()
 
     async def _follow(self, account: Account, changed: asyncio.Event) -> None:
         feed = self._services.feed
-        async for _ in feed.follow(account.id, await feed.position(account.id)):
+        try:
+            async with contextlib.aclosing(
+                feed.follow(account.id, await feed.position(account.id))
+            ) as batches:
+                async for _ in batches:
+                    changed.set()
+        finally:
             changed.set()
 
     async def _sign_in(self, request: Request) -> Response:

@@ -128,6 +128,9 @@ class _Arrival:
     def handle_changes(self, _changes: list[Change]) -> None:
         self._event.set()
 
+    def handle_view_lost(self) -> None:
+        raise AssertionError("the view cannot follow the feed")
+
     async def next(self) -> None:
         self._event.clear()
         await self._event.wait()

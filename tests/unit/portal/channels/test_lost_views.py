@@ -1,0 +1,115 @@
+"""An account that cannot follow its feed decides nothing any more: its sessions start over on a view that can (design §4)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from support.browser import caller
+from support.portal import World
+from wardgate.portal.app import Portal
+from wardgate.portal.snapshot.accounts import AccountView
+from wardgate.portal.store.rows import Change
+
+
+class Fault(Exception):
+    """Something that nobody expected."""
+
+
+async def test_sessions_of_an_account_that_cannot_take_in_a_change_end_with_1012(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.client() as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+        with monkeypatch.context() as patched:
+            patched.setattr(AccountView, "apply", _fail)
+            await _rename_the_resource(world, "renamed")
+            assert await client.receive_close() == 1012
+            assert await gateway.receive_close() == 1012
+    counters = world.portal.services.counters
+    assert (counters["background_failures"], counters["closed_view_lost"]) == (1, 2)
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
+        "an account cannot follow its feed"
+    ]
+    async with world.client() as client:
+        init = await client.join()
+        assert [one["name"] for one in init["resources"]] == ["renamed"]
+        await _rename_the_resource(world, "again")
+        told = await client.receive("resource_created_or_updated")
+        assert told["payload"]["name"] == "again"
+
+
+async def test_sessions_of_an_account_whose_feed_ends_end_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow(_account_id: UUID, _after: int) -> AsyncGenerator[list[Change]]:
+        for changes in ():
+            yield changes
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.portal.services.feed, "follow", follow)
+        async with world.client() as client:
+            assert await client.receive_close() == 1012
+    async with world.client() as client:
+        await client.join()
+        assert await client.is_quiet()
+
+
+async def test_a_session_that_begins_while_its_view_is_lost_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = world.portal.channels
+    make_session = endpoint._make_session
+
+    async def make_slowly(*arguments: Any) -> Any:
+        session = await make_session(*arguments)
+        with monkeypatch.context() as patched:
+            patched.setattr(AccountView, "apply", _fail)
+            lost = asyncio.Event()
+            patched.setattr(world.portal.services.accounts, "on_loss", lost.set)
+            await _rename_the_resource(world, "renamed")
+            await asyncio.wait_for(lost.wait(), 5)
+        return session
+
+    monkeypatch.setattr(endpoint, "_make_session", make_slowly)
+    async with world.client() as client:
+        assert await client.receive_close() == 1012
+
+
+async def test_background_work_that_ends_is_begun_again_and_shows_in_readiness(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stirred = portal.services.store.stirred
+    failed, polled = asyncio.Event(), asyncio.Event()
+
+    async def stirred_once_not(account_ids: Any) -> frozenset[UUID]:
+        if not failed.is_set():
+            failed.set()
+            raise Fault
+        polled.set()
+        return await stirred(account_ids)
+
+    monkeypatch.setattr(portal.services.store, "stirred", stirred_once_not)
+    async with caller(portal) as probe, asyncio.timeout(5):
+        await failed.wait()
+        answer = await probe.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "failing")
+        await polled.wait()
+    assert portal.services.counters["background_failures"] == 1
+
+
+def _fail(_view: AccountView, _changes: list[Change]) -> None:
+    raise Fault
+
+
+async def _rename_the_resource(world: World, name: str) -> None:
+    async with world.portal.services.store.writing() as tx:
+        resources = tx.of(world.account_id).resources
+        resource = await resources.load(world.resource.id)
+        assert resource is not None
+        await resources.save(replace(resource, name=name))
