@@ -384,6 +384,7 @@ NOUNS: Final = (
                 Field("group_id", "who may", _ID, noun="groups", is_required=True),
                 Field("resource_id", "what they may use", _ID, noun="resources", is_required=True),
                 *_POLICY_FIELDS,
+                Field("is_disabled", "grants nothing until it is enabled", _FLAG),
             ),
             _update(
                 "/policies/{id}", "policy", "Change a policy; what is not given stays.",

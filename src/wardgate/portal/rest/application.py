@@ -1,5 +1,6 @@
 """The REST API as a FastAPI application behind the pipeline."""
 
+import logging
 import re
 from functools import cache
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 import wardgate
@@ -35,6 +37,7 @@ from wardgate.portal.rest.endpoints import (
     sites,
 )
 from wardgate.portal.rest.entrance import App, Entrance, Receive, Scope, Send
+from wardgate.portal.rest.fields import NARROWING
 from wardgate.portal.rest.ingestion import Ingestion
 from wardgate.portal.rest.pipeline import Pipeline
 from wardgate.portal.rest.problems import (
@@ -50,6 +53,11 @@ from wardgate.portal.rest.problems import (
 )
 from wardgate.portal.services import Services
 from wardgate.portal.store import NotAllowed, StoreError, Unstorable
+from wardgate.portal.store.refusals import is_contradiction
+
+CONTRADICTION: Final = "these values do not go together"
+
+log = logging.getLogger(__name__)
 
 
 def build(services: Services) -> App:
@@ -92,6 +100,7 @@ def _api(segment: str | None = None) -> FastAPI:
     api.add_exception_handler(HTTPException, _framework_error)
     api.add_exception_handler(LimitReached, _limited)
     api.add_exception_handler(StoreError, _refused_by_the_store)
+    api.add_exception_handler(IntegrityError, _refused_by_the_database)
     api.add_exception_handler(Exception, _unexpected)
     return api
 
@@ -151,6 +160,15 @@ def _refused_by_the_store(_request: Request, error: Exception) -> Response:
     return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
 
 
+def _refused_by_the_database(_request: Request, error: Exception) -> Response:
+    """Answer when no rule here saw that the values do not go together, but a constraint of the table did."""
+    assert isinstance(error, IntegrityError)
+    if is_contradiction(error):
+        log.warning("a table's constraint caught what no rule did", exc_info=error)
+        return _answer(invalid({"base": [CONTRADICTION]}))
+    raise error
+
+
 def _unexpected(_request: Request, _error: Exception) -> Response:
     return _answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED))
 
@@ -196,7 +214,8 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
 def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
     """Put a message under its field; within a list, elements before it are empty objects. Of other lists the entry is named."""
     field, rest = str(place[0]), place[1:]
-    inner = [part for part in rest if isinstance(part, str) and part in _NESTED]
+    is_list = bool(rest) and isinstance(rest[0], int)
+    inner = [part for part in rest if is_list and isinstance(part, str)]
     entries = [part for part in rest if isinstance(part, int)]
     messages = errors.setdefault(field, [])
     if entries and inner:
@@ -209,8 +228,12 @@ def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
         messages.append(message)
 
 
-_NESTED: Final = frozenset({"protocol", "ports", "property", "operator", "values"})
-
-
 def _message(error: dict[str, Any]) -> str:
-    return "can't be blank" if error["type"] == "missing" else "is invalid"
+    match error["type"]:
+        case "missing":
+            return "can't be blank"
+        case "narrowing" | "extra_forbidden":
+            *_, within, name = error["loc"]
+            return NARROWING if isinstance(within, int) or len(error["loc"]) <= 3 else f"{name} {NARROWING}"
+        case _:
+            return "is invalid"

@@ -2,17 +2,77 @@
 JSON types are checked strictly here, everything else there, so that all that is wrong is told at once.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.config import JsonDict
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+NARROWING: Final = "is not known here, and access would be wider without it"
+
+_ENDING: Final = frozenset(
+    {
+        "ends_at", "expiration", "expires_at", "expires_in", "expiry", "lifetime", "max_age", "not_after",
+        "not_before", "starts_at", "ttl", "valid_from", "valid_to", "valid_until",
+    }
+)  # fmt: skip
+_SWITCHING: Final = frozenset(
+    {"active", "disabled", "disabled_at", "enabled", "is_active", "is_disabled", "is_enabled"}
+)
+EVERYWHERE: Final = _ENDING | _SWITCHING
+"""What narrows whatever it is said of: when it begins and ends, and whether it holds at all."""
+
+TOKENS: Final = frozenset(
+    {
+        "allowed_cidrs", "allowed_ips", "conditions", "is_read_only", "permissions", "read_only", "role", "scope", "scopes",
+        "single_use",
+    }
+)  # fmt: skip
+"""What narrows a token."""
+
+_HARMLESS_TRUE: Final = frozenset({"active", "enabled", "is_active", "is_enabled", "is_verified", "verified"})
 
 
 class Fields(BaseModel):
-    """Fields of an object in a request; unknown ones are ignored."""
+    """Fields of an object in a request. Unknown ones are ignored, but not those that would have narrowed access.
+
+    Whoever sends `postures` or `expires_at` to a portal that knows no such thing would get more than they asked for, and be told
+    that all is well. A value that narrows nothing (null, an empty one, false) is ignored like other unknown fields.
+
+    Attributes:
+        narrowing: names of such fields, as newer consumers or other products call them; those that the model has are its own.
+    """
 
     model_config = ConfigDict(strict=True)
+    narrowing: ClassVar[frozenset[str]] = EVERYWHERE
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_what_narrows(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        names = ignored_narrowing(given, cls.narrowing - cls.model_fields.keys())
+        if names:
+            refusal = PydanticCustomError("narrowing", NARROWING)
+            details = [InitErrorDetails(type=refusal, loc=(name,), input=None) for name in names]
+            raise ValidationError.from_exception_data(cls.__name__, details)
+        return handler(given)
+
+
+def ignored_narrowing(given: object, narrowing: frozenset[str] = EVERYWHERE) -> list[str]:
+    """Return the fields of an object that narrow access and that nobody here would look at."""
+    if not isinstance(given, Mapping):
+        return []
+    return sorted(name for name in narrowing & given.keys() if not _narrows_nothing(name, given[name]))
+
+
+def _narrows_nothing(name: str, value: object) -> bool:
+    return value is None or value in ("", [], {}) or value is (name in _HARMLESS_TRUE)
+
+
+class ExactFields(Fields):
+    """Fields of an object of which each narrows: an unknown one is refused, whatever it is called."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def required(*names: str) -> ConfigDict:

@@ -16,6 +16,7 @@ from wardgate.portal.store.errors import Conflict, DanglingReference, StoreError
 
 _UNIQUE: Final = "23505"
 _DANGLING: Final = frozenset({"23001", "23503"})
+_CHECK: Final = "23514"
 _DATA_EXCEPTION: Final = "22"
 
 
@@ -56,6 +57,11 @@ def refusal(error: exc.DBAPIError) -> StoreError | exc.DBAPIError:
 def is_bad_value(error: exc.DBAPIError) -> bool:
     """Tell whether PostgreSQL cannot take in a value at all, such as a NUL in a condition on text."""
     return (_state(error) or "").startswith(_DATA_EXCEPTION) or isinstance(_cause(error), ValueError)
+
+
+def is_contradiction(error: exc.DBAPIError) -> bool:
+    """Tell whether the values of a row do not go together: a CHECK refused them, each of which fits its column."""
+    return _state(error) == _CHECK or str(error.orig).startswith("CHECK constraint failed")
 
 
 def _trimmed(column: Column[Any], value: Any) -> Any:

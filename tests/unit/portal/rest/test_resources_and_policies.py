@@ -5,6 +5,7 @@ import pytest
 
 from support.portal import World
 from unit.portal.rest.test_objects import errors, made
+from wardgate.portal.rest.endpoints import resources
 
 # ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,7 +157,7 @@ async def test_a_policy_with_conditions_is_made_and_changed(api: httpx2.AsyncCli
         "is_disabled": True,
     }
     policy = await made(api, "/policies", {"policy": fields})
-    assert policy["is_disabled"] is False
+    assert policy["is_disabled"] is True
     assert policy["flow_log_uploads_enabled"] is True
     assert policy["conditions"][0]["values"] == ["192.0.2.1", "10.0.0.0/8"]
     assert policy["conditions"][2] == {
@@ -164,10 +165,10 @@ async def test_a_policy_with_conditions_is_made_and_changed(api: httpx2.AsyncCli
         "operator": "is_in",
         "values": ["DE"],
     }
-    kept = (await api.patch(f"/policies/{policy['id']}", json={"policy": {"is_disabled": True}})).json()[
+    kept = (await api.patch(f"/policies/{policy['id']}", json={"policy": {"is_disabled": False}})).json()[
         "data"
     ]
-    assert (kept["is_disabled"], kept["conditions"]) == (True, policy["conditions"])
+    assert (kept["is_disabled"], kept["conditions"]) == (False, policy["conditions"])
     cleared = await api.patch(f"/policies/{policy['id']}", json={"policy": {"conditions": []}})
     assert cleared.json()["data"]["conditions"] == []
 
@@ -243,3 +244,13 @@ async def test_flow_log_uploads_default_to_off_for_the_internet_resource(
     fields = {"group_id": str(world.group.id), "resource_id": internet["id"]}
     policy = await made(api, "/policies", {"policy": fields})
     assert policy["flow_log_uploads_enabled"] is False
+
+
+async def test_what_only_a_constraint_of_the_table_sees_is_a_problem_too(
+    api: httpx2.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_check_ip_stack", lambda *_: None)
+    fields = {"name": "x", "type": "dns", "address": "x.example.com", "site_id": str(world.site.id)}
+    answer = await api.post("/resources", json={"resource": fields})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["validation_errors"] == {"base": ["these values do not go together"]}

@@ -21,7 +21,15 @@ from wardgate.portal.provisioning import check_email, check_slug, provision
 from wardgate.portal.rest.account_views import DeletionView, NewAccountView, OperatedAccountView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount, ForOperator, OperatorCaller
 from wardgate.portal.rest.edits import INVALID, Edit
-from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, formatted, required, text
+from wardgate.portal.rest.fields import (
+    EVERYWHERE,
+    NOTHING_REQUIRED,
+    ExactFields,
+    Fields,
+    formatted,
+    required,
+    text,
+)
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
 from wardgate.portal.rest.routing import Id
@@ -50,7 +58,7 @@ class FeatureFields(Fields):
     internet_resource: bool | None = None
 
 
-class LimitFields(Fields):
+class LimitFields(ExactFields):
     """How many there may be, and at what rate. What is not given stays; null: no limit, or the installation's own rate."""
 
     users_count: Annotated[int | None, _limit("enabled people")] = None
@@ -73,6 +81,7 @@ class LimitFields(Fields):
 
 class NewAccountFields(Fields):
     model_config = required("name", "slug", "admin_email")
+    narrowing = EVERYWHERE | {"disabled_reason", "is_locked"}
     name: Annotated[str | None, text(64, shortest=3)] = None
     slug: Annotated[
         str | None, text(100, shortest=3, about="its short name in URLs: a-z, 0-9, - and _; unique")

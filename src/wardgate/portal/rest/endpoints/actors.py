@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from wardgate.portal.limits import USERS, check_actor, check_promotion
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, required, text
+from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
 from wardgate.portal.rest.routing import Id
@@ -27,6 +27,7 @@ TYPES = (*USERS, "service_account", "api_client")
 
 class NewActorFields(Fields):
     model_config = required("name", "type")
+    narrowing = EVERYWHERE | {"allowed_ips", "conditions", "mfa_required", "require_mfa"}
     name: Annotated[str | None, text(shortest=1)] = None
     type: Annotated[str | None, one_of(TYPES[:-1])] = None
     email: Annotated[str | None, text(160, about="users have one, service accounts none")] = None
@@ -36,7 +37,7 @@ class NewActorFields(Fields):
 class ActorFields(NewActorFields):
     model_config = NOTHING_REQUIRED
     type: Annotated[str | None, one_of(TYPES)] = None
-    is_disabled: bool | None = None
+    is_disabled: Annotated[bool | None, Field(description="true: may not sign in or connect")] = None
 
 
 class NewActorBody(BaseModel):

@@ -13,7 +13,7 @@ from wardgate.portal.limits import USERS
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID
 from wardgate.portal.rest.endpoints.actors import load_actor
-from wardgate.portal.rest.fields import Fields, formatted, required
+from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, formatted, required
 from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, invalid, not_found
@@ -38,6 +38,7 @@ OWNERS = (*USERS, "service_account")
 
 class TokenFields(Fields):
     model_config = required("expires_at")
+    narrowing = EVERYWHERE | TOKENS
     expires_at: Annotated[str | None, formatted("date-time", about="RFC 3339, in the future")] = None
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.fields import Fields, required, text
+from wardgate.portal.rest.fields import EVERYWHERE, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import invalid, not_found, unprocessed
 from wardgate.portal.rest.routing import Id
@@ -26,6 +26,7 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 class ClientFields(Fields):
+    narrowing = EVERYWHERE | {"is_verified", "verified"}
     name: Annotated[str | None, text(shortest=1)] = None
 
 
@@ -35,6 +36,7 @@ class ClientBody(BaseModel):
 
 class HostnameFields(Fields):
     model_config = required("hostname")
+    narrowing = ClientFields.narrowing
     hostname: Annotated[
         str | None, text(about="unique in the account, whatever its case; null clears it")
     ] = None

@@ -1,11 +1,12 @@
 """`/sites/{site_id}/gateways` and gateway tokens (rest-api §8.9, §8.10)."""
 
+import json
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from wardgate.model.addresses import parse_ip
@@ -14,9 +15,17 @@ from wardgate.portal.credentials import Issued, issue
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.sites import load_site
-from wardgate.portal.rest.fields import Fields, required, text
+from wardgate.portal.rest.fields import (
+    EVERYWHERE,
+    NARROWING,
+    TOKENS,
+    Fields,
+    ignored_narrowing,
+    required,
+    text,
+)
 from wardgate.portal.rest.pages import Paging, load_page
-from wardgate.portal.rest.problems import Problem, not_found, unprocessed
+from wardgate.portal.rest.problems import Problem, invalid, not_found, unprocessed
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import (
     Data,
@@ -41,6 +50,7 @@ _NAME_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 class GatewayFields(Fields):
+    narrowing = EVERYWHERE | TOKENS
     name: Annotated[str | None, text(shortest=1)] = None
 
 
@@ -145,7 +155,27 @@ async def delete(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]: 
         return Data(data=view)
 
 
-@router.post("/gateways/{gateway_id}/token", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"])
+async def _refuse_what_narrows(request: Request) -> None:
+    """Refuse a body that would have narrowed the token: these calls take none, and any other is not looked at."""
+    try:
+        body = json.loads(await request.body() or b"null")
+    except (ValueError, RecursionError):
+        return
+    given = [body, *body.values()] if isinstance(body, dict) else []
+    errors = {name: [NARROWING] for one in given for name in ignored_narrowing(one, EVERYWHERE | TOKENS)}
+    if errors:
+        raise invalid(errors)
+
+
+_NO_BODY: Final = (Depends(_refuse_what_narrows),)
+
+
+@router.post(
+    "/gateways/{gateway_id}/token",
+    status_code=HTTPStatus.CREATED,
+    tags=["Gateway Tokens"],
+    dependencies=_NO_BODY,
+)
 async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
     async with caller.writing() as (tables, transaction):
         gateway = await _load(tables, site_id, gateway_id)
@@ -155,7 +185,12 @@ async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
-@router.post("/gateways/{gateway_id}/token/rotate", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"])
+@router.post(
+    "/gateways/{gateway_id}/token/rotate",
+    status_code=HTTPStatus.CREATED,
+    tags=["Gateway Tokens"],
+    dependencies=_NO_BODY,
+)
 async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
     """Replace a gateway's token; the one in use works until the new one is used, or for four hours."""
     async with caller.writing() as (tables, transaction):
@@ -173,7 +208,13 @@ async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
-@router.post("/gateway_tokens", status_code=HTTPStatus.CREATED, tags=["Gateway Tokens"], deprecated=True)
+@router.post(
+    "/gateway_tokens",
+    status_code=HTTPStatus.CREATED,
+    tags=["Gateway Tokens"],
+    deprecated=True,
+    dependencies=_NO_BODY,
+)
 async def create_site_token(caller: ForAccount, site_id: Id, response: Response) -> Data[NewTokenView]:
     """Make a token that any number of gateways of the site may use."""
     async with caller.writing() as (tables, transaction):

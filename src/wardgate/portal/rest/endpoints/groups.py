@@ -12,7 +12,7 @@ from sqlalchemy import false, select
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.fields import Fields, array_of, required, text
+from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
 from wardgate.portal.rest.routing import Id, parse_id
@@ -59,7 +59,7 @@ Ids = Annotated[
 ]
 
 
-class MembershipChanges(BaseModel):
+class MembershipChanges(Fields):
     """Who is removed, then who is added. A single id is taken for a list of one."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
@@ -186,6 +186,8 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
         for entry in body.memberships:
             if not isinstance(entry, dict) or "actor_id" not in entry:
                 errors.append("entry is missing an Actor ID")
+            elif narrowing := ignored_narrowing(entry):
+                errors += [f"{name} {NARROWING}" for name in narrowing]
             else:
                 wanted |= _parsed([entry["actor_id"]], errors)
         await _check_actors(tables, wanted, errors)

@@ -11,7 +11,7 @@ import wardgate
 from wardgate.portal.credentials import issue
 from wardgate.portal.rest.caller import ForOperator, OperatorCaller
 from wardgate.portal.rest.edits import Edit
-from wardgate.portal.rest.fields import Fields, required, text
+from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routing import Id
@@ -37,6 +37,7 @@ router = APIRouter(prefix="/wardgate", tags=["Wardgate: installation"])
 
 class RelayTokenFields(Fields):
     model_config = required("name")
+    narrowing = EVERYWHERE | TOKENS
     name: Annotated[str | None, text(shortest=1)] = None
 
 

@@ -12,7 +12,16 @@ from wardgate.model.conditions import InvalidCondition, Operator, Property, pars
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.endpoints.resources import load_resource
-from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, formatted, one_of, required, text
+from wardgate.portal.rest.fields import (
+    EVERYWHERE,
+    NOTHING_REQUIRED,
+    ExactFields,
+    Fields,
+    formatted,
+    one_of,
+    required,
+    text,
+)
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
 from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
@@ -29,7 +38,7 @@ MAX_VALUES = 1000  # ours
 MAX_VALUE_CHARS = 1000  # ours; a day's ranges are some dozens
 
 
-class ConditionFields(Fields):
+class ConditionFields(ExactFields):
     """What must hold; `remote_ip_location_region` and `is_in` where nothing is said."""
 
     property: Annotated[str | None, one_of([one.value for one in Property], nullable=True)] = None
@@ -39,6 +48,10 @@ class ConditionFields(Fields):
 
 class NewPolicyFields(Fields):
     model_config = required("group_id", "resource_id")
+    narrowing = EVERYWHERE | {
+        "action", "allowed_ips", "condition", "device_attested", "effect", "filters", "ports", "posture", "postures",
+        "schedule",
+    }  # fmt: skip
     group_id: Annotated[str | None, formatted("uuid")] = None
     resource_id: Annotated[str | None, formatted("uuid")] = None
     description: Annotated[str | None, text(1024)] = None
@@ -47,11 +60,11 @@ class NewPolicyFields(Fields):
         list[ConditionFields] | None,
         Field(description="all must hold, one per property", json_schema_extra={"maxItems": MAX_CONDITIONS}),
     ] = None
+    is_disabled: Annotated[bool | None, Field(description="grants nothing")] = None
 
 
 class PolicyFields(NewPolicyFields):
     model_config = NOTHING_REQUIRED
-    is_disabled: bool | None = None
 
 
 class NewPolicyBody(BaseModel):
@@ -111,7 +124,6 @@ async def update(caller: ForAccount, id: Id, body: PolicyBody) -> Data[PolicyVie
         async with caller.writing() as (tables, _):
             before = caller.expected(await _load(tables, id))
             edit = Edit(body.policy, asdict(before))
-            edit.flag("is_disabled")
             values = await _checked(caller, edit, tables, before=before)
             after = await tables.policies.save(replace(before, **values))
             return Data(data=PolicyView.of(caller.tagged(after)))
@@ -145,6 +157,7 @@ async def _checked(
     resource = await _checked_resource(caller, edit, tables)
     edit.text("description", longest=1024)
     edit.flag("flow_log_uploads_enabled")
+    edit.flag("is_disabled")
     is_moved = before is None or (resource is not None and before.resource_id != resource.id)
     if resource is not None and resource.type == "internet" and is_moved:
         edit.put(

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.resources import load_resource
-from wardgate.portal.rest.fields import array_of
+from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Errors, Problem, invalid, unprocessed
 from wardgate.portal.rest.routing import Id, parse_id
@@ -35,7 +35,7 @@ Ids = Annotated[
 ]
 
 
-class PoolChanges(BaseModel):
+class PoolChanges(Fields):
     """Which clients are removed, then which are added."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
@@ -78,7 +78,9 @@ async def replace_members(caller: ForAccount, resource_id: Id, body: PoolBody) -
         given: list[str] = []
         for index_, entry in enumerate(body.pool_members):
             device_id = entry.get("device_id") if isinstance(entry, dict) else None
-            if isinstance(device_id, str):
+            if narrowing := ignored_narrowing(entry):
+                errors += [f"entry {index_}: {name} {NARROWING}" for name in narrowing]
+            elif isinstance(device_id, str):
                 given.append(device_id)
             else:
                 errors.append(f"entry {index_} is missing a string device_id")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, Edit
-from wardgate.portal.rest.fields import Fields, formatted, one_of, required, text
+from wardgate.portal.rest.fields import EVERYWHERE, ExactFields, Fields, formatted, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, not_found
 from wardgate.portal.rest.resource_rules import (
@@ -33,7 +33,7 @@ IP_STACKS = ("dual", "ipv4_only", "ipv6_only")
 NO_POOLS = "device pools cannot be created via the API"
 
 
-class FilterFields(Fields):
+class FilterFields(ExactFields):
     model_config = required("protocol")
     protocol: Annotated[str | None, one_of(PROTOCOLS)] = None
     ports: Annotated[
@@ -46,6 +46,10 @@ class FilterFields(Fields):
 
 
 class ResourceFields(Fields):
+    narrowing = EVERYWHERE | {
+        "condition", "conditions", "filter", "port", "port_ranges", "ports", "postures", "protocol", "protocols",
+        "traffic_filters", "traffic_restrictions",
+    }  # fmt: skip
     name: Annotated[str | None, text(shortest=1)] = None
     type: Annotated[str | None, one_of(TYPES)] = None
     address: Annotated[str | None, text(253, about="a name pattern, an IP address or a CIDR range")] = None
