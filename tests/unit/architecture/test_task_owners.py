@@ -1,4 +1,4 @@
-"""Every background task has an owner that notices its end (design §4, "Back pressure"); `wardgate.supervision` holds the owners."""
+"""Every background task has an owner that notices its end; `wardgate.supervision` holds the owners."""
 
 import ast
 from collections.abc import Iterator

@@ -160,7 +160,7 @@ class Accounts:
                     view.apply(changes)
             log.error("the change feed of an account ended", extra={"account_id": str(account_id)})
         except Exception:
-            # Deciding by what was true once would let pass what was revoked since (design §4, "Back pressure").
+            # Deciding by what was true once would let pass what was revoked since.
             log.exception("an account cannot follow its feed", extra={"account_id": str(account_id)})
         if self._views.get(account_id) is view:
             del self._views[account_id], self._followers[account_id]

@@ -1,4 +1,4 @@
-"""An account that cannot follow its feed decides nothing any more: its sessions start over on a view that can (design §4)."""
+"""An account that cannot follow its feed decides nothing any more: its sessions start over on a view that can."""
 
 import asyncio
 import logging
