@@ -4,6 +4,7 @@
 //! port. Deadlines lie in one ordered set with exactly one entry for each allocation and each channel, so that no sequence
 //! of refreshes makes it grow.
 
+use super::rate_limit::Bucket;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +18,15 @@ const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 /// After that, how long number and peer can be bound to nothing but each other (RFC 8656 §12).
 const CHANNEL_COOL_DOWN: Duration = Duration::from_secs(300);
 
-/// Channels of one allocation. Ours: a peer needs a few for each of its own peers.
-pub(super) const MAX_CHANNELS: usize = 1_024;
+/// Channels of one allocation: as many as there are numbers (RFC 8656 §12). A gateway needs up to four for each of its
+/// clients, those behind two NATs with two families each, hence serves 1,000 clients over one relay.
+pub(super) const MAX_CHANNELS: usize = 4_096;
+
+/// Channels of all allocations together beyond those that are guaranteed. Ours: 160 bytes each, hence 170 MB.
+const MAX_SHARED_CHANNELS: usize = 1 << 20;
+
+/// Channels that an allocation gets however many the others have: a client's peers, a few each.
+pub(super) const GUARANTEED_CHANNELS: usize = 64;
 
 /// Address families that an allocation relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub(super) struct Allocation {
     pub(super) port: u16,
     pub(super) families: Families,
     expires_at: Instant,
+    /// For what its client asks without proof, as the published clients' keepalives.
+    pub(super) bucket: Bucket,
     channels: FxHashMap<u16, Channel>,
     numbers: FxHashMap<SocketAddr, u16>,
 }
@@ -90,6 +100,7 @@ pub(super) struct AllocationTable {
     by_username: FxHashMap<String, u16>,
     deadlines: BTreeSet<(Instant, Deadline)>,
     channels: usize,
+    max_shared_channels: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +119,14 @@ impl AllocationTable {
             by_username: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             channels: 0,
+            max_shared_channels: MAX_SHARED_CHANNELS,
         }
+    }
+
+    /// The same with less room, for a test of what happens without.
+    #[cfg(test)]
+    pub(super) fn limit_shared_channels(&mut self, max: usize) {
+        self.max_shared_channels = max;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -139,6 +157,12 @@ impl AllocationTable {
         self.by_port(*self.by_client.get(&client)?)
     }
 
+    /// The bucket of the client whose socket this is; none without an allocation.
+    pub(super) fn bucket_of_client(&mut self, client: SocketAddr) -> Option<&mut Bucket> {
+        let port = *self.by_client.get(&client)?;
+        Some(&mut self.get_mut(port)?.bucket)
+    }
+
     pub(super) fn by_username(&self, username: &str) -> Option<&Allocation> {
         self.by_port(*self.by_username.get(username)?)
     }
@@ -158,6 +182,7 @@ impl AllocationTable {
             port,
             families,
             expires_at,
+            bucket: Bucket::FULL,
             channels: FxHashMap::default(),
             numbers: FxHashMap::default(),
         };
@@ -209,6 +234,7 @@ impl AllocationTable {
         peer: SocketAddr,
         now: Instant,
     ) -> Result<(), BindError> {
+        let is_crowded = self.channels >= self.max_shared_channels;
         let Some(allocation) = self.get_mut(port) else {
             return Err(BindError::Conflict);
         };
@@ -224,7 +250,8 @@ impl AllocationTable {
         {
             return Err(BindError::Conflict);
         }
-        let full = allocation.channels.len() >= MAX_CHANNELS;
+        let own = allocation.channels.len();
+        let full = own >= MAX_CHANNELS || (is_crowded && own >= GUARANTEED_CHANNELS);
         match allocation.channels.get_mut(&number) {
             Some(channel) if channel.peer != peer => return Err(BindError::Conflict),
             Some(channel) => {

@@ -87,14 +87,30 @@ impl Gatekeeper {
         if !self.is_fresh(&nonce, from, now) {
             return Err(AuthFailure::StaleNonce);
         }
-        let stamp = Stamp::parse(username).ok_or(AuthFailure::Unauthorized)?;
+        self.verify(username, request, now)
+            .ok_or(AuthFailure::Unauthorized)
+    }
+
+    /// Who signed this request, with or without a nonce of ours: maybe long ago, and maybe somebody else sends a copy.
+    pub(super) fn signer<'a>(&self, request: &Message<'a>, now: Instant) -> Option<&'a str> {
+        let credential = self.verify(request.username()?, request, now)?;
+        Some(credential.username)
+    }
+
+    fn verify<'a>(
+        &self,
+        username: &'a str,
+        request: &Message<'a>,
+        now: Instant,
+    ) -> Option<Credential<'a>> {
+        let stamp = Stamp::parse(username)?;
         if Duration::from_secs(stamp.expiry) < self.unix(now) {
-            return Err(AuthFailure::Unauthorized);
+            return None;
         }
         let key = stamp.key(username, &self.stamp_secret);
         match request.integrity(&key) {
-            Integrity::Valid => Ok(Credential { username, key }),
-            Integrity::Missing | Integrity::Wrong => Err(AuthFailure::Unauthorized),
+            Integrity::Valid => Some(Credential { username, key }),
+            Integrity::Missing | Integrity::Wrong => None,
         }
     }
 

@@ -337,9 +337,11 @@ impl RelayEngine {
     ) -> Option<Vec<u8>> {
         let request = match Request::parse(message) {
             Ok(Request::Binding) => {
-                return self.may_answer(from, now).then(|| {
-                    self.success(message, None, |answer| answer.xor_mapped_address(from))
-                });
+                if !self.may_answer(from, now) {
+                    self.stats.rate_limited += 1;
+                    return None;
+                }
+                return Some(self.success(message, None, |answer| answer.xor_mapped_address(from)));
             }
             Ok(request) => request,
             Err(_) => return self.refuse(message, from, ErrorAnswer::BAD_REQUEST, now),
@@ -356,6 +358,11 @@ impl RelayEngine {
         let evicted = self.evict_former_user(from, credential.username, io);
         let key = &credential.key;
         let outcome = match request {
+            // Each opens sockets, which costs more than to ask for it.
+            Request::Allocate(_) if !self.limiter.take_of_user(credential.username, now) => {
+                self.stats.rate_limited += 1;
+                return None;
+            }
             Request::Allocate(allocate) => {
                 return Some(match self.allocate(&allocate, &credential, from, now, io) {
                     Ok((relayed, lifetime_s)) => self.success(message, Some(key), |answer| {
@@ -547,7 +554,10 @@ impl RelayEngine {
             .bind(port, number, peer, now)
             .map_err(|error| match error {
                 BindError::Conflict => ErrorAnswer::BAD_REQUEST,
-                BindError::TooMany => ErrorAnswer::INSUFFICIENT_CAPACITY,
+                BindError::TooMany => {
+                    self.stats.channels_refused += 1;
+                    ErrorAnswer::INSUFFICIENT_CAPACITY
+                }
             })
     }
 
@@ -583,11 +593,23 @@ impl RelayEngine {
         }
     }
 
-    /// Whether a source that proved nothing gets an answer.
+    /// Whether a source that proved nothing gets an answer. Whoever holds an allocation has a bucket of its own, which
+    /// nobody empties who only shares, or forges, its IP address.
     fn may_answer(&mut self, from: SocketAddr, now: Instant) -> bool {
-        let may = self.limiter.take(from.ip(), now);
-        self.stats.rate_limited += u64::from(!may);
-        may
+        let since_epoch = self.limiter.since_epoch(now);
+        match self.table.bucket_of_client(from) {
+            Some(bucket) => bucket.take(since_epoch),
+            None => self.limiter.take_of_address(from.ip(), now),
+        }
+    }
+
+    /// Whether the sender of a request that is refused has signed it as one of our users does, only with no nonce or an
+    /// old one. A copy of such a request proves nothing, hence a bucket for each username.
+    fn may_answer_user(&mut self, message: &Message<'_>, now: Instant) -> bool {
+        match self.gatekeeper.signer(message, now) {
+            Some(username) => self.limiter.take_of_user(username, now),
+            None => false,
+        }
     }
 
     /// Answer a request that was not authenticated, signed if its username allows, for peers believe nothing else.
@@ -598,7 +620,8 @@ impl RelayEngine {
         error: ErrorAnswer,
         now: Instant,
     ) -> Option<Vec<u8>> {
-        if !self.may_answer(from, now) {
+        if !self.may_answer(from, now) && !self.may_answer_user(message, now) {
+            self.stats.rate_limited += 1;
             return None;
         }
         let key = match message.username() {

@@ -25,13 +25,15 @@ pub struct RelayStats {
     pub errors: u64,
     /// Allocations made since the start.
     pub allocations_made: u64,
-    /// Requests for an allocation refused for lack of ports, or because the relay drains.
+    /// Requests for an allocation refused (508) for lack of ports or descriptors, or because the relay drains.
     pub allocations_refused: u64,
+    /// Requests for a channel refused (508) because the allocation, or the relay, has as many as it may.
+    pub channels_refused: u64,
 }
 
 impl RelayStats {
     /// Names and values, in the order of the fields.
-    pub fn entries(&self) -> [(&'static str, u64); 12] {
+    pub fn entries(&self) -> [(&'static str, u64); 13] {
         [
             ("allocations", self.allocations),
             ("channels", self.channels),
@@ -45,6 +47,7 @@ impl RelayStats {
             ("errors", self.errors),
             ("allocations_made", self.allocations_made),
             ("allocations_refused", self.allocations_refused),
+            ("channels_refused", self.channels_refused),
         ]
     }
 }

@@ -7,6 +7,7 @@ use wardgate_stun::{AttributeType, Integrity, Method, TransactionId};
 
 const SECRET: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const USER: &str = "2145916800:c2FsdA";
+const OTHER_CLIENT: &str = "198.51.100.7:40002";
 const OTHER_USER: &str = "2145916800:b3RoZXI";
 /// Wall time at the epoch of every test: 2026-01-01.
 const UNIX_AT_EPOCH: u64 = 1_767_225_600;
@@ -670,23 +671,73 @@ fn channel_binds_that_cannot_be_are_refused_with_their_code() {
     );
 }
 
+/// One channel for the address of each family behind each client's NAT, and for each of its relayed addresses.
 #[test]
-fn an_allocation_has_a_limited_number_of_channels() {
+fn a_gateway_gets_channels_to_a_thousand_clients() {
     let mut world = World::new();
     let held = world.allocate(CLIENT, USER);
-    for n in 0..allocation_table::MAX_CHANNELS as u16 {
-        let peer = format!("192.0.2.9:{}", 1_000 + n);
-        assert_eq!(
-            world
-                .bind(CLIENT, USER, &held.nonce, 0x4000 + n, &peer)
-                .error,
-            None
-        );
+    for client in 0..1_000_u16 {
+        let (high, low) = (client >> 8, client & 255);
+        let peers = [
+            format!("10.1.{high}.{low}:52625"),
+            format!("[2001:db8:1::{client:x}]:52625"),
+            format!("203.0.113.102:{}", 50_000 + client),
+            format!("[2001:db8::102]:{}", 50_000 + client),
+        ];
+        for (at, peer) in peers.iter().enumerate() {
+            let number = 0x4000 + client * 4 + at as u16;
+            let answer = world.bind(CLIENT, USER, &held.nonce, number, peer);
+            assert_eq!(answer.error, None, "client {client}, {peer}");
+        }
     }
+    assert_eq!(world.engine.stats().channels, 4_000);
+    assert_eq!(world.engine.stats().channels_refused, 0);
+}
+
+#[test]
+fn whoever_binds_all_channels_that_the_relay_shares_leaves_the_others_theirs() {
+    let mut world = World::new();
+    world.engine.table.limit_shared_channels(200);
+    let greedy = world.allocate(CLIENT, USER);
+    let bound = |world: &mut World, from: &str, user: &str, nonce: &str| {
+        (0..1_000_u16)
+            .take_while(|n| {
+                let peer = format!("192.0.2.9:{}", 1_000 + n);
+                let answer = world.bind(from, user, nonce, 0x4000 + n, &peer);
+                assert!(matches!(answer.error, None | Some(508)), "{answer:?}");
+                answer.error.is_none()
+            })
+            .count()
+    };
+    assert_eq!(bound(&mut world, CLIENT, USER, &greedy.nonce), 200);
+    let late = world.allocate(OTHER_CLIENT, OTHER_USER);
     assert_eq!(
-        world.bind(CLIENT, USER, &held.nonce, 0x4f00, PEER).error,
-        Some(508)
+        bound(&mut world, OTHER_CLIENT, OTHER_USER, &late.nonce),
+        allocation_table::GUARANTEED_CHANNELS
     );
+    assert_eq!(world.engine.stats().channels_refused, 2);
+    // What is bound is refreshed as ever.
+    let again = world.bind(CLIENT, USER, &greedy.nonce, 0x4000, "192.0.2.9:1000");
+    assert_eq!(again.error, None);
+}
+
+/// 5,000 clients, all of whom come at once from behind a few NATs after the relay has started.
+#[test]
+fn five_thousand_clients_hold_allocations() {
+    let mut world = World::with(|config| RelayConfig {
+        allocation_ports: 49_152..=65_535,
+        ..config
+    });
+    for client in 0..5_000_u32 {
+        let from = format!("198.51.100.{}:{}", client % 20, 10_000 + client);
+        let user = format!("2145916800:user{client}");
+        world.allocate(&from, &user);
+        world.now += Duration::from_millis(1);
+    }
+    let stats = world.engine.stats();
+    assert_eq!((stats.allocations, stats.allocations_refused), (5_000, 0));
+    assert_eq!(stats.rate_limited, 0);
+    assert_eq!(world.open.len(), 10_000);
 }
 
 #[test]
@@ -798,6 +849,71 @@ fn a_source_that_floods_is_left_unanswered_while_its_authenticated_neighbour_is_
         None
     );
     assert_eq!(world.send("192.0.2.200:1", &binding()).len(), 1);
+}
+
+#[test]
+fn forged_bindings_from_a_clients_address_do_not_cost_it_its_keepalive() {
+    let mut world = World::new();
+    let nonce = world.allocate(CLIENT, USER).nonce;
+    let victim = addr(CLIENT);
+    for second in 0..60 {
+        for n in 0..1_200_u16 {
+            let forged = SocketAddr::new(victim.ip(), 1_024 + second * 1_000 + n);
+            world.handle(forged, listen_v4(), 0, &binding());
+        }
+        assert_eq!(world.send(CLIENT, &binding()).len(), 1, "second {second}");
+        world.advance(1);
+    }
+    assert!(world.engine.stats().rate_limited > 60_000);
+    // A nonce that has run out is renewed, too.
+    world.advance(500);
+    world.request(CLIENT, USER, Some(&nonce), refresh(Some(3_600)));
+    world.advance(3_100);
+    while !world.send("198.51.100.7:9", &binding()).is_empty() {}
+    let stale = world.request(CLIENT, USER, Some(&nonce), refresh(None));
+    assert_eq!(stale.error, Some(438));
+}
+
+#[test]
+fn whoever_signs_as_a_user_does_is_challenged_though_others_flood_from_its_address() {
+    let mut world = World::new();
+    while !world.send("198.51.100.7:9", &binding()).is_empty() {}
+    let forged = Ask {
+        password: Some("wrong"),
+        ..allocate_dual()
+    };
+    assert!(
+        world
+            .send(CLIENT, &signed_request(USER, None, forged))
+            .is_empty()
+    );
+    world.allocate(CLIENT, USER);
+    // A recorded request is worth no more than its user's share.
+    let recorded = signed_request(USER, None, allocate_dual());
+    let answered = (0..5_000)
+        .filter(|_| !world.send("198.51.100.7:10", &recorded).is_empty())
+        .count();
+    assert!(answered < 1_100, "{answered} of 5000 were answered");
+    world.allocate(OTHER_CLIENT, OTHER_USER);
+}
+
+#[test]
+fn a_user_who_allocates_and_frees_without_end_is_slowed_down() {
+    let mut world = World::new();
+    let nonce = world.nonce(CLIENT, USER);
+    let mut made = 0;
+    for _ in 0..3_000 {
+        made += usize::from(
+            !world
+                .send(CLIENT, &signed_request(USER, Some(&nonce), allocate_dual()))
+                .is_empty(),
+        );
+        world.send(
+            CLIENT,
+            &signed_request(USER, Some(&nonce), refresh(Some(0))),
+        );
+    }
+    assert!(made <= 1_000, "{made} allocations at once");
 }
 
 #[test]
