@@ -9,7 +9,7 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check fix bench lock openapi cli-reference css clean
+.PHONY: help demo up test test-long check fix mutants bench lock openapi cli-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
 	@echo 'make check      the quick gate: lint, types, architecture, unit and property tests'
 	@echo 'make fix        format, and mend what the linters can mend themselves'
+	@echo 'make mutants    plant each fault of tests/mutants in a copy of the tree and report which gate finds it'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
 	@echo 'make lock|openapi|cli-reference|css   write what is generated from its sources again'
 	@echo 'make test-long  the long profile: 5,000 random lives, 10,000 worlds against the reference, 50 crashes a database, laws'
@@ -58,6 +59,10 @@ test-long:
 	@$(BOOTSTRAP) --native --system --tests
 	$(PYTEST) tests/simulation tests/property -n auto -q --profile=long
 	$(PYTEST) tests/interop/test_crash.py -n auto -q --profile=long
+
+mutants:
+	@$(BOOTSTRAP) --native --system --tests
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 bench:
 	@$(BOOTSTRAP) --native --system --tests

@@ -4,10 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from support.worlds import NOW, from_networks, hours, regions, verified
+from support.worlds import FACTS, NOW, STAFF, from_networks, hours, policy, regions, verified
 from wardgate.model.conditions import Condition, Property, TimeCondition, UnreadableCondition, parse_condition
 from wardgate.model.ids import AuthProviderId
-from wardgate.policy.evaluation import Facts, Outcome, compile_condition, end_of_window
+from wardgate.policy.evaluation import CompiledPolicy, Facts, Outcome, compile_condition, end_of_window
 
 PROVIDER = AuthProviderId(UUID("33333333-3333-4333-8333-333333333333"))
 
@@ -136,3 +136,22 @@ def test_a_window_that_starts_in_the_repeated_hour_ends_when_the_hour_repeats() 
 
 def test_an_empty_range_never_holds() -> None:
     assert window_end(NOW, "M//UTC") is None
+
+
+MORNING, AFTERNOON = "M/08:00-13:00/UTC", "M/11:00-17:00/UTC"
+
+
+@pytest.mark.parametrize("windows", [(MORNING, AFTERNOON), (AFTERNOON, MORNING)])
+def test_of_two_windows_the_earlier_end_counts(windows: tuple[str, str]) -> None:
+    both = policy(1, *(hours(one) for one in windows))
+    evaluation = CompiledPolicy.of(both, STAFF.id).evaluate(FACTS, now=NOW)
+    assert evaluation.is_satisfied
+    assert evaluation.until == datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_every_condition_must_hold(order: int) -> None:
+    conditions = (regions("DE"), from_networks("10.0.0.0/8"))[::order]
+    evaluation = CompiledPolicy.of(policy(1, *conditions), STAFF.id).evaluate(FACTS, now=NOW)
+    assert not evaluation.is_satisfied
+    assert [result.condition for result in evaluation.failed] == [from_networks("10.0.0.0/8")]

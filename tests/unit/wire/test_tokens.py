@@ -86,6 +86,14 @@ def test_the_stored_hash_depends_on_nonce_secret_and_salt() -> None:
     assert not without_nonce.matches(secret_hash=stored, salt=b"s" * 16)
 
 
+@pytest.mark.parametrize("position", [0, 8, 31, 63])
+def test_every_character_of_the_stored_hash_counts(position: int) -> None:
+    parsed = parse_token(fragment(), expected=TokenKind.CLIENT, key=KEY)
+    stored = list(parsed.hashed(b"s" * 16))
+    stored[position] = "0" if stored[position] != "0" else "1"
+    assert not parsed.matches(secret_hash="".join(stored), salt=b"s" * 16)
+
+
 def test_secrets_do_not_appear_in_the_representation() -> None:
     parsed = parse_token(NONCE + fragment(), expected=TokenKind.CLIENT, key=KEY)
     assert NONCE not in repr(parsed)
