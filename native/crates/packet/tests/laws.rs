@@ -141,6 +141,37 @@ fn a_zero_udp_checksum_stays_zero_over_ipv4() {
 }
 
 #[test]
+fn a_udp_checksum_that_becomes_zero_is_written_as_all_ones() {
+    let v6 = build::udp(
+        "[2001:db8::1]:40000".parse().unwrap(),
+        "[2001:db8::2]:53".parse().unwrap(),
+        b"payload!",
+    )
+    .unwrap();
+    for (bytes, at) in [(udp_v4(), 26), (v6, 46)] {
+        let mut packet = IpPacket::parse_inner(bytes).unwrap();
+        let mut met_zero = false;
+        for value in 0..=u16::MAX {
+            packet.set_source_value(value);
+            let field = [packet.bytes()[at], packet.bytes()[at + 1]];
+            assert_ne!(field, [0, 0], "would say that there is no checksum");
+            met_zero |= field == [0xff, 0xff];
+        }
+        assert!(met_zero);
+        assert!(packet.checksums_valid());
+    }
+    let mut packet = IpPacket::parse_inner(udp_v4()).unwrap();
+    for last in 0..=u16::MAX {
+        let [third, fourth] = last.to_be_bytes();
+        packet
+            .set_destination([10, 0, third, fourth].into())
+            .unwrap();
+        assert_ne!(packet.bytes()[26..28], [0, 0]);
+    }
+    assert!(packet.checksums_valid());
+}
+
+#[test]
 fn fragments_are_rejected_and_atomic_fragments_pass() {
     for flags in [0x20, 0x00] {
         let mut bytes = udp_v4();

@@ -225,6 +225,32 @@ fn does_not_join_what_differs_in_a_field_that_the_receiver_sees() {
 }
 
 #[test]
+fn only_push_is_merged_of_all_tcp_flags() {
+    let plain = Stream {
+        payload: vec![1; 2_000],
+        size: 1_000,
+        ..Stream::default()
+    }
+    .segments();
+    for flag in (0..8).map(|bit| 1 << bit) {
+        for at in [0, 1] {
+            let mut packets = plain.clone();
+            packets[at] = with_flags(&packets[at], TCP_ACK ^ flag);
+            let writes = coalesce(&packets, BOTH);
+            let flags = |write: &Written| write.bytes[VNET_HEADER_LEN + 20 + TCP_FLAGS];
+            let came_out: Vec<u8> = writes.iter().map(flags).collect();
+            if (flag, at) == (TCP_PSH, 1) {
+                assert_eq!(came_out, [TCP_ACK | TCP_PSH], "a push at the end");
+                continue;
+            }
+            let mut expected = [TCP_ACK, TCP_ACK];
+            expected[at] = TCP_ACK ^ flag;
+            assert_eq!(came_out, expected, "{flag:#x} on packet {at}");
+        }
+    }
+}
+
+#[test]
 fn ids_must_be_consecutive_where_a_router_may_fragment() {
     let first = Stream {
         dont_fragment: false,
