@@ -188,7 +188,7 @@ class Client:
                 self._handle_failure(message, now=now)
             case m.GatewayIceCandidates(gateway_id=gateway_id, candidates=candidates):
                 if gateway := self._gateways.get(gateway_id):
-                    gateway.candidates.remote.update(candidates)
+                    gateway.candidates.add_remote(candidates)
                     self._apply(c.AddRemoteCandidates(str(gateway_id), candidates))
             case m.InvalidateGatewayIceCandidates(gateway_id=gateway_id, candidates=candidates):
                 if gateway_id in self._gateways:
@@ -458,7 +458,7 @@ class Client:
         self, gateway_id: GatewayId, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()
     ) -> None:
         if gateway := self._gateways.get(gateway_id):
-            gateway.candidates.local.update(added)
+            gateway.candidates.add_local(added)
         if self._is_joined:
             self._signal(gateway_id, added=added, removed=removed)
         else:

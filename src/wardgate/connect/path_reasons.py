@@ -5,6 +5,7 @@ candidates: one public address with a different port per relay means a NAT that 
 no server-reflexive candidate means that no relay could tell an end its address.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,12 +19,22 @@ _WHERE: Final = {
 }
 
 
+MAX_CANDIDATES: Final = 64  # ours: of each end; the engine takes no more of a peer either
+MAX_CANDIDATE_LENGTH: Final = 512  # characters; nothing longer is a candidate
+
+
 @dataclass(slots=True)
 class CandidateBook:
-    """What one connection's ends have signalled so far."""
+    """What one connection's ends have signalled so far; the peer chose the remote ones, so that both are bounded."""
 
     local: set[str] = field(default_factory=set)
     remote: set[str] = field(default_factory=set)
+
+    def add_local(self, candidates: Iterable[str]) -> None:
+        _add(self.local, candidates)
+
+    def add_remote(self, candidates: Iterable[str]) -> None:
+        _add(self.remote, candidates)
 
 
 def explain(path: PathSelected, candidates: CandidateBook) -> str:
@@ -44,6 +55,12 @@ def explain(path: PathSelected, candidates: CandidateBook) -> str:
     else:
         why = "no direct check came through in time"
     return f"{where}: {why}"
+
+
+def _add(known: set[str], candidates: Iterable[str]) -> None:
+    for candidate in candidates:
+        if len(known) < MAX_CANDIDATES and len(candidate) <= MAX_CANDIDATE_LENGTH:
+            known.add(candidate)
 
 
 @dataclass(frozen=True, slots=True)

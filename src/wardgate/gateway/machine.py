@@ -13,10 +13,10 @@ it) or the client's goodbye.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from msgspec.structs import asdict, replace
@@ -37,13 +37,23 @@ from wardgate.connect.relay_list import relays_of_init, relays_of_presence
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.datapath.programmable import CommandRefused, Programmable
-from wardgate.model.addresses import EVERYWHERE, TUNNEL_IPV4, TUNNEL_IPV6, IpAddress, parse_ip
+from wardgate.model.addresses import (
+    EVERYWHERE,
+    TUNNEL_IPV4,
+    TUNNEL_IPV6,
+    IpAddress,
+    is_proxy_ip,
+    may_be_translated_to,
+    parse_ip,
+)
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
 from wardgate.model.name_pattern import NamePattern
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.wire import messages as m
 
 MAX_LOOKUPS: Final = 1000  # at once; further ones are dropped without a reply (data-plane §5.4)
+MAX_LOOKUPS_PER_CLIENT: Final = 100  # ours: of those, so that one client leaves room for nine others
+PROXY_IPS_PER_NAME: Final = (4, 8)  # of one family, of both (data-plane §4.8)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +82,17 @@ class Resolve:
 
 GatewayAction = Send | Configure | Resolve
 
+_PeerEvent = (
+    e.LocalCandidatesAdded
+    | e.LocalCandidatesRemoved
+    | e.ControlPacket
+    | e.GrantExpired
+    | e.PeerClosed
+    | e.PeerFailed
+    | e.HandshakeDone
+    | e.PathSelected
+)
+
 
 class Gateway:
     """All clients of one gateway process."""
@@ -83,6 +104,7 @@ class Gateway:
         self._clients: dict[ClientId, _Client] = {}
         self._held: HeldCandidates[ClientId] = HeldCandidates()
         self._lookups: dict[int, _Lookup] = {}
+        self._lookups_of: Counter[ClientId] = Counter()
         self._next_lookup_id = 0
         self._configured: Configure | None = None
         self._actions: deque[GatewayAction] = deque()
@@ -118,7 +140,7 @@ class Gateway:
                 self._apply(relays_of_presence(message))
             case m.ClientIceCandidates(client_id=client_id, candidates=candidates):
                 if client := self._clients.get(client_id):
-                    client.candidates.remote.update(candidates)
+                    client.candidates.add_remote(candidates)
                 self._apply(c.AddRemoteCandidates(str(client_id), candidates))
             case m.InvalidateClientIceCandidates(client_id=client_id, candidates=candidates):
                 self._apply(c.RemoveRemoteCandidates(str(client_id), candidates))
@@ -128,30 +150,17 @@ class Gateway:
     def handle_event(self, event: e.AnyEvent) -> None:
         """Take note of what the engine reports."""
         match event:
-            case e.LocalCandidatesAdded(peer_id=peer_id, candidates=candidates):
-                self._offer(_client_id(peer_id), added=candidates)
-            case e.LocalCandidatesRemoved(peer_id=peer_id, candidates=candidates):
-                self._offer(_client_id(peer_id), removed=candidates)
-            case e.ControlPacket(peer_id=peer_id, type=type_, payload=payload):
-                if type_ == ASSIGNED_IPS:
-                    self._handle_assigned(_client_id(peer_id), payload)
-            case e.GrantExpired(peer_id=peer_id, resource_id=resource_id):
-                self._forget_grant(_client_id(peer_id), _resource_id(resource_id))
-                log.info("access expired", extra={fields.CLIENT_ID: peer_id, fields.RESOURCE_ID: resource_id})
-            case e.PeerClosed(peer_id=peer_id, by=by):
-                self._clients.pop(_client_id(peer_id), None)
-                self._held.forget(_client_id(peer_id))
-                log.info("connection closed", extra={fields.CLIENT_ID: peer_id, "by": by})
-            case e.PeerFailed(peer_id=peer_id, reason=reason):
-                # The grants stay: a client that kept its state may come back (data-plane §1.12).
-                self._held.forget(_client_id(peer_id))
-                log.info("connection failed", extra={fields.CLIENT_ID: peer_id, fields.REASON: reason})
-            case e.HandshakeDone(peer_id=peer_id, took_s=took_s):
-                log.info("connection established", extra={fields.CLIENT_ID: peer_id, fields.TOOK_S: took_s})
-            case e.PathSelected(peer_id=peer_id):
-                client = self._clients.get(_client_id(peer_id))
-                why = explain(event, client.candidates if client else CandidateBook())
-                log.info("path selected", extra={fields.CLIENT_ID: peer_id, fields.PATH: why})
+            case (
+                e.LocalCandidatesAdded()
+                | e.LocalCandidatesRemoved()
+                | e.ControlPacket()
+                | e.GrantExpired()
+                | e.PeerClosed()
+                | e.PeerFailed()
+                | e.HandshakeDone()
+                | e.PathSelected()
+            ):
+                self._handle_peer_event(event)
             case e.NoRelays():
                 self._send(m.NoRelays())
             case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
@@ -161,9 +170,45 @@ class Gateway:
             case _:
                 log.debug("event ignored", extra={"event_type": type(event).__name__})
 
+    def _handle_peer_event(self, event: _PeerEvent) -> None:
+        client_id = _client_id(event.peer_id)
+        if client_id is None:
+            log.debug("event of no client ignored", extra={"event_type": type(event).__name__})
+            return
+        match event:
+            case e.LocalCandidatesAdded(candidates=candidates):
+                self._offer(client_id, added=candidates)
+            case e.LocalCandidatesRemoved(candidates=candidates):
+                self._offer(client_id, removed=candidates)
+            case e.ControlPacket(type=type_, payload=payload):
+                if type_ == ASSIGNED_IPS:
+                    self._handle_assigned(client_id, payload)
+            case e.GrantExpired(peer_id=peer_id, resource_id=resource_id):
+                self._forget_grant(client_id, _resource_id(resource_id))
+                log.info("access expired", extra={fields.CLIENT_ID: peer_id, fields.RESOURCE_ID: resource_id})
+            case e.PeerClosed(peer_id=peer_id, by=by):
+                self._clients.pop(client_id, None)
+                self._held.forget(client_id)
+                log.info("connection closed", extra={fields.CLIENT_ID: peer_id, "by": by})
+            case e.PeerFailed(peer_id=peer_id, reason=reason):
+                # The grants stay: a client that kept its state may come back (data-plane §1.12).
+                self._held.forget(client_id)
+                log.info("connection failed", extra={fields.CLIENT_ID: peer_id, fields.REASON: reason})
+            case e.HandshakeDone(peer_id=peer_id, took_s=took_s):
+                log.info("connection established", extra={fields.CLIENT_ID: peer_id, fields.TOOK_S: took_s})
+            case e.PathSelected(peer_id=peer_id):
+                client = self._clients.get(client_id)
+                why = explain(event, client.candidates if client else CandidateBook())
+                log.info("path selected", extra={fields.CLIENT_ID: peer_id, fields.PATH: why})
+            case _:
+                assert_never(event)
+
     def handle_resolved(self, lookup_id: int, addresses: frozenset[IpAddress] | None) -> None:
         """Finish a `Resolve`. `addresses` may be empty; None means that the look-up took too long."""
         lookup = self._lookups.pop(lookup_id)
+        self._lookups_of[lookup.client_id] -= 1
+        if not self._lookups_of[lookup.client_id]:
+            del self._lookups_of[lookup.client_id]
         client = self._clients.get(lookup.client_id)
         if client is None or lookup.assigned.resource not in client.grants or addresses is None:
             self._report(lookup.client_id, lookup.assigned, is_active=False)
@@ -324,7 +369,7 @@ class Gateway:
         assigned = parse_assigned_ips(payload)
         if assigned is None:
             return
-        proxies = _addresses(assigned.proxy_ips)
+        proxies = _proxies(assigned.proxy_ips)
         grant = self._grant(client_id, assigned.resource)
         if (
             grant is None
@@ -333,9 +378,10 @@ class Gateway:
             or not grant.pattern.matches(assigned.domain)
         ):
             self._report(client_id, assigned, is_active=False)
-        elif len(self._lookups) < MAX_LOOKUPS:
+        elif len(self._lookups) < MAX_LOOKUPS and self._lookups_of[client_id] < MAX_LOOKUPS_PER_CLIENT:
             lookup_id = self._next_lookup_id
             self._next_lookup_id += 1
+            self._lookups_of[client_id] += 1
             self._lookups[lookup_id] = _Lookup(client_id, assigned, proxies)
             self._actions.append(Resolve(lookup_id, assigned.domain))
 
@@ -349,7 +395,7 @@ class Gateway:
         self, client_id: ClientId, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()
     ) -> None:
         if client := self._clients.get(client_id):
-            client.candidates.local.update(added)
+            client.candidates.add_local(added)
         if self._is_joined:
             self._signal(client_id, added=added, removed=removed)
         else:
@@ -436,7 +482,9 @@ def _translation(
     pairs: list[tuple[str, str | None]] = []
     for version in (4, 6):
         ours = sorted((address for address in proxies if address.version == version), key=int)
-        theirs = sorted((address for address in real if address.version == version), key=int)
+        theirs = sorted(
+            (one for one in real if one.version == version and may_be_translated_to(one)), key=int
+        )
         pairs += (
             [(str(one), str(other)) for one, other in zip(ours, cycle(theirs), strict=False)]
             if theirs
@@ -445,15 +493,22 @@ def _translation(
     return tuple(pairs)
 
 
-def _addresses(texts: tuple[str, ...]) -> tuple[IpAddress, ...] | None:
+def _proxies(texts: tuple[str, ...]) -> tuple[IpAddress, ...] | None:
+    """None: not what a client may let stand for a name; the engine judges the same way."""
     try:
-        return tuple(parse_ip(text) for text in texts)
+        addresses = tuple(parse_ip(text) for text in texts)
     except ValueError:
         return None
+    is_complete = len(addresses) in PROXY_IPS_PER_NAME and len(set(addresses)) == len(addresses)
+    return addresses if is_complete and all(map(is_proxy_ip, addresses)) else None
 
 
-def _client_id(peer_id: str) -> ClientId:
-    return ClientId(DeviceId(UUID(peer_id)))
+def _client_id(peer_id: str) -> ClientId | None:
+    """None: the engine cannot say any more who it was."""
+    try:
+        return ClientId(DeviceId(UUID(peer_id)))
+    except ValueError:
+        return None
 
 
 def _resource_id(text: str) -> ResourceId:

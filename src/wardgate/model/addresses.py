@@ -28,6 +28,24 @@ EVERYWHERE: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 GATEWAY_DNS_PORT: Final = 53535  # on both tunnel addresses of a gateway
 
 
+_NEVER_TRANSLATED_IPV4: Final = (
+    IPv4Network("0.0.0.0/8"),
+    IPv4Network("127.0.0.0/8"),
+    IPv4Network("169.254.0.0/16"),
+    IPv4Network("224.0.0.0/3"),
+    TUNNEL_IPV4,
+    PROXY_IPV4,
+)
+_NEVER_TRANSLATED_IPV6: Final = (
+    IPv6Network("::/127"),
+    IPv6Network("::ffff:0:0/96"),
+    IPv6Network("fe80::/10"),
+    IPv6Network("ff00::/8"),
+    TUNNEL_IPV6,
+    PROXY_IPV6,
+)
+
+
 def parse_ip(text: str) -> IpAddress:
     """Parse a bare address.
 
@@ -61,6 +79,20 @@ def normalized(address: IpAddress) -> IpAddress:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def is_proxy_ip(address: IpAddress) -> bool:
+    """Tell whether a client may let it stand for a name's address: in the proxy ranges, and no sentinel."""
+    if isinstance(address, IPv4Address):
+        return address in PROXY_IPV4 and address not in SENTINEL_IPV4
+    return address in PROXY_IPV6 and address not in SENTINEL_IPV6
+
+
+def may_be_translated_to(address: IpAddress) -> bool:
+    """Tell whether a gateway lets a name stand for it: it can be forwarded to, and is none of the tunnels' own."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NEVER_TRANSLATED_IPV4)
+    return not any(address in network for network in _NEVER_TRANSLATED_IPV6)
 
 
 def overlap(one: IpNetwork, other: IpNetwork) -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from wardgate.connect.path_reasons import CandidateBook, explain
+from wardgate.connect.path_reasons import MAX_CANDIDATE_LENGTH, MAX_CANDIDATES, CandidateBook, explain
 from wardgate.datapath.events import PathSelected
 
 HOST = "candidate:f 1 udp 2130706175 192.168.1.20 52625 typ host ufrag aaaa"
@@ -35,3 +35,13 @@ def test_a_relayed_path_is_explained_by_the_candidates(local: set[str], remote: 
 
 def test_unreadable_candidates_are_no_evidence() -> None:
     assert "no direct check" in explain(relayed(), CandidateBook(CONE | {"candidate:x"}, CONE | {""}))
+
+
+def test_a_peer_that_signals_without_end_is_not_remembered_without_end() -> None:
+    book = CandidateBook()
+    for batch in range(10):
+        book.add_remote(f"candidate:{batch}-{one}" for one in range(50))
+    book.add_local(["x" * (MAX_CANDIDATE_LENGTH + 1), "y"])
+
+    assert len(book.remote) == MAX_CANDIDATES
+    assert book.local == {"y"}

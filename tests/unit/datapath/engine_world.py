@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import heapq
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from wardgate_native import RelayEngine, TunnelEngine, generate_private_key, public_key
@@ -172,12 +172,18 @@ class EngineWorld:
             heapq.heappush(self._in_flight, entry)
 
 
-def grant(resource_id: str, *, network: str = "10.0.0.0/24", deadline_s: float | None = None) -> Grant:
+def grant(
+    resource_id: str,
+    *,
+    kind: Literal["cidr", "dns"] = "cidr",
+    network: str = "10.0.0.0/24",
+    deadline_s: float | None = None,
+) -> Grant:
     return Grant(
         peer_id="client",
         resource_id=resource_id,
-        kind="cidr",
-        networks=(network,),
+        kind=kind,
+        networks=(network,) if kind == "cidr" else (),
         filters=(),
         expires_deadline_s=deadline_s,
     )

@@ -61,11 +61,15 @@ CLIENT_COMMANDS: tuple[Command, ...] = (
 )
 GATEWAY_COMMANDS: tuple[Command, ...] = (
     grant("net", deadline_s=3600.0),
+    grant("app", kind="dns"),
     Translate(
         peer_id="client",
-        resource_id="net",
+        resource_id="app",
         name="app.example",
-        addresses=(("100.96.0.1", "10.0.0.1"), ("fd00:2021:1111:8000::1", None)),
+        addresses=(
+            *((f"100.96.0.{last}", "10.0.0.1") for last in range(1, 5)),
+            *((f"fd00:2021:1111:8000::{last}", None) for last in range(1, 5)),
+        ),
     ),
     UpdateFilters(resource_id="net", filters=(Filter(protocol="tcp", first_port=22, last_port=22),)),
     RetainGrants(grants=(RetainedGrant(peer_id="client", resource_id="net", expires_deadline_s=None),)),

@@ -1,14 +1,23 @@
 import json
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from support.recording_engine import RecordingEngine
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
-from wardgate.gateway.machine import Configure, Gateway, GatewayAction, Resolve, Send
+from wardgate.gateway.machine import (
+    MAX_LOOKUPS_PER_CLIENT,
+    Configure,
+    Gateway,
+    GatewayAction,
+    Resolve,
+    Send,
+)
 from wardgate.model.ids import ClientId, DeviceId, RelayId, ResourceId
 from wardgate.wire import messages as m
 
@@ -74,12 +83,16 @@ def init(*authorizations: m.Authorization) -> m.GatewayInit:
     )
 
 
-def assigned(domain: str = "app.corp.example", resource_id: ResourceId = NAMED) -> e.ControlPacket:
-    payload = {
-        "resource": str(resource_id),
-        "domain": domain,
-        "proxy_ips": ["100.96.0.2", "100.96.0.1", "fd00:2021:1111:8000::"],
-    }
+PROXY_IPV4 = tuple(f"100.96.0.{last}" for last in range(1, 5))
+PROXY_IPV6 = tuple(f"fd00:2021:1111:8000::{last}" for last in range(1, 5))
+
+
+def assigned(
+    domain: str = "app.corp.example",
+    resource_id: ResourceId = NAMED,
+    proxy_ips: Sequence[str] = (*reversed(PROXY_IPV4), *PROXY_IPV6),
+) -> e.ControlPacket:
+    payload = {"resource": str(resource_id), "domain": domain, "proxy_ips": list(proxy_ips)}
     return e.ControlPacket(str(CLIENT), 0, json.dumps(payload))
 
 
@@ -187,7 +200,9 @@ def test_assigned_addresses_are_resolved_translated_and_confirmed(
     assert engine.last(c.Translate).addresses == (
         ("100.96.0.1", "172.21.0.8"),
         ("100.96.0.2", "172.21.0.9"),
-        ("fd00:2021:1111:8000::", None),
+        ("100.96.0.3", "172.21.0.8"),
+        ("100.96.0.4", "172.21.0.9"),
+        *((one, None) for one in PROXY_IPV6),
     )
     assert reported(engine) == "Active"
 
@@ -233,6 +248,113 @@ def test_a_revocation_during_the_look_up_wins(gateway: Gateway, engine: Recordin
 
     assert engine.of(c.Translate) == []
     assert reported(engine) == "Inactive"
+
+
+@pytest.mark.parametrize(
+    "proxy_ips",
+    [
+        ["10.66.6.6", "169.254.169.254", "8.8.8.8", "fd12::1"],
+        [*PROXY_IPV4[:3], "10.66.6.6"],
+        [*PROXY_IPV4[:3], "100.64.0.9"],
+        [*PROXY_IPV4[:3], "100.100.111.1"],
+        [*PROXY_IPV6[:3], "fd00:2021:1111:8000:100:100:111:0"],
+        [*PROXY_IPV6[:3], "fd00:2021:1111::9"],
+        [*PROXY_IPV4[:3], PROXY_IPV4[0]],
+        [*PROXY_IPV4[:3], "::ffff:100.96.0.4"],
+        [*PROXY_IPV4[:3], "100.96.0.04"],
+        PROXY_IPV4[:3],
+        (*PROXY_IPV4, PROXY_IPV6[0]),
+        [],
+    ],
+)
+def test_a_client_names_no_proxy_addresses_but_those_of_the_plan(
+    gateway: Gateway, engine: RecordingEngine, proxy_ips: Sequence[str]
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    drained(gateway)
+    gateway.handle_event(assigned(proxy_ips=proxy_ips))
+
+    assert drained(gateway) == []
+    assert reported(engine) == "Inactive"
+
+
+def test_a_translation_that_the_engine_refuses_makes_the_name_inactive(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_event(assigned())
+    engine.refused.add(c.Translate)
+    gateway.handle_resolved(0, frozenset({ip_address("172.21.0.8")}))
+
+    assert reported(engine) == "Inactive"
+
+
+def test_special_addresses_that_a_zone_answers_with_count_as_none(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    gateway.handle_message(grant(dns_resource()))
+    gateway.handle_event(assigned())
+    answers = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "100.64.0.7", "172.21.0.8", "::1", "fe80::1"]
+    gateway.handle_resolved(0, frozenset(map(ip_address, answers)))
+
+    translated = engine.last(c.Translate).addresses
+    assert {real for _, real in translated} == {"172.21.0.8", None}
+
+
+def test_one_client_does_not_take_all_look_ups(gateway: Gateway) -> None:
+    other = ClientId(DeviceId(UUID(int=9)))
+    for one in (CLIENT, other):
+        message = grant(dns_resource())
+        gateway.handle_message(replace(message, client=replace(message.client, id=one)))
+    drained(gateway)
+    for index in range(2 * MAX_LOOKUPS_PER_CLIENT):
+        gateway.handle_event(assigned(f"n{index}.corp.example"))
+    wanted = drained(gateway)
+    gateway.handle_event(replace(assigned(), peer_id=str(other)))
+    of_another = drained(gateway)
+    gateway.handle_resolved(0, frozenset())
+    gateway.handle_event(assigned())
+
+    assert len(wanted) == MAX_LOOKUPS_PER_CLIENT
+    assert of_another == [Resolve(MAX_LOOKUPS_PER_CLIENT, "app.corp.example")]
+    assert drained(gateway) == [Resolve(MAX_LOOKUPS_PER_CLIENT + 1, "app.corp.example")]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        e.PeerClosed("", "remote"),
+        e.PeerFailed("", "ice_timeout"),
+        e.GrantExpired("", str(CIDR)),
+        e.ControlPacket("nobody", 0, "{}"),
+        e.LocalCandidatesAdded("", ("candidate:a",)),
+        e.LocalCandidatesRemoved("", ("candidate:a",)),
+        e.HandshakeDone("", 0.1),
+        e.PathSelected("", "direct", "", "192.0.2.1:1", None),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_the_engine_says_of_nobody_is_ignored(
+    gateway: Gateway, engine: RecordingEngine, event: e.AnyEvent
+) -> None:
+    gateway.handle_message(grant(cidr_resource()))
+    drained(gateway)
+    engine.forget()
+    gateway.handle_event(event)
+
+    assert (drained(gateway), engine.commands) == ([], [])
+
+
+def test_a_refused_key_is_not_acknowledged_and_changes_nothing(
+    gateway: Gateway, engine: RecordingEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.refused.add(c.UpsertPeer)
+    gateway.handle_message(grant(cidr_resource()))
+    gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None)))
+
+    assert [one for one in sent(gateway) if isinstance(one, m.AuthorizationAcknowledged)] == []
+    assert engine.last(c.RetainGrants).grants == ()
+    assert [one.message for one in caplog.records] == ["access could not be granted"]
 
 
 def test_unreadable_assignments_are_ignored(gateway: Gateway, engine: RecordingEngine) -> None:

@@ -20,6 +20,8 @@ pub enum Refused {
     UnknownGrant { peer: String, resource: String },
     #[error("no relay is usable for peer {0}")]
     NoRelay(String),
+    #[error("the public key of peer {peer} is that of {owner}, which has a session")]
+    KeyInUse { peer: String, owner: String },
     #[error("{command} is for a {role} only")]
     WrongRole {
         command: &'static str,
@@ -303,4 +305,26 @@ fn yes() -> bool {
 
 fn last_port() -> u16 {
     u16::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_beyond_their_bounds_are_refused() {
+        let command = |first: i64, last: i64| {
+            let text = serde_json::json!({
+                "command": "update_filters", "resource_id": "r",
+                "filters": [{"protocol": "tcp", "first_port": first, "last_port": last}],
+            });
+            Command::parse(text.to_string().as_bytes())
+        };
+        for (first, last) in [(0, 65_535), (443, 443), (9, 3)] {
+            assert!(command(first, last).is_ok(), "{first}-{last}");
+        }
+        for (first, last) in [(0, 65_536), (65_536, 65_537), (-1, 80), (80, 131_071)] {
+            assert!(command(first, last).is_err(), "{first}-{last}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The tunnel engine in either role, with a genuine but hostile peer, a relay, and whoever else is on the network.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use wardgate_datapath::event::Event;
 use wardgate_datapath::prefix::Prefix;
 use wardgate_datapath::tunnel::{EngineConfig, Role, TunnelEngine};
 use wardgate_datapath::{TunRead, TunSink};
-use wardgate_packet::{IpPacket, Kind};
+use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, Kind};
 
 use crate::connect::source;
 use crate::input::Input;
@@ -59,7 +60,7 @@ pub fn tunnel(input: &[u8]) -> bool {
         world.run(Duration::from_secs(1));
     }
     while let Some(step) = script.step() {
-        match step % 11 {
+        match step % 14 {
             0 => {
                 let (from, stride) = (source(script.byte()), script.short());
                 let mut datagrams = script.bytes().to_vec();
@@ -94,6 +95,26 @@ pub fn tunnel(input: &[u8]) -> bool {
                 world.drive_a(|end, now, wire| end.add_candidates(&[candidate], now, wire));
             }
             9 => world.drive_a(Subject::meet),
+            11 => {
+                let translate = hostile_translation(&mut script);
+                world.drive_a(|end, now, wire| end.translate(translate, now, wire));
+            }
+            12 => {
+                let upsert = hostile_peer(&mut script);
+                world.drive_a(|end, now, wire| end.meet_other(upsert, now, wire));
+            }
+            13 => {
+                let event = match script.byte() % 4 {
+                    0 => ControlEvent::AssignedIps,
+                    1 => ControlEvent::DomainStatus,
+                    2 => ControlEvent::Goodbye,
+                    _ => ControlEvent::Unknown(script.byte()),
+                };
+                let body = script.bytes();
+                if let Ok(packet) = (ControlPacket { event, body }).encode() {
+                    world.drive_b(|end, now, wire| end.seal(&packet, now, wire));
+                }
+            }
             _ => world.drive_b(Puppet::meet),
         }
     }
@@ -107,6 +128,8 @@ struct Subject {
     engine: TunnelEngine,
     tun: Device,
     candidates: Vec<String>,
+    /// Whether path and session to the genuine peer stand.
+    is_connected: bool,
 }
 
 impl Subject {
@@ -123,8 +146,10 @@ impl Subject {
             tun: Device {
                 role,
                 received: false,
+                real: BTreeSet::from([REAL.into()]),
             },
             candidates: Vec::new(),
+            is_connected: false,
         }
     }
 
@@ -207,6 +232,44 @@ impl Subject {
         }
     }
 
+    /// What Python makes of an assignment: the peer chose all but the real addresses, and a name's zone chose those.
+    fn translate(&mut self, command: Translate, now: Instant, wire: &mut Wire) {
+        let applied = self.engine.apply(
+            Command::Translate(command.clone()),
+            now,
+            &mut self.tun,
+            wire,
+        );
+        if applied.is_ok() {
+            assert_eq!((self.role, &*command.resource_id), (Role::Gateway, "app"));
+            assert!([4, 8].contains(&command.addresses.len()));
+            for (proxy, real) in command.addresses {
+                assert!(is_proxy(proxy), "{proxy}");
+                if let Some(real) = real {
+                    assert_eq!(real.is_ipv4(), proxy.is_ipv4());
+                    assert!(!is_special(real), "{real}");
+                    self.tun.real.insert(real);
+                }
+            }
+        }
+        self.drain();
+    }
+
+    /// Another device comes, with a public key of its choice.
+    fn meet_other(&mut self, command: UpsertPeer, now: Instant, wire: &mut Wire) {
+        let takes_key = command.public_key == Key(public_key(1).0);
+        let is_own = command.public_key == Key(public_key(0).0);
+        let was_connected = self.is_connected;
+        let command = Command::UpsertPeer(command);
+        let applied = self.engine.apply(command, now, &mut self.tun, wire);
+        assert!(applied.is_err() || !is_own, "a peer with our own key");
+        assert!(
+            applied.is_err() || !(takes_key && was_connected),
+            "the key of a peer with a session was taken"
+        );
+        self.drain();
+    }
+
     /// The operating system sends into the tunnel.
     fn send(&mut self, read: &TunRead<'_>, now: Instant, wire: &mut Wire) {
         self.engine.handle_tun(read, now, &mut self.tun, wire);
@@ -221,8 +284,20 @@ impl Subject {
 
     fn drain(&mut self) {
         while let Some(event) = self.engine.poll_event() {
-            if let Event::LocalCandidatesAdded { candidates, .. } = event {
-                self.candidates.extend(candidates);
+            match event {
+                Event::LocalCandidatesAdded { candidates, .. } => {
+                    self.candidates.extend(candidates);
+                }
+                Event::HandshakeDone { peer_id, .. } => {
+                    assert_eq!(peer_id, "peer", "a session without its key");
+                    self.is_connected = true;
+                }
+                Event::PeerFailed { peer_id, .. } | Event::PeerClosed { peer_id, .. }
+                    if peer_id == "peer" =>
+                {
+                    self.is_connected = false;
+                }
+                _ => {}
             }
         }
     }
@@ -269,6 +344,8 @@ impl End for Subject {
 struct Device {
     role: Role,
     received: bool,
+    /// What names have stood for.
+    real: BTreeSet<IpAddr>,
 }
 
 impl Device {
@@ -290,7 +367,7 @@ impl Device {
                 };
                 assert!(
                     (net().contains(destination) && is_granted)
-                        || (destination == IpAddr::V4(REAL) && packet.kind() != Kind::IcmpError)
+                        || (self.real.contains(&destination) && packet.kind() != Kind::IcmpError)
                         // The gateway itself is open to whoever holds any grant (data-plane §5.3).
                         || is_one_of(destination, GATEWAY_V4, GATEWAY_V6),
                     "{destination} {:?}",
@@ -349,9 +426,105 @@ fn grants() -> Vec<Command> {
             peer_id: "peer".to_owned(),
             resource_id: "app".to_owned(),
             name: "app.internal.example".to_owned(),
-            addresses: vec![(PROXY.into(), Some(REAL.into()))],
+            addresses: (0..4)
+                .map(|index| Ipv4Addr::from_bits(PROXY.to_bits() + index))
+                .map(|proxy| (proxy.into(), Some(REAL.into())))
+                .collect(),
         }),
     ]
+}
+
+/// An assignment as a hostile client writes it, and what the zone of the name answers.
+fn hostile_translation(script: &mut Input<'_>) -> Translate {
+    let resource_id = ["app", "app", "app", "net", "none"][usize::from(script.byte() % 5)];
+    let name = match script.byte() {
+        0 => String::from_utf8_lossy(script.bytes()).into_owned(),
+        index => format!("n{}.internal.example", index % 4),
+    };
+    let count = match script.byte() % 8 {
+        0..=3 => 4,
+        4..=6 => 8,
+        _ => usize::from(script.byte()),
+    };
+    let mut address = |index: usize| -> IpAddr {
+        let last = script.byte();
+        match last % 16 {
+            0..=5 => Ipv4Addr::new(100, 96, index as u8, last).into(),
+            6 | 7 => Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0x8000, 0, 0, 0, last.into()).into(),
+            8 => Ipv4Addr::new(100, 100, 111, last).into(),
+            9 => [REAL, Ipv4Addr::LOCALHOST, GATEWAY_V4, CLIENT_V4][usize::from(last / 16 % 4)]
+                .into(),
+            10 => Ipv4Addr::new(169, 254, 169, 254).into(),
+            11 => Ipv4Addr::new(10, 66, 0, last).into(),
+            12 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
+            13 => Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0, 0, 0, 0, last.into()).into(),
+            _ => Ipv4Addr::new(script.byte(), script.byte(), script.byte(), last).into(),
+        }
+    };
+    let addresses = (0..count)
+        .map(|index| {
+            let proxy = address(index);
+            let real = address(index);
+            (proxy, (real != proxy).then_some(real))
+        })
+        .collect();
+    Translate {
+        peer_id: "peer".to_owned(),
+        resource_id: resource_id.to_owned(),
+        name,
+        addresses,
+    }
+}
+
+/// What the portal passes on of a device that says what it likes about itself.
+fn hostile_peer(script: &mut Input<'_>) -> UpsertPeer {
+    let public_key = match script.byte() % 4 {
+        0 => public_key(1).0,
+        1 => public_key(0).0,
+        2 => [0; 32],
+        _ => [script.byte(); 32],
+    };
+    let mut credentials = || IceCredentials {
+        username: String::from_utf8_lossy(script.bytes()).into_owned(),
+        password: String::from_utf8_lossy(script.bytes()).into_owned(),
+    };
+    UpsertPeer {
+        id: "other".to_owned(),
+        public_key: Key(public_key),
+        preshared_key: Key([8; 32]),
+        local_ice: credentials(),
+        remote_ice: credentials(),
+        role: IceRole::Controlled,
+        profile: IceProfile::Server,
+        ipv4: Ipv4Addr::new(100, 64, 0, 9),
+        ipv6: Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0, 0, 0, 0, 9),
+    }
+}
+
+/// 100.96.0.0/11 and fd00:2021:1111:8000::/107 without the stub resolvers' addresses.
+fn is_proxy(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, third, _] = v4.octets();
+            first == 100 && (96..128).contains(&second) && (second, third) != (100, 111)
+        }
+        IpAddr::V6(v6) => {
+            let words = v6.segments();
+            words[..6] == [0xfd00, 0x2021, 0x1111, 0x8000, 0, 0] && words[6] < 0x20
+        }
+    }
+}
+
+fn is_special(address: IpAddr) -> bool {
+    let is_of_tunnels = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 100 && (64..128).contains(&v4.octets()[1]),
+        IpAddr::V6(v6) => v6.segments()[..3] == [0xfd00, 0x2021, 0x1111],
+    };
+    is_of_tunnels
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_unspecified()
+        || address == IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))
 }
 
 fn filters() -> Vec<Filter> {

@@ -51,6 +51,20 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a name may stand for it: an address that a gateway could forward to, and not one of the tunnels' own.
+pub fn is_translatable(address: IpAddr) -> bool {
+    let is_special = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_link_local() || v4.octets()[0] >= 240,
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !(is_special
+        || address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_tunnel_address(address)
+        || is_proxy_address(address))
+}
+
 const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0, 0, 0, 0, 0);
 const PROXY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0x8000, 0, 0, 0, 0);
 const SENTINEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x2021, 0x1111, 0x8000, 0x100, 0x100, 0x111, 0);
@@ -105,6 +119,42 @@ mod tests {
         ] {
             assert!(inside(ip(first)) && inside(ip(last)), "{first}");
             assert!(!inside(ip(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn names_stand_for_what_can_be_forwarded_to() {
+        for special in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "100.64.0.1",
+            "100.96.0.1",
+            "100.100.111.1",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:2021:1111::1",
+            "fd00:2021:1111:8000::1",
+        ] {
+            assert!(!is_translatable(ip(special)), "{special}");
+        }
+        for real in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "172.16.0.1",
+            "8.8.8.8",
+            "100.128.0.1",
+            "2001:db8::1",
+            "fd00::1",
+        ] {
+            assert!(is_translatable(ip(real)), "{real}");
         }
     }
 

@@ -26,9 +26,15 @@ pub enum Counter {
     HandshakesLimited,
     /// WireGuard messages of no peer of ours.
     UnknownPeer,
+    /// Control packets of a peer that sends too many.
+    ControlLimited,
+    /// Translations that a client asked for and may not have.
+    TranslationsRefused,
+    /// Peers that came with the public key of another one's session.
+    KeysRefused,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 23] = [
     "packets_sent",
     "bytes_sent",
     "packets_received",
@@ -49,6 +55,9 @@ const NAMES: [&str; 20] = [
     "dropped_no_session",
     "dropped_handshakes_limited",
     "dropped_unknown_peer",
+    "dropped_control_limited",
+    "refused_translations",
+    "refused_keys",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -18,6 +18,8 @@ use super::filter_set::{FilterSet, Traffic};
 use super::links::PeerKey;
 use super::nat_table::{Incoming, NatTable, Side, inside_of, outside_of};
 use super::route_table::{ResourceId, Route, RouteTable};
+use super::seeded_hash::SeededState;
+use super::translations::{GrantSerial, Pair, Replaced, Translations};
 use crate::command::GrantKind;
 use crate::prefix::Prefix;
 
@@ -55,8 +57,17 @@ pub struct Grant {
     pub rank: i64,
 }
 
-#[derive(Debug, Default)]
+/// Why a name was not translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTranslated {
+    /// The resource is not granted to the client, or no longer.
+    NotGranted,
+    Invalid(&'static str),
+}
+
+#[derive(Debug)]
 pub struct Gateway {
+    hash: SeededState,
     clients: BTreeMap<PeerKey, Client>,
     by_address: FxHashMap<IpAddr, PeerKey>,
     deadlines: BTreeSet<(Instant, PeerKey, ResourceId)>,
@@ -67,29 +78,42 @@ pub struct Gateway {
 struct Client {
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
-    grants: BTreeMap<ResourceId, Grant>,
-    translations: FxHashMap<IpAddr, Translation>,
+    grants: BTreeMap<ResourceId, HeldGrant>,
+    last_serial: u64,
+    translations: Translations,
     nat: NatTable,
-    /// Follows from grants and translations.
+    /// The granted networks; names are looked up in the translations.
     routes: RouteTable,
     internet: Vec<Route>,
 }
 
-#[derive(Clone, Debug)]
-struct Translation {
-    name: Arc<str>,
-    real: Option<IpAddr>,
-    resources: BTreeSet<ResourceId>,
+#[derive(Debug)]
+struct HeldGrant {
+    grant: Grant,
+    /// Stays when the grant is renewed, but not when it ends and comes again.
+    serial: GrantSerial,
 }
 
 impl Gateway {
+    /// `hash` spreads what clients choose, and must not be known to them.
+    pub fn new(hash: SeededState) -> Self {
+        Self {
+            hash,
+            clients: BTreeMap::new(),
+            by_address: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            nat_tick_at: None,
+        }
+    }
+
     /// A client has connected, maybe again; its grants stay.
     pub fn upsert_client(&mut self, key: PeerKey, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
         let client = self.clients.entry(key).or_insert_with(|| Client {
             ipv4,
             ipv6,
             grants: BTreeMap::new(),
-            translations: FxHashMap::default(),
+            last_serial: 0,
+            translations: Translations::new(self.hash),
             nat: NatTable::default(),
             routes: RouteTable::default(),
             internet: Vec::new(),
@@ -112,8 +136,8 @@ impl Gateway {
                     self.by_address.remove(&address);
                 }
             }
-            for (resource, grant) in client.grants {
-                if let Some(deadline) = grant.deadline {
+            for (resource, held) in client.grants {
+                if let Some(deadline) = held.grant.deadline {
                     self.deadlines.remove(&(deadline, key, resource));
                 }
             }
@@ -131,17 +155,18 @@ impl Gateway {
         let Some(client) = self.clients.get_mut(&key) else {
             return false;
         };
+        let former = client.grants.get(&resource);
+        let serial = former.map_or(GrantSerial(client.last_serial + 1), |held| held.serial);
+        client.last_serial = client.last_serial.max(serial.0);
+        if let Some(former) = former.and_then(|held| held.grant.deadline) {
+            self.deadlines.remove(&(former, key, resource.clone()));
+        }
         if let Some(deadline) = grant.deadline {
             self.deadlines.insert((deadline, key, resource.clone()));
         }
-        let new_deadline = grant.deadline;
-        if let Some(former) = client.grants.insert(resource.clone(), grant)
-            && let Some(deadline) = former.deadline
-            && Some(deadline) != new_deadline
-        {
-            self.deadlines.remove(&(deadline, key, resource));
-        }
-        client.rebuild_routes();
+        client.unroute(&resource);
+        client.route(&resource, &grant);
+        client.grants.insert(resource, HeldGrant { grant, serial });
         true
     }
 
@@ -150,17 +175,11 @@ impl Gateway {
         let Some(client) = self.clients.get_mut(&key) else {
             return false;
         };
-        let Some((resource, grant)) = client.grants.remove_entry(resource) else {
+        client.unroute(resource);
+        let Some((resource, held)) = client.grants.remove_entry(resource) else {
             return false;
         };
-        for translation in client.translations.values_mut() {
-            translation.resources.remove(&resource);
-        }
-        client
-            .translations
-            .retain(|_, translation| !translation.resources.is_empty());
-        client.rebuild_routes();
-        if let Some(deadline) = grant.deadline {
+        if let Some(deadline) = held.grant.deadline {
             self.deadlines.remove(&(deadline, key, resource));
         }
         true
@@ -183,10 +202,10 @@ impl Gateway {
         let Some(client) = self.clients.get(&key) else {
             return;
         };
-        if let Some((resource, grant)) = client.grants.get_key_value(resource) {
+        if let Some((resource, held)) = client.grants.get_key_value(resource) {
             let grant = Grant {
                 deadline,
-                ..grant.clone()
+                ..held.grant.clone()
             };
             let resource = resource.clone();
             self.grant(key, resource, grant);
@@ -196,56 +215,54 @@ impl Gateway {
     /// Replace a resource's filters for every client that holds it.
     pub fn update_filters(&mut self, resource: &str, filters: &Arc<FilterSet>) {
         for client in self.clients.values_mut() {
-            if let Some(grant) = client.grants.get_mut(resource) {
-                grant.filters = filters.clone();
-                client.rebuild_routes();
+            let Some((resource, held)) = client.grants.get_key_value(resource) else {
+                continue;
+            };
+            let (resource, grant) = (
+                resource.clone(),
+                Grant {
+                    filters: filters.clone(),
+                    ..held.grant.clone()
+                },
+            );
+            client.unroute(&resource);
+            client.route(&resource, &grant);
+            if let Some(held) = client.grants.get_mut(&resource) {
+                held.grant = grant;
             }
         }
     }
 
-    /// Replace what a name's proxy addresses stand for (data-plane §5.4); false if the resource is not granted.
+    /// Replace what a name's proxy addresses stand for (data-plane §5.4).
     pub fn translate(
         &mut self,
         key: PeerKey,
         resource: &str,
         name: &str,
-        addresses: &[(IpAddr, Option<IpAddr>)],
-    ) -> bool {
-        let Some(client) = self.clients.get_mut(&key) else {
-            return false;
-        };
-        let Some((resource, _)) = client.grants.get_key_value(resource) else {
-            return false;
-        };
-        let resource = resource.clone();
-        let was_renumbered = addresses.iter().any(|(proxy, _)| {
-            client
-                .translations
-                .get(proxy)
-                .is_some_and(|known| &*known.name != name)
-        });
-        if was_renumbered {
-            client.translations.clear();
+        pairs: &[Pair],
+    ) -> Result<(), NotTranslated> {
+        let client = self
+            .clients
+            .get_mut(&key)
+            .ok_or(NotTranslated::NotGranted)?;
+        let (resource, held) = client
+            .grants
+            .get_key_value(resource)
+            .ok_or(NotTranslated::NotGranted)?;
+        if held.grant.kind != GrantKind::Dns {
+            return Err(NotTranslated::Invalid("the resource has no names"));
+        }
+        client
+            .translations
+            .check(name, pairs)
+            .map_err(NotTranslated::Invalid)?;
+        let replaced = client
+            .translations
+            .replace(resource, held.serial, name, pairs);
+        if replaced == Replaced::Renumbered {
             client.nat = NatTable::default();
         }
-        let name: Arc<str> = name.into();
-        let mut is_new = was_renumbered;
-        for (proxy, real) in addresses {
-            let translation = client
-                .translations
-                .entry(*proxy)
-                .or_insert_with(|| Translation {
-                    name: name.clone(),
-                    real: None,
-                    resources: BTreeSet::new(),
-                });
-            translation.real = *real;
-            is_new |= translation.resources.insert(resource.clone());
-        }
-        if is_new {
-            client.rebuild_routes();
-        }
-        true
+        Ok(())
     }
 
     /// Judge a packet that came out of a client's tunnel (data-plane §5.3).
@@ -285,7 +302,7 @@ impl Gateway {
         }
         let real = client
             .translations
-            .get(&destination)
+            .get(destination)
             .and_then(|translation| translation.real)
             .filter(|real| real.is_ipv4() == destination.is_ipv4());
         let (Some(real), Some(inside)) = (real, inside_of(packet)) else {
@@ -317,11 +334,13 @@ impl Gateway {
         if !client.has_live_grant(now) {
             return TowardClient::Drop(Counter::Prohibited);
         }
-        if own.is_some_and(|own| own.contains(source)) {
-            return TowardClient::Pass(key);
-        }
+        let is_own = own.is_some_and(|own| own.contains(source));
+        // Our own kernel complains about translated flows too.
         if packet.kind() == Kind::IcmpError {
-            return client.judge_icmp_error(key, packet, now);
+            return client.judge_icmp_error(key, packet, is_own, now);
+        }
+        if is_own {
+            return TowardClient::Pass(key);
         }
         let (source, translated) = match outside_of(packet) {
             Some(outside) => match client.nat.incoming(outside, packet.tcp_flags(), now) {
@@ -331,7 +350,8 @@ impl Gateway {
             },
             None => (source, None),
         };
-        if is_tunnel_address(source) {
+        // Only a translation makes a packet come from a name's address.
+        if is_tunnel_address(source) || (translated.is_none() && is_proxy_address(source)) {
             return TowardClient::Drop(Counter::Prohibited);
         }
         match (
@@ -387,14 +407,15 @@ impl Client {
     }
 
     fn has_live_grant(&self, now: Instant) -> bool {
-        self.grants
-            .values()
-            .any(|grant| grant.deadline.is_none_or(|deadline| now < deadline))
+        self.grants.values().any(|held| held.grant.is_live(now))
     }
 
     /// Which grant covers the far address, and whether it admits the packet. Explicit routes go before the
     /// Internet resource, so that it never opens what a narrower filter closes.
     fn classify(&self, far: IpAddr, traffic: Traffic, now: Instant) -> Class {
+        if is_proxy_address(far) {
+            return self.classify_name(far, traffic, now);
+        }
         if let Some(found) = self.routes.best(far, traffic, now) {
             return if found.permitted {
                 Class::Granted
@@ -407,7 +428,7 @@ impl Client {
                 .iter()
                 .filter(|route| route.deadline.is_none_or(|deadline| now < deadline))
         };
-        if is_proxy_address(far) || internet().next().is_none() {
+        if internet().next().is_none() {
             return Class::Prohibited;
         }
         if !is_public(far) {
@@ -420,11 +441,31 @@ impl Client {
         }
     }
 
-    /// Errors pass regardless of filters; those about translated flows are translated with them.
+    /// A name is reached by the grants that it was assigned under, and by no network that happens to cover its addresses.
+    fn classify_name(&self, proxy: IpAddr, traffic: Traffic, now: Instant) -> Class {
+        let grants = self.translations.get(proxy).into_iter().flat_map(|known| {
+            known.granted_by.iter().filter_map(|(resource, serial)| {
+                let held = self.grants.get(resource)?;
+                (held.serial == *serial && held.grant.is_live(now)).then_some(&held.grant)
+            })
+        });
+        if grants
+            .into_iter()
+            .any(|grant| grant.filters.permits(traffic))
+        {
+            Class::Granted
+        } else {
+            Class::Prohibited
+        }
+    }
+
+    /// Errors pass regardless of filters; those about translated flows are translated with them. `is_own`: the gateway's
+    /// own kernel says it.
     fn judge_icmp_error<B: AsRef<[u8]>>(
         &mut self,
         key: PeerKey,
         packet: &IpPacket<B>,
+        is_own: bool,
         now: Instant,
     ) -> TowardClient {
         let outside = packet.quoted().and_then(|quoted| {
@@ -437,37 +478,45 @@ impl Client {
         match outside.map(|outside| self.nat.look_up(outside, now)) {
             Some(Incoming::Translated(inside)) => TowardClient::TranslateError(key, inside),
             Some(Incoming::Expired) => TowardClient::Drop(Counter::NatExpired),
-            _ if is_tunnel_address(packet.source()) => TowardClient::Drop(Counter::Prohibited),
+            _ if is_own => TowardClient::Pass(key),
+            _ if is_tunnel_address(packet.source()) || is_proxy_address(packet.source()) => {
+                TowardClient::Drop(Counter::Prohibited)
+            }
             Some(Incoming::Unknown) | None => TowardClient::Pass(key),
         }
     }
 
-    fn rebuild_routes(&mut self) {
-        self.routes = RouteTable::default();
-        self.internet.clear();
-        for (resource, grant) in &self.grants {
-            let route = grant.route(resource);
-            match grant.kind {
-                GrantKind::Internet => self.internet.push(route),
-                GrantKind::Cidr | GrantKind::Dns => {
-                    for prefix in &grant.networks {
-                        self.routes.insert(*prefix, route.clone());
-                    }
+    fn route(&mut self, resource: &ResourceId, grant: &Grant) {
+        let route = grant.route(resource);
+        match grant.kind {
+            GrantKind::Internet => self.internet.push(route),
+            GrantKind::Cidr | GrantKind::Dns => {
+                for prefix in &grant.networks {
+                    self.routes.insert(*prefix, route.clone());
                 }
             }
         }
-        for (proxy, translation) in &self.translations {
-            for resource in &translation.resources {
-                if let Some(grant) = self.grants.get(resource) {
-                    self.routes
-                        .insert(Prefix::host(*proxy), grant.route(resource));
-                }
-            }
+    }
+
+    /// Remove what the present grant of a resource routes.
+    fn unroute(&mut self, resource: &str) {
+        self.internet.retain(|route| &*route.resource != resource);
+        for prefix in self
+            .grants
+            .get(resource)
+            .into_iter()
+            .flat_map(|held| &held.grant.networks)
+        {
+            self.routes.remove(*prefix, resource);
         }
     }
 }
 
 impl Grant {
+    fn is_live(&self, now: Instant) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
+    }
+
     fn route(&self, resource: &ResourceId) -> Route {
         Route {
             resource: resource.clone(),

@@ -19,6 +19,7 @@ use wardgate_wireguard::{
     TimestampClock, Tunnel, TunnelConfig,
 };
 
+use super::control_budget::ControlBudget;
 use super::counters::{Counter, Counters};
 use super::packet_ring::PacketRing;
 use crate::Outbox;
@@ -65,6 +66,7 @@ pub struct Peer {
     pub ipv4: Ipv4Addr,
     pub ipv6: Ipv6Addr,
     pub connection: Option<Connection>,
+    pub control_budget: ControlBudget,
 }
 
 pub struct Connection {
@@ -150,8 +152,22 @@ impl Links {
         self.by_public_key.get(public_key).copied()
     }
 
+    /// Who has a WireGuard session under this key, and so its private half.
+    pub fn session_owner(&self, public_key: &PublicKey) -> Option<PeerKey> {
+        let key = self.key_of_public_key(public_key)?;
+        let connection = self.peers.get(&key)?.connection.as_ref()?;
+        connection.has_session.then_some(key)
+    }
+
     pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
         self.peers.get(&key)
+    }
+
+    /// Whether Python is to hear of one more control packet of this peer.
+    pub fn take_control(&mut self, key: PeerKey, now: Instant) -> bool {
+        self.peers
+            .get_mut(&key)
+            .is_some_and(|peer| peer.control_budget.take(now))
     }
 
     pub fn connection(&mut self, key: PeerKey) -> Option<&mut Connection> {
@@ -194,6 +210,7 @@ impl Links {
                 ipv4,
                 ipv6,
                 connection: None,
+                control_budget: ControlBudget::default(),
             },
         );
         key

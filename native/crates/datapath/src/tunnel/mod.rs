@@ -20,6 +20,7 @@
 
 mod address_plan;
 mod client;
+mod control_budget;
 mod counters;
 mod event_queue;
 mod filter_set;
@@ -31,18 +32,20 @@ mod packet_ring;
 mod prefix_map;
 mod programme;
 mod route_table;
+mod seeded_hash;
 #[cfg(test)]
 mod test_clock;
 #[cfg(test)]
 mod tests;
+mod translations;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use wardgate_connect::{Inbound, NodeEvent, PathKind};
 use wardgate_packet::offload::TunRead;
 use wardgate_packet::{
@@ -64,6 +67,7 @@ use filter_set::Traffic;
 use gateway::{Gateway, TowardClient, TowardNetwork};
 use links::{Links, NodeId, NotSent, PeerKey, send_message};
 use nat_table::Side;
+use seeded_hash::SeededState;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -121,14 +125,15 @@ pub fn public_key(private_key: &Key) -> Key {
 
 impl TunnelEngine {
     pub fn new(config: EngineConfig) -> Self {
-        let rng = StdRng::from_seed(config.seed);
+        let mut rng = StdRng::from_seed(config.seed);
+        let hash = SeededState::new(rng.random());
         Self {
             epoch: config.epoch,
             own: None,
             links: Links::new(config.private_key, rng, config.epoch, config.unix_at_epoch),
             side: match config.role {
                 Role::Client => RoleState::Client(Client::default()),
-                Role::Gateway => RoleState::Gateway(Gateway::default()),
+                Role::Gateway => RoleState::Gateway(Gateway::new(hash)),
             },
             relays: RelayNames::default(),
             events: EventQueue::default(),
@@ -187,11 +192,15 @@ impl TunnelEngine {
     /// Do all that is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox) {
         if let RoleState::Gateway(gateway) = &mut self.side {
-            for (key, resource) in gateway.handle_timeout(now) {
+            let expired = gateway.handle_timeout(now);
+            // First all that is to be told: a peer whose last grants end together is forgotten with the first of them.
+            for (key, resource) in &expired {
                 self.events.push(Event::GrantExpired {
-                    peer_id: self.links.name(key),
+                    peer_id: self.links.name(*key),
                     resource_id: resource.to_string(),
                 });
+            }
+            for (key, _) in expired {
                 self.close_if_useless(key, now, out);
             }
         }
@@ -352,7 +361,7 @@ impl TunnelEngine {
             return self.counters.add(Counter::Malformed, 1);
         };
         if ControlPacket::is_control(packet.bytes()) {
-            return self.handle_control(key, packet.bytes());
+            return self.handle_control(key, packet.bytes(), now);
         }
         let flow = Flow::of(key, &packet);
         let judgement = match &batch.judged {
@@ -433,7 +442,7 @@ impl TunnelEngine {
         }
     }
 
-    fn handle_control(&mut self, key: PeerKey, packet: &[u8]) {
+    fn handle_control(&mut self, key: PeerKey, packet: &[u8], now: Instant) {
         let Some(control) = ControlPacket::parse(packet) else {
             return self.counters.add(Counter::Malformed, 1);
         };
@@ -449,6 +458,9 @@ impl TunnelEngine {
             ControlEvent::DomainStatus => 1,
             ControlEvent::Unknown(kind) => kind,
         };
+        if !self.links.take_control(key, now) {
+            return self.counters.add(Counter::ControlLimited, 1);
+        }
         let Ok(payload) = std::str::from_utf8(control.body) else {
             return self.counters.add(Counter::Malformed, 1);
         };

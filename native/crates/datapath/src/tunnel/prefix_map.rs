@@ -39,6 +39,15 @@ impl<V: Default> PrefixMap<V> {
 }
 
 impl<V> PrefixMap<V> {
+    pub fn get_mut(&mut self, prefix: Prefix) -> Option<&mut V> {
+        self.values.get_mut(&prefix)
+    }
+
+    /// Remove an entry. Its length goes on being asked: a family has few of them.
+    pub fn remove(&mut self, prefix: Prefix) -> Option<V> {
+        self.values.remove(&prefix)
+    }
+
     /// All entries that cover `address`, longest prefix first.
     pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = (u8, &V)> {
         let lengths = if address.is_ipv4() {

@@ -1,7 +1,6 @@
 //! Commands applied: each as a whole, or refused as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use wardgate_wireguard::{PresharedKey, PublicKey};
 use super::client::{Client, Target};
 use super::counters::Counter;
 use super::filter_set::FilterSet;
-use super::gateway::{self, Gateway};
+use super::gateway::{self, Gateway, NotTranslated};
 use super::links::{ConnectionConfig, PeerKey};
 use super::{OwnAddresses, RoleState, TunnelEngine};
 use crate::command::{
@@ -159,7 +158,24 @@ impl TunnelEngine {
             role: command.role,
             profile: command.profile,
         };
-        let known = self.links.key_of(&command.id).and_then(|key| {
+        if config.public_key == self.links.keys().public {
+            return Err(Refused::Invalid(format!(
+                "the public key of peer {} is our own",
+                command.id
+            )));
+        }
+        let known = self.links.key_of(&command.id);
+        if let Some(owner) = self.links.session_owner(&config.public_key)
+            && Some(owner) != known
+        {
+            // Anybody may name a public key; whoever has a session has proved that the private one is theirs.
+            self.counters.add(Counter::KeysRefused, 1);
+            return Err(Refused::KeyInUse {
+                peer: command.id,
+                owner: self.links.name(owner),
+            });
+        }
+        let known = known.and_then(|key| {
             let connection = self.links.connection(key)?;
             (connection.config == config).then_some((key, connection.index))
         });
@@ -331,27 +347,22 @@ impl TunnelEngine {
     fn translate(&mut self, command: Translate) -> Result<(), Refused> {
         self.gateway("translate")?;
         let key = self.key_of(&command.peer_id)?;
-        let is_mixed = |(proxy, real): &(IpAddr, Option<IpAddr>)| {
-            real.is_some_and(|real| real.is_ipv4() != proxy.is_ipv4())
-        };
-        if command.addresses.iter().any(is_mixed) {
-            return Err(Refused::Invalid(
-                "a proxy address can only stand for one of its own family".to_owned(),
-            ));
-        }
-        let is_known = self.gateway("translate")?.translate(
+        let translated = self.gateway("translate")?.translate(
             key,
             &command.resource_id,
             &command.name,
             &command.addresses,
         );
-        if is_known {
-            Ok(())
-        } else {
-            Err(Refused::UnknownGrant {
+        match translated {
+            Ok(()) => Ok(()),
+            Err(NotTranslated::NotGranted) => Err(Refused::UnknownGrant {
                 peer: command.peer_id,
                 resource: command.resource_id,
-            })
+            }),
+            Err(NotTranslated::Invalid(reason)) => {
+                self.counters.add(Counter::TranslationsRefused, 1);
+                Err(Refused::Invalid(reason.to_owned()))
+            }
         }
     }
 

@@ -40,6 +40,17 @@ impl RouteTable {
         self.routes.entry(prefix).push(route);
     }
 
+    /// Remove a resource's claim to a prefix.
+    pub fn remove(&mut self, prefix: Prefix, resource: &str) {
+        let Some(routes) = self.routes.get_mut(prefix) else {
+            return;
+        };
+        routes.retain(|route| &*route.resource != resource);
+        if routes.is_empty() {
+            self.routes.remove(prefix);
+        }
+    }
+
     /// The best live route: one that permits, then smaller rank, then longer prefix, then greater resource id.
     pub fn best(&self, address: IpAddr, traffic: Traffic, now: Instant) -> Option<Match<'_>> {
         self.routes

@@ -1,5 +1,6 @@
 //! Two engines, a relay, a network: what gets through and what does not.
 
+mod hostile;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use wardgate_packet::offload::{TunRead, VnetHeader};
 use wardgate_packet::{IpPacket, Kind, build};
 
 use crate::event::{ClosedBy, Event, PathKind};
+use crate::tunnel::public_key;
 use world::{CLIENT, CLIENT_V4, CLIENT_V6, GATEWAY, GATEWAY_V4, Packets, Wire, World};
 
 const SERVER: &str = "10.0.0.1:80";
@@ -283,15 +285,11 @@ fn retained_grants_get_their_new_deadline_and_others_go() {
 #[test]
 fn names_are_translated_and_colliding_flows_return_to_their_own_proxies() {
     let mut world = named_world();
-    for (name, proxy) in [("one.example", "100.96.0.1"), ("two.example", "100.96.0.2")] {
-        world.apply(
-            GATEWAY,
-            json!({"command": "translate", "peer_id": "client", "resource_id": "app",
-                   "name": name, "addresses": [[proxy, "10.3.0.1"]]}),
-        );
+    for (name, proxy) in [("one.example", "100.96.0.1"), ("two.example", "100.96.0.5")] {
+        world.apply(GATEWAY, translate("app", name, proxy, Some("10.3.0.1")));
     }
     world.send(CLIENT, &udp("100.96.0.1:80", b"one"));
-    world.send(CLIENT, &udp("100.96.0.2:80", b"two"));
+    world.send(CLIENT, &udp("100.96.0.5:80", b"two"));
     world.run(SECOND);
     let outside = world.received(GATEWAY);
     let ports: Vec<u16> = outside.iter().map(|bytes| source_port(bytes)).collect();
@@ -310,7 +308,7 @@ fn names_are_translated_and_colliding_flows_return_to_their_own_proxies() {
     }
     world.run(SECOND);
     let replies = world.received(CLIENT);
-    let expected = ["100.96.0.1:80", "100.96.0.2:80"].map(|proxy| udp_reply(proxy, b"re"));
+    let expected = ["100.96.0.1:80", "100.96.0.5:80"].map(|proxy| udp_reply(proxy, b"re"));
     assert_eq!(replies, expected);
 }
 
@@ -319,8 +317,7 @@ fn an_icmp_error_about_a_translated_flow_quotes_what_the_client_sent() {
     let mut world = named_world();
     world.apply(
         GATEWAY,
-        json!({"command": "translate", "peer_id": "client", "resource_id": "app",
-               "name": "one.example", "addresses": [["100.96.0.1", "10.3.0.1"]]}),
+        translate("app", "one.example", "100.96.0.1", Some("10.3.0.1")),
     );
     world.send(CLIENT, &udp("100.96.0.1:80", b"one"));
     world.run(SECOND);
@@ -344,11 +341,7 @@ fn an_icmp_error_about_a_translated_flow_quotes_what_the_client_sent() {
 #[test]
 fn a_name_without_an_address_of_the_family_is_unreachable() {
     let mut world = named_world();
-    world.apply(
-        GATEWAY,
-        json!({"command": "translate", "peer_id": "client", "resource_id": "app",
-               "name": "one.example", "addresses": [["100.96.0.1", null]]}),
-    );
+    world.apply(GATEWAY, translate("app", "one.example", "100.96.0.1", None));
     world.send(CLIENT, &udp("100.96.0.1:80", b"one"));
     world.run(SECOND);
     assert!(world.received(GATEWAY).is_empty());
@@ -358,14 +351,14 @@ fn a_name_without_an_address_of_the_family_is_unreachable() {
 #[test]
 fn a_proxy_address_that_changes_its_name_resets_the_translations() {
     let mut world = named_world();
-    let translate = |name: &str, proxy: &str, real: &str| {
-        json!({"command": "translate", "peer_id": "client", "resource_id": "app",
-               "name": name, "addresses": [[proxy, real]]})
-    };
-    world.apply(GATEWAY, translate("one.example", "100.96.0.1", "10.3.0.1"));
-    world.apply(GATEWAY, translate("two.example", "100.96.0.2", "10.3.0.2"));
-    world.apply(GATEWAY, translate("new.example", "100.96.0.1", "10.3.0.3"));
-    world.send(CLIENT, &udp("100.96.0.2:80", b"stale"));
+    for (name, first, real) in [
+        ("one.example", "100.96.0.1", "10.3.0.1"),
+        ("two.example", "100.96.0.5", "10.3.0.2"),
+        ("new.example", "100.96.0.1", "10.3.0.3"),
+    ] {
+        world.apply(GATEWAY, translate("app", name, first, Some(real)));
+    }
+    world.send(CLIENT, &udp("100.96.0.5:80", b"stale"));
     world.run(SECOND);
     assert!(world.received(GATEWAY).is_empty());
     assert_eq!(icmp_types(&world.received(CLIENT)), [(3, 13)]);
@@ -376,12 +369,11 @@ fn held_names_keep_their_packets_until_they_are_released() {
     let mut world = named_world();
     world.apply(
         GATEWAY,
-        json!({"command": "translate", "peer_id": "client", "resource_id": "app",
-               "name": "one.example", "addresses": [["100.96.0.1", "10.3.0.1"]]}),
+        translate("app", "one.example", "100.96.0.1", Some("10.3.0.1")),
     );
     let hold = |verb: &str, rest: Value| {
         let mut command = json!({"command": verb, "peer_id": "gateway", "resource_id": "app",
-                                 "proxy_ips": ["100.96.0.1", "100.96.0.2"]});
+                                 "proxy_ips": ["100.96.0.1", "100.96.0.5"]});
         if let Value::Bool(flush) = rest {
             command["flush"] = json!(flush);
         }
@@ -931,11 +923,21 @@ fn named_world() -> World {
         json!({"command": "set_routes", "routes": [
             {"prefix": "10.0.0.0/24", "resource_id": "net", "table": "cidr"},
             {"prefix": "100.96.0.1/32", "resource_id": "app", "table": "dns"},
-            {"prefix": "100.96.0.2/32", "resource_id": "app", "table": "dns"},
+            {"prefix": "100.96.0.5/32", "resource_id": "app", "table": "dns"},
         ]}),
     );
-    world.authorize("app", json!(["100.96.0.1/32", "100.96.0.2/32"]));
+    world.authorize("app", json!(["100.96.0.1/32", "100.96.0.5/32"]));
     world
+}
+
+/// The name's four proxy addresses begin with `first`; all stand for `real`.
+fn translate(resource: &str, name: &str, first: &str, real: Option<&str>) -> Value {
+    let first: std::net::Ipv4Addr = first.parse().unwrap();
+    let pairs: Vec<Value> = (0..4)
+        .map(|index| json!([std::net::Ipv4Addr::from_bits(first.to_bits() + index), real]))
+        .collect();
+    json!({"command": "translate", "peer_id": "client", "resource_id": resource, "name": name,
+           "addresses": pairs})
 }
 
 fn upsert_json(id: &str) -> Value {

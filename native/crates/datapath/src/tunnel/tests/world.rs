@@ -273,6 +273,26 @@ impl World {
         });
     }
 
+    /// Put a packet into the tunnel past the host's own engine, as a hostile one would.
+    pub fn smuggle(&mut self, host: usize, packet: &[u8]) {
+        let now = self.now;
+        let peer = NAMES[1 - host];
+        self.drive(host, |engine, _, out| {
+            let key = engine.links.key_of(peer).unwrap();
+            engine
+                .links
+                .send_packet(key, packet, &mut engine.counters, now, out)
+                .unwrap();
+        });
+    }
+
+    /// Let the host's operating system send this packet into the tunnel at an instant for which no timer has run.
+    pub fn send_before_timers(&mut self, host: usize, packet: &[u8], at: Instant) {
+        self.drive(host, |engine, tun, out| {
+            engine.handle_tun(&TunRead::whole(packet), at, tun, out);
+        });
+    }
+
     /// Packets that came out of the tunnel since last asked.
     pub fn received(&mut self, host: usize) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.hosts[host].tun.0)
@@ -303,6 +323,11 @@ impl World {
     /// Take the datagrams off the network that have not arrived.
     pub fn intercept(&mut self) -> Vec<Datagram> {
         std::mem::take(&mut self.in_flight).into_values().collect()
+    }
+
+    /// Let the next introduction of the same keys be one with other ICE credentials.
+    pub fn renew_credentials(&mut self) {
+        self.generation += 1;
     }
 
     /// Replace a host by a fresh process with a new key.
@@ -446,7 +471,8 @@ impl World {
 impl Host {
     fn new(host: usize, generation: u8, epoch: Instant) -> Self {
         let mut key = [generation; 32];
-        key[0] = host as u8;
+        // Not the first byte: clamping clears its low bits (RFC 7748 §5), and both hosts would have one key.
+        key[1] = host as u8;
         Self {
             engine: TunnelEngine::new(EngineConfig {
                 role: [Role::Client, Role::Gateway][host],
