@@ -188,9 +188,9 @@ def _refuse(report: _Report, lab: Installation) -> None:
         show(f"172.21.0.100: {refused.error}")
         explain = ("explain", "--client-id", lab.ids["client"], "--resource-id", lab.ids["secret"])
         environment = {"WARDGATE_URL": PORTAL_URL, "WARDGATE_TOKEN": lab.api.token}
-        for line in (
-            lab.wardgate(lab.portal_site.host, *explain, environment=environment).strip().splitlines()
-        ):
+        told = lab.wardgate(lab.portal_site.host, *explain, environment=environment, check=False)
+        assert told.startswith("DENIED"), told
+        for line in told.strip().splitlines():
             show(f"| {line}")
 
 

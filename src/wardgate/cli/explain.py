@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -17,7 +18,10 @@ from wardgate.cli.errors import UsageError, UserError
 from wardgate.cli.profile import Profile
 from wardgate.cli.rest_client import RestClient, find_profile, read_token
 from wardgate.cli.settings import Settings
+from wardgate.model.filters import FIRST_PORT, LAST_PORT
 from wardgate.policy.explanation import as_text, from_json
+
+EXIT_CODES: Final = {"granted": 0, "denied": 6, "undetermined": 7}
 
 
 def command(
@@ -56,6 +60,13 @@ def command(
     provider: Annotated[
         str | None, typer.Option(metavar="ID", help="The provider that it would have signed in by.")
     ] = None,
+    port: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT/PROTOCOL",
+            help="A packet to ask the resource's filters about: 443/tcp, 53/udp or icmp.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
     url: Annotated[str | None, typer.Option(help="The portal. [env: WARDGATE_URL]")] = None,
     token_file: Annotated[
@@ -70,7 +81,11 @@ def command(
 
     Inputs that only a connection has are taken from the client's, if it is connected, and are undetermined unless you give them.
 
+    Exit codes: 0 granted · 6 denied · 7 undetermined · others as everywhere (1 failed, 2 wrong usage, 3 not found, 4 refused, 5 not valid).
+
     Example: wardgate explain --actor grace@example.org --resource wiki --remote-ip 203.0.113.5
+
+    Example: wardgate explain --client laptop --resource wiki --port 81/tcp
 
     Example: wardgate explain --client laptop --resource wiki --at 24h
     """
@@ -78,7 +93,7 @@ def command(
         raise typer.BadParameter("give --actor or --client, not both")
     settings = Settings.load("rest", os.environ, config)
     assumed = {"remote_ip": remote_ip, "region": region, "provider": provider}
-    asked = {name: value for name, value in assumed.items() if value is not None}
+    asked = {name: value for name, value in assumed.items() if value is not None} | _traffic(port)
     if at is not None:
         if asked:
             raise UsageError("--at looks up what was answered then; nothing can be assumed with it")
@@ -86,15 +101,27 @@ def command(
     profile = find_profile(url, None if token_file is None else read_token(token_file), config)
     named = {"resource": resource, **({"actor": actor} if actor else {"client": client or ""})}
     answer = asyncio.run(_ask(profile, settings.path("ca_file", ca_file, None), named, asked))
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2))
-        return
     try:
-        typer.echo(as_text(from_json(answer)))
+        told = from_json(answer)
     except msgspec.ValidationError as error:
         raise UserError(
             f"the portal's explanation cannot be read; is it of another version? ({error})"
         ) from error
+    typer.echo(json.dumps(answer, indent=2) if as_json else as_text(told))
+    sys.exit(EXIT_CODES[told.outcome])
+
+
+def _traffic(text: str | None) -> dict[str, str]:
+    """Return the query of a packet: 443/tcp, 53/udp, icmp."""
+    if text is None:
+        return {}
+    port, slash, protocol = text.lower().rpartition("/")
+    if protocol == "icmp" and not slash:
+        return {"protocol": protocol}
+    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and FIRST_PORT <= int(port) <= LAST_PORT
+    if protocol in ("tcp", "udp") and is_port:
+        return {"protocol": protocol, "port": port}
+    raise UsageError(f"--port: {text!r} is not a port with its protocol: 443/tcp, 53/udp or icmp")
 
 
 async def _ask(

@@ -334,10 +334,16 @@ class Installation:
     ) -> BackgroundDownload:
         return BackgroundDownload(self, url, timeout_s, site or self.client_site)
 
-    def wardgate(self, host: Host, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run the command line to its end in a host and return what it printed."""
+    def wardgate(
+        self,
+        host: Host,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> str:
+        """Run the command line to its end in a host and return what it printed; unless `check`, whatever its exit code."""
         settings = [f"{name}={value}" for name, value in (environment or {}).items()]
-        return host.run("env", *settings, *_WARDGATE, *arguments)
+        return host.run("env", *settings, *_WARDGATE, *arguments, check=check)
 
     def relayed_bytes(self, site: Site | None = None) -> dict[str, int]:
         """UDP bytes that a site's router, by default the client's, forwarded to each relay."""

@@ -122,6 +122,13 @@ def connectable_resources(
     }
 
 
+def is_offered(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> bool:
+    """Tell whether the client is shown the resource: one that is not is never asked for, so no decision tells why."""
+    assert request.software is not None  # whoever is shown anything has said what it runs
+    shown = connectable_resources(snapshot, request.actor_id, request.facts, request.software, now=now)
+    return request.resource_id in shown
+
+
 def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
     best: Evaluation | None = None
     best_until: datetime | None = None

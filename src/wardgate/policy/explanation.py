@@ -5,6 +5,7 @@ after the policy is gone; `as_text` tells it to a person. Conditions whose input
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -12,6 +13,7 @@ import msgspec
 
 from wardgate.model.conditions import Condition, Property, UnreadableCondition, render_condition
 from wardgate.model.domain import Actor, Policy
+from wardgate.model.filters import Filter, Protocol, admits
 from wardgate.model.resources import InternetResource, Resource, StaticDevicePool
 from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, Obstacle
 from wardgate.policy.evaluation import ConditionResult, Evaluation, Facts, Outcome, Undetermined
@@ -84,12 +86,23 @@ class ExplainedTarget(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
+class ExplainedTraffic(msgspec.Struct, frozen=True):
+    """A packet that was asked about: `port` is its destination port (icmp has none); `is_admitted` by the resource's filters."""
+
+    protocol: Literal["tcp", "udp", "icmp"]
+    port: int | None
+    is_admitted: bool
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Who asked for what, when, what came out, and everything that it followed from. Instants are ISO 8601, UTC.
 
     A client that policies grant a resource is denied it all the same when there is no gateway or no such device for it.
 
     Attributes:
+        filters: what the resource lets through, such as `tcp 443, 8000 - 8010`; empty: everything.
+        traffic: the packet that was asked about; none: the question was about the resource as a whole.
+        offered: whether the client is shown the resource; none: the question was not about a client, or hangs on what is not known.
         inputs: what the request was judged by, where that is not one client's own connection.
         expires_property: the condition that ends the access, where one does.
         repeats: in the log of decisions: how many equal requests were denied since the entry before, and not listed.
@@ -121,6 +134,21 @@ class Explanation(msgspec.Struct, frozen=True):
     target: ExplainedTarget | None = None
     repeats: int = 0
     unlisted: int = 0
+    filters: list[str] = []
+    traffic: ExplainedTraffic | None = None
+    offered: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A packet to be asked about; ICMP has no port, the others have their destination's."""
+
+    protocol: Protocol
+    port: int | None
+
+    def __post_init__(self) -> None:
+        if (self.protocol is Protocol.ICMP) is not (self.port is None):
+            raise ValueError("tcp and udp have a port, icmp has none")
 
 
 def explain(
@@ -132,6 +160,8 @@ def explain(
     inputs: Sequence[ExplainedInput] = (),
     gateway: ExplainedGateway | None = None,
     target: ExplainedTarget | None = None,
+    traffic: Traffic | None = None,
+    offered: bool | None = None,
 ) -> Explanation:
     """Explain a decision that `authorize` made of the same snapshot, request and time.
 
@@ -139,6 +169,8 @@ def explain(
         inputs: where the facts of the request come from, if not from the client's connection alone.
         gateway: the choice that followed a grant, if one was made.
         target: likewise the device, if the resource is a pool.
+        traffic: a packet that the resource's filters are asked about.
+        offered: what `is_offered` says of the client; none: it was not asked.
     """
     actor = snapshot.actors.get(request.actor_id)
     resource = snapshot.resources.get(request.resource_id)
@@ -160,8 +192,11 @@ def explain(
             inputs=list(inputs),
             gateway=gateway,
             target=target,
+            filters=[_filter_text(one) for one in _filters(resource)],
+            traffic=None if traffic is None else _traffic(traffic, resource),
+            offered=offered,
         ),
-        **_answer_fields(decision, request, gateway, target),
+        **(_answer_fields(decision, request, gateway, target) | _filter_fields(decision, traffic, resource)),
     )
 
 
@@ -192,8 +227,8 @@ def _answer_fields(
     target: ExplainedTarget | None,
 ) -> dict[str, Any]:
     if isinstance(decision, Denied):
-        is_open = any(_is_open(one) for one in decision.alternatives)
-        return {"outcome": "undetermined" if is_open else "denied", **_denial_fields(decision)}
+        hangs = any(is_open(one) for one in decision.alternatives)
+        return {"outcome": "undetermined" if hangs else "denied", **_denial_fields(decision)}
     if gateway is not None and gateway.id is None:
         return _unreachable("no_gateway", _NO_GATEWAY.get(gateway.why, gateway.why))
     if target is not None and target.refusal is not None:
@@ -219,7 +254,35 @@ _NO_TARGET: Final = {
 }
 
 
-def _is_open(evaluation: Evaluation) -> bool:
+def _filter_fields(decision: Decision, traffic: Traffic | None, resource: Resource | None) -> dict[str, Any]:
+    """Deny what no policy can let through: the filters stand behind every grant."""
+    if traffic is None or resource is None or _traffic(traffic, resource).is_admitted:
+        return {}
+    if isinstance(decision, Denied) and not any(is_open(one) for one in decision.alternatives):
+        return {}  # denied in any case, and for better reasons
+    text = f"the resource's filters do not let {_traffic_text(traffic.protocol, traffic.port)} through"
+    nothing = {"policy_id": None, "membership_id": None, "expires_at": None, "expires_with": None}
+    return _unreachable("filtered", text) | nothing | {"expires_property": None}
+
+
+def _traffic(traffic: Traffic, resource: Resource | None) -> ExplainedTraffic:
+    is_admitted = resource is not None and admits(_filters(resource), traffic.protocol, traffic.port)
+    return ExplainedTraffic(traffic.protocol.value, traffic.port, is_admitted)
+
+
+def _traffic_text(protocol: str, port: int | None) -> str:
+    return protocol if port is None else f"{protocol} {port}"
+
+
+def _filters(resource: Resource | None) -> tuple[Filter, ...]:
+    return () if resource is None or isinstance(resource, InternetResource) else resource.filters
+
+
+def _filter_text(one: Filter) -> str:
+    return f"{one.protocol.value} {', '.join(map(str, one.ports))}".rstrip()
+
+
+def is_open(evaluation: Evaluation) -> bool:
     """Tell whether only what is not known stands between the policy and a grant."""
     return all(result.outcome is Outcome.UNDETERMINED for result in evaluation.failed)
 
@@ -274,7 +337,7 @@ def _policy(snapshot: Snapshot, evaluation: Evaluation, facts: Facts, now: datet
     if evaluation.is_satisfied:
         outcome = Outcome.SATISFIED
     else:
-        outcome = Outcome.UNDETERMINED if _is_open(evaluation) else Outcome.VIOLATED
+        outcome = Outcome.UNDETERMINED if is_open(evaluation) else Outcome.VIOLATED
     until = evaluation.until if outcome is Outcome.SATISFIED else None
     return ExplainedPolicy(
         id=str(policy.id),
@@ -387,6 +450,14 @@ def _lines(explanation: Explanation) -> Iterable[str]:
             yield f"    {_condition_line(condition)}"
     for other in explanation.others:
         yield f"  policy {_label(other)}: {_OTHER_REASONS[other.reason]}"
+    if explanation.filters:
+        yield f"  lets through: {'; '.join(explanation.filters)}"
+    if explanation.traffic is not None:
+        traffic = explanation.traffic
+        admitted = "admitted by" if traffic.is_admitted else "refused by"
+        yield f"  {_traffic_text(traffic.protocol, traffic.port)}: {admitted} the resource's filters"
+    if explanation.offered is not None:
+        yield "  offered to the client" if explanation.offered else f"  {_NOT_OFFERED}"
     if explanation.gateway is not None and explanation.gateway.id is not None:
         gateway = explanation.gateway
         yield f"  gateway {' '.join(filter(None, (gateway.name, gateway.id)))}: {gateway.why}"
@@ -409,12 +480,20 @@ def _reason_lines(explanation: Explanation) -> Iterable[str]:
             yield "  until the client's token expires"
         case None:
             pass
+    reason = why_not(explanation)
+    if reason is not None:
+        yield f"  because {reason}"
+
+
+def why_not(explanation: Explanation) -> str | None:
+    """Say in one line why it is no grant; none: it is one."""
     if explanation.obstacle_text is not None:
-        yield f"  because {explanation.obstacle_text}"
-    elif explanation.outcome == "undetermined":
-        yield f"  because it depends on what is not known: {', '.join(_unknown(explanation))}"
-    elif explanation.violated_properties:
-        yield f"  because no policy holds: {', '.join(explanation.violated_properties)} fails"
+        return explanation.obstacle_text
+    if explanation.outcome == "undetermined":
+        return f"it depends on what is not known: {', '.join(_unknown(explanation))}"
+    if explanation.violated_properties:
+        return f"no policy holds: {', '.join(explanation.violated_properties)} fails"
+    return None
 
 
 def _unknown(explanation: Explanation) -> list[str]:
@@ -448,6 +527,7 @@ def _condition_line(condition: ExplainedCondition) -> str:
     return text + (f", until {condition.until}" if condition.until else "")
 
 
+_NOT_OFFERED: Final = "not offered to the client, which therefore never asks for it"
 _VERDICTS: Final = {"granted": "GRANTED", "denied": "DENIED", "undetermined": "UNDETERMINED"}
 _OTHER_REASONS: Final = {
     "not_a_member": "does not apply, the actor is not in the group",

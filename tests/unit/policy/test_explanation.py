@@ -1,6 +1,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from support.worlds import (
     ADA,
     ADA_IN_STAFF,
@@ -17,18 +19,24 @@ from support.worlds import (
     request,
     verified,
 )
-from wardgate.policy.engine import authorize
+from wardgate.model.domain import Policy
+from wardgate.model.filters import Filter, PortRange, Protocol
+from wardgate.model.versions import ClientSoftware, Component, Version
+from wardgate.policy.engine import authorize, is_offered
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import (
     TOKEN_UNDETERMINED,
     ExplainedGateway,
     ExplainedInput,
     ExplainedTarget,
+    ExplainedTraffic,
     Explanation,
+    Traffic,
     as_json,
     as_text,
     explain,
     from_json,
+    why_not,
 )
 from wardgate.policy.snapshot import Entity, Snapshot
 
@@ -184,3 +192,57 @@ def test_what_policies_grant_is_denied_where_nothing_can_serve_it() -> None:
     there = explain(snapshot, request(), decision, now=NOW, target=ExplainedTarget("100.64.0.9", "c9", "nas"))
     assert there.outcome == "granted"
     assert "device nas (100.64.0.9): c9" in as_text(there)
+
+
+def asked_about(traffic: Traffic, *policies: Policy, facts: Facts = FACTS) -> Explanation:
+    web_only = replace(NET, filters=(Filter(Protocol.TCP, (PortRange(80, 80), PortRange(443, 443))),))
+    snapshot = Snapshot.of([*BASICS, web_only, *policies])
+    asked = request(facts=facts)
+    return explain(snapshot, asked, authorize(snapshot, asked, now=NOW), now=NOW, traffic=traffic)
+
+
+def test_what_the_filters_do_not_let_through_is_denied_whatever_policies_say() -> None:
+    told = asked_about(Traffic(Protocol.TCP, 81), policy(1))
+    assert (told.outcome, told.obstacle, told.policy_id, told.expires_at) == (
+        "denied",
+        "filtered",
+        None,
+        None,
+    )
+    assert told.filters == ["tcp 80, 443"]
+    text = as_text(told)
+    assert "because the resource's filters do not let tcp 81 through" in text
+    assert "lets through: tcp 80, 443" in text
+    admitted = asked_about(Traffic(Protocol.TCP, 443), policy(1))
+    assert (admitted.outcome, admitted.policy_id) == ("granted", str(policy(1).id))
+    assert "tcp 443: admitted by the resource's filters" in as_text(admitted)
+    assert asked_about(Traffic(Protocol.UDP, 443), policy(1)).obstacle == "filtered"
+    assert asked_about(Traffic(Protocol.ICMP, None), policy(1)).obstacle == "filtered"
+    assert from_json(as_json(told)) == told
+
+
+def test_filters_decide_what_is_undetermined_and_leave_alone_what_is_denied() -> None:
+    open_ = asked_about(Traffic(Protocol.TCP, 81), policy(1, regions("DE")), facts=Facts())
+    assert (open_.outcome, open_.obstacle) == ("denied", "filtered")
+    still_open = asked_about(Traffic(Protocol.TCP, 80), policy(1, regions("DE")), facts=Facts())
+    assert still_open.outcome == "undetermined"
+    denied = asked_about(Traffic(Protocol.TCP, 81))
+    assert (denied.obstacle, denied.traffic) == ("no_policy", ExplainedTraffic("tcp", 81, is_admitted=False))
+
+
+@pytest.mark.parametrize(("protocol", "port"), [(Protocol.ICMP, 8), (Protocol.TCP, None)])
+def test_icmp_has_no_port_and_the_others_have(protocol: Protocol, port: int | None) -> None:
+    with pytest.raises(ValueError, match="icmp has none"):
+        Traffic(protocol, port)
+
+
+def test_what_a_client_is_not_offered_is_said_with_the_reason() -> None:
+    snapshot = Snapshot.of(BASICS)
+    asked = replace(request(), software=ClientSoftware(Component.HEADLESS, Version(1, 5)))
+    decision = authorize(snapshot, asked, now=NOW)
+    told = explain(snapshot, asked, decision, now=NOW, offered=is_offered(snapshot, asked, now=NOW))
+    assert told.offered is False
+    assert why_not(told) == "no enabled policy grants the resource to a group of the actor"
+    assert "not offered to the client, which therefore never asks for it" in as_text(told)
+    granting = Snapshot.of([*BASICS, policy(1)])
+    assert is_offered(granting, asked, now=NOW)

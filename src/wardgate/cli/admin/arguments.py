@@ -40,6 +40,7 @@ class Request:
         elements: for lists of ids: what the user called each.
         if_match: act only on this version (an entity tag).
         wants_version: show the version and nothing else.
+        wants_all: list what is left out otherwise, too.
     """
 
     noun: Noun
@@ -52,6 +53,7 @@ class Request:
     is_confirmed: bool
     if_match: str | None
     wants_version: bool
+    wants_all: bool
     url: str | None
     token_file: Path | None
     ca_file: Path | None
@@ -97,6 +99,7 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
         options.get("yes", False),
         options.get("if_match"),
         options.get("etag", False),
+        options.get("all", False),
         options["url"],
         options["token_file"],
         options["ca_file"],
@@ -180,6 +183,8 @@ def _add_arguments(command: argparse.ArgumentParser, noun: Noun, verb: Verb) -> 
         _add_field(command, field)
     if verb.answer is Answer.PAGES:
         command.add_argument("--limit", type=_positive, metavar="N", help="at most so many; all by default")
+    if verb.all_path:
+        command.add_argument("--all", action="store_true", help="those too that nobody edits")
     if verb.is_destructive:
         command.add_argument("--yes", action="store_true", help="do not ask")
     if verb.is_versioned and verb.method == "GET":

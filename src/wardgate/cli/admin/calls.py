@@ -19,7 +19,7 @@ async def path_of(client: RestClient, request: Request) -> str:
     for placeholder in request.verb.placeholders:
         noun = request.noun if placeholder in OWN_ID else _noun(PARENTS[placeholder])
         ids[placeholder] = await _id_of(client, noun, request.named[placeholder], ids)
-    return request.verb.path.format_map(ids)
+    return (request.verb.all_path if request.wants_all else request.verb.path).format_map(ids)
 
 
 async def body_of(client: RestClient, request: Request) -> dict[str, Any] | None:
@@ -67,7 +67,8 @@ async def with_names(
         if member not in noun.columns or not ids or listing is None:
             continue
         names = {
-            one["id"]: one["name"] for one in (await client.pages(listing.path, limit=NAMES_LOOKED_UP))[0]
+            one["id"]: one["name"]
+            for one in (await client.pages(listing.all_path or listing.path, limit=NAMES_LOOKED_UP))[0]
         }
         for one in named:
             one[member] = names.get(one.get(member), one.get(member))
@@ -110,7 +111,7 @@ async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[st
     listing = noun.verb("list")
     if listing is None or not noun.named_by:
         raise UsageError(f"{one_line(named)!r} is not the id of a {noun.singular}")
-    path = listing.path.format_map(parents)
+    path = (listing.all_path or listing.path).format_map(parents)
     ids = {
         str(one["id"])
         for query in [{member: named} for member in noun.named_by if member in noun.filtered_by] or [{}]

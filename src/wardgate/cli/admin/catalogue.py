@@ -8,11 +8,17 @@ _FLAG, _ID = Kind.FLAG, Kind.ID
 
 
 def _list(
-    path: str, help_: str, *filters: Field, columns: tuple[str, ...] = (), is_versioned: bool = False
+    path: str,
+    help_: str,
+    *filters: Field,
+    columns: tuple[str, ...] = (),
+    is_versioned: bool = False,
+    all_path: str = "",
 ) -> Verb:
     return Verb(
-        "list", help_, "GET", path, Answer.PAGES, filters=filters, columns=columns, is_versioned=is_versioned
-    )
+        "list", help_, "GET", path, Answer.PAGES,
+        filters=filters, columns=columns, is_versioned=is_versioned, all_path=all_path,
+    )  # fmt: skip
 
 
 def _show(path: str, singular: str, *, is_versioned: bool = True) -> Verb:
@@ -254,6 +260,11 @@ NOUNS: Final = (
                 "/wardgate/clients/{id}/hostname", body=Body.FIELDS, wrapper="client", is_versioned=True,
                 fields=(Field("hostname", 'such as nas.lab.example; "" clears', is_required=True),),
             ),
+            Verb(
+                "resources", "List all resources with whether the client is shown each, and why not.", "GET",
+                "/wardgate/clients/{id}/resources", Answer.PAGES,
+                columns=("id", "name", "type", "address", "is_offered", "outcome", "reason"),
+            ),
             _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
         ),
         columns=("id", "name", "actor_id", "ipv4", "online", "last_seen_version", "verified_at", "last_seen_at"),
@@ -265,13 +276,14 @@ NOUNS: Final = (
                 "/groups", "List groups.", _BY_NAME,
                 Field("directory_id", 'only those of a directory; "" for those made here', option="directory"),
                 Field("entity_type", "only those of a kind", choices=("group", "org_unit")),
+                all_path="/wardgate/groups",
             ),
-            _show("/groups/{id}", "group"),
+            _show("/wardgate/groups/{id}", "group"),
             _create("/groups", "group", "Make a group.", _NEW_NAME),
             _update("/groups/{id}", "group", "Rename a group.", _NEW_NAME),
             _delete("/groups/{id}", "Delete a group; its policies stay and grant nothing."),
         ),
-        columns=("id", "name", "entity_type", "synced_at"),
+        columns=("id", "name", "type", "entity_type", "synced_at"),
     ),
     Noun(
         "members", "member", "Who is in a group.",

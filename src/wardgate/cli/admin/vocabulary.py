@@ -99,6 +99,7 @@ class Verb:
         elements: for lists of ids: the noun whose objects are listed.
         is_destructive: asks before it is done.
         columns: of its table, when they are not the noun's.
+        all_path: of a list that leaves some out: where all of them are (`--all`), and where names are looked up.
         is_versioned: what it shows has a version (GET), or it can be told to act on one version only.
     """
 
@@ -116,6 +117,7 @@ class Verb:
     is_destructive: bool = False
     columns: tuple[str, ...] = ()
     is_versioned: bool = False
+    all_path: str = ""
 
     @property
     def placeholders(self) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.policy.explanation import Explanation, as_json, as_text, from_json
-from wardgate.portal.rest.views import Instant
+from wardgate.policy.explanation import Explanation, as_json, as_text, from_json, why_not
+from wardgate.portal.rest.views import Instant, Shown
 from wardgate.portal.store import rows
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
@@ -79,6 +79,14 @@ class TargetDevice(BaseModel):
     refusal: str | None
 
 
+class AskedTraffic(BaseModel):
+    """A packet that was asked about, by its destination's port."""
+
+    protocol: Literal["tcp", "udp", "icmp"]
+    port: int | None
+    is_admitted: bool
+
+
 class ExplanationView(BaseModel):
     """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it to people."""
 
@@ -107,12 +115,39 @@ class ExplanationView(BaseModel):
     target: TargetDevice | None
     repeats: int
     unlisted: int
+    filters: list[str]
+    traffic: AskedTraffic | None
+    offered: bool | None
     text: str
     decision_log_id: str | None
 
     @classmethod
     def of(cls, told: Explanation, *, decision_log_id: str | None = None) -> "ExplanationView":
         return cls(**as_json(told), text=as_text(told), decision_log_id=decision_log_id)
+
+
+class OfferView(BaseModel):
+    """A resource as one client stands to it. `is_offered` null: it hangs on what is known of a connected client only."""
+
+    id: UUID
+    name: str
+    type: str
+    address: str | None
+    is_offered: bool | None
+    outcome: Literal["granted", "denied", "undetermined"]
+    reason: str | None
+
+    @staticmethod
+    def shown(row: rows.Resource, told: Explanation) -> Shown:
+        return {
+            "id": row.id,
+            "name": row.name,
+            "type": row.type,
+            "address": row.address,
+            "is_offered": told.offered,
+            "outcome": told.outcome,
+            "reason": why_not(told),
+        }
 
 
 class DecisionView(BaseModel):

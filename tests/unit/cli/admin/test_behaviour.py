@@ -465,3 +465,29 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
             main(["admin", *arguments])
         assert ended.value.code in (0, None)
         assert "Exit codes: 0 done" in capsys.readouterr().out
+
+
+async def test_everyone_is_listed_with_all_and_can_be_named(admin: Admin, world: World) -> None:
+    assert "Everyone" not in (await admin("groups", "list")).out
+    every = await admin("groups", "list", "--all")
+    assert "Everyone" in every.out
+    assert "managed" in every.out
+    made = await admin("policies", "create", "--group", "Everyone", "--resource", "net", "--json")
+    shown = await admin("groups", "show", "Everyone", "--json")
+    assert made.json()["group_id"] == shown.json()["id"]
+    assert "Everyone" in (await admin("policies", "list")).out
+
+
+async def test_what_a_client_is_not_shown_is_listed_by_its_name(admin: Admin, world: World) -> None:
+    async with world.client() as peer:
+        await peer.join()
+        (client,) = (await admin("clients", "list", "--json")).json()
+        (resource, *_) = (await admin("clients", "resources", client["name"], "--json")).json()
+    assert {"is_offered", "reason"} <= resource.keys()
+
+
+async def test_a_policy_may_be_made_disabled(admin: Admin, world: World) -> None:
+    made = await admin(
+        "policies", "create", "--group", "Everyone", "--resource", "net", "--disabled", "--json"
+    )
+    assert made.json()["is_disabled"] is True

@@ -74,6 +74,7 @@ def test_explanations_have_the_fields_of_the_engine() -> None:
         (explanation_views.CandidatePolicy, explanation.ExplainedPolicy),
         (explanation_views.ExplainedCondition, explanation.ExplainedCondition),
         (explanation_views.OtherPolicy, explanation.OtherPolicy),
+        (explanation_views.AskedTraffic, explanation.ExplainedTraffic),
         (explanation_views.ChosenGateway, explanation.ExplainedGateway),
     ):
         own = {"text", "decision_log_id"} if struct is explanation.Explanation else set()

@@ -417,3 +417,74 @@ async def test_another_accounts_people_and_resources_are_not_explained(
     for actor, resource in ((foreign.actor, world.resource), (world.actor, foreign.resource)):
         params = {"actor_id": str(actor.id), "resource_id": str(resource.id)}
         assert (await api.get("/wardgate/explain", params=params)).status_code == 404
+
+
+# ── Filters, what is not offered, and Everyone ───────────────────────────────────────────────────────────────
+
+
+async def test_the_resources_filters_are_part_of_the_explanation(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    filters = [{"protocol": "tcp", "ports": ["80"]}]
+    await api.patch(f"/resources/{world.resource.id}", json={"resource": {"filters": filters}})
+    params = {"actor_id": str(world.actor.id), "resource_id": str(world.resource.id)}
+    async with world.gateway() as peer:
+        await peer.join()
+        for asked, outcome, obstacle in (
+            ({}, "granted", None),
+            ({"protocol": "tcp", "port": "80"}, "granted", None),
+            ({"protocol": "tcp", "port": "81"}, "denied", "filtered"),
+            ({"protocol": "udp", "port": "80"}, "denied", "filtered"),
+            ({"protocol": "icmp"}, "denied", "filtered"),
+        ):
+            told = (await api.get("/wardgate/explain", params={**params, **asked})).json()["data"]
+            assert (told["outcome"], told["obstacle"]) == (outcome, obstacle), asked
+    for wrong in (
+        {"port": "80"},
+        {"protocol": "tcp"},
+        {"protocol": "icmp", "port": "8"},
+        {"protocol": "sctp", "port": "1"},
+        {"protocol": "tcp", "port": "65536"},
+        {"protocol": "tcp", "port": "0"},
+        {"protocol": "tcp", "port": "9" * 5000},
+        {"protocol": "tcp", "port": "80", "at": "2026-01-01T00:00:00Z"},
+    ):
+        assert (await api.get("/wardgate/explain", params={**params, **wrong})).status_code == 400, wrong
+
+
+async def test_what_a_client_is_not_offered_is_listed_with_the_reason(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    fields = {"name": "secret", "type": "ip", "address": "10.9.9.9", "site_id": str(world.site.id)}
+    secret = (await api.post("/resources", json={"resource": fields})).json()["data"]
+    async with world.client() as peer:
+        await peer.join()
+        (client,) = (await api.get("/clients")).json()["data"]
+        path = f"/wardgate/clients/{client['id']}/resources"
+        listed = {one["id"]: one for one in (await api.get(path)).json()["data"]}
+        offered = listed[str(world.resource.id)]
+        assert (offered["is_offered"], offered["outcome"]) == (True, "granted")
+        hidden = listed[secret["id"]]
+        assert (hidden["is_offered"], hidden["outcome"]) == (False, "denied")
+        assert hidden["reason"] == "no enabled policy grants the resource to a group of the actor"
+        asked = {"client_id": client["id"], "resource_id": secret["id"]}
+        told = (await api.get("/wardgate/explain", params=asked)).json()["data"]
+        assert told["offered"] is False
+        assert "not offered to the client" in told["text"]
+    assert (await api.get(f"/wardgate/clients/{world.actor.id}/resources")).status_code == 404
+
+
+async def test_everyone_has_a_place_of_its_own_and_policies_take_it(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    (everyone,) = (await api.get("/wardgate/groups", params={"name": "Everyone"})).json()["data"]
+    assert everyone["type"] == "managed"
+    shown = await api.get(f"/wardgate/groups/{everyone['id']}")
+    assert shown.json()["data"] == everyone
+    assert shown.headers["etag"]
+    assert (await api.get(f"/groups/{everyone['id']}")).status_code == 404
+    assert everyone["id"] not in [one["id"] for one in (await api.get("/groups")).json()["data"]]
+    fields = {"group_id": everyone["id"], "resource_id": str(world.resource.id)}
+    assert (await api.post("/policies", json={"policy": fields})).status_code == 201
+    every = {one["id"]: one["type"] for one in (await api.get("/wardgate/groups")).json()["data"]}
+    assert every == {everyone["id"]: "managed", str(world.group.id): "static"}

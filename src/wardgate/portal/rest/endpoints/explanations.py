@@ -6,38 +6,41 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from sqlalchemy import ColumnElement
 
 from wardgate.model.addresses import parse_ip
+from wardgate.model.filters import LAST_PORT, Protocol
 from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
 from wardgate.model.regions import REGIONS
 from wardgate.model.resources import DevicePool
-from wardgate.policy.engine import AccessRequest, Granted, authorize
-from wardgate.policy.explanation import ExplainedGateway, explain
+from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, authorize, is_offered
+from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
-from wardgate.policy.snapshot import site_of
+from wardgate.policy.snapshot import Snapshot, site_of
 from wardgate.portal.bus import Address
 from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.actors import load_actor
 from wardgate.portal.rest.endpoints.clients import load_client
 from wardgate.portal.rest.endpoints.logs import parse_instant
-from wardgate.portal.rest.explanation_views import DecisionView, ExplanationView
+from wardgate.portal.rest.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
     Limit,
     PageCursor,
+    Paging,
     decode_cursor,
     encode_cursor,
+    load_page,
     parse_limit,
 )
 from wardgate.portal.rest.problems import Problem, not_found
-from wardgate.portal.rest.routing import DATE_TIME, IP, UUID_TEXT, parse_id
-from wardgate.portal.rest.views import Data, ListOf, Metadata
+from wardgate.portal.rest.routing import DATE_TIME, IP, UUID_TEXT, Id, parse_id
+from wardgate.portal.rest.views import Data, ListOf, Metadata, Shown, listed
 from wardgate.portal.store import schema
 from wardgate.portal.store.logs import Logs
-from wardgate.portal.store.rows import Actor
+from wardgate.portal.store.rows import Actor, Resource
 from wardgate.wire.user_agent import parse_version
 
 router = APIRouter(prefix="/wardgate", tags=["Wardgate"])
@@ -45,6 +48,7 @@ router = APIRouter(prefix="/wardgate", tags=["Wardgate"])
 NO_DECISION: Final = "No decision on this is recorded up to then."
 
 InstantText = Annotated[str | None, Query(description="RFC 3339", json_schema_extra=DATE_TIME)]
+_PORT: Final = {"type": "integer", "minimum": 1, "maximum": LAST_PORT}
 IdText = Annotated[str | None, Query(json_schema_extra=UUID_TEXT)]
 
 
@@ -58,16 +62,23 @@ async def explain_access(
     remote_ip: Annotated[str | None, Query(json_schema_extra=IP)] = None,
     region: Annotated[str | None, Query(description="ISO 3166-1 alpha-2")] = None,
     provider: IdText = None,
+    protocol: Annotated[
+        str | None, Query(json_schema_extra={"enum": [one.value for one in Protocol]})
+    ] = None,
+    port: Annotated[str | None, Query(json_schema_extra=_PORT)] = None,
 ) -> Data[ExplanationView]:
     """Explain whether an actor, or a client, may use a resource now, by the code that decides.
 
     Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a client that is
     connected brings its own, and the country of an address that is given is looked up. `inputs` tells which was taken, and
-    where it comes from. With `at`, the explanation is looked up: that of the newest decision up to then.
+    where it comes from. With `protocol`, and for tcp and udp the destination's `port`, the resource's filters are asked too. With `at`, the explanation is looked up: that of the newest decision up to then.
     """
     resource = parse_id(resource_id)
     if resource is None or (actor_id is None) == (client_id is None):
         raise _bad("resource_id and one of actor_id and client_id are required.")
+    traffic = _traffic(protocol, port)
+    if at is not None and traffic is not None:
+        raise _bad("at looks up what was answered then; no protocol or port can be assumed with it.")
     if at is not None:
         return Data(data=await _looked_up(caller, resource, actor_id, client_id, parse_instant("at", at)))
     said = _said(remote_ip=remote_ip, region=region, provider=provider)
@@ -83,8 +94,52 @@ async def explain_access(
         raise not_found()
     decision = authorize(snapshot, request, now=now)
     gateway = await _gateway(caller, decision, client, assumed) if isinstance(decision, Granted) else None
-    told = explain(snapshot, request, decision, now=now, inputs=assumed.inputs, gateway=gateway)
+    told = explain(
+        snapshot,
+        request,
+        decision,
+        now=now,
+        inputs=assumed.inputs,
+        gateway=gateway,
+        traffic=traffic,
+        offered=_offered(snapshot, request, decision, client, now=now),
+    )
     return Data(data=ExplanationView.of(told))
+
+
+@router.get("/clients/{id}/resources", response_model=ListOf[OfferView])
+async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noqa: A002
+    """List every resource with whether a client is shown it, and why not. What it is not shown it never asks for, so that no decision
+    tells why."""
+    async with caller.reading() as tables:
+        page = await load_page(tables.resources, paging)
+    actor, client = await _who(caller, None, str(id))
+    assumed = assume(caller.services, Said(None, None, None), client)
+    async with caller.services.accounts.using(caller.account.id) as view:
+        snapshot = view.snapshot
+    now = caller.services.environment.clock.now()
+
+    def shown(row: Resource) -> Shown:
+        request = AccessRequest(
+            ActorId(actor.id), ResourceId(row.id), assumed.facts, assumed.token_expires_at, assumed.software
+        )
+        decision = authorize(snapshot, request, now=now)
+        offered = _offered(snapshot, request, decision, client, now=now)
+        told = explain(snapshot, request, decision, now=now, offered=offered)
+        return OfferView.shown(row, told)
+
+    return listed(page, shown)
+
+
+def _offered(
+    snapshot: Snapshot, request: AccessRequest, decision: Decision, client: Client | None, *, now: datetime
+) -> bool | None:
+    """Tell whether a client is shown the resource; none: no client was named, or it hangs on what nobody knows."""
+    if client is None or request.software is None:
+        return None
+    if isinstance(decision, Denied) and any(is_open(one) for one in decision.alternatives):
+        return None
+    return is_offered(snapshot, request, now=now)
 
 
 @router.get("/decisions")
@@ -188,6 +243,19 @@ async def _who(
         presence = caller.services.environment.bus.find(Address("client", device.id))
         token = None if presence is None else await tables.client_tokens.load(presence.token_id)
         return await load_actor(tables, device.actor_id), Client(device, presence, token)
+
+
+def _traffic(protocol: str | None, port: str | None) -> Traffic | None:
+    if protocol is None and port is None:
+        return None
+    if protocol not in list(Protocol):
+        raise _bad("protocol is not one of tcp, udp, icmp")
+    if port is not None and not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= LAST_PORT):
+        raise _bad("port is not a number from 1 to 65535")
+    try:
+        return Traffic(Protocol(protocol), None if port is None else int(port))
+    except ValueError as error:
+        raise _bad(str(error)) from None
 
 
 def _said(*, remote_ip: str | None, region: str | None, provider: str | None) -> Said:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
-from sqlalchemy import false, select
+from sqlalchemy import ColumnElement, false, select
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.edits import Edit
@@ -77,32 +77,45 @@ class MembershipPatchBody(BaseModel):
     memberships: MembershipChanges
 
 
+DirectoryText = Annotated[
+    str | None, Query(description="empty: groups that were made here", json_schema_extra=NATIVE_OR_UUID)
+]
+EntityTypeText = Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})]
+
+
 @router.get("", response_model=ListOf[GroupView])
 async def index(
     caller: ForAccount,
     paging: Paging,
     name: str | None = None,
-    directory_id: Annotated[
-        str | None, Query(description="empty: groups that were made here", json_schema_extra=NATIVE_OR_UUID)
-    ] = None,
-    entity_type: Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})] = None,
+    directory_id: DirectoryText = None,
+    entity_type: EntityTypeText = None,
 ) -> Response:
+    async with caller.reading() as tables:
+        wanted = conditions(tables, name, directory_id, entity_type)
+        is_shown = tables.groups.c.type != "managed"
+        return listed(await load_page(tables.groups, paging, is_shown, *wanted), GroupView.shown)
+
+
+def conditions(
+    tables: AccountTables, name: str | None, directory_id: str | None, entity_type: str | None
+) -> list[ColumnElement[bool]]:
+    """Return what the filters of a list of groups ask for. Raises Problem 400."""
     if entity_type is not None and entity_type not in ENTITY_TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type[:64]}")
     if directory_id and parse_id(directory_id) is None:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {directory_id[:64]}")
-    async with caller.reading() as tables:
-        c = tables.groups.c
-        wanted = [
-            column == value
-            for column, value in ((c.name, name), (c.entity_type, entity_type))
-            if value is not None
-        ]
-        if directory_id == "":
-            wanted.append(c.idp_id.is_(None))
-        elif directory_id is not None:
-            wanted.append(false())  # no directory exists, so none has a group
-        return listed(await load_page(tables.groups, paging, c.type != "managed", *wanted), GroupView.shown)
+    c = tables.groups.c
+    wanted = [
+        column == value
+        for column, value in ((c.name, name), (c.entity_type, entity_type))
+        if value is not None
+    ]
+    if directory_id == "":
+        wanted.append(c.idp_id.is_(None))
+    elif directory_id is not None:
+        wanted.append(false())  # no directory exists, so none has a group
+    return wanted
 
 
 @router.get("/{id}")
