@@ -15,6 +15,7 @@ from wardgate.model.conditions import Condition, Property, UnreadableCondition, 
 from wardgate.model.domain import Actor, Policy
 from wardgate.model.filters import Filter, Protocol, admits
 from wardgate.model.resources import InternetResource, Resource, StaticDevicePool
+from wardgate.model.shown_text import shown_text
 from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, Obstacle
 from wardgate.policy.evaluation import ConditionResult, Evaluation, Facts, Outcome, Undetermined
 from wardgate.policy.snapshot import Snapshot
@@ -217,7 +218,7 @@ def from_json(plain: object) -> Explanation:
 
 def as_text(explanation: Explanation) -> str:
     """Tell it to a person: the answer first, then its reasons, one fact a line."""
-    return "\n".join(_lines(explanation))
+    return "\n".join(map(shown_text, _lines(explanation)))
 
 
 def _answer_fields(

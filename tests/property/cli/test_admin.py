@@ -2,21 +2,25 @@
 
 import io
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.hostile_names import HOSTILE_NAMES
 from wardgate.cli.admin.arguments import parse
 from wardgate.cli.admin.catalogue import NOUNS
-from wardgate.cli.admin.rendering import one_line, show_objects
+from wardgate.cli.admin.rendering import one_json_line, one_line, show_objects
 from wardgate.cli.admin.vocabulary import Output
 from wardgate.cli.completion import suggest
 from wardgate.cli.errors import UsageError
 from wardgate.cli.rest_client import told_problem
 from wardgate.cli.terminal import Terminal
+from wardgate.model.shown_text import shown_text
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 VERBS = [(noun, verb) for noun in NOUNS for verb in noun.verbs]
@@ -78,8 +82,32 @@ def test_every_output_says_all_of_any_list(objects: list[dict[str, Any]]) -> Non
     assert all(line.isprintable() for line in table)
 
 
-def shown(objects: list[dict[str, Any]], output: Output) -> str:
+@pytest.mark.parametrize("columns", [None, 300])
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_is_told_as_it_is_whatever_it_looks_like(name: str, columns: int | None) -> None:
+    objects = [{"id": "1", "name": name, "x": None}]
+    table = shown(objects, Output.TABLE, columns=columns)
+    assert shown_text(name) in table
+    assert all(line.isprintable() for line in table.split("\n"))
+
+
+@given(st.text() | st.sampled_from(HOSTILE_NAMES))
+def test_no_reader_of_yaml_takes_a_text_for_anything_else(text: str) -> None:
+    line = shown([{"name": text}], Output.YAML).rstrip("\n")
+    bare = line.removeprefix("- name: ")
+    assert bare.startswith('"') or re.fullmatch("[A-Za-z_]{2,}", bare)
+    assert yaml.safe_load(line) == [{"name": text}]
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=3))
+def test_exported_lines_say_the_same_and_command_no_terminal(entry: dict[str, Any]) -> None:
+    line = one_json_line(json.dumps(entry, ensure_ascii=False))
+    assert line.isprintable()
+    assert json.loads(line) == entry
+
+
+def shown(objects: list[dict[str, Any]], output: Output, *, columns: int | None = None) -> str:
     out = io.StringIO()
-    terminal = Terminal(io.StringIO(), out, io.StringIO(), is_interactive=False, columns=None)
+    terminal = Terminal(io.StringIO(), out, io.StringIO(), is_interactive=False, columns=columns)
     show_objects(objects, ("id", "name", "x"), output, terminal)
     return out.getvalue()

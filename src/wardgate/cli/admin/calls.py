@@ -106,7 +106,7 @@ async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[st
         NotFound: nothing is called so.
         UsageError: more than one is called so, or such things have no name.
     """
-    if _is_id(named):
+    if _is_id(named, noun):
         return quote(named, safe="")
     listing = noun.verb("list")
     if listing is None or not noun.named_by:
@@ -127,9 +127,9 @@ async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[st
     return ids.pop()
 
 
-def _is_id(text: str) -> bool:
-    """Tell whether this is a UUID or, for log entries, 24 hex digits."""
-    if len(text) == 24:
+def _is_id(text: str, noun: Noun) -> bool:
+    """Tell whether this is a UUID or, for log entries, 24 hex digits; other things may be called so."""
+    if len(text) == 24 and not noun.named_by:
         return all(digit in "0123456789abcdefABCDEF" for digit in text)
     try:
         return len(text) == 36 and bool(UUID(text).int >= 0)

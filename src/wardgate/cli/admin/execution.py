@@ -10,7 +10,7 @@ import httpx2
 
 from wardgate.cli.admin.arguments import Request, parse
 from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of, with_names
-from wardgate.cli.admin.rendering import one_line, show_object, show_objects
+from wardgate.cli.admin.rendering import one_json_line, one_line, show_object, show_objects
 from wardgate.cli.admin.vocabulary import OWN_ID, Answer, Output
 from wardgate.cli.errors import UsageError, UserError
 from wardgate.cli.rest_client import RestClient, find_profile, read_token
@@ -86,7 +86,7 @@ async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -
         return
     if verb.answer is Answer.LINES:
         async for line in client.lines(path, query=await query_of(client, request)):
-            terminal.show(line)
+            terminal.show(one_json_line(line))
         return
     columns = verb.columns or request.noun.columns
     if verb.answer is Answer.PAGES:

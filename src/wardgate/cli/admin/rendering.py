@@ -5,8 +5,9 @@ as an escape. JSON and YAML escape them by themselves.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from rich.cells import cell_len
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from wardgate.cli.admin.vocabulary import NAMED_MEMBERS, Output
 from wardgate.cli.terminal import Terminal
+from wardgate.model.shown_text import shown_text
 from wardgate.wire.user_agent import software_text
 
 _GAP = "  "
@@ -46,7 +48,12 @@ def show_object(one: Mapping[str, Any], output: Output, terminal: Terminal) -> N
 
 def one_line(text: str) -> str:
     """Return text with every control character as an escape, so that it stays one line and commands no terminal."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return shown_text(text)
+
+
+def one_json_line(text: str) -> str:
+    """Return JSON with what does not print escaped: it says the same, and commands no terminal."""
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def _show_document(value: object, output: Output, terminal: Terminal) -> None:
@@ -58,11 +65,18 @@ def _show_document(value: object, output: Output, terminal: Terminal) -> None:
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # PyYAML has no types
-    """Quotes text with control characters: PyYAML would write some of them (U+0085) as they are, and read back something else."""
+    """Quotes all text but plain words: what PyYAML writes bare, such as 1e5 or 0o17, is a number to others, and of control characters it
+    writes some (U+0085) as they are."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+    is_plain = _WORD.fullmatch(text) is not None and text.lower() not in _NO_TEXT
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain else '"')
+
+
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z_]+")
+_NO_TEXT: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "nan", "inf"})
+"""Words that some reader of YAML takes for something else; so is all that has a digit or a sign in it, and one letter alone."""
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -75,7 +89,9 @@ def _show_table(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: 
             table.add_column(name, overflow="fold", no_wrap=name == "ID")
         for row in rows:
             table.add_row(*row)
-        console = Console(file=terminal.stdout, width=terminal.columns, markup=False, highlight=False)
+        console = Console(
+            file=terminal.stdout, width=terminal.columns, markup=False, highlight=False, emoji=False
+        )
         console.print(table)
         return
     widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]

@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from wardgate.model.shown_text import shown_text
 from wardgate.portal import account_life, credentials
 from wardgate.portal.account_life import Author, LifeRefused, WrongSlug
 from wardgate.portal.channels.origin import origin_of
@@ -65,6 +66,15 @@ def build(services: Services) -> App:
     return _Pages(services).application()
 
 
+def load_templates() -> Templates:
+    return Templates(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+    )
+
+
 class _Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -75,9 +85,7 @@ class _Pages:
         self._versions = {
             name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._assets.items()
         }
-        self._templates = Templates(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
-        )
+        self._templates = load_templates()
         self._templates.globals["asset"] = self._asset_path
 
     def application(self) -> App:
@@ -390,6 +398,11 @@ class _SecureHeaders:
         if self._services.settings.is_secure:
             headers["strict-transport-security"] = HSTS
         return headers
+
+
+def _finalized(value: object) -> object:
+    """Show what does not print as an escape, but for line breaks, which HTML takes as spaces. Markup of our own stays as it is."""
+    return "\n".join(map(shown_text, value.split("\n"))) if type(value) is str else value
 
 
 def _event(text: str) -> str:

@@ -53,18 +53,21 @@ async def load_overview(services: Services, viewer: Actor) -> Overview:
     names = {actor.id: actor.name for actor in actors}
     people = {device.id: names.get(device.actor_id, "") for device in devices if device.actor_id is not None}
     return Overview(
-        clients=tuple(_peer(one, people.get(one.address.id, "")) for one in clients),
-        gateways=tuple(_peer(one, "" if one.group is None else sites.get(one.group, "")) for one in gateways),
+        clients=tuple(peer_cells(one, people.get(one.address.id, "")) for one in clients),
+        gateways=tuple(
+            peer_cells(one, "" if one.group is None else sites.get(one.group, "")) for one in gateways
+        ),
         relays=tuple(
-            _cells(one, "name", "ipv4", "ipv6", "port", "connected_at") for one in bus.members("relay", None)
+            (*_cells(one, "name", "ipv4", "ipv6", "port"), _since(one)) for one in bus.members("relay", None)
         ),
         decisions=tuple(_decision(one) for one in decisions),
     )
 
 
-def _peer(presence: Presence, belongs_to: str) -> Cells:
-    name, remote_ip, ipv4, since = _cells(presence, "name", "remote_ip", "ipv4", "connected_at")
-    return name, belongs_to, software_text(presence.facts["user_agent"]), remote_ip, ipv4, since
+def peer_cells(presence: Presence, belongs_to: str) -> Cells:
+    name, remote_ip, ipv4 = _cells(presence, "name", "remote_ip", "ipv4")
+    software = software_text(presence.facts["user_agent"])
+    return name, belongs_to, software, remote_ip, ipv4, _since(presence)
 
 
 def _cells(presence: Presence, *facts: str) -> Cells:
@@ -72,11 +75,13 @@ def _cells(presence: Presence, *facts: str) -> Cells:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, str) and value[:4].isdecimal() and "T" in value:
-        return _readable(datetime.fromisoformat(value))
-    return str(value)
+    """Show a fact as it is: a peer chose its name, and a name may look like anything."""
+    return "–" if value is None else str(value)
+
+
+def _since(presence: Presence) -> str:
+    """Show when it connected: the one fact that is an instant, and that we wrote."""
+    return _readable(datetime.fromisoformat(presence.facts["connected_at"]))
 
 
 def _decision(row: Decision) -> ShownDecision:

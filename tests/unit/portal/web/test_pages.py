@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import html
 import re
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import httpx2
 import pytest
 
 from support.browser import caller, sign_in_link
+from support.hostile_names import HOSTILE_NAMES
 from support.portal import World, make_world, portal_running
+from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Decision
@@ -166,6 +169,22 @@ async def test_who_is_online_is_shown(admin: httpx2.AsyncClient, world: World) -
         "3478",
     ):
         assert shown in page
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+async def test_a_name_is_shown_as_it_is_whatever_it_looks_like(
+    admin: httpx2.AsyncClient, world: World, name: str
+) -> None:
+    await add_decision(world, actor_name=name, resource_name=name)
+    async with world.client(query={"name": name}) as client, world.gateway(query={"name": name}) as gateway:
+        await client.join()
+        await gateway.join()
+        answer = await admin.get("/acme")
+    assert answer.status_code == 200
+    cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", answer.text, re.DOTALL)]
+    assert cells.count(shown_text(name)) == 2 or "\n" in name
+    assert [one for one in answer.text if not one.isprintable() and one != "\n"] == []
+    assert "<img" not in answer.text
 
 
 async def test_a_decision_is_shown_with_its_explanation(admin: httpx2.AsyncClient, world: World) -> None:

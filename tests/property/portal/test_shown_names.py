@@ -1,0 +1,42 @@
+"""Whatever a device is called, its row says so, on one line of its own and in its own cell."""
+
+import html
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from support.hostile_names import HOSTILE_NAMES
+from wardgate.model.shown_text import shown_text
+from wardgate.portal.bus import Address, Presence
+from wardgate.portal.web.application import load_templates
+from wardgate.portal.web.overview import Overview, peer_cells
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+TEMPLATE = load_templates().get_template("online.html")
+
+
+@given(st.text(min_size=1) | st.sampled_from(HOSTILE_NAMES), st.text())
+@example("2024 Thinkpad", "2025 T")
+def test_any_name_is_shown_in_its_cell(name: str, owner: str) -> None:
+    facts = {"name": name, "remote_ip": name, "ipv4": "100.64.0.1", "user_agent": name}
+    presence = Presence(
+        Address("client", UUID(int=1)),
+        None,
+        UUID(int=2),
+        UUID(int=3),
+        None,
+        {**facts, "connected_at": NOW.isoformat()},
+    )
+    page = TEMPLATE.render(overview=Overview((peer_cells(presence, owner),), (), (), ()))
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
+    assert len(cells) == 6
+    assert [html.unescape(cell) for cell in cells[:2]] == [told(name), told(owner)]
+    assert html.unescape(cells[5]) == "2026-11-22 00:00:00 UTC"
+    assert all(one.isprintable() or one == "\n" for one in page)
+
+
+def told(text: str) -> str:
+    return "\n".join(map(shown_text, text.split("\n")))

@@ -1,0 +1,38 @@
+"""Names that look like something else to whoever guesses: an instant, a number, markup, a command."""
+
+from typing import Final
+
+HOSTILE_NAMES: Final = (
+    "2024 Thinkpad",
+    "2024T",
+    "2024-01-01T00:00:00Z",
+    "9999-99-99T99:99",
+    "true",
+    "null",
+    "y",
+    "123",
+    "1e5",
+    "0o17",
+    "1_000",
+    "12:30:45",
+    ".inf",
+    "-",
+    "~",
+    "=cmd()|'/C calc'!A0",
+    "\x1b[31mred\x1b[0m",
+    "\x9b31m",
+    "one\ntwo",
+    "one\rtwo",
+    "one\u2028two",
+    "\u202egnp.exe",
+    "\u200bunseen",
+    ":smile:",
+    "[bold]b[/bold]",
+    "<img src=x onerror=alert(1)>",
+    "&lt;b&gt;",
+    "{{ 7 * 7 }}",
+    "%s {0}",
+    "\\u0041",
+    "deadbeefdeadbeefdeadbeef",
+    "n" * 255,
+)
