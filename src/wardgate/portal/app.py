@@ -23,7 +23,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
 from wardgate.portal.rest.entrance import host_of
-from wardgate.portal.segments import Part, part_of
+from wardgate.portal.segments import Part, is_program, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot.accounts import Accounts
@@ -126,7 +126,8 @@ class Portal:
         if scope["type"] not in ("http", "websocket"):
             return
         settings = self.services.settings
-        part = part_of(scope["path"], is_upgrade=scope["type"] == "websocket")
+        is_upgrade = scope["type"] == "websocket"
+        part = part_of(scope["path"], is_upgrade=is_upgrade, is_program=is_program(scope["headers"]))
         send = self._counted(part, send)
         if part is Part.HEALTH:
             # Probes come by address: health answers whatever the host is called.

@@ -3,7 +3,7 @@
 It stands apart from those who answer, so that making an account loads neither the API nor the pages. Tests compare it with their routes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -28,12 +28,19 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "clients": Part.REST,
     "email_otp_auth_providers": Part.REST,
     "entra_auth_providers": Part.REST,
+    "entra_directories": Part.REST,
     "google_auth_providers": Part.REST,
+    "google_directories": Part.REST,
     "groups": Part.REST,
     "ingestion": Part.REST,
+    "intune_devices": Part.REST,
+    "intune_posture_providers": Part.REST,
+    "iru_devices": Part.REST,
+    "iru_posture_providers": Part.REST,
     "logs": Part.REST,
     "oidc_auth_providers": Part.REST,
     "okta_auth_providers": Part.REST,
+    "okta_directories": Part.REST,
     "openapi": Part.REST,
     "openapi.json": Part.REST,
     "policies": Part.REST,
@@ -49,9 +56,26 @@ SEGMENTS: Final[Mapping[str, Part]] = {
 RESERVED_SLUGS: Final = frozenset(SEGMENTS)
 
 
-def part_of(path: str, *, is_upgrade: bool) -> Part:
-    """Return who answers this path; upgrades are the channels', whatever their path, and what nobody else serves is the pages'."""
+def part_of(path: str, *, is_upgrade: bool, is_program: bool = False) -> Part:
+    """Return who answers this path; upgrades are the channels', whatever their path.
+
+    What nobody else serves is the pages', for it may be an account's slug; to a program, which shows a bearer token or takes nothing but
+    JSON, the API says that there is nothing.
+    """
     if is_upgrade:
         return Part.UPGRADE
-    part = SEGMENTS.get(path.split("/", 2)[1] if path.startswith("/") else "", Part.WEB)
+    part = SEGMENTS.get(path.split("/", 2)[1] if path.startswith("/") else "")
+    if part is None:
+        return Part.REST if is_program else Part.WEB
     return Part.WEB if part is Part.UPGRADE else part
+
+
+def is_program(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request is no browser's: those send neither bearer tokens nor an `Accept` of JSON alone for a page."""
+    for name, value in headers:
+        match name.lower():
+            case b"authorization" if value[:7].lower() == b"bearer ":
+                return True
+            case b"accept" if b"json" in value.lower() and b"html" not in value.lower():
+                return True
+    return False

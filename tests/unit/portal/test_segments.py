@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
 from wardgate.portal.rest import application, documentation, ingestion
-from wardgate.portal.segments import RESERVED_SLUGS, SEGMENTS, Part, part_of
+from wardgate.portal.segments import RESERVED_SLUGS, SEGMENTS, Part, is_program, part_of
 from wardgate.portal.web import application as pages
 from wardgate.wire.upgrade import PATHS
 
@@ -21,9 +20,8 @@ def _first(path: str) -> str:
 
 
 def test_the_api_answers_exactly_its_segments() -> None:
-    api: FastAPI = application._api()
-    served = {_first(route.path) for route in api.routes if hasattr(route, "path")}
-    served |= {_first(path) for path in application.openapi()["paths"]}
+    served = application._templates().keys()
+    assert {_first(path) for path in application.openapi()["paths"]} <= served
     assert served | documentation._SEGMENTS | {_first(ingestion.PATH)} == _of(Part.REST)
 
 
@@ -54,6 +52,24 @@ def test_the_pages_own_no_other_word_than_those_of_the_table() -> None:
 )
 def test_the_first_segment_decides_who_answers(path: str, is_upgrade: bool, part: Part) -> None:
     assert part_of(path, is_upgrade=is_upgrade) is part
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_it"),
+    [
+        ([(b"Authorization", b"Bearer x")], True),
+        ([(b"authorization", b"bearer x")], True),
+        ([(b"authorization", b"Basic x")], False),
+        ([(b"accept", b"application/problem+json")], True),
+        ([(b"accept", b"text/html,application/json")], False),
+        ([(b"accept", b"*/*")], False),
+        ([], False),
+    ],
+)
+def test_a_program_is_told_from_a_browser(headers: list[tuple[bytes, bytes]], is_it: bool) -> None:
+    assert is_program(headers) is is_it
+    assert part_of("/acme", is_upgrade=False, is_program=is_it) is (Part.REST if is_it else Part.WEB)
+    assert part_of("/assets/x", is_upgrade=False, is_program=is_it) is Part.WEB
 
 
 def test_every_segment_is_reserved() -> None:

@@ -1,7 +1,6 @@
 """The REST API as a FastAPI application behind the pipeline."""
 
 import logging
-import re
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,6 +24,7 @@ from wardgate.portal.rest.endpoints import (
     banners,
     client_tokens,
     clients,
+    directories,
     explanations,
     external_identities,
     gateways,
@@ -40,7 +40,7 @@ from wardgate.portal.rest.endpoints import (
 from wardgate.portal.rest.entrance import App, Entrance, Receive, Scope, Send
 from wardgate.portal.rest.fields import NARROWING
 from wardgate.portal.rest.ingestion import Ingestion
-from wardgate.portal.rest.pipeline import Pipeline
+from wardgate.portal.rest.pipeline import ID, Pipeline
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
     OVERTAKEN,
@@ -50,6 +50,7 @@ from wardgate.portal.rest.problems import (
     Problem,
     forbidden,
     invalid,
+    not_found,
     unprocessed,
 )
 from wardgate.portal.services import Services
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
-    api = documentation.Documentation(Pipeline(_by_segment, services), openapi)
+    api = documentation.Documentation(Pipeline(_by_segment, services, are_ids_valid), openapi)
     ingestion = Ingestion(services)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +75,10 @@ def build(services: Services) -> App:
 
 async def _by_segment(scope: Scope, receive: Receive, send: Send) -> None:
     """Hand over to the few routes that begin with the path's first segment: the framework tries one after the other."""
-    await _api(scope["path"].split("/", 2)[1])(scope, receive, send)
+    segment = scope["path"].split("/", 2)[1]
+    if segment not in _templates():
+        raise not_found()
+    await _api(segment)(scope, receive, send)
 
 
 @cache
@@ -110,6 +114,43 @@ def _segments_of(router: APIRouter) -> set[str]:
     return {route.path.split("/", 2)[1] for route in router.routes if isinstance(route, APIRoute)}
 
 
+def are_ids_valid(path: str) -> bool:
+    """Tell whether every segment is an id where the API has one; where the API has no such path, there is none to be valid."""
+    segments = path.split("/")
+    fitting = [template for template, _ in _templates().get(segments[1], ()) if _fits(template, segments)]
+    # Of `/wardgate/groups/{id}` and `/wardgate/{noun}/{id}` the one with more words is meant.
+    most = max((sum(not _is_parameter(word) for word in template) for template in fitting), default=0)
+    return not fitting or any(
+        all(
+            ID.fullmatch(given) for word, given in zip(template, segments, strict=True) if _is_parameter(word)
+        )
+        for template in fitting
+        if sum(not _is_parameter(word) for word in template) == most
+    )
+
+
+@cache
+def _templates() -> dict[str, list[tuple[list[str], set[str]]]]:
+    """Return the paths of the API, in segments, with their methods, by the first segment."""
+    templates: dict[str, list[tuple[list[str], set[str]]]] = {}
+    for module in _MODULES:
+        for route in module.router.routes:
+            if isinstance(route, APIRoute):
+                segments = route.path.split("/")
+                templates.setdefault(segments[1], []).append((segments, set(route.methods or ())))
+    return templates
+
+
+def _fits(template: list[str], segments: list[str]) -> bool:
+    return len(template) == len(segments) and all(
+        _is_parameter(word) or word == given for word, given in zip(template, segments, strict=True)
+    )
+
+
+def _is_parameter(word: str) -> bool:
+    return word.startswith("{")
+
+
 _MODULES: Final = (
     account,
     actors,
@@ -124,6 +165,7 @@ _MODULES: Final = (
     pool_members,
     policies,
     auth_providers,
+    directories,
     logs,
     settings,
     explanations,
@@ -192,11 +234,12 @@ def _framework_error(request: Request, error: Exception) -> Response:
 
 def _methods_at(path: str) -> list[str]:
     """Return every method that a path has; the framework knows those of one route only."""
+    segments = path.split("/")
     found = {
-        method.upper()
-        for pattern, operations in openapi()["paths"].items()
-        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", pattern), path)
-        for method in operations
+        method
+        for template, methods in _templates().get(segments[1], ())
+        if _fits(template, segments)
+        for method in methods
     }
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
 

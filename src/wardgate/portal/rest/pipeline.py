@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -45,16 +45,21 @@ OPERATOR_NOUNS: Final = frozenset({"accounts", "banners", "relay_tokens", "relay
 _BEARER: Final = "Bearer "
 _COMMON_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
+ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
 
 log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """The REST API's outer application; `inner` finds the caller in its scope."""
+    """The REST API's outer application; `inner` finds the caller in its scope.
 
-    def __init__(self, inner: App, services: Services) -> None:
+    Args:
+        are_ids_valid: tells of a path whether every segment where an id belongs is one.
+    """
+
+    def __init__(self, inner: App, services: Services, are_ids_valid: Callable[[str], bool]) -> None:
         self._inner = inner
+        self._are_ids_valid = are_ids_valid
         self._services = services
         self._buckets: dict[tuple[float, float], TokenBuckets] = {}
 
@@ -89,7 +94,7 @@ class Pipeline:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             # No stored text can hold it, and PostgreSQL does not even compare with it.
             raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
-        if not _has_valid_ids(scope["path"]):
+        if not self._are_ids_valid(scope["path"]):
             raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
         body = await read_body(headers, receive)
         if _has_half_a_character(body):
@@ -316,45 +321,3 @@ def _is_operators(path: str) -> bool:
             return noun in OPERATOR_NOUNS
         case _:
             return False
-
-
-def _has_valid_ids(path: str) -> bool:
-    """Tell whether every segment where an id belongs is one: segments that are no words of the API's own paths."""
-    segments = path.split("/")[1:]
-    return all(
-        _ID.fullmatch(segment) is not None
-        for index, segment in enumerate(segments)
-        if index > 0 and segment not in _PATH_WORDS
-    )
-
-
-_PATH_WORDS: Final = frozenset(
-    {
-        "account_settings",
-        "accounts",
-        "banners",
-        "client_tokens",
-        "clients",
-        "decisions",
-        "deletion",
-        "explain",
-        "export",
-        "external_identities",
-        "gateway_tokens",
-        "gateways",
-        "groups",
-        "health",
-        "hostname",
-        "jobs",
-        "logs",
-        "memberships",
-        "pool_members",
-        "relay_tokens",
-        "relays",
-        "resources",
-        "rotate",
-        "token",
-        "unverify",
-        "verify",
-    }
-)

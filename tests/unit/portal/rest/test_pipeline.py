@@ -15,8 +15,9 @@ from fastapi.dependencies.models import Dependant
 
 from support.browser import caller, make_api_token
 from support.portal import World, make_world, portal_running
+from unit.portal.rest.test_objects import NOWHERE
 from wardgate.portal.app import Portal
-from wardgate.portal.rest import endpoints, pipeline
+from wardgate.portal.rest import application, endpoints, pipeline
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import INSTALLATION, Store
 
@@ -249,12 +250,60 @@ async def test_other_media_types_are_not_acceptable(api: httpx2.AsyncClient) -> 
 
 async def test_unknown_paths_and_methods_are_problems_too(api: httpx2.AsyncClient) -> None:
     for method, path, status in (
-        ("GET", "/account/x", 400),
+        ("GET", "/account/x", 404),
         ("GET", "/account/gateways", 404),
+        ("GET", "/nothing", 404),
+        ("POST", "/nothing/at/all", 404),
+        ("GET", "/wardgate", 404),
+        ("GET", "/wardgate/nothing", 404),
+        ("GET", f"/actors/{NOWHERE}/nothing", 404),
+        ("GET", "/actors/x", 400),
+        ("GET", "/actors/", 400),
+        ("GET", "/actors/x/client_tokens", 400),
         ("DELETE", "/account", 405),
+        ("PATCH", "/google_directories", 405),
     ):
         answer = await api.request(method, path)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.status_code == status, (path, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+    refused = await api.delete("/google_directories")
+    assert refused.headers["allow"] == "GET, HEAD"
+
+
+async def test_who_is_nobody_is_told_so_of_unknown_paths_too(world: World) -> None:
+    for header in ({"authorization": "Bearer nonsense"}, {"accept": "application/json"}):
+        async with caller(world.portal) as nobody:
+            answer = await nobody.get("/nothing", headers=header)
+            assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+            assert answer.headers["www-authenticate"] == "Bearer"
+    async with caller(world.portal, accept="text/html,application/json;q=0.9,*/*;q=0.8") as browser:
+        assert (await browser.get("/nothing")).headers["content-type"].startswith("text/html")
+
+
+async def test_no_path_of_a_callers_choosing_is_remembered(api: httpx2.AsyncClient) -> None:
+    await api.get("/account")
+    before = application._api.cache_info().currsize
+    for number in range(20):
+        assert (await api.get(f"/nothing-{number}")).status_code == 404
+    assert application._api.cache_info().currsize == before
+
+
+async def test_of_directories_and_posture_there_are_none(world: World, api: httpx2.AsyncClient) -> None:
+    nothing = {"count": 0, "limit": 7, "next_page": None, "prev_page": None}
+    for kind in ("google", "entra", "okta"):
+        answer = await api.get(f"/{kind}_directories", params={"name": "x", "limit": "7"})
+        assert (answer.status_code, answer.json()) == (200, {"data": [], "metadata": nothing})
+        assert (await api.get(f"/{kind}_directories", params={"limit": "x"})).status_code == 400
+        assert (await api.get(f"/{kind}_directories/{NOWHERE}")).status_code == 404
+        assert (await api.get(f"/{kind}_directories/x")).status_code == 400
+    for noun in ("intune_posture_providers", "iru_posture_providers", "intune_devices", "iru_devices"):
+        for path in (f"/{noun}", f"/{noun}/{NOWHERE}"):
+            answer = await api.get(path)
+            assert answer.status_code == 403
+            assert answer.json()["detail"] == "This feature is not enabled for your account."
+    async with caller(world.portal) as nobody:
+        assert (await nobody.get("/iru_devices")).status_code == 401
 
 
 async def test_head_is_get(api: httpx2.AsyncClient) -> None:
