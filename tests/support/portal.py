@@ -290,6 +290,11 @@ class Peer:
     def send_binary(self, data: bytes) -> None:
         self._wire.to_portal.put_nowait({"type": "websocket.receive", "bytes": data})
 
+    @property
+    def waiting_frames(self) -> int:
+        """How many frames of this peer the portal has not read yet."""
+        return self._wire.to_portal.qsize()
+
     async def receive(self, event: str | None = None) -> dict[str, Any]:
         """Return the next frame, which must be of this event if one is named."""
         got = await self._next_event()

@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from wardgate.portal.app import Portal, Receive, Scope, Send
-from wardgate.portal.channels.endpoint import FAIL_EXTENSION
+from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
 from wardgate.portal.metrics import CONTENT_TYPE
 from wardgate.portal.settings import PortalSettings
@@ -122,9 +122,12 @@ class _ChannelProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[FAIL_EXTENSION] = self._fail
+            extensions[TRANSPORT_EXTENSION] = self
 
-    def _fail(self, code: int) -> None:
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def fail(self, code: int) -> None:
         if not self.close_sent:
             self.conn.send_close(code)
             self.transport.write(b"".join(self.conn.data_to_send()))

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from wardgate.model.ids import ActorId
@@ -50,14 +50,27 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
 
-FAIL_EXTENSION: Final = "wardgate.fail"
-"""ASGI scope extension of our server: a function (close code) that ends a socket whose peer does not read."""
+TRANSPORT_EXTENSION: Final = "wardgate.transport"
+"""ASGI scope extension of our server: a `Transport`."""
+
+PROGRESS_CHECK_S: Final = 5.0
+"""How often it is looked whether the network takes anything of a frame that does not get through."""
 
 FLUSH_S: Final = 2.0
 """How long a closing session's last frames may take."""
 
 CONFLICT_RETRY_S: Final = 5
 """A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
+
+
+class Transport(Protocol):
+    """What a server knows of a socket beyond ASGI."""
+
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent waits in this process."""
+
+    def fail(self, code: int) -> None:
+        """End a socket whose peer does not read."""
 
 
 class ChannelEndpoint:
@@ -291,7 +304,7 @@ class _Pump:
         self._counters = services.counters
         self._metrics = services.metrics
         self._is_end_counted = False
-        self._fail: Callable[[int], None] = scope.get("extensions", {}).get(FAIL_EXTENSION, _no_transport)
+        self._transport: Transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION) or _NoTransport()
         self._receive = receive
         self._send = send
         self._output = asyncio.Event()
@@ -299,6 +312,8 @@ class _Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._progress_timer: asyncio.TimerHandle | None = None
+        self._frames_sent = 0
         session.on_output = self._handle_output
 
     async def run(self) -> None:
@@ -311,7 +326,7 @@ class _Pump:
             await asyncio.wait((self._writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session.on_output = _deaf
-            for timer in (self._timer, self._flush_timer):
+            for timer in (self._timer, self._flush_timer, self._progress_timer):
                 if timer is not None:
                     timer.cancel()
             for task in (self._writer, reader):
@@ -337,19 +352,40 @@ class _Pump:
             else:
                 self._session.handle_text(text)
             self._arm()
+            # Even without a delay: frames of one peer that came together must not keep all others waiting.
+            await self._clock.sleep(self._session.read_delay_s())
 
     async def _write(self) -> None:
         while True:
             await self._output.wait()
             self._output.clear()
             while (text := self._session.poll_transmit()) is not None:
+                self._watch_progress()
                 await self._send({"type": "websocket.send", "text": text})
                 self._session.handle_transmitted()
+                self._frames_sent += 1
             code = self._session.poll_close()
             if code is not None:
                 self._count_end(code, by="portal")
                 await self._send({"type": "websocket.close", "code": int(code)})
                 return
+
+    def _watch_progress(self) -> None:
+        """Look again in a while: a frame that waits behind a large one waits long, and yet the peer reads."""
+        if self._progress_timer is None:
+            self._progress_timer = asyncio.get_running_loop().call_later(
+                PROGRESS_CHECK_S, self._check_progress, self._frames_sent, self._transport.unsent_bytes()
+            )
+
+    def _check_progress(self, frames_sent_before: int, unsent_bytes_before: int) -> None:
+        self._progress_timer = None
+        if self._session.is_sending:
+            if (
+                self._frames_sent == frames_sent_before
+                and self._transport.unsent_bytes() < unsent_bytes_before
+            ):
+                self._session.handle_progress()
+            self._watch_progress()
 
     def _handle_output(self) -> None:
         self._output.set()
@@ -361,7 +397,7 @@ class _Pump:
         """The peer does not read what it is told at the end: end without it."""
         code = self._session.poll_close() or CloseCode.NORMAL
         self._count_end(code, by="portal")
-        self._fail(int(code))
+        self._transport.fail(int(code))
         if self._writer is not None:
             self._writer.cancel()
 
@@ -392,8 +428,13 @@ class _Pump:
         self._arm()
 
 
-def _no_transport(_code: int) -> None:
-    """The transport has nothing that could hold a close back."""
+class _NoTransport:
+    """Nothing lies between us and the peer that could hold anything back."""
+
+    def unsent_bytes(self) -> int:
+        return 0
+
+    def fail(self, code: int) -> None: ...
 
 
 def _deaf() -> None:

@@ -60,7 +60,7 @@ class GatewayAccess:
     ) -> None:
         """Pass the client's candidates on to gateways that it has a grant at."""
         message = CandidatesOfClient(self._context.client_id, candidates, is_invalidated)
-        for gateway_id in gateway_ids:
+        for gateway_id in dict.fromkeys(gateway_ids):
             if self._asked.is_related(gateway_id):
                 self._context.bus.send(Address("gateway", gateway_id), message)
             else:

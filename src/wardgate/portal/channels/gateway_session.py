@@ -190,8 +190,9 @@ class GatewaySession(Session):
         self, client_ids: tuple[ClientId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
     ) -> None:
         message = CandidatesOfGateway(GatewayId(DeviceId(self._device.id)), candidates, is_invalidated)
-        for client_id in client_ids:
+        for client_id in dict.fromkeys(client_ids):
             if self._held.has_client(client_id):
+                self._charge(1)
                 self._bus.send(Address("client", client_id), message)
             else:
                 self._counters["candidates_unrelated"] += 1

@@ -1,4 +1,4 @@
-"""Token buckets by key (protocol §1.6): `capacity` at once, `refill_per_s` after that."""
+"""Token buckets: `capacity` at once, `refill_per_s` after that. By key for who may come in (protocol §1.6), or one for a connection."""
 
 from collections.abc import Hashable
 from typing import Final
@@ -29,3 +29,26 @@ class TokenBuckets:
     def _level(self, key: Hashable, now: float) -> float:
         level, at = self._levels.get(key, (self._capacity, now))
         return min(self._capacity, level + (now - at) * self._refill_per_s)
+
+
+class Allowance:
+    """The bucket of one connection. What something costs is known when it is done, so the level may fall below zero."""
+
+    __slots__ = ("_at", "_capacity", "_level", "_refill_per_s")
+
+    def __init__(self, *, capacity: float, refill_per_s: float, now: float) -> None:
+        self._capacity = capacity
+        self._refill_per_s = refill_per_s
+        self._level = capacity
+        self._at = now
+
+    def charge(self, cost: float, *, now: float) -> None:
+        self._level = self._level_at(now) - cost
+        self._at = now
+
+    def delay_s(self, *, now: float) -> float:
+        """Return the seconds until there is a token again; 0: there is one."""
+        return max(0.0, (1.0 - self._level_at(now)) / self._refill_per_s)
+
+    def _level_at(self, now: float) -> float:
+        return min(self._capacity, self._level + (now - self._at) * self._refill_per_s)

@@ -13,11 +13,12 @@ a frame; `on_output` is called whenever it may have something to say.
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum
 from typing import Final
 from uuid import UUID
 
+from wardgate.portal.channels.rate_limit import Allowance
 from wardgate.portal.environment import Clock
 from wardgate.portal.store.rows import Change
 from wardgate.wire import frames
@@ -29,10 +30,31 @@ from wardgate.wire.frames import Frame, Framing
 log = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES: Final = 256 * 1024
-MAX_BACKLOG_BYTES: Final = 1024 * 1024
-MAX_BACKLOG_S: Final = 15.0
+MAX_BACKLOG_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for a peer; what a thousand clients ask of one gateway at once is 2 MiB."""
+
+MAX_REPLY_BACKLOG_BYTES: Final = 4 * 1024 * 1024
+"""How much of it may be answers to the peer's own frames, in which it hears its own words."""
+
+MAX_STALL_S: Final = 15.0
+"""How long the network may take nothing of a frame that is being sent."""
+
 RECORD_S: Final = 15.0  # protocol §8, "session durability timeout"
 IDLE_S: Final = {PeerKind.CLIENT: 37.0, PeerKind.GATEWAY: 37.0, PeerKind.RELAY: 41.0}  # protocol §1.1
+
+ALLOWANCES: Final[Mapping[PeerKind, tuple[float, float]]] = {
+    PeerKind.CLIENT: (2_000.0, 200.0),
+    PeerKind.GATEWAY: (20_000.0, 1_000.0),
+    PeerKind.RELAY: (200.0, 20.0),
+}
+"""What one connection may say: frames at once, and frames a second after that.
+
+At its start a client asks for a thousand resources and signals as many candidates; a gateway answers a thousand clients with an
+acknowledgement and a dozen candidates each. Who says more is read more slowly.
+"""
+
+JOINS_AT_ONCE: Final = 10
+"""A join costs this part of the allowance: its answer is everything that the peer has to know."""
 
 
 class CloseCode(IntEnum):
@@ -59,6 +81,14 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+class _Weight(Enum):
+    """How a frame counts against the bounds of what waits for a peer."""
+
+    PUSH = "push"
+    REPLY = "reply"
+    FREE = "free"
+
+
 class Session(ABC):
     """Base of the three kinds. Subclasses push with `_push` and end with `_stop`; they never see a frame."""
 
@@ -69,8 +99,13 @@ class Session(ABC):
         self._counters = counters
         self._state = _State.OPEN
         self._last_frame_at = clock.monotonic()
-        self._outbox: deque[tuple[str, float]] = deque()
+        capacity, refill_per_s = ALLOWANCES[dialect.kind]
+        self._allowance = Allowance(capacity=capacity, refill_per_s=refill_per_s, now=self._last_frame_at)
+        self._join_cost = capacity / JOINS_AT_ONCE
+        self._outbox: deque[tuple[str, _Weight, int]] = deque()
         self._outbox_bytes = 0
+        self._reply_bytes = 0
+        self._has_free_init = False
         self._sending_since: float | None = None
         self._close_code: CloseCode | None = None
         self._join_ref: str | None = None
@@ -80,8 +115,9 @@ class Session(ABC):
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def handle_text(self, text: str) -> None:
-        """Take one text frame of the peer."""
+        """Take one text frame of the peer; call `read_delay_s` before the next."""
         self._last_frame_at = self._clock.monotonic()
+        self._charge(1)
         if len(text) > MAX_FRAME_BYTES or len(text.encode(errors="replace")) > MAX_FRAME_BYTES:
             self._counters["frames_too_big"] += 1
             self._abort(CloseCode.TOO_BIG)
@@ -90,6 +126,7 @@ class Session(ABC):
     def handle_binary(self) -> None:
         """Take one binary frame: counted and ignored, as peers do with ours."""
         self._last_frame_at = self._clock.monotonic()
+        self._charge(1)
         self._counters["frames_binary"] += 1
 
     def handle_timeout(self) -> None:
@@ -98,8 +135,7 @@ class Session(ABC):
         if now >= self._last_frame_at + IDLE_S[self._dialect.kind]:
             self._counters["closed_idle"] += 1
             self._abort(CloseCode.GOING_AWAY)
-        oldest = self._oldest_unsent()
-        if oldest is not None and now >= oldest + MAX_BACKLOG_S:
+        if self._sending_since is not None and now >= self._sending_since + MAX_STALL_S:
             self._slow_reader()
         if self._recorded_by is not None and now >= self._recorded_by:
             # The peer comes back and tries again.
@@ -139,8 +175,7 @@ class Session(ABC):
 
     def handle_disconnect(self) -> None:
         """The transport is gone: leave the bus and the account's view."""
-        self._outbox.clear()
-        self._outbox_bytes = 0
+        self._forget_unsent()
         self._leave()
         self._state = _State.CLOSED
 
@@ -150,13 +185,34 @@ class Session(ABC):
         """Return the next text frame for the peer. Call `handle_transmitted` when it has been handed to the network."""
         if not self._outbox:
             return None
-        text, _queued_at = self._outbox.popleft()
-        self._outbox_bytes -= len(text)
+        text, weight, size = self._outbox.popleft()
+        match weight:
+            case _Weight.FREE:
+                self._has_free_init = False
+            case _Weight.REPLY:
+                self._outbox_bytes -= size
+                self._reply_bytes -= size
+            case _Weight.PUSH:
+                self._outbox_bytes -= size
         self._sending_since = self._clock.monotonic()
         return text
 
     def handle_transmitted(self) -> None:
         self._sending_since = None
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a frame has been taken and not been handed to the network."""
+        return self._sending_since is not None
+
+    def handle_progress(self) -> None:
+        """The network took some of the frame that is being sent."""
+        if self._sending_since is not None:
+            self._sending_since = self._clock.monotonic()
+
+    def read_delay_s(self) -> float:
+        """Return how long the peer's next frame is to be left unread: it has said more than its allowance."""
+        return self._allowance.delay_s(now=self._clock.monotonic())
 
     def poll_close(self) -> CloseCode | None:
         """Return the code to close with once `poll_transmit` is drained; none: stay open."""
@@ -166,10 +222,9 @@ class Session(ABC):
         """Return when `handle_timeout` has something to do, on the clock's monotonic scale."""
         if self._state is _State.CLOSED:
             return None
-        oldest = self._oldest_unsent()
         due = [self._last_frame_at + IDLE_S[self._dialect.kind]]
-        if oldest is not None:
-            due.append(oldest + MAX_BACKLOG_S)
+        if self._sending_since is not None:
+            due.append(self._sending_since + MAX_STALL_S)
         if self._recorded_by is not None:
             due.append(self._recorded_by)
         if self._state is _State.JOINED:
@@ -213,7 +268,14 @@ class Session(ABC):
         if self._state is not _State.JOINED:
             return
         event, payload = self._dialect.encode_to_peer(message)
-        self._send(self._framing.encode(self._dialect.topic, event, payload, join_ref=self._join_ref))
+        text = self._framing.encode(self._dialect.topic, event, payload, join_ref=self._join_ref)
+        # However much there is to know, a peer must be able to learn it; but once, not as often as it joins.
+        is_free = isinstance(message, wire.ClientInit | wire.GatewayInit) and not self._has_free_init
+        self._send(text, _Weight.FREE if is_free else _Weight.PUSH)
+
+    def _charge(self, frames: float) -> None:
+        """Count what a message of the peer costs against its allowance; each copy that is passed on is one more."""
+        self._allowance.charge(frames, now=self._clock.monotonic())
 
     def _stop(self, reason: str | None = None) -> None:
         """End the channel: `disconnect` when there is a reason, `phx_close`, then the socket.
@@ -244,7 +306,7 @@ class Session(ABC):
             self._counters["frames_malformed"] += 1
             return
         if frame.topic == frames.PHOENIX and frame.event == frames.HEARTBEAT:
-            self._send(self._framing.reply_ok(frame))
+            self._reply(self._framing.reply_ok(frame))
         elif frame.topic != self._dialect.topic:
             self._refuse(frame, frames.UNMATCHED_TOPIC)
         elif frame.event == frames.JOIN:
@@ -252,12 +314,13 @@ class Session(ABC):
         elif self._state is not _State.JOINED:
             self._refuse(frame, frames.UNMATCHED_TOPIC)
         elif frame.event == frames.LEAVE:
-            self._send(self._framing.reply_ok(frame))
+            self._reply(self._framing.reply_ok(frame))
             self._close_channel()
         else:
             self._request(frame)
 
     def _join(self, frame: Frame) -> None:
+        self._charge(self._join_cost)
         message = self._dialect.decode_from_peer(frame.event, frame.payload)
         if isinstance(message, Unknown | Malformed):
             self._refuse(frame, frames.UNKNOWN_MESSAGE)
@@ -265,7 +328,7 @@ class Session(ABC):
         if self._state is _State.JOINED:
             self._close_channel()
         self._join_ref = frame.join_ref
-        self._send(self._framing.reply_ok(frame))
+        self._reply(self._framing.reply_ok(frame))
         self._state = _State.JOINED
         self._on_join(message)
 
@@ -276,13 +339,13 @@ class Session(ABC):
             return
         answer = self._on_request(message)
         if answer == "":
-            self._send(self._framing.reply_ok(frame))
+            self._reply(self._framing.reply_ok(frame))
         elif answer is not None:
             self._refuse(frame, answer)
 
     def _refuse(self, frame: Frame, reason: str) -> None:
         self._counters[f"replies_{reason.replace(' ', '_')}"] += 1
-        self._send(self._framing.reply_error(frame, reason))
+        self._reply(self._framing.reply_error(frame, reason))
 
     def _close_channel(self) -> None:
         if self._state is _State.JOINED:
@@ -299,19 +362,30 @@ class Session(ABC):
             self._state = _State.OPEN
             self._on_leave()
 
-    def _send(self, text: str) -> None:
+    def _reply(self, text: str) -> None:
+        self._send(text, _Weight.REPLY)
+
+    def _send(self, text: str, weight: _Weight = _Weight.PUSH) -> None:
         if self._state is _State.CLOSED:
             return
-        self._outbox.append((text, self._clock.monotonic()))
-        self._outbox_bytes += len(text)
-        if self._outbox_bytes > MAX_BACKLOG_BYTES:
+        size = _bytes_of(text)
+        self._outbox.append((text, weight, size))
+        match weight:
+            case _Weight.FREE:
+                self._has_free_init = True
+            case _Weight.REPLY:
+                self._outbox_bytes += size
+                self._reply_bytes += size
+            case _Weight.PUSH:
+                self._outbox_bytes += size
+        if self._outbox_bytes > MAX_BACKLOG_BYTES or self._reply_bytes > MAX_REPLY_BACKLOG_BYTES:
             self._slow_reader()
         self.on_output()
 
-    def _oldest_unsent(self) -> float | None:
-        if self._sending_since is not None:
-            return self._sending_since
-        return self._outbox[0][1] if self._outbox else None
+    def _forget_unsent(self) -> None:
+        self._outbox.clear()
+        self._outbox_bytes = self._reply_bytes = 0
+        self._has_free_init = False
 
     def _slow_reader(self) -> None:
         if self._state is not _State.CLOSED:
@@ -319,8 +393,7 @@ class Session(ABC):
             self._abort(CloseCode.POLICY_VIOLATION)
 
     def _abort(self, code: CloseCode) -> None:
-        self._outbox.clear()
-        self._outbox_bytes = 0
+        self._forget_unsent()
         self._close(code)
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -341,6 +414,10 @@ def row_id(change: Change) -> UUID:
     image = change.after if change.after is not None else change.before
     assert image is not None
     return UUID(image["id"])
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _ignore() -> None:

@@ -9,8 +9,12 @@ import pytest
 
 from support.portal import World
 from wardgate.portal.channels.session import (
+    ALLOWANCES,
+    JOINS_AT_ONCE,
     MAX_BACKLOG_BYTES,
     MAX_FRAME_BYTES,
+    MAX_REPLY_BACKLOG_BYTES,
+    MAX_STALL_S,
     CloseCode,
     Session,
 )
@@ -220,28 +224,104 @@ def test_a_frame_is_measured_in_bytes(session: Echo) -> None:
     assert session.poll_close() is CloseCode.TOO_BIG
 
 
-def test_a_reader_with_a_mebibyte_behind_is_closed(session: Echo) -> None:
+def test_a_reader_is_closed_when_more_waits_for_it_than_may(session: Echo) -> None:
     session.say("client", "phx_join")
-    name = "x" * 100_000
-    for _ in range(MAX_BACKLOG_BYTES // 100_000):
+    name = "x" * 1_000_000
+    for _ in range(MAX_BACKLOG_BYTES // 1_000_100):
         session.push(wire.Disconnect(name))
     assert session.poll_close() is None
+    session.push(wire.Disconnect(name))
     session.push(wire.Disconnect(name))
     assert session.poll_close() is CloseCode.POLICY_VIOLATION
     assert session.poll_transmit() is None
     assert session.counters["closed_slow_reader"] == 1
 
 
-@pytest.mark.parametrize("is_taken", [True, False], ids=["frame in the socket", "frame in the queue"])
-def test_a_reader_fifteen_seconds_behind_is_closed(session: Echo, is_taken: bool) -> None:
+def test_what_was_taken_for_the_network_waits_no_longer(session: Echo) -> None:
+    session.say("client", "phx_join")
+    name = "x" * 1_000_000
+    for _ in range(3 * MAX_BACKLOG_BYTES // 1_000_000):
+        session.push(wire.Disconnect(name))
+        session.drain()
+    assert session.poll_close() is None
+
+
+def test_a_peer_that_does_not_read_the_answers_to_itself_is_closed_earlier(session: Echo) -> None:
+    session.say("client", "phx_join")
+    echo = msgspec.json.encode({"topic": "x" * 200_000, "event": "y", "payload": {}, "ref": 1}).decode()
+    for _ in range(MAX_REPLY_BACKLOG_BYTES // 200_100):
+        session.handle_text(echo)
+    assert session.poll_close() is None
+    session.handle_text(echo)
+    assert session.poll_close() is CloseCode.POLICY_VIOLATION
+
+
+def test_a_reader_that_takes_nothing_of_a_frame_for_fifteen_seconds_is_closed(session: Echo) -> None:
     session.say("client", "phx_join")
     session.push(wire.Disconnect("news"))
-    if is_taken:
-        assert session.poll_transmit() is not None
-    assert session.poll_timeout() == session.clock.at_s + 15
-    session.clock.at_s += 15
+    assert session.poll_transmit() is not None
+    assert session.poll_timeout() == session.clock.at_s + MAX_STALL_S == session.clock.at_s + 15
+    session.clock.at_s += 14.9
+    session.handle_timeout()
+    assert session.poll_close() is None
+    session.clock.at_s += 0.1
     session.handle_timeout()
     assert session.poll_close() is CloseCode.POLICY_VIOLATION
+    assert session.counters["closed_slow_reader"] == 1
+
+
+def test_a_reader_that_takes_a_little_of_a_frame_is_kept(session: Echo) -> None:
+    session.say("client", "phx_join")
+    session.push(wire.Disconnect("news"))
+    assert session.poll_transmit() is not None
+    session.clock.at_s += 10
+    session.handle_progress()
+    session.clock.at_s += 10
+    session.handle_timeout()
+    assert session.poll_close() is None
+
+
+def test_a_frame_that_the_writer_has_not_come_to_is_not_the_readers_fault(session: Echo) -> None:
+    session.say("client", "phx_join")
+    session.push(wire.Disconnect("news"))
+    session.clock.at_s += 20
+    session.handle_timeout()
+    assert session.poll_close() is None
+
+
+def test_who_says_more_than_its_allowance_is_read_more_slowly(session: Echo) -> None:
+    capacity, refill_per_s = ALLOWANCES[PeerKind.CLIENT]
+    session.say("client", "phx_join")
+    while session.read_delay_s() == 0:
+        session.handle_binary()
+    assert session.counters["frames_binary"] == pytest.approx(capacity * (1 - 1 / JOINS_AT_ONCE), abs=2)
+    session.handle_text("not json")
+    assert session.read_delay_s() == pytest.approx(2 / refill_per_s, rel=0.01)
+    session.clock.at_s += session.read_delay_s()
+    assert session.read_delay_s() == pytest.approx(0, abs=1e-9)
+    assert session.poll_close() is None
+
+
+def test_a_peer_that_joins_again_and_again_is_read_more_slowly(session: Echo) -> None:
+    joins = 0
+    while session.read_delay_s() == 0:
+        session.say("client", "phx_join")
+        joins += 1
+    assert joins == JOINS_AT_ONCE
+    capacity, refill_per_s = ALLOWANCES[PeerKind.CLIENT]
+    session.clock.at_s += session.read_delay_s()
+    session.say("client", "phx_join")
+    assert session.read_delay_s() > 0.9 * capacity / JOINS_AT_ONCE / refill_per_s
+
+
+def test_an_allowance_refills_to_its_capacity_and_no_further(session: Echo) -> None:
+    capacity, _refill_per_s = ALLOWANCES[PeerKind.CLIENT]
+    session.clock.at_s += 1_000_000
+    for _ in range(int(capacity) - 1):
+        session.handle_binary()
+    assert session.read_delay_s() == 0
+    session.handle_binary()
+    assert session.read_delay_s() > 0
 
 
 def test_the_array_form_carries_the_join_ref() -> None:
