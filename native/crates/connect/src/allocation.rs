@@ -245,20 +245,22 @@ impl Allocation {
         Some(peer)
     }
 
-    /// Make sure that a channel to `peer` is bound or on its way.
-    pub(crate) fn bind(&mut self, peer: SocketAddr, now: Instant) {
+    /// Make sure that a channel to `peer` is bound or on its way; returns whether one had to be asked for now.
+    pub(crate) fn bind(&mut self, peer: SocketAddr, now: Instant) -> bool {
         if self.grant.is_none() {
             if self.queued_binds.len() < MAX_QUEUED_BINDS && !self.queued_binds.contains(&peer) {
                 self.queued_binds.push_back(peer);
             }
-            return;
+            return false;
         }
         if self.relayed_towards(peer).is_none() {
-            return; // The relay would answer 443: no address of this family.
+            return false; // The relay would answer 443: no address of this family.
         }
-        if let Some(number) = self.channels.bind(peer, now) {
-            self.start(Request::ChannelBind { number, peer }, PATIENT, now);
-        }
+        let Some(number) = self.channels.bind(peer, now) else {
+            return false;
+        };
+        self.start(Request::ChannelBind { number, peer }, PATIENT, now);
+        true
     }
 
     /// Channel data went out.

@@ -35,6 +35,8 @@ pub(crate) struct Channels {
     by_peer: BTreeMap<SocketAddr, u16>,
     refused: BTreeMap<SocketAddr, Instant>,
     next_number: u16,
+    /// All numbers are taken until then, as the last search in vain has found: the next need not look.
+    taken_until: Option<Instant>,
     /// No refresh is due before; kept, because it is asked for with each datagram.
     next_refresh_at: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl Channels {
             by_peer: BTreeMap::new(),
             refused: BTreeMap::new(),
             next_number: FIRST_NUMBER,
+            taken_until: None,
             next_refresh_at: None,
         }
     }
@@ -55,6 +58,7 @@ impl Channels {
         self.by_number.clear();
         self.by_peer.clear();
         self.refused.clear();
+        self.taken_until = None;
         self.next_refresh_at = None;
     }
 
@@ -127,6 +131,7 @@ impl Channels {
     pub(crate) fn refuse(&mut self, number: u16, now: Instant) {
         if let Some(channel) = self.by_number.remove(&number) {
             self.by_peer.remove(&channel.peer);
+            self.taken_until = None;
             self.refused
                 .retain(|_, refused_at| now < *refused_at + REFUSED_FOR);
             self.refused.insert(channel.peer, now);
@@ -159,6 +164,9 @@ impl Channels {
     }
 
     fn free_number(&mut self, now: Instant) -> Option<u16> {
+        if self.taken_until.is_some_and(|until| now < until) {
+            return None;
+        }
         for _ in FIRST_NUMBER..=LAST_NUMBER {
             let number = self.next_number;
             self.next_number = if number == LAST_NUMBER {
@@ -176,6 +184,12 @@ impl Channels {
                 Some(_) => {}
             }
         }
+        let oldest = self
+            .by_number
+            .values()
+            .map(|channel| channel.bound_at)
+            .min();
+        self.taken_until = oldest.map(|bound_at| bound_at + LIFETIME + REST);
         None
     }
 }
@@ -248,6 +262,19 @@ mod tests {
         );
         assert_eq!(channels.bind(peer(5000), rested), Some(0x4000));
         assert_eq!(channels.to(peer(0), rested), None);
+    }
+
+    #[test]
+    fn a_refusal_frees_a_number_when_all_are_taken() {
+        let now = start();
+        let mut channels = Channels::new();
+        for port in 0..4096 {
+            assert!(channels.bind(peer(port), now).is_some());
+        }
+        assert_eq!(channels.bind(peer(5000), now), None);
+        channels.refuse(0x4007, now);
+        assert_eq!(channels.bind(peer(5000), now), Some(0x4007));
+        assert_eq!(channels.bind(peer(5001), now), None);
     }
 
     #[test]

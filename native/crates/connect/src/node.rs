@@ -27,6 +27,10 @@ use crate::transmit::Transmit;
 const RELAY_PORT: u16 = 3478;
 const FORMER_RELAYS: usize = 64;
 const TRANSACTION_MEMORY: Duration = Duration::from_secs(10);
+/// Ours: channels that the candidates of one peer may take while a number rests (data-plane §1.4). Four are usual; a peer
+/// that announces addresses without end must not take those of all others.
+const MAX_CHANNELS_OF_A_PEER: u32 = 64;
+const CHANNEL_MEMORY: Duration = Duration::from_secs(900);
 /// Ours: what both sides' names, joined, can be without exceeding what the agent encodes (128 bytes).
 const MAX_USERNAME: usize = 63;
 
@@ -108,6 +112,9 @@ pub struct Node<Id> {
     /// Checks in flight → connection; with the order in which to forget them.
     transactions: FxHashMap<TransactionId, Id>,
     transaction_ages: VecDeque<(Instant, TransactionId)>,
+    /// Channels lately asked for by peer, with the order in which to forget them. Outlives the connection.
+    channels_taken: BTreeMap<Id, u32>,
+    channel_ages: VecDeque<(Instant, Id)>,
     /// Connections that something happened to in this step.
     touched: BTreeSet<Id>,
     timers: BTreeSet<(Instant, Id)>,
@@ -130,6 +137,8 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             usernames: FxHashMap::default(),
             transactions: FxHashMap::default(),
             transaction_ages: VecDeque::new(),
+            channels_taken: BTreeMap::new(),
+            channel_ages: VecDeque::new(),
             touched: BTreeSet::new(),
             timers: BTreeSet::new(),
             relay_deadline: None,
@@ -356,6 +365,8 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         }
         self.transactions.clear();
         self.transaction_ages.clear();
+        self.channels_taken.clear();
+        self.channel_ages.clear();
         self.hosts.clear();
         self.transmits.clear();
         self.events.clear();
@@ -637,13 +648,44 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
     }
 
     fn bind_channels(&mut self, id: Id, now: Instant) {
-        if let Some(connection) = self.connections.get(&id)
-            && let Some(allocation) = connection
-                .relay
-                .and_then(|relay| self.relays.get_mut(&relay))
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(relay) = connection.relay else {
+            return;
+        };
+        for peer in connection.channel_peers() {
+            self.bind_channel(id, relay, peer, now);
+        }
+    }
+
+    /// Make sure that there is a channel to this address of a peer, within the peer's share.
+    fn bind_channel(&mut self, id: Id, relay: Id, address: SocketAddr, now: Instant) {
+        self.forget_channels(now);
+        let Some(allocation) = self.relays.get_mut(&relay) else {
+            return;
+        };
+        let taken = self.channels_taken.get(&id).copied().unwrap_or(0);
+        let is_new = allocation.channel_to(address).is_none();
+        if is_new && taken >= MAX_CHANNELS_OF_A_PEER {
+            return;
+        }
+        if allocation.bind(address, now) && is_new {
+            self.channels_taken.insert(id, taken + 1);
+            self.channel_ages.push_back((now, id));
+        }
+    }
+
+    fn forget_channels(&mut self, now: Instant) {
+        while let Some(&(taken_at, id)) = self.channel_ages.front()
+            && now >= taken_at + CHANNEL_MEMORY
         {
-            for peer in connection.channel_peers() {
-                allocation.bind(peer, now);
+            self.channel_ages.pop_front();
+            if let Some(taken) = self.channels_taken.get_mut(&id) {
+                *taken -= 1;
+                if *taken == 0 {
+                    self.channels_taken.remove(&id);
+                }
             }
         }
     }
@@ -710,7 +752,7 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             });
             return;
         }
-        let Some(path) = self.relayed_path_from(relay, source, destination, now) else {
+        let Some(path) = self.relayed_path_from(id, relay, source, destination, now) else {
             return; // The relayed address is void since a moment ago.
         };
         let Some(number) = path.channel else { return };
@@ -730,18 +772,18 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
     /// The way from a relayed address of ours; binds the channel if there is none.
     fn relayed_path_from(
         &mut self,
+        id: Id,
         relay: Option<Id>,
         source: SocketAddr,
         destination: SocketAddr,
         now: Instant,
     ) -> Option<Path<Id>> {
         let relay = relay?;
-        let allocation = self.relays.get_mut(&relay)?;
-        if allocation.relayed_towards(destination) != Some(source) {
+        if self.relays.get(&relay)?.relayed_towards(destination) != Some(source) {
             return None;
         }
-        allocation.bind(destination, now);
-        relayed_path(relay, allocation, destination)
+        self.bind_channel(id, relay, destination, now);
+        relayed_path(relay, self.relays.get(&relay)?, destination)
     }
 
     /// Turn the chosen pair into a path, and report it if it is another than before.
@@ -761,7 +803,7 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         let path = if self.hosts.contains(&source) {
             Some(direct_path(source, destination))
         } else {
-            self.relayed_path_from(relay, source, destination, now)
+            self.relayed_path_from(id, relay, source, destination, now)
         };
         let Some(mut path) = path else { return };
         path.kind = match (path.relay.is_some(), far_relay) {

@@ -654,6 +654,42 @@ fn a_refused_bind_is_not_repeated_with_every_check() {
     );
 }
 
+/// A gateway's relay has 4,096 numbers for all of its clients.
+#[test]
+fn a_peer_that_announces_addresses_without_end_takes_its_share_of_channels() {
+    let mut desk = Desk::granted();
+    let announced = |desk: &mut Desk, peer: u32, port: u32, addresses: u32| {
+        desk.node.remove_peer(peer);
+        desk.node
+            .upsert_peer(peer, client_config(), desk.now)
+            .unwrap();
+        for n in 0..addresses {
+            let (high, low) = (n >> 8, n & 255);
+            let far = format!(
+                "candidate:1 1 udp 7 203.0.{high}.{low} {port} typ relay raddr 0.0.0.0 rport 0 ufrag gate"
+            );
+            assert!(desk.node.add_remote_candidate(peer, &far, desk.now));
+            assert!(desk.node.remove_remote_candidate(peer, &far, desk.now));
+            if n % 100 == 99 {
+                desk.node.remove_peer(peer);
+                desk.node
+                    .upsert_peer(peer, client_config(), desk.now)
+                    .unwrap();
+            }
+        }
+        let asked = desk.requests().into_iter();
+        asked
+            .filter(|asked| asked.method() == Method::CHANNEL_BIND)
+            .count()
+    };
+    assert_eq!(announced(&mut desk, PEER, 1, 300), 64);
+    assert_eq!(announced(&mut desk, PEER + 1, 2, 10), 10);
+    desk.now += Duration::from_secs(899);
+    assert_eq!(announced(&mut desk, PEER, 3, 10), 0);
+    desk.now += Duration::from_secs(1);
+    assert_eq!(announced(&mut desk, PEER, 4, 10), 10);
+}
+
 #[test]
 fn a_changed_relay_list_has_the_others_asked_and_an_equal_one_does_not() {
     let mut desk = Desk::granted();
