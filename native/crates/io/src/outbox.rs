@@ -3,10 +3,11 @@
 //! A datagram joins the newest batch of its (source, destination, ECN), if that batch still takes it: no longer than the
 //! first, none shorter before it, at most 64 segments and 65,507 bytes. Engines seal in place, so a payload is written here
 //! once and read by the kernel. Batches leave in the order in which they were begun; what one socket cannot take waits
-//! without holding up the others. Beyond [`MAX_WAITING`] bytes further datagrams are dropped and counted: only answers to
-//! what the network sent can get that far, since the TUN device is not read while anything waits.
+//! without holding up the others, in memory of its own size. Beyond [`MAX_WAITING`] bytes further datagrams are dropped and
+//! counted, and before that those of a socket that holds more than what is still free, so that no socket fills the whole.
+//! Only answers to what the network sent can get that far, since the TUN device is not read while anything waits.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use wardgate_datapath::Outbox;
@@ -15,11 +16,15 @@ use wardgate_datapath::Outbox;
 pub const MAX_SEGMENTS: usize = 64;
 /// Largest UDP payload over IPv4.
 pub const MAX_BATCH: usize = 65_507;
-/// Bytes that may wait for blocked sockets.
+/// Bytes that may wait for blocked sockets, [`BATCH_COST`] for each batch included.
 pub const MAX_WAITING: usize = 8 << 20;
 
+/// What a batch takes beside its bytes, roughly.
+const BATCH_COST: usize = 256;
 const BUFFER_SIZE: usize = 65_536;
-const MAX_POOLED: usize = 64;
+/// Buffers with room for a whole segmented send. Batches begun while all are in use start with room for one datagram, and
+/// grow.
+const MAX_LARGE: usize = 64;
 /// Batches looked through for one to join; older ones are left alone, which costs a send and nothing else.
 const SEARCH_DEPTH: usize = 32;
 
@@ -53,6 +58,17 @@ impl Batch {
     /// Datagrams still to be sent.
     pub fn datagrams(&self) -> usize {
         self.contents().len().div_ceil(self.segment.max(1)).max(1)
+    }
+
+    /// Move what is still to be sent to memory of its size; the large buffer, if it had one.
+    fn shrink(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.len() != BUFFER_SIZE {
+            return None;
+        }
+        let contents = self.contents().to_vec();
+        self.len = contents.len();
+        self.sent = 0;
+        Some(std::mem::replace(&mut self.buffer, contents))
     }
 
     /// Note that one datagram has gone out by itself.
@@ -91,9 +107,14 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct GsoOutbox {
     batches: VecDeque<Batch>,
+    /// Large buffers that are free.
     pool: Vec<Vec<u8>>,
+    /// Large buffers in `batches`.
+    large: usize,
     /// Bytes in `batches`.
     waiting: usize,
+    /// Bytes by the socket, of sockets that were blocked at the last flush.
+    held: HashMap<Option<SocketAddr>, usize>,
     reserved: Option<Reserved>,
     /// Where datagrams are written that are beyond the limit.
     waste: Vec<u8>,
@@ -138,6 +159,7 @@ impl GsoOutbox {
     pub fn flush(&mut self, mut send: impl FnMut(&mut Batch) -> Outcome) {
         self.reserved = None;
         self.blocked = false;
+        self.held.clear();
         for _ in 0..self.batches.len() {
             let Some(mut batch) = self.batches.pop_front() else {
                 break;
@@ -149,8 +171,13 @@ impl GsoOutbox {
                     self.recycle(batch.buffer);
                 }
                 Outcome::Blocked => {
-                    self.waiting -= before - batch.contents().len();
+                    let left = batch.contents().len();
+                    self.waiting -= before - left;
                     self.blocked = true;
+                    *self.held.entry(batch.local).or_default() += left;
+                    if let Some(buffer) = batch.shrink() {
+                        self.recycle(buffer);
+                    }
                     self.batches.push_back(batch);
                 }
             }
@@ -162,15 +189,39 @@ impl GsoOutbox {
         self.reserved = None;
         self.blocked = false;
         self.waiting = 0;
+        self.held.clear();
         while let Some(batch) = self.batches.pop_front() {
             self.recycle(batch.buffer);
         }
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.pool.len() < MAX_POOLED {
+        if buffer.len() == BUFFER_SIZE {
+            self.large -= 1;
             self.pool.push(buffer);
         }
+    }
+
+    fn new_buffer(&mut self, len: usize) -> Vec<u8> {
+        let pooled = self.pool.pop();
+        if pooled.is_none() && self.large >= MAX_LARGE {
+            return vec![0; len];
+        }
+        self.large += 1;
+        pooled.unwrap_or_else(|| vec![0; BUFFER_SIZE])
+    }
+
+    /// Whether there is room for this datagram, and for a batch of its own.
+    fn has_room(&self, local: Option<SocketAddr>, len: usize) -> bool {
+        let used = self.waiting + (self.batches.len() + 1) * BATCH_COST;
+        let held = if self.held.is_empty() {
+            0
+        } else {
+            self.held.get(&local).copied().unwrap_or(0)
+        };
+        MAX_WAITING
+            .checked_sub(used)
+            .is_some_and(|free| held + len <= free)
     }
 
     /// The index of the batch that takes this datagram, begun anew if need be.
@@ -195,7 +246,7 @@ impl GsoOutbox {
         if let Some((index, true)) = newest {
             return index;
         }
-        let buffer = self.pool.pop().unwrap_or_else(|| vec![0; BUFFER_SIZE]);
+        let buffer = self.new_buffer(len);
         self.batches.push_back(Batch {
             local,
             remote,
@@ -220,7 +271,7 @@ impl Outbox for GsoOutbox {
         len: usize,
     ) -> &mut [u8] {
         // The kernel answers port 0 with EINVAL, which looks like a refusal of segmentation.
-        if self.waiting + len > MAX_WAITING || len > MAX_BATCH || remote.port() == 0 {
+        if len > MAX_BATCH || remote.port() == 0 || !self.has_room(local, len) {
             self.dropped += 1;
             self.reserved = Some(Reserved {
                 index: None,
@@ -242,6 +293,9 @@ impl Outbox for GsoOutbox {
         batch.segments += 1;
         batch.takes_more = len == batch.segment && len > 0;
         self.waiting += len;
+        if batch.buffer.len() < batch.len {
+            batch.buffer.resize(batch.len, 0);
+        }
         &mut batch.buffer[start..start + len]
     }
 
@@ -390,16 +444,99 @@ mod tests {
     #[test]
     fn drops_and_counts_what_is_beyond_the_limit() {
         let mut outbox = GsoOutbox::new();
-        for _ in 0..MAX_WAITING / 1_024 {
-            outbox.reserve(None, ALICE, 0, 1_024);
+        while outbox.dropped() == 0 {
+            assert_eq!(outbox.reserve(None, ALICE, 0, 1_024).len(), 1_024);
         }
-        assert_eq!(outbox.dropped(), 0);
+        let waiting = outbox.waiting();
+        assert!(waiting <= MAX_WAITING && waiting > MAX_WAITING * 95 / 100);
         assert_eq!(outbox.reserve(None, ALICE, 0, 1_024).len(), 1_024);
-        assert_eq!(outbox.dropped(), 1);
-        outbox.reserve(None, ALICE, 0, 1_024);
+        assert_eq!(outbox.dropped(), 2);
         outbox.rollback();
         assert_eq!(outbox.dropped(), 1, "rolled back, hence not dropped");
-        assert_eq!(outbox.waiting(), MAX_WAITING);
+        assert_eq!(outbox.waiting(), waiting);
+    }
+
+    /// Whatever the size of datagrams, and whether sockets are blocked before they come or afterwards.
+    #[test]
+    fn a_full_outbox_takes_little_more_memory_than_its_limit() {
+        for len in [0, 1, 32, 148, 1_312, 9_000, 60_000] {
+            for blocks_first in [false, true] {
+                let mut outbox = GsoOutbox::new();
+                let mut local = BOB;
+                while outbox.dropped() == 0 {
+                    for port in 1..=600 {
+                        // A few sockets, each with datagrams for many peers.
+                        local.set_port(1 + port % 50);
+                        let remote = SocketAddr::new(ALICE.ip(), port);
+                        outbox.reserve(Some(local), remote, 0, len).fill(1);
+                    }
+                    if blocks_first {
+                        outbox.flush(|_| Outcome::Blocked);
+                    }
+                }
+                outbox.flush(|_| Outcome::Blocked);
+                let memory = memory_of(&outbox);
+                let most = 2 * MAX_WAITING + MAX_LARGE * BUFFER_SIZE;
+                assert!(memory <= most, "{memory} bytes for datagrams of {len}");
+                outbox.flush(|_| Outcome::Done);
+                assert_eq!(outbox.waiting(), 0);
+                assert!(outbox.pool.len() <= MAX_LARGE);
+            }
+        }
+    }
+
+    #[test]
+    fn a_blocked_socket_leaves_room_for_the_others() {
+        let mut outbox = GsoOutbox::new();
+        let socket = |port| Some(SocketAddr::new(ALICE.ip(), port));
+        for hog in 1..=4 {
+            for _ in 0..20_000 {
+                outbox.reserve(socket(hog), BOB, 0, 1_000);
+                outbox.flush(|_| Outcome::Blocked);
+            }
+        }
+        let before = outbox.dropped();
+        assert!(before > 40_000, "{before}");
+        for _ in 0..200 {
+            outbox.reserve(socket(9), BOB, 0, 1_000);
+        }
+        assert_eq!(outbox.dropped(), before);
+    }
+
+    #[test]
+    fn what_waits_goes_out_whole_from_wherever_it_was_moved_to() {
+        let mut outbox = GsoOutbox::new();
+        for mark in 0..200_u8 {
+            let remote = SocketAddr::new(ALICE.ip(), 1 + u16::from(mark % 100));
+            outbox.reserve(None, remote, 0, 700).fill(mark);
+        }
+        let mut first = true;
+        outbox.flush(|batch| {
+            if std::mem::take(&mut first) {
+                batch.advance();
+            }
+            Outcome::Blocked
+        });
+        outbox
+            .reserve(None, SocketAddr::new(ALICE.ip(), 100), 0, 700)
+            .fill(200);
+        let mut marks: Vec<u8> = Vec::new();
+        outbox.flush(|batch| {
+            for datagram in batch.contents().chunks(batch.segment_size()) {
+                assert_eq!(datagram, [datagram[0]; 700]);
+                marks.push(datagram[0]);
+            }
+            Outcome::Done
+        });
+        marks.sort_unstable();
+        assert_eq!(marks, (1..=200).collect::<Vec<u8>>());
+    }
+
+    fn memory_of(outbox: &GsoOutbox) -> usize {
+        let buffers = outbox.batches.iter().map(|batch| batch.buffer.capacity());
+        let pooled = outbox.pool.iter().map(Vec::capacity);
+        buffers.chain(pooled).sum::<usize>()
+            + outbox.batches.capacity() * std::mem::size_of::<Batch>()
     }
 
     #[test]
