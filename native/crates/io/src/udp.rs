@@ -1,4 +1,9 @@
 //! UDP sockets with segmentation and receive offload (data-plane §1.2, §7.3).
+//!
+//! Datagrams may be fragmented on their way: a full inner packet makes 1,340 bytes or more, and a path may carry no more
+//! than 1,280 (PPPoE in a tunnel, IPv6 over anything), while the inner MTU is fixed. Over IPv4 no datagram says "don't
+//! fragment", so that routers do it; over IPv6 we do, to what routers reported. Segmented sends are the exception: the
+//! kernel makes no fragments of segments, so such a batch goes out datagram by datagram.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -185,27 +190,40 @@ impl UdpSocket {
                     self.blocked = true;
                     return Outcome::Blocked;
                 }
-                Err(error) if may_refuse_segmentation(&error) => {}
+                // A segment is larger than the path takes.
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                    return self.send_singly(batch, source);
+                }
+                Err(error) if may_refuse_segmentation(&error) => {
+                    return self.send_after_refusal(batch, source, &error);
+                }
                 Err(_) => {
                     self.counters.send_errors += batch.datagrams() as u64;
                     return Outcome::Done;
                 }
             }
-            return self.send_after_refusal(batch, source);
         }
         self.send_singly(batch, source)
     }
 
-    /// A segmented send got an error that means "no segmentation here" as well as "no such source address". Only when the
-    /// same datagrams pass one by one is segmentation at fault, and given up for good.
-    fn send_after_refusal(&mut self, batch: &mut Batch, source: Option<IpAddr>) -> Outcome {
+    /// A segmented send got an error that means "no segmentation here" as well as "no such source address", and before
+    /// Linux 6.13 "the path takes no segments of this size". Only when the same datagrams pass one by one, and would do so
+    /// on any path, is segmentation at fault, and given up for good.
+    fn send_after_refusal(
+        &mut self,
+        batch: &mut Batch,
+        source: Option<IpAddr>,
+        error: &io::Error,
+    ) -> Outcome {
         // The state gives up segmentation and ECN on either error.
         if let Ok(state) = new_state(&self.socket) {
             self.state = state;
         }
         let before = self.counters;
         let outcome = self.send_singly(batch, source);
-        if self.counters.sent_datagrams > before.sent_datagrams {
+        let is_final =
+            error.raw_os_error() == Some(libc::EIO) || batch.segment_size() <= FITS_ANYWHERE;
+        if is_final && self.counters.sent_datagrams > before.sent_datagrams {
             self.segmentation_refused = true;
         }
         outcome
@@ -284,11 +302,36 @@ pub const MAX_BUFFERS: usize = 8;
 const IPV6_ADDR_PREFERENCES: libc::c_int = 72;
 const IPV6_PREFER_SRC_PUBLIC: libc::c_int = 0x0002;
 
+/// Largest datagram that no path refuses: the least MTU of IPv6, less the larger of the headers.
+const FITS_ANYWHERE: usize = 1_280 - 48;
+
 fn new_state(socket: &Socket) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+    allow_fragments(socket)?;
     // Nobody reads the receive timestamps that this turned on; each costs a look at the clock.
     sys::set_socket_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
     Ok(state)
+}
+
+/// Undo what the state has forbidden, as QUIC needs it: there no packet may be fragmented.
+fn allow_fragments(socket: &Socket) -> io::Result<()> {
+    let set = |level, option, value| sys::set_socket_option(socket, level, option, value);
+    if socket.domain()? == Domain::IPV6 {
+        // What a router reports is believed, which IPv6 bounds to 1,280 and more.
+        set(
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DONT,
+        )?;
+        set(libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
+    } else {
+        // What a router reports is not believed: without "don't fragment" no router has anything to report.
+        set(
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_OMIT,
+        )
+    }
 }
 
 fn may_refuse_segmentation(error: &io::Error) -> bool {
@@ -354,6 +397,7 @@ mod tests {
 
     use super::*;
     use crate::outbox::GsoOutbox;
+    use crate::sys::leave_network_namespace;
 
     #[test]
     fn a_batch_leaves_in_one_send_and_arrives_in_one_buffer() {
@@ -401,6 +445,45 @@ mod tests {
         }
         assert_eq!(arrived, [vec![1; 10], vec![2; 4]].concat());
         assert_eq!(sender.counters().sent_datagrams, 2);
+    }
+
+    /// A link of the smallest MTU is the path, and both kinds of send have to pass it.
+    #[test]
+    #[ignore = "needs root for a network namespace"]
+    fn datagrams_larger_than_the_path_takes_go_out_in_fragments() {
+        leave_network_namespace().unwrap();
+        for command in [
+            "ip link set lo up mtu 1280",
+            "ip address add 192.0.2.1/32 dev lo",
+        ] {
+            let words: Vec<&str> = command.split(' ').collect();
+            let status = std::process::Command::new(words[0])
+                .args(&words[1..])
+                .status();
+            assert!(status.unwrap().success(), "{command}");
+        }
+        for address in ["192.0.2.1:0", "[::1]:0"] {
+            let Ok(mut sender) = open(address.parse().unwrap()) else {
+                assert!(address.starts_with('['), "IPv4 is always there");
+                continue;
+            };
+            let receiver = open(address.parse().unwrap()).unwrap();
+            let mut outbox = GsoOutbox::new();
+            for mark in 0..20_u8 {
+                outbox.reserve(None, receiver.local(), 0, 1_316).fill(mark);
+            }
+            outbox.flush(|batch| send(&mut sender, batch));
+            let mut arrived = Vec::new();
+            while arrived.len() < 20 * 1_316 {
+                arrived.extend(receive(&receiver).1);
+            }
+            for (mark, datagram) in arrived.chunks(1_316).enumerate() {
+                assert!(datagram.iter().all(|&byte| usize::from(byte) == mark));
+            }
+            let counters = sender.counters();
+            assert_eq!((counters.sent_datagrams, counters.send_errors), (20, 0));
+            assert!(!sender.segmentation_refused, "smaller ones go as before");
+        }
     }
 
     #[test]
