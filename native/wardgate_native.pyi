@@ -71,6 +71,10 @@ class TunnelHost:
         """Replace both UDP sockets (network change)."""
     def stats(self) -> dict[str, int]: ...
     def warnings(self) -> list[str]: ...
+    def news_fd(self) -> int:
+        """Readable while `take_news` has something; owned by the host."""
+    def take_news(self) -> tuple[list[str], str | None]:
+        """Warnings since the last call, and why the thread has ended, if it has by itself."""
     def close(self) -> None:
         """Stop the thread and close everything; idempotent."""
 
@@ -109,11 +113,19 @@ class RelayHost:
         first_port: int = 49152,
         last_port: int = 65535,
         deny_private: bool = False,
+        max_sockets: int,
     ) -> Self:
-        """Bind the listen port (wildcard) and start the thread. `deny_private`: relay to no peer in a private range. Raises OSError."""
+        """Bind the listen port (wildcard) and start the thread. Raises OSError.
+
+        `deny_private`: relay to no peer in a private range. `max_sockets`: one for each allocation and family.
+        """
     def local_port(self) -> int: ...
     def drain(self) -> None: ...
     def stats(self) -> dict[str, int]:
         """allocations, channels, relayed_packets, relayed_bytes, dropped_packets, auth_failures, …"""
     def warnings(self) -> list[str]: ...
+    def news_fd(self) -> int:
+        """Readable while `take_news` has something; owned by the host."""
+    def take_news(self) -> tuple[list[str], str | None]:
+        """Warnings since the last call, and why the thread has ended, if it has by itself."""
     def close(self) -> None: ...

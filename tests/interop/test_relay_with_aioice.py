@@ -17,7 +17,7 @@ PATIENCE_S = 10.0
 
 @pytest.fixture
 def relay() -> Iterator[RelayHost]:
-    host = RelayHost(stamp_secret=STAMP_SECRET, ipv4="127.0.0.1", ipv6=None, port=0)
+    host = RelayHost(stamp_secret=STAMP_SECRET, ipv4="127.0.0.1", ipv6=None, port=0, max_sockets=1000)
     yield host
     host.close()
 
@@ -70,7 +70,9 @@ async def test_an_allocation_is_refused_with_the_wrong(relay: RelayHost, wrong: 
 
 
 async def test_a_relay_that_denies_private_ranges_binds_no_such_peer() -> None:
-    relay = RelayHost(stamp_secret=STAMP_SECRET, ipv4="127.0.0.1", ipv6=None, port=0, deny_private=True)
+    relay = RelayHost(
+        stamp_secret=STAMP_SECRET, ipv4="127.0.0.1", ipv6=None, port=0, deny_private=True, max_sockets=1000
+    )
     client, peer = Inbox(), Inbox()
     try:
         allocation = await _allocate(relay, client, _credentials("client"))

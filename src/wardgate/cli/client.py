@@ -10,11 +10,19 @@ import typer
 import wardgate
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import DEFAULT_PORT, host_and_port, own_external_id, portal_account, run_peer
+from wardgate.cli.peer import (
+    DEFAULT_PORT,
+    host_and_port,
+    metrics_of,
+    own_external_id,
+    portal_account,
+    run_peer,
+)
 from wardgate.cli.settings import Settings
 from wardgate.client.process import ClientProcess
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
 from wardgate.net import device_id
+from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Method, host_dns
 from wardgate.net.name_lookup import NameLookup
@@ -149,6 +157,7 @@ def command(
             look_up=NameLookup(resolver.system_resolvers).addresses,
             mark=SOCKET_MARK,
         )
+        raise_descriptor_limit()
         try:
             engine = HostedEngine(
                 role="client",
@@ -171,7 +180,10 @@ def command(
                     is_internet_active=is_internet_active,
                 )
                 async with health_listener(
-                    *health, is_ready=lambda: process.is_ready, version=wardgate.__version__
+                    *health,
+                    is_ready=lambda: process.is_ready,
+                    version=wardgate.__version__,
+                    metrics=metrics_of(PeerKind.CLIENT, engine.stats),
                 ):
                     await process.run(until_configured=leave_when_up)
         finally:

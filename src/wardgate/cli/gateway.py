@@ -8,11 +8,19 @@ import typer
 
 import wardgate
 from wardgate.cli import logs
-from wardgate.cli.peer import DEFAULT_PORT, host_and_port, own_external_id, portal_account, run_peer
+from wardgate.cli.peer import (
+    DEFAULT_PORT,
+    host_and_port,
+    metrics_of,
+    own_external_id,
+    portal_account,
+    run_peer,
+)
 from wardgate.cli.settings import Settings
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
 from wardgate.gateway.process import GatewayProcess
 from wardgate.net import device_id
+from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.firewall import Firewall
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Untouched
@@ -121,6 +129,7 @@ def command(
             look_up=NameLookup(host_dns.system_resolvers).addresses,
             mark=SOCKET_MARK,
         )
+        raise_descriptor_limit()
         try:
             engine = HostedEngine(
                 role="gateway",
@@ -142,7 +151,10 @@ def command(
                     link=link,
                 )
                 async with health_listener(
-                    *health, is_ready=lambda: process.is_ready, version=wardgate.__version__
+                    *health,
+                    is_ready=lambda: process.is_ready,
+                    version=wardgate.__version__,
+                    metrics=metrics_of(PeerKind.GATEWAY, engine.stats),
                 ):
                     await process.run()
         finally:

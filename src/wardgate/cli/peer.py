@@ -1,6 +1,7 @@
 """What `gateway`, `client` and `relay` have in common: token, portal URL, link, health address, and how they fail."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import wardgate
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
 from wardgate.connect.portal_session import PortalSession, SessionEnded
+from wardgate.datapath.engine_news import EngineStopped
 from wardgate.model.addresses import IpAddress
 from wardgate.net.device_id import device_id, operating_system
 from wardgate.net.errors import HostRefused
+from wardgate.net.exposition import exposition
 from wardgate.net.portal_link import Decisions, Dial, PortalLink, PortalRefused, PortalUnreachable
 from wardgate.wire.control_channel import ChannelEvent
 from wardgate.wire.device_identity import derived_device_id, external_id, random_device_id
@@ -155,12 +158,27 @@ def host_and_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[[], str | None]:
+    """What `/metrics` of a peer says; nothing once its engine has stopped."""
+
+    def metrics() -> str | None:
+        with contextlib.suppress(RuntimeError):  # the extension module's word for a stopped thread
+            return exposition(kind.value, stats())
+        return None
+
+    return metrics
+
+
 def run_peer(process: Coroutine[Any, Any, None]) -> None:
     """Run a peer to its end and turn what stopped it into one line for its user."""
     try:
         asyncio.run(process)
     except HostRefused as error:
         raise UserError(str(error)) from error
+    except EngineStopped as error:
+        raise UserError(
+            f"no packet passes any more: {error}; start it again, as a service manager does"
+        ) from error
     except PortalRefused as error:
         raise UserError(
             f"the portal refused the token ({error.detail}); make a new one in the portal"

@@ -1,6 +1,7 @@
 """`wardgate relay`: run a relay (STUN/TURN server)."""
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -14,9 +15,10 @@ import wardgate_native
 import wardgate
 from wardgate.cli import logs
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import host_and_port, portal_account, run_peer
+from wardgate.cli.peer import host_and_port, metrics_of, portal_account, run_peer
 from wardgate.cli.settings import Settings
 from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.errors import HostRefused
 from wardgate.net.health import health_listener
 from wardgate.relay.process import RelayProcess
@@ -25,6 +27,11 @@ from wardgate.wire.reconnect import RELAY_BUDGET_S
 from wardgate.wire.upgrade import RelayParameters
 
 _DEFAULT_HEALTH: Final = "127.0.0.1:8082"
+_OWN_DESCRIPTORS: Final = (
+    256  # files and sockets that are no allocation's: listen ports, the portal, probes, logs
+)
+
+log = logging.getLogger(__name__)
 
 
 def command(
@@ -121,13 +128,20 @@ def command(
             ipv6=None if ipv6 is None else str(ipv6),
             ports=(port, first_port, last_port),
             deny_private=denies_private,
+            max_sockets=_sockets_for_allocations(
+                ports=last_port - first_port + 1,
+                families=sum(address is not None for address in (ipv4, ipv6)),
+            ),
         )
         try:
             session = account.session(stamp_secret=stamp_secret)
             link = account.link(session, parameters=lambda: parameters, look_up=_look_up, mark=None)
             process = RelayProcess(server=server, session=session, link=link, drain_s=drain_s)
             async with health_listener(
-                *health, is_ready=lambda: process.is_ready, version=wardgate.__version__
+                *health,
+                is_ready=lambda: process.is_ready,
+                version=wardgate.__version__,
+                metrics=metrics_of(PeerKind.RELAY, server.stats),
             ):
                 await process.run()
         finally:
@@ -143,6 +157,7 @@ def _open(
     ipv6: str | None,
     ports: tuple[int, int, int],
     deny_private: bool,
+    max_sockets: int,
 ) -> wardgate_native.RelayHost:
     port, first_port, last_port = ports
     try:
@@ -154,11 +169,27 @@ def _open(
             first_port=first_port,
             last_port=last_port,
             deny_private=deny_private,
+            max_sockets=max_sockets,
         )
     except OSError as error:
         raise HostRefused(
             f"cannot serve UDP port {port}: {error.strerror or error}; stop what uses it or choose another --listen-port"
         ) from error
+
+
+def _sockets_for_allocations(*, ports: int, families: int) -> int:
+    """Raise the limit of open files and say how many allocations it leaves room for."""
+    limit = raise_descriptor_limit(needed=ports * families + _OWN_DESCRIPTORS)
+    sockets = max(limit - _OWN_DESCRIPTORS, 0)
+    allocations = min(sockets // families, ports)
+    log.info("room for allocations", extra={"allocations": allocations, "ports": ports, "open_files": limit})
+    if allocations < ports:
+        log.warning(
+            "open files are limited to %d: with all ports in use it takes %d; raise the limit (LimitNOFILE=, ulimit -n)",
+            limit,
+            ports * families + _OWN_DESCRIPTORS,
+        )
+    return sockets
 
 
 async def _look_up(name: str) -> list[IpAddress]:

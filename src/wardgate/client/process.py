@@ -1,6 +1,7 @@
 """The client as a process: drives the machine with a hosted engine, a link to the portal, the host's DNS and routes."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final, assert_never
@@ -8,8 +9,10 @@ from typing import Final, assert_never
 from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, Configure, Send
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine, generate_private_key
+from wardgate.datapath.engine_news import EngineStopped, follow_news
 from wardgate.dns.upstreams import Doh
 from wardgate.model.addresses import GATEWAY_DNS_PORT
+from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.doh_exchange import DohClient
@@ -73,6 +76,7 @@ class ClientProcess:
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
             HostRefused, OSError: the host refuses a setting.
+            EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
         """
         await self._host_dns.restore()  # of a run that crashed
         self._machine.handle_system_resolvers(await self._host_dns.system_resolvers())
@@ -82,11 +86,14 @@ class ClientProcess:
                 self._link.run(),
                 self._configure_host(is_once=until_configured),
                 self._watch_host(),
+                follow_news(self._engine),
+                watch_clocks(self._handle_clock_news),
                 on_hangup(self.reset),
                 stop_signal(),
             )
         finally:
-            self._machine.handle_shutdown()
+            with contextlib.suppress(EngineStopped):
+                self._machine.handle_shutdown()
             await self._forwarded.close()
             await self._host_dns.restore()
             await self._listener.close()
@@ -155,6 +162,16 @@ class ClientProcess:
         if due_at is not None:
             delay_s = max(due_at - self._engine.clock(), 0.0)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._handle_timeout)
+
+    def _handle_clock_news(self, news: ClockNews) -> None:
+        if not news.slept_s:
+            return
+        # The loop's timer stood still with the machine: what has fallen due meanwhile is due now.
+        self._handle_timeout()
+        if news.is_long_sleep:
+            log.info("the machine slept: connecting anew", extra={"slept_s": round(news.slept_s)})
+            self._session.reset_pacing()
+            self._link.reconnect()
 
     def _handle_timeout(self) -> None:
         self._timer = None

@@ -12,6 +12,7 @@ import msgspec
 import wardgate_native
 
 from wardgate.datapath.commands import Command
+from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
 from wardgate.datapath.programmable import CommandRefused
 
@@ -62,6 +63,8 @@ class HostedEngine:
             self._host.apply(_ENCODER.encode(command))
         except wardgate_native.CommandRefused as error:
             raise CommandRefused(str(error)) from error
+        except RuntimeError as error:
+            raise EngineStopped(str(error)) from error
 
     def on_readable(self, handle: Callable[[], None]) -> None:
         """Call `handle` from the running event loop whenever `drain_events` has something."""
@@ -77,8 +80,13 @@ class HostedEngine:
     def local_port(self) -> int:
         return self._host.local_port()
 
-    def warnings(self) -> list[str]:
-        return self._host.warnings()
+    def news_fd(self) -> int:
+        """Readable while `take_news` has something."""
+        return self._host.news_fd()
+
+    def take_news(self) -> tuple[list[str], str | None]:
+        """Warnings since the last call, and why the thread has ended, if it has by itself."""
+        return self._host.take_news()
 
     def stats(self) -> dict[str, int]:
         return self._host.stats()

@@ -1,6 +1,7 @@
 """The gateway as a process: drives the machine with a hosted engine, a link to the portal and the host's settings."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from dns.rcode import SERVFAIL
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
+from wardgate.datapath.engine_news import EngineStopped, follow_news
 from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
 from wardgate.gateway.machine import Configure, Gateway, Resolve, Send
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
+from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_exchange import exchange
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.firewall import Firewall
@@ -26,7 +29,6 @@ from wardgate.supervision import Tasks
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 
 LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
-CLOCK_CHECK_S: Final = 5.0  # ours: how long a stepped wall clock may go unnoticed
 MAX_UDP_ANSWER: Final = 1200  # bytes, in-tunnel DNS (data-plane §5.7)
 
 log = logging.getLogger(__name__)
@@ -68,15 +70,21 @@ class GatewayProcess:
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
             HostRefused, OSError: the host refuses a setting.
+            EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
         """
         await self._firewall.install()
         self._engine.on_readable(self._pump)
         try:
             await run_until_first_ends(
-                self._link.run(), self._configure_host(), self._watch_clock(), stop_signal()
+                self._link.run(),
+                self._configure_host(),
+                follow_news(self._engine),
+                watch_clocks(self._handle_clock_news),
+                stop_signal(),
             )
         finally:
-            self._machine.handle_shutdown()
+            with contextlib.suppress(EngineStopped):
+                self._machine.handle_shutdown()
             await self._lookups.close()
             await self._dns.close()
             await self._firewall.remove()
@@ -136,16 +144,17 @@ class GatewayProcess:
             await self._dns.listen((wanted.tun.ipv4, wanted.tun.ipv6))
             log.info("tunnel interface is up")
 
-    async def _watch_clock(self) -> None:
-        given = self._clock_offset()
-        while True:
-            await asyncio.sleep(CLOCK_CHECK_S)
-            measured = self._clock_offset()
-            if given.is_stale(measured):
-                given = measured
-                log.warning("the wall clock was set; expiries are counted anew")
-                self._machine.handle_clock_step(measured)
-                self._pump()
+    def _handle_clock_news(self, news: ClockNews) -> None:
+        if news.stepped_s:
+            log.warning(
+                "the wall clock was set; expiries are counted anew", extra={"by_s": round(news.stepped_s)}
+            )
+            self._machine.handle_clock_step(self._clock_offset())
+        if news.is_long_sleep:
+            log.info("the machine slept: connecting anew", extra={"slept_s": round(news.slept_s)})
+            self._session.reset_pacing()
+            self._link.reconnect()
+        self._pump()
 
     def _clock_offset(self) -> ClockOffset:
         return ClockOffset(unix_at_zero=time.time() - self._engine.clock())

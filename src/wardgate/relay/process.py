@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Final, Protocol, assert_never
 
 from wardgate.connect.portal_session import PortalSession
+from wardgate.datapath.engine_news import NewsSource, follow_news
+from wardgate.net.boot_clock import ClockNews, ClockReading, read_clocks, watch_clocks
 from wardgate.net.portal_link import PortalLink
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
@@ -17,10 +19,19 @@ from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 REPORT_INTERVAL_S: Final = 10.0  # operations §4: the summary line
 DRAIN_CHECK_S: Final = 0.5
 
+# What is counted when somebody got less than asked for because a limit was met, and what to say then.
+LIMITS: Final = {
+    "allocations_refused": "allocations were refused: no port or socket is left",
+    "channels_refused": "channels were refused: an allocation, or the relay, has as many as it may",
+    "rate_limited": "requests were left unanswered: a source asked too often",
+    "udp_send_dropped": "datagrams were dropped: too many waited to be sent",
+    "udp_receive_dropped": "datagrams were lost: the receive buffer was full",
+}
+
 log = logging.getLogger(__name__)
 
 
-class Server(Protocol):
+class Server(NewsSource, Protocol):
     """The hosted relay engine."""
 
     def drain(self) -> None: ...
@@ -37,6 +48,7 @@ class RelayProcess:
         session: PortalSession,
         link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
         drain_s: float,
+        read_clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
         """Take the parts.
 
@@ -48,7 +60,9 @@ class RelayProcess:
         self._session = session
         self._link = link(self._handle_channel_event)
         self._drain_s = drain_s
+        self._read_clocks = read_clocks
         self._is_joined = False
+        self._limits = LimitWatch()
 
     @property
     def is_ready(self) -> bool:
@@ -59,11 +73,18 @@ class RelayProcess:
 
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
+            EngineStopped: the server's thread has ended.
         """
-        await run_until_first_ends(self._link.run(), self._report(), stop_signal())
+        await run_until_first_ends(
+            self._link.run(),
+            follow_news(self._server),
+            watch_clocks(self._handle_clock_news, read=self._read_clocks),
+            self._report(),
+            stop_signal(),
+        )
         self._is_joined = False
         if self._drain_s > 0:
-            await run_until_first_ends(self._drain(), stop_signal())
+            await run_until_first_ends(self._drain(), follow_news(self._server), stop_signal())
 
     def _handle_channel_event(self, event: ChannelEvent) -> None:
         match event:
@@ -79,11 +100,19 @@ class RelayProcess:
             case _:
                 assert_never(event)
 
+    def _handle_clock_news(self, news: ClockNews) -> None:
+        if news.is_long_sleep:
+            log.info("the machine slept: connecting anew", extra={"slept_s": round(news.slept_s)})
+            self._session.reset_pacing()
+            self._link.reconnect()
+
     async def _report(self) -> None:
         reported = (0, 0, 0)
         while True:
             await asyncio.sleep(REPORT_INTERVAL_S)
             stats = self._server.stats()
+            for counter, refused in self._limits.grown(stats):
+                log.warning(LIMITS[counter], extra={"counter": counter, "count": refused})
             current = stats["allocations"], stats["channels"], stats["relayed_bytes"]
             if current != reported:
                 allocations, channels, relayed_bytes = current
@@ -107,3 +136,20 @@ class RelayProcess:
                     await asyncio.sleep(DRAIN_CHECK_S)
         except TimeoutError:
             log.info("allocations are left", extra={"allocations": self._server.stats()["allocations"]})
+
+
+class LimitWatch:
+    """Tells of a limit when it begins to be met, and again only after an interval without."""
+
+    def __init__(self) -> None:
+        self._counted = dict.fromkeys(LIMITS, 0)
+        self._met: frozenset[str] = frozenset()
+
+    def grown(self, stats: dict[str, int]) -> list[tuple[str, int]]:
+        """Take the counters once an interval; returns each that grew now and not the time before, and by how much."""
+        growth = {name: stats.get(name, 0) - counted for name, counted in self._counted.items()}
+        met = frozenset(name for name, amount in growth.items() if amount > 0)
+        begun = [(name, growth[name]) for name in LIMITS if name in met - self._met]
+        self._counted = {name: stats.get(name, 0) for name in LIMITS}
+        self._met = met
+        return begun

@@ -9,8 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from wardgate.connect.portal_session import PortalSession, SessionEnded
+from wardgate.datapath.engine_news import EngineStopped
+from wardgate.net.boot_clock import ClockReading, read_clocks
 from wardgate.net.portal_link import PortalLink
-from wardgate.relay.process import RelayProcess
+from wardgate.relay.process import LimitWatch, RelayProcess
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, LostReason
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.reconnect import Reconnect
@@ -21,13 +23,23 @@ class Server:
         self.allocations = allocations
         self.is_draining = False
 
+        self.counted: dict[str, int] = {}
+        self.fault: str | None = None
+        self._news_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def news_fd(self) -> int:
+        return self._news_fd
+
+    def take_news(self) -> tuple[list[str], str | None]:
+        return [], self.fault
+
     def drain(self) -> None:
         self.is_draining = True
 
     def stats(self) -> dict[str, int]:
         if self.is_draining and self.allocations:
             self.allocations -= 1
-        return {"allocations": self.allocations, "channels": 0, "relayed_bytes": 0}
+        return {"allocations": self.allocations, "channels": 0, "relayed_bytes": 0, **self.counted}
 
 
 class Link:
@@ -35,12 +47,18 @@ class Link:
 
     def __init__(self, handle: Callable[[ChannelEvent], None]) -> None:
         self.handle = handle
+        self.reconnects = 0
+
+    def reconnect(self) -> None:
+        self.reconnects += 1
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
 
-def process(server: Server, *, drain_s: float = 0.0) -> tuple[RelayProcess, Link]:
+def process(
+    server: Server, *, drain_s: float = 0.0, clocks: Callable[[], ClockReading] = read_clocks
+) -> tuple[RelayProcess, Link]:
     links: list[Link] = []
 
     def link(handle: Callable[[ChannelEvent], None]) -> PortalLink[ChannelEvent]:
@@ -52,7 +70,8 @@ def process(server: Server, *, drain_s: float = 0.0) -> tuple[RelayProcess, Link
         reconnect=Reconnect(budget_s=None, rng=random.Random(7)),
         stamp_secret="0" * 64,
     )
-    return RelayProcess(server=server, session=session, link=link, drain_s=drain_s), links[0]
+    relay = RelayProcess(server=server, session=session, link=link, drain_s=drain_s, read_clocks=clocks)
+    return relay, links[0]
 
 
 async def terminated(relay: RelayProcess) -> None:
@@ -81,6 +100,52 @@ def test_a_revoked_token_ends_it() -> None:
 
     with pytest.raises(SessionEnded):
         link.handle(Lost(LostReason.TOKEN_EXPIRED))
+
+
+async def test_a_server_whose_thread_has_ended_ends_it() -> None:
+    server = Server()
+    server.fault = "its thread has failed"
+    relay, _ = process(server)
+
+    with pytest.raises(EngineStopped, match="its thread has failed"):
+        await asyncio.wait_for(relay.run(), 5)
+
+
+async def test_after_a_night_it_connects_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardgate.net.boot_clock.CHECK_S", 0)
+    asleep_s = 0.0
+
+    def clocks() -> ClockReading:
+        return ClockReading(boot=100.0 + asleep_s, monotonic=100.0, wall=1e9 + asleep_s)
+
+    relay, link = process(Server(), clocks=clocks)
+    running = asyncio.create_task(relay.run())
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert link.reconnects == 0
+        asleep_s = 8 * 3600.0
+        while not link.reconnects:  # noqa: ASYNC110 - the link says nothing
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert link.reconnects == 1
+
+
+def test_a_limit_is_told_of_when_it_begins_to_be_met_and_after_a_pause() -> None:
+    watch = LimitWatch()
+
+    def told(refused: int) -> list[tuple[str, int]]:
+        return watch.grown({"channels_refused": refused, "relayed_bytes": 10 * refused})
+
+    assert told(0) == []
+    assert told(3) == [("channels_refused", 3)]
+    assert told(9) == []
+    assert told(9) == []
+    assert told(10) == [("channels_refused", 1)]
 
 
 async def test_a_stop_without_draining_leaves_allocations_behind() -> None:

@@ -15,8 +15,10 @@ pub struct RelayHost(wardgate_io::RelayHost);
 #[pymethods]
 impl RelayHost {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     #[pyo3(signature = (
-        *, stamp_secret, ipv4, ipv6, port, first_port = 49152, last_port = 65535, deny_private = false
+        *, stamp_secret, ipv4, ipv6, port, first_port = 49152, last_port = 65535, deny_private = false,
+        max_sockets
     ))]
     fn new(
         stamp_secret: String,
@@ -26,6 +28,7 @@ impl RelayHost {
         first_port: u16,
         last_port: u16,
         deny_private: bool,
+        max_sockets: usize,
     ) -> PyResult<Self> {
         let (ipv4, ipv6) = public_addresses(ipv4, ipv6)?;
         let config = RelayHostConfig {
@@ -38,6 +41,7 @@ impl RelayHost {
                 deny_private,
                 ..PeerRules::default()
             },
+            max_sockets,
         };
         wardgate_io::RelayHost::start(config)
             .map(Self)
@@ -55,6 +59,15 @@ impl RelayHost {
     fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
         let stats = python.detach(|| self.0.stats()).map_err(stopped)?;
         Ok(stats.into_iter().collect())
+    }
+
+    fn news_fd(&self) -> i32 {
+        self.0.news_fd()
+    }
+
+    fn take_news(&self) -> (Vec<String>, Option<String>) {
+        let news = self.0.take_news();
+        (news.warnings, news.fault)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -70,6 +70,15 @@ impl TunnelHost {
         Ok(stats.into_iter().collect())
     }
 
+    fn news_fd(&self) -> i32 {
+        self.0.news_fd()
+    }
+
+    fn take_news(&self) -> (Vec<String>, Option<String>) {
+        let news = self.0.take_news();
+        (news.warnings, news.fault)
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.0.warnings()
     }

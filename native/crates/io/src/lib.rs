@@ -7,6 +7,7 @@
 
 mod clock;
 mod mailbox;
+mod notices;
 mod outbox;
 mod relay_host;
 mod sys;
@@ -16,6 +17,7 @@ mod udp;
 
 pub use clock::BootClock;
 pub use mailbox::Stopped;
+pub use notices::News;
 pub use relay_host::{RelayHost, RelayHostConfig};
 pub use sys::fill_random;
 pub use tun::Tun;

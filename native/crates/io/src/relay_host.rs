@@ -2,6 +2,8 @@
 //! and family.
 //!
 //! An allocation's socket is bound before the engine answers, at its demand; a port that cannot be bound it passes over.
+//! Allocations have a share of the process's descriptors ([`RelayHostConfig::max_sockets`]) and never take the rest, with
+//! which the process reaches its portal.
 //! Each ready socket is read once a round, so that none starves the others. What a blocked socket cannot take waits for it
 //! within the outbox's limit and is dropped beyond: a relay has nobody to push back on.
 
@@ -9,6 +11,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -19,6 +22,7 @@ use wardgate_datapath::relay::{PeerRules, RelayConfig, RelayEngine, RelayPorts};
 
 use crate::clock::{BootClock, unix_now};
 use crate::mailbox::{Asked, Asker, Stopped, lock, mailbox};
+use crate::notices::{EndGuard, News, Notices};
 use crate::outbox::{GsoOutbox, Outcome};
 use crate::sys::{self, BootTimer, Interest, Poller};
 use crate::udp::{
@@ -38,12 +42,14 @@ pub struct RelayHostConfig {
     pub port: u16,
     pub allocation_ports: RangeInclusive<u16>,
     pub peer_rules: PeerRules,
+    /// Sockets of allocations at one time, one for each and family.
+    pub max_sockets: usize,
 }
 
 /// The handle of the relay's thread; dropping it closes everything.
 pub struct RelayHost {
     asker: Asker<Question>,
-    warnings: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Notices>,
     port: u16,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -81,14 +87,14 @@ impl RelayHost {
             unix_at_epoch: clock.unix_at_zero(),
         });
         let (asker, asked) = mailbox()?;
-        let warnings = Arc::new(Mutex::new(warnings));
-        let worker = Worker::new(engine, io, clock, asked, warnings.clone())?;
+        let notices = Notices::new(warnings)?;
+        let worker = Worker::new(engine, io, clock, asked, notices.clone())?;
         let thread = thread::Builder::new()
             .name("wardgate-relay".to_owned())
             .spawn(move || worker.run())?;
         Ok(Self {
             asker,
-            warnings,
+            notices,
             port,
             thread: Mutex::new(Some(thread)),
         })
@@ -110,7 +116,17 @@ impl RelayHost {
 
     /// What an operator should know, since the start.
     pub fn warnings(&self) -> Vec<String> {
-        lock(&self.warnings).clone()
+        self.notices.warnings()
+    }
+
+    /// Warnings since the last call, and why the thread has ended, if it has by itself.
+    pub fn take_news(&self) -> News {
+        self.notices.take()
+    }
+
+    /// Readable while [`RelayHost::take_news`] has something.
+    pub fn news_fd(&self) -> RawFd {
+        self.notices.fd()
     }
 
     /// Stop the thread and close everything; idempotent.
@@ -119,7 +135,7 @@ impl RelayHost {
         if let Some(thread) = thread {
             // A thread that is gone already needs no telling.
             let _ = self.asker.tell(Question::Stop);
-            // Its panic was reported as a warning.
+            // Its panic was noted.
             let _ = thread.join();
         }
     }
@@ -153,7 +169,14 @@ struct RelayIo {
     blocked: Vec<usize>,
     /// Of sockets that are closed.
     former: UdpCounters,
+    max_sockets: usize,
+    /// Sockets of allocations.
+    open_sockets: usize,
     refused_ports: u64,
+    /// Of these, for want of a descriptor or of memory for the socket.
+    refused_sockets: u64,
+    /// Why, the last time.
+    refusal: Option<io::Error>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +205,11 @@ impl RelayIo {
             poller: Poller::new()?,
             blocked: Vec::new(),
             former: UdpCounters::default(),
+            max_sockets: config.max_sockets,
+            open_sockets: 0,
             refused_ports: 0,
+            refused_sockets: 0,
+            refusal: None,
         };
         let mut port = config.port;
         for (ipv6, public) in [(false, relay_io.ipv4), (true, relay_io.ipv6)] {
@@ -292,11 +319,26 @@ impl RelayPorts for RelayIo {
             send_buffer: SEND_BUFFER,
             receive_buffer: ALLOCATION_RECEIVE_BUFFER,
         };
-        // The listen sockets have warned of the same limits.
-        let opened = UdpSocket::open(&options, &mut Vec::new());
-        let opened = opened.and_then(|socket| self.add(socket)).is_ok();
-        self.refused_ports += u64::from(!opened);
-        opened
+        let opened = if self.open_sockets < self.max_sockets {
+            // The listen sockets have warned of the same buffer limits.
+            UdpSocket::open(&options, &mut Vec::new()).and_then(|socket| self.add(socket))
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EMFILE))
+        };
+        match opened {
+            Ok(()) => {
+                self.open_sockets += 1;
+                true
+            }
+            Err(error) => {
+                self.refused_ports += 1;
+                if is_shortage(&error) {
+                    self.refused_sockets += 1;
+                    self.refusal = Some(error);
+                }
+                false
+            }
+        }
     }
 
     fn close(&mut self, address: SocketAddr) {
@@ -305,6 +347,7 @@ impl RelayPorts for RelayIo {
         };
         if let Some(socket) = self.sockets[index].take() {
             self.former.add(socket.counters());
+            self.open_sockets -= 1;
             self.vacant.push(index);
             self.blocked.retain(|&blocked| blocked != index);
         }
@@ -321,6 +364,14 @@ fn inner_addresses(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<IpAddr
     let mut addresses = sys::interface_addresses().unwrap_or_default();
     addresses.retain(|address| !announced.contains(&Some(*address)));
     addresses
+}
+
+/// Another port would be refused as well.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
+    )
 }
 
 /// Wait, or wait no longer, for room in a socket that is open and added.
@@ -343,7 +394,7 @@ struct Worker {
     io: RelayIo,
     clock: BootClock,
     asked: Asked<Question>,
-    warnings: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Notices>,
     timer: BootTimer,
     /// When the timer will fire; it may be earlier than needed, never later.
     timer_at: Option<Instant>,
@@ -366,7 +417,7 @@ impl Worker {
         io: RelayIo,
         clock: BootClock,
         asked: Asked<Question>,
-        warnings: Arc<Mutex<Vec<String>>>,
+        notices: Arc<Notices>,
     ) -> io::Result<Self> {
         let timer = BootTimer::new()?;
         io.poller.add(asked.wake(), WAKE, Interest::READABLE)?;
@@ -376,7 +427,7 @@ impl Worker {
             io,
             clock,
             asked,
-            warnings,
+            notices,
             timer,
             timer_at: None,
             wall_clock_told_at: clock.now(),
@@ -387,7 +438,7 @@ impl Worker {
     }
 
     fn run(mut self) {
-        let _guard = EndGuard(self.warnings.clone());
+        let _guard = EndGuard(self.notices.clone());
         let mut ready = Vec::new();
         loop {
             self.run_timers();
@@ -395,7 +446,8 @@ impl Worker {
             self.arm();
             ready.clear();
             if let Err(error) = self.io.poller.wait(&mut ready, true) {
-                lock(&self.warnings).push(format!("the I/O thread ends: {error}"));
+                self.notices
+                    .fail(format!("it cannot wait for packets: {error}"));
                 return;
             }
             for event in &ready {
@@ -414,6 +466,16 @@ impl Worker {
                 }
                 self.io.flush();
             }
+            self.tell_of_refusal();
+        }
+    }
+
+    /// One warning for each cause; how often is counted.
+    fn tell_of_refusal(&mut self) {
+        if let Some(error) = self.io.refusal.take() {
+            self.notices.warn(format!(
+                "no socket for a further allocation: {error}; raise the limit of open files (LimitNOFILE=, ulimit -n)"
+            ));
         }
     }
 
@@ -512,20 +574,12 @@ impl Worker {
             ("udp_sent_bytes", udp.sent_bytes),
             ("udp_send_errors", udp.send_errors),
             ("udp_send_dropped", self.io.outbox.dropped()),
+            ("sockets", self.io.open_sockets as u64),
+            ("sockets_most", self.io.max_sockets as u64),
+            ("sockets_refused", self.io.refused_sockets),
             ("refused_ports", self.io.refused_ports),
         ]);
         stats
-    }
-}
-
-/// Report the end of the thread when it panics.
-struct EndGuard(Arc<Mutex<Vec<String>>>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            lock(&self.0).push("the I/O thread has failed; see standard error".to_owned());
-        }
     }
 }
 

@@ -165,10 +165,6 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
-    pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest::READABLE)
-    }
-
     /// Wait until something is ready and append it to `ready`; `block` false only looks.
     pub fn wait(&self, ready: &mut Vec<Ready>, block: bool) -> io::Result<()> {
         const AT_ONCE: usize = 256;

@@ -3,7 +3,8 @@
 //! The thread runs each batch to completion: what one read brought in is sealed or opened and written out before the next
 //! read, so that nothing is queued between and order within a flow is kept. While a UDP socket takes nothing the TUN device
 //! is not read, which pushes back on the senders. Timers fire on the boot clock. Commands are applied between batches and
-//! answered when they have been.
+//! answered when they have been. When the TUN device is gone the thread ends and says so: an end of the tunnel that takes
+//! no packets must not look alive.
 //!
 //! The loop is written against [`PacketEngine`], so that it can be tested, and measured, without all that
 //! [`TunnelEngine`] decides.
@@ -26,6 +27,7 @@ use wardgate_packet::offload::{Coalescer, Joins, MAX_SUPER_PACKET, TunRead, VNET
 
 use crate::clock::BootClock;
 use crate::mailbox::{Asked, Asker, EventQueue, Stopped, lock, mailbox};
+use crate::notices::{EndGuard, News, Notices};
 use crate::outbox::{GsoOutbox, Outcome};
 use crate::sys::{self, BootTimer, Interest, Poller, Ready};
 use crate::tun::Tun;
@@ -177,7 +179,7 @@ impl PacketEngine for TunnelEngine {
 pub struct Host<E: PacketEngine> {
     asker: Asker<Question<E>>,
     events: Arc<EventQueue<E::Event>>,
-    warnings: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Notices>,
     local_port: Arc<AtomicU16>,
     clock: BootClock,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -201,7 +203,7 @@ impl<E: PacketEngine> Host<E> {
     ) -> io::Result<Self> {
         let (asker, asked) = mailbox()?;
         let events = Arc::new(EventQueue::new()?);
-        let warnings = Arc::new(Mutex::new(warnings));
+        let notices = Notices::new(warnings)?;
         let local_port = Arc::new(AtomicU16::new(sockets.port));
         let worker = Worker::new(
             tun,
@@ -211,7 +213,7 @@ impl<E: PacketEngine> Host<E> {
             asked,
             Shared {
                 events: events.clone(),
-                warnings: warnings.clone(),
+                notices: notices.clone(),
                 local_port: local_port.clone(),
             },
         )?;
@@ -221,7 +223,7 @@ impl<E: PacketEngine> Host<E> {
         Ok(Self {
             asker,
             events,
-            warnings,
+            notices,
             local_port,
             clock,
             thread: Mutex::new(Some(thread)),
@@ -271,7 +273,17 @@ impl<E: PacketEngine> Host<E> {
 
     /// What an operator should know, since the start.
     pub fn warnings(&self) -> Vec<String> {
-        lock(&self.warnings).clone()
+        self.notices.warnings()
+    }
+
+    /// Warnings since the last call, and why the thread has ended, if it has by itself.
+    pub fn take_news(&self) -> News {
+        self.notices.take()
+    }
+
+    /// Readable while [`Host::take_news`] has something.
+    pub fn news_fd(&self) -> RawFd {
+        self.notices.fd()
     }
 
     /// Stop the thread and close everything; idempotent.
@@ -280,7 +292,7 @@ impl<E: PacketEngine> Host<E> {
         if let Some(thread) = thread {
             // A thread that is gone already needs no telling.
             let _ = self.asker.tell(Question::Stop);
-            // Its panic was reported as a warning.
+            // Its panic was noted.
             let _ = thread.join();
         }
     }
@@ -425,7 +437,7 @@ const IPV6: u64 = 4;
 
 struct Shared<E: PacketEngine> {
     events: Arc<EventQueue<E::Event>>,
-    warnings: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Notices>,
     local_port: Arc<AtomicU16>,
 }
 
@@ -501,17 +513,21 @@ impl<E: PacketEngine> Worker<E> {
     }
 
     fn run(mut self) {
-        let _guard = EndGuard {
-            events: self.shared.events.clone(),
-            warnings: self.shared.warnings.clone(),
-        };
+        // Listeners of events wake, too, and see that nobody answers any more.
+        let _last = RaiseAtEnd(self.shared.events.clone());
+        let _guard = EndGuard(self.shared.notices.clone());
         let mut ready = Vec::new();
         loop {
             self.run_timers();
             self.settle();
+            if self.is_cut_off() {
+                return;
+            }
             ready.clear();
             if let Err(error) = self.poller.wait(&mut ready, true) {
-                self.warn(format!("the I/O thread ends: {error}"));
+                self.shared
+                    .notices
+                    .fail(format!("it cannot wait for packets: {error}"));
                 return;
             }
             for &event in &ready {
@@ -618,8 +634,8 @@ impl<E: PacketEngine> Worker<E> {
             let len = match device.read(&mut self.tun_buffer) {
                 Ok(len) => len,
                 Err(error) => {
-                    if error.raw_os_error() == Some(libc::EBADFD) || event.failed {
-                        self.lose_tun(&error);
+                    if is_gone(&error) || event.failed {
+                        self.tun.lost = Some(error);
                     } else if error.kind() != io::ErrorKind::WouldBlock {
                         self.counters.tun_read_errors += 1;
                     }
@@ -710,7 +726,7 @@ impl<E: PacketEngine> Worker<E> {
         let mut warnings = Vec::new();
         let sockets = self.sockets.reopen(&mut warnings)?;
         for warning in warnings {
-            self.warn(warning);
+            self.shared.notices.warn(warning);
         }
         for (token, socket) in sockets.each() {
             self.poller.add(socket, token, Interest::READABLE)?;
@@ -724,12 +740,14 @@ impl<E: PacketEngine> Worker<E> {
         Ok(())
     }
 
-    fn lose_tun(&mut self, error: &io::Error) {
-        if let Some(tun) = self.tun.device.take() {
-            // Closing it below removes it as well.
-            let _ = self.poller.remove(&tun);
-            self.warn(format!("the TUN device is gone: {error}"));
+    /// Whether the TUN device is gone; then that is noted.
+    fn is_cut_off(&self) -> bool {
+        if let Some(error) = &self.tun.lost {
+            self.shared
+                .notices
+                .fail(format!("the TUN device is gone: {error}"));
         }
+        self.tun.lost.is_some()
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -755,28 +773,20 @@ impl<E: PacketEngine> Worker<E> {
         ]);
         stats
     }
-
-    fn warn(&self, warning: String) {
-        let mut warnings = lock(&self.shared.warnings);
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
 }
 
-/// Tell listeners of the end of the thread, also when it panics.
-struct EndGuard<T> {
-    events: Arc<EventQueue<T>>,
-    warnings: Arc<Mutex<Vec<String>>>,
-}
+/// Tells whoever waits for events that the thread has ended.
+struct RaiseAtEnd<T>(Arc<EventQueue<T>>);
 
-impl<T> Drop for EndGuard<T> {
+impl<T> Drop for RaiseAtEnd<T> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            lock(&self.warnings).push("the I/O thread has failed; see standard error".to_owned());
-        }
-        self.events.raise();
+        self.0.raise();
     }
+}
+
+/// The interface was deleted, by hand or with its network namespace.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
 }
 
 /// Who asked may have given up waiting.
@@ -787,6 +797,8 @@ fn answer<A>(reply: &SyncSender<A>, value: A) {
 /// Joins packets for the TUN device and writes them.
 struct TunWriter {
     device: Option<Tun>,
+    /// What said that the device is gone.
+    lost: Option<io::Error>,
     coalescer: Coalescer,
     /// Where the buffer now being handled lies in the slab.
     base: usize,
@@ -800,6 +812,7 @@ impl TunWriter {
         let joins = device.as_ref().map_or(NO_JOINS, Tun::joins);
         Self {
             device,
+            lost: None,
             coalescer: Coalescer::new(joins),
             base: 0,
             writes: 0,
@@ -826,6 +839,9 @@ impl TunWriter {
                 Err(error) => {
                     self.dropped += write.packets as u64;
                     refused |= write.packets > 1 && error.raw_os_error() == Some(libc::EINVAL);
+                    if is_gone(&error) {
+                        self.lost = Some(error);
+                    }
                 }
             }
         });

@@ -162,5 +162,6 @@ fn start_relay() -> Result<RelayHost> {
         port: RELAY_PORT,
         allocation_ports: 49_152..=65_535,
         peer_rules: PeerRules::default(),
+        max_sockets: 64,
     })?)
 }

@@ -99,6 +99,37 @@ fn the_port_of_an_allocation_that_ended_is_free_again() {
 }
 
 #[test]
+fn allocations_leave_the_process_descriptors_of_its_own() {
+    let relay = RelayHost::start(RelayHostConfig {
+        max_sockets: 1,
+        ..config(free_ports())
+    })
+    .unwrap();
+    let first = Client::new(&relay);
+    first.allocate().unwrap();
+    let second = Client {
+        user: USERS[1],
+        ..Client::new(&relay)
+    };
+    assert_eq!(second.allocate(), Err(508));
+    assert_eq!(second.allocate(), Err(508));
+    let warnings = relay.take_news().warnings;
+    let told: Vec<&String> = warnings
+        .iter()
+        .filter(|warning| warning.contains("LimitNOFILE"))
+        .collect();
+    assert_eq!(told.len(), 1, "{warnings:?}");
+    let stats = relay.stats().unwrap();
+    let value = |name| stats.iter().find(|(found, _)| *found == name).unwrap().1;
+    assert_eq!((value("sockets"), value("sockets_most")), (1, 1));
+    assert_eq!(value("allocations_refused"), 2);
+    assert!(value("sockets_refused") >= 2);
+    let end = |message: MessageBuilder| message.lifetime(0);
+    assert_eq!(first.request(Method::REFRESH, end).1, None);
+    second.allocate().unwrap();
+}
+
+#[test]
 fn a_draining_relay_grants_nothing_new() {
     let relay = start(free_ports());
     relay.drain().unwrap();
@@ -151,6 +182,7 @@ fn config(allocation_ports: RangeInclusive<u16>) -> RelayHostConfig {
         port: 0,
         allocation_ports,
         peer_rules: PeerRules::default(),
+        max_sockets: 1_000,
     }
 }
 

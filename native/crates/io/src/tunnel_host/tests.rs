@@ -79,7 +79,8 @@ fn a_thread_that_panics_is_reported() {
     let host = start(None);
     assert_eq!(host.apply(Order::Panic), Err(Stopped));
     wait_until(|| is_readable(&host));
-    assert!(host.warnings()[0].contains("failed"));
+    wait_until(|| host.take_news().fault.is_some());
+    assert!(host.take_news().fault.unwrap().contains("failed"));
 }
 
 /// The whole way of a packet, twice: TSO split, segmented send, joined receive, joined write.
@@ -187,15 +188,25 @@ fn the_tun_device_is_not_read_while_a_socket_is_blocked() {
 
 #[test]
 #[ignore = "needs root for a network namespace and a TUN device"]
-fn a_tun_device_that_disappears_is_reported_and_the_sockets_work_on() {
+fn without_its_tun_device_the_thread_ends_and_says_so() {
     let host = in_new_namespace();
+    assert_eq!(host.take_news().fault, None);
     shell("ip link del mirror0");
-    wait_until(|| {
-        host.warnings()
-            .iter()
-            .any(|warning| warning.contains("TUN device is gone"))
-    });
+    wait_until(|| host.take_news().fault.is_some());
+    let fault = host.take_news().fault.unwrap();
+    assert!(fault.contains("TUN device is gone"), "{fault}");
+    wait_until(|| is_readable(&host));
+    assert_eq!(host.apply(Order::Say(1)), Err(Stopped));
+}
+
+#[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
+fn an_interface_that_is_only_down_ends_nothing() {
+    let host = in_new_namespace();
+    shell("ip link set mirror0 down");
+    shell("ip link set mirror0 up");
     assert_eq!(host.apply(Order::Say(1)), Ok(Ok(())));
+    assert_eq!(host.take_news().fault, None);
 }
 
 #[test]

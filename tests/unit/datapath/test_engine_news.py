@@ -1,0 +1,50 @@
+import asyncio
+import logging
+import os
+
+import pytest
+
+from wardgate.datapath.engine_news import EngineStopped, follow_news
+
+
+class Source:
+    """Stands for a hosted engine: what it says, behind a descriptor as the real one's."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._warnings: list[str] = []
+        self._fault: str | None = None
+
+    def say(self, *warnings: str, fault: str | None = None) -> None:
+        self._warnings += warnings
+        self._fault = fault
+        os.eventfd_write(self._fd, 1)
+
+    def news_fd(self) -> int:
+        return self._fd
+
+    def take_news(self) -> tuple[list[str], str | None]:
+        os.eventfd_write(self._fd, 1)  # so that there is something to read
+        os.eventfd_read(self._fd)
+        warnings, self._warnings = self._warnings, []
+        return warnings, self._fault
+
+
+async def test_each_warning_is_logged_once_and_the_end_raises(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source()
+    source.say("at the start")
+    following = asyncio.create_task(follow_news(source))
+    async with asyncio.timeout(5):
+        while len(caplog.messages) < 1:  # noqa: ASYNC110 - the log says nothing
+            await asyncio.sleep(0)
+        source.say("later")
+        while len(caplog.messages) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        source.say(fault="the TUN device is gone")
+        with pytest.raises(EngineStopped, match="the TUN device is gone"):
+            await following
+
+    assert caplog.record_tuples == [
+        ("wardgate.datapath.engine_news", logging.WARNING, "at the start"),
+        ("wardgate.datapath.engine_news", logging.WARNING, "later"),
+    ]
