@@ -14,9 +14,10 @@ from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.channels.journal import Journal
+from wardgate.portal.channels.standing import Claim
 from wardgate.portal.snapshot import accounts as account_views
 from wardgate.portal.store import Feed
-from wardgate.portal.store.rows import Change, PolicyAuthorization
+from wardgate.portal.store.rows import Change
 from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed
@@ -105,7 +106,7 @@ def a_reader_that_skips_every_fourth_change(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def a_grant_without_a_stored_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_grant(_: Journal, __: PolicyAuthorization, done: Callable[[bool], None]) -> None:
+    def write_grant(_: Journal, __: Claim, done: Callable[[bool], None]) -> None:
         asyncio.get_running_loop().call_soon(done, True)
 
     monkeypatch.setattr(Journal, "write_grant", write_grant)

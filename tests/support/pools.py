@@ -102,6 +102,9 @@ class _Seen:
     def handle_changes(self, _changes: list[Change]) -> None:
         self._batch.set()
 
+    def handle_view_lost(self) -> None:
+        raise AssertionError("the view cannot follow the feed")
+
     async def next(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
             await self._batch.wait()

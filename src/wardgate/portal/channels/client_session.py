@@ -30,6 +30,7 @@ from wardgate.portal.channels.directed import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
+    GrantQueued,
     GrantStored,
     Holding,
     OfferDeviceAccess,
@@ -246,6 +247,8 @@ class ClientSession(Session):
                 self._asked.give_up(authorization_id, "not_found", UNSTORED)
             case OfferDeviceAccess():
                 self._pools.take(message)
+            case GrantQueued(authorization):
+                self._pools.hold(Holding.of(authorization))
             case WithdrawGrant(authorization_id):
                 self._pools.revoke(authorization_id)
             case CandidatesOfGateway(gateway_id, candidates, is_invalidated):

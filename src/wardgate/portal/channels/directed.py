@@ -47,6 +47,13 @@ class GrantStored:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantQueued:
+    """From the journal to a receiver's session: a grant to it waits to be stored, and no query finds it yet."""
+
+    authorization: PolicyAuthorization
+
+
+@dataclass(frozen=True, slots=True)
 class WithdrawGrant:
     """To a gateway or client: a grant that it was given could not be stored and does not hold."""
 

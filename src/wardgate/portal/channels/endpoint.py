@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
@@ -27,8 +28,9 @@ from wardgate.portal.channels.connecting import (
     connect_relay,
     invalid_token,
 )
+from wardgate.portal.channels.directed import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.gateway_session import GatewaySession
-from wardgate.portal.channels.journal import Connect, Journal
+from wardgate.portal.channels.journal import Connect, Heard, Journal
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.channels.relay_session import RelaySession
@@ -158,8 +160,9 @@ class ChannelEndpoint:
     ) -> None:
         account_id = INSTALLATION if isinstance(connected, ConnectedRelay) else connected.account.id
         async with self._services.accounts.using(account_id) as view:
-            early = _EarlyChanges()
+            early = _Early()
             view.attach(early)
+            unfollow = self._follow_grants(connected, early.handle_message)
             try:
                 session = await self._make_session(dialect, framing, connected, view)
             except Refused as refused:
@@ -167,8 +170,10 @@ class ChannelEndpoint:
                 return
             finally:
                 view.detach(early)
+                unfollow()
             view.attach(session, _interest_of(connected))
-            session.handle_changes(early.changes)
+            unfollow = self._follow_grants(connected, session.handle_message)
+            early.replay(session)
             if not isinstance(connected, ConnectedRelay):
                 self._record(connected, session)
             pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send)
@@ -177,55 +182,82 @@ class ChannelEndpoint:
                 await pump.run()
             finally:
                 view.detach(session)
+                unfollow()
                 session.handle_disconnect()
                 self._pumps.discard(pump)
+
+    def _follow_grants(self, connected: Connected, heard: Heard) -> Callable[[], None]:
+        """Tell of grants to whoever connected that are not stored yet. A relay is granted nothing."""
+        if isinstance(connected, ConnectedRelay):
+            return _nothing
+        return self._journal.follow(connected.device.id, heard)
 
     async def _make_session(
         self, dialect: Dialect, framing: Framing, connected: Connected, view: AccountView
     ) -> Session:
+        """Make the session from what is stored now; what happens from now on it hears of.
+
+        Raises:
+            Refused: what the connection rests on has gone since it was found.
+        """
+        services = self._services
         match connected:
             case ConnectedClient():
-                held = await self._held_by_client(connected)
+                connected, held = await self._held_by_client(connected)
                 return ClientSession(
                     dialect,
                     framing,
-                    services=self._services,
+                    services=services,
                     journal=self._journal,
                     connected=connected,
                     view=view,
                     held=held,
                 )
             case ConnectedGateway():
-                held = await self._held_by_gateway(connected)
+                connected, held = await self._held_by_gateway(connected)
                 return GatewaySession(
-                    dialect, framing, services=self._services, connected=connected, view=view, held=held
+                    dialect, framing, services=services, connected=connected, view=view, held=held
                 )
             case ConnectedRelay():
-                return RelaySession(dialect, framing, services=self._services, connected=connected)
+                return RelaySession(dialect, framing, services=services, connected=connected)
 
-    async def _held_by_client(self, connected: ConnectedClient) -> list[PolicyAuthorization]:
+    async def _held_by_client(
+        self, connected: ConnectedClient
+    ) -> tuple[ConnectedClient, list[PolicyAuthorization]]:
+        """Return the client as it is stored now (it may have been unverified since it was found), and its grants."""
         async with self._services.store.reading() as transaction:
             tables = transaction.of(connected.account.id)
-            if await tables.client_tokens.load(connected.token.id) is None:
+            token = await tables.client_tokens.load(connected.token.id)
+            if token is None:
                 raise invalid_token()
+            device = await tables.devices.load(connected.device.id)
+            if device is None:
+                raise _device_gone()
             grants = tables.authorizations
-            device_id, ends_at = connected.device.id, grants.c.expires_at
+            device_id, ends_at = device.id, grants.c.expires_at
             # Two queries, so that each goes by an index of its own.
             held = await grants.load_all(
                 grants.c.initiating_device_id == device_id, ends_at > transaction.now
             ) + await grants.load_all(grants.c.receiving_device_id == device_id, ends_at > transaction.now)
-        return held + self._journal.unwritten_grants(device_id)
+        return replace(connected, token=token, device=device), held
 
-    async def _held_by_gateway(self, connected: ConnectedGateway) -> list[PolicyAuthorization]:
+    async def _held_by_gateway(
+        self, connected: ConnectedGateway
+    ) -> tuple[ConnectedGateway, list[PolicyAuthorization]]:
+        """Return the gateway as it is stored now, and what it holds."""
         async with self._services.store.reading() as transaction:
             tables = transaction.of(connected.account.id)
-            if await tables.gateway_tokens.load(connected.token.id) is None:
+            token = await tables.gateway_tokens.load(connected.token.id)
+            if token is None:
                 raise invalid_token()
+            device = await tables.devices.load(connected.device.id)
+            if device is None:
+                raise _device_gone()
             grants = tables.authorizations
             held = await grants.load_all(
-                grants.c.receiving_device_id == connected.device.id, grants.c.expires_at > transaction.now
+                grants.c.receiving_device_id == device.id, grants.c.expires_at > transaction.now
             )
-        return held + self._journal.unwritten_grants(connected.device.id)
+        return replace(connected, token=token, device=device), held
 
     def _record(self, connected: ConnectedClient | ConnectedGateway, session: Session) -> None:
         name = "client_token_id" if isinstance(connected, ConnectedClient) else "gateway_token_id"
@@ -279,17 +311,27 @@ def _interest_of(connected: Connected) -> Interest | None:
             return None
 
 
-class _EarlyChanges:
-    """Keeps what the account's view hears while a session's grants are still being loaded."""
+class _Early:
+    """Keeps, in its order, what a session is to hear of while it is still being made."""
 
     def __init__(self) -> None:
-        self.changes: list[Change] = []
+        self._news: list[list[Change] | GrantQueued | WithdrawGrant] = []
 
     def handle_changes(self, changes: list[Change]) -> None:
-        self.changes += changes
+        self._news.append(changes)
+
+    def handle_message(self, message: GrantQueued | WithdrawGrant) -> None:
+        self._news.append(message)
 
     def handle_view_lost(self) -> None:
         """The session is told when it takes over."""
+
+    def replay(self, session: Session) -> None:
+        for news in self._news:
+            if isinstance(news, list):
+                session.handle_changes(news)
+            else:
+                session.handle_message(news)
 
 
 class _Pump:
@@ -435,6 +477,17 @@ class _NoTransport:
         return 0
 
     def fail(self, code: int) -> None: ...
+
+
+def _device_gone() -> Refused:
+    """The peer comes again, and its device is made anew."""
+    return Refused(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "The device is gone", retry_after_s=1
+    )
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _deaf() -> None:

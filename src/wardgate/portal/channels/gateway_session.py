@@ -13,6 +13,7 @@ from wardgate.portal.channels.directed import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
+    GrantQueued,
     Holding,
     OfferGrant,
     Superseded,
@@ -210,6 +211,8 @@ class GatewaySession(Session):
                     self._clock.monotonic() + REF_S,
                 )
                 self._push(create)
+            case GrantQueued(authorization):
+                self._held.put(Holding.of(authorization))
             case WithdrawGrant(authorization_id):
                 self._drop(authorization_id)
             case CandidatesOfClient(client_id, candidates, is_invalidated):

@@ -1,7 +1,10 @@
 """What connections write: grants, decisions and their own records, in group commits beside the connections' own work.
 
 A grant is written in parallel with the gateway's round trip; its client is told only when both are done, so there is no
-window in which a live grant has no row. A grant that cannot be written is withdrawn at the gateway (fail closed).
+window in which a live grant has no row. A grant that cannot be written, or that stands no longer when it is (`standing`), is withdrawn at
+the gateway (fail closed).
+
+Who will hold a grant loads what is stored, and hears from here of what is not stored yet (`follow`).
 
 A connect is recorded in its device's latest-session columns and in the session log. Its session learns whether it was; one that
 hears nothing ends by itself (portal-domain §7.4).
@@ -11,10 +14,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from wardgate.model.ids import AuthorizationId
+from wardgate.portal.channels.directed import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.session import Record
+from wardgate.portal.channels.standing import Claim, standing
 from wardgate.portal.environment import Environment
 from wardgate.portal.services import Services
 from wardgate.portal.store import DanglingReference, Store, Transaction
@@ -28,7 +34,10 @@ WINDOW_S: Final = 0.004
 
 SLICE: Final = 50
 
+_News = TypeVar("_News")
+
 Done = Callable[[bool], None]
+Heard = Callable[[GrantQueued | WithdrawGrant], None]
 Recorded = Callable[[Record], None]
 
 
@@ -51,8 +60,12 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
-    row: PolicyAuthorization
+    claim: Claim
     done: Done
+
+    @property
+    def row(self) -> PolicyAuthorization:
+        return self.claim.row
 
 
 class Journal:
@@ -66,12 +79,14 @@ class Journal:
         self._committing: list[_Grant] = []
         self._decisions: list[Decision] = []
         self._connects: list[Connect] = []
+        self._followers: dict[UUID, list[Heard]] = {}
         self._waiting = asyncio.Event()
         self._flushing = asyncio.Lock()
 
-    def write_grant(self, row: PolicyAuthorization, done: Done) -> None:
+    def write_grant(self, claim: Claim, done: Done) -> None:
         """Queue a grant; `done(stored)` is called after its commit."""
-        self._grants.append(_Grant(row, done))
+        self._grants.append(_Grant(claim, done))
+        self._tell(claim.row, GrantQueued(claim.row))
         self._waiting.set()
 
     def write_decision(self, decision: Decision) -> None:
@@ -84,13 +99,24 @@ class Journal:
         self._connects.append(connect)
         self._waiting.set()
 
-    def unwritten_grants(self, receiving_device_id: UUID) -> list[PolicyAuthorization]:
-        """Return grants of a receiver that no query finds yet."""
-        return [
-            grant.row
-            for grant in (*self._committing, *self._grants)
-            if grant.row.receiving_device_id == receiving_device_id
-        ]
+    def follow(self, receiving_device_id: UUID, heard: Heard) -> Callable[[], None]:
+        """Tell of a receiver's grants that no query finds yet: of those that wait now, of each that is queued, of each that fails.
+
+        Begin before the query: a grant that is stored meanwhile is in one of the two. Returns what ends it.
+        """
+        followers = self._followers.setdefault(receiving_device_id, [])
+        followers.append(heard)
+        for grant in (*self._committing, *self._grants):
+            if grant.row.receiving_device_id == receiving_device_id:
+                heard(GrantQueued(grant.row))
+
+        def unfollow() -> None:
+            if heard in followers:
+                followers.remove(heard)
+            if not followers and self._followers.get(receiving_device_id) is followers:
+                del self._followers[receiving_device_id]
+
+        return unfollow
 
     async def run(self) -> None:
         """Commit whatever waits, for ever."""
@@ -121,10 +147,8 @@ class Journal:
                     *(connect.device.account_id for connect in connects),
                 )
                 for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
-                    rows = [grant.row for grant in grants if grant.row.account_id == account_id]
-                    stored |= {
-                        row.id for row in await transaction.of(account_id).authorizations.insert_each(rows)
-                    }
+                    claims = [grant.claim for grant in grants if grant.row.account_id == account_id]
+                    stored |= await self._store_standing(transaction, claims)
                 await transaction.append_decisions(decisions)
                 records = await _record(transaction, connects)
         except Exception:
@@ -135,11 +159,32 @@ class Journal:
         finally:
             self._committing = []
         for grant in grants:
-            grant.done(grant.row.id in stored)
+            if grant.row.id not in stored:
+                self._tell(grant.row, WithdrawGrant(AuthorizationId(grant.row.id)))
+            self._report(grant.done, grant.row.id in stored)
         for connect, record in zip(connects, records, strict=False):
-            connect.recorded(record)
+            self._report(connect.recorded, record)
         for account_id in dict.fromkeys(decision.account_id for decision in decisions):
             self._environment.bus.wake(f"decisions:{account_id}")
+
+    async def _store_standing(self, transaction: Transaction, claims: Sequence[Claim]) -> set[UUID]:
+        """Insert one account's grants, as far as they still stand; returns which."""
+        stand = await standing(transaction, claims, now=self._environment.clock.now())
+        self._counters["grants_overtaken"] += len(claims) - len(stand)
+        grants = transaction.of(claims[0].row.account_id).authorizations
+        return {row.id for row in await grants.insert_each([claim.row for claim in stand])}
+
+    def _tell(self, row: PolicyAuthorization, news: GrantQueued | WithdrawGrant) -> None:
+        for heard in tuple(self._followers.get(row.receiving_device_id, ())):
+            self._report(heard, news)
+
+    def _report(self, told: Callable[[_News], None], news: _News) -> None:
+        """Tell one who waits; a fault there must not keep the others waiting."""
+        try:
+            told(news)
+        except Exception:
+            log.exception("an outcome could not be told")
+            self._counters["background_failures"] += 1
 
 
 async def _record(transaction: Transaction, connects: Sequence[Connect]) -> list[Record]:

@@ -35,6 +35,7 @@ from wardgate.portal.channels.directed import (
 from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.offers import authorization_row, offer_to_client
 from wardgate.portal.channels.session import row_id
+from wardgate.portal.channels.standing import Target
 from wardgate.portal.channels.storing import store_grant
 from wardgate.portal.store.rows import Change
 from wardgate.wire import messages as wire
@@ -150,7 +151,8 @@ class PoolAccess:
             self._asked.drop(key)
             self._deny(request, device, "offline", now=now)
             return
-        store_grant(context, row, target)
+        asked_for = Target(request.ipv4, request.ipv6, device.hostname)
+        store_grant(context, access, grant, row, target, asked_for)
         told = ExplainedTarget(request.address, str(device.id), device.name)
         self._decisions.granted(access, grant, row, now=now, target=told)
 
@@ -178,9 +180,13 @@ class PoolAccess:
     def take(self, offer: OfferDeviceAccess) -> None:
         """Tell the client of a grant to it, and its initiator that it was told."""
         holding = Holding.of(offer.authorization)
-        self._held.put(holding)
+        self.hold(holding)
         self._context.push(offer.told)
         self._context.bus.send(offer.reply_to, GrantAcknowledged(holding.authorization_id))
+
+    def hold(self, holding: Holding) -> None:
+        """Take in a grant to the client that it is told of otherwise, by `init` at the latest."""
+        self._held.put(holding)
 
     def revoke(self, authorization_id: AuthorizationId) -> None:
         """Take a grant to the client back, if it is the latest of its pair and still in force."""

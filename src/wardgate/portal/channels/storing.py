@@ -1,14 +1,26 @@
 """Storing a grant while its receiver is told of it; one that cannot be stored is withdrawn (fail closed)."""
 
 from wardgate.model.ids import AuthorizationId
+from wardgate.policy.engine import AccessRequest, Granted
 from wardgate.portal.bus import Address
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.directed import GrantStored, WithdrawGrant
+from wardgate.portal.channels.standing import Claim, Target
 from wardgate.portal.store.rows import PolicyAuthorization
 
 
-def store_grant(context: ClientContext, row: PolicyAuthorization, receiver: Address) -> None:
-    """Queue the row; receiver and client hear of the outcome, even if this connection is over by then."""
+def store_grant(
+    context: ClientContext,
+    access: AccessRequest,
+    grant: Granted,
+    row: PolicyAuthorization,
+    receiver: Address,
+    target: Target | None = None,
+) -> None:
+    """Queue the row; receiver and client hear of the outcome, even if this connection is over by then.
+
+    Call it in the step that decided: until then the account's view stands where it stood at the decision.
+    """
     address, bus, authorization_id = context.address, context.bus, AuthorizationId(row.id)
 
     def stored(is_stored: bool) -> None:
@@ -16,4 +28,6 @@ def store_grant(context: ClientContext, row: PolicyAuthorization, receiver: Addr
             bus.send(receiver, WithdrawGrant(authorization_id))
         bus.send(address, GrantStored(authorization_id, is_stored))
 
-    context.journal.write_grant(row, stored)
+    context.journal.write_grant(
+        Claim(row, grant, access, context.view, context.view.sequence, target), stored
+    )

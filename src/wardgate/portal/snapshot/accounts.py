@@ -25,6 +25,9 @@ from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.rows import Change
 from wardgate.supervision import Tasks
 
+GRANTS: Final = "policy_authorizations"
+"""The table whose changes say nothing about what is granted."""
+
 _IDLE_S: Final = 60.0
 
 log = logging.getLogger(__name__)
@@ -53,12 +56,16 @@ class Listener(Protocol):
 
 
 class AccountView:
-    """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its connections share."""
+    """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its connections share.
+
+    Attributes:
+        moved_at: the position of the last change of anything but grants: what was decided then or later, would be decided again.
+    """
 
     def __init__(self, facts: AccountFacts, snapshot: Snapshot, sequence: int) -> None:
         self.facts = facts
         self.snapshot = snapshot
-        self.sequence = sequence
+        self.sequence = self.moved_at = sequence
         self.client_views = ClientViews()
         self.users = 0
         self._is_lost = False
@@ -81,6 +88,8 @@ class AccountView:
         self.sequence = fresh[-1].sequence
         self.snapshot = evolve(self.snapshot, fresh)
         for change in fresh:
+            if change.object != GRANTS:
+                self.moved_at = change.sequence
             if change.object == "accounts" and change.after is not None:
                 self.facts = replace(
                     self.facts,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,12 @@ import pytest
 
 from support.pools import device_of
 from support.portal import World
+from wardgate.model.ids import ActorId, ResourceId
+from wardgate.policy.engine import AccessRequest, Granted, authorize
+from wardgate.policy.evaluation import Facts
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.channels.session import Record
+from wardgate.portal.channels.standing import Claim
 from wardgate.portal.store.logs import Logs, Stream
 from wardgate.portal.store.rows import Device, PolicyAuthorization
 
@@ -54,7 +59,7 @@ async def test_a_session_without_its_token_learns_so_and_the_others_are_recorded
     ):
         journal.write_connect(connect(device, token_id, later, recorder(records, name)))
     stored: list[bool] = []
-    journal.write_grant(grant(world, client, gateway), stored.append)
+    journal.write_grant(await claim(world, client, gateway), stored.append)
     await journal.flush()
     assert records == {
         "client without token": Record.TOKEN_GONE,
@@ -115,7 +120,22 @@ def seen_at(device: Device) -> datetime:
     return device.last_seen_at
 
 
-def grant(world: World, client: Device, gateway: Device) -> PolicyAuthorization:
+async def claim(world: World, client: Device, gateway: Device) -> Claim:
+    """Decide what a client with a gateway at its side would be granted."""
+    expires_at = seen_at(client) + timedelta(hours=1)
+    async with world.portal.services.accounts.using(world.account_id) as view:
+        access = AccessRequest(
+            ActorId(world.actor.id),
+            ResourceId(world.resource.id),
+            Facts(remote_ip=ip_address("192.0.2.7"), is_verified=False),
+            expires_at,
+        )
+        decision = authorize(view.snapshot, access, now=seen_at(client))
+        assert isinstance(decision, Granted)
+        return Claim(_row(world, client, gateway, expires_at), decision, access, view, view.sequence)
+
+
+def _row(world: World, client: Device, gateway: Device, expires_at: datetime) -> PolicyAuthorization:
     return PolicyAuthorization(
         id=UUID(int=5, version=4),
         account_id=world.account_id,
@@ -128,5 +148,5 @@ def grant(world: World, client: Device, gateway: Device) -> PolicyAuthorization:
         initiator_remote_ip="192.0.2.7",
         initiator_user_agent="",
         receiver_remote_ip=None,
-        expires_at=seen_at(client) + timedelta(hours=1),
+        expires_at=expires_at,
     )

@@ -1,0 +1,176 @@
+"""Whether grants still stand when they are stored (portal-domain §7.1).
+
+A grant is decided on the account's view, which follows the database by a moment, and stored a moment later. What happens in between
+revokes nothing: the row that it would delete is not there yet. So in the storing transaction, which is the account's only writer, a
+grant is judged again if anything has happened since it was decided:
+
+    nothing but grants since ─────────────────────────────► it stands
+    something, and the same policy grants it, as long ────► it stands
+    anything else ────────────────────────────────────────► it is not stored; its receiver and its client are told
+
+Everything that deletes a stored grant (portal-domain §8.4) is either looked at here, or takes a row with it that the grant names, so that it
+cannot be inserted: token, membership, policy, resource and both devices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from wardgate.model.domain import Policy
+from wardgate.model.resources import (
+    CidrResource,
+    DevicePool,
+    DnsResource,
+    DynamicDevicePool,
+    InternetResource,
+    IpResource,
+    Resource,
+    StaticDevicePool,
+)
+from wardgate.policy import pools
+from wardgate.policy.engine import AccessRequest, Granted, authorize
+from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.snapshot.accounts import GRANTS, AccountView, evolve
+from wardgate.portal.store import Transaction, schema
+from wardgate.portal.store.rows import ClientToken, Device, PolicyAuthorization
+
+MAX_CHANGES: Final = 1000
+"""How far the view may lie behind the database; beyond it nothing stands, and clients ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """By which tunnel address a client asked for a device of a pool, and what that was called."""
+
+    ipv4: str | None
+    ipv6: str | None
+    hostname: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A grant on its way to the store, with what it was decided by.
+
+    Attributes:
+        view: of the account; `sequence` is where it stood.
+        target: which device of a pool was asked for; none: a gateway reaches the resource.
+    """
+
+    row: PolicyAuthorization
+    grant: Granted
+    access: AccessRequest
+    view: AccountView
+    sequence: int
+    target: Target | None = None
+
+
+async def standing(transaction: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
+    """Return those of one account's claims that still stand; `transaction` is the account's only writer."""
+    account_id = claims[0].row.account_id
+    position = await transaction.sequence(account_id)
+    stand: list[Claim] = []
+    for view in {id(claim.view): claim.view for claim in claims}.values():
+        of_view = [claim for claim in claims if claim.view is view]
+        snapshot, followed, moved_at = view.snapshot, view.sequence, view.moved_at
+        if position > followed:
+            changes = schema.changes.c
+            news = await transaction.changes(
+                account_id, changes.sequence > followed, changes.object != GRANTS, limit=MAX_CHANGES + 1
+            )
+            if len(news) > MAX_CHANGES:
+                continue
+            if news:
+                snapshot, moved_at = evolve(snapshot, news), news[-1].sequence
+        untouched = [claim for claim in of_view if claim.sequence >= moved_at]
+        others = [claim for claim in of_view if claim.sequence < moved_at]
+        stand += untouched
+        if others:
+            stand += await _judged_again(transaction, snapshot, others, now=now)
+    return stand
+
+
+async def _judged_again(
+    transaction: Transaction, snapshot: Snapshot, claims: Sequence[Claim], *, now: datetime
+) -> list[Claim]:
+    rows = [claim.row for claim in claims]
+    tables = transaction.of(rows[0].account_id)
+    device_ids = {row.initiating_device_id for row in rows} | {row.receiving_device_id for row in rows}
+    devices = {one.id: one for one in await tables.devices.load_all(tables.devices.c.id.in_(device_ids))}
+    token_ids = {row.token_id for row in rows}
+    tokens = {
+        one.id: one for one in await tables.client_tokens.load_all(tables.client_tokens.c.id.in_(token_ids))
+    }
+    return [claim for claim in claims if still_stands(snapshot, claim, devices, tokens, now=now)]
+
+
+def still_stands(
+    snapshot: Snapshot,
+    claim: Claim,
+    devices: dict[UUID, Device],
+    tokens: dict[UUID, ClientToken],
+    *,
+    now: datetime,
+) -> bool:
+    """Tell whether a grant would be decided as it was, by what is true now: the same use, by the same policy, for as long."""
+    row, before = claim.row, claim.grant
+    client, receiver = devices.get(row.initiating_device_id), devices.get(row.receiving_device_id)
+    token = tokens.get(row.token_id)
+    if client is None or receiver is None or token is None:
+        return False
+    is_verified = client.verified_at is not None
+    if claim.access.facts.is_verified is True and not is_verified:
+        return False
+    facts = replace(claim.access.facts, is_verified=is_verified)
+    access = replace(claim.access, facts=facts, token_expires_at=token.expires_at)
+    decision = authorize(snapshot, access, now=now)
+    return (
+        isinstance(decision, Granted)
+        and decision.resource.id == before.resource.id
+        and _place(decision.resource) == _place(before.resource)
+        and before.expires_at <= token.expires_at
+        and _is_granted_by_the_same(decision, before)
+        and _still_leads_to(snapshot, decision.resource, receiver, claim.target)
+    )
+
+
+def _is_granted_by_the_same(decision: Granted, before: Granted) -> bool:
+    """Tell whether the policy that was recorded grants as much as it did; others may have come."""
+    return any(
+        one.is_satisfied
+        and one.policy.id == before.policy.id
+        and _terms(one.policy) == _terms(before.policy)
+        and (one.until is None or one.until >= before.expires_at)
+        for one in decision.evaluations
+    )
+
+
+def _terms(policy: Policy) -> tuple[object, ...]:
+    """What of a policy takes its grants along when it changes (portal-domain §8.4)."""
+    return policy.conditions, policy.group_id, policy.resource_id, policy.flow_log_uploads_enabled
+
+
+def _place(resource: Resource) -> tuple[object, ...]:
+    """What of a resource takes its grants along when it changes (portal-domain §8.4)."""
+    match resource:
+        case DnsResource():
+            return DnsResource, site_of(resource), resource.address, resource.ip_stack
+        case CidrResource() | IpResource() | DynamicDevicePool():
+            return type(resource), site_of(resource), resource.address
+        case InternetResource() | StaticDevicePool():
+            return type(resource), site_of(resource)
+
+
+def _still_leads_to(snapshot: Snapshot, resource: Resource, receiver: Device, target: Target | None) -> bool:
+    """Tell whether the receiver is still who reaches the resource, or the device of the pool that was asked for."""
+    if not isinstance(resource, DevicePool):
+        return receiver.site_id == site_of(resource)
+    if target is None:
+        return False
+    device = pools.find_target(snapshot, resource, ipv4=target.ipv4, ipv6=target.ipv6)
+    return (
+        not isinstance(device, pools.NoTarget)
+        and device.id == receiver.id
+        and device.hostname == target.hostname
+    )

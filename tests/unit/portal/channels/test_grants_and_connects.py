@@ -1,0 +1,192 @@
+"""Connections that are made while grants to them are on their way to the store, and while what they rest on changes."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support.gates import Gates
+from support.pools import caught_up, device_of, static_pair
+from support.portal import Peer, World, make_world, portal_running
+from support.postgres import postgres_database
+from wardgate.portal.app import Portal
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import PostgresServer, Store
+from wardgate.portal.store.rows import Policy
+
+VERIFIED = [{"property": "client_verified", "operator": "is", "values": ["true"]}]
+
+
+@pytest.fixture
+def gates(portal: Portal) -> Gates:
+    return Gates(portal)
+
+
+async def test_a_gateway_that_comes_back_is_told_of_a_grant_that_is_not_stored_yet(
+    world: World, gates: Gates
+) -> None:
+    async with world.client() as client:
+        await client.join()
+        async with offered_but_not_stored(world, gates, client):
+            pass
+        async with world.gateway() as gateway:
+            init = await gateway.join()
+            assert resources_in(init) == [str(world.resource.id)]
+            gates.begin.open()
+            await world.portal.journal.flush()
+            assert [frame["event"] for frame in await gateway.news()] == ["resource_updated"]
+
+
+async def test_a_grant_that_fails_after_the_gateway_has_come_back_is_withdrawn(
+    world: World, gates: Gates
+) -> None:
+    async with world.client() as client:
+        await client.join()
+        async with offered_but_not_stored(world, gates, client):
+            pass
+        async with world.gateway() as gateway:
+            assert resources_in(await gateway.join()) == [str(world.resource.id)]
+            await disable_the_policy(world)
+            gates.begin.open()
+            await world.portal.journal.flush()
+            assert "reject_access" in [frame["event"] for frame in await gateway.news()]
+
+
+async def test_a_grant_that_fails_while_the_gateway_connects_is_not_in_its_init(
+    world: World, gates: Gates
+) -> None:
+    async with world.client() as client:
+        await client.join()
+        async with offered_but_not_stored(world, gates, client):
+            pass
+        async with world.gateway() as gateway:
+            await disable_the_policy(world)
+            gates.begin.open()
+            await world.portal.journal.flush()
+            assert resources_in(await gateway.join()) == []
+
+
+async def test_a_grant_that_is_stored_while_the_gateway_connects_is_in_its_init(
+    world: World, gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = world.portal.channels
+    held_by_gateway = endpoint._held_by_gateway
+
+    async def load_and_then_store(*arguments: Any) -> Any:
+        loaded = await held_by_gateway(*arguments)
+        gates.begin.open()
+        await world.portal.journal.flush()
+        return loaded
+
+    async with world.client() as client:
+        await client.join()
+        async with offered_but_not_stored(world, gates, client):
+            pass
+        monkeypatch.setattr(endpoint, "_held_by_gateway", load_and_then_store)
+        async with world.gateway() as gateway:
+            assert resources_in(await gateway.join()) == [str(world.resource.id)]
+
+
+async def test_a_grant_to_a_client_that_fails_while_it_connects_is_not_in_its_init(
+    world: World, gates: Gates
+) -> None:
+    async with static_pair(world) as pair:
+        await world.portal.journal.flush()
+        gates.begin.close()
+        pair.ask(ipv4=(await pair.device("nas")).ipv4)
+        await pair.nas.receive("client_device_access_authorized")
+        async with world.client(external_id="nas") as again:
+            async with world.portal.services.store.writing() as tx:
+                policies = tx.of(world.account_id).policies
+                await policies.save(replace(pair.policy, is_disabled=True))
+            gates.begin.open()
+            await world.portal.journal.flush()
+            assert (await again.join())["authorizations"] == []
+
+
+async def test_a_client_that_is_unverified_while_it_connects_is_shown_nothing_for_verified_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.client():
+        await world.portal.journal.flush()
+    await set_verified(world, is_verified=True)
+    async with world.portal.services.store.writing() as tx:
+        await tx.of(world.account_id).policies.save(replace(world.policy, conditions=VERIFIED))
+    accounts = world.portal.services.accounts
+    using = accounts.using
+
+    @contextlib.asynccontextmanager
+    async def unverify_first(account_id: Any) -> AsyncIterator[Any]:
+        # The device has been read, the account's view has not been entered yet.
+        await set_verified(world, is_verified=False)
+        async with using(account_id) as view:
+            yield view
+
+    with monkeypatch.context() as patched:
+        patched.setattr(accounts, "using", unverify_first)
+        async with world.client() as client:
+            assert (await client.join())["resources"] == []
+
+
+async def test_another_portals_change_counts_before_this_ones_view_knows_of_it() -> None:
+    async with postgres_database() as url:
+        settings = PortalSettings(database_url=PostgresServer(url), connect_capacity=1000.0)
+        async with portal_running(settings) as portal:
+            world = await make_world(portal)
+            theirs = await Store.open(PostgresServer(url), portal.services.environment)
+            async with world.client() as client, world.gateway() as gateway:
+                await client.join()
+                await gateway.join()
+                for _ in range(10):
+                    await portal.journal.flush()
+                    await caught_up(world)
+                    await set_policy(theirs, world, is_disabled=True)
+                    client.send("request_authorization", {"resource_id": str(world.resource.id)})
+                    await client.receive_until("authorization_creation_failed")
+                    await portal.journal.flush()
+                    async with theirs.reading() as tx:
+                        assert await tx.of(world.account_id).authorizations.load_all() == []
+                    told = [frame["event"] for frame in await gateway.news()]
+                    assert told in ([], ["create_authorization", "reject_access"])
+                    await set_policy(theirs, world, is_disabled=False)
+                    await caught_up(world)
+                    await client.news()
+            await theirs.close()
+
+
+@contextlib.asynccontextmanager
+async def offered_but_not_stored(world: World, gates: Gates, client: Peer) -> AsyncIterator[None]:
+    """A gateway is offered a grant that waits for the journal; then it leaves."""
+    async with world.gateway() as gateway:
+        await gateway.join()
+        await world.portal.journal.flush()
+        gates.begin.close()
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        await gateway.receive("create_authorization")
+        yield
+
+
+def resources_in(init: dict[str, Any]) -> list[str]:
+    return [one["resource_id"] for one in init["authorizations"]]
+
+
+async def disable_the_policy(world: World) -> None:
+    await set_policy(world.portal.services.store, world, is_disabled=True)
+
+
+async def set_policy(store: Store, world: World, *, is_disabled: bool) -> None:
+    async with store.writing() as tx:
+        policies = tx.of(world.account_id).policies
+        policy = await policies.load(world.policy.id)
+        assert isinstance(policy, Policy)
+        await policies.save(replace(policy, is_disabled=is_disabled))
+
+
+async def set_verified(world: World, *, is_verified: bool) -> None:
+    device = await device_of(world, "client-1")
+    async with world.portal.services.store.writing() as tx:
+        await tx.of(world.account_id).devices.save(
+            replace(device, verified_at=tx.now if is_verified else None)
+        )
