@@ -22,6 +22,10 @@ _BATCH = 500
 log = logging.getLogger(__name__)
 
 
+class FeedBroken(Exception):
+    """What was read does not follow what was read before: whoever lives off the feed must not go on."""
+
+
 class Feed:
     """Wakes the readers of one store. `run` polls for other processes' commits until it is cancelled.
 
@@ -51,7 +55,11 @@ class Feed:
         return (await self._store.sequences()).get(account_id, 0)
 
     async def follow(self, account_id: UUID, after: int) -> AsyncGenerator[list[Change]]:
-        """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence."""
+        """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence.
+
+        Raises:
+            FeedBroken: a change is missing, or comes twice.
+        """
         event = asyncio.Event()
         self._waiting.setdefault(account_id, []).append(event)
         try:
@@ -59,6 +67,7 @@ class Feed:
                 event.clear()
                 changes = await self._changes_after(account_id, after)
                 if changes:
+                    _check_follows(changes, after)
                     after = changes[-1].sequence
                     age = self._environment.clock.now() - changes[0].committed_at
                     self.on_delivery(max(0.0, age.total_seconds()))
@@ -84,6 +93,16 @@ class Feed:
         for account_id in account_ids:
             for event in self._waiting.get(account_id, ()):
                 event.set()
+
+
+def _check_follows(changes: list[Change], after: int) -> None:
+    """Check that nothing is left out. A deleted account's feed holds nothing but its deletion."""
+    first = changes[0]
+    if first.object == "accounts" and first.operation == "delete":
+        after = first.sequence - 1
+    numbers = [change.sequence for change in changes]
+    if numbers != list(range(after + 1, after + 1 + len(numbers))):
+        raise FeedBroken(f"after {after} came {numbers[0]} to {numbers[-1]}, {len(numbers)} changes")
 
 
 def _unobserved(_seconds: float) -> None:

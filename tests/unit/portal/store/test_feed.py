@@ -1,6 +1,7 @@
 """Readers see every committed change once, in order, also of another process and after a pause."""
 
 import asyncio
+import contextlib
 import random
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
 from wardgate.portal.store import feed as feed_module
+from wardgate.portal.store.feed import FeedBroken
 from wardgate.portal.store.rows import Change, Site
 
 
@@ -203,6 +205,97 @@ async def test_an_outage_ends_no_reader(
     seen: list[int] = []
     await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=1), 5)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_batches_leave_nothing_out_and_repeat_nothing(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(feed_module, "_BATCH", size)
+    for index in range(6):
+        await _add_site(store, account_id, f"site {index}")
+    seen: list[int] = []
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=7), 5)
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(store, environment)
+    look, looks = feed._changes_after, 0
+
+    async def look_and_be_overtaken(account_id: UUID, after: int) -> list[Change]:
+        nonlocal looks
+        looks += 1
+        found = await look(account_id, after)
+        if looks == 1:
+            await _add_site(store, account_id, "overtaking")
+        return found
+
+    monkeypatch.setattr(feed, "_changes_after", look_and_be_overtaken)
+    seen: list[int] = []
+    await asyncio.wait_for(_collect(feed, account_id, 1, seen, until=2), 5)
+    assert seen == [2]
+
+
+async def test_a_commit_whose_writer_is_cancelled_while_the_disk_is_synced_wakes_readers(
+    tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    account_id = await make_account(store, "acme")
+    feed, seen = Feed(store, environment), list[int]()
+    reader = asyncio.create_task(_collect(feed, account_id, 1, seen, until=2))
+    writing, syncing = store._database.writing, asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def writing_slowly(**options: Any) -> AsyncIterator[Any]:
+        async with writing(**options) as connection:
+            yield connection
+        syncing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store._database, "writing", writing_slowly)
+    writer = asyncio.create_task(_add_site(store, account_id, "theirs"))
+    await asyncio.wait_for(syncing.wait(), 5)
+    writer.cancel()
+    await asyncio.wait_for(reader, 5)
+    assert seen == [2]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "told", [[1, 2, 2], [1, 3], [2, 1], [2], [1, 2, 4]], ids=["twice", "gap", "order", "first", "last"]
+)
+async def test_a_reader_that_is_told_nonsense_stops(
+    store: Store,
+    environment: Environment,
+    account_id: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[int],
+) -> None:
+    async with store.reading() as transaction:
+        (change,) = await transaction.changes_after(account_id, 0, 10)
+    feed = Feed(store, environment)
+    changes = [replace(change, sequence=number) for number in told]
+
+    async def tell(_account_id: UUID, _after: int) -> list[Change]:
+        return changes
+
+    monkeypatch.setattr(feed, "_changes_after", tell)
+    with pytest.raises(FeedBroken):
+        await asyncio.wait_for(_collect(feed, account_id, 0, [], until=9), 5)
+
+
+async def test_the_deletion_of_an_account_is_all_that_is_left_of_its_feed(
+    store: Store, environment: Environment, account_id: UUID
+) -> None:
+    await _add_site(store, account_id, "one")
+    async with store.writing() as transaction:
+        await transaction.accounts.delete(account_id)
+    seen: list[int] = []
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=3), 5)
+    assert seen == [3]
 
 
 def _sites_of(writer: str, changes: list[Change]) -> int:
