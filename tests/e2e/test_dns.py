@@ -10,7 +10,7 @@ PROXY = "100.96.0."
 
 def test_s07_dns(cone: Installation) -> None:
     client, gateway = cone.client_site.host, cone.gateway_site.host
-    assert (client.etc / "resolv.conf.before-firezone").read_text().strip() == "nameserver 203.0.113.53"
+    assert (client.etc / "resolv.conf.before-wardgate").read_text().strip() == "nameserver 203.0.113.53"
     gateway.run("curl", "-fsS", "http://dns.httpbin.search.test/get")
     ping(cone, "dns")
     client.run("curl", "-fsS", "--connect-timeout", "10", "http://dns/get")

@@ -23,12 +23,15 @@ from wardgate.client.process import ClientProcess
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
 from wardgate.net import device_id
 from wardgate.net.descriptor_limit import raise_descriptor_limit
+from wardgate.net.families import families_of
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Method, host_dns
 from wardgate.net.name_lookup import NameLookup
-from wardgate.net.privileges import raise_buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.netlink import Netlink
+from wardgate.net.privileges import buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
-from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, TunInterface
+from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import ClientParameters
@@ -145,8 +148,6 @@ def command(
             typer.echo("the settings are in order")
             return
         require_net_admin("wardgate client")
-        if raises_buffers:
-            raise_buffer_limits()
         private_key = generate_private_key()
         keys = {"public": public_key(private_key)}
         resolver = host_dns(method, tun_name)
@@ -158,6 +159,8 @@ def command(
             mark=SOCKET_MARK,
         )
         raise_descriptor_limit()
+        buffers = Reconciler(buffer_limits() if raises_buffers else ())
+        await buffers.establish()
         try:
             engine = HostedEngine(
                 role="client",
@@ -169,12 +172,21 @@ def command(
         except OSError as error:
             raise tunnel_refusal(error, tun_name) from error
         try:
-            async with TunInterface(tun_name, gso_max_segs=GSO_MAX_SEGMENTS) as tun:
+            async with Netlink() as kernel:
+                tun = TunInterface(
+                    tun_name,
+                    kernel,
+                    role=Role.CLIENT,
+                    families=families_of(tun_name),
+                    gso_max_segs=GSO_MAX_SEGMENTS,
+                )
                 process = ClientProcess(
                     engine=engine,
                     session=session,
+                    kernel=kernel,
                     tun=tun,
                     host_dns=resolver,
+                    settings=(),
                     link=link,
                     set_private_key=lambda new: keys.update(public=public_key(new)),
                     is_internet_active=is_internet_active,
@@ -184,10 +196,12 @@ def command(
                     is_ready=lambda: process.is_ready,
                     version=wardgate.__version__,
                     metrics=metrics_of(PeerKind.CLIENT, engine.stats),
+                    notes=process.host.notes,
                 ):
                     await process.run(until_configured=leave_when_up)
         finally:
             engine.close()
+            await buffers.undo()
 
     run_peer(run())
 
@@ -213,3 +227,5 @@ def _token_file(path: Path) -> str | None:
         return None
     except OSError as error:
         raise UserError(f"cannot read the token file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the token file {path} is not text") from error

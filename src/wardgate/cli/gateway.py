@@ -21,13 +21,16 @@ from wardgate.datapath.engine import HostedEngine, generate_private_key, public_
 from wardgate.gateway.process import GatewayProcess
 from wardgate.net import device_id
 from wardgate.net.descriptor_limit import raise_descriptor_limit
-from wardgate.net.firewall import Firewall
+from wardgate.net.families import families_of
+from wardgate.net.firewall import firewall_settings
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Untouched
 from wardgate.net.name_lookup import NameLookup
-from wardgate.net.privileges import raise_buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.netlink import Netlink
+from wardgate.net.privileges import buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
-from wardgate.net.tun_interface import TunInterface
+from wardgate.net.tun_interface import Role, TunInterface
 from wardgate.wire.device_identity import GATEWAY_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.reconnect import GATEWAY_BUDGET_S
@@ -114,8 +117,6 @@ def command(
     async def run() -> None:
         if not no_check:
             require_net_admin("wardgate gateway")
-        if not keeps_buffers:
-            raise_buffer_limits()
         identity = own_external_id(
             configured_id, stored_in=device_id.GATEWAY_FILE, derivation_key=GATEWAY_DERIVATION_KEY
         )
@@ -130,6 +131,8 @@ def command(
             mark=SOCKET_MARK,
         )
         raise_descriptor_limit()
+        buffers = Reconciler(() if keeps_buffers else buffer_limits())
+        await buffers.establish()
         try:
             engine = HostedEngine(
                 role="gateway",
@@ -141,12 +144,15 @@ def command(
         except OSError as error:
             raise tunnel_refusal(error, tun_name) from error
         try:
-            async with TunInterface(tun_name) as tun:
+            async with Netlink() as kernel:
+                families = families_of(tun_name)
+                tun = TunInterface(tun_name, kernel, role=Role.GATEWAY, families=families)
                 process = GatewayProcess(
                     engine=engine,
                     session=session,
+                    kernel=kernel,
                     tun=tun,
-                    firewall=Firewall(table="wardgate_gateway", interface=tun_name),
+                    settings=firewall_settings(interface=tun_name, families=families),
                     host_dns=host_dns,
                     link=link,
                 )
@@ -155,9 +161,11 @@ def command(
                     is_ready=lambda: process.is_ready,
                     version=wardgate.__version__,
                     metrics=metrics_of(PeerKind.GATEWAY, engine.stats),
+                    notes=process.host.notes,
                 ):
                     await process.run()
         finally:
             engine.close()
+            await buffers.undo()
 
     run_peer(run())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, Configure, Send
 from wardgate.connect.portal_session import PortalSession
@@ -16,15 +16,18 @@ from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.doh_exchange import DohClient
+from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
+from wardgate.net.netlink import Kernel
+from wardgate.net.network_path import NetworkPath
 from wardgate.net.portal_link import PortalLink
+from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.service_manager import notify
 from wardgate.net.supervision import on_hangup, run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
 from wardgate.supervision import Tasks
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 
-HOST_CHECK_S: Final = 5.0  # how long changed name servers and LAN routes may go unnoticed (data-plane §6.4)
 MAX_FORWARDED: Final = 1000  # queries at servers at once (data-plane §4.5)
 
 log = logging.getLogger(__name__)
@@ -38,8 +41,10 @@ class ClientProcess:
         *,
         engine: HostedEngine,
         session: PortalSession,
+        kernel: Kernel,
         tun: TunInterface,
         host_dns: HostDns,
+        settings: tuple[Setting[Any], ...],
         link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
         set_private_key: Callable[[str], None],
         is_internet_active: bool,
@@ -47,6 +52,7 @@ class ClientProcess:
         """Take the parts.
 
         Args:
+            settings: what else is wanted of the host.
             link: makes the link to the portal around a function that takes its events.
             set_private_key: told the new key after a network change, before the link dials again.
         """
@@ -56,6 +62,8 @@ class ClientProcess:
         self._host_dns = host_dns
         self._set_private_key = set_private_key
         self._link = link(self._handle_channel_event)
+        self.host: Final = Reconciler((*settings, *tun.settings, *host_dns.settings))
+        self._path = NetworkPath(kernel, lambda: self._link.portal_addresses)
         self._machine = Client(engine, is_internet_active=is_internet_active)
         self._listener = DnsListener(self._answer_query)
         self._doh = DohClient()
@@ -68,7 +76,7 @@ class ClientProcess:
 
     @property
     def is_ready(self) -> bool:
-        return self._machine.is_joined
+        return self._machine.is_joined and self.host.is_ready
 
     async def run(self, *, until_configured: bool = False) -> None:
         """Serve until SIGTERM or SIGINT, then say goodbye. `until_configured`: only until the tunnel is up.
@@ -78,24 +86,25 @@ class ClientProcess:
             HostRefused, OSError: the host refuses a setting.
             EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
         """
-        await self._host_dns.restore()  # of a run that crashed
-        self._machine.handle_system_resolvers(await self._host_dns.system_resolvers())
         self._engine.on_readable(self._pump)
         try:
-            await run_until_first_ends(
-                self._link.run(),
-                self._configure_host(is_once=until_configured),
-                self._watch_host(),
-                follow_news(self._engine),
-                watch_clocks(self._handle_clock_news),
-                on_hangup(self.reset),
-                stop_signal(),
-            )
+            with HostChanges() as changes:
+                await self.host.establish()  # also undoes what a run that crashed has left
+                self._machine.handle_system_resolvers(await self._host_dns.system_resolvers())
+                await run_until_first_ends(
+                    self._link.run(),
+                    self._configure_host(is_once=until_configured),
+                    self._watch_host(changes),
+                    follow_news(self._engine),
+                    watch_clocks(self._handle_clock_news),
+                    on_hangup(self.reset),
+                    stop_signal(),
+                )
         finally:
             with contextlib.suppress(EngineStopped):
                 self._machine.handle_shutdown()
             await self._forwarded.close()
-            await self._host_dns.restore()
+            await self.host.undo()
             await self._listener.close()
             await self._doh.close()
 
@@ -233,10 +242,14 @@ class ClientProcess:
         is_first = True
         while True:
             wanted = await self._wanted.get()
-            await self._tun.configure(wanted.tun)
+            self._tun.want(wanted.tun)
+            await self.host.establish()
             self._tunnel_ipv4, self._tunnel_ipv6 = wanted.tun.ipv4, wanted.tun.ipv6
-            await self._listener.listen(wanted.tun.sentinels)
-            await self._host_dns.apply(wanted.tun.sentinels, wanted.search_domain)
+            sentinels = self._tun.families.of(wanted.tun.sentinels)
+            await self._listener.listen(sentinels)
+            # Names last: nobody should ask a sentinel that does not answer yet.
+            self._host_dns.want(sentinels, wanted.search_domain)
+            await self.host.establish()
             if is_first:
                 is_first = False
                 notify("READY=1")
@@ -244,9 +257,12 @@ class ClientProcess:
                 if is_once:
                     return
 
-    async def _watch_host(self) -> None:
+    async def _watch_host(self, changes: HostChanges) -> None:
+        await self._path.has_moved()  # from here on
         while True:
-            await asyncio.sleep(HOST_CHECK_S)
+            await changes.next()
+            await self.host.check()
             self._machine.handle_system_resolvers(await self._host_dns.system_resolvers())
             self._carry_out()
-            await self._tun.follow_lan()
+            if await self._path.has_moved():
+                self.reset()

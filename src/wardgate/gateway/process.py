@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from dns.rcode import SERVFAIL
 
@@ -19,10 +19,13 @@ from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_exchange import exchange
 from wardgate.net.dns_listener import DnsListener, Query
-from wardgate.net.firewall import Firewall
+from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
 from wardgate.net.name_lookup import NameLookup
+from wardgate.net.netlink import Kernel
+from wardgate.net.network_path import NetworkPath
 from wardgate.net.portal_link import PortalLink
+from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
 from wardgate.supervision import Tasks
@@ -42,18 +45,25 @@ class GatewayProcess:
         *,
         engine: HostedEngine,
         session: PortalSession,
+        kernel: Kernel,
         tun: TunInterface,
-        firewall: Firewall,
+        settings: tuple[Setting[Any], ...],
         host_dns: HostDns,
         link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
     ) -> None:
-        """`link` makes the link to the portal around a function that takes its events."""
+        """Take the parts.
+
+        Args:
+            settings: what is wanted of the host beside the interface's.
+            link: makes the link to the portal around a function that takes its events.
+        """
         self._engine = engine
         self._session = session
         self._tun = tun
-        self._firewall = firewall
         self._host_dns = host_dns
         self._link = link(self._handle_channel_event)
+        self.host: Final = Reconciler((*settings, *tun.settings))
+        self._path = NetworkPath(kernel, lambda: self._link.portal_addresses)
         self._machine = Gateway(engine, clock=self._clock_offset())
         self._lookup = NameLookup(host_dns.system_resolvers)
         self._dns = DnsListener(self._answer_query, port=GATEWAY_DNS_PORT)
@@ -62,7 +72,7 @@ class GatewayProcess:
 
     @property
     def is_ready(self) -> bool:
-        return self._machine.is_joined
+        return self._machine.is_joined and self.host.is_ready
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then say goodbye.
@@ -72,22 +82,25 @@ class GatewayProcess:
             HostRefused, OSError: the host refuses a setting.
             EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
         """
-        await self._firewall.install()
         self._engine.on_readable(self._pump)
         try:
-            await run_until_first_ends(
-                self._link.run(),
-                self._configure_host(),
-                follow_news(self._engine),
-                watch_clocks(self._handle_clock_news),
-                stop_signal(),
-            )
+            with HostChanges() as changes:
+                await self.host.establish()
+                log.info("forwarding and masquerading are set up")
+                await run_until_first_ends(
+                    self._link.run(),
+                    self._configure_host(),
+                    self._watch_host(changes),
+                    follow_news(self._engine),
+                    watch_clocks(self._handle_clock_news),
+                    stop_signal(),
+                )
         finally:
             with contextlib.suppress(EngineStopped):
                 self._machine.handle_shutdown()
             await self._lookups.close()
             await self._dns.close()
-            await self._firewall.remove()
+            await self.host.undo()
 
     def _handle_channel_event(self, event: ChannelEvent) -> None:
         self._take_engine_events()
@@ -140,9 +153,21 @@ class GatewayProcess:
     async def _configure_host(self) -> None:
         while True:
             wanted = await self._wanted.get()
-            await self._tun.configure(wanted.tun)
-            await self._dns.listen((wanted.tun.ipv4, wanted.tun.ipv6))
+            self._tun.want(wanted.tun)
+            await self.host.establish()
+            await self._dns.listen(self._tun.families.of((wanted.tun.ipv4, wanted.tun.ipv6)))
             log.info("tunnel interface is up")
+
+    async def _watch_host(self, changes: HostChanges) -> None:
+        await self._path.has_moved()  # from here on
+        while True:
+            await changes.next()
+            await self.host.check()
+            if await self._path.has_moved():
+                # Relays and peers find the new address by themselves; a connection over the old one is a long silence.
+                log.info("network change: connecting to the portal again")
+                self._session.reset_pacing()
+                self._link.reconnect()
 
     def _handle_clock_news(self, news: ClockNews) -> None:
         if news.stepped_s:

@@ -44,7 +44,9 @@ def device_id(
 
 def device_name(configured: str | None) -> str:
     """The display name: the setting, else the host name."""
-    return (configured or platform.node() or str(uuid.uuid4()))[:MAX_NAME]
+    name = configured or platform.node() or str(uuid.uuid4())
+    # Python carries the bytes of environment and host name that are no UTF-8 as lone surrogates, which no encoder takes.
+    return name.encode("utf-8", errors="replace").decode()[:MAX_NAME]
 
 
 def operating_system(os_release: Path = Path("/etc/os-release")) -> OperatingSystem:
@@ -89,7 +91,7 @@ def _drawn(path: Path, draw: Callable[[], str]) -> str:
 
 def _assignments(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return []
     return [(key, value.strip('"')) for key, _, value in (line.partition("=") for line in lines) if value]

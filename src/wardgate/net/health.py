@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -25,8 +25,11 @@ async def health_listener(
     is_ready: Callable[[], bool],
     version: str,
     metrics: Callable[[], str | None] = lambda: None,
+    notes: Callable[[], Iterable[object]] = tuple,
 ) -> AsyncIterator[int]:
     """Serve probes until the block ends; yields the bound port. `metrics` gives None where there are none.
+
+    `/readyz` says the version, and each of the notes on a line.
 
     Raises:
         HostRefused: the address cannot be bound.
@@ -39,7 +42,8 @@ async def health_listener(
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 shown = metrics if is_own_host(writer.get_extra_info("peername")) else lambda: None
-                writer.write(_response(head, is_ready=is_ready(), version=version, metrics=shown))
+                readiness = "\n".join([version, *map(str, notes())]).encode("ascii", "replace").decode()
+                writer.write(_response(head, is_ready=is_ready(), readiness=readiness, metrics=shown))
                 await writer.drain()
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -62,7 +66,7 @@ def is_own_host(peer: Sequence[object]) -> bool:
     return (mapped or address).is_loopback
 
 
-def _response(head: bytes, *, is_ready: bool, version: str, metrics: Callable[[], str | None]) -> bytes:
+def _response(head: bytes, *, is_ready: bool, readiness: str, metrics: Callable[[], str | None]) -> bytes:
     method, _, rest = head.decode("latin-1").partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
     content_type = "text/plain; charset=utf-8"
@@ -77,7 +81,7 @@ def _response(head: bytes, *, is_ready: bool, version: str, metrics: Callable[[]
         status, body = ("404 Not Found", "") if exposed is None else ("200 OK", exposed)
         content_type = CONTENT_TYPE
     else:
-        status, body = ("200 OK" if is_ready else "503 Service Unavailable"), version
+        status, body = ("200 OK" if is_ready else "503 Service Unavailable"), readiness
     payload = "" if method == "HEAD" else body
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"

@@ -20,6 +20,7 @@ import dns.resolver
 
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
+from wardgate.net.host_text import read_host_text
 
 CACHE_ENTRIES: Final = 512
 TRY_S: Final = 2.0  # per server and try
@@ -64,7 +65,7 @@ class NameLookup:
     def _listed(self, name: str) -> frozenset[IpAddress]:
         wanted = name.lower().removesuffix(".")
         try:
-            lines = self._hosts.read_text(encoding="utf-8").splitlines()
+            lines = read_host_text(self._hosts).splitlines()
         except OSError:
             return frozenset()
         found: set[IpAddress] = set()

@@ -1,120 +1,274 @@
-"""Routing tables and rules that put resources above the LAN and the LAN above the Internet resource (data-plane §6.2).
+"""Routing tables and rules of a tunnel: what is wanted, and how it is kept (data-plane §6.2).
 
-| table | rule priority | holds |
-|---|---|---|
-| `USER_TABLE` | 100 | routes to resources and the tunnel's own ranges |
-| `LINK_TABLE` | 200 | copies of the main table's link-scope routes |
-| `INTERNET_TABLE` | 300 | default routes of the Internet resource |
+Tables belong to an interface: a gateway and a client on one host, or two clients, do not share any. Rules are tried by rising
+priority; a table without a matching route passes on to the next rule.
 
-Every rule applies to packets *without* `SOCKET_MARK`; our own sockets carry it and so use the main table only.
+| who | priority | packets | table, what is in it |
+|---|---|---|---|
+| gateway | 90 | that come out of its tunnel | past all rules below: a client beside it must not take them |
+| gateway | 91 | that are forwarded | `user`: the tunnel's own ranges |
+| gateway | 92 | from its own tunnel address | `user` |
+| client | 100 | without `SOCKET_MARK` | `user`: resources and the tunnel's own ranges |
+| client | 200 | without `SOCKET_MARK` | `link`: copies of the main table's on-link routes |
+| client | 300 | without `SOCKET_MARK` | `internet`: default routes of the Internet resource |
+| gateway | 410 | without `SOCKET_MARK` | `user` |
+
+So resources win over the LAN and the LAN over the Internet resource; our own sockets carry the mark and use the main table only. A LAN
+that lies inside a range that is the tunnel's own is copied into `user` too, where its longer prefix wins.
 """
 
 import errno
-import socket
-from collections.abc import Iterable
-from typing import Any, Final
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
 
-from pyroute2 import AsyncIPRoute, NetlinkError
-
-from wardgate.model.addresses import IpNetwork
+from wardgate.model.addresses import RESERVED, IpNetwork
+from wardgate.net.families import Families
+from wardgate.net.netlink import MAIN_TABLE, Kernel, Route, Rule, default_metric, present_link
 from wardgate.net.socket_mark import SOCKET_MARK
 
-# These numbers are those of the published client, so that the two recognise each other's routes on one host.
-USER_TABLE: Final = 0x2021FD00
-LINK_TABLE: Final = 0x2021FD01
-INTERNET_TABLE: Final = 0x2021FD02
-_RULES: Final = ((USER_TABLE, 100), (LINK_TABLE, 200), (INTERNET_TABLE, 300))
-
-_FIB_RULE_INVERT: Final = 0x2  # linux/fib_rules.h
-_RTPROT_KERNEL: Final = 2
-_RTPROT_STATIC: Final = 4
-_MAIN_TABLE: Final = 254
-_SCOPE_LINK: Final = 253
+_TABLE_BASE: Final = 0x5747_0000  # ours; far from the numbers that distributions and the published client use
+_LEAVE_PRIORITY: Final = 90
+_FORWARDED_PRIORITY: Final = 91
+_OWN_PRIORITY: Final = 92
+_CLIENT_PRIORITIES: Final = (100, 200, 300)  # of `user`, `link`, `internet`
+_GATEWAY_PRIORITY: Final = 410
+_LOOPBACK: Final = "lo"
 # Already as wanted, or gone with its interface: both are the state that was asked for.
-_HARMLESS: Final = frozenset(
-    {errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
-)
+_HARMLESS: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
-async def install_rules(netlink: AsyncIPRoute) -> None:
-    """Empty our tables and add the rules of both families; repeated calls change nothing."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for table, priority in _RULES:
-            await tolerated(netlink.flush_routes(family=family, table=table))
-            await tolerated(
-                netlink.rule(
-                    "add",
-                    family=family,
-                    table=table,
-                    priority=priority,
-                    fwmark=SOCKET_MARK,
-                    flags=_FIB_RULE_INVERT,
-                    protocol=_RTPROT_KERNEL,
-                )
-            )
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The numbers of one interface's tables."""
+
+    user: int
+    link: int
+    internet: int
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        return self.user, self.link, self.internet
 
 
-async def remove_rules(netlink: AsyncIPRoute) -> None:
-    """Take the rules and routes away again."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for table, priority in _RULES:
-            await tolerated(netlink.flush_routes(family=family, table=table))
-            await tolerated(netlink.rule("del", family=family, table=table, priority=priority))
+def tables_of(interface: str) -> Tables:
+    """The same for the same name, so that a run after a crash recognises what is left."""
+    first = _TABLE_BASE | (zlib.crc32(interface.encode()) & 0x3FFF) << 2
+    return Tables(first, first + 1, first + 2)
 
 
-async def change_routes(
-    netlink: AsyncIPRoute,
-    interface_index: int,
+def client_rules(tables: Tables, families: Families) -> frozenset[Rule]:
+    return frozenset(
+        Rule(version, priority, table, mark=SOCKET_MARK, is_inverted=True)
+        for version in families.versions
+        for table, priority in zip(tables.all, _CLIENT_PRIORITIES, strict=True)
+    )
+
+
+def gateway_rules(
+    tables: Tables, families: Families, *, interface: str, sources: Iterable[str]
+) -> frozenset[Rule]:
+    """`sources` are the gateway's own tunnel addresses."""
+    rules = {
+        rule
+        for version in families.versions
+        for rule in (
+            Rule(version, _LEAVE_PRIORITY, goto=_GATEWAY_PRIORITY, iif=interface),
+            Rule(version, _FORWARDED_PRIORITY, tables.user, iif=_LOOPBACK, is_inverted=True),
+            Rule(version, _GATEWAY_PRIORITY, tables.user, mark=SOCKET_MARK, is_inverted=True),
+        )
+    }
+    return frozenset(rules) | {
+        Rule(6 if ":" in source else 4, _OWN_PRIORITY, tables.user, source=source) for source in sources
+    }
+
+
+def wanted_routes(
+    tables: Tables,
     *,
-    removed: Iterable[IpNetwork],
-    added: Iterable[IpNetwork],
-    source_ipv4: str,
-    source_ipv6: str,
-) -> None:
-    """Route prefixes into the interface, stale ones going first.
+    interface: int,
+    networks: Iterable[IpNetwork],
+    sources: dict[int, str],
+    lan: Iterable[Route],
+) -> frozenset[Route]:
+    """The content of an interface's tables.
 
-    Each route names its source address: sentinels live on the same interface, and the kernel's own choice for IPv6
-    (longest common prefix) would take one of them.
+    Args:
+        networks: what leads into the tunnel.
+        sources: our tunnel address by IP version. Each route names it: sentinels live on the same interface, and the kernel's own
+            choice for IPv6 (longest common prefix) would take one of them.
+        lan: on-link routes of the main table.
     """
-    for operation, networks in (("del", removed), ("replace", added)):
-        for network in networks:
-            await tolerated(
-                netlink.route(
-                    operation,
-                    dst=str(network),
-                    oif=interface_index,
-                    table=INTERNET_TABLE if network.prefixlen == 0 else USER_TABLE,
-                    proto=_RTPROT_STATIC,
-                    prefsrc=source_ipv4 if network.version == 4 else source_ipv6,
-                    family=socket.AF_INET if network.version == 4 else socket.AF_INET6,
-                )
-            )
+    into = {
+        Route(
+            network,
+            interface,
+            tables.internet if network.prefixlen == 0 else tables.user,
+            source=sources[network.version],
+            metric=default_metric(network.version),
+        )
+        for network in networks
+    }
+    elsewhere = [route for route in lan if route.interface != interface]
+    beside = {replace(route, table=tables.user) for route in overlaps(elsewhere)}
+    if any(network.prefixlen == 0 for network in networks):
+        beside |= {replace(route, table=tables.link) for route in elsewhere}
+    return frozenset(into | beside)
 
 
-async def copy_link_routes(netlink: AsyncIPRoute, *, except_interface: int) -> None:
-    """Copy the link-scope routes of the main table, so that the LAN wins over the Internet resource."""
-    dump = await netlink.get_routes(family=socket.AF_INET, table=_MAIN_TABLE, scope=_SCOPE_LINK)
-    routes = [route async for route in dump]
-    for route in routes:
-        destination, interface = route.get("dst"), route.get("oif")
-        if destination and interface and interface != except_interface:
-            await tolerated(
-                netlink.route(
-                    "replace",
-                    dst=f"{destination}/{route['dst_len']}",
-                    oif=interface,
-                    table=LINK_TABLE,
-                    scope=_SCOPE_LINK,
-                    proto=_RTPROT_STATIC,
-                    family=socket.AF_INET,
-                )
-            )
+def overlaps(lan: Iterable[Route]) -> tuple[Route, ...]:
+    """The host's networks inside the tunnel's own ranges; lone addresses are those of other tunnels."""
+    return tuple(
+        route
+        for route in lan
+        if route.network.prefixlen < route.network.max_prefixlen
+        and any(
+            route.network.version == reserved.version and route.network.subnet_of(reserved)  # type: ignore[arg-type]
+            for reserved in RESERVED
+        )
+    )
 
 
-async def tolerated(operation: Any) -> None:
-    """Await a netlink operation whose failure to change anything is no failure."""
+class Rules:
+    """Keeps the rules that belong to one interface; another's are not touched."""
+
+    name = "routing rules"
+    is_necessary = True
+
+    def __init__(self, kernel: Kernel, interface: str, families: Families) -> None:
+        self._kernel = kernel
+        self._interface = interface
+        self._families = families
+        self._tables = tables_of(interface)
+        self.wanted: frozenset[Rule] = frozenset()
+
+    async def read(self) -> frozenset[Rule]:
+        """The rules of all families that are ours."""
+        found: set[Rule] = set()
+        for version in self._families.versions:
+            found |= await self._kernel.rules(version)
+        return frozenset(rule for rule in found if self._is_ours(rule))
+
+    def differs(self, found: frozenset[Rule]) -> tuple[str, ...]:
+        return tuple(
+            phrase
+            for phrase, rules in (("lost", self.wanted - found), ("stale", found - self.wanted))
+            if rules
+        )
+
+    async def repair(self, found: frozenset[Rule]) -> None:
+        for rule in sorted(found - self.wanted, key=_rule_order):
+            await tolerated(self._kernel.remove_rule(rule))
+        for rule in sorted(self.wanted - found, key=_rule_order):
+            await tolerated(self._kernel.add_rule(rule))
+
+    async def undo(self) -> None:
+        self.wanted = frozenset()
+        await self.repair(await self.read())
+
+    def _is_ours(self, rule: Rule) -> bool:
+        return rule.table in self._tables.all or (rule.goto != 0 and rule.iif == self._interface)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesFound:
+    """Routes of our tables, and the on-link routes of the main table that some of them copy."""
+
+    interface: int
+    ours: frozenset[Route]
+    lan: frozenset[Route]
+
+
+class Routes:
+    """Keeps the tables of one interface."""
+
+    name = "routes"
+    is_necessary = True
+
+    def __init__(
+        self, kernel: Kernel, interface: str, families: Families, *, warn: Callable[[IpNetwork], None]
+    ) -> None:
+        """`warn` is told once of each network of the host that takes addresses from the tunnel."""
+        self._kernel = kernel
+        self._interface = interface
+        self._families = families
+        self._tables = tables_of(interface)
+        self._warn = warn
+        self._warned: set[IpNetwork] = set()
+        self._networks: tuple[IpNetwork, ...] = ()
+        self._sources: dict[int, str] = {}
+
+    def want(self, networks: Iterable[IpNetwork], sources: dict[int, str]) -> None:
+        self._networks = self._families.of(networks)
+        self._sources = sources
+
+    async def read(self) -> RoutesFound:
+        link = await present_link(self._kernel, self._interface)
+        ours: set[Route] = set()
+        lan: set[Route] = set()
+        for version in self._families.versions:
+            for table in self._tables.all:
+                ours |= await self._kernel.on_link_routes(table, version)
+            lan |= await self._kernel.on_link_routes(MAIN_TABLE, version)
+        return RoutesFound(link.index, frozenset(ours), frozenset(lan))
+
+    def differs(self, found: RoutesFound) -> tuple[str, ...]:
+        wanted = self._wanted(found)
+        return tuple(
+            phrase
+            for phrase, routes in (("lost", wanted - found.ours), ("stale", found.ours - wanted))
+            if routes
+        )
+
+    async def repair(self, found: RoutesFound) -> None:
+        wanted = self._wanted(found)
+        for route in sorted(found.ours - wanted, key=_route_order):
+            await tolerated(self._kernel.remove_route(route))
+        for route in sorted(wanted - found.ours, key=_route_order):
+            await tolerated(self._kernel.add_route(route))
+        for route in overlaps(found.lan):
+            if route.interface != found.interface and route.network not in self._warned:
+                self._warned.add(route.network)
+                self._warn(route.network)
+
+    async def undo(self) -> None:
+        self._networks = ()
+        for version in self._families.versions:
+            for table in self._tables.all:
+                for route in await self._kernel.on_link_routes(table, version):
+                    await tolerated(self._kernel.remove_route(route))
+
+    def _wanted(self, found: RoutesFound) -> frozenset[Route]:
+        if not self._networks:
+            return frozenset()
+        return wanted_routes(
+            self._tables,
+            interface=found.interface,
+            networks=self._networks,
+            sources=self._sources,
+            lan=found.lan,
+        )
+
+
+async def tolerated(operation: Awaitable[None]) -> None:
+    """Await a change that may already be made, or whose object is gone."""
     try:
         await operation
-    except NetlinkError as error:
-        if error.code not in _HARMLESS:
+    except OSError as error:
+        if error.errno not in _HARMLESS:
             raise
+
+
+def _rule_order(rule: Rule) -> tuple[int, int, int]:
+    # A jump needs its target: the higher priorities come first.
+    return rule.version, -rule.priority, rule.table
+
+
+def _route_order(route: Route) -> tuple[int, int, int, int]:
+    return (
+        route.table,
+        route.network.version,
+        int(route.network.network_address),
+        route.network.prefixlen,
+    )

@@ -103,6 +103,7 @@ class PortalLink(Generic[_Event]):
         self._mark = mark
         self._flush_wanted = asyncio.Event()
         self._reconnect_wanted = asyncio.Event()
+        self.portal_addresses: tuple[IpAddress, ...] = ()  # as last looked up
 
     def flush(self) -> None:
         """The channel has something to send."""
@@ -162,6 +163,7 @@ class PortalLink(Generic[_Event]):
         addresses = list(await self._decisions.look_up(parts.hostname))
         if not addresses:
             raise OSError(f"the name {parts.hostname} has no address")
+        self.portal_addresses = tuple(addresses)
         connected = await _connect_first(addresses, port, self._mark)
         agent = next((value for name, value in dial.headers if name.lower() == "user-agent"), None)
         try:

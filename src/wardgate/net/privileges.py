@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wardgate.net.errors import HostRefused
+from wardgate.net.sysctl import PROC_SYS, Sysctl
 
 _CAP_NET_ADMIN: Final = 12  # linux/capability.h
 # Socket buffers: rate × service time of a busy gateway (data-plane §5.7); bytes.
@@ -32,18 +33,33 @@ def require_net_admin(command: str) -> None:
     )
 
 
-def raise_buffer_limits(core: Path = Path("/proc/sys/net/core")) -> None:
-    """Allow large socket buffers; where that is forbidden (containers) it is only noted."""
-    for name, wanted in _BUFFER_LIMITS.items():
-        path = core / name
+class BufferLimit(Sysctl):
+    """A limit on socket buffers that is at least as large as a busy peer needs. Where it is absent or read-only (containers) all goes on."""
+
+    def __init__(self, name: str, least: int, *, proc_sys: Path = PROC_SYS) -> None:
+        super().__init__(
+            f"net/core/{name}", str(least), suffices=lambda found: int(found) >= least, proc_sys=proc_sys
+        )
+        self._least = str(least)
+
+    async def read(self) -> str:
         try:
-            if int(path.read_text(encoding="ascii")) < wanted:
-                path.write_text(str(wanted), encoding="ascii")
-        except (OSError, ValueError) as error:
+            return await super().read()
+        except OSError:
+            return self._least
+
+    async def repair(self, found: str) -> None:
+        try:
+            await super().repair(found)
+        except OSError as error:
             log.debug(
-                "a socket buffer limit stays as it is",
-                extra={"sysctl": f"net.core.{name}", "error": str(error)},
+                "a socket buffer limit stays as it is", extra={"sysctl": self.name, "error": error.strerror}
             )
+
+
+def buffer_limits(proc_sys: Path = PROC_SYS) -> tuple[Sysctl, ...]:
+    """To be established before the sockets are opened."""
+    return tuple(BufferLimit(name, least, proc_sys=proc_sys) for name, least in _BUFFER_LIMITS.items())
 
 
 def tunnel_refusal(error: OSError, interface: str) -> HostRefused:

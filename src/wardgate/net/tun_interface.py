@@ -1,27 +1,20 @@
-"""The TUN interface as the operating system sees it: addresses, link settings, routes (data-plane §4.12, §6.1).
+"""The TUN interface as the operating system sees it: link settings, addresses, routes, rules (data-plane §4.12, §6.1).
 
-The device itself belongs to the engine's host; this module configures the interface of that name through netlink.
+The device itself belongs to the engine's host; this module says what the interface of that name should look like, and keeps it so.
 Sentinel addresses are local to it, so that ordinary sockets can serve DNS on them.
 """
 
-import contextlib
 import logging
-import socket
-from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
-
-from pyroute2 import AsyncIPRoute, NetlinkError
+from typing import Any, Final
 
 from wardgate.model.addresses import IpNetwork
-from wardgate.net.policy_routing import (
-    change_routes,
-    copy_link_routes,
-    install_rules,
-    remove_rules,
-    tolerated,
-)
+from wardgate.net.families import Families
+from wardgate.net.netlink import Kernel, Link, present_link
+from wardgate.net.policy_routing import Routes, Rules, client_rules, gateway_rules, tables_of, tolerated
+from wardgate.net.reconciler import Setting
+from wardgate.net.sysctl import PROC_SYS, Sysctl
 from wardgate.net.tun_configuration import TunConfiguration
 
 MTU: Final = 1280  # data-plane §2.6
@@ -30,123 +23,155 @@ GSO_MAX_SEGMENTS: Final = (
     49  # × 1,312 bytes sealed: what one UDP GSO send takes; for hosts that do not forward
 )
 
-_IFA_F_NODAD: Final = 0x02  # linux/if_addr.h
-
 log = logging.getLogger(__name__)
 
 
+class Role(Enum):
+    CLIENT = "client"
+    GATEWAY = "gateway"
+
+
 class TunInterface:
-    """Configures one interface; use as an async context manager, which removes rules and routes at the end.
+    """What is wanted of one interface, as `settings` for a reconciler."""
 
-    Each `configure` applies the difference to the one before. One address family that the host lacks is tolerated, the
-    lack of both raises.
-    """
-
-    def __init__(self, name: str, *, gso_max_segs: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        kernel: Kernel,
+        *,
+        role: Role,
+        families: Families,
+        gso_max_segs: int | None = None,
+        proc_sys: Path = PROC_SYS,
+    ) -> None:
         """`gso_max_segs` caps super-packets of this host's own programs; None leaves the kernel's limit.
 
         A host that forwards must not set it: the kernel cuts a forwarded super-packet that exceeds it into single packets.
         """
         self._name = name
-        self._gso_max_segs = gso_max_segs
-        self._netlink = AsyncIPRoute()
-        self._index = 0
-        self._applied: TunConfiguration | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._netlink.setup_endpoint()
-        [self._index] = await self._netlink.link_lookup(ifname=self._name)
-        await self._prepare_link()
-        await install_rules(self._netlink)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(NetlinkError, OSError):
-            await remove_rules(self._netlink)
-        self._netlink.close()
-
-    async def configure(self, wanted: TunConfiguration) -> None:
-        """Make the interface look as wanted.
-
-        Raises:
-            OSError: neither address family could be configured.
-        """
-        previous = self._applied
-        await self._set_addresses(wanted, previous)
-        same_source = previous is not None and (previous.ipv4, previous.ipv6) == (wanted.ipv4, wanted.ipv6)
-        kept = previous.routes & wanted.routes if previous is not None and same_source else frozenset()
-        await change_routes(
-            self._netlink,
-            self._index,
-            removed=_in_order(previous.routes - wanted.routes if previous is not None else ()),
-            added=_in_order(wanted.routes - kept),
-            source_ipv4=wanted.ipv4,
-            source_ipv6=wanted.ipv6,
+        self._role = role
+        self.families: Final = families
+        self._addresses = Addresses(kernel, name)
+        self._routes = Routes(kernel, name, families, warn=self._warn_of_overlap)
+        self._rules = Rules(kernel, name, families)
+        parameters = {}
+        if families.ipv6:
+            # No link-local address: nothing but tunnel addresses may appear as a source on this interface.
+            parameters[f"net/ipv6/conf/{name}/addr_gen_mode"] = "1"
+        if role is Role.GATEWAY:
+            # A client on this host has its own tunnel address and routes, and reaches resources through this gateway like any other.
+            parameters[f"net/ipv4/conf/{name}/accept_local"] = "1"
+            parameters[f"net/ipv4/conf/{name}/rp_filter"] = "2"  # loose, also where `all` says strict
+        self.settings: tuple[Setting[Any], ...] = (
+            *(Sysctl(key, value, proc_sys=proc_sys) for key, value in parameters.items()),
+            LinkProperties(kernel, name, gso_max_segs),
+            self._addresses,
+            self._routes,
+            self._rules,
         )
-        self._applied = wanted
-        await self.follow_lan()
 
-    async def follow_lan(self) -> None:
-        """Let new routes of the host's LAN win over the Internet resource; to be called now and then."""
-        if self._applied is not None and any(network.prefixlen == 0 for network in self._applied.routes):
-            await copy_link_routes(self._netlink, except_interface=self._index)
+    def want(self, wanted: TunConfiguration) -> None:
+        """Take over a new configuration, for the next pass of the reconciler."""
+        own = self.families.of((wanted.ipv4, wanted.ipv6))
+        self._addresses.wanted = (*own, *self.families.of(wanted.sentinels))
+        self._routes.want(wanted.routes, {6 if ":" in address else 4: address for address in own})
+        tables = tables_of(self._name)
+        self._rules.wanted = (
+            client_rules(tables, self.families)
+            if self._role is Role.CLIENT
+            else gateway_rules(tables, self.families, interface=self._name, sources=own)
+        )
 
-    async def _prepare_link(self) -> None:
-        # No link-local address: nothing but tunnel addresses may appear as a source on this interface.
-        with contextlib.suppress(OSError):
-            Path(f"/proc/sys/net/ipv6/conf/{self._name}/addr_gen_mode").write_text("1", encoding="ascii")  # noqa: ASYNC240
-        await self._netlink.link("set", index=self._index, mtu=MTU, txqlen=QUEUE_LENGTH)
-        if self._gso_max_segs is not None:
-            try:
-                await self._netlink.link("set", index=self._index, gso_max_segs=self._gso_max_segs)
-            except NetlinkError as error:
-                log.warning("the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.code})
-        await self._netlink.link("set", index=self._index, state="up")
+    def _warn_of_overlap(self, network: IpNetwork) -> None:
+        log.warning(
+            "a network of this host lies inside the tunnel's own range; it stays reachable, peers with these tunnel addresses do not",
+            extra={"network": str(network), "interface": self._name},
+        )
 
-    async def _set_addresses(self, wanted: TunConfiguration, previous: TunConfiguration | None) -> None:
-        if previous is None:
-            await self._netlink.flush_addr(index=self._index)
-            stale: set[str] = set()
-        else:
-            stale = {previous.ipv4, previous.ipv6, *previous.sentinels} - {
-                wanted.ipv4,
-                wanted.ipv6,
-                *wanted.sentinels,
-            }
-        for address in sorted(stale):
-            await tolerated(
-                self._netlink.addr("del", index=self._index, address=address, prefixlen=_host_length(address))
+
+class LinkProperties:
+    """Keeps MTU, queue length and segment limit, and the link up."""
+
+    name = "link"
+    is_necessary = True
+
+    def __init__(self, kernel: Kernel, interface: str, gso_max_segs: int | None) -> None:
+        self._kernel = kernel
+        self._interface = interface
+        self._gso_max_segs = gso_max_segs
+
+    async def read(self) -> Link:
+        return await present_link(self._kernel, self._interface)
+
+    def differs(self, found: Link) -> tuple[str, ...]:
+        differences = [
+            phrase
+            for phrase, is_so in (
+                ("down", not found.is_up),
+                ("MTU", found.mtu != MTU),
+                ("queue length", found.queue_length != QUEUE_LENGTH),
+                (
+                    "segment limit",
+                    self._gso_max_segs is not None and found.gso_max_segs != self._gso_max_segs,
+                ),
             )
-        configured = 0
-        for address in (wanted.ipv4, wanted.ipv6, *wanted.sentinels):
-            is_ipv6 = ":" in address
+            if is_so
+        ]
+        return tuple(differences)
+
+    async def repair(self, found: Link) -> None:
+        if (found.mtu, found.queue_length) != (MTU, QUEUE_LENGTH):
+            await self._kernel.set_link(found.index, mtu=MTU, txqlen=QUEUE_LENGTH)
+        if self._gso_max_segs is not None and found.gso_max_segs != self._gso_max_segs:
             try:
-                await self._netlink.addr(
-                    "replace",
-                    index=self._index,
-                    address=address,
-                    prefixlen=_host_length(address),
-                    family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
-                    # A tentative address cannot be a route's source, and nobody else is on this link.
-                    flags=_IFA_F_NODAD if is_ipv6 else 0,
-                )
-                configured += 1
-            except NetlinkError as error:
+                await self._kernel.set_link(found.index, gso_max_segs=self._gso_max_segs)
+            except OSError as error:
+                self._gso_max_segs = None
                 log.warning(
-                    "an address family of the tunnel cannot be configured",
-                    extra={"family": "ipv6" if is_ipv6 else "ipv4", "errno": error.code},
+                    "the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.errno}
                 )
-        if configured == 0:
-            raise OSError(f"no address could be set on {self._name}")
+        if not found.is_up:
+            await self._kernel.set_link(found.index, state="up")
+
+    async def undo(self) -> None:
+        """The interface ends with the process that opened it."""
 
 
-def _host_length(address: str) -> int:
-    return 128 if ":" in address else 32
+class Addresses:
+    """Keeps exactly the wanted addresses on the interface."""
 
+    name = "tunnel addresses"
+    is_necessary = True
 
-def _in_order(networks: Iterable[IpNetwork]) -> list[IpNetwork]:
-    return sorted(
-        networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen)
-    )
+    def __init__(self, kernel: Kernel, interface: str) -> None:
+        self._kernel = kernel
+        self._interface = interface
+        self.wanted: tuple[str, ...] | None = None
+
+    async def read(self) -> frozenset[str]:
+        link = await present_link(self._kernel, self._interface)
+        return await self._kernel.addresses(link.index)
+
+    def differs(self, found: frozenset[str]) -> tuple[str, ...]:
+        if self.wanted is None:
+            return ()
+        wanted = frozenset(self.wanted)
+        return tuple(phrase for phrase, some in (("lost", wanted - found), ("stale", found - wanted)) if some)
+
+    async def repair(self, found: frozenset[str]) -> None:
+        link = await present_link(self._kernel, self._interface)
+        wanted = self.wanted or ()
+        for address in sorted(found - frozenset(wanted)):
+            await tolerated(self._kernel.remove_address(link.index, address))
+        refusals = []
+        for address in wanted:  # in this order: the first is the one that the kernel prefers as a source
+            if address not in found:
+                try:
+                    await tolerated(self._kernel.add_address(link.index, address))
+                except OSError as error:
+                    refusals.append(error)  # one family may be refused and the other not
+        if refusals:
+            raise refusals[0]
+
+    async def undo(self) -> None:
+        """They end with the interface."""

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
-from wardgate.net.device_id import device_id, operating_system
+import pytest
+
+from wardgate.net.device_id import device_id, device_name, operating_system
 
 
 def chosen(configured: str | None, stored_in: Path, machine_id: Path) -> str:
@@ -50,3 +52,22 @@ def test_the_operating_system_is_read_from_os_release(tmp_path: Path) -> None:
 
     assert operating_system(release).name == "Debian GNU-Linux"
     assert operating_system(release).version == "13"
+
+
+def test_bytes_that_are_no_utf8_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, machine = tmp_path / "os-release", tmp_path / "machine-id"
+    release.write_bytes(b'NAME="Distribution fran\xe7aise"\nVERSION_ID="1"\n')
+    machine.write_bytes(b"\xff\xfe\n")
+    monkeypatch.setattr("platform.node", lambda: "b\udce2timent")
+
+    assert operating_system(release).name == "Distribution fran\ufffdaise"
+    assert device_name(None) == "b?timent"
+    assert chosen(None, tmp_path / "id", machine) == "derived from b'\\xff\\xfe\\n'"
+
+
+def test_a_stored_id_that_is_no_text_is_none(tmp_path: Path) -> None:
+    stored, machine = tmp_path / "id", tmp_path / "machine-id"
+    stored.write_bytes(b'{"id": "\xff"}')
+    machine.write_bytes(b"abc\n")
+
+    assert chosen(None, stored, machine) == "derived from b'abc\\n'"

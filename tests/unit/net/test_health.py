@@ -28,6 +28,13 @@ async def test_readiness_follows_the_portal_and_liveness_does_not() -> None:
     assert after == (200, "1.2.3")
 
 
+async def test_readiness_tells_what_is_to_be_known() -> None:
+    async with health_listener(
+        "127.0.0.1", 0, is_ready=lambda: True, version="1.2.3", notes=lambda: ["routes: put back 2 times"]
+    ) as port:
+        assert await fetch(port, "/readyz") == (200, "1.2.3\nroutes: put back 2 times")
+
+
 async def test_other_paths_and_methods_are_refused() -> None:
     async with health_listener("127.0.0.1", 0, is_ready=lambda: True, version="") as port:
         assert (await fetch(port, "/"))[0] == 404
