@@ -16,6 +16,7 @@ from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import listener_of, metrics_listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
+from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.portal import data_directory
 from wardgate.portal.app import Portal
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
@@ -55,6 +56,7 @@ def command(
     logs.set_up(
         settings.text("log_format", log_format, "text"), settings.text("log_level", log_level, "info")
     )
+    raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)
         with Lock(directory), listener_of(portal) as listener, ExitStack() as stack:
