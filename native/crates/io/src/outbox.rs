@@ -2,8 +2,9 @@
 //!
 //! A datagram joins the newest batch of its (source, destination, ECN), if that batch still takes it: no longer than the
 //! first, none shorter before it, at most 64 segments and 65,507 bytes. Engines seal in place, so a payload is written here
-//! once and read by the kernel. Batches leave in the order in which they were begun; what one socket cannot take waits
-//! without holding up the others, in memory of its own size. Beyond [`MAX_WAITING`] bytes further datagrams are dropped and
+//! once and read by the kernel. Batches leave in the order in which they were begun; what one socket cannot take waits in a
+//! queue of that socket, in memory of its own size, and is not looked at again before [`GsoOutbox::retry`]: others are not
+//! held up, and a flush costs the same however much waits. Beyond [`MAX_WAITING`] bytes further datagrams are dropped and
 //! counted, and before that those of a socket that holds more than what is still free, so that no socket fills the whole.
 //! Only answers to what the network sent can get that far, since the TUN device is not read while anything waits.
 
@@ -111,16 +112,24 @@ pub struct GsoOutbox {
     pool: Vec<Vec<u8>>,
     /// Large buffers in `batches`.
     large: usize,
-    /// Bytes in `batches`.
+    /// Bytes in `batches` and `stalled`.
     waiting: usize,
-    /// Bytes by the socket, of sockets that were blocked at the last flush.
-    held: HashMap<Option<SocketAddr>, usize>,
+    /// What waits for a blocked socket, by its address.
+    stalled: HashMap<Option<SocketAddr>, Stalled>,
+    /// Batches in `stalled`.
+    stalled_batches: usize,
+    /// Sockets in `stalled` that may take something again.
+    retries: Vec<Option<SocketAddr>>,
     reserved: Option<Reserved>,
     /// Where datagrams are written that are beyond the limit.
     waste: Vec<u8>,
     dropped: u64,
-    /// Whether the last flush left something behind.
-    blocked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Stalled {
+    queue: VecDeque<Batch>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +146,7 @@ impl GsoOutbox {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.batches.is_empty() && self.stalled.is_empty()
     }
 
     /// Bytes not yet sent.
@@ -145,9 +154,21 @@ impl GsoOutbox {
         self.waiting
     }
 
-    /// A socket blocked at the last flush and has not been flushed since.
+    /// Something waits for a blocked socket.
     pub fn is_blocked(&self) -> bool {
-        self.blocked
+        !self.stalled.is_empty()
+    }
+
+    /// The socket of this address may take something again, or is gone: the next flush tries.
+    pub fn retry(&mut self, local: Option<SocketAddr>) {
+        if self.stalled.contains_key(&local) && !self.retries.contains(&local) {
+            self.retries.push(local);
+        }
+    }
+
+    /// As [`GsoOutbox::retry`], for every address.
+    pub fn retry_all(&mut self) {
+        self.retries = self.stalled.keys().copied().collect();
     }
 
     /// Datagrams dropped since the start because too much waited.
@@ -155,15 +176,18 @@ impl GsoOutbox {
         self.dropped
     }
 
-    /// Hand every batch to `send`, oldest first. A batch that is [`Outcome::Blocked`] stays, in its place.
+    /// Hand every batch to `send`, oldest first. One that is [`Outcome::Blocked`] stays, and so do those behind it of the
+    /// same socket.
     pub fn flush(&mut self, mut send: impl FnMut(&mut Batch) -> Outcome) {
         self.reserved = None;
-        self.blocked = false;
-        self.held.clear();
-        for _ in 0..self.batches.len() {
-            let Some(mut batch) = self.batches.pop_front() else {
-                break;
-            };
+        for local in std::mem::take(&mut self.retries) {
+            self.send_stalled(local, &mut send);
+        }
+        while let Some(mut batch) = self.batches.pop_front() {
+            if self.stalled.contains_key(&batch.local) {
+                self.stall(batch);
+                continue;
+            }
             let before = batch.contents().len();
             match send(&mut batch) {
                 Outcome::Done => {
@@ -171,25 +195,56 @@ impl GsoOutbox {
                     self.recycle(batch.buffer);
                 }
                 Outcome::Blocked => {
-                    let left = batch.contents().len();
-                    self.waiting -= before - left;
-                    self.blocked = true;
-                    *self.held.entry(batch.local).or_default() += left;
-                    if let Some(buffer) = batch.shrink() {
-                        self.recycle(buffer);
-                    }
-                    self.batches.push_back(batch);
+                    self.waiting -= before - batch.contents().len();
+                    self.stall(batch);
                 }
             }
         }
     }
 
+    fn stall(&mut self, mut batch: Batch) {
+        if let Some(buffer) = batch.shrink() {
+            self.recycle(buffer);
+        }
+        let stalled = self.stalled.entry(batch.local).or_default();
+        stalled.bytes += batch.contents().len();
+        stalled.queue.push_back(batch);
+        self.stalled_batches += 1;
+    }
+
+    fn send_stalled(
+        &mut self,
+        local: Option<SocketAddr>,
+        send: &mut impl FnMut(&mut Batch) -> Outcome,
+    ) {
+        let Some(stalled) = self.stalled.get_mut(&local) else {
+            return;
+        };
+        while let Some(batch) = stalled.queue.front_mut() {
+            let before = batch.contents().len();
+            let outcome = send(batch);
+            let left = match outcome {
+                Outcome::Done => 0,
+                Outcome::Blocked => batch.contents().len(),
+            };
+            self.waiting -= before - left;
+            stalled.bytes -= before - left;
+            if outcome == Outcome::Blocked {
+                return;
+            }
+            stalled.queue.pop_front();
+            self.stalled_batches -= 1;
+        }
+        self.stalled.remove(&local);
+    }
+
     /// Forget everything that waits (the sockets are being replaced).
     pub fn clear(&mut self) {
         self.reserved = None;
-        self.blocked = false;
         self.waiting = 0;
-        self.held.clear();
+        self.stalled.clear();
+        self.stalled_batches = 0;
+        self.retries.clear();
         while let Some(batch) = self.batches.pop_front() {
             self.recycle(batch.buffer);
         }
@@ -213,11 +268,12 @@ impl GsoOutbox {
 
     /// Whether there is room for this datagram, and for a batch of its own.
     fn has_room(&self, local: Option<SocketAddr>, len: usize) -> bool {
-        let used = self.waiting + (self.batches.len() + 1) * BATCH_COST;
-        let held = if self.held.is_empty() {
+        let batches = self.batches.len() + self.stalled_batches + 1;
+        let used = self.waiting + batches * BATCH_COST;
+        let held = if self.stalled.is_empty() {
             0
         } else {
-            self.held.get(&local).copied().unwrap_or(0)
+            self.stalled.get(&local).map_or(0, |stalled| stalled.bytes)
         };
         MAX_WAITING
             .checked_sub(used)
@@ -328,6 +384,38 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
     const BOB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2);
 
+    /// The socket towards ALICE, where it matters.
+    const ALICES: Option<SocketAddr> = Some(ALICE);
+
+    /// Whoever fills a socket must not make every flush walk over what it has there.
+    #[test]
+    fn what_is_stalled_is_not_touched_by_the_traffic_of_others() {
+        let mut outbox = GsoOutbox::new();
+        for port in 1..=10_000 {
+            let remote = SocketAddr::new(BOB.ip(), port);
+            outbox.reserve(ALICES, remote, 0, 10);
+        }
+        let mut calls = 0;
+        let mut flush = |outbox: &mut GsoOutbox| {
+            outbox.flush(|batch| {
+                calls += 1;
+                match batch.local {
+                    ALICES => Outcome::Blocked,
+                    _ => Outcome::Done,
+                }
+            });
+        };
+        flush(&mut outbox);
+        for _ in 0..100 {
+            outbox.reserve(None, BOB, 0, 10);
+            flush(&mut outbox);
+        }
+        outbox.retry(ALICES);
+        outbox.retry(ALICES);
+        flush(&mut outbox);
+        assert_eq!(calls, 1 + 100 + 1);
+    }
+
     #[test]
     fn datagrams_of_one_size_to_one_address_share_a_batch() {
         let mut outbox = GsoOutbox::new();
@@ -410,8 +498,8 @@ mod tests {
     #[test]
     fn a_blocked_batch_waits_in_its_place_and_does_not_hold_up_others() {
         let mut outbox = GsoOutbox::new();
-        outbox.reserve(None, ALICE, 0, 10).fill(1);
-        outbox.reserve(None, ALICE, 0, 20).fill(2);
+        outbox.reserve(ALICES, ALICE, 0, 10).fill(1);
+        outbox.reserve(ALICES, ALICE, 0, 20).fill(2);
         outbox.reserve(None, BOB, 0, 10).fill(3);
         outbox.flush(|batch| match batch.remote {
             ALICE => Outcome::Blocked,
@@ -419,12 +507,19 @@ mod tests {
         });
         assert!(outbox.is_blocked());
         assert_eq!(outbox.waiting(), 30);
-        outbox.reserve(None, ALICE, 0, 20).fill(4);
+        outbox.reserve(ALICES, ALICE, 0, 20).fill(4);
+        assert_eq!(sent(&mut outbox), [], "nobody said that it takes something");
+        outbox.retry(ALICES);
         assert_eq!(
             sent(&mut outbox),
-            [(ALICE, 10, vec![1]), (ALICE, 20, vec![2, 4])]
+            [
+                (ALICE, 10, vec![1]),
+                (ALICE, 20, vec![2]),
+                (ALICE, 20, vec![4])
+            ]
         );
         assert!(!outbox.is_blocked());
+        assert!(outbox.is_empty());
     }
 
     #[test]
@@ -438,6 +533,7 @@ mod tests {
             Outcome::Blocked
         });
         assert_eq!(outbox.waiting(), 20);
+        outbox.retry_all();
         assert_eq!(sent(&mut outbox), [(ALICE, 10, vec![2, 3])]);
     }
 
@@ -475,11 +571,13 @@ mod tests {
                     }
                 }
                 outbox.flush(|_| Outcome::Blocked);
+                assert!(outbox.batches.is_empty());
                 let memory = memory_of(&outbox);
                 let most = 2 * MAX_WAITING + MAX_LARGE * BUFFER_SIZE;
                 assert!(memory <= most, "{memory} bytes for datagrams of {len}");
+                outbox.retry_all();
                 outbox.flush(|_| Outcome::Done);
-                assert_eq!(outbox.waiting(), 0);
+                assert_eq!((outbox.waiting(), outbox.stalled_batches), (0, 0));
                 assert!(outbox.pool.len() <= MAX_LARGE);
             }
         }
@@ -520,6 +618,7 @@ mod tests {
         outbox
             .reserve(None, SocketAddr::new(ALICE.ip(), 100), 0, 700)
             .fill(200);
+        outbox.retry_all();
         let mut marks: Vec<u8> = Vec::new();
         outbox.flush(|batch| {
             for datagram in batch.contents().chunks(batch.segment_size()) {
@@ -533,10 +632,16 @@ mod tests {
     }
 
     fn memory_of(outbox: &GsoOutbox) -> usize {
-        let buffers = outbox.batches.iter().map(|batch| batch.buffer.capacity());
+        let stalled = outbox.stalled.values().flat_map(|stalled| &stalled.queue);
+        let batches = outbox.batches.iter().chain(stalled);
+        let buffers = batches.map(|batch| batch.buffer.capacity());
         let pooled = outbox.pool.iter().map(Vec::capacity);
-        buffers.chain(pooled).sum::<usize>()
-            + outbox.batches.capacity() * std::mem::size_of::<Batch>()
+        let slots = outbox
+            .stalled
+            .values()
+            .map(|stalled| stalled.queue.capacity());
+        let slots = outbox.batches.capacity() + slots.sum::<usize>();
+        buffers.chain(pooled).sum::<usize>() + slots * std::mem::size_of::<Batch>()
     }
 
     #[test]

@@ -165,8 +165,6 @@ struct RelayIo {
     vacant: Vec<usize>,
     by_port: HashMap<(bool, u16), usize>,
     poller: Poller,
-    /// Sockets whose readiness to send is waited for.
-    blocked: Vec<usize>,
     /// Of sockets that are closed.
     former: UdpCounters,
     max_sockets: usize,
@@ -203,7 +201,6 @@ impl RelayIo {
             vacant: Vec::new(),
             by_port: HashMap::new(),
             poller: Poller::new()?,
-            blocked: Vec::new(),
             former: UdpCounters::default(),
             max_sockets: config.max_sockets,
             open_sockets: 0,
@@ -249,17 +246,12 @@ impl RelayIo {
         Ok(())
     }
 
-    fn public(&self, ipv6: bool) -> Option<PublicAddress> {
-        if ipv6 { self.ipv6 } else { self.ipv4 }
-    }
-
     fn flush(&mut self) {
         if self.outbox.is_empty() {
             return;
         }
         let (ipv4, ipv6) = (self.ipv4, self.ipv6);
         let (sockets, by_port) = (&mut self.sockets, &self.by_port);
-        let blocked = &mut self.blocked;
         let mut nowhere = 0;
         self.outbox.flush(|batch| {
             let index = batch
@@ -277,8 +269,7 @@ impl RelayIo {
                 .filter(|public| public.is_local && !batch.remote.ip().is_loopback())
                 .map(|public| public.ip);
             let outcome = socket.send(batch, source);
-            if outcome == Outcome::Blocked && !blocked.contains(&index) {
-                blocked.push(index);
+            if outcome == Outcome::Blocked {
                 await_room(&self.poller, socket, index, true);
             }
             outcome
@@ -349,7 +340,8 @@ impl RelayPorts for RelayIo {
             self.former.add(socket.counters());
             self.open_sockets -= 1;
             self.vacant.push(index);
-            self.blocked.retain(|&blocked| blocked != index);
+            // What waited for it goes to nobody.
+            self.outbox.retry(Some(address));
         }
     }
 }
@@ -504,10 +496,20 @@ impl Worker {
         let Some(socket) = self.io.sockets.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        if let Some(at) = self.io.blocked.iter().position(|&blocked| blocked == index) {
-            self.io.blocked.swap_remove(at);
+        let local = socket.local();
+        let public = if local.is_ipv6() {
+            self.io.ipv6
+        } else {
+            self.io.ipv4
+        };
+        let Some(public) = public else {
+            return;
+        };
+        let to = SocketAddr::new(public.ip, local.port());
+        if socket.is_blocked() {
             socket.unblock();
             await_room(&self.io.poller, socket, index, false);
+            self.io.outbox.retry(Some(to));
         }
         self.received.clear();
         let mut rooms = self.slab.chunks_exact_mut(DATAGRAM_ROOM);
@@ -519,11 +521,6 @@ impl Worker {
             }
             return;
         }
-        let local = socket.local();
-        let Some(public) = self.io.public(local.is_ipv6()) else {
-            return;
-        };
-        let to = SocketAddr::new(public.ip, local.port());
         let now = self.clock.now();
         for (received, room) in self
             .received

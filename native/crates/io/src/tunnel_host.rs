@@ -665,7 +665,10 @@ impl<E: PacketEngine> Worker<E> {
             return;
         };
         // Whatever woke us, a blocked socket is worth another try.
-        socket.unblock();
+        if socket.is_blocked() {
+            socket.unblock();
+            self.outbox.retry_all();
+        }
         self.received.clear();
         let mut rooms = self.slab.chunks_exact_mut(DATAGRAM_ROOM);
         let mut buffers: [IoSliceMut<'_>; BUFFERS] =
