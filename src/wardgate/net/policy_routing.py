@@ -122,11 +122,15 @@ def overlaps(lan: Iterable[Route]) -> tuple[Route, ...]:
     return tuple(
         route
         for route in lan
-        if route.network.prefixlen < route.network.max_prefixlen
-        and any(
-            route.network.version == reserved.version and route.network.subnet_of(reserved)  # type: ignore[arg-type]
-            for reserved in RESERVED
-        )
+        if route.network.prefixlen < route.network.max_prefixlen and is_reserved(route.network)
+    )
+
+
+def is_reserved(network: IpNetwork) -> bool:
+    """Whether it lies in the tunnel's own ranges."""
+    return any(
+        network.version == reserved.version and network.subnet_of(reserved)  # type: ignore[arg-type]
+        for reserved in RESERVED
     )
 
 

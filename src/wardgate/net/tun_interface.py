@@ -12,8 +12,17 @@ from typing import Any, Final
 from wardgate.model.addresses import IpNetwork
 from wardgate.net.families import Families
 from wardgate.net.netlink import Kernel, Link, present_link
-from wardgate.net.policy_routing import Routes, Rules, client_rules, gateway_rules, tables_of, tolerated
+from wardgate.net.policy_routing import (
+    Routes,
+    Rules,
+    client_rules,
+    gateway_rules,
+    is_reserved,
+    tables_of,
+    tolerated,
+)
 from wardgate.net.reconciler import Setting
+from wardgate.net.reverse_path import ReversePath
 from wardgate.net.sysctl import PROC_SYS, Sysctl
 from wardgate.net.tun_configuration import TunConfiguration
 
@@ -54,6 +63,7 @@ class TunInterface:
         self._addresses = Addresses(kernel, name)
         self._routes = Routes(kernel, name, families, warn=self._warn_of_overlap)
         self._rules = Rules(kernel, name, families)
+        self._reverse_path = ReversePath(name, proc_sys=proc_sys)
         parameters = {}
         if families.ipv6:
             # No link-local address: nothing but tunnel addresses may appear as a source on this interface.
@@ -68,6 +78,7 @@ class TunInterface:
             self._addresses,
             self._routes,
             self._rules,
+            *((self._reverse_path,) if role is Role.CLIENT else ()),
         )
 
     def want(self, wanted: TunConfiguration) -> None:
@@ -81,6 +92,8 @@ class TunInterface:
             if self._role is Role.CLIENT
             else gateway_rules(tables, self.families, interface=self._name, sources=own)
         )
+        # Nobody's relay or gateway is reached at an address of the tunnel's own ranges.
+        self._reverse_path.is_wanted = not all(map(is_reserved, wanted.routes))
 
     def _warn_of_overlap(self, network: IpNetwork) -> None:
         log.warning(

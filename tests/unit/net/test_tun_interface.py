@@ -37,6 +37,10 @@ class Bench:
             (proc_sys / f"net/{key}/conf/{name}").mkdir(parents=True, exist_ok=True)
         for key in ("ipv6/conf/{}/addr_gen_mode", "ipv4/conf/{}/rp_filter", "ipv4/conf/{}/accept_local"):
             (proc_sys / "net" / key.format(name)).write_text("0\n")
+        for interface in ("all", "lan"):
+            (proc_sys / "net/ipv4/conf" / interface).mkdir(exist_ok=True)
+            (proc_sys / "net/ipv4/conf" / interface / "rp_filter").write_text("1\n")
+        self.lan_filter = proc_sys / "net/ipv4/conf/lan/rp_filter"
         self.kernel = kernel or FakeKernel()
         self.kernel.add_link(name)
         if kernel is None:
@@ -226,3 +230,16 @@ def test_families_are_those_of_the_interface(tmp_path: Path) -> None:
     for content, has_ipv6 in (("0\n", True), ("1\n", False)):
         switch.write_text(content)
         assert families_of("wardgate", tmp_path).ipv6 is has_ipv6
+
+
+async def test_strict_filters_are_loosened_only_for_resources_that_may_cover_a_relay(bench: Bench) -> None:
+    seen = []
+    for routes in (
+        ["100.64.0.0/11", "100.96.0.0/11", "fd00:2021:1111::/107"],
+        ["100.64.0.0/11", "10.0.0.0/8"],
+        [],
+    ):
+        await bench.configure(configured(*routes))
+        seen.append(bench.lan_filter.read_text().strip())
+
+    assert seen == ["1", "2", "1"]
