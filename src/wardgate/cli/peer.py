@@ -19,8 +19,15 @@ from wardgate.model.addresses import IpAddress
 from wardgate.net.device_id import device_id, operating_system
 from wardgate.net.errors import HostRefused
 from wardgate.net.exposition import exposition
-from wardgate.net.portal_link import Decisions, Dial, PortalLink, PortalRefused, PortalUnreachable
-from wardgate.wire.control_channel import ChannelEvent
+from wardgate.net.portal_link import (
+    SAME_DEVICE,
+    Decisions,
+    Dial,
+    PortalLink,
+    PortalRefused,
+    PortalUnreachable,
+)
+from wardgate.wire.control_channel import ChannelEvent, LostReason
 from wardgate.wire.device_identity import derived_device_id, external_id, random_device_id
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.reconnect import Reconnect
@@ -169,8 +176,12 @@ def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[
     return metrics
 
 
-def run_peer(process: Coroutine[Any, Any, None]) -> None:
-    """Run a peer to its end and turn what stopped it into one line for its user."""
+def run_peer(process: Coroutine[Any, Any, None], *, has_identity: bool = False) -> None:
+    """Run a peer to its end and turn what stopped it into one line for its user.
+
+    Args:
+        has_identity: the portal lets only one process of its device id in.
+    """
     try:
         asyncio.run(process)
     except HostRefused as error:
@@ -188,6 +199,10 @@ def run_peer(process: Coroutine[Any, Any, None]) -> None:
             f"cannot reach the portal: {error}; check --api-url and that the portal runs"
         ) from error
     except SessionEnded as error:
-        raise UserError(f"the portal ended the session: {error}; make a new token in the portal") from error
+        cure = "make a new token in the portal"
+        if has_identity and error.reason is LostReason.TOKEN_EXPIRED:
+            # On the wire, the end of a token and a second process of one device are the same message (§1.11).
+            cure += f"; or {SAME_DEVICE}"
+        raise UserError(f"the portal ended the session: {error}; {cure}") from error
     except OSError as error:
         raise UserError(f"the operating system refused: {error.strerror or error}") from error

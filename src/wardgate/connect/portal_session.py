@@ -1,6 +1,6 @@
 """A peer's standing with the portal across connections: the channel of the moment and the pacing between channels."""
 
-from wardgate.wire.control_channel import ControlChannel, Lost
+from wardgate.wire.control_channel import ControlChannel, Lost, LostReason
 from wardgate.wire.dialect import Dialect
 from wardgate.wire.messages import Message
 from wardgate.wire.reconnect import GiveUp, Reconnect
@@ -8,6 +8,10 @@ from wardgate.wire.reconnect import GiveUp, Reconnect
 
 class SessionEnded(Exception):
     """The portal ended the session for good; coming back with the same token is pointless."""
+
+    def __init__(self, reason: LostReason, detail: str) -> None:
+        super().__init__(f"{reason.value}{f': {detail}' if detail else ''}")
+        self.reason = reason
 
 
 class PortalSession:
@@ -39,7 +43,7 @@ class PortalSession:
         """
         self._channel = None
         if lost.is_fatal:
-            raise SessionEnded(f"{lost.reason.value}{f': {lost.detail}' if lost.detail else ''}")
+            raise SessionEnded(lost.reason, lost.detail)
 
     def reset_pacing(self) -> None:
         """The network changed: try at once."""

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +28,11 @@ from wardgate.net.socket_mark import set_mark
 CONNECT_TIMEOUT_S: Final = 5.0  # TCP, all addresses at once (control-plane-protocol §1.10)
 ATTEMPT_TIMEOUT_S: Final = 15.0  # TCP, TLS and upgrade together
 MAX_FRAME: Final = 16 * 1024 * 1024  # bytes; a complete `init` of a large account fits
+
+SAME_DEVICE: Final = (
+    "another process has this device's id: started twice on this machine, or a cloned image with the same /etc/machine-id; "
+    "stop it, or give one of them another --id"
+)
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +152,10 @@ class PortalLink(Generic[_Event]):
             refusal = self._decisions.read_refusal(response.status_code, headers, bytes(response.body or b""))
             if refusal.is_fatal:
                 raise PortalRefused(str(getattr(refusal, "detail", "") or "no reason given")) from error
-            return refusal.retry_after_s, f"{_host(dial.url)} answered HTTP {response.status_code}"
+            complaint = f"{_host(dial.url)} answered HTTP {response.status_code}"
+            if response.status_code == HTTPStatus.CONFLICT:
+                complaint += f": {SAME_DEVICE}"
+            return refusal.retry_after_s, complaint
         except TimeoutError:
             return None, f"{_host(dial.url)} does not answer"
         except (OSError, websockets.WebSocketException, EOFError) as error:

@@ -9,8 +9,10 @@ import pytest
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.main import main
-from wardgate.cli.peer import checked_token, host_and_port
+from wardgate.cli.peer import checked_token, host_and_port, run_peer
+from wardgate.connect.portal_session import SessionEnded
 from wardgate.model.ids import TokenId
+from wardgate.wire.control_channel import LostReason
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.tokens import TokenKind, mint_fragment
 
@@ -163,3 +165,25 @@ def test_listen_addresses_need_host_and_port(text: str) -> None:
 
 def test_an_ipv6_listen_address_is_written_in_brackets() -> None:
     assert host_and_port("[::1]:8081") == ("::1", 8081)
+
+
+@pytest.mark.parametrize("has_identity", [True, False])
+def test_two_processes_of_one_device_are_told_of_both_causes(has_identity: bool) -> None:
+    async def ended() -> None:
+        raise SessionEnded(LostReason.TOKEN_EXPIRED, "")
+
+    with pytest.raises(UserError) as complained:
+        run_peer(ended(), has_identity=has_identity)
+
+    message = str(complained.value)
+    assert "make a new token" in message
+    for cause in ("started twice on this machine", "cloned image with the same /etc/machine-id", "--id"):
+        assert (cause in message) is has_identity
+
+
+def test_another_end_of_the_session_is_not_blamed_on_a_second_process() -> None:
+    async def ended() -> None:
+        raise SessionEnded(LostReason.JOIN_REFUSED, "disabled")
+
+    with pytest.raises(UserError, match=r"refused the join: disabled; make a new token in the portal$"):
+        run_peer(ended(), has_identity=True)

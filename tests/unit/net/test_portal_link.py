@@ -199,3 +199,11 @@ async def test_a_used_up_budget_says_what_the_last_attempt_met() -> None:
         port = server.sockets[0].getsockname()[1]
     with pytest.raises(PortalUnreachable, match="refused"):
         await Peer(port, attempts=2).link.run()
+
+
+async def test_a_conflict_names_both_causes() -> None:
+    portal = Portal()
+    portal.refusals = [(409, "conflict")] * 2
+    async with await portal.serve() as server:
+        with pytest.raises(PortalUnreachable, match=r"HTTP 409: .*started twice .*cloned image .*--id"):
+            await Peer(server.sockets[0].getsockname()[1], attempts=2).link.run()
