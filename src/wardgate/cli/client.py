@@ -25,10 +25,10 @@ from wardgate.net import device_id
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.families import families_of
 from wardgate.net.health import health_listener
-from wardgate.net.host_dns import Method, host_dns
+from wardgate.net.host_dns import RESOLV_CONF, Method, host_dns
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
-from wardgate.net.privileges import buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.privileges import buffer_limits, client_needs, require, tunnel_refusal
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
@@ -147,7 +147,7 @@ def command(
         if check:
             typer.echo("the settings are in order")
             return
-        require_net_admin("wardgate client")
+        require("wardgate client", client_needs(writes=RESOLV_CONF if method is Method.RESOLV_CONF else None))
         private_key = generate_private_key()
         keys = {"public": public_key(private_key)}
         resolver = host_dns(method, tun_name)
@@ -203,7 +203,7 @@ def command(
             engine.close()
             await buffers.undo()
 
-    run_peer(run())
+    run_peer(run(), has_identity=True)
 
 
 def _method(text: str) -> Method:

@@ -27,7 +27,7 @@ from wardgate.net.health import health_listener
 from wardgate.net.host_dns import Untouched
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
-from wardgate.net.privileges import buffer_limits, require_net_admin, tunnel_refusal
+from wardgate.net.privileges import Capability, buffer_limits, require, tunnel_refusal
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import Role, TunInterface
@@ -116,7 +116,7 @@ def command(
 
     async def run() -> None:
         if not no_check:
-            require_net_admin("wardgate gateway")
+            require("wardgate gateway", [Capability.CAP_NET_ADMIN])
         identity = own_external_id(
             configured_id, stored_in=device_id.GATEWAY_FILE, derivation_key=GATEWAY_DERIVATION_KEY
         )
@@ -168,4 +168,4 @@ def command(
             engine.close()
             await buffers.undo()
 
-    run_peer(run())
+    run_peer(run(), has_identity=True)
