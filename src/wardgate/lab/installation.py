@@ -272,6 +272,14 @@ class Installation:
         wait_until(partial(_is_configured, process), "second client online", limit_s=15)
         return process
 
+    def start_client_beside(self, host: Host, name: str) -> Process:
+        """A client with a token and an identity of its own on a host that runs something else."""
+        self.make_client_token(host=name)
+        environment = {"FIREZONE_ID": name, "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
+        process = self._start("client", host, name, environment)
+        wait_until(partial(_is_configured, process), f"the client {name} online", limit_s=15)
+        return process
+
     def start_peers(self) -> None:
         """Everything but the portal, and wait until the portal reports all of it online."""
         for number in range(1, len(self.relay_sites) + 1):
@@ -368,12 +376,15 @@ class Installation:
         wait_until(self.client_online, "client online", limit_s=15, every_s=0.1)
 
     def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
+        return self._start(kind, site.host, site.host.name, environment)
+
+    def _start(self, kind: str, host: Host, name: str, environment: Mapping[str, str]) -> Process:
         common = {
             "FIREZONE_API_URL": f"ws://portal:{PORTAL_PORT}/",
-            "FIREZONE_NAME": site.host.name,
-            "FIREZONE_TOKEN": self.tokens[site.host.name],
+            "FIREZONE_NAME": name,
+            "FIREZONE_TOKEN": self.tokens[name],
         }
-        return site.host.start(kind, *_WARDGATE, kind, environment={**common, **environment})
+        return host.start(kind, *_WARDGATE, kind, environment={**common, **environment})
 
     def _portal_is_ready(self) -> bool:
         if self.portal.exit_code is not None:

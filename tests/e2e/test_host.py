@@ -1,0 +1,139 @@
+"""A host is taken as it is: real peers on hosts whose state others change, or that differ from the lab's (docs/host.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wardgate.lab.host import Host, wait_until
+from wardgate.lab.installation import WEB4, Installation
+from wardgate.lab.internet import Site
+
+BACK_WITHIN_S = 5.0
+NETWORK = f"http://{WEB4}/"
+NAME = "http://app.internal.example/"
+
+
+def test_masquerading_and_forwarding_survive_a_flush(cone: Installation) -> None:
+    gateway = cone.gateway_site.host
+    gateway.sysctl(ipv4__ip_forward=0)
+    gateway.run("nft", "flush", "ruleset")
+    with without_a_route_back(cone):
+        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+
+
+def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Installation) -> None:
+    gateway = cone.gateway_site.host
+    gateway.run("nft", "add table ip filter")
+    gateway.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+    before = gateway.run("nft", "list", "table", "ip", "filter")
+    try:
+        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+        cone.gateway.stop()
+        after = gateway.run("nft", "list", "table", "ip", "filter")
+    finally:
+        gateway.run("nft", "delete", "table", "ip", "filter")
+    cone.mend()
+
+    assert after == before
+
+
+def test_a_client_beside_the_gateway_disturbs_nobody_and_works_itself(cone: Installation) -> None:
+    process = cone.start_client_beside(cone.gateway_site.host, "beside-the-gateway")
+    try:
+        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+        reached(cone, NAME, within_s=BACK_WITHIN_S)
+        with without_a_route_back(cone):
+            reached(cone, NETWORK, within_s=BACK_WITHIN_S, site=cone.gateway_site)
+        process.stop()
+        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+    finally:
+        process.stop()
+
+
+def test_strict_reverse_path_filters_do_not_cut_off_relays(cone: Installation) -> None:
+    """A resource covers the addresses of portal, relays and gateway, and the kernel drops what it would send elsewhere."""
+    client = cone.client_site.host
+    client.sysctl(ipv4__conf__all__rp_filter=1, ipv4__conf__eth0__rp_filter=1)
+    try:
+        cone.make_resource("everything public", "cidr", "203.0.113.0/24")
+        cone.grant("everything public")
+        restart_client(cone)
+        reached(cone, NETWORK, within_s=15)
+        cone.client.stop()
+        left = client.run("sysctl", "-n", "net.ipv4.conf.eth0.rp_filter").strip()
+    finally:
+        client.sysctl(ipv4__conf__all__rp_filter=0, ipv4__conf__eth0__rp_filter=0)
+        cone.revoke("everything public")
+        cone.mend()
+
+    assert left == "1"
+
+
+def test_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
+    ends = (cone.client_site.host, cone.gateway_site.host)
+    cone.client.stop()
+    cone.gateway.stop()
+    for host in ends:
+        host.sysctl(ipv6__conf__default__disable_ipv6=1)
+    try:
+        cone.mend()
+        reached(cone, NETWORK, within_s=15)
+        reached(cone, NAME, within_s=15)
+    finally:
+        cone.client.stop()
+        cone.gateway.stop()
+        for host in ends:
+            host.sysctl(ipv6__conf__default__disable_ipv6=0)
+    cone.mend()
+
+
+def test_a_new_address_is_noticed_without_a_signal(cone: Installation) -> None:
+    client = cone.client_site.host
+    old, new = cone.client_site.address, cone.client_site.address.removesuffix("100") + "77"
+    reached(cone, NETWORK, within_s=15)
+    move(client, old, new)
+    try:
+        wait_until(lambda: "network change" in cone.client.log(), "the change noticed", BACK_WITHIN_S)
+        reached(cone, NETWORK, within_s=15)
+    finally:
+        move(client, new, old)
+    wait_until(lambda: cone.client.log().count("network change") >= 2, "the way back", BACK_WITHIN_S)
+    wait_until(cone.client_online, "client online", 15)
+
+
+def reached(cone: Installation, url: str, *, within_s: float, site: Site | None = None) -> None:
+    def answered() -> bool:
+        return cone.fetch(url, 2, site).bytes > 0
+
+    wait_until(answered, f"an answer from {url}", within_s)
+
+
+@contextmanager
+def without_a_route_back(cone: Installation) -> Iterator[None]:
+    """The private server knows its own networks only, so that it answers masqueraded packets and no others."""
+    route = cone.web.run("ip", "route", "show", "default").strip()
+    cone.web.run("ip", "route", "del", "default")
+    try:
+        yield
+    finally:
+        cone.web.run("ip", "route", "add", *route.split())
+
+
+def restart_client(cone: Installation) -> None:
+    cone.client.stop()
+    cone.start_client()
+    wait_until(cone.client_online, "client online", 15)
+
+
+def move(host: Host, old: str, new: str) -> None:
+    """As a DHCP server does that gives another lease: the routes go with the old address and are made anew."""
+    routes = [
+        line.split()
+        for line in host.run("ip", "-4", "route", "show", "table", "main").splitlines()
+        if " via " in line
+    ]
+    host.run("ip", "address", "del", f"{old}/24", "dev", "eth0")
+    host.run("ip", "address", "add", f"{new}/24", "dev", "eth0")
+    for route in routes:
+        host.run("ip", "route", "replace", *route)
