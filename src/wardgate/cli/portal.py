@@ -27,6 +27,7 @@ from wardgate.portal.mail.smtp import SmtpMailer
 from wardgate.portal.server import BackgroundFailed, serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Unusable
+from wardgate.portal.strangers import Listener
 from wardgate.portal.tls import CertificateUnusable
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def command(
 
 
 async def _run(
-    settings: PortalSettings, keys: Keys, listener: socket.socket, metrics: socket.socket | None
+    settings: PortalSettings, keys: Keys, listener: Listener, metrics: socket.socket | None
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

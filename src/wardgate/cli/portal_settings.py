@@ -14,6 +14,7 @@ from wardgate.portal.mail.message import is_sender
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.settings import DEFAULT_MAIL_FROM, DEFAULT_PORT, PortalSettings
 from wardgate.portal.store import Database, parse_database_url
+from wardgate.portal.strangers import Listener
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
@@ -70,6 +71,15 @@ def portal_settings(
         country_code_blocklist=frozenset(
             _country(text) for text in settings.texts("country_code_blocklist", None, [])
         ),
+        max_connections=_within(
+            "max_connections", settings.integer("max_connections", None, 0), (0, 10_000_000)
+        )
+        or None,
+        max_connections_per_address=_within(
+            "max_connections_per_address",
+            settings.integer("max_connections_per_address", None, 1024),
+            (1, 10_000_000),
+        ),
         connect_refill_per_s=_positive(
             "connect_refill_rate", settings.number("connect_refill_rate", None, 1)
         ),
@@ -98,7 +108,7 @@ def portal_settings(
     )
 
 
-def listener_of(portal: PortalSettings) -> socket.socket:
+def listener_of(portal: PortalSettings) -> Listener:
     """Bind the portal's listener.
 
     Raises:

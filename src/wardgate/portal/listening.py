@@ -2,8 +2,10 @@
 
 import socket
 
+from wardgate.portal.strangers import Listener
 
-def listen(host: str, port: int) -> socket.socket:
+
+def listen(host: str, port: int) -> Listener:
     """Bind the listener before anything else is set up.
 
     Raises:
@@ -11,7 +13,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns off the delay of small writes (Nagle) only where it is: 40 ms an answer otherwise.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -3,24 +3,34 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
 
 from wardgate.portal.app import Portal, Receive, Scope, Send
-from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
 from wardgate.portal.metrics import CONTENT_TYPE
+from wardgate.portal.protocols import protocols
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.strangers import Gate, Listener
 from wardgate.portal.tls import Certificate
 
 log = logging.getLogger(__name__)
 
 DRAIN_S: Final = 30.0  # protocol §1.9, point 10
+
+_RESERVED_DESCRIPTORS: Final = 128
+"""For the database, files, name look-ups and the outside."""
+
+_NOT_WORTH_A_LINE: Final = (
+    "ASGI callable returned without completing handshake",
+    "Invalid HTTP request received",
+    "Unsupported upgrade request",
+    "Invalid UTF-8 sequence received",
+)
 
 
 class BackgroundFailed(Exception):
@@ -29,7 +39,7 @@ class BackgroundFailed(Exception):
 
 async def serve(
     portal: Portal,
-    listener: socket.socket,
+    listener: Listener,
     *,
     metrics: socket.socket | None = None,
     on_ready: Callable[[], None],
@@ -51,7 +61,8 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(portal.close)
         certificate = _certificate(settings)
-        config = _config(portal, certificate)
+        listener.gate = gate = _gate(portal)
+        config = _config(portal, certificate, gate)
         config.load()
         await stack.enter_async_context(portal.running())
         if metrics is not None:
@@ -95,7 +106,19 @@ def _certificate(settings: PortalSettings) -> Certificate | None:
     return Certificate(settings.tls_certificate, settings.tls_key)
 
 
-def _config(portal: Portal, certificate: Certificate | None) -> uvicorn.Config:
+def _gate(portal: Portal) -> Gate:
+    settings = portal.services.settings
+    descriptors, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Gate(
+        most=settings.max_connections or max(descriptors - _RESERVED_DESCRIPTORS, _RESERVED_DESCRIPTORS),
+        most_of_one=settings.max_connections_per_address,
+        trusted=settings.trusted_proxies,
+        counters=portal.services.counters,
+    )
+
+
+def _config(portal: Portal, certificate: Certificate | None, gate: Gate) -> uvicorn.Config:
+    http_protocol, channel_protocol = protocols(gate)
     return uvicorn.Config(
         portal,
         lifespan="off",
@@ -103,7 +126,8 @@ def _config(portal: Portal, certificate: Certificate | None) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws=_ChannelProtocol,
+        http=http_protocol,
+        ws=channel_protocol,
         # The session closes what is above its own limit and counts it; this one only bounds memory.
         ws_max_size=2 * MAX_FRAME_BYTES,
         # Peers send heartbeats of their own; answering pings is enough.
@@ -115,29 +139,9 @@ def _config(portal: Portal, certificate: Certificate | None) -> uvicorn.Config:
     )
 
 
-class _ChannelProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, with a way to end a socket whose peer has stopped reading."""
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if hasattr(self, "scope"):
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[TRANSPORT_EXTENSION] = self
-
-    def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size()
-
-    def fail(self, code: int) -> None:
-        if not self.close_sent:
-            self.conn.send_close(code)
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.close_sent = True
-        self.transport.abort()
-
-
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's complaint that follows every upgrade answered with HTTP: it takes the answer for a fault."""
-    return "without completing handshake" not in record.getMessage()
+    """Drop uvicorn's complaints about strangers, and the one that follows every upgrade answered with HTTP."""
+    return not record.getMessage().startswith(_NOT_WORTH_A_LINE)
 
 
 @contextlib.asynccontextmanager

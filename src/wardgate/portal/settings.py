@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.store import Database, SqliteFile
+from wardgate.portal.strangers import MAX_OF_ONE_ADDRESS
 
 DEFAULT_PORT: Final = 8080
 DEFAULT_MAIL_FROM: Final = "wardgate@localhost"
@@ -26,6 +27,8 @@ class PortalSettings:
         geoip_database: file in MaxMind's format that says where addresses are; none: `wardgate.portal.geography` does without.
         country_code_blocklist: countries from which nobody is answered, but for health.
         tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
+        max_connections: at most so many connections; none: as many as descriptors, but for a few.
+        max_connections_per_address: of which at most so many of one address (of one /64 of IPv6) that have shown no good token.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
         smtp: where mail goes; none: nothing is sent.
         mail_from: the `From` of every mail.
@@ -51,6 +54,8 @@ class PortalSettings:
     tls_key: Path | None = None
     smtp: SmtpServer | None = field(default=None, repr=False)
     mail_from: str = DEFAULT_MAIL_FROM
+    max_connections: int | None = None
+    max_connections_per_address: int = MAX_OF_ONE_ADDRESS
     connect_refill_per_s: float = 1.0
     connect_capacity: float = 1.0
     api_refill_per_s: float = 10.0

@@ -76,11 +76,14 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         connect_capacity="20",
         api_refill_rate="2.5",
         api_capacity="50",
+        max_connections="5000",
+        max_connections_per_address="100",
         country_code_blocklist="kp, SY",
         geoip_database="/var/lib/GeoIP/GeoLite2-City.mmdb",
     )
     assert (settings.connect_refill_per_s, settings.connect_capacity) == (0.5, 20)
     assert (settings.api_refill_per_s, settings.api_capacity) == (2.5, 50)
+    assert (settings.max_connections, settings.max_connections_per_address) == (5000, 100)
     assert settings.country_code_blocklist == {"KP", "SY"}
     assert settings.geoip_database == Path("/var/lib/GeoIP/GeoLite2-City.mmdb")
 
@@ -110,6 +113,8 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         ({"connect_capacity": "0.5"}, "connect_capacity"),
         ({"connect_capacity": "inf"}, "CONNECT_CAPACITY"),
         ({"api_refill_rate": "0"}, "api_refill_rate"),
+        ({"max_connections": "-1"}, "max_connections"),
+        ({"max_connections_per_address": "many"}, "MAX_CONNECTIONS_PER_ADDRESS"),
         ({"api_capacity": "-200"}, "api_capacity"),
         ({"flow_log_upload_interval": "2d"}, "flow_log_upload_interval"),
         ({"decision_retention": "5m"}, "decision_retention"),

@@ -2,11 +2,13 @@
 
 A proxy appends to `X-Forwarded-For` who spoke to it. So the list is read from its end, over the trusted proxies, up to the first
 address that is none of them: that one was seen by a trusted proxy. Whatever stands to the left of it anybody may have written.
+`Forwarded` (RFC 7239) is not read: a proxy that sets the one passes the other on as a client wrote it, and only one can be believed.
 The other headers carry one value, set by the nearest proxy; it must replace what a client sends (docs/deploy/).
 
 The portal reads the origin once and leaves it in the ASGI scope, where sockets, REST and pages find it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any, Final
@@ -25,6 +27,8 @@ from wardgate.portal.geography import (
 Networks = Sequence[IPv4Network | IPv6Network]
 
 SCOPE_KEY: Final = "wardgate.origin"
+
+_PORT: Final = re.compile(r":(?:[0-9]{1,5}|_[A-Za-z0-9._-]+)")
 
 _UNKNOWN: Final = IPv4Address("0.0.0.0")  # noqa: S104 - nobody is bound to it
 _SECURE: Final = {"http": "https", "ws": "wss"}
@@ -94,10 +98,15 @@ def _peer(scope: Mapping[str, Any]) -> IpAddress | None:
 
 
 def _forwarded(entries: list[str], peer: IpAddress, trusted: Networks) -> IpAddress:
-    """Return the right-most address that is not a trusted proxy's."""
+    """Return the right-most address that is not a trusted proxy's.
+
+    Empty elements are none (RFC 9110 §5.6.1.2). At one that is no address the search ends: its neighbour spoke for somebody unknown.
+    """
     found = peer
     for entry in reversed(entries):
-        address = _parse(_without_port(entry.strip()))
+        if not entry.strip(" \t"):
+            continue
+        address = _parse(_node(entry))
         if address is None:
             return found
         found = address
@@ -106,11 +115,23 @@ def _forwarded(entries: list[str], peer: IpAddress, trusted: Networks) -> IpAddr
     return found
 
 
-def _without_port(text: str) -> str:
-    """Some proxies write `192.0.2.7:4711` and `[2001:db8::7]:4711`."""
+def _node(entry: str) -> str:
+    """Return what an element names, without what some proxies put around it: `192.0.2.7:4711`, `"[2001:db8::7]:4711"`."""
+    text = entry.strip(" \t")
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = text[1:-1].strip(" \t")
     if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0] if text.count(":") == 1 else text
+        address, bracket, port = text[1:].partition("]")
+        is_whole = bool(bracket) and (not port or _is_port(port))
+        return address if is_whole and ":" in address else text
+    address, colon, _port = text.partition(":")
+    is_with_port = text.count(":") == 1 and _is_port(text.removeprefix(address))
+    return address if colon and is_with_port and address else text
+
+
+def _is_port(text: str) -> bool:
+    """Tell whether a text is a colon and a port; proxies that hide it write an underscore and a name (RFC 7239 §6.2)."""
+    return _PORT.fullmatch(text) is not None
 
 
 def _is_trusted(address: IpAddress, trusted: Networks) -> bool:

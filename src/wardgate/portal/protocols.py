@@ -1,0 +1,382 @@
+"""What speaks HTTP and WebSocket on an accepted connection: uvicorn's protocols, with bounds for those who have proved nothing.
+
+    head    64 KiB, 200 fields, 10 s from its first byte, or from the connection's beginning
+    body    40 s (REST answers after 30 s itself)
+    idle    between requests, uvicorn's own 5 s
+    queued  16 requests behind the one that is answered; then nothing more is read
+    unread  an answer of which nothing is taken for 30 s ends the connection
+    upgrade 15 s until a control channel is accepted or refused
+
+Bytes are handed to the parsers in slices, and between two slices every other connection has its turn: a frame of six bytes takes as
+long as one of six thousand.
+
+uvicorn has no such bounds, and no places for them. The names of it that this module rests on are held by
+tests/unit/portal/test_protocols.py.
+"""
+
+import asyncio
+import logging
+from collections.abc import MutableMapping
+from enum import Enum
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
+from wardgate.portal.strangers import Gate
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_FIELDS: Final = 200
+HEAD_S: Final = 10.0
+BODY_S: Final = 40.0
+MAX_QUEUED: Final = 16
+UNREAD_S: Final = 30.0
+UPGRADE_S: Final = 15.0
+CLOSE_S: Final = 10.0
+MAX_FRAGMENTS: Final = 1024
+"""Of one message: an empty one costs its sender six bytes and no part of the message's limit."""
+
+SLICE_BYTES: Final = 4096
+
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class _Timer(Enum):
+    HEAD = "head"
+    BODY = "body"
+    UNREAD = "unread"
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection that speaks HTTP, until it is upgraded."""
+
+    gate: ClassVar[Gate]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow: FlowControl = _HeldFlow(transport)
+        self._unfed = b""
+        self._feeding: asyncio.Handle | None = None
+        self._is_in_body = False
+        self._is_refused = False
+        self._bytes_of_head = 0
+        self._timers: dict[_Timer, asyncio.TimerHandle] = {}
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unfed = b""
+        self._cancel(*_Timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unfed += data
+        if self._feeding is None:
+            self._feed()
+
+    def _feed(self) -> None:
+        """Give the parser the next slice."""
+        self._feeding = None
+        if self.transport.is_closing() or len(self.pipeline) >= MAX_QUEUED:
+            self._hold(is_held=bool(self._unfed))
+            return
+        piece, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
+        if not self._is_in_body:
+            self._await_head()
+        self._bytes_of_head += len(piece)
+        super().data_received(piece)
+        if self.transport.get_protocol() is not self:
+            # Upgraded. A peer says nothing more before it is answered (RFC 6455 §4.1).
+            self._unfed = b""
+            self._cancel(*_Timer)
+            if self.flow.read_paused:
+                self.transport.resume_reading()
+        elif self._is_refused or self._bytes_of_head > MAX_HEAD_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large")
+        elif self._unfed:
+            self._hold(is_held=True)
+            self._feeding = self.loop.call_soon(self._feed)
+        else:
+            self._hold(is_held=False)
+
+    # ── what the parser finds ────────────────────────────────────────────────────────────────────────────────
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= MAX_FIELDS:
+            self._is_refused = True
+        else:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_refused:
+            return
+        self._cancel(_Timer.HEAD)
+        self._bytes_of_head = 0
+        self._is_in_body = True
+        self._timers[_Timer.BODY] = self.loop.call_later(BODY_S, self._refuse, b"408 Request Timeout")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_refused:
+            return
+        # What is no body and yet comes behind the head (trailers, chunk extensions) is bounded like a head.
+        self._bytes_of_head = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._is_refused:
+            return
+        self._is_in_body = False
+        self._bytes_of_head = 0
+        self._cancel(_Timer.BODY)
+        super().on_message_complete()
+        if self._is_answered() and self.timeout_keep_alive_task is None:
+            # It was answered before it was whole; uvicorn's own timer ended with the next bytes.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self._is_refused:
+            super().handle_websocket_upgrade()
+
+    # ── what is answered ─────────────────────────────────────────────────────────────────────────────────────
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()
+        elif self._unfed and self._feeding is None:
+            self._feeding = self.loop.call_soon(self._feed)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        self._cancel(_Timer.UNREAD)
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _await_head(self) -> None:
+        if _Timer.HEAD not in self._timers:
+            self._timers[_Timer.HEAD] = self.loop.call_later(HEAD_S, self._refuse, b"408 Request Timeout")
+
+    def _watch_reader(self) -> None:
+        self._timers[_Timer.UNREAD] = self.loop.call_later(
+            UNREAD_S, self._check_reader, self.transport.get_write_buffer_size()
+        )
+
+    def _check_reader(self, unread_before: int) -> None:
+        if self.transport.get_write_buffer_size() < unread_before:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def _refuse(self, status: bytes) -> None:
+        """End the connection; say why, unless an answer is on its way or nothing was asked."""
+        was_asked = self._bytes_of_head > 0 or self._is_in_body
+        if was_asked and (self._cycle() is None or self._is_answered()) and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
+        self._unfed = b""
+        self._close()
+
+    def _is_answered(self) -> bool:
+        cycle = self._cycle()
+        return cycle is not None and cycle.response_complete
+
+    def _cycle(self) -> RequestResponseCycle | None:
+        """Return the latest request and its answer; none: there was none yet."""
+        return self.cycle
+
+    def _close(self) -> None:
+        """Close, whether or not what was said is read."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(CLOSE_S, self.transport.abort)
+
+    def _hold(self, *, is_held: bool) -> None:
+        flow = self.flow
+        assert isinstance(flow, _HeldFlow)
+        flow.hold(is_held=is_held)
+
+    def _cancel(self, *wanted: _Timer) -> None:
+        for one in wanted:
+            timer = self._timers.pop(one, None)
+            if timer is not None:
+                timer.cancel()
+
+
+class _HeldFlow(FlowControl):
+    """Reading rests while uvicorn wants it to, or while slices are left."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._is_wanted = False
+        self._is_held = False
+
+    def pause_reading(self) -> None:
+        self._is_wanted = True
+        self._apply()
+
+    def resume_reading(self) -> None:
+        self._is_wanted = False
+        self._apply()
+
+    def hold(self, *, is_held: bool) -> None:
+        self._is_held = is_held
+        self._apply()
+
+    def _apply(self) -> None:
+        if self._is_wanted or self._is_held:
+            super().pause_reading()
+        else:
+            super().resume_reading()
+
+
+class ChannelProtocol(WebSocketsSansIOProtocol):
+    """One connection that has been upgraded, with a way to end a socket whose peer has stopped reading."""
+
+    gate: ClassVar[Gate]
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._unfed = b""
+        self._feeding: asyncio.Handle | None = None
+        self._upgrade_timer = self.loop.call_later(UPGRADE_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unfed = b""
+        self._upgrade_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.handshake_initiated:
+            self._begin(data)
+            return
+        self._unfed += data
+        if self._feeding is None:
+            self._feed()
+
+    def _begin(self, head: bytes) -> None:
+        """Take the head, whole, from the HTTP protocol that has read it."""
+        try:
+            super().data_received(head)
+        except UnicodeError:
+            # A path or query with bytes that no address has.
+            self.transport.write(_BAD_REQUEST)
+            self._end_unanswered()
+            return
+        if self.conn.handshake_exc is not None:
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+            self._end_unanswered()
+
+    def _feed(self) -> None:
+        """Give the parser slices until one of them held a message; the next waits until that was taken."""
+        self._feeding = None
+        if self.transport.is_closing():
+            self._unfed = b""
+            return
+        if self._unfed and self.handshake_complete and self.queue.empty():
+            piece, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
+            super().data_received(piece)
+        if self._unfed and not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+        if self.handshake_complete and self.queue.empty():
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Everything was taken: the next slice, or the next bytes."""
+        if self._unfed:
+            if self._feeding is None:
+                self._feeding = self.loop.call_soon(self._feed)
+        elif self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.queue.empty():
+            self._read_on()
+        return message
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
+        await super().send(message)  # type: ignore[arg-type]
+        if message["type"] == "websocket.accept":
+            self._upgrade_timer.cancel()
+            self.gate.prove(self.transport.get_extra_info("socket").fileno())
+            self._read_on()
+        elif self.transport.is_closing():
+            self._abort_later()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[TRANSPORT_EXTENSION] = self
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.conn.fail(1009, "too many fragments")
+            self.handle_parser_exception()
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            # Whoever reads no answers gets none; only the latest need be answered (RFC 6455 §5.5.3).
+            self.conn.data_to_send()
+
+    def handle_parser_exception(self) -> None:
+        code = None if self.conn.close_sent is None else self.conn.close_sent.code
+        log.debug("a peer sent what is no WebSocket message", extra={"code": code})
+        super().handle_parser_exception()
+        self._abort_later()
+
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def fail(self, code: int) -> None:
+        if not self.close_sent:
+            self.conn.send_close(code)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        """The upgrade was neither accepted nor refused in time."""
+        if not self.handshake_complete:
+            self._end_unanswered()
+
+    def _end_unanswered(self) -> None:
+        self.transport.close()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(CLOSE_S, self.transport.abort)
+
+
+def protocols(gate: Gate) -> tuple[type[HttpProtocol], type[ChannelProtocol]]:
+    """Return both protocols for the connections of one listener."""
+
+    class Http(HttpProtocol):
+        pass
+
+    class Channel(ChannelProtocol):
+        pass
+
+    Http.gate = Channel.gate = gate
+    return Http, Channel
