@@ -278,7 +278,7 @@ class Client:
         if answer is None:
             self._fail(query_id)
             return
-        self._cache.store(answer, now=now)
+        self._cache.store(answer, query=query.message, now=now)
         self._answer(query_id, cut_to_udp(payload) if query.is_udp else payload)
 
     def handle_system_resolvers(self, addresses: tuple[IpAddress, ...]) -> None:

@@ -1,4 +1,11 @@
-"""Cache of upstream answers, by name and type; TTLs count down in what it returns (data-plane §4.5)."""
+"""Cache of upstream answers; TTLs count down in what it returns (data-plane §4.5).
+
+An answer serves the question that it was given to: the same name, type and class, with the same DO, CD and AD. Signatures that nobody
+asked for, data that the upstream was told not to check, and the word that it did check are nobody else's. A query with EDNS
+options (a client's network, a cookie) is between its sender and the upstream.
+
+It lives as long as the shortest-lived record of the whole chain: a CNAME is as much part of the answer as the address behind it.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,13 +15,17 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
 MIN_TTL_S: Final = 5  # data-plane §4.5: shorter-lived answers are not stored
 MAX_ENTRIES: Final = 2048  # ours
 
-_Key = tuple[dns.name.Name, dns.rdatatype.RdataType]
+MAX_TTL_S: Final = 86_400  # ours, RFC 8767 §4 has a week: however long a zone says
+PAYLOAD: Final = 1232  # bytes, what our OPT record says of UDP
+
+_Key = tuple[dns.name.Name, dns.rdatatype.RdataType, dns.rdataclass.RdataClass, int, int]
 
 
 class AnswerCache:
@@ -26,7 +37,7 @@ class AnswerCache:
     def lookup(self, query: dns.message.Message, *, now: float) -> dns.message.Message | None:
         """Answer a query with one question from the cache, with its id and remaining TTLs; None if it cannot."""
         key = _key(query)
-        entry = self._entries.get(key)
+        entry = None if query.options else self._entries.get(key)
         if entry is None:
             return None
         if now >= entry.expires_at:
@@ -35,22 +46,27 @@ class AnswerCache:
         self._entries.move_to_end(key)
         age_s = int(now - entry.stored_at)
         answer = dns.message.Message(id=query.id)
-        answer.flags = entry.answer.flags
+        answer.flags = entry.answer.flags & ~dns.flags.RD | query.flags & dns.flags.RD
         answer.question = list(query.question)
+        if query.edns >= 0:
+            answer.use_edns(0, query.ednsflags & dns.flags.DO, PAYLOAD)
         for section, stored in zip(answer.sections[1:], entry.answer.sections[1:], strict=True):
             section.extend(_aged(rrset, age_s) for rrset in stored)
         return answer
 
-    def store(self, answer: dns.message.Message, *, now: float) -> None:
-        """Keep an upstream's answer if §4.5 allows it."""
+    def store(
+        self, answer: dns.message.Message, *, query: dns.message.Message | None = None, now: float
+    ) -> None:
+        """Keep an upstream's answer if §4.5 allows it. `query`: what was asked; without it, what the answer repeats of that."""
+        asked = answer if query is None else query
         if answer.rcode() != dns.rcode.NOERROR or answer.flags & dns.flags.TC or len(answer.question) != 1:
             return
         wanted = answer.question[0].rdtype
-        ttls = [rrset.ttl for rrset in answer.answer if rrset.rdtype == wanted]
-        if not ttls or min(ttls) < MIN_TTL_S:
+        ttl_s = min((rrset.ttl for rrset in answer.answer), default=0)
+        if asked.options or ttl_s < MIN_TTL_S or all(rrset.rdtype != wanted for rrset in answer.answer):
             return
-        key = _key(answer)
-        self._entries[key] = _Entry(answer, stored_at=now, expires_at=now + min(ttls))
+        key = _key(asked)
+        self._entries[key] = _Entry(answer, stored_at=now, expires_at=now + min(ttl_s, MAX_TTL_S))
         self._entries.move_to_end(key)
         if len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
@@ -68,7 +84,10 @@ class _Entry:
 
 def _key(message: dns.message.Message) -> _Key:
     question = message.question[0]
-    return question.name, question.rdtype
+    # In an answer AD is what the upstream says, not what was asked.
+    bits = dns.flags.CD if message.flags & dns.flags.QR else dns.flags.CD | dns.flags.AD
+    is_signed = message.ednsflags & dns.flags.DO
+    return question.name, question.rdtype, question.rdclass, message.flags & bits, is_signed
 
 
 def _aged(rrset: dns.rrset.RRset, age_s: int) -> dns.rrset.RRset:

@@ -30,6 +30,7 @@ import dns.reversename
 import dns.rrset
 
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
+from wardgate.dns.upstream_answers import Unusable, answer_of, parse_message
 from wardgate.model.ids import ResourceId
 from wardgate.model.name_pattern import NamePattern
 from wardgate.model.resources import IpStack
@@ -151,8 +152,8 @@ def parse_query(datagram: bytes) -> dns.message.Message:
         Malformed: not a DNS message, a response, or not exactly one question.
     """
     try:
-        message = dns.message.from_wire(datagram)
-    except (dns.exception.DNSException, ValueError) as error:
+        message = parse_message(datagram)
+    except Unusable as error:
         raise Malformed(str(error)) from error
     if message.flags & dns.flags.QR or len(message.question) != 1:
         raise Malformed("not a query with exactly one question")
@@ -160,12 +161,11 @@ def parse_query(datagram: bytes) -> dns.message.Message:
 
 
 def parse_answer(datagram: bytes, query: dns.message.Message) -> dns.message.Message | None:
-    """Parse an upstream's answer; None unless it belongs to the query (same id and question)."""
+    """Parse an upstream's answer, whatever it says; None unless it belongs to the query (same id and question)."""
     try:
-        message = dns.message.from_wire(datagram)
-    except (dns.exception.DNSException, ValueError):
+        return answer_of(datagram, query)
+    except Unusable:
         return None
-    return message if query.is_response(message) else None
 
 
 def answer_to(
@@ -186,8 +186,11 @@ def answer_to(
 
 
 def encode_answer(answer: dns.message.Message, *, is_udp: bool) -> bytes:
-    """Encode an answer; over UDP one above `MAX_UDP_ANSWER` bytes keeps header and question only, with TC set."""
-    encoded = answer.to_wire(max_size=65535)
+    """Encode an answer; one that is too long, over UDP above `MAX_UDP_ANSWER` bytes, keeps header and question only, with TC set."""
+    try:
+        encoded = answer.to_wire(max_size=65535)
+    except dns.exception.TooBig:  # what came from an upstream may compress worse here than there
+        return _truncated(answer)
     return cut_to_udp(encoded) if is_udp else encoded
 
 
@@ -195,7 +198,10 @@ def cut_to_udp(answer: bytes, *, limit: int = MAX_UDP_ANSWER) -> bytes:
     """Pass an encoded answer on unchanged if it fits into UDP, else reduce it to header and question with TC set."""
     if len(answer) <= limit:
         return answer
-    message = dns.message.from_wire(answer, question_only=True)
+    return _truncated(dns.message.from_wire(answer, question_only=True))
+
+
+def _truncated(message: dns.message.Message) -> bytes:
     cut = dns.message.Message(id=message.id)
     cut.flags = message.flags | dns.flags.TC
     cut.question = list(message.question)

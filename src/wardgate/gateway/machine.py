@@ -204,7 +204,7 @@ class Gateway:
                 assert_never(event)
 
     def handle_resolved(self, lookup_id: int, addresses: frozenset[IpAddress] | None) -> None:
-        """Finish a `Resolve`. `addresses` may be empty; None means that the look-up took too long."""
+        """Finish a `Resolve`. `addresses` may be empty; None means that no server told in time."""
         lookup = self._lookups.pop(lookup_id)
         self._lookups_of[lookup.client_id] -= 1
         if not self._lookups_of[lookup.client_id]:

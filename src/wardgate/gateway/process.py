@@ -17,11 +17,10 @@ from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_
 from wardgate.gateway.machine import Configure, Gateway, Resolve, Send
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.boot_clock import ClockNews, watch_clocks
-from wardgate.net.dns_exchange import exchange
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
-from wardgate.net.name_lookup import NameLookup
+from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
 from wardgate.net.portal_link import PortalLink
@@ -65,6 +64,7 @@ class GatewayProcess:
         self.host: Final = Reconciler((*settings, *tun.settings))
         self._path = NetworkPath(kernel, lambda: self._link.portal_addresses)
         self._machine = Gateway(engine, clock=self._clock_offset())
+        self._servers = NameServers(host_dns.system_resolvers)
         self._lookup = NameLookup(host_dns.system_resolvers)
         self._dns = DnsListener(self._answer_query, port=GATEWAY_DNS_PORT)
         self._wanted: asyncio.Queue[Configure] = asyncio.Queue()
@@ -145,7 +145,7 @@ class GatewayProcess:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                 addresses = await self._lookup.addresses(wanted.name)
-        except TimeoutError:
+        except (TimeoutError, NoServerHelped):
             addresses = None
         self._machine.handle_resolved(wanted.lookup_id, addresses)
         self._pump()
@@ -190,11 +190,8 @@ class GatewayProcess:
             message = parse_query(query.payload)
         except Malformed:
             return None
-        for server in await self._host_dns.system_resolvers():
-            try:
-                answer = await exchange(query.payload, server, is_udp=query.is_udp)
-            except OSError as error:
-                log.debug("a name server did not help", extra={"error": str(error) or type(error).__name__})
-                continue
-            return cut_to_udp(answer, limit=MAX_UDP_ANSWER) if query.is_udp else answer
-        return encode_answer(answer_to(message, rcode=SERVFAIL), is_udp=query.is_udp)
+        try:
+            answer = await self._servers.ask(message, query.payload, is_udp=query.is_udp)
+        except NoServerHelped:
+            return encode_answer(answer_to(message, rcode=SERVFAIL), is_udp=query.is_udp)
+        return cut_to_udp(answer, limit=MAX_UDP_ANSWER) if query.is_udp else answer

@@ -12,6 +12,7 @@ from wardgate.net.socket_mark import SOCKET_MARK, set_mark
 
 TIMEOUT_S: Final = 5.0  # data-plane §4.5
 _MAX_UDP_ANSWER: Final = 65535
+_MAX_STRAYS: Final = 16  # datagrams with another id, before the server is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,11 @@ async def _exchange_udp(query: bytes, server: IpAddress, port: int, route: Route
     async with _connected(socket.SOCK_DGRAM, server, port, route) as peer:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(peer, query)
-        while True:
+        for _ in range(_MAX_STRAYS):
             answer = await loop.sock_recv(peer, _MAX_UDP_ANSWER)
             if answer[:2] == query[:2]:
                 return answer
+        raise OSError("the server sent answers to other queries only")
 
 
 async def _exchange_tcp(query: bytes, server: IpAddress, port: int, route: Route) -> bytes:

@@ -1,11 +1,12 @@
 """Addresses of names: hosts file first, then the host's name servers over sockets that bypass the tunnel.
 
-The gateway resolves DNS resources with it, the client finds its portal. A cache of 512 answers honours TTLs (data-plane §5.4).
-Names are taken as absolute; search domains are the asking program's business.
+The gateway resolves DNS resources with it and forwards what clients ask at the site; the client finds its portal. A cache of 512
+answers honours TTLs (data-plane §5.4). Names are taken as absolute; search domains are the asking program's business.
 """
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,16 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.rdataclass
 import dns.rdatatype
-import dns.resolver
 
+from wardgate.dns.upstream_answers import (
+    FoundAddresses,
+    Question,
+    ServerFailures,
+    Unusable,
+    addresses_of,
+    final_answer_of,
+)
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.host_text import read_host_text
@@ -29,8 +36,62 @@ TRIES: Final = 2
 log = logging.getLogger(__name__)
 
 
+class NoServerHelped(OSError):
+    """No name server gave an answer that ends the search."""
+
+
+class NameServers:
+    """The host's name servers, asked one after the other. `addresses` is called at each search, since a host's servers change."""
+
+    def __init__(
+        self, addresses: Callable[[], Awaitable[tuple[IpAddress, ...]]], *, route: Route = DIRECT
+    ) -> None:
+        self._addresses = addresses
+        self._route = route
+        self._failures = ServerFailures()
+
+    async def ask(self, query: dns.message.Message, payload: bytes, *, is_udp: bool) -> bytes:
+        """Return the first answer that ends the search, as it came.
+
+        Args:
+            query: has one question.
+            payload: how it goes out.
+
+        Raises:
+            NoServerHelped: none did.
+        """
+        asked = query.question[0]
+        question = (asked.name, asked.rdtype)
+        servers = self._failures.in_order(await self._addresses(), question, now=_now())
+        for _ in range(TRIES):
+            # Only silence is worth another try: a datagram may have been lost.
+            silent: list[IpAddress] = []
+            for server in servers:
+                try:
+                    return await self._ask_one(payload, query, server, is_udp=is_udp)
+                except Unusable as error:
+                    self._failures.handle_failure(server, question, now=_now())
+                    log.debug("a name server did not help", extra={"error": str(error)})
+                except OSError as error:
+                    silent.append(server)
+                    self._failures.handle_silence(server, now=_now())
+                    log.debug(
+                        "a name server did not help", extra={"error": str(error) or type(error).__name__}
+                    )
+            servers = tuple(silent)
+        raise NoServerHelped(f"no name server helped with {asked.name.to_text(omit_final_dot=True)}")
+
+    async def _ask_one(
+        self, payload: bytes, query: dns.message.Message, server: IpAddress, *, is_udp: bool
+    ) -> bytes:
+        answer = await exchange(payload, server, is_udp=is_udp, route=self._route, timeout_s=TRY_S)
+        final_answer_of(answer, query)
+        self._failures.handle_answer(server)
+        return answer
+
+
 class NameLookup:
-    """Looks names up as the host would. `name_servers` is asked at each look-up, since a host's servers change."""
+    """Looks names up as the host would."""
 
     def __init__(
         self,
@@ -39,13 +100,16 @@ class NameLookup:
         hosts: Path = Path("/etc/hosts"),
         route: Route = DIRECT,
     ) -> None:
-        self._name_servers = name_servers
+        self._servers = NameServers(name_servers, route=route)
         self._hosts = hosts
-        self._route = route
-        self._cache = dns.resolver.LRUCache(CACHE_ENTRIES)
+        self._cache: OrderedDict[Question, tuple[frozenset[IpAddress], float]] = OrderedDict()
 
     async def addresses(self, name: str) -> frozenset[IpAddress]:
-        """A and AAAA of a name; a family that cannot be looked up counts as having none."""
+        """A and AAAA of a name; a family that cannot be looked up counts as having none if the other has some.
+
+        Raises:
+            NoServerHelped: nothing was found, and a server that was not heard may know more.
+        """
         try:
             return frozenset({parse_ip(name.strip("[]"))})
         except ValueError:
@@ -57,10 +121,21 @@ class NameLookup:
             absolute = dns.name.from_text(name)
         except dns.exception.DNSException:
             return frozenset()
-        ipv4, ipv6 = await asyncio.gather(
-            self._query(absolute, dns.rdatatype.A), self._query(absolute, dns.rdatatype.AAAA)
+        families = await asyncio.gather(
+            self._query((absolute, dns.rdatatype.A)),
+            self._query((absolute, dns.rdatatype.AAAA)),
+            return_exceptions=True,
         )
-        return ipv4 | ipv6
+        found: frozenset[IpAddress] = frozenset()
+        failure: BaseException | None = None
+        for family in families:
+            if isinstance(family, BaseException):
+                failure = family
+            else:
+                found |= family
+        if failure is not None and not (found and isinstance(failure, OSError)):
+            raise failure
+        return found
 
     def _listed(self, name: str) -> frozenset[IpAddress]:
         wanted = name.lower().removesuffix(".")
@@ -78,39 +153,31 @@ class NameLookup:
                     continue
         return frozenset(found)
 
-    async def _query(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> frozenset[IpAddress]:
-        key = (name, rdtype, dns.rdataclass.IN)
-        answer = self._cache.get(key)
-        if answer is None:
-            answer = await self._ask(name, rdtype)
-            if answer is None:
-                return frozenset()
-            self._cache.put(key, answer)
-        return frozenset(parse_ip(record.address) for record in answer.rrset or ())
+    async def _query(self, question: Question) -> frozenset[IpAddress]:
+        known = self._cache.get(question)
+        if known is not None and known[1] > _now():
+            self._cache.move_to_end(question)
+            return known[0]
+        found = await self._ask(question)
+        addresses = frozenset(map(parse_ip, found.addresses))
+        if found.ttl_s > 0:
+            self._cache[question] = (addresses, _now() + found.ttl_s)
+            self._cache.move_to_end(question)
+            if len(self._cache) > CACHE_ENTRIES:
+                self._cache.popitem(last=False)
+        return addresses
 
-    async def _ask(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> dns.resolver.Answer | None:
-        query = dns.message.make_query(name, rdtype)
-        servers = await self._name_servers()
-        for server in servers * TRIES:
-            try:
-                response = await self._exchange(query, server)
-                return dns.resolver.Answer(name, rdtype, dns.rdataclass.IN, response)
-            except dns.resolver.NXDOMAIN:
-                return None
-            except (OSError, dns.exception.DNSException, EOFError) as error:
-                log.debug("a name server did not help", extra={"error": str(error) or type(error).__name__})
-        return None
+    async def _ask(self, question: Question) -> FoundAddresses:
+        query = dns.message.make_query(*question)
+        payload = query.to_wire()
+        answer = final_answer_of(await self._servers.ask(query, payload, is_udp=True), query)
+        if answer.flags & dns.flags.TC:
+            answer = final_answer_of(await self._servers.ask(query, payload, is_udp=False), query)
+        try:
+            return addresses_of(answer)
+        except Unusable as error:
+            raise NoServerHelped(str(error)) from error
 
-    async def _exchange(self, query: dns.message.Message, server: IpAddress) -> dns.message.QueryMessage:
-        encoded = query.to_wire()
-        response = dns.message.from_wire(
-            await exchange(encoded, server, is_udp=True, route=self._route, timeout_s=TRY_S),
-            ignore_trailing=True,
-        )
-        if response.flags & dns.flags.TC:
-            response = dns.message.from_wire(
-                await exchange(encoded, server, is_udp=False, route=self._route, timeout_s=TRY_S)
-            )
-        if not isinstance(response, dns.message.QueryMessage) or not query.is_response(response):
-            raise OSError("the name server answered something else")
-        return response
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

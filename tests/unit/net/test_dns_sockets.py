@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import dns.rcode
 import dns.rrset
 import pytest
 
+from wardgate.dns.upstream_answers import FAILURE_S
 from wardgate.model.addresses import IpAddress
 from wardgate.net import name_lookup
 from wardgate.net.dns_exchange import Route, exchange
 from wardgate.net.dns_listener import DnsListener, Query
-from wardgate.net.name_lookup import NameLookup
+from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 
 PLAIN = Route(mark=None)
 LOOPBACK = ip_address("127.0.0.1")
@@ -119,4 +121,136 @@ async def test_the_hosts_file_comes_first_and_addresses_stand_for_themselves(tmp
 
     assert await lookup.addresses("PORTAL") == frozenset({ip_address("192.0.2.1"), ip_address("2001:db8::1")})
     assert await lookup.addresses("[2001:db8::9]") == frozenset({ip_address("2001:db8::9")})
-    assert await lookup.addresses("other") == frozenset()
+    with pytest.raises(NoServerHelped):
+        await lookup.addresses("other")
+
+
+FIRST, SECOND = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+Spoil = Callable[[dns.message.Message], bytes]
+
+
+def rcode(text: str) -> Spoil:
+    def spoil(query: dns.message.Message) -> bytes:
+        answer = dns.message.make_response(query)
+        answer.set_rcode(dns.rcode.from_text(text))
+        return answer.to_wire()
+
+    return spoil
+
+
+def silence(_query: dns.message.Message) -> bytes:
+    raise TimeoutError
+
+
+def address(query: dns.message.Message) -> bytes:
+    answer = dns.message.make_response(query)
+    if query.question[0].rdtype == dns.rdatatype.A:
+        answer.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "192.0.2.80"))
+    return answer.to_wire()
+
+
+class Servers:
+    """Two name servers, the first of which misbehaves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: Spoil, second: Spoil = address) -> None:
+        self.behaviour = {FIRST: first, SECOND: second}
+        self.asked: list[IpAddress] = []
+        monkeypatch.setattr(name_lookup, "exchange", self._exchange)
+
+    async def addresses(self) -> tuple[IpAddress, ...]:
+        return tuple(self.behaviour)
+
+    async def _exchange(self, query: bytes, server: IpAddress, **_options: object) -> bytes:
+        self.asked.append(server)
+        return self.behaviour[server](dns.message.from_wire(query))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        rcode("SERVFAIL"),
+        rcode("REFUSED"),
+        rcode("NOTIMP"),
+        silence,
+        lambda query: b"garbage",
+        lambda query: b"",
+        lambda query: query.to_wire(),
+        lambda query: address(dns.message.make_query("evil.example", "A", id=query.id)),
+        lambda query: address(query)[:-1],
+    ],
+)
+async def test_where_one_name_server_fails_the_next_is_asked(
+    first: Spoil, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    servers = Servers(monkeypatch, first)
+    lookup = NameLookup(servers.addresses, hosts=tmp_path / "hosts")
+
+    assert await lookup.addresses("app.example") == frozenset({ip_address("192.0.2.80")})
+
+    query = dns.message.make_query("app.example", "TXT")
+    forwarded = await NameServers(servers.addresses).ask(query, query.to_wire(), is_udp=True)
+    assert dns.message.from_wire(forwarded).rcode() == dns.rcode.NOERROR
+
+
+async def test_a_denial_of_the_name_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    servers = Servers(monkeypatch, rcode("NXDOMAIN"))
+    assert (
+        await NameLookup(servers.addresses, hosts=tmp_path / "hosts").addresses("app.example") == frozenset()
+    )
+    assert set(servers.asked) == {FIRST}
+
+
+async def test_a_failure_of_all_is_told_apart_from_a_name_without_addresses_and_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    servers = Servers(monkeypatch, rcode("SERVFAIL"), rcode("REFUSED"))
+    lookup = NameLookup(servers.addresses, hosts=tmp_path / "hosts")
+    with pytest.raises(NoServerHelped):
+        await lookup.addresses("app.example")
+    asked = len(servers.asked)
+    with pytest.raises(NoServerHelped):  # within five seconds nobody is asked again
+        await lookup.addresses("app.example")
+    assert len(servers.asked) == asked
+
+    later = asyncio.get_running_loop().time() + FAILURE_S
+    monkeypatch.setattr(name_lookup, "_now", lambda: later)
+    servers.behaviour[FIRST] = address
+    assert await lookup.addresses("app.example") == frozenset({ip_address("192.0.2.80")})
+
+
+async def test_a_family_that_fails_does_not_hide_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def only_ipv4(query: dns.message.Message) -> bytes:
+        return address(query) if query.question[0].rdtype == dns.rdatatype.A else rcode("SERVFAIL")(query)
+
+    servers = Servers(monkeypatch, only_ipv4, only_ipv4)
+    lookup = NameLookup(servers.addresses, hosts=tmp_path / "hosts")
+    assert await lookup.addresses("app.example") == frozenset({ip_address("192.0.2.80")})
+
+
+async def test_only_silence_is_worth_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers(monkeypatch, silence, rcode("SERVFAIL"))
+    query = dns.message.make_query("app.example", "A")
+    with pytest.raises(NoServerHelped):
+        await NameServers(servers.addresses).ask(query, query.to_wire(), is_udp=True)
+    assert servers.asked == [FIRST, SECOND, FIRST]
+
+
+async def test_a_server_that_answers_other_queries_only_is_given_up() -> None:
+    """Without waiting for the end of time: how many it sends is its choice."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+
+        async def flood() -> None:
+            loop = asyncio.get_running_loop()
+            query, source = await loop.sock_recvfrom(server, 512)
+            for _ in range(100):
+                await loop.sock_sendto(server, b"\xff\xff" + query[2:], source)
+
+        port = server.getsockname()[1]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(flood())
+            with pytest.raises(OSError, match="other queries"):
+                await exchange(b"\0\1" + b"\0" * 10, LOOPBACK, port, is_udp=True, route=PLAIN, timeout_s=60)
