@@ -18,6 +18,7 @@ from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.doh_exchange import DohClient
 from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
+from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
 from wardgate.net.portal_link import PortalLink
@@ -66,7 +67,7 @@ class ClientProcess:
         self._path = NetworkPath(kernel, lambda: self._link.portal_addresses)
         self._machine = Client(engine, is_internet_active=is_internet_active)
         self._listener = DnsListener(self._answer_query)
-        self._doh = DohClient()
+        self._doh = DohClient(NameLookup(host_dns.system_resolvers).addresses)
         self._next_query_id = 0
         self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
         self._forwarded = Tasks()

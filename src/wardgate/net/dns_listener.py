@@ -1,6 +1,10 @@
 """UDP and TCP sockets that receive DNS queries on given addresses and hand them to one function.
 
 The client binds its sentinels (local to the TUN interface) at port 53, the gateway its tunnel addresses at port 53535.
+
+Queries and TCP connections are pools of fair shares by the asker's address: on a gateway that is a client, which can neither take the
+descriptors nor the connections of the others. A connection is served one query at a time, so what it pipelines waits in its
+own buffer; one that is idle, or does not read its answers, is closed.
 """
 
 import asyncio
@@ -13,9 +17,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.addresses import IpAddress
+from wardgate.net.fair_shares import FairShares
 from wardgate.supervision import Tasks
 
-MAX_TCP_CONNECTIONS: Final = 10  # per address (data-plane §4.5)
+MAX_TCP_CONNECTIONS: Final = 10  # of one asker at one address (data-plane §4.5)
+MAX_TCP_CONNECTIONS_OF_ALL: Final = 256  # ours
+MAX_QUERIES: Final = 1000  # being answered, of all askers (data-plane §4.5)
 _TCP_IDLE_S: Final = 30.0  # ours
 _ATTEMPTS: Final = 3
 _ATTEMPT_INTERVAL_S: Final = 0.1  # data-plane §5.1: an address may need a moment until it can be bound
@@ -25,11 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query as received; `arrived_at` is our address that it was sent to."""
+    """One query as received; `arrived_at` is our address that it was sent to, `source` the asker's."""
 
     arrived_at: IpAddress
     payload: bytes
     is_udp: bool
+    source: str = ""
 
 
 Handler = Callable[[Query], Awaitable[bytes | None]]  # None: no answer
@@ -41,7 +49,13 @@ class DnsListener:
     def __init__(self, handler: Handler, *, port: int = 53) -> None:
         self._handler = handler
         self._port = port
+        self._queries = FairShares(MAX_QUERIES)
         self._services: dict[str, _Service] = {}
+
+    @property
+    def refused(self) -> int:
+        """Queries of askers that had their share, over UDP and TCP."""
+        return self._queries.refused
 
     async def listen(self, addresses: tuple[str, ...]) -> None:
         """Serve exactly these addresses.
@@ -61,7 +75,7 @@ class DnsListener:
     async def _open(self, address: str) -> "_Service":
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await _Service.open(address, self._port, self._handler)
+                return await _Service.open(address, self._port, self._handler, self._queries)
             except OSError:
                 if attempt == _ATTEMPTS:
                     raise
@@ -72,17 +86,18 @@ class DnsListener:
 class _Service:
     """UDP and TCP of one address."""
 
-    def __init__(self, address: str, handler: Handler) -> None:
+    def __init__(self, address: str, handler: Handler, queries: FairShares) -> None:
         self._address = ipaddress.ip_address(address)
         self._handler = handler
-        self._connections = 0
+        self._queries = queries
+        self._connections = FairShares(MAX_TCP_CONNECTIONS_OF_ALL, at_most=MAX_TCP_CONNECTIONS)
         self._tasks = Tasks()
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
 
     @classmethod
-    async def open(cls, address: str, port: int, handler: Handler) -> "_Service":
-        service = cls(address, handler)
+    async def open(cls, address: str, port: int, handler: Handler, queries: FairShares) -> "_Service":
+        service = cls(address, handler, queries)
         loop = asyncio.get_running_loop()
         service._transport, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(service._receive), local_addr=(address, port)
@@ -104,33 +119,50 @@ class _Service:
         await self._tasks.close()
 
     def _receive(self, payload: bytes, source: tuple[str, int]) -> None:
-        self._tasks.start(self._answer_datagram(payload, source), name="query")
+        if self._queries.take(source[0]):
+            self._tasks.start(self._answer_datagram(payload, source), name="query")
 
     async def _answer_datagram(self, payload: bytes, source: tuple[str, int]) -> None:
-        answer = await self._handler(Query(self._address, payload, is_udp=True))
+        try:
+            answer = await self._handler(Query(self._address, payload, is_udp=True, source=source[0]))
+        finally:
+            self._queries.give_back(source[0])
         if answer is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(answer, source)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        source = str(writer.get_extra_info("peername", ("",))[0])
+        if not self._connections.take(source):
+            writer.close()
+            return
         try:
-            if self._connections <= MAX_TCP_CONNECTIONS:
-                with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-                    await self._serve_stream(reader, writer)
+            with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, OSError):
+                await self._serve_stream(source, reader, writer)
         finally:
-            self._connections -= 1
+            self._connections.give_back(source)
+            # What its other end has not read by now is not worth a descriptor.
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()
             writer.close()
 
-    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_stream(
+        self, source: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             async with asyncio.timeout(_TCP_IDLE_S):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 payload = await reader.readexactly(length)
-            answer = await self._handler(Query(self._address, payload, is_udp=False))
+            if not self._queries.take(source):
+                return
+            try:
+                answer = await self._handler(Query(self._address, payload, is_udp=False, source=source))
+            finally:
+                self._queries.give_back(source)
             if answer is None:
                 return
             writer.write(len(answer).to_bytes(2, "big") + answer)
-            await writer.drain()
+            async with asyncio.timeout(_TCP_IDLE_S):
+                await writer.drain()
 
 
 class _Datagrams(asyncio.DatagramProtocol):

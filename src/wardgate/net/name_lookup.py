@@ -25,7 +25,7 @@ from wardgate.dns.upstream_answers import (
     addresses_of,
     final_answer_of,
 )
-from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.model.addresses import SENTINEL_IPV4, SENTINEL_IPV6, IpAddress, parse_ip
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.host_text import read_host_text
 
@@ -62,7 +62,7 @@ class NameServers:
         """
         asked = query.question[0]
         question = (asked.name, asked.rdtype)
-        servers = self._failures.in_order(await self._addresses(), question, now=_now())
+        servers = self._failures.in_order(_without_sentinels(await self._addresses()), question, now=_now())
         for _ in range(TRIES):
             # Only silence is worth another try: a datagram may have been lost.
             silent: list[IpAddress] = []
@@ -177,6 +177,16 @@ class NameLookup:
             return addresses_of(answer)
         except Unusable as error:
             raise NoServerHelped(str(error)) from error
+
+
+def _without_sentinels(servers: tuple[IpAddress, ...]) -> tuple[IpAddress, ...]:
+    """Leave out a client's resolver, which may be about to ask us, unless the host has no other."""
+    others = tuple(
+        server
+        for server in servers
+        if server not in (SENTINEL_IPV4 if server.version == 4 else SENTINEL_IPV6)
+    )
+    return others or servers
 
 
 def _now() -> float:

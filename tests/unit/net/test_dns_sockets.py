@@ -13,9 +13,9 @@ import pytest
 
 from wardgate.dns.upstream_answers import FAILURE_S
 from wardgate.model.addresses import IpAddress
-from wardgate.net import name_lookup
+from wardgate.net import dns_listener, name_lookup
 from wardgate.net.dns_exchange import Route, exchange
-from wardgate.net.dns_listener import DnsListener, Query
+from wardgate.net.dns_listener import MAX_TCP_CONNECTIONS, DnsListener, Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 
 PLAIN = Route(mark=None)
@@ -254,3 +254,106 @@ async def test_a_server_that_answers_other_queries_only_is_given_up() -> None:
             tasks.create_task(flood())
             with pytest.raises(OSError, match="other queries"):
                 await exchange(b"\0\1" + b"\0" * 10, LOOPBACK, port, is_udp=True, route=PLAIN, timeout_s=60)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """The loop has a socket to read from, which no event of ours tells of."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+class Stuck:
+    """A handler that answers nobody but one source until it is told to."""
+
+    def __init__(self, served: str) -> None:
+        self.served = served
+        self.waiting = 0
+        self.go = asyncio.Event()
+
+    async def answer(self, query: Query) -> bytes | None:
+        if query.source != self.served:
+            self.waiting += 1
+            await self.go.wait()
+            self.waiting -= 1
+        return await zone(query)
+
+
+async def asked(source: str, port: int, *, is_udp: bool) -> bytes:
+    query = dns.message.make_query("app.example", "AAAA").to_wire()
+    return await exchange(query, LOOPBACK, port, is_udp=is_udp, route=Route(source=source, mark=None))
+
+
+@pytest.mark.parametrize("is_udp", [True, False])
+async def test_a_client_that_floods_leaves_room_for_the_next(
+    is_udp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns_listener, "MAX_QUERIES", 20)
+    port, stuck = free_port(), Stuck(served="127.0.0.3")
+    listener = DnsListener(stuck.answer, port=port)
+    await listener.listen(("127.0.0.1",))
+    query = dns.message.make_query("app.example", "A").to_wire()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+        flood.bind(("127.0.0.2", 0))
+        flood.connect(("127.0.0.1", port))
+        for _ in range(60):
+            flood.send(query)
+        try:
+            await until(lambda: listener.refused == 50)
+            assert stuck.waiting == 10
+            assert await asked("127.0.0.3", port, is_udp=is_udp)
+        finally:
+            stuck.go.set()
+            await listener.close()
+
+
+async def test_connections_of_one_client_are_bounded_and_leave_the_others_theirs() -> None:
+    port, stuck = free_port(), Stuck(served="127.0.0.3")
+    listener = DnsListener(stuck.answer, port=port)
+    await listener.listen(("127.0.0.1",))
+    held = [
+        await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        for _ in range(MAX_TCP_CONNECTIONS)
+    ]
+    try:
+        one_more, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        held.append((one_more, writer))
+        assert await one_more.read() == b"", "it is closed at once"
+        assert await asked("127.0.0.3", port, is_udp=False)
+    finally:
+        for _, writer in held:
+            writer.close()
+        await listener.close()
+
+
+async def test_pipelined_queries_are_answered_one_at_a_time() -> None:
+    port, stuck = free_port(), Stuck(served="")
+    listener = DnsListener(stuck.answer, port=port)
+    await listener.listen(("127.0.0.1",))
+    query = dns.message.make_query("app.example", "AAAA").to_wire()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write((len(query).to_bytes(2, "big") + query) * 20)
+        await until(lambda: stuck.waiting > 0)
+        assert stuck.waiting == 1
+        stuck.go.set()
+        for _ in range(20):
+            assert await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+    finally:
+        writer.close()
+        await listener.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\xff\1"])
+async def test_an_idle_connection_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_listener, "_TCP_IDLE_S", 0.01)
+    port = free_port()
+    listener = DnsListener(zone, port=port)
+    await listener.listen(("127.0.0.1",))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(sent)
+        assert await reader.read() == b""
+    finally:
+        writer.close()
+        await listener.close()
