@@ -58,6 +58,7 @@ from wardgate.dns.stub_resolver import (
 )
 from wardgate.dns.upstreams import Do53, Sentinels, Upstream, choose_upstreams
 from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.model.host_name import ascii_name
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.wire import messages as m
@@ -507,7 +508,7 @@ class Client:
                 routes=self._resources.networks(),
                 sentinels=tuple(map(str, self._sentinels.mapping)),
             ),
-            self._interface.search_domain if isinstance(self._interface.search_domain, str) else None,
+            _search_domain(self._interface),
         )
         if wanted != self._configured:
             self._configured = wanted
@@ -657,6 +658,15 @@ def _gateway_id(peer_id: str) -> GatewayId:
 
 def _resource_id(text: str) -> ResourceId:
     return ResourceId(UUID(text))
+
+
+def _search_domain(interface: m.ClientInterface) -> str | None:
+    """In the form that resolvers append; what is no name is left out."""
+    try:
+        return ascii_name(interface.search_domain) if isinstance(interface.search_domain, str) else None
+    except ValueError:
+        log.warning("the search domain is no name", extra={fields.REASON: repr(interface.search_domain)})
+        return None
 
 
 def _host_of(address: str) -> str:

@@ -2,8 +2,8 @@
 
 A pattern is a dot-separated name. Inside a label `?` stands for one character and `*` for any run of characters;
 a label `**` stands for any number of labels. A leading `*.` also matches the name without it, as does a leading
-`**.` (any number includes none). Names and patterns are compared without regard to case; a trailing dot of a name is
-ignored.
+`**.` (any number includes none). Names and patterns are compared in the form of `host_name`: without regard to case or a
+trailing dot, and labels outside ASCII as their A-labels.
 
 Deliberately absent: `[…]` classes. The portal never stored them, and a peer ignores a resource it cannot parse.
 """
@@ -11,33 +11,32 @@ Deliberately absent: `[…]` classes. The portal never stored them, and a peer i
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-MAX_NAME_CHARS: Final = 253
-MAX_LABEL_CHARS: Final = 63
+from wardgate.model.host_name import MAX_LABEL_CHARS, MAX_NAME_CHARS, ascii_name
 
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """A parsed pattern; equal when the lower-cased texts are."""
+    """A parsed pattern; equal when what they compare by is."""
 
     text: str
     _labels: tuple[str, ...] = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse a pattern; `text` keeps the lower-cased form without a trailing dot.
+        """Parse a pattern; `text` keeps the form that is compared (`ascii_name`).
 
         Raises:
             ValueError: empty, too long, an empty label, `**` within a longer label or in
                 the last one, or a character that no name has.
         """
-        lowered = text.strip().lower().removesuffix(".")
-        if not lowered or len(lowered) > MAX_NAME_CHARS:
+        compared = ascii_name(text.strip())
+        if not compared or len(compared) > MAX_NAME_CHARS:
             raise ValueError(f"a name has 1 to {MAX_NAME_CHARS} characters")
-        for label in lowered.split("."):
+        for label in compared.split("."):
             _check_label(label)
-        if lowered.endswith("**"):
+        if compared.endswith("**"):
             raise ValueError("`**` cannot be the last label")
-        return cls(lowered, tuple(lowered.split(".")))
+        return cls(compared, tuple(compared.split(".")))
 
     @property
     def specificity(self) -> tuple[tuple[int, int], ...]:
@@ -49,7 +48,9 @@ class NamePattern:
         return (*((_RANK.get(char, 1), -ord(char)) for char in reversed(self.text)), (0, 0))
 
     def matches(self, name: str) -> bool:
-        labels = name.lower().removesuffix(".").split(".")
+        labels = _labels_of(name)
+        if labels is None:
+            return False
         if _labels_match(self._labels, labels):
             return True
         return self._labels[0] == "*" and _labels_match(self._labels[1:], labels)
@@ -60,16 +61,25 @@ class NamePattern:
         Stricter than `matches`: a wildcard never stands for nothing, so neither `*.lab.example` nor `**.lab.example` covers
         `lab.example`. An admin gave the name; nothing is asked of it but its labels.
         """
-        labels = tuple(
+        pattern = tuple(
             part for label in self._labels for part in (("*", "**") if label == "**" else (label,))
         )
-        return _labels_match(labels, hostname.lower().removesuffix(".").split("."))
+        labels = _labels_of(hostname)
+        return labels is not None and _labels_match(pattern, labels)
 
     def __str__(self) -> str:
         return self.text
 
 
 _RANK: Final = {"?": 2, "*": 3}  # any other character: 1, the end of the text: 0
+
+
+def _labels_of(name: str) -> list[str] | None:
+    """None: no name, which no pattern matches."""
+    try:
+        return ascii_name(name).split(".")
+    except ValueError:
+        return None
 
 
 def _check_label(label: str) -> None:

@@ -26,6 +26,7 @@ from wardgate.dns.upstream_answers import (
     final_answer_of,
 )
 from wardgate.model.addresses import SENTINEL_IPV4, SENTINEL_IPV6, IpAddress, parse_ip
+from wardgate.model.host_name import ascii_name
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.host_text import read_host_text
 
@@ -114,13 +115,14 @@ class NameLookup:
             return frozenset({parse_ip(name.strip("[]"))})
         except ValueError:
             pass
-        listed = self._listed(name)
+        try:
+            compared = ascii_name(name)
+            absolute = dns.name.from_text(compared)
+        except (dns.exception.DNSException, ValueError):
+            return frozenset()
+        listed = self._listed({name.lower().removesuffix("."), compared})
         if listed:
             return listed
-        try:
-            absolute = dns.name.from_text(name)
-        except dns.exception.DNSException:
-            return frozenset()
         families = await asyncio.gather(
             self._query((absolute, dns.rdatatype.A)),
             self._query((absolute, dns.rdatatype.AAAA)),
@@ -137,8 +139,7 @@ class NameLookup:
             raise failure
         return found
 
-    def _listed(self, name: str) -> frozenset[IpAddress]:
-        wanted = name.lower().removesuffix(".")
+    def _listed(self, wanted: set[str]) -> frozenset[IpAddress]:
         try:
             lines = read_host_text(self._hosts).splitlines()
         except OSError:
@@ -146,7 +147,7 @@ class NameLookup:
         found: set[IpAddress] = set()
         for line in lines:
             address, *names = line.partition("#")[0].split() or [""]
-            if wanted in map(str.lower, names):
+            if not wanted.isdisjoint(map(str.lower, names)):
                 try:
                     found.add(parse_ip(address))
                 except ValueError:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from wardgate.model.host_name import ascii_name
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.snapshot.entities import EVERYONE
 from wardgate.portal.store import Transaction
@@ -59,17 +60,22 @@ def check_email(email: str) -> str:
 
 
 def check_search_domain(domain: str) -> str:
-    """Return the domain in lower case (portal-domain §3.1).
+    """Return the domain in lower case (portal-domain §3.1); peers are told its ASCII form.
 
     Raises:
         ValueError: not a domain of letters, digits, `-` and dots, with a last label of two letters or more.
     """
     lowered = domain.strip().lower()
-    labels = lowered.split(".")
+    try:
+        labels = ascii_name(lowered).split(".")
+    except ValueError:
+        labels = []
     if (
         len(lowered) > 255
+        or lowered.endswith(".")
         or not all(_LABEL.fullmatch(label) for label in labels)
-        or not (len(labels) > 1 and len(labels[-1]) >= 2 and labels[-1].isalpha())
+        or not (len(labels) > 1 and len(labels[-1]) >= 2)
+        or not (labels[-1].isalpha() or labels[-1].startswith("xn--"))
     ):
         raise ValueError(f"{domain!r} is no search domain such as corp.example.com")
     return lowered

@@ -218,6 +218,34 @@ def test_a_query_for_a_resource_routes_its_proxy_addresses(client: Client, engin
     assert len(answer.answer[0]) == 4
 
 
+def test_the_most_specific_resource_comes_first_wherever_the_portal_lists_it(
+    engine: RecordingEngine,
+) -> None:
+    narrow = m.ClientDnsResource(
+        id=ResourceId(UUID(int=1)), name="app", address="app.corp.example", filters=(), sites=(SITE,)
+    )
+    for listed in ((DNS_RESOURCE, narrow), (narrow, DNS_RESOURCE)):
+        client = Client(engine)
+        client.handle_joined()
+        client.handle_message(init(*listed), now=0.0)
+        query(client, 1, "app.corp.example")
+        ranks = {route.resource_id: route.rank for route in engine.last(c.SetRoutes).routes}
+        assert ranks == {str(narrow.id): 0, str(NAMED): 1}
+        drained(client)
+        query(client, 2, "app.corp.example", "TXT")
+        assert sent(client) == [m.RequestAuthorization(narrow.id)]
+
+
+def test_a_search_domain_outside_ascii_reaches_the_host_as_resolvers_append_it(
+    engine: RecordingEngine,
+) -> None:
+    client = Client(engine)
+    client.handle_message(init(search_domain="Bücher.example"), now=0.0)
+    client.handle_message(init(search_domain="*bü.example"), now=0.0)
+    domains = [action.search_domain for action in drained(client) if isinstance(action, Configure)]
+    assert domains == ["xn--bcher-kva.example", None]
+
+
 def test_names_known_before_the_grant_are_held_and_announced_before_it_is_in_force(
     client: Client, engine: RecordingEngine
 ) -> None:

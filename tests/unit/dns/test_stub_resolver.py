@@ -158,3 +158,30 @@ def test_an_answer_to_another_question_is_not_taken() -> None:
     assert parse_answer(other.to_wire(), query) is None
     assert parse_answer(b"junk", query) is None
     assert parse_answer(dns.message.make_response(query).to_wire(), query) is not None
+
+
+def test_an_ipv6_only_resource_has_no_ipv4_answer() -> None:
+    outcome = ask("app.corp.example", "A", only(IpStack.IPV6_ONLY))
+
+    assert records(outcome) == []
+    assert isinstance(outcome, Answered)
+    assert outcome.name == "app.corp.example"
+    assert len(records(ask("app.corp.example", "AAAA", only(IpStack.IPV6_ONLY)))) == 4
+
+
+def test_an_ipv4_only_resource_has_no_ipv6_answer() -> None:
+    assert records(ask("app.corp.example", "AAAA", only(IpStack.IPV4_ONLY))) == []
+    assert len(records(ask("app.corp.example", "A", only(IpStack.IPV4_ONLY)))) == 4
+
+
+def only(stack: IpStack) -> StubResolver:
+    made = StubResolver(ProxyAddresses())
+    made.set_rules((NameRule(NARROW, NamePattern.parse("app.corp.example"), stack),))
+    return made
+
+
+def test_a_resource_typed_outside_ascii_meets_the_question_on_the_wire() -> None:
+    made = StubResolver(ProxyAddresses())
+    made.set_rules((NameRule(NARROW, NamePattern.parse("**.Bücher.example")),))
+
+    assert len(records(ask("shop.xn--bcher-kva.example", "A", made))) == 4

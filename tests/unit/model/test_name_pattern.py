@@ -97,3 +97,16 @@ def test_a_pool_covers_host_names_where_every_wildcard_stands_for_something(
     parsed = NamePattern.parse(pattern)
     assert [name for name in names if not parsed.covers(name)] == []
     assert [name for name in others if parsed.covers(name)] == []
+
+
+@pytest.mark.parametrize(
+    "pattern", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "*.example"]
+)
+def test_names_outside_ascii_meet_whichever_way_they_are_written(pattern: str) -> None:
+    parsed = NamePattern.parse(pattern)
+    for name in ("xn--bcher-kva.example", "XN--BCHER-KVA.example.", "bücher.example", "Bücher.Example"):
+        assert parsed.matches(name)
+    assert not parsed.matches("bucher.other")
+    assert not parsed.matches("\u0300.example"), "what is no name matches nothing"
+    assert NamePattern.parse("**.bücher.example").covers("nas.xn--bcher-kva.example")
+    assert NamePattern.parse("**.xn--bcher-kva.example").covers("nas.bücher.example")

@@ -75,6 +75,11 @@ def test_what_is_no_address_is_refused(email: str) -> None:
         check_email(email)
 
 
+@pytest.mark.parametrize("domain", ["corp.example", "bücher.example", "xn--bcher-kva.xn--zckzah"])
+def test_a_search_domain_is_kept_as_typed(domain: str) -> None:
+    assert check_search_domain(domain.upper()) == domain
+
+
 @pytest.mark.parametrize("domain", ["", ".example.org", "a..b", "x" * 64 + ".org", "example.1", "org"])
 def test_what_is_no_search_domain_is_refused(domain: str) -> None:
     with pytest.raises(ValueError, match="search domain"):

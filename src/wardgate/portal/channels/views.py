@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from wardgate.model.host_name import ascii_name
 from wardgate.portal.account_config import AccountConfig, DohProvider
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Device
@@ -25,7 +26,7 @@ def client_interface(device: Device, config: AccountConfig) -> wire.ClientInterf
     return wire.ClientInterface(
         ipv4=IPv4Address(device.ipv4),
         ipv6=IPv6Address(device.ipv6),
-        search_domain=config.search_domain,
+        search_domain=None if config.search_domain is None else ascii_name(config.search_domain),
         upstream_do53=tuple(wire.UpstreamDo53(address) for address in addresses),
         upstream_doh=tuple(wire.UpstreamDoh(url) for url in urls),
         upstream_dns=tuple(wire.UpstreamDns("ip_port", _with_dns_port(address)) for address in addresses),

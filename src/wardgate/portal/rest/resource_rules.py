@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from wardgate.model.addresses import EVERYWHERE, RESERVED, IpNetwork, overlap, parse_ip, parse_network
 from wardgate.model.filters import PortRange
+from wardgate.model.host_name import ascii_name
 
 _PORT: Final = re.compile(r"[^:]+:[0-9]+|.*\]:[0-9]+")
 _LABEL: Final = re.compile(r"[\w*?](?:[\w*?-]*[\w*?])?")
@@ -106,7 +107,10 @@ def _check_name(text: str) -> tuple[str, list[str]]:
         pass
     else:
         return text, ["please use an IP or CIDR Resource for IP addresses"]
-    labels = text.split(".")
+    try:
+        labels = ascii_name(text).split(".")
+    except ValueError as error:
+        return text, ["is not a valid hostname" if "wildcard" not in str(error) else str(error)]
     if not all(_LABEL.fullmatch(label) and "_" not in label for label in labels):
         return text, ["is not a valid hostname"]
     if any(len(label) > 63 for label in labels):
