@@ -55,6 +55,9 @@ class Bus(Protocol):
 
     def find(self, address: Address) -> Presence | None: ...
 
+    def holder_of_key(self, account_id: UUID | None, public_key: str) -> Presence | None:
+        """Return which connection of the account has this key among its facts, as `public_key`."""
+
     def members(self, kind: str, account_id: UUID | None, group: UUID | None = None) -> list[Presence]:
         """Return who is online, oldest first; `group` narrows to one site."""
 

@@ -23,6 +23,7 @@ class LocalBus:
         # Everybody of a kind in an account, and everybody of a token: looked up for each authorization and revocation.
         self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
         self._by_token: dict[UUID, dict[Address, Presence]] = {}
+        self._by_key: dict[tuple[UUID | None, str], Address] = {}
         self._watchers: dict[str, list[Signal]] = {}
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
@@ -49,6 +50,10 @@ class LocalBus:
 
     def find(self, address: Address) -> Presence | None:
         return self._presences.get(address)
+
+    def holder_of_key(self, account_id: UUID | None, public_key: str) -> Presence | None:
+        address = self._by_key.get((account_id, public_key))
+        return None if address is None else self._presences[address]
 
     def members(self, kind: str, account_id: UUID | None, group: UUID | None = None) -> list[Presence]:
         everybody = self._by_scope.get((kind, account_id), _NOBODY)
@@ -86,12 +91,18 @@ class LocalBus:
         scope = (presence.address.kind, presence.account_id)
         self._by_scope.setdefault(scope, {})[presence.address] = presence
         self._by_token.setdefault(presence.token_id, {})[presence.address] = presence
+        public_key = presence.facts.get("public_key")
+        if public_key is not None:
+            self._by_key[presence.account_id, public_key] = presence.address
 
     def _remove(self, address: Address) -> None:
         presence = self._presences.pop(address, None)
         if presence is None:
             return
         del self._mailboxes[address]
+        key = (presence.account_id, presence.facts.get("public_key", ""))
+        if self._by_key.get(key) == address:
+            del self._by_key[key]
         scope = (address.kind, presence.account_id)
         del self._by_scope[scope][address]
         if not self._by_scope[scope]:

@@ -24,7 +24,7 @@ from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.bus import Presence
 from wardgate.portal.channels.asked_grants import UNSTORED, AskedGrants, Key
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.connecting import ConnectedClient
+from wardgate.portal.channels.connecting import ConnectedClient, has_foreign_key
 from wardgate.portal.channels.decision_log import DecisionLog
 from wardgate.portal.channels.directed import (
     CandidatesOfClient,
@@ -99,6 +99,11 @@ class ClientSession(Session):
 
     def _on_join(self, _message: wire.Message) -> None:
         context, origin = self._context, self._context.origin
+        if has_foreign_key(context.bus, context.device.account_id, context.address, context.public_key):
+            # Both upgrades were under way at once.
+            self._counters["public_keys_in_use"] += 1
+            self._stop()
+            return
         context.bus.send(context.address, Superseded())
         self._presence = Presence(
             address=context.address,

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import UUID
 
 from wardgate.model.addresses import IpAddress
 from wardgate.policy.selection import Position
 from wardgate.portal import credentials
+from wardgate.portal.bus import Address, Bus
 from wardgate.portal.services import Services
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Account, Actor, ClientToken, Device, GatewayToken, RelayToken
@@ -101,6 +103,19 @@ class ConnectedRelay:
 
 
 Connected = ConnectedClient | ConnectedGateway | ConnectedRelay
+
+
+def has_foreign_key(bus: Bus, account_id: UUID, address: Address, public_key: str) -> bool:
+    """Tell whether another device of the account is connected with this public key.
+
+    A public key is no proof of who has the private one, and everybody who has reached a device knows its key. A second device of the
+    same key would take the first one's tunnels. Of two, the first wins: the second is answered 409 `public_key_in_use` at its upgrade
+    or, when both upgrades were under way at once, its channel is closed at its join without a reason, so that it comes back to the 409.
+    Both are what peers try again after (control-plane §1.5, §1.11): an owner of the key that came second is in as soon as the other has
+    gone. Accounts do not see each other's keys: no two of them meet at a peer, and one must not be able to lock the other out.
+    """
+    holder = bus.holder_of_key(account_id, public_key)
+    return holder is not None and holder.address != address
 
 
 def invalid_token() -> Refused:

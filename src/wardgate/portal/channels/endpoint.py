@@ -26,6 +26,7 @@ from wardgate.portal.channels.connecting import (
     connect_client,
     connect_gateway,
     connect_relay,
+    has_foreign_key,
     invalid_token,
 )
 from wardgate.portal.channels.directed import GrantQueued, WithdrawGrant
@@ -135,7 +136,9 @@ class ChannelEndpoint:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
         match kind:
             case PeerKind.CLIENT:
-                return await connect_client(self._services, token, query, origin)
+                client = await connect_client(self._services, token, query, origin)
+                self._require_own_key(client, Address("client", client.device.id))
+                return client
             case PeerKind.GATEWAY:
                 connected = await connect_gateway(self._services, token, query, origin)
                 if self._services.environment.bus.find(Address("gateway", connected.device.id)) is not None:
@@ -145,9 +148,21 @@ class ChannelEndpoint:
                         "This gateway is connected already",
                         retry_after_s=CONFLICT_RETRY_S,
                     )
+                self._require_own_key(connected, Address("gateway", connected.device.id))
                 return connected
             case PeerKind.RELAY:
                 return await connect_relay(self._services, token, query, origin)
+
+    def _require_own_key(self, connected: ConnectedClient | ConnectedGateway, address: Address) -> None:
+        bus = self._services.environment.bus
+        if has_foreign_key(bus, connected.account.id, address, connected.public_key):
+            self._services.counters["public_keys_in_use"] += 1
+            raise Refused(
+                HTTPStatus.CONFLICT,
+                "public_key_in_use",
+                "Another device is connected with this public key",
+                retry_after_s=CONFLICT_RETRY_S,
+            )
 
     async def _serve(
         self,

@@ -8,7 +8,7 @@ from typing import Final
 from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
 from wardgate.model.resources import Resource
 from wardgate.portal.bus import Address, Presence
-from wardgate.portal.channels.connecting import ConnectedGateway
+from wardgate.portal.channels.connecting import ConnectedGateway, has_foreign_key
 from wardgate.portal.channels.directed import (
     CandidatesOfClient,
     CandidatesOfGateway,
@@ -83,6 +83,11 @@ class GatewaySession(Session):
             # The first connection wins; this one raced past the check at its upgrade (§1.11).
             self._counters["gateways_already_connected"] += 1
             self._stop("token_expired")
+            return
+        if has_foreign_key(self._bus, self._device.account_id, self._address, self._public_key):
+            # Both upgrades were under way at once.
+            self._counters["public_keys_in_use"] += 1
+            self._stop()
             return
         self._presence = Presence(
             address=self._address,
