@@ -106,7 +106,7 @@ class GatewayAccess:
             self._asked.drop(key)
             self._deny(access, grant, "offline", "offline", now=now)
             return
-        store_grant(context, access, grant, row, gateway.address)
+        store_grant(context, access, grant, row)
         why = ExplainedGateway(str(gateway.address.id), chosen.why)
         self._decisions.granted(access, grant, row, now=now, gateway=why)
 

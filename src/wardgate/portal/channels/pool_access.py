@@ -152,7 +152,7 @@ class PoolAccess:
             self._deny(request, device, "offline", now=now)
             return
         asked_for = Target(request.ipv4, request.ipv6, device.hostname)
-        store_grant(context, access, grant, row, target, asked_for)
+        store_grant(context, access, grant, row, asked_for)
         told = ExplainedTarget(request.address, str(device.id), device.name)
         self._decisions.granted(access, grant, row, now=now, target=told)
 

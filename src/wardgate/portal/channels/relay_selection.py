@@ -17,6 +17,7 @@ from wardgate.wire.derived_secrets import derive_turn_credentials
 from wardgate.wire.relay_entries import socket_address
 
 DEBOUNCE_S: Final = 1.0
+MAX_DEBOUNCE_S: Final = 5.0  # ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class RelaySelection:
         self._position = position
         self._given: tuple[RelayId, ...] = ()
         self._due_at: float | None = None
+        self._latest_at: float | None = None
 
     def choose(self) -> tuple[wire.Relay, ...]:
         """Make a fresh selection, remember it, and return its entries for a message."""
@@ -74,8 +76,10 @@ class RelaySelection:
         return tuple(entry for id_ in self._given for entry in self._entries(id_, online[id_]))
 
     def handle_presence_change(self, *, now: float) -> None:
-        """A relay came or went: look again when nothing has happened for a second."""
-        self._due_at = now + DEBOUNCE_S
+        """A relay came or went: look again when nothing has happened for a second, or soon in any case: one may never come to rest."""
+        if self._latest_at is None:
+            self._latest_at = now + MAX_DEBOUNCE_S
+        self._due_at = min(now + DEBOUNCE_S, self._latest_at)
 
     def poll_timeout(self) -> float | None:
         return self._due_at
@@ -84,7 +88,7 @@ class RelaySelection:
         """Return what to tell the peer, if the debounce is over and there is anything."""
         if self._due_at is None or now < self._due_at:
             return None
-        self._due_at = None
+        self._due_at = self._latest_at = None
         online = self._online()
         gone = tuple(id_ for id_ in self._given if id_ not in online)
         if not gone and (len(self._given) >= RELAYS_PER_PEER or len(online) <= len(self._given)):

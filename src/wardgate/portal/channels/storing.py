@@ -2,9 +2,8 @@
 
 from wardgate.model.ids import AuthorizationId
 from wardgate.policy.engine import AccessRequest, Granted
-from wardgate.portal.bus import Address
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.directed import GrantStored, WithdrawGrant
+from wardgate.portal.channels.directed import GrantStored
 from wardgate.portal.channels.standing import Claim, Target
 from wardgate.portal.store.rows import PolicyAuthorization
 
@@ -14,18 +13,15 @@ def store_grant(
     access: AccessRequest,
     grant: Granted,
     row: PolicyAuthorization,
-    receiver: Address,
     target: Target | None = None,
 ) -> None:
-    """Queue the row; receiver and client hear of the outcome, even if this connection is over by then.
+    """Queue the row; the client hears of the outcome, even if this connection is over by then, its receiver of a failure.
 
     Call it in the step that decided: until then the account's view stands where it stood at the decision.
     """
     address, bus, authorization_id = context.address, context.bus, AuthorizationId(row.id)
 
     def stored(is_stored: bool) -> None:
-        if not is_stored:
-            bus.send(receiver, WithdrawGrant(authorization_id))
         bus.send(address, GrantStored(authorization_id, is_stored))
 
     context.journal.write_grant(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from support.pools import caught_up
+from support.pools import caught_up, device_of
 from support.portal import Peer, World
 
 NAMES = {
@@ -87,6 +87,17 @@ async def test_what_is_not_shown_is_not_found(world: World) -> None:
         failed = await client.receive("authorization_creation_failed")
     assert failed["payload"]["reason"] == "not_found"
     assert "violated_properties" not in failed["payload"]
+
+
+async def test_what_is_not_shown_is_not_found_also_when_a_condition_is_why(world: World) -> None:
+    async with world.portal.services.store.writing() as tx:
+        nowhere = {"property": "remote_ip", "operator": "is_in_cidr", "values": ["203.0.113.0/24"]}
+        await tx.of(world.account_id).policies.save(replace(world.policy, conditions=[nowhere]))
+    async with world.client() as client:
+        assert (await client.join())["resources"] == []
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        failed = await client.receive("authorization_creation_failed")
+    assert failed["payload"] == {"resource_id": str(world.resource.id), "reason": "not_found"}
 
 
 async def test_deleting_the_policy_revokes_at_the_gateway_and_hides_at_the_client(world: World) -> None:
@@ -211,6 +222,29 @@ async def test_candidates_pass_between_related_peers_only(world: World) -> None:
             )
             assert await stranger.is_quiet()
             assert await gateway.is_quiet()
+            their_id = str((await device_of(world, "stranger")).id)
+            for event in ("broadcast_ice_candidates", "broadcast_invalidated_ice_candidates"):
+                gateway.send(event, {"client_ids": [their_id], "candidates": ["x"]})
+            assert await gateway.is_quiet()
+            assert await stranger.is_quiet()
+
+
+@pytest.mark.parametrize("kind", ["client", "gateway", "relay"])
+async def test_who_leaves_its_channel_is_there_no_more(world: World, kind: str) -> None:
+    bus = world.portal.services.environment.bus
+    peers: dict[str, Any] = {"client": world.client, "gateway": world.gateway, "relay": world.relay}
+    account_id = None if kind == "relay" else world.account_id
+    async with peers[kind]() as peer:
+        payload = {"stamp_secret": "ab" * 32} if kind == "relay" else None
+        await peer.join(payload)
+        assert len(bus.members(kind, account_id)) == 1
+        peer.send("phx_leave")
+        await peer.receive("phx_reply")
+        await peer.receive("phx_close")
+        assert bus.members(kind, account_id) == []
+        await peer.join(payload)
+        assert len(bus.members(kind, account_id)) == 1
+    assert bus.members(kind, account_id) == []
 
 
 async def grant(

@@ -1,7 +1,7 @@
 """Connections that are made while grants to them are on their way to the store, and while what they rest on changes."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,13 @@ from support.gates import Gates
 from support.pools import caught_up, device_of, static_pair
 from support.portal import Peer, World, make_world, portal_running
 from support.postgres import postgres_database
+from unit.portal.channels.test_authorization import grant
 from wardgate.portal.app import Portal
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer, Store
 from wardgate.portal.store.rows import Policy
+
+Step = Callable[[], Awaitable[None]]
 
 VERIFIED = [{"property": "client_verified", "operator": "is", "values": ["true"]}]
 
@@ -128,6 +131,66 @@ async def test_a_client_that_is_unverified_while_it_connects_is_shown_nothing_fo
         patched.setattr(accounts, "using", unverify_first)
         async with world.client() as client:
             assert (await client.join())["resources"] == []
+
+
+@pytest.fixture
+def while_loading(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Step], None]:
+    """Let something happen after a session's grants have been loaded, before the session is made of them."""
+    endpoint = world.portal.channels
+
+    def let(happen: Step) -> None:
+        for name in ("_held_by_client", "_held_by_gateway"):
+            monkeypatch.setattr(endpoint, name, _followed_by(getattr(endpoint, name), world, happen))
+
+    return let
+
+
+async def test_a_token_that_is_deleted_while_its_session_is_made_ends_it(
+    world: World, while_loading: Callable[[Step], None]
+) -> None:
+    async def delete_the_token() -> None:
+        async with world.portal.services.store.writing() as tx:
+            await tx.of(world.account_id).client_tokens.delete(world.client_token_id)
+
+    while_loading(delete_the_token)
+    async with world.client() as client:
+        assert await client.receive_close() == 1000
+
+
+async def test_a_client_that_is_unverified_while_its_session_is_made_is_shown_nothing_for_verified_ones(
+    world: World, while_loading: Callable[[Step], None]
+) -> None:
+    async with world.client():
+        await world.portal.journal.flush()
+    await set_verified(world, is_verified=True)
+    async with world.portal.services.store.writing() as tx:
+        await tx.of(world.account_id).policies.save(replace(world.policy, conditions=VERIFIED))
+    while_loading(lambda: set_verified(world, is_verified=False))
+    async with world.client() as client:
+        assert (await client.join())["resources"] == []
+
+
+async def test_a_grant_that_is_revoked_while_its_gateway_is_loaded_is_not_in_its_init(
+    world: World, while_loading: Callable[[Step], None]
+) -> None:
+    async with world.client() as client:
+        await client.join()
+        async with world.gateway() as gateway:
+            await gateway.join()
+            await grant(world, client, gateway)
+        while_loading(lambda: disable_the_policy(world))
+        async with world.gateway() as gateway:
+            assert resources_in(await gateway.join()) == []
+
+
+def _followed_by(load: Callable[..., Awaitable[Any]], world: World, happen: Step) -> Callable[..., Any]:
+    async def load_and_let_happen(*arguments: Any) -> Any:
+        loaded = await load(*arguments)
+        await happen()
+        await caught_up(world)
+        return loaded
+
+    return load_and_let_happen
 
 
 @pytest.mark.timeout(120)  # a database server starts first, on a machine that may be busy

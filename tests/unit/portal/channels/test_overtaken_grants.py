@@ -6,6 +6,8 @@ it has to ask again. What would have left it alone must not stop it. See `test_h
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -18,6 +20,7 @@ from support.portal import Peer, World
 from unit.portal.channels import test_hooks, test_pool_hooks
 from unit.portal.channels.test_pool_hooks import PoolHook
 from wardgate.portal.app import Portal
+from wardgate.portal.store.rows import Site
 
 
 class Point(Enum):
@@ -36,9 +39,20 @@ ABOUT_ROWS = {"policy authorization: delete", "policy authorization: insert"}
 WITHOUT_RECEIVER = {"gateway token: delete"}
 """The receiver is gone, and nobody is left to acknowledge."""
 
+MOVED_ON: list[Hook] = [
+    Hook(
+        "client token: ends earlier",
+        lambda s: _token_ends(s, s.transaction.now + timedelta(hours=1)),
+        gateway=test_hooks.REJECTED,
+    ),
+    Hook("device: gateway moved to another site", lambda s: _move_gateway(s), gateway=test_hooks.REJECTED),
+]
+"""What takes no stored grant along, but what no grant that is stored afterwards may ignore."""
+
 HOOKS = [
     hook
     for hook in (
+        *MOVED_ON,
         *test_hooks.ACCOUNTS,
         *test_hooks.PEOPLE,
         *test_hooks.DEVICES,
@@ -86,6 +100,8 @@ async def test_a_change_that_takes_grants_along_leaves_none_behind(
         await client.news()
         await gateway.news()
         is_live = not (set(test_hooks.REJECTED) <= set(hook.gateway) or hook.row in ENDS_WITH_THE_ROWS)
+        if hook in MOVED_ON and point is Point.COMMITTED:
+            is_live = True
         assert (len(await rows(world)), is_in_force(gateway), is_told(client, world)) == (
             int(is_live),
             is_live,
@@ -131,6 +147,19 @@ async def test_a_change_that_takes_grants_of_a_pool_along_leaves_none_behind(
             is_live,
             is_live,
         )
+
+
+async def _token_ends(stage: Stage, at: datetime) -> None:
+    tokens = stage.tables.client_tokens
+    token = await tokens.load(stage.world.client_token_id)
+    assert token is not None
+    await tokens.save(replace(token, expires_at=at))
+
+
+async def _move_gateway(stage: Stage) -> None:
+    site = Site(id=stage.new_id(), account_id=stage.account_id, name="Graz")
+    await stage.tables.sites.insert(site)
+    await stage.save(await stage.device("gateway-1"), site_id=site.id)
 
 
 async def race(

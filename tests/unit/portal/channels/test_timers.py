@@ -262,6 +262,36 @@ async def test_a_relay_that_returns_within_the_second_causes_no_message(world: W
 
 
 @on_virtual_time
+async def test_a_relay_that_comes_and_goes_does_not_keep_the_loss_of_another_from_being_told(
+    world: World,
+) -> None:
+    async with world.client() as client:
+        async with world.relay() as relay:
+            await relay.join({"stamp_secret": "ab" * 32})
+            (entry,) = (await client.join())["relays"]
+        for _ in range(10):
+            async with world.relay() as restless:
+                await restless.join({"stamp_secret": "cd" * 32})
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)
+        presence = next(frame for frame in await client.news() if frame["event"] == "relays_presence")
+        assert presence["payload"]["disconnected_ids"] == [entry["id"]]
+
+
+@on_virtual_time
+async def test_a_change_of_relays_is_looked_at_once(world: World) -> None:
+    async with world.client() as client, world.relay() as relay:
+        await relay.join({"stamp_secret": "ab" * 32})
+        await client.join()
+        async with world.relay() as second:
+            await second.join({"stamp_secret": "cd" * 32})
+            await asyncio.sleep(3)
+            assert [frame["event"] for frame in await client.news()] == ["relays_presence"]
+            await asyncio.sleep(10)
+            assert await client.is_quiet()
+
+
+@on_virtual_time
 async def test_two_relays_are_given_of_three_and_dual_stack_entries_stand_together(world: World) -> None:
     relays = [world.relay(query={"ipv6": "2001:db8::7"}, remote_ip=f"192.0.2.{n}") for n in range(3)]
     for number, relay in enumerate(relays):

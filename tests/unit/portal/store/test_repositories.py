@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import func, select
 
 from unit.portal.store.conftest import make_account
+from unit.portal.store.whole_database import fill_database
 from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, Unstorable, rows, schema
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
 from wardgate.portal.store.rows import (
@@ -475,3 +477,19 @@ def _client_token(transaction: Transaction, account_id: UUID, actor_id: UUID) ->
         secret_hash="h" * 64,
         expires_at=transaction.now + timedelta(days=7),
     )
+
+
+async def test_nothing_of_a_deleted_account_is_left_but_its_deletion(store: Store) -> None:
+    account_id = await fill_database(store)
+    async with store.writing() as transaction:
+        await transaction.accounts.delete(account_id)
+    async with store.reading() as transaction:
+        left = {}
+        for name, table in schema.metadata.tables.items():
+            if "account_id" in table.c and name not in ("change_counters", "changes"):
+                statement = select(func.count()).select_from(table).where(table.c.account_id == account_id)
+                left[name] = (await transaction.execute(statement)).scalar_one()
+        assert {name: count for name, count in left.items() if count} == {}
+        assert {"flow_logs", "decisions", "session_logs"} <= left.keys()
+        (change,) = await transaction.changes_after(account_id, 0, 10)
+        assert (change.object, change.operation) == ("accounts", "delete")
