@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wardgate.lab.host import Host, wait_until
-from wardgate.lab.installation import WEB4, Installation
+from wardgate.lab.installation import WEB4, WEB6, Installation
 from wardgate.lab.internet import Site
 
 BACK_WITHIN_S = 5.0
 NETWORK = f"http://{WEB4}/"
+NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"
 
 
@@ -44,7 +45,8 @@ def test_a_client_beside_the_gateway_disturbs_nobody_and_works_itself(cone: Inst
         reached(cone, NETWORK, within_s=BACK_WITHIN_S)
         reached(cone, NAME, within_s=BACK_WITHIN_S)
         with without_a_route_back(cone):
-            reached(cone, NETWORK, within_s=BACK_WITHIN_S, site=cone.gateway_site)
+            for url in (NETWORK, NETWORK6, NAME):
+                reached(cone, url, within_s=BACK_WITHIN_S, site=cone.gateway_site)
         process.stop()
         reached(cone, NETWORK, within_s=BACK_WITHIN_S)
     finally:

@@ -46,7 +46,7 @@ class FakeNftables:
         if self.refusal is not None:
             raise self.refusal
         self._changes += 1
-        if match := re.match(r"add table inet (\w+)\ndelete table inet \1\n(.*)", commands, re.DOTALL):
+        if match := re.match(r"add table (\w+ \w+)\ndelete table \1\n(.*)", commands, re.DOTALL):
             self.tables.pop(match[1], None)
             if match[2]:
                 self.tables[match[1]] = match[2]
@@ -57,7 +57,7 @@ class FakeNftables:
     async def listing(self, *what: str) -> list[dict[str, Any]]:
         self.listings += 1
         if what[0] == "table":
-            text = self.tables.get(what[2])
+            text = self.tables.get(" ".join(what[1:]))
             return (
                 []
                 if text is None

@@ -45,7 +45,24 @@ def firewall_settings(
         ]
     return (
         *sysctls,
-        OwnTable(nft, table=table_of(interface), interface=interface),
+        OwnTable(
+            nft,
+            "inet",
+            table_of(interface),
+            ruleset(table_of(interface), interface),
+            "masquerading (nftables)",
+        ),
+        *(
+            OwnTable(
+                nft,
+                "ip" if version == 4 else "ip6",
+                table_of(interface),
+                return_ruleset(table_of(interface), interface, version),
+                f"clients beside the gateway (nftables, IPv{version})",
+                is_necessary=False,
+            )
+            for version in families.versions
+        ),
         ForwardAccepts(nft, interface=interface),
         LegacyAccepts(interface=interface, families=families),
     )
@@ -85,16 +102,38 @@ table inet {table} {{
 """
 
 
+def return_ruleset(table: str, interface: str, version: int) -> str:
+    """A table that leads answers to a client of this host into the gateway's tunnel, as one nft transaction.
+
+    Its tunnel address is local here, so that the kernel would deliver the answers straight to the socket, without the tunnel's
+    translation of addresses (DNS resources). What has been translated back and is for a local tunnel address goes out by the tunnel's
+    interface instead; the next hop only tells the kernel which, and nobody has that address.
+    """
+    family, tunnel = ("ip", TUNNEL_IPV4) if version == 4 else ("ip6", TUNNEL_IPV6)
+    return f"""\
+add table {family} {table}
+delete table {family} {table}
+table {family} {table} {{
+    chain answers {{
+        type filter hook prerouting priority dstnat + 10; policy accept;
+        iifname != "{interface}" ct original zone {zone_of(interface)} ct direction reply {family} daddr {tunnel} fib daddr type local dup to {tunnel[-1]} device "{interface}" drop
+    }}
+}}
+"""
+
+
 class OwnTable:
-    """Keeps our table as the kernel listed it right after we had loaded it."""
+    """Keeps a table of ours as the kernel listed it right after we had loaded it."""
 
-    name = "masquerading (nftables)"
-    is_necessary = True
-
-    def __init__(self, nft: Nftables, *, table: str, interface: str) -> None:
+    def __init__(
+        self, nft: Nftables, family: str, table: str, rules: str, name: str, *, is_necessary: bool = True
+    ) -> None:
+        self.name: Final = name
+        self.is_necessary: Final = is_necessary
         self._nft = nft
+        self._family = family
         self._table = table
-        self._interface = interface
+        self._rules = rules
         self._loaded: list[object] | None = None
         self._last: tuple[int, list[dict[str, Any]]] | None = None
 
@@ -102,7 +141,7 @@ class OwnTable:
         generation = self._nft.generation()
         if self._last is not None and generation == self._last[0]:
             return self._last[1]
-        listed = await self._nft.listing("table", "inet", self._table)
+        listed = await self._nft.listing("table", self._family, self._table)
         self._last = None if generation is None else (generation, listed)
         return listed
 
@@ -113,13 +152,16 @@ class OwnTable:
 
     async def repair(self, found: list[dict[str, Any]]) -> None:  # noqa: ARG002 - it is replaced as a whole
         try:
-            await self._nft.apply(ruleset(self._table, self._interface))
+            await self._nft.apply(self._rules)
         except OSError as error:
+            if not self.is_necessary:
+                raise
             raise HostRefused(f"the gateway's rules are refused: {error}") from error
         self._loaded = without_handles(await self.read())
 
     async def undo(self) -> None:
-        await self._nft.apply(f"add table inet {self._table}\ndelete table inet {self._table}\n")
+        own = f"table {self._family} {self._table}"
+        await self._nft.apply(f"add {own}\ndelete {own}\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,12 @@ def test_flushed_rules_and_a_sysctl_come_back(host: Host) -> None:
         )
         return keeper.repaired
 
-    assert with_keeper(host, use, Role.GATEWAY) == {"masquerading (nftables)", "net.ipv4.ip_forward"}
+    assert with_keeper(host, use, Role.GATEWAY) == {
+        "masquerading (nftables)",
+        "clients beside the gateway (nftables, IPv4)",
+        "clients beside the gateway (nftables, IPv6)",
+        "net.ipv4.ip_forward",
+    }
 
 
 @pytest.mark.parametrize("role", Role)

@@ -13,6 +13,7 @@ from wardgate.net.firewall import (
     OwnTable,
     firewall_settings,
     legacy_chain,
+    return_ruleset,
     ruleset,
     table_of,
     zone_of,
@@ -32,6 +33,10 @@ def accepting(direction: str, interface: str = GW) -> Expression:
         {"match": {"op": "==", "left": {"meta": {"key": direction}}, "right": interface}},
         {"accept": None},
     ]
+
+
+def masquerading(nft: FakeNftables, **options: bool) -> OwnTable:
+    return OwnTable(nft, "inet", "t", ruleset("t", GW), "masquerading", **options)
 
 
 def test_the_table_is_replaced_in_one_transaction() -> None:
@@ -62,7 +67,7 @@ def test_each_interface_has_a_table_that_nft_can_name() -> None:
 
 async def test_a_flushed_and_a_changed_table_are_loaded_again() -> None:
     nft = FakeNftables()
-    host = Reconciler([OwnTable(nft, table="t", interface=GW)])
+    host = Reconciler([masquerading(nft)])
     await host.establish()
     loaded = dict(nft.tables)
     nft.flush()
@@ -79,7 +84,7 @@ async def test_a_flushed_and_a_changed_table_are_loaded_again() -> None:
 
 async def test_rules_are_listed_only_when_something_has_changed_them() -> None:
     nft = FakeNftables()
-    host = Reconciler([OwnTable(nft, table="t", interface=GW), ForwardAccepts(nft, interface=GW)])
+    host = Reconciler([masquerading(nft), ForwardAccepts(nft, interface=GW)])
     await host.establish()
     await host.check()
     before = nft.listings
@@ -217,3 +222,30 @@ async def test_without_ipv6_none_of_its_parameters_is_touched(tmp_path: Path) ->
     )
 
     assert not [setting.name for setting in settings if "ipv6" in setting.name]
+
+
+async def test_rules_that_a_kernel_lacks_are_a_refusal_only_where_they_are_necessary() -> None:
+    nft = FakeNftables()
+    nft.refusal = OSError("Operation not supported")
+    optional = Reconciler([masquerading(nft, is_necessary=False)])
+    await optional.establish()
+
+    assert optional.is_ready
+    assert str(optional.conditions[0]) == "masquerading: Operation not supported"
+    with pytest.raises(HostRefused, match="the gateway's rules are refused"):
+        await Reconciler([masquerading(nft)]).establish()
+
+
+@pytest.mark.parametrize(
+    ("version", "family", "tunnel"), [(4, "ip", "100.64.0.0/11"), (6, "ip6", "fd00:2021:1111::/107")]
+)
+def test_answers_to_a_client_of_this_host_go_back_through_the_tunnel(
+    version: int, family: str, tunnel: str
+) -> None:
+    [rule] = [
+        line.strip() for line in return_ruleset("t", "tun0", version).splitlines() if " dup to " in line
+    ]
+
+    assert rule.startswith(f'iifname != "tun0" ct original zone {zone_of("tun0")} ct direction reply ')
+    assert f"{family} daddr {tunnel} fib daddr type local dup to " in rule
+    assert rule.endswith(' device "tun0" drop')
