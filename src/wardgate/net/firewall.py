@@ -318,7 +318,10 @@ class LegacyAccepts:
                     f"an iptables-legacy chain FORWARD (IPv{version}) may drop what the gateway forwards, and the command "
                     f"{command} is missing: install iptables, or accept packets from and to {self._interface} there"
                 )
-                printed = await run_host_command(command, "-w", "5", "-S", "FORWARD", missing=cure)
+                try:
+                    printed = await run_host_command(command, "-w", "5", "-S", "FORWARD", missing=cure)
+                except HostRefused as error:
+                    raise OSError(cure) from error  # it may as well accept: no reason not to start
                 found.append(legacy_chain(command, printed, self._interface))
         return tuple(found)
 

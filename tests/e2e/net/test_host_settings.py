@@ -11,6 +11,7 @@ import pytest
 
 from wardgate.lab.host import Host
 from wardgate.model.addresses import IpNetwork
+from wardgate.net import host_changes
 from wardgate.net.families import families_of
 from wardgate.net.firewall import firewall_settings
 from wardgate.net.host_changes import HostChanges
@@ -304,6 +305,29 @@ def test_a_host_without_ipv6_has_a_tunnel_without_ipv6(
     assert addresses == {"100.64.0.9/32", "100.100.111.1/32"}
     assert device == TUN
     assert [record.message for record in caplog.records if record.levelname != "INFO"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("ip", "address", "add", "198.51.100.9/24", "dev", "lan"),
+        ("ip", "route", "replace", "default", "via", "192.0.2.2"),
+        ("ip", "link", "set", "lan-far", "down"),
+        ("ip", "rule", "add", "priority", "50", "table", "7"),
+        ("nft", "add", "table", "inet", "somebody"),
+    ],
+)
+def test_the_kernel_reports_changes_without_being_asked(
+    host: Host, change: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_changes, "CHECK_INTERVAL_S", 3600.0)
+
+    async def watch() -> None:
+        with HostChanges() as changes:
+            host.run(*change)
+            await asyncio.wait_for(changes.next(), 30)
+
+    host.inside(lambda: asyncio.run(watch()))
 
 
 def state(host: Host) -> dict[str, str]:

@@ -216,6 +216,20 @@ async def test_without_legacy_tables_their_command_is_not_needed(tmp_path: Path)
     await setting.undo()
 
 
+async def test_legacy_tables_without_their_command_are_an_error_that_names_chain_and_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ip_tables_names").write_text("nat\nfilter\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    host = Reconciler([LegacyAccepts(interface=GW, families=Families(), proc_net=tmp_path)])
+    await host.establish()
+
+    [note] = host.notes()
+    assert "iptables-legacy chain FORWARD (IPv4) may drop" in str(note)
+    assert "install iptables, or accept packets from and to wardgate-gw there" in str(note)
+    assert not host.is_ready
+
+
 async def test_without_ipv6_none_of_its_parameters_is_touched(tmp_path: Path) -> None:
     settings = firewall_settings(
         interface=GW, families=Families(ipv6=False), nftables=FakeNftables(), proc_sys=tmp_path
