@@ -170,6 +170,7 @@ def command(
                 firewall_mark=SOCKET_MARK,
             )
         except OSError as error:
+            await buffers.undo()
             raise tunnel_refusal(error, tun_name) from error
         try:
             async with Netlink() as kernel:
@@ -195,7 +196,7 @@ def command(
                     *health,
                     is_ready=lambda: process.is_ready,
                     version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.CLIENT, engine.stats),
+                    metrics=metrics_of(PeerKind.CLIENT, lambda: engine.stats() | process.host.counts()),
                     notes=process.host.notes,
                 ):
                     await process.run(until_configured=leave_when_up)

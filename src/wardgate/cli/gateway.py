@@ -142,6 +142,7 @@ def command(
                 firewall_mark=SOCKET_MARK,
             )
         except OSError as error:
+            await buffers.undo()
             raise tunnel_refusal(error, tun_name) from error
         try:
             async with Netlink() as kernel:
@@ -160,7 +161,7 @@ def command(
                     *health,
                     is_ready=lambda: process.is_ready,
                     version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.GATEWAY, engine.stats),
+                    metrics=metrics_of(PeerKind.GATEWAY, lambda: engine.stats() | process.host.counts()),
                     notes=process.host.notes,
                 ):
                     await process.run()

@@ -7,7 +7,15 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # All else only grows.
 GAUGES: Final = frozenset(
-    {"allocations", "channels", "connections", "connections_established", "sockets", "sockets_most"}
+    {
+        "allocations",
+        "channels",
+        "connections",
+        "connections_established",
+        "host_refusals",
+        "sockets",
+        "sockets_most",
+    }
 )
 
 

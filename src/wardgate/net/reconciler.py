@@ -109,6 +109,13 @@ class Reconciler:
             condition for condition in self.conditions if condition.refusal is not None or condition.repairs
         )
 
+    def counts(self) -> dict[str, int]:
+        """For metrics: repairs since the start, and settings that are refused now."""
+        return {
+            "host_repairs": sum(condition.repairs for condition in self.conditions),
+            "host_refusals": sum(condition.refusal is not None for condition in self.conditions),
+        }
+
     @property
     def is_ready(self) -> bool:
         """Nothing that is necessary is refused."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from wardgate_native import RelayHost, TunnelEngine
 
 from wardgate.net.exposition import exposition
+from wardgate.net.reconciler import Reconciler
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "peer-metrics.md").read_text()
@@ -29,6 +30,8 @@ def test_the_page_names_every_metric_of_a_tunnels_end() -> None:
     # Those of sockets and device exist only with a device, which takes root.
     thread = (ROOT / "native" / "crates" / "io" / "src" / "tunnel_host.rs").read_text()
     stats |= dict.fromkeys(re.findall(r'\("((?:udp|tun)_\w+)",', thread), 0)
+
+    stats |= Reconciler(()).counts()
 
     assert _documented("Gateway and client") == _types(exposition("gateway", stats), "gateway")
 

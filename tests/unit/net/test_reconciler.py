@@ -137,6 +137,10 @@ async def test_notes_are_about_refusals_and_repairs_only() -> None:
     await host.check()
 
     assert [str(note) for note in host.notes()] == ["repaired: put back 1 time"]
+    assert host.counts() == {"host_repairs": 1, "host_refusals": 0}
+    quiet.there, quiet.refusal = 5, OSError(errno.EPERM, "x")
+    await host.check()
+    assert host.counts() == {"host_repairs": 1, "host_refusals": 1}
 
 
 async def test_all_is_undone_backwards_whatever_one_refuses() -> None:
