@@ -18,6 +18,7 @@ from wardgate.net.families import Families
 from wardgate.net.host_command import run_host_command
 from wardgate.net.nftables import Nftables, NftCommand
 from wardgate.net.reconciler import Setting
+from wardgate.net.router_advertisements import RouterAdvertisements
 from wardgate.net.sysctl import PROC_SYS, Sysctl
 
 _COMMENT: Final = "wardgate"
@@ -34,17 +35,18 @@ def firewall_settings(
 ) -> tuple[Setting[Any], ...]:
     """Everything that makes this host forward for the gateway."""
     nft = nftables or NftCommand()
-    sysctls = [
+    parameters: list[Setting[Any]] = [
         Sysctl("net/ipv4/ip_forward", "1", is_necessary=True, proc_sys=proc_sys),
         Sysctl("net/ipv4/conf/all/src_valid_mark", "1", proc_sys=proc_sys),
     ]
     if families.ipv6:
-        sysctls += [
+        parameters += [
+            RouterAdvertisements(proc_sys=proc_sys),
             Sysctl("net/ipv6/conf/all/forwarding", "1", is_necessary=True, proc_sys=proc_sys),
             Sysctl("net/ipv6/conf/default/forwarding", "1", proc_sys=proc_sys),
         ]
     return (
-        *sysctls,
+        *parameters,
         OwnTable(
             nft,
             "inet",

@@ -5,65 +5,37 @@ address of a relay, a gateway or the portal (the Internet resource covers all), 
 drops what comes from there. Loose filtering (2) still demands a route to the source, and wins over a strict `all`.
 """
 
-import errno
 from pathlib import Path
 from typing import Final
 
-from wardgate.net.sysctl import PROC_SYS
+from wardgate.net.sysctl import PROC_SYS, InterfaceParameter
 
 _STRICT: Final = 1
 _LOOSE: Final = 2
 _NOT_AN_INTERFACE: Final = frozenset({"all", "default", "lo"})
 
 
-class ReversePath:
+class ReversePath(InterfaceParameter):
     """Keeps every interface but the tunnel's from filtering strictly, as long as that is wanted."""
 
     name = "reverse path filter"
     is_necessary = True
 
     def __init__(self, interface: str, *, proc_sys: Path = PROC_SYS) -> None:
+        super().__init__(proc_sys / "net/ipv4/conf", "rp_filter", _LOOSE)
         self._interface = interface
-        self._directory = proc_sys / "net/ipv4/conf"
-        self._before: dict[str, int] = {}
         self.is_wanted = False
 
-    async def read(self) -> dict[str, int]:
-        """The value of each interface, and of `all`."""
-        found = {}
-        for directory in self._directory.iterdir():
-            try:
-                found[directory.name] = int((directory / "rp_filter").read_text(encoding="ascii"))
-            except FileNotFoundError:
-                continue  # gone meanwhile
-        return found
+    def chosen(self, found: dict[str, int]) -> tuple[str, ...]:
+        return strict_interfaces(found, besides=self._interface)
 
     def differs(self, found: dict[str, int]) -> tuple[str, ...]:
         if self.is_wanted:
-            return ("strict",) if strict_interfaces(found, besides=self._interface) else ()
+            return ("strict",) if self.chosen(found) else ()
         return ("no longer needed",) if self._before else ()
 
     async def repair(self, found: dict[str, int]) -> None:
-        if not self.is_wanted:
-            await self.undo()
-            return
-        for name in strict_interfaces(found, besides=self._interface):
-            self._write(name, _LOOSE)
-            self._before.setdefault(name, found[name])
-
-    async def undo(self) -> None:
-        found = await self.read()
-        for name, before in self._before.items():
-            if found.get(name) == _LOOSE:
-                self._write(name, before)
-        self._before.clear()
-
-    def _write(self, name: str, value: int) -> None:
-        try:
-            (self._directory / name / "rp_filter").write_text(str(value), encoding="ascii")
-        except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENODEV}:  # gone meanwhile
-                raise
+        await (super().repair(found) if self.is_wanted else self.undo())
 
 
 def strict_interfaces(found: dict[str, int], *, besides: str) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Kernel parameters under /proc/sys: set, kept, and given back at the end."""
 
+import errno
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -42,3 +44,49 @@ class Sysctl:
         if self._before is not None and await self.read() == self._value:
             self._path.write_text(self._before, encoding="ascii")
         self._before = None
+
+
+class InterfaceParameter(ABC):
+    """One parameter of many interfaces, e.g. `net/ipv4/conf/*/rp_filter`: a value for those that `chosen` names, put back at the end."""
+
+    def __init__(self, directory: Path, parameter: str, value: int) -> None:
+        self._directory = directory
+        self._parameter = parameter
+        self._value = value
+        self._before: dict[str, int] = {}
+
+    @abstractmethod
+    def chosen(self, found: dict[str, int]) -> tuple[str, ...]:
+        """The interfaces that need another value than they have, by the values of all."""
+
+    async def read(self) -> dict[str, int]:
+        """The value of each interface, `all` and `default` among them."""
+        return self._values(self._parameter)
+
+    async def repair(self, found: dict[str, int]) -> None:
+        for name in self.chosen(found):
+            self._write(name, self._value)
+            self._before.setdefault(name, found[name])
+
+    async def undo(self) -> None:
+        found = self._values(self._parameter)
+        for name, before in self._before.items():
+            if found.get(name) == self._value:
+                self._write(name, before)
+        self._before.clear()
+
+    def _values(self, parameter: str) -> dict[str, int]:
+        found = {}
+        for directory in self._directory.iterdir():
+            try:
+                found[directory.name] = int((directory / parameter).read_text(encoding="ascii"))
+            except FileNotFoundError:
+                continue  # gone meanwhile
+        return found
+
+    def _write(self, name: str, value: int) -> None:
+        try:
+            (self._directory / name / self._parameter).write_text(str(value), encoding="ascii")
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENODEV}:  # gone meanwhile
+                raise

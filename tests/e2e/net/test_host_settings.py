@@ -208,11 +208,18 @@ def test_a_gateway_leaves_nothing_behind_either(host: Host) -> None:
     host.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
     before = state(host)
 
-    async def use(keeper: Keeper) -> tuple[str, str]:
+    async def use(keeper: Keeper) -> tuple[str, str, str]:
         await keeper.configure("100.64.0.0/11")
-        return host.run("sysctl", "-n", "net.ipv4.ip_forward").strip(), host.run("nft", "list", "ruleset")
+        accepts = host.run("sysctl", "-n", "net.ipv6.conf.lan.accept_ra").strip()
+        return (
+            host.run("sysctl", "-n", "net.ipv4.ip_forward").strip(),
+            accepts,
+            host.run("nft", "list", "ruleset"),
+        )
 
-    forwarding, rules = with_keeper(host, use, Role.GATEWAY)
+    forwarding, accepts_advertisements, rules = with_keeper(host, use, Role.GATEWAY)
+
+    assert accepts_advertisements == "2"
 
     assert forwarding == "1"
     assert rules.count("masquerade") == 2
@@ -339,7 +346,7 @@ def state(host: Host) -> dict[str, str]:
         "sysctls": (
             "sh",
             "-c",
-            f"sysctl -a 2>/dev/null | grep -v {TUN} | grep '^net.ipv[46].*\\(forward\\|mark\\|filter\\|disable_ipv6\\)'",
+            f"sysctl -a 2>/dev/null | grep -v {TUN} | grep '^net.ipv[46].*\\(forward\\|mark\\|filter\\|disable_ipv6\\|accept_ra \\)'",
         ),
         **{
             f"table {table}": ("sh", "-c", f"ip route show table {table}; ip -6 route show table {table}")
