@@ -102,7 +102,11 @@ def tunnel_refusal(error: OSError, interface: str) -> HostRefused:
             return HostRefused(
                 f"the interface {interface} is in use: stop the other process, or choose another --interface"
             )
-        case errno.EPERM | errno.EACCES:
+        case errno.EACCES:
+            return HostRefused(
+                "/dev/net/tun may not be opened by this user: run as root, or allow it (chmod 666 /dev/net/tun, as distributions do)"
+            )
+        case errno.EPERM:
             return HostRefused(
                 f"the interface {interface} cannot be opened: run as root or with CAP_NET_ADMIN"
             )

@@ -13,6 +13,7 @@ from wardgate.net.privileges import Capability, client_needs, require, tunnel_re
     [
         (errno.EBUSY, "--interface"),
         (errno.EPERM, "CAP_NET_ADMIN"),
+        (errno.EACCES, "/dev/net/tun may not be opened"),
         (errno.ENOENT, "modprobe tun"),
         (errno.EIO, "cannot be opened"),
     ],
