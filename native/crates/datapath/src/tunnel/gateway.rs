@@ -16,15 +16,18 @@ use super::address_plan::{is_proxy_address, is_public, is_tunnel_address};
 use super::counters::Counter;
 use super::filter_set::{FilterSet, Traffic};
 use super::links::PeerKey;
-use super::nat_table::{Incoming, NatTable, Side, inside_of, outside_of};
+use super::nat_table::{Incoming, NatTable, Side, ends_flow, inside_of, outside_of};
 use super::route_table::{ResourceId, Route, RouteTable};
 use super::seeded_hash::SeededState;
+use super::steps;
 use super::translations::{GrantSerial, Pair, Replaced, Translations};
 use crate::command::GrantKind;
 use crate::prefix::Prefix;
 
-/// How often ended flows are cleared away.
+/// How often a client's ended flows are cleared away; they count as ended before.
 const NAT_TICK: Duration = Duration::from_secs(1);
+/// How many flows and grants are looked at in one call; the rest follows in the next, which is due at once.
+const AT_ONCE: usize = 256;
 
 /// What becomes of a packet from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,8 @@ pub struct Gateway {
     clients: BTreeMap<PeerKey, Client>,
     by_address: FxHashMap<IpAddr, PeerKey>,
     deadlines: BTreeSet<(Instant, PeerKey, ResourceId)>,
-    nat_tick_at: Option<Instant>,
+    /// When to look at which client's flows: one entry per client that has any.
+    sweeps: BTreeSet<(Instant, PeerKey)>,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,10 @@ struct Client {
     last_serial: u64,
     translations: Translations,
     nat: NatTable,
+    /// Its entry in the gateway's sweeps.
+    sweep_at: Option<Instant>,
+    /// No sweep before this.
+    swept_until: Option<Instant>,
     /// The granted networks; names are looked up in the translations.
     routes: RouteTable,
     internet: Vec<Route>,
@@ -102,7 +110,7 @@ impl Gateway {
             clients: BTreeMap::new(),
             by_address: FxHashMap::default(),
             deadlines: BTreeSet::new(),
-            nat_tick_at: None,
+            sweeps: BTreeSet::new(),
         }
     }
 
@@ -114,7 +122,9 @@ impl Gateway {
             grants: BTreeMap::new(),
             last_serial: 0,
             translations: Translations::new(self.hash),
-            nat: NatTable::default(),
+            nat: NatTable::new(self.hash),
+            sweep_at: None,
+            swept_until: None,
             routes: RouteTable::default(),
             internet: Vec::new(),
         });
@@ -135,6 +145,9 @@ impl Gateway {
                 if self.by_address.get(&address) == Some(&key) {
                     self.by_address.remove(&address);
                 }
+            }
+            if let Some(at) = client.sweep_at {
+                self.sweeps.remove(&(at, key));
             }
             for (resource, held) in client.grants {
                 if let Some(deadline) = held.grant.deadline {
@@ -260,7 +273,7 @@ impl Gateway {
             .translations
             .replace(resource, held.serial, name, pairs);
         if replaced == Replaced::Renumbered {
-            client.nat = NatTable::default();
+            client.nat.clear();
         }
         Ok(())
     }
@@ -310,7 +323,7 @@ impl Gateway {
         };
         match client.nat.outgoing(inside, real, packet.tcp_flags(), now) {
             Ok(outside) => {
-                self.nat_tick_at.get_or_insert(now + NAT_TICK);
+                client.schedule_sweep(key, &mut self.sweeps);
                 TowardNetwork::Translate(outside)
             }
             Err(_) => TowardNetwork::Drop(Counter::NatExhausted),
@@ -342,9 +355,15 @@ impl Gateway {
         if is_own {
             return TowardClient::Pass(key);
         }
+        let flags = packet.tcp_flags();
         let (source, translated) = match outside_of(packet) {
-            Some(outside) => match client.nat.incoming(outside, packet.tcp_flags(), now) {
-                Incoming::Translated(inside) => (inside.address, Some(inside)),
+            Some(outside) => match client.nat.incoming(outside, flags, now) {
+                Incoming::Translated(inside) => {
+                    if flags.is_some_and(ends_flow) {
+                        client.schedule_sweep(key, &mut self.sweeps);
+                    }
+                    (inside.address, Some(inside))
+                }
                 Incoming::Expired => return TowardClient::Drop(Counter::NatExpired),
                 Incoming::Unknown => (source, None),
             },
@@ -366,24 +385,31 @@ impl Gateway {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, ..)| *deadline);
-        [deadline, self.nat_tick_at].into_iter().flatten().min()
+        let sweep = self.sweeps.first().map(|(at, _)| *at);
+        [deadline, sweep].into_iter().flatten().min()
     }
 
     /// Clear away ended flows; remove and name the grants whose deadline has come.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<(PeerKey, ResourceId)> {
-        if self.nat_tick_at.is_some_and(|at| at <= now) {
-            let mut flows = 0;
-            for client in self.clients.values_mut() {
-                client.nat.handle_timeout(now);
-                flows += client.nat.len();
+        let mut budget = AT_ONCE;
+        while budget > 0
+            && let Some((at, key)) = self.sweeps.first().copied()
+            && at <= now
+        {
+            self.sweeps.pop_first();
+            budget -= 1;
+            if let Some(client) = self.clients.get_mut(&key) {
+                client.sweep_at = None;
+                budget -= client.nat.handle_timeout(now, budget);
+                client.swept_until = (budget > 0).then_some(now + NAT_TICK);
+                client.schedule_sweep(key, &mut self.sweeps);
             }
-            self.nat_tick_at = (flows > 0).then_some(now + NAT_TICK);
         }
         let mut expired = Vec::new();
-        while let Some((deadline, key, resource)) = self.deadlines.first().cloned() {
-            if deadline > now {
-                break;
-            }
+        while expired.len() < AT_ONCE
+            && let Some((deadline, key, resource)) = self.deadlines.first().cloned()
+            && deadline <= now
+        {
             self.revoke(key, &resource);
             self.deadlines.remove(&(deadline, key, resource.clone()));
             expired.push((key, resource));
@@ -399,6 +425,21 @@ enum Class {
 }
 
 impl Client {
+    fn schedule_sweep(&mut self, key: PeerKey, sweeps: &mut BTreeSet<(Instant, PeerKey)>) {
+        let due = self.nat.poll_timeout();
+        let at = due.map(|due| self.swept_until.map_or(due, |until| due.max(until)));
+        if at == self.sweep_at {
+            return;
+        }
+        if let Some(former) = self.sweep_at {
+            sweeps.remove(&(former, key));
+        }
+        if let Some(at) = at {
+            sweeps.insert((at, key));
+        }
+        self.sweep_at = at;
+    }
+
     fn has_address(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) => v4 == self.ipv4,
@@ -407,7 +448,10 @@ impl Client {
     }
 
     fn has_live_grant(&self, now: Instant) -> bool {
-        self.grants.values().any(|held| held.grant.is_live(now))
+        self.grants
+            .values()
+            .inspect(|_| steps::count(1))
+            .any(|held| held.grant.is_live(now))
     }
 
     /// Which grant covers the far address, and whether it admits the packet. Explicit routes go before the
@@ -445,6 +489,7 @@ impl Client {
     fn classify_name(&self, proxy: IpAddr, traffic: Traffic, now: Instant) -> Class {
         let grants = self.translations.get(proxy).into_iter().flat_map(|known| {
             known.granted_by.iter().filter_map(|(resource, serial)| {
+                steps::count(1);
                 let held = self.grants.get(resource)?;
                 (held.serial == *serial && held.grant.is_live(now)).then_some(&held.grant)
             })
@@ -524,5 +569,220 @@ impl Grant {
             rank: self.rank,
             deadline: self.deadline,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Filter, FilterProtocol};
+    use crate::tunnel::test_clock::an_instant;
+    use wardgate_packet::build;
+
+    /// What one packet or one call may cost, however much a client has put into its tables.
+    const STEPS: usize = 64;
+    const CLIENT: &str = "100.64.0.1";
+
+    fn key() -> PeerKey {
+        PeerKey::numbered(1)
+    }
+
+    fn grant(kind: GrantKind, networks: Vec<Prefix>, deadline: Option<Instant>) -> Grant {
+        let filter = Filter {
+            protocol: FilterProtocol::Udp,
+            first_port: 0,
+            last_port: u16::MAX,
+        };
+        Grant {
+            kind,
+            networks,
+            filters: Arc::new(FilterSet::new(vec![filter])),
+            deadline,
+            rank: 0,
+        }
+    }
+
+    fn packet(from: &str, to: &str) -> IpPacket<Vec<u8>> {
+        let packet = build::udp(from.parse().unwrap(), to.parse().unwrap(), b"x").unwrap();
+        IpPacket::parse(packet).unwrap()
+    }
+
+    fn eight(index: u32) -> Vec<Pair> {
+        let first = u32::from_be_bytes([100, 101, 0, 0]) + 8 * index;
+        (first..first + 8)
+            .map(|bits| (Ipv4Addr::from_bits(bits).into(), Some([10, 3, 0, 1].into())))
+            .collect()
+    }
+
+    fn gateway_with_a_client() -> Gateway {
+        let mut gateway = Gateway::new(SeededState::new([3, 4]));
+        let ipv6 = "fd00:2021:1111::1".parse().unwrap();
+        gateway.upsert_client(key(), CLIENT.parse().unwrap(), ipv6);
+        gateway
+    }
+
+    /// A client with many grants and as many names and flows as it can have.
+    fn full(now: Instant) -> Gateway {
+        let mut gateway = gateway_with_a_client();
+        let deadline = Some(now + Duration::from_secs(3600));
+        for index in 0..3000u32 {
+            let network = Ipv4Addr::from_bits(u32::from_be_bytes([10, 128, 0, 0]) + index);
+            let networks = vec![Prefix::host(network.into())];
+            let resource = format!("net-{index:04}").into();
+            gateway.grant(key(), resource, grant(GrantKind::Cidr, networks, deadline));
+        }
+        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], deadline));
+        for index in 0..8192 {
+            let name = format!("n{index}.example");
+            gateway
+                .translate(key(), "app", &name, &eight(index))
+                .unwrap();
+        }
+        for port in 0..=u16::MAX {
+            let request = packet(&format!("{CLIENT}:{port}"), "100.101.0.0:53");
+            let judged = gateway.judge_outgoing(key(), &request, None, now);
+            assert!(matches!(judged, TowardNetwork::Translate(_)), "{port}");
+        }
+        gateway
+    }
+
+    #[test]
+    fn full_tables_make_no_packet_dearer() {
+        let now = an_instant();
+        let mut gateway = full(now);
+        let refused = TowardNetwork::Drop(Counter::NatExhausted);
+        let prohibited = TowardNetwork::Prohibited(Counter::Prohibited);
+        for (from, to, expected) in [
+            (
+                "100.64.0.1:7",
+                "100.101.0.0:53",
+                TowardNetwork::Translate(Side {
+                    protocol: super::super::nat_table::Protocol::Udp,
+                    value: 7,
+                    address: [10, 3, 0, 1].into(),
+                }),
+            ),
+            ("100.64.0.1:7", "100.101.0.1:53", refused),
+            ("100.64.0.1:7", "100.101.9.9:53", refused),
+            ("100.64.0.1:7", "100.127.0.1:53", prohibited),
+            ("100.64.0.1:7", "10.3.0.1:53", prohibited),
+            ("100.64.0.1:7", "10.128.0.9:53", TowardNetwork::Pass),
+            (
+                "100.64.0.2:7",
+                "10.128.0.9:53",
+                TowardNetwork::Prohibited(Counter::SpoofedSource),
+            ),
+        ] {
+            let packet = packet(from, to);
+            let (judged, cost) = steps::of(|| gateway.judge_outgoing(key(), &packet, None, now));
+            assert_eq!(judged, expected, "{from} to {to}");
+            assert!(cost <= STEPS, "{from} to {to}: {cost}");
+        }
+        for from in [
+            "10.3.0.1:53",
+            "10.3.0.9:53",
+            "10.128.0.9:53",
+            "100.101.0.0:53",
+        ] {
+            let reply = packet(from, "100.64.0.1:9");
+            let (_, cost) = steps::of(|| gateway.judge_incoming(&reply, None, now));
+            assert!(cost <= STEPS, "from {from}: {cost}");
+            let request = packet("100.64.0.1:9", from);
+            let error =
+                wardgate_packet::icmp_error(&request, wardgate_packet::Unreachable::Network);
+            let error = IpPacket::parse(error.unwrap()).unwrap();
+            let (_, cost) = steps::of(|| gateway.judge_incoming(&error, None, now));
+            assert!(cost <= STEPS, "error about {from}: {cost}");
+        }
+    }
+
+    #[test]
+    fn full_tables_make_no_command_that_a_client_causes_dearer() {
+        let now = an_instant();
+        let mut gateway = full(now);
+        let (refused, cost) =
+            steps::of(|| gateway.translate(key(), "app", "one.more", &eight(9000)));
+        assert!(refused.is_err());
+        assert!(cost <= STEPS, "{cost}");
+        let (known, cost) = steps::of(|| gateway.translate(key(), "app", "n7.example", &eight(7)));
+        assert_eq!(known, Ok(()));
+        assert!(cost <= STEPS, "{cost}");
+        let renewed = grant(GrantKind::Dns, vec![], None);
+        let (granted, cost) = steps::of(|| gateway.grant(key(), "app".into(), renewed));
+        assert!(granted);
+        assert!(cost <= STEPS, "{cost}");
+        let (revoked, cost) = steps::of(|| gateway.revoke(key(), "net-0007"));
+        assert!(revoked);
+        assert!(cost <= STEPS, "{cost}");
+    }
+
+    #[test]
+    fn ended_flows_and_grants_are_cleared_away_in_small_pieces_until_all_are_gone() {
+        let now = an_instant();
+        let mut gateway = full(now);
+        assert_eq!(
+            gateway.poll_timeout(),
+            Some(now + Duration::from_secs(60)),
+            "nothing to do before the first flow ends"
+        );
+        let over = now + Duration::from_secs(3600);
+        let mut expired = Vec::new();
+        let mut calls = 0;
+        while gateway.poll_timeout().is_some_and(|at| at <= over) {
+            let (some, cost) = steps::of(|| gateway.handle_timeout(over));
+            assert!(cost <= 4 * AT_ONCE, "{cost}");
+            assert!(some.len() <= AT_ONCE);
+            expired.extend(some);
+            calls += 1;
+        }
+        assert!(calls >= 65_536 / AT_ONCE, "{calls}");
+        assert_eq!(expired.len(), 3001);
+        assert!(!gateway.has_grants(key()));
+        assert_eq!(gateway.poll_timeout(), None);
+    }
+
+    #[test]
+    fn flows_that_end_one_after_the_other_wake_the_gateway_once_a_second() {
+        let now = an_instant();
+        let mut gateway = gateway_with_a_client();
+        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], None));
+        gateway
+            .translate(key(), "app", "n.example", &eight(0))
+            .unwrap();
+        for port in 0..1000u16 {
+            let request = packet(&format!("{CLIENT}:{port}"), "100.101.0.0:53");
+            let at = now + Duration::from_millis(u64::from(port) * 10);
+            gateway.judge_outgoing(key(), &request, None, at);
+        }
+        let mut calls = 0;
+        while let Some(at) = gateway.poll_timeout() {
+            gateway.handle_timeout(at);
+            calls += 1;
+        }
+        assert!((10..=12).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn a_flow_that_both_ends_closed_is_cleared_away_after_seconds() {
+        let now = an_instant();
+        let mut gateway = gateway_with_a_client();
+        let tcp = |from: &str, to: &str, flags| {
+            let bytes = build::tcp(from.parse().unwrap(), to.parse().unwrap(), 1, 1, flags, b"");
+            IpPacket::parse(bytes.unwrap()).unwrap()
+        };
+        let any = Grant {
+            filters: Arc::default(),
+            ..grant(GrantKind::Dns, vec![], None)
+        };
+        gateway.grant(key(), "app".into(), any);
+        gateway
+            .translate(key(), "app", "n.example", &eight(0))
+            .unwrap();
+        let (inside, outside) = ("100.64.0.1:4000", "10.3.0.1:80");
+        for flags in [0x10, 0x11] {
+            gateway.judge_outgoing(key(), &tcp(inside, "100.101.0.0:80", flags), None, now);
+            gateway.judge_incoming(&tcp(outside, inside, flags), None, now);
+        }
+        assert_eq!(gateway.poll_timeout(), Some(now + Duration::from_secs(5)));
     }
 }

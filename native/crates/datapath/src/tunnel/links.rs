@@ -42,6 +42,13 @@ const INDEX_BITS: u32 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(u32);
 
+#[cfg(test)]
+impl PeerKey {
+    pub fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// Names connections to the node, and relays to it in a space of their own.
 pub type NodeId = u32;
 

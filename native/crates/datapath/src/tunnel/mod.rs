@@ -33,11 +33,13 @@ mod prefix_map;
 mod programme;
 mod route_table;
 mod seeded_hash;
+mod steps;
 #[cfg(test)]
 mod test_clock;
 #[cfg(test)]
 mod tests;
 mod translations;
+mod used_values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

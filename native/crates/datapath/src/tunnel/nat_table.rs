@@ -9,13 +9,20 @@
 //! ```
 //!
 //! An outside that has expired is remembered until it is used again, so that late replies are told from strangers.
+//!
+//! What one packet costs does not grow with the table: a free value is found among runs of used ones, and ended flows are
+//! met in the order of their deadlines, a few at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use rustc_hash::{FxHashMap, FxHashSet};
 use wardgate_packet::{IpPacket, Kind, TcpFlags};
+
+use super::seeded_hash::SeededState;
+use super::steps;
+use super::used_values::UsedValues;
 
 /// RFC 5382 §5: a little over two hours and four minutes at least.
 const TCP_LIFETIME: Duration = Duration::from_secs(7440);
@@ -27,8 +34,10 @@ const CLOSED_LIFETIME: Duration = Duration::from_secs(5);
 const MAX_FLOWS: usize = 65_536;
 /// Expired outsides remembered; ours.
 const MAX_EXPIRED: usize = 65_536;
+/// Ended flows that a packet for a full table clears away before it is refused.
+const SWEPT_FOR_A_PACKET: usize = 8;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -48,11 +57,27 @@ impl Protocol {
 }
 
 /// One side of a flow: the client's value and the far address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Side {
     pub protocol: Protocol,
     pub value: u16,
     pub address: IpAddr,
+}
+
+/// In as few words as possible: each packet of a translated flow is looked up.
+impl Hash for Side {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let port = u64::from(self.value) << 8 | self.protocol as u64;
+        match self.address {
+            IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits()) << 32 | port),
+            IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                state.write_u64(port | 1 << 31);
+                state.write_u64((bits >> 64) as u64);
+                state.write_u64(bits as u64);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +94,14 @@ pub enum Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NatTable {
-    flows: FxHashMap<Side, Flow>,
-    insides: FxHashMap<Side, Side>,
+    hash: SeededState,
+    flows: HashMap<Side, Flow, SeededState>,
+    insides: HashMap<Side, Side, SeededState>,
+    used: UsedValues,
+    /// One entry per flow; may be earlier than the flow's end, never later.
+    due: BTreeSet<(Instant, Side)>,
     expired: Expired,
 }
 
@@ -83,10 +112,27 @@ struct Flow {
     last_incoming: Option<Instant>,
     finished_outgoing: bool,
     finished_incoming: bool,
-    reset: bool,
+    reset_at: Option<Instant>,
+    due_at: Instant,
 }
 
 impl NatTable {
+    pub fn new(hash: SeededState) -> Self {
+        Self {
+            hash,
+            flows: HashMap::with_hasher(hash),
+            insides: HashMap::with_hasher(hash),
+            used: UsedValues::default(),
+            due: BTreeSet::new(),
+            expired: Expired::new(hash),
+        }
+    }
+
+    /// Forget everything, ended flows too.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.hash);
+    }
+
     /// The outside of a packet from the client; a new flow goes to `real`, an existing one stays where it is.
     pub fn outgoing(
         &mut self,
@@ -95,33 +141,37 @@ impl NatTable {
         flags: Option<TcpFlags>,
         now: Instant,
     ) -> Result<Side, Exhausted> {
-        if self
-            .flows
-            .get(&inside)
-            .is_some_and(|flow| flow.has_expired(inside.protocol, now))
-        {
-            self.expire(inside);
-        }
-        if let Some(flow) = self.flows.get_mut(&inside) {
-            flow.last_outgoing = now;
-            flow.reset |= flags.is_some_and(TcpFlags::rst);
-            flow.finished_outgoing |= flags.is_some_and(TcpFlags::fin);
-            return Ok(flow.outside);
+        match self.flows.get_mut(&inside) {
+            Some(flow) if !flow.has_expired(inside.protocol, now) => {
+                flow.last_outgoing = now;
+                let outside = flow.outside;
+                if flags.is_some_and(ends_flow) {
+                    flow.finished_outgoing |= flags.is_some_and(TcpFlags::fin);
+                    flow.note_reset(flags, now);
+                    self.schedule(inside);
+                }
+                return Ok(outside);
+            }
+            Some(_) => self.expire(inside),
+            None => {}
         }
         let outside = self.free_outside(inside, real, now)?;
         self.expired.forget(&outside);
+        self.used.take(outside);
         self.insides.insert(outside, inside);
-        self.flows.insert(
-            inside,
-            Flow {
-                outside,
-                last_outgoing: now,
-                last_incoming: None,
-                finished_outgoing: flags.is_some_and(TcpFlags::fin),
-                finished_incoming: false,
-                reset: flags.is_some_and(TcpFlags::rst),
-            },
-        );
+        let mut flow = Flow {
+            outside,
+            last_outgoing: now,
+            last_incoming: None,
+            finished_outgoing: flags.is_some_and(TcpFlags::fin),
+            finished_incoming: false,
+            reset_at: None,
+            due_at: now,
+        };
+        flow.note_reset(flags, now);
+        flow.due_at = flow.expires_at(inside.protocol);
+        self.due.insert((flow.due_at, inside));
+        self.flows.insert(inside, flow);
         Ok(outside)
     }
 
@@ -132,8 +182,11 @@ impl NatTable {
             && let Some(flow) = self.flows.get_mut(&inside)
         {
             flow.last_incoming = Some(now);
-            flow.reset |= flags.is_some_and(TcpFlags::rst);
-            flow.finished_incoming |= flags.is_some_and(TcpFlags::fin);
+            if flags.is_some_and(ends_flow) {
+                flow.finished_incoming |= flags.is_some_and(TcpFlags::fin);
+                flow.note_reset(flags, now);
+                self.schedule(inside);
+            }
         }
         found
     }
@@ -153,26 +206,54 @@ impl NatTable {
         }
     }
 
-    /// Move all flows whose time is over to the expired ones.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let over: Vec<Side> = self
-            .flows
-            .iter()
-            .filter(|(inside, flow)| flow.has_expired(inside.protocol, now))
-            .map(|(inside, _)| *inside)
-            .collect();
-        for inside in over {
-            self.expire(inside);
-        }
+    /// When a flow may have ended; earlier than it has, where packets went on.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due.first().map(|(due_at, _)| *due_at)
     }
 
+    /// Move flows whose time is over to the expired ones, but look at no more than `budget`. Returns at how many it looked.
+    pub fn handle_timeout(&mut self, now: Instant, budget: usize) -> usize {
+        let mut looked_at = 0;
+        while looked_at < budget
+            && let Some((due_at, inside)) = self.due.first().copied()
+            && due_at <= now
+        {
+            steps::count(1);
+            looked_at += 1;
+            match self.flows.get_mut(&inside) {
+                Some(flow) if !flow.has_expired(inside.protocol, now) => {
+                    self.due.pop_first();
+                    flow.due_at = flow.expires_at(inside.protocol);
+                    self.due.insert((flow.due_at, inside));
+                }
+                _ => self.expire(inside),
+            }
+        }
+        looked_at
+    }
+
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
+    /// Bring an entry forward that ends sooner than it was to.
+    fn schedule(&mut self, inside: Side) {
+        if let Some(flow) = self.flows.get_mut(&inside) {
+            let expires_at = flow.expires_at(inside.protocol);
+            if expires_at < flow.due_at {
+                self.due.remove(&(flow.due_at, inside));
+                self.due.insert((expires_at, inside));
+                flow.due_at = expires_at;
+            }
+        }
+    }
+
     fn expire(&mut self, inside: Side) {
         if let Some(flow) = self.flows.remove(&inside) {
+            self.due.remove(&(flow.due_at, inside));
             self.insides.remove(&flow.outside);
+            self.used.release(flow.outside);
             self.expired.remember(flow.outside);
         }
     }
@@ -185,36 +266,42 @@ impl NatTable {
         now: Instant,
     ) -> Result<Side, Exhausted> {
         if self.flows.len() >= MAX_FLOWS {
+            self.handle_timeout(now, SWEPT_FOR_A_PACKET);
+        }
+        if self.flows.len() >= MAX_FLOWS {
             return Err(Exhausted);
         }
-        let mut outside = Side {
+        let wanted = Side {
             address: real,
             ..inside
         };
-        for _ in 0..=u16::MAX {
-            match self.insides.get(&outside).copied() {
-                None => return Ok(outside),
-                Some(other) => {
-                    let flow = self.flows.get(&other);
-                    if flow.is_none_or(|flow| flow.has_expired(other.protocol, now)) {
-                        self.expire(other);
-                        return Ok(outside);
-                    }
-                }
+        if let Some(other) = self.insides.get(&wanted).copied() {
+            let flow = self.flows.get(&other);
+            if flow.is_none_or(|flow| flow.has_expired(other.protocol, now)) {
+                self.expire(other);
             }
-            outside.value = outside.value.checked_add(1).unwrap_or(1);
         }
-        Err(Exhausted)
+        self.used.free_from(wanted).ok_or(Exhausted)
     }
 }
 
+pub fn ends_flow(flags: TcpFlags) -> bool {
+    flags.fin() || flags.rst()
+}
+
 impl Flow {
-    fn has_expired(&self, protocol: Protocol, now: Instant) -> bool {
-        if self.reset {
-            return true;
+    fn note_reset(&mut self, flags: Option<TcpFlags>, now: Instant) {
+        if flags.is_some_and(TcpFlags::rst) {
+            self.reset_at.get_or_insert(now);
+        }
+    }
+
+    fn expires_at(&self, protocol: Protocol) -> Instant {
+        if let Some(reset_at) = self.reset_at {
+            return reset_at;
         }
         let Some(last_incoming) = self.last_incoming else {
-            return now >= self.last_outgoing + UNANSWERED_LIFETIME;
+            return self.last_outgoing + UNANSWERED_LIFETIME;
         };
         let lifetime = if self.finished_outgoing && self.finished_incoming {
             CLOSED_LIFETIME
@@ -223,18 +310,29 @@ impl Flow {
         } else {
             DATAGRAM_LIFETIME
         };
-        now >= self.last_outgoing.max(last_incoming) + lifetime
+        self.last_outgoing.max(last_incoming) + lifetime
+    }
+
+    fn has_expired(&self, protocol: Protocol, now: Instant) -> bool {
+        now >= self.expires_at(protocol)
     }
 }
 
 /// A bounded set that forgets its oldest members.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Expired {
-    members: FxHashSet<Side>,
+    members: HashSet<Side, SeededState>,
     order: VecDeque<Side>,
 }
 
 impl Expired {
+    fn new(hash: SeededState) -> Self {
+        Self {
+            members: HashSet::with_hasher(hash),
+            order: VecDeque::new(),
+        }
+    }
+
     fn contains(&self, outside: &Side) -> bool {
         self.members.contains(outside)
     }
@@ -292,6 +390,10 @@ mod tests {
         [10, 0, 0, 1].into()
     }
 
+    fn table() -> NatTable {
+        NatTable::new(SeededState::new([1, 2]))
+    }
+
     const FIN: Option<TcpFlags> = Some(TcpFlags(0x11));
     const RST: Option<TcpFlags> = Some(TcpFlags(0x04));
     const ACK: Option<TcpFlags> = Some(TcpFlags(0x10));
@@ -299,7 +401,7 @@ mod tests {
     #[test]
     fn colliding_flows_get_different_outsides_and_return_to_their_own_insides() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let first = nat.outgoing(inside(4000, 1), real(), ACK, now).unwrap();
         let second = nat.outgoing(inside(4000, 2), real(), ACK, now).unwrap();
         assert_eq!((first.value, second.value), (4000, 4001));
@@ -316,7 +418,7 @@ mod tests {
     #[test]
     fn the_search_for_a_value_wraps_to_one() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         nat.outgoing(inside(65535, 1), real(), ACK, now).unwrap();
         let second = nat.outgoing(inside(65535, 2), real(), ACK, now).unwrap();
         assert_eq!(second.value, 1);
@@ -325,7 +427,7 @@ mod tests {
     #[test]
     fn an_existing_flow_stays_when_the_real_address_changes() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let first = nat.outgoing(inside(4000, 1), real(), ACK, now).unwrap();
         let moved = [10, 0, 0, 2].into();
         assert_eq!(nat.outgoing(inside(4000, 1), moved, ACK, now), Ok(first));
@@ -334,13 +436,13 @@ mod tests {
     #[test]
     fn an_unanswered_flow_ends_after_a_minute_and_is_remembered_as_expired() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let outside = nat.outgoing(inside(4000, 1), real(), ACK, now).unwrap();
         let just_before = now + UNANSWERED_LIFETIME - Duration::from_millis(1);
         assert_ne!(nat.look_up(outside, just_before), Incoming::Expired);
         let over = now + UNANSWERED_LIFETIME;
         assert_eq!(nat.incoming(outside, ACK, over), Incoming::Expired);
-        nat.handle_timeout(over);
+        nat.handle_timeout(over, usize::MAX);
         assert_eq!(nat.len(), 0);
         assert_eq!(nat.incoming(outside, ACK, over), Incoming::Expired);
         let stranger = Side {
@@ -353,10 +455,10 @@ mod tests {
     #[test]
     fn an_expired_outside_that_is_used_again_works_again() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let outside = nat.outgoing(inside(4000, 1), real(), ACK, now).unwrap();
         let later = now + UNANSWERED_LIFETIME;
-        nat.handle_timeout(later);
+        nat.handle_timeout(later, usize::MAX);
         let again = nat.outgoing(inside(4000, 2), real(), ACK, later).unwrap();
         assert_eq!(again, outside);
         assert_eq!(
@@ -368,7 +470,7 @@ mod tests {
     #[test]
     fn a_flow_closed_by_both_ends_after_five_seconds_and_a_reset_one_at_once() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let closed = nat.outgoing(inside(1, 1), real(), FIN, now).unwrap();
         nat.incoming(closed, FIN, now);
         let reset = nat.outgoing(inside(2, 1), real(), ACK, now).unwrap();
@@ -382,9 +484,145 @@ mod tests {
     }
 
     #[test]
+    fn one_fin_closes_no_flow() {
+        let now = an_instant();
+        for by_client in [true, false] {
+            let mut nat = table();
+            let flags = |is_closing| if is_closing { FIN } else { ACK };
+            let outside = nat
+                .outgoing(inside(1, 1), real(), flags(by_client), now)
+                .unwrap();
+            nat.incoming(outside, flags(!by_client), now);
+            let later = now + TCP_LIFETIME - Duration::from_secs(1);
+            nat.handle_timeout(later, usize::MAX);
+            assert_eq!(
+                nat.look_up(outside, later),
+                Incoming::Translated(inside(1, 1))
+            );
+        }
+    }
+
+    #[test]
+    fn a_flow_lives_from_its_latest_packet_in_whichever_direction() {
+        let start = an_instant();
+        let later = start + DATAGRAM_LIFETIME / 2;
+        let over = later + DATAGRAM_LIFETIME;
+        let just_before = over - Duration::from_millis(1);
+        let udp = Side {
+            protocol: Protocol::Udp,
+            ..inside(1, 1)
+        };
+        for latest_is_incoming in [true, false] {
+            let mut nat = table();
+            let outside = nat.outgoing(udp, real(), None, start).unwrap();
+            nat.incoming(outside, None, start);
+            if latest_is_incoming {
+                nat.incoming(outside, None, later);
+            } else {
+                nat.outgoing(udp, real(), None, later).unwrap();
+            }
+            nat.handle_timeout(just_before, usize::MAX);
+            assert_eq!(nat.look_up(outside, just_before), Incoming::Translated(udp));
+            assert_eq!(nat.look_up(outside, over), Incoming::Expired);
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_no_flow_alive() {
+        let now = an_instant();
+        let mut nat = table();
+        let outside = nat.outgoing(inside(1, 1), real(), ACK, now).unwrap();
+        nat.look_up(outside, now + UNANSWERED_LIFETIME / 2);
+        let over = now + UNANSWERED_LIFETIME;
+        assert_eq!(nat.look_up(outside, over), Incoming::Expired);
+    }
+
+    #[test]
+    fn ended_flows_are_met_in_the_order_of_their_ends_and_no_more_than_asked() {
+        let now = an_instant();
+        let mut nat = table();
+        for value in 1..=10 {
+            let opened_at = now + Duration::from_secs(value.into());
+            nat.outgoing(inside(value, 1), real(), ACK, opened_at)
+                .unwrap();
+        }
+        assert_eq!(
+            nat.poll_timeout(),
+            Some(now + Duration::from_secs(1) + UNANSWERED_LIFETIME)
+        );
+        let over = now + Duration::from_secs(7) + UNANSWERED_LIFETIME;
+        assert_eq!(nat.handle_timeout(over, 4), 4);
+        assert_eq!(nat.len(), 6);
+        assert_eq!(nat.handle_timeout(over, 100), 3);
+        assert_eq!(nat.len(), 3);
+    }
+
+    #[test]
+    fn a_flow_that_went_on_is_looked_at_once_a_lifetime() {
+        let now = an_instant();
+        let mut nat = table();
+        let outside = nat.outgoing(inside(1, 1), real(), ACK, now).unwrap();
+        nat.incoming(outside, ACK, now);
+        assert_eq!(nat.handle_timeout(now + UNANSWERED_LIFETIME, 9), 1);
+        assert_eq!(nat.poll_timeout(), Some(now + TCP_LIFETIME));
+    }
+
+    #[test]
+    fn closing_brings_the_end_forward() {
+        let now = an_instant();
+        let mut nat = table();
+        let closed = nat.outgoing(inside(1, 1), real(), FIN, now).unwrap();
+        nat.incoming(closed, FIN, now);
+        assert_eq!(nat.poll_timeout(), Some(now + CLOSED_LIFETIME));
+        let reset = nat.outgoing(inside(2, 1), real(), ACK, now).unwrap();
+        nat.incoming(reset, RST, now);
+        assert_eq!(nat.poll_timeout(), Some(now));
+        nat.handle_timeout(now, 9);
+        assert_eq!(nat.len(), 1);
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_flows_for_little_work_and_goes_on_with_the_old() {
+        let now = an_instant();
+        let mut nat = table();
+        for value in 0..=u16::MAX {
+            nat.outgoing(inside(value, 1), real(), ACK, now).unwrap();
+        }
+        let (refused, cost) = steps::of(|| nat.outgoing(inside(9, 2), real(), ACK, now));
+        assert_eq!(refused, Err(Exhausted));
+        assert!(cost <= 1, "{cost}");
+        assert!(nat.outgoing(inside(9, 1), real(), ACK, now).is_ok());
+        let over = now + UNANSWERED_LIFETIME;
+        let (admitted, cost) = steps::of(|| nat.outgoing(inside(9, 2), real(), ACK, over));
+        assert!(admitted.is_ok());
+        assert!(cost <= 4 * SWEPT_FOR_A_PACKET, "{cost}");
+    }
+
+    #[test]
+    fn every_value_towards_one_address_can_be_used_and_the_next_is_refused_for_little_work() {
+        let now = an_instant();
+        let mut nat = table();
+        for value in 1..u16::MAX {
+            nat.outgoing(inside(value, 1), real(), ACK, now).unwrap();
+        }
+        let last = nat.outgoing(inside(5, 2), real(), ACK, now).unwrap();
+        assert_eq!(last.value, u16::MAX);
+        let (refused, cost) = steps::of(|| nat.outgoing(inside(6, 2), real(), ACK, now));
+        assert_eq!(refused, Err(Exhausted));
+        assert!(cost <= 4, "{cost}");
+        let elsewhere = [10, 0, 0, 2].into();
+        assert_eq!(
+            nat.outgoing(inside(6, 2), elsewhere, ACK, now)
+                .unwrap()
+                .value,
+            6
+        );
+    }
+
+    #[test]
     fn lifetimes_differ_between_tcp_and_udp() {
         let now = an_instant();
-        let mut nat = NatTable::default();
+        let mut nat = table();
         let tcp = nat.outgoing(inside(1, 1), real(), ACK, now).unwrap();
         let udp = Side {
             protocol: Protocol::Udp,
@@ -405,7 +643,7 @@ mod tests {
             flows in proptest::collection::vec((1u16..20, 1u8..4, 0u8..3), 1..60),
         ) {
             let now = an_instant();
-            let mut nat = NatTable::default();
+            let mut nat = table();
             for (value, proxy, real) in &flows {
                 let inside = inside(*value, *proxy);
                 let outside = nat.outgoing(inside, [10, 0, 0, *real].into(), ACK, now).unwrap();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use super::steps;
 use crate::prefix::Prefix;
 
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ impl<V> PrefixMap<V> {
             &self.ipv6_lengths
         };
         lengths.iter().filter_map(move |&length| {
+            steps::count(1);
             let prefix = Prefix::new(address, length)?;
             Some((length, self.values.get(&prefix)?))
         })

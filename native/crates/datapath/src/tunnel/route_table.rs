@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::filter_set::{FilterSet, Traffic};
 use super::prefix_map::PrefixMap;
+use super::steps;
 use crate::prefix::Prefix;
 
 pub type ResourceId = Arc<str>;
@@ -56,6 +57,7 @@ impl RouteTable {
         self.routes
             .covering(address)
             .flat_map(|(length, routes)| routes.iter().map(move |route| (length, route)))
+            .inspect(|_| steps::count(1))
             .filter(|(_, route)| route.deadline.is_none_or(|deadline| now < deadline))
             .map(|(length, route)| {
                 let permitted = route.filters.permits(traffic);
