@@ -242,6 +242,7 @@ def test_names_outside_the_grant_are_inactive_at_once(
 
 def test_a_revocation_during_the_look_up_wins(gateway: Gateway, engine: RecordingEngine) -> None:
     gateway.handle_message(grant(dns_resource()))
+    gateway.handle_message(grant(cidr_resource()))
     gateway.handle_event(assigned())
     gateway.handle_message(m.RejectAccess(CLIENT, NAMED))
     gateway.handle_resolved(0, frozenset({ip_address("172.21.0.8")}))
