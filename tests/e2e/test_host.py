@@ -9,7 +9,7 @@ from wardgate.lab.host import Host, wait_until
 from wardgate.lab.installation import WEB4, WEB6, Installation
 from wardgate.lab.internet import Site
 
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 20.0  # the product's 5 s (tests/unit/net/test_host_changes.py), and room for a busy machine
 NETWORK = f"http://{WEB4}/"
 NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"

@@ -26,7 +26,7 @@ _Outcome = TypeVar("_Outcome")
 
 TUN = "tun-test"
 IPV6_SENTINEL = "fd00:2021:1111:8000:100:100:111:0"
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 20.0  # the product's 5 s (tests/unit/net/test_host_changes.py), and room for a busy machine
 
 
 @pytest.fixture
