@@ -99,7 +99,7 @@ class ThreadExecutor:
 
     async def run(self, function: Callable[[], _Result]) -> _Result:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="portal")
+            self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="portal")
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
 

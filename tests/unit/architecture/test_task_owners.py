@@ -19,6 +19,7 @@ OWNERS = {
     ("portal/jobs/runner.py", "Runner._execute"): "awaits it in the next statement",
     ("portal/channels/endpoint.py", "_Pump.run"): "waits for the first, ends both, and logs what they raised",
     ("portal/store/group_sync.py", "GroupSync.begin"): "whoever asked for the run awaits it",
+    ("portal/store/sqlite_driver.py", "ExecutorCursor._run"): "awaits it, even when it is cancelled itself",
     ("portal/server.py", "serve"): "waits for whichever ends first; those that only wait cannot fail",
     ("portal/server.py", "_served"): "awaits it when the block ends, which it does when the server does",
     (

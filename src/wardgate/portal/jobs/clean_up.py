@@ -11,7 +11,7 @@ from wardgate.portal.channels.connecting import ROTATION_GRACE
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
-from wardgate.portal.store import schema
+from wardgate.portal.store import Transaction, schema
 from wardgate.portal.store.job_queue import JobQueue
 
 LOG_RETENTION: Final = timedelta(days=90)
@@ -57,15 +57,24 @@ async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -
 
 async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete log entries that are older than their stream is kept (§10); returns how many."""
-    async with services.store.writing() as transaction:
-        now = transaction.now
-        decision_retention = timedelta(seconds=services.settings.decision_retention_s)
-        return (
-            await transaction.delete_logs_before(now - LOG_RETENTION)
-            + await transaction.delete_decisions_before(now - decision_retention)
-            + await transaction.delete_flows_before(now - FLOW_RETENTION)
-            + await transaction.delete_kept_answers_before(now - ANSWER_RETENTION)
-        )
+    now = services.environment.clock.now()
+    decision_retention = timedelta(seconds=services.settings.decision_retention_s)
+    deleted = 0
+    for delete, before in (
+        (Transaction.delete_logs_before, now - LOG_RETENTION),
+        (Transaction.delete_decisions_before, now - decision_retention),
+        (Transaction.delete_flows_before, now - FLOW_RETENTION),
+        (Transaction.delete_kept_answers_before, now - ANSWER_RETENTION),
+    ):
+        while True:
+            async with services.store.writing() as transaction:
+                count = await delete(transaction, before)
+            if not count:
+                break
+            deleted += count
+            # Each slice is a transaction of its own, and between two of them everybody else has a turn.
+            await services.environment.clock.sleep(0)
+    return deleted
 
 
 async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:

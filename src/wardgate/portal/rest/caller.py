@@ -41,8 +41,10 @@ class Caller:
         """The account, or the nil UUID for the operator."""
         return INSTALLATION if self.account is None else self.account.id
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
-        return self.services.store.reading() if self.transaction is None else nullcontext(self.transaction)
+    def reading(self, *, is_long: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        if self.transaction is not None:
+            return nullcontext(self.transaction)
+        return self.services.store.reading(is_long=is_long)
 
     def writing(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction whose changes are the caller's."""
@@ -111,8 +113,8 @@ class AccountCaller(_Exchange):
 
     @asynccontextmanager
     async def reading_all(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that is not scoped; for the logs, which name the account themselves."""
-        async with self._caller.reading() as transaction:
+        """Open a transaction that is not scoped; for the logs, which name the account themselves, and may be long."""
+        async with self._caller.reading(is_long=True) as transaction:
             transaction.on_behalf_of(self.actor).require(Action.READ, "changes")
             yield transaction
 

@@ -1,11 +1,12 @@
 """Entries of the log streams as the API shows them (rest-api §9.4, §9.5)."""
 
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Final, Literal, assert_never
 from uuid import UUID
 
+import msgspec
 from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 
-from wardgate.portal.rest.views import Instant
+from wardgate.portal.rest.views import Instant, instant_text
 from wardgate.portal.store.logs import LogEntry
 from wardgate.portal.store.rows import ApiRequest, Change, FlowLog, SessionLog
 
@@ -139,6 +140,40 @@ class LogEntryView(RootModel[ChangeEntry | SessionEntry | FlowEntry | ApiRequest
 def log_entry(row: LogEntry) -> LogEntryView:
     """Show one entry."""
     return LogEntryView(_shown(row))
+
+
+def json_line(row: LogEntry) -> bytes:
+    """Write one entry as a line of JSON: the same as `log_entry` shows.
+
+    Calls of the API are written without it: it takes five times as long, and they are the many.
+    """
+    if not isinstance(row, ApiRequest):
+        return log_entry(row).model_dump_json().encode() + b"\n"
+    return (
+        _ENCODER.encode(
+            {
+                "type": "api_request",
+                "log_id": row.log_id,
+                "timestamp": instant_text(row.inserted_at),
+                "actor_id": row.actor_id,
+                "api_token_id": row.token_id,
+                "method": row.method,
+                "path": row.path,
+                "content_length": row.content_length,
+                "request_id": row.request_id,
+                "user_agent": row.user_agent,
+                "ip": row.ip,
+                "ip_region": row.ip_region,
+                "ip_city": row.ip_city,
+                "ip_lat": row.ip_lat,
+                "ip_lon": row.ip_lon,
+            }
+        )
+        + b"\n"
+    )
+
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 def _shown(row: LogEntry) -> ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry:

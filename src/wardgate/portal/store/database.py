@@ -37,7 +37,7 @@ class DatabaseAdapter(Protocol):
     async def open(self, migrate: Callable[[Connection], None]) -> None: ...
     async def migrate(self, migration: Callable[[Connection], None]) -> None: ...
     async def close(self) -> None: ...
-    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def reading(self, *, is_long: bool = False) -> AbstractAsyncContextManager[AsyncConnection]: ...
     def writing(self, *, is_synced: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
     def syncing(self) -> Awaitable[None] | None: ...
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None: ...
@@ -78,9 +78,14 @@ class Store:
         await self._database.close()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
-        """Open a read transaction: one consistent view; writing in it is a programming error."""
-        async with self._database.reading() as connection:
+    async def reading(self, *, is_long: bool = False) -> AsyncIterator[Transaction]:
+        """Open a read transaction: one consistent view; writing in it is a programming error.
+
+        Args:
+            is_long: what is read grows with a table. Then statements leave the event loop alone, and few of these transactions are
+                open at a time.
+        """
+        async with self._database.reading(is_long=is_long) as connection:
             yield Transaction(connection, self._environment, subject=None, hold=None)
 
     @asynccontextmanager

@@ -83,7 +83,8 @@ class PostgresDatabase:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002
+        """Open a read transaction; however long a statement takes, the server takes it, and nobody here waits."""
         async with self._readers.connect() as connection:
             yield connection
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
-from wardgate.portal.environment import Environment
+from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.store.errors import Unusable
 from wardgate.portal.store.group_sync import GroupSync
 from wardgate.portal.store.location import SqliteFile
@@ -30,6 +30,9 @@ from wardgate.portal.store.sqlite_driver import Creator, InlineConnection, creat
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005
 _READERS: Final = 8
+_SEARCHERS: Final = 2
+"""Long readings at a time: fewer than the executor has threads, as syncing and passwords need some too."""
+
 _Result = TypeVar("_Result")
 
 
@@ -48,6 +51,12 @@ class SqliteDatabase:
         self._unsynced: AsyncEngine | None = None
         if file is not None and file.is_durable:
             self._unsynced = self._make_file_engine(file, is_durable=False, connections=1)
+        self._searchers = asyncio.Semaphore(_SEARCHERS)
+        self._searching: AsyncEngine | None = None
+        if file is not None:
+            self._searching = self._make_file_engine(
+                file, is_durable=False, connections=_SEARCHERS, executor=environment.executor
+            )
         self._group_sync = GroupSync(lambda: environment.executor.run(self._sync_log))
 
     async def open(self, migrate: Callable[[Connection], None]) -> None:
@@ -95,12 +104,16 @@ class SqliteDatabase:
             self._watching.close()
             self._watching = None
         await self._engine.dispose()
-        if self._unsynced is not None:
-            await self._unsynced.dispose()
+        for engine in (self._unsynced, self._searching):
+            if engine is not None:
+                await engine.dispose()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        if self._file is None:
+    async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
+        if is_long and self._searching is not None:
+            async with self._searchers, self._transaction("BEGIN", self._searching) as connection:
+                yield connection
+        elif self._file is None:
             # One connection for all: a reader must not see a writer's unfinished work.
             async with self._writer, self._transaction("BEGIN") as connection:
                 yield connection
@@ -176,10 +189,12 @@ class SqliteDatabase:
             )
         return self._make_file_engine(self._file, is_durable=self._file.is_durable, connections=_READERS)
 
-    def _make_file_engine(self, file: SqliteFile, *, is_durable: bool, connections: int) -> AsyncEngine:
+    def _make_file_engine(
+        self, file: SqliteFile, *, is_durable: bool, connections: int, executor: Executor | None = None
+    ) -> AsyncEngine:
         return create_async_engine(
             "sqlite+aiosqlite://",
-            async_creator=self._patient(creator(str(file.path), is_durable=is_durable)),
+            async_creator=self._patient(creator(str(file.path), is_durable=is_durable, executor=executor)),
             poolclass=AsyncAdaptedQueuePool,
             pool_size=connections,
             max_overflow=4 * connections,

@@ -3,18 +3,29 @@
 aiosqlite runs each connection in a thread of its own, which costs two thread switches a statement and does not run on virtual time.
 A statement here takes tens of microseconds on the event loop's own thread, so `InlineConnection` runs it there and then,
 behind the coroutine methods that the dialect awaits. Nothing ever waits inside SQLite: the busy time-out is zero and the
-store retries, so that a writer in another process does not hold the loop.
+store retries, so that a writer in another process does not hold the loop. Statements that read through whole tables are the exception: their
+cursor runs them in the environment's executor, SQLite lets go of the interpreter while it works, and the loop goes on.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+from wardgate.portal.environment import Executor
+
+_Result = TypeVar("_Result")
 
 Creator = Callable[..., Awaitable["InlineConnection"]]
 
 
-def creator(database: str, *, image: bytes | None = None, is_durable: bool = True) -> Creator:
-    """Return what opens one connection to the file `database` (or ":memory:", then with the content of `image`)."""
+def creator(
+    database: str, *, image: bytes | None = None, is_durable: bool = True, executor: Executor | None = None
+) -> Creator:
+    """Return what opens one connection to the file `database` (or ":memory:", then with the content of `image`).
+
+    With an executor, statements run there: for those whose cost grows with what the tables hold.
+    """
 
     async def open_connection(*_arguments: object, **_options: object) -> "InlineConnection":
         connection = sqlite3.connect(database, timeout=0, isolation_level=None, check_same_thread=False)
@@ -27,7 +38,7 @@ def creator(database: str, *, image: bytes | None = None, is_durable: bool = Tru
         except BaseException:
             connection.close()
             raise
-        return InlineConnection(connection)
+        return InlineConnection(connection, executor)
 
     return open_connection
 
@@ -35,8 +46,9 @@ def creator(database: str, *, image: bytes | None = None, is_durable: bool = Tru
 class InlineConnection:
     """One connection; each coroutine completes without suspending."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, executor: Executor | None = None) -> None:
         self._connection: sqlite3.Connection | None = connection
+        self._executor = executor
 
     def image(self) -> bytes:
         """Return the whole database as bytes, for `creator`."""
@@ -54,7 +66,10 @@ class InlineConnection:
                 raise
 
     def cursor(self) -> "InlineCursor":
-        return InlineCursor(self._open().cursor())
+        connection = self._open()
+        if self._executor is None:
+            return InlineCursor(connection.cursor())
+        return ExecutorCursor(connection, self._executor)
 
     async def create_function(self, *arguments: Any, **options: Any) -> None:
         self._open().create_function(*arguments, **options)
@@ -133,3 +148,35 @@ class InlineCursor:
             return next(self._rows)
         except StopIteration:
             raise StopAsyncIteration from None
+
+
+class ExecutorCursor(InlineCursor):
+    """A cursor whose statements run elsewhere; its connection is used by nobody else meanwhile."""
+
+    def __init__(self, connection: sqlite3.Connection, executor: Executor) -> None:
+        super().__init__(connection.cursor())
+        self._connection = connection
+        self._executor = executor
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> InlineCursor:
+        await self._run(lambda: self._cursor.execute(statement, parameters))
+        return self
+
+    async def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+        wanted = self.arraysize if size is None else size
+        return await self._run(lambda: self._cursor.fetchmany(wanted))
+
+    async def fetchall(self) -> Sequence[Any]:
+        return await self._run(self._cursor.fetchall)
+
+    async def _run(self, function: Callable[[], _Result]) -> _Result:
+        work = asyncio.ensure_future(self._executor.run(function))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Nobody waits for the answer any more, but the connection is in use until the statement has ended.
+            self._connection.interrupt()
+            await asyncio.wait((work,))
+            if not work.cancelled():
+                work.exception()
+            raise

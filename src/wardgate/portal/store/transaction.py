@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Uuid,
     bindparam,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +46,9 @@ from wardgate.portal.store.rows import (
     RelayToken,
     Row,
 )
+
+DELETED_AT_ONCE: Final = 1000
+"""A statement holds up everybody while it runs on SQLite: some milliseconds of deleting at a time."""
 
 Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
@@ -189,30 +194,36 @@ class Transaction:
         return [Decision(**row) for row in result.mappings()]
 
     async def delete_logs_before(self, instant: datetime) -> int:
-        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their numbering."""
+        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their numbering.
+
+        This and its like delete so many rows at a time (`DELETED_AT_ONCE` of a table): call again, in another transaction, until
+        nothing is left.
+        """
         deleted = 0
-        for table, column in (
-            (schema.changes, schema.changes.c.committed_at),
-            (schema.api_request_logs, schema.api_request_logs.c.inserted_at),
-            (schema.session_logs, schema.session_logs.c.timestamp),
+        for column in (
+            schema.changes.c.committed_at,
+            schema.api_request_logs.c.inserted_at,
+            schema.session_logs.c.timestamp,
         ):
-            deleted += int((await self.execute(delete(table).where(column < instant))).rowcount)
+            deleted += await self._delete_before(column, instant)
         return deleted
 
     async def delete_decisions_before(self, instant: datetime) -> int:
         """Delete answers to access requests before this; returns how many."""
-        table = schema.decisions
-        return int((await self.execute(delete(table).where(table.c.decided_at < instant))).rowcount)
+        return await self._delete_before(schema.decisions.c.decided_at, instant)
 
     async def delete_flows_before(self, instant: datetime) -> int:
         """Delete reports of flows that began before this; returns how many."""
-        table = schema.flow_logs
-        return int((await self.execute(delete(table).where(table.c.flow_start < instant))).rowcount)
+        return await self._delete_before(schema.flow_logs.c.flow_start, instant)
 
     async def delete_kept_answers_before(self, instant: datetime) -> int:
         """Delete answers kept for repeated calls before this; returns how many."""
-        table = schema.idempotency_keys
-        return int((await self.execute(delete(table).where(table.c.inserted_at < instant))).rowcount)
+        return await self._delete_before(schema.idempotency_keys.c.inserted_at, instant)
+
+    async def _delete_before(self, column: Column[Any], instant: datetime) -> int:
+        key = tuple(column.table.primary_key)
+        oldest = select(*key).where(column < instant).order_by(column).limit(DELETED_AT_ONCE)
+        return int((await self.execute(delete(column.table).where(tuple_(*key).in_(oldest)))).rowcount)
 
     async def append_changes(self) -> frozenset[UUID]:
         """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""

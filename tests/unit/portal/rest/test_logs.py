@@ -167,3 +167,12 @@ async def test_connects_are_in_the_session_log(api: httpx2.AsyncClient, world: W
     assert by_context["client"]["token_id"] == str(world.client_token_id)
     assert (by_context["gateway"]["actor_id"], by_context["gateway"]["device_id"]) == (None, None)
     assert by_context["gateway"]["token_id"] == str(world.gateway_token_id)
+
+
+async def test_a_call_is_exported_as_it_is_listed(api: httpx2.AsyncClient) -> None:
+    """Calls are written on a shorter way, of which this must be all that one sees."""
+    await api.get("/sites")
+    listed = (await api.get("/logs", params={"type": "api_request"})).json()["data"]
+    exported = (await api.get("/wardgate/logs/export", params={"type": "api_request"})).text.splitlines()
+    assert [json.loads(line) for line in exported][-len(listed) :] == listed
+    assert list(json.loads(exported[-1])) == list(listed[-1])

@@ -10,11 +10,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, literal, tuple_
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.instants import parse_rfc_3339
-from wardgate.portal.rest.log_views import LogEntryView, log_entry
+from wardgate.portal.rest.log_views import LogEntryView, json_line, log_entry
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
     Limit,
@@ -26,6 +26,7 @@ from wardgate.portal.rest.pages import (
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routing import DATE_TIME, parse_id
 from wardgate.portal.rest.views import Data, ListOf, Metadata
+from wardgate.portal.store.column_types import UtcDateTime
 from wardgate.portal.store.logs import (
     STREAM_OF_DIGIT,
     LogEntry,
@@ -42,7 +43,7 @@ from wardgate.portal.store.logs import (
 router = APIRouter(tags=["Logs"])
 
 WINDOW: Final = timedelta(days=90)
-EXPORT_SLICE: Final = 500
+EXPORT_SLICE: Final = 1000
 JSON_LINES: Final = "application/x-ndjson"
 
 _NAMES: Final = ", ".join(
@@ -189,7 +190,7 @@ async def _lines(caller: AccountCaller, wanted: Wanted) -> AsyncIterator[bytes]:
             logs = Logs(transaction, caller.account.id)
             rows = await logs.load(wanted.stream, *wanted.conditions, *beyond, limit=EXPORT_SLICE)
         if rows:
-            yield b"".join(log_entry(row).model_dump_json().encode() + b"\n" for row in rows)
+            yield b"".join(map(json_line, rows))
         if len(rows) < EXPORT_SLICE:
             return
         beyond = (_beyond(wanted.stream, _cursor("after", wanted.stream, rows[-1]), newer=False),)
@@ -201,7 +202,10 @@ def _beyond(stream: Stream, cursor: _Cursor, *, newer: bool) -> ColumnElement[bo
     if not time:
         return further
     at = _EPOCH + timedelta(microseconds=cursor.at_us)
-    return or_(time[0] > at if newer else time[0] < at, and_(time[0] == at, further))
+    # Compared as a row, so that the index is entered at this place; a disjunction would be read from its end.
+    place = tuple_(literal(at, UtcDateTime()), literal(cursor.log_id))
+    key = tuple_(time[0], log_id)
+    return key > place if newer else key < place
 
 
 def _cursor(direction: Literal["after", "before"], stream: Stream, row: LogEntry) -> _Cursor:

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision."""
 
 _VERSION_TABLE: Final = "alembic_version"

@@ -88,6 +88,12 @@ api_request_logs = Table(
     Column("inserted_at", UtcDateTime(), nullable=False),
 )
 Index("api_request_logs_account_id_seq_index", api_request_logs.c.account_id, api_request_logs.c.seq)
+Index(
+    "api_request_logs_order_index",
+    api_request_logs.c.account_id,
+    api_request_logs.c.inserted_at,
+    api_request_logs.c.log_id,
+)
 Index("api_request_logs_inserted_at_index", api_request_logs.c.inserted_at)
 
 session_logs = Table(
@@ -101,7 +107,7 @@ session_logs = Table(
     PrimaryKeyConstraint("account_id", "log_id", name="session_logs_pkey"),
     one_of("session_logs", "context", "client", "gateway", "portal"),
 )
-Index("session_logs_account_id_timestamp_index", session_logs.c.account_id, session_logs.c.timestamp)
+Index("session_logs_order_index", session_logs.c.account_id, session_logs.c.timestamp, session_logs.c.log_id)
 Index("session_logs_timestamp_index", session_logs.c.timestamp)
 
 FLOW_KEY = (
@@ -164,7 +170,7 @@ flow_logs = Table(
     one_of("flow_logs", "protocol", "tcp", "udp"),
 )
 Index("flow_logs_key_index", *(flow_logs.c[name] for name in FLOW_KEY), unique=True)
-Index("flow_logs_account_id_flow_start_index", flow_logs.c.account_id, flow_logs.c.flow_start)
+Index("flow_logs_order_index", flow_logs.c.account_id, flow_logs.c.flow_start, flow_logs.c.log_id)
 Index("flow_logs_flow_start_index", flow_logs.c.flow_start)
 
 # An answer may hold a secret that is shown once: `answer` is encrypted with a key that only the caller can name again.

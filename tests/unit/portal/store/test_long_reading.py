@@ -1,0 +1,145 @@
+"""Reading what grows with a table: elsewhere than on the event loop, and in the order of an index."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import insert, text
+
+from support.portal import make_world, portal_running
+from unit.portal.store.conftest import make_account, make_api_request
+from wardgate.portal.environment import Environment
+from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
+from wardgate.portal.store import SqliteFile, Store, schema
+from wardgate.portal.store.api_calls import append_api_requests
+from wardgate.portal.store.logs import Logs, Stream, containing
+from wardgate.portal.store.row_building import values_of
+from wardgate.portal.store.transaction import DELETED_AT_ONCE
+
+_Result = TypeVar("_Result")
+
+
+class Workshop:
+    """An executor whose work waits in a thread until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.begun = 0
+
+    async def run(self, function: Callable[[], _Result]) -> _Result:
+        self.begun += 1
+
+        def work() -> _Result:
+            self.may_go.wait()
+            return function()
+
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def test_the_loop_goes_on_while_a_log_is_searched(tmp_path: Path) -> None:
+    workshop = Workshop()
+    environment = replace(Environment.of_this_process(), executor=workshop)
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    try:
+        account_id = await make_account(store, "acme")
+        workshop.may_go.clear()
+
+        async def search() -> int:
+            async with store.reading(is_long=True) as transaction:
+                condition = containing(Stream.CHANGE, "acme")
+                return await Logs(transaction, account_id).count(Stream.CHANGE, condition)
+
+        searching = asyncio.create_task(search())
+        while not workshop.begun:  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0)
+        # The search has begun and cannot end; everybody else is served.
+        assert await store.is_available()
+        await make_account(store, "other")
+        assert not searching.done()
+        workshop.may_go.set()
+        assert await searching > 0
+    finally:
+        workshop.may_go.set()
+        await store.close()
+
+
+async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sound(tmp_path: Path) -> None:
+    workshop = Workshop()
+    environment = replace(Environment.of_this_process(), executor=workshop)
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    try:
+        account_id = await make_account(store, "acme")
+
+        async def search() -> int:
+            async with store.reading(is_long=True) as transaction:
+                return await Logs(transaction, account_id).count(Stream.CHANGE)
+
+        for _ in range(5):
+            workshop.may_go.clear()
+            begun = workshop.begun
+            searching = asyncio.create_task(search())
+            while workshop.begun == begun:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0)
+            searching.cancel()
+            await asyncio.sleep(0)
+            workshop.may_go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await searching
+        assert await search() > 0
+    finally:
+        workshop.may_go.set()
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "time"),
+    [("api_request_logs", "inserted_at"), ("session_logs", "timestamp"), ("flow_logs", "flow_start")],
+)
+async def test_a_page_of_a_log_is_read_from_its_place_and_not_sorted(
+    tmp_path: Path, table: str, time: str
+) -> None:
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    try:
+        async with store.reading() as transaction:
+            plan = await transaction.execute(
+                text(
+                    f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE account_id = :account"
+                    f" AND ({time}, log_id) < (:at, :id) ORDER BY {time} DESC, log_id DESC LIMIT 10"
+                ),
+                {"account": "a", "at": "b", "id": "c"},
+            )
+            steps = " / ".join(row.detail for row in plan)
+    finally:
+        await store.close()
+    assert f"USING INDEX {table}_order_index" in steps
+    assert f"{time}<?" in steps.replace(f"({time},log_id)<(?,?)", f"{time}<?")
+    assert "TEMP B-TREE" not in steps
+
+
+async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() -> None:
+    async with portal_running() as portal:
+        services = portal.services
+        world = await make_world(portal)
+        total = 2 * DELETED_AT_ONCE + 10
+        async with services.store.writing() as transaction:
+            request = make_api_request(transaction, world.account_id)
+            old = replace(request, inserted_at=transaction.now - LOG_RETENTION - timedelta(days=1))
+            row = {name: value for name, value in values_of(old).items() if name != "seq"}
+            await transaction.execute(
+                insert(schema.api_request_logs),
+                [{**row, "log_id": f"a{number:023x}"} for number in range(total)],
+            )
+            await append_api_requests(transaction, [request])
+        async with services.store.writing() as transaction:
+            assert await transaction.delete_logs_before(old.inserted_at) == 0
+            slice_ = await transaction.delete_logs_before(transaction.now - LOG_RETENTION)
+            assert slice_ == DELETED_AT_ONCE
+        assert await clean_logs(services, {}) == total - DELETED_AT_ONCE
+        async with services.store.reading() as transaction:
+            assert len(await transaction.api_requests(world.account_id, limit=10)) == 1
