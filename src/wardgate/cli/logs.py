@@ -1,8 +1,10 @@
 """Rendering of log records on stderr: stdlib records with fields in, text or JSON lines out."""
 
 import logging
+import os
 import sys
-from typing import Final
+from collections.abc import MutableMapping
+from typing import Any, Final
 
 import structlog
 
@@ -11,6 +13,9 @@ from wardgate.cli.errors import UserError
 FORMATS: Final = ("text", "json")
 _ALIASES: Final = {"human": "text"}  # the published software's word
 _LEVELS: Final = {"trace": "debug", "warn": "warning", "off": "critical"}
+
+
+PART: Final = "WARDGATE_LOG_PART"  # set by `wardgate up`, whose parts write to one terminal
 
 
 def set_up(log_format: str, level: str) -> None:
@@ -41,6 +46,7 @@ def set_up(log_format: str, level: str) -> None:
             ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _name_part if chosen == "json" else _for_people,
                 structlog.processors.format_exc_info,
                 renderer,
             ],
@@ -50,6 +56,18 @@ def set_up(log_format: str, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("wardgate").setLevel(_level(level))
+
+
+def _name_part(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    part = os.environ.get(PART)
+    return {**record, "part": part} if part else record
+
+
+def _for_people(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the part before the message, and round what nobody reads to its last digit."""
+    part = os.environ.get(PART)
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in record.items()}
+    return {**rounded, "event": f"[{part}] {record['event']}"} if part else rounded
 
 
 def _level(text: str) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import httpx2
 import typer
@@ -80,6 +81,7 @@ def command(
     """
     settings = Settings.load("up", os.environ, config)
     level = settings.text("log_level", log_level, "info")
+    os.environ[logs.PART] = "up"
     logs.set_up(settings.text("log_format", None, "text"), level)
     address = settings.text("public_address", public_address, None) or _own_address()
     try:
@@ -248,12 +250,26 @@ def _told(portal: PortalSettings, link: str, tokens: _Tokens, *, has_gateway: bo
         f"Start a client elsewhere:        sudo WARDGATE_TOKEN={tokens.client.read_text().strip()} "
         f"wardgate client --api-url {portal.socket_url}",
     ]
+    if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
+        lines += [
+            "",
+            "Warning: this is plain HTTP on a public address: whoever is on the way reads passwords and tokens. Give the portal a certificate",
+            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or let a proxy with TLS stand before it and set --external-url (docs/deploy).",
+        ]
     if not has_gateway:
         lines += [
             "",
             "No gateway runs here: it needs root and /dev/net/tun. Start `wardgate up` with sudo to have one.",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops everything; the next start continues from here."])
+
+
+def _is_private(portal: PortalSettings) -> bool:
+    """The URL names an address that only this machine or its own network reaches; a name may be anybody's."""
+    try:
+        return not parse_ip((urlsplit(portal.web_url).hostname or "").strip("[]")).is_global
+    except ValueError:
+        return False
 
 
 async def _run(plan: list[_Child], portal: PortalSettings, on_ready: Callable[[], None]) -> None:
@@ -277,12 +293,13 @@ async def _run(plan: list[_Child], portal: PortalSettings, on_ready: Callable[[]
 
 
 async def _start(child: _Child) -> asyncio.subprocess.Process:
+    environment = {**child.environment, logs.PART: child.name}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "wardgate.cli.main",
         *child.arguments,
-        env=child.environment,
+        env=environment,
         # Ctrl-C reaches the whole terminal group: the parent alone decides the order of the end.
         start_new_session=True,
         preexec_fn=lambda: _prepare(child.capabilities),

@@ -33,6 +33,7 @@ SAME_DEVICE: Final = (
     "another process has this device's id: started twice on this machine, or a cloned image with the same /etc/machine-id; "
     "stop it, or give one of them another --id"
 )
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +290,10 @@ def _host(url: str) -> str:
 def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate cannot be verified ({error.verify_message})"
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return "it does not speak TLS on this port; write ws:// for a portal without TLS, or give the port that has it"
+    if isinstance(error, websockets.InvalidMessage):
+        return "it does not speak HTTP on this port; write wss:// if it speaks TLS there"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()  # asyncio's own text repeats the address
     return str(error) or type(error).__name__

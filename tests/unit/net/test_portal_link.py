@@ -207,3 +207,53 @@ async def test_a_conflict_names_both_causes() -> None:
     async with await portal.serve() as server:
         with pytest.raises(PortalUnreachable, match=r"HTTP 409: .*started twice .*cloned image .*--id"):
             await Peer(server.sockets[0].getsockname()[1], attempts=2).link.run()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said", "cure"),
+    [
+        ("wss", b"HTTP/1.1 400 Bad Request\r\n\r\n", "write ws://"),
+        ("ws", b"\x15\x03\x01\x00\x02\x02\x46", "write wss://"),  # a TLS alert
+    ],
+)
+async def test_tls_where_there_is_none_and_none_where_it_is_are_told_with_their_cure(
+    scheme: str, said: bytes, cure: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        complaint = await _complaint(f"{scheme}://127.0.0.1:{port}/")
+    assert cure in complaint
+
+
+async def _complaint(url: str) -> str:
+    async def look_up(_name: str) -> list[IpAddress]:
+        return [ip_address("127.0.0.1")]
+
+    def never(*_: object) -> None:
+        raise AssertionError("there is no connection")
+
+    session = PortalSession(
+        Dialect(PeerKind.GATEWAY), reconnect=Reconnect(budget_s=None, rng=random.Random(1))
+    )
+    link = PortalLink(
+        Decisions(
+            dial=lambda: Dial(url, ()),
+            open_channel=session.open_channel,
+            look_up=look_up,
+            read_refusal=lambda status, headers, body: parse_refusal(
+                status, headers, body, now=datetime.now(UTC)
+            ),
+            next_delay_s=lambda _retry_after_s: None,
+            handle=never,
+        ),
+        mark=None,
+    )
+    with pytest.raises(PortalUnreachable) as raised:
+        await link.run()
+    return str(raised.value)
