@@ -43,7 +43,7 @@ from wardgate.datapath import events as e
 from wardgate.datapath.programmable import CommandRefused, Programmable
 from wardgate.dns.answer_cache import AnswerCache
 from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Release
-from wardgate.dns.proxy_addresses import ProxyAddresses
+from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.stub_resolver import (
     Answered,
     AskSite,
@@ -137,6 +137,7 @@ class Client:
         self._queries: dict[int, _Query] = {}
         self._site_queries: dict[ResourceId, deque[int]] = {}
         self._routes: tuple[c.Route, ...] | None = None
+        self._routed: set[str] = set()  # names whose addresses the engine knows
         self._configured: Configure | None = None
         self._actions: deque[ClientAction] = deque()
 
@@ -494,9 +495,25 @@ class Client:
 
     def _set_routes(self) -> None:
         routes = self._resources.routes(self._proxies)
-        if routes != self._routes:
+        self._routed = {name for name, _ in self._proxies}
+        if self._routes is None or set(routes) != set(self._routes):
             self._routes = routes
             self._apply(c.SetRoutes(routes))
+
+    def _route_name(self, name: str, proxies: Proxies) -> None:
+        """Route a name's addresses; only its own are matched anew, but the engine takes whole tables."""
+        forgotten = self._proxies.forget_surplus()
+        if forgotten:
+            log.info("names asked for longest ago are forgotten", extra={"names": len(forgotten)})
+            for other in forgotten:
+                self._names.forget_name(other)
+            self._carry_out_names()
+            self._routes = None
+            self._set_routes()
+        elif name not in self._routed:
+            self._routed.add(name)
+            self._routes = (*(self._routes or ()), *self._resources.routes_of([(name, proxies)]))
+            self._apply(c.SetRoutes(self._routes))
 
     def _configure(self) -> None:
         if self._interface is None:
@@ -518,10 +535,10 @@ class Client:
 
     def _refresh_name(self, name: str, *, now: float) -> None:
         """We answered a query for the name: route its addresses and have its gateways resolve it again."""
-        self._set_routes()
         self._names.handle_query(name, now=now)
         proxies = self._proxies.of(name)
         if proxies is not None:
+            self._route_name(name, proxies)
             for rule in self._resolver.matching(name):
                 entry = self._resources.get(rule.resource_id)
                 for gateway_id, gateway in self._gateways.items():
@@ -529,7 +546,8 @@ class Client:
                     if rule.resource_id in gateway.resource_ids and self._names.state(key) is None and entry:
                         self._names.handle_authorized(key, rule.addresses(proxies), now=now)
                         self._carry_out_names()
-                        self._authorize_addresses(gateway_id, entry)
+                        addresses = rule.addresses(proxies)
+                        self._apply(c.Authorize(str(rule.resource_id), str(gateway_id), addresses))
         self._carry_out_names()
 
     def _carry_out_names(self) -> None:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from wardgate.connect import log_fields as fields
 from wardgate.connect.filters import engine_filters
 from wardgate.datapath.commands import Route
-from wardgate.dns.proxy_addresses import ProxyAddresses
+from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.stub_resolver import NameRule
 from wardgate.model.addresses import (
     EVERYWHERE,
@@ -65,6 +65,7 @@ class ResourceTable:
     def __init__(self, *, is_internet_active: bool) -> None:
         self._is_internet_active = is_internet_active
         self._entries: dict[ResourceId, Entry] = {}
+        self._rules: tuple[NameRule, ...] | None = None  # of the entries as they are, once somebody has asked
 
     def __contains__(self, resource_id: ResourceId) -> bool:
         return resource_id in self._entries
@@ -90,11 +91,13 @@ class ResourceTable:
         if entry is None:
             return self.remove(resource.id)
         self._entries[resource.id] = entry
+        self._rules = None
         return (resource.id,) if previous is not None and previous.needs_new_access(entry) else ()
 
     def remove(self, resource_id: ResourceId) -> tuple[ResourceId, ...]:
         """Remove one; returns its id if it was there."""
         removed = self._entries.pop(resource_id, None)
+        self._rules = None
         if removed is not None and isinstance(removed.resource, m.ClientInternetResource):
             # Somebody who deletes the resource does not expect it to come back switched on (data-plane §4.1).
             self._is_internet_active = False
@@ -109,22 +112,33 @@ class ResourceTable:
 
     def name_rules(self) -> tuple[NameRule, ...]:
         """Most specific pattern first, then the greater id."""
-        rules = [entry.rule for entry in self._entries.values() if entry.rule is not None]
-        return tuple(sorted(rules, key=lambda rule: (rule.pattern.specificity, -rule.resource_id.int)))
+        if self._rules is None:
+            rules = (entry.rule for entry in self._entries.values() if entry.rule is not None)
+            self._rules = tuple(
+                sorted(rules, key=lambda rule: (rule.pattern.specificity, -rule.resource_id.int))
+            )
+        return self._rules
 
-    def routes(self, proxies: ProxyAddresses) -> tuple[Route, ...]:
-        """The engine's complete route table."""
-        routes: list[Route] = []
+    def routes_of(self, names: Iterable[tuple[str, Proxies]]) -> tuple[Route, ...]:
+        """The routes of some names' addresses."""
+        names, routes = tuple(names), list[Route]()
         for rank, rule in enumerate(self.name_rules()):
+            matching = [assigned for name, assigned in names if rule.pattern.matches(name)]
+            if not matching:
+                continue
             resource = self._entries[rule.resource_id].resource
             assert isinstance(resource, m.ClientDnsResource)
             filters = engine_filters(resource.filters)
             routes += [
                 Route(_single(address), str(resource.id), "dns", filters, rank)
-                for name, assigned in proxies
-                if rule.pattern.matches(name)
+                for assigned in matching
                 for address in rule.addresses(assigned)
             ]
+        return tuple(routes)
+
+    def routes(self, proxies: ProxyAddresses) -> tuple[Route, ...]:
+        """The engine's complete route table."""
+        routes = list(self.routes_of(proxies))
         for entry in self._entries.values():
             if entry.network is not None and isinstance(entry.resource, m.ClientCidrResource):
                 filters = engine_filters(entry.resource.filters)

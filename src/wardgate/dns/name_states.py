@@ -18,6 +18,7 @@ packet or query at least 2 s later repeats the announcement. Held packets stay i
 2 s stands in for them; it runs only while the tunnel stands and gives up after `MAX_ANNOUNCEMENTS`.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,6 +71,11 @@ class NameStates:
 
     def __init__(self) -> None:
         self._entries: dict[NameKey, _Entry] = {}
+        self._by_name: dict[str, set[NameKey]] = {}
+        self._due: list[
+            tuple[float, int, NameKey]
+        ] = []  # a heap; what no longer matches its entry is passed over
+        self._count = 0
         self._standing: set[GatewayId] = set()
         self._actions: deque[NameAction] = deque()
 
@@ -77,6 +83,7 @@ class NameStates:
         """The gateway was told to serve the resource for us, or a name was added to one that it serves."""
         if key not in self._entries:
             entry = self._entries[key] = _Entry(addresses)
+            self._by_name.setdefault(key.name, set()).add(key)
             self._actions.append(Hold(key, addresses))
             self._announce(key, entry, now)
         else:
@@ -84,7 +91,7 @@ class NameStates:
 
     def handle_query(self, name: str, *, now: float) -> None:
         """We answered a query for the name: every gateway that serves it resolves it again."""
-        for key in [key for key in self._entries if key.name == name]:
+        for key in sorted(self._by_name.get(name, ()), key=str):
             self._refresh(key, now, is_asked=True)
 
     def handle_status(self, key: NameKey, *, is_active: bool) -> bool:
@@ -106,35 +113,42 @@ class NameStates:
         self._standing.add(gateway_id)
         for key, entry in self._entries.items():
             if key.gateway_id == gateway_id and entry.is_pending:
-                entry.announce_at = now + ANNOUNCE_INTERVAL_S
+                self._arm(key, entry, now + ANNOUNCE_INTERVAL_S)
 
     def forget_gateway(self, gateway_id: GatewayId) -> None:
         """The connection is gone, and with it everything that the engine held."""
         self._standing.discard(gateway_id)
         for key in [key for key in self._entries if key.gateway_id == gateway_id]:
-            del self._entries[key]
+            self._pop(key)
+
+    def forget_name(self, name: str) -> None:
+        """The name has no addresses any more: what is held for it is dropped."""
+        for key in sorted(self._by_name.get(name, ()), key=str):
+            self._drop(key)
 
     def forget_resource(self, resource_id: ResourceId, *, except_at: GatewayId | None = None) -> None:
         """The resource is gone, or served by another gateway now: what is held for it elsewhere is dropped."""
         for key in list(self._entries):
             if key.resource_id == resource_id and key.gateway_id != except_at:
-                entry = self._entries.pop(key)
-                if entry.state is State.PENDING_HOLD:
-                    self._actions.append(Release(key, entry.addresses, flush=False))
+                self._drop(key)
 
     def handle_timeout(self, *, now: float) -> None:
-        for key, entry in self._entries.items():
-            if entry.announce_at is not None and now >= entry.announce_at:
-                if entry.announcements < MAX_ANNOUNCEMENTS:
-                    self._announce(key, entry, now)
-                else:
-                    entry.announce_at = None
+        while (due_at := self.poll_timeout()) is not None and now >= due_at:
+            _, _, key = heapq.heappop(self._due)
+            entry = self._entries[key]
+            if entry.announcements < MAX_ANNOUNCEMENTS:
+                self._announce(key, entry, now)
+            else:
+                entry.announce_at = None
 
     def poll_timeout(self) -> float | None:
-        return min(
-            (entry.announce_at for entry in self._entries.values() if entry.announce_at is not None),
-            default=None,
-        )
+        while self._due:
+            due_at, _, key = self._due[0]
+            entry = self._entries.get(key)
+            if entry is not None and entry.announce_at == due_at:
+                return due_at
+            heapq.heappop(self._due)
+        return None
 
     def poll_action(self) -> NameAction | None:
         return self._actions.popleft() if self._actions else None
@@ -165,7 +179,26 @@ class NameStates:
         self._actions.append(Announce(key, entry.addresses))
         entry.announced_at = now
         entry.announcements += 1
-        entry.announce_at = now + ANNOUNCE_INTERVAL_S if key.gateway_id in self._standing else None
+        entry.announce_at = None
+        if key.gateway_id in self._standing:
+            self._arm(key, entry, now + ANNOUNCE_INTERVAL_S)
+
+    def _arm(self, key: NameKey, entry: "_Entry", due_at: float) -> None:
+        entry.announce_at = due_at
+        self._count += 1
+        heapq.heappush(self._due, (due_at, self._count, key))
+
+    def _drop(self, key: NameKey) -> None:
+        entry = self._pop(key)
+        if entry.state is State.PENDING_HOLD:
+            self._actions.append(Release(key, entry.addresses, flush=False))
+
+    def _pop(self, key: NameKey) -> "_Entry":
+        namesakes = self._by_name[key.name]
+        namesakes.discard(key)
+        if not namesakes:
+            del self._by_name[key.name]
+        return self._entries.pop(key)
 
 
 class State(Enum):

@@ -1,19 +1,22 @@
 """Proxy addresses: the stand-ins that the client hands out for names of DNS resources (data-plane §3, §4.5).
 
-On its first query a name gets four IPv4 and four IPv6 addresses, in sequence; it keeps them for the life of the process
-and no other name ever gets them. Absent on purpose: release and reuse. A gateway recognises a restarted client by
-an address that changed its name and then resets that client's translations (§5.4); reuse within one process would do the same.
+On its first query a name gets four IPv4 and four IPv6 addresses, in sequence, and keeps them. At most `MAX_NAMES` are known: when
+there are more, those asked for longest ago are forgotten, many at once, since that costs a new route table. Addresses of a forgotten
+name are not used again before the whole range has been. A gateway recognises a restarted client by an address that
+changed its name and then resets that client's translations (§5.4); early reuse within one process would do the same.
 """
 
 import logging
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6, SENTINEL_IPV4, SENTINEL_IPV6, IpAddress
 
+MAX_NAMES: Final = 4096  # ours
 ADDRESSES_PER_NAME: Final = 4  # of each family; an AssignedIps message with another count is refused (§4.8)
 
 log = logging.getLogger(__name__)
@@ -30,24 +33,41 @@ class Proxies:
 class ProxyAddresses:
     """The book of assigned addresses. Names are lower case without trailing dot."""
 
-    def __init__(self, *, ipv4: IPv4Network = PROXY_IPV4, ipv6: IPv6Network = PROXY_IPV6) -> None:
-        self._free_ipv4 = _unassigned_ipv4(ipv4)
-        self._free_ipv6 = _unassigned_ipv6(ipv6)
-        self._by_name: dict[str, Proxies] = {}
+    def __init__(
+        self, *, ipv4: IPv4Network = PROXY_IPV4, ipv6: IPv6Network = PROXY_IPV6, max_names: int = MAX_NAMES
+    ) -> None:
+        self._ipv4: _Sequence[IPv4Address] = _Sequence(lambda: _unassigned_ipv4(ipv4))
+        self._ipv6: _Sequence[IPv6Address] = _Sequence(lambda: _unassigned_ipv6(ipv6))
+        self._max_names = max_names
+        self._by_name: OrderedDict[str, Proxies] = OrderedDict()  # the one asked for longest ago first
         self._names: dict[IpAddress, str] = {}
 
     def assign(self, name: str) -> Proxies:
         """Return the addresses of a name, drawing them if it has none yet."""
         known = self._by_name.get(name)
         if known is not None:
+            self._by_name.move_to_end(name)
             return known
-        ipv4 = tuple(islice(self._free_ipv4, ADDRESSES_PER_NAME))
-        ipv6 = tuple(islice(self._free_ipv6, ADDRESSES_PER_NAME))
+        ipv4 = self._ipv4.draw(self._names)
+        ipv6 = self._ipv6.draw(self._names)
         if len(ipv4) < ADDRESSES_PER_NAME or len(ipv6) < ADDRESSES_PER_NAME:
             log.warning("proxy addresses are exhausted; restart the client to number anew")
         proxies = self._by_name[name] = Proxies(ipv4, ipv6)
         self._names.update(dict.fromkeys((*ipv4, *ipv6), name))
         return proxies
+
+    def forget_surplus(self) -> tuple[str, ...]:
+        """Forget the names asked for longest ago if there are too many; returns them."""
+        if len(self._by_name) <= self._max_names:
+            return ()
+        surplus = len(self._by_name) - self._max_names + self._max_names // 8
+        forgotten = tuple(islice(self._by_name, surplus))
+        for name in forgotten:
+            proxies = self._by_name.pop(name)
+            addresses: tuple[IpAddress, ...] = (*proxies.ipv4, *proxies.ipv6)
+            for address in addresses:
+                del self._names[address]
+        return forgotten
 
     def of(self, name: str) -> Proxies | None:
         return self._by_name.get(name)
@@ -57,6 +77,31 @@ class ProxyAddresses:
 
     def __iter__(self) -> Iterator[tuple[str, Proxies]]:
         return iter(self._by_name.items())
+
+
+_Address = TypeVar("_Address", IPv4Address, IPv6Address)
+
+
+class _Sequence(Generic[_Address]):
+    """Addresses in their order, and over again from the first when the last has been drawn."""
+
+    def __init__(self, restart: Callable[[], Iterator[_Address]]) -> None:
+        self._restart: Callable[[], Iterator[_Address]] = restart
+        self._rest: Iterator[_Address] = restart()
+
+    def draw(self, taken: Mapping[IpAddress, str]) -> tuple[_Address, ...]:
+        """Draw the addresses of one name, fewer if all others are taken."""
+        drawn: list[_Address] = []
+        is_over = False
+        while len(drawn) < ADDRESSES_PER_NAME:
+            address = next(self._rest, None)
+            if address is None:
+                if is_over:
+                    break
+                is_over, self._rest = True, self._restart()
+            elif address not in taken and address not in drawn:
+                drawn.append(address)
+        return tuple(drawn)
 
 
 def is_sentinel(address: IpAddress) -> bool:

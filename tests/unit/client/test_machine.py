@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from uuid import UUID
 
@@ -7,9 +8,11 @@ import dns.rcode
 import pytest
 
 from support.recording_engine import RecordingEngine
+from wardgate.client import machine
 from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, ClientAction, Configure, Send
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
+from wardgate.dns.proxy_addresses import ProxyAddresses
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.wire import messages as m
 
@@ -280,7 +283,8 @@ def test_a_name_asked_for_after_the_grant_joins_it(client: Client, engine: Recor
         c.SendControlPacket,
         c.Authorize,
     ]
-    assert len(engine.last(c.Authorize).addresses) == 16
+    assert engine.last(c.Authorize).addresses[0] == "100.96.0.5", "only what is new"
+    assert len(engine.last(c.Authorize).addresses) == 8
 
 
 def test_the_gateways_word_releases_the_name(client: Client, engine: RecordingEngine) -> None:
@@ -513,3 +517,60 @@ def test_what_is_no_query_is_answered_with_silence(client: Client) -> None:
     client.handle_query(1, b"junk", sentinel=SENTINEL, is_udp=True, now=1.0)
 
     assert answers(client) == {1: None}
+
+
+def test_a_new_name_is_matched_and_authorised_alone(client: Client, engine: RecordingEngine) -> None:
+    connect(client, NAMED)
+    for number in range(30):
+        engine.forget()
+        query(client, number, f"n{number}.corp.example")
+        drained(client)
+        [grant] = engine.of(c.Authorize)
+        assert len(grant.addresses) == 8, "the addresses of the names before are authorised already"
+        assert len(engine.commands) == 4, "routes, hold, announcement, authorization"
+
+    engine.forget()
+    query(client, 300, "n7.corp.example", now=1.5)
+    assert engine.commands == [], "a known name costs nothing before its next announcement is due"
+
+
+@pytest.fixture
+def small(engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A client that knows 16 names at most."""
+    monkeypatch.setattr(machine, "ProxyAddresses", partial(ProxyAddresses, max_names=16))
+    made = Client(engine)
+    made.handle_joined()
+    made.handle_message(init(DNS_RESOURCE), now=0.0)
+    return made
+
+
+def test_names_are_bounded_and_the_ones_asked_for_longest_ago_make_room(
+    small: Client, engine: RecordingEngine
+) -> None:
+    query(small, 0, "kept.corp.example")
+    for number in range(1, 16):
+        query(small, number, f"n{number}.corp.example")
+    query(small, 16, "kept.corp.example")
+    engine.forget()
+    query(small, 17, "last.corp.example")
+
+    [table] = engine.of(c.SetRoutes)
+    prefixes = {route.prefix for route in table.routes if route.table == "dns"}
+    assert len(prefixes) == 8 * (17 - 3), "an eighth at once, and the one too many"
+    assert "100.96.0.1/32" in prefixes, "somebody has just asked for this one"
+    assert "100.96.0.5/32" not in prefixes, "nobody has asked for n1 since"
+
+    drained(small)
+    query(small, 18, "n1.corp.example")
+    answer = answers(small)[18]
+    assert answer is not None
+    assert "100.96.0.5" not in answer.answer[0].to_text(), "its old addresses stay in quarantine"
+
+
+def test_a_forgotten_name_leaves_its_gateway_nothing_to_hold(small: Client, engine: RecordingEngine) -> None:
+    connect(small, NAMED)
+    for number in range(17):
+        query(small, number, f"n{number}.corp.example")
+
+    released = [command.proxy_ips[0] for command in engine.of(c.ReleaseName)]
+    assert released == ["100.96.0.1", "100.96.0.5", "100.96.0.9"]

@@ -179,3 +179,15 @@ def test_a_status_about_nothing_is_ignored() -> None:
 
     assert drained(names) == []
     assert names.state(KEY) is State.CONFIRMED
+
+
+def test_a_forgotten_name_is_released_without_its_packets_and_waits_for_nothing() -> None:
+    states = NameStates()
+    states.handle_established(KEY.gateway_id, now=0.0)
+    states.handle_authorized(KEY, ("100.96.0.1",), now=0.0)
+    drained(states)
+    states.forget_name(KEY.name)
+    assert drained(states) == [Release(KEY, ("100.96.0.1",), flush=False)]
+    assert states.poll_timeout() is None
+    states.handle_query(KEY.name, now=5.0)
+    assert drained(states) == []

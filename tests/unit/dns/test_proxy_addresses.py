@@ -1,7 +1,7 @@
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from wardgate.dns.proxy_addresses import ProxyAddresses, is_sentinel
-from wardgate.model.addresses import SENTINEL_IPV4, SENTINEL_IPV6
+from wardgate.model.addresses import PROXY_IPV6, SENTINEL_IPV4, SENTINEL_IPV6
 
 
 def test_a_name_gets_the_first_four_addresses_of_each_family() -> None:
@@ -40,3 +40,22 @@ def test_an_exhausted_pool_hands_out_what_is_left() -> None:
     assert len(tiny.assign("two.example").ipv4) == 3
     assert tiny.assign("three.example").ipv4 == ()
     assert len(tiny.assign("three.example").ipv6) == 4
+
+
+def test_addresses_of_forgotten_names_come_again_only_after_all_others() -> None:
+    book = ProxyAddresses(ipv4=IPv4Network("100.96.0.0/28"), ipv6=PROXY_IPV6, max_names=2)
+    drawn = []
+    for number in range(6):
+        drawn.append(book.assign(f"n{number}.example").ipv4)
+        for name in book.forget_surplus():
+            assert book.of(name) is None
+    assert len({address for addresses in drawn[:3] for address in addresses}) == 12
+    assert all(len(addresses) == 4 for addresses in drawn), "what is free is found again"
+    assert book.name_of(drawn[-1][0]) == "n5.example"
+
+
+def test_asking_keeps_a_name() -> None:
+    book = ProxyAddresses(max_names=2)
+    for name in ("a", "b", "a", "c"):
+        book.assign(name)
+    assert "a" not in book.forget_surplus()
