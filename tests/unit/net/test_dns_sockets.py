@@ -1,6 +1,7 @@
 """Listener, exchange and look-up against each other, over loopback."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -293,13 +294,13 @@ async def test_a_client_that_floods_leaves_room_for_the_next(
     listener = DnsListener(stuck.answer, port=port)
     await listener.listen(("127.0.0.1",))
     query = dns.message.make_query("app.example", "A").to_wire()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
-        flood.bind(("127.0.0.2", 0))
-        flood.connect(("127.0.0.1", port))
-        for _ in range(60):
-            flood.send(query)
+    with contextlib.ExitStack() as sockets:
+        for _ in range(60):  # each from a port of its own: a share is a client's
+            flood = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            flood.bind(("127.0.0.2", 0))
+            flood.sendto(query, ("127.0.0.1", port))
         try:
-            await until(lambda: listener.refused == 50)
+            await until(lambda: listener.refused + stuck.waiting == 60)
             assert stuck.waiting == 10
             assert await asked("127.0.0.3", port, is_udp=is_udp)
         finally:
