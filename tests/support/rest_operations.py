@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from support.portal import World
+from wardgate.portal.provisioning import provision
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
+from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import (
+    ApiToken,
     Banner,
     Device,
+    EntraAuthProvider,
     ExternalIdentity,
     GatewayToken,
+    GoogleAuthProvider,
+    OidcAuthProvider,
+    OktaAuthProvider,
     Resource,
     StaticDevicePoolMember,
 )
@@ -88,6 +96,8 @@ class Furnished:
     def path(self, operation: Operation) -> str:
         """Fill in the ids."""
         segments, owners = operation.path.split("/"), dict(self.ids)
+        if "google_auth_providers" in segments and operation.method == "post":
+            owners["accounts"] = owners["accounts without Google"]
         if "pool_members" in segments:
             owners["resources"] = owners["pools"]
         if segments[-1] == "token":
@@ -138,9 +148,75 @@ class Furnished:
             "account_settings": {"name": "Acme", "search_domain": "corp.example.com"},
             "account": {"name": "New account", "slug": f"new-{uuid4()}", "admin_email": "root@example.org"},
             "deletion": {"slug": self.slug},
+            "api_client": {"name": name},
+            "api_token": {"name": name, "expires_at": "2099-01-01T00:00:00Z"},
+            "device_pool": {
+                "name": name,
+                "type": "dynamic_device_pool",
+                "address": "*.lab.example",
+                "address_description": "an example",
+                "filters": [{"protocol": "tcp", "ports": ["80"]}],
+            },
+            "google_auth_provider": {"name": name},
+            "entra_auth_provider": {
+                "name": name,
+                "issuer": f"https://login.example.org/{uuid4()}/v2.0",
+                "email_claim": "upn",
+            },
+            "okta_auth_provider": {
+                "name": name,
+                "okta_domain": "example.okta.com",
+                "client_id": f"{uuid4()}",
+                "client_secret": "s3cret",
+            },
+            "oidc_auth_provider": {
+                "name": name,
+                "client_id": f"{uuid4()}",
+                "client_secret": "s3cret",
+                "discovery_document_uri": "https://sso.example.org/.well-known/openid-configuration",
+                "issuer": "https://sso.example.org",
+                "email_verification_method": "proof",
+            },
             "banner": {"message": "Maintenance", "color": "info"},
         }
-        return values.get(operation.wrapper, {"name": name[:36]})
+        found: dict[str, Any] = values.get(operation.wrapper, {"name": name[:36]})
+        if operation.wrapper == "device_pool" and operation.method != "post":
+            # The one that is there is static: what has an address are dynamic ones.
+            return {name: value for name, value in found.items() if name not in ("type", "address")}
+        return found
+
+
+async def make_providers(transaction: Transaction, account_id: UUID) -> dict[str, UUID]:
+    """Make a provider of each kind that is configured, and an account that has none."""
+    tables, new_id = transaction.of(account_id), transaction.new_id
+    common: dict[str, Any] = {"account_id": account_id, "is_disabled": True}
+    secret: dict[str, Any] = {"client_id": "known to them", "client_secret": "s3cret"}
+    place = "https://idp.example.org"
+    for row in (
+        GoogleAuthProvider(id=new_id(), issuer="https://accounts.google.com", **common),
+        EntraAuthProvider(id=new_id(), issuer=place, **common),
+        OktaAuthProvider(
+            id=new_id(), issuer="https://x.okta.com", okta_domain="x.okta.com", **common, **secret
+        ),
+        OidcAuthProvider(
+            id=new_id(),
+            issuer=place,
+            discovery_document_uri=f"{place}/.well-known/openid-configuration",
+            **common,
+            **secret,
+        ),
+    ):
+        await tables.by_name(row.table).insert(row)
+    slug = f"bare-{new_id()}"
+    bare = await provision(transaction, name="Bare", slug=slug, admin_email=f"a@{slug}.example")
+    names = ("google", "entra", "okta", "oidc")
+    return {
+        **{
+            f"{name}_auth_providers": (await getattr(tables, f"{name}_auth_providers").load_all())[0].id
+            for name in names
+        },
+        "accounts without Google": bare.account.id,
+    }
 
 
 async def furnish(world: World, slug: str) -> Furnished:
@@ -190,6 +266,21 @@ async def furnish(world: World, slug: str) -> Furnished:
         robot = await tables.actors.insert(
             type(world.actor)(id=new_id(), account_id=account_id, type="service_account", name="robot 1")
         )
+        client_actor = await tables.actors.insert(
+            type(world.actor)(id=new_id(), account_id=account_id, type="api_client", name="caller")
+        )
+        api_token = await tables.api_tokens.insert(
+            ApiToken(
+                id=new_id(),
+                account_id=account_id,
+                actor_id=client_actor.id,
+                name="first",
+                secret_salt="s",
+                secret_hash=new_id().hex,
+                expires_at=datetime(2099, 1, 1, tzinfo=UTC),
+            )
+        )
+        providers = await make_providers(transaction, account_id)
         provider = (await tables.email_otp_auth_providers.load_all())[0]
         banner = await transaction.banners.insert(Banner(id=new_id(), message="Hello", color="info"))
         relay_token = (await transaction.relay_tokens.load_all())[-1]
@@ -211,6 +302,10 @@ async def furnish(world: World, slug: str) -> Furnished:
         "email_otp_auth_providers": provider.id,
         "relay_tokens": relay_token.id,
         "banners": banner.id,
+        "device_pools": pool.id,
+        "api_clients": client_actor.id,
+        "tokens": api_token.id,
+        **providers,
         "accounts": account_id,
     }
     return Furnished(world, slug, ids)

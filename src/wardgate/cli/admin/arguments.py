@@ -166,11 +166,11 @@ def _add_arguments(command: argparse.ArgumentParser, noun: Noun, verb: Verb) -> 
             )
         else:
             command.add_argument(
-                f"--{name}",
+                f"--{name.replace('_', '-')}",
                 dest=f"named_{name}",
                 metavar="NAME",
                 required=True,
-                help=f"the {name}: name or id",
+                help=f"the {name.replace('_', ' ')}: name or id",
             )
     if verb.elements:
         command.add_argument(

@@ -18,7 +18,8 @@ async def path_of(client: RestClient, request: Request) -> str:
     ids: dict[str, str] = {}
     for placeholder in request.verb.placeholders:
         noun = request.noun if placeholder in OWN_ID else _noun(PARENTS[placeholder])
-        ids[placeholder] = await _id_of(client, noun, request.named[placeholder], ids)
+        lookup = request.verb.lookup if placeholder in OWN_ID else ""
+        ids[placeholder] = await _id_of(client, noun, request.named[placeholder], ids, lookup)
     return (request.verb.all_path if request.wants_all else request.verb.path).format_map(ids)
 
 
@@ -99,7 +100,9 @@ async def _elements(client: RestClient, request: Request) -> list[str]:
     return [await _id_of(client, noun, name, {}) for name in request.elements]
 
 
-async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[str, str]) -> str:
+async def _id_of(
+    client: RestClient, noun: Noun, named: str, parents: Mapping[str, str], lookup: str = ""
+) -> str:
     """Return the id of what the user named.
 
     Raises:
@@ -111,7 +114,7 @@ async def _id_of(client: RestClient, noun: Noun, named: str, parents: Mapping[st
     listing = noun.verb("list")
     if listing is None or not noun.named_by:
         raise UsageError(f"{one_line(named)!r} is not the id of a {noun.singular}")
-    path = (listing.all_path or listing.path).format_map(parents)
+    path = (lookup or listing.all_path or listing.path).format_map(parents)
     ids = {
         str(one["id"])
         for query in [{member: named} for member in noun.named_by if member in noun.filtered_by] or [{}]

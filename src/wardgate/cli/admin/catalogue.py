@@ -1,5 +1,6 @@
 """Every noun and verb of `wardgate admin`. A test compares it with the API's own description: paths, methods, body members."""
 
+from dataclasses import replace
 from typing import Final
 
 from wardgate.cli.admin.vocabulary import Answer, Body, Field, Kind, Noun, Verb
@@ -84,6 +85,11 @@ _RESOURCE_FIELDS: Final = (
         option="filter",
     ),
 )
+_POOL_FIELDS: Final = (
+    Field("address", "of a dynamic pool: a pattern of host names, such as *.lab.example"),
+    _RESOURCE_FIELDS[1],
+    _RESOURCE_FIELDS[3],
+)
 _POLICY_FIELDS: Final = (
     Field("description", "text for people"),
     Field("flow_log_uploads_enabled", "log the flows that it grants", _FLAG, option="flow-log-uploads"),
@@ -128,7 +134,76 @@ _ACCOUNT_FIELDS: Final = (
         )
     ),
 )
+_API_CLIENTS: Final = "/wardgate/accounts/{account}/api_clients"
 _TYPED_SLUG: Final = Field("slug", "the account's short name, typed to confirm", is_required=True)
+
+_PROVIDER_FIELDS: Final = (
+    Field(
+        "context", "where one signs in with it", choices=("clients_and_portal", "clients_only", "portal_only")
+    ),
+    Field(
+        "client_session_lifetime_secs",
+        "3600 to 7776000; empty: 7 days",
+        Kind.NUMBER,
+        option="client-session-lifetime",
+    ),
+    Field(
+        "portal_session_lifetime_secs",
+        "300 to 86400; empty: 8 hours",
+        Kind.NUMBER,
+        option="portal-session-lifetime",
+    ),
+    Field("is_disabled", "nobody can sign in with a provider yet, so each is", _FLAG),
+)
+_SECRET: Final = (
+    Field("client_id", "what the provider knows us by", option="client-id"),
+    Field("client_secret", "goes in and never comes out", option="client-secret"),
+)
+_OF_KIND: Final = {
+    "google": (),
+    "entra": (
+        Field("issuer", "https://login.microsoftonline.com/TENANT/v2.0"),
+        Field("email_claim", "which claim is the address", choices=("email", "upn", "preferred_username")),
+    ),
+    "okta": (Field("okta_domain", "such as example.okta.com"), *_SECRET),
+    "oidc": (
+        *_SECRET,
+        Field("discovery_document_uri", "https://…/.well-known/openid-configuration"),
+        Field("issuer", "by default that of the discovery document's place"),
+        Field("email_verification_method", "how addresses are proved", choices=("none", "claim", "proof")),
+    ),
+}  # fmt: skip
+_NEEDED: Final = {
+    "issuer": ("entra",), "okta_domain": ("okta",), "client_id": ("okta", "oidc"), "client_secret": ("okta", "oidc"),
+    "discovery_document_uri": ("oidc",),
+}  # fmt: skip
+
+
+def _provider_verbs(kind: str, title: str) -> tuple[Verb, ...]:
+    """Return what the operator does to the providers of one kind."""
+    place = f"/wardgate/accounts/{{account}}/{kind}_auth_providers"
+    own = _OF_KIND[kind]
+    new = tuple(replace(one, is_required=kind in _NEEDED.get(one.wire, ())) for one in own)
+    wrapper = f"{kind}_auth_provider"
+    made = (
+        _create(
+            place, wrapper, f"Make a {title} provider (operator's token).", _NEW_NAME, *new, *_PROVIDER_FIELDS
+        ),
+        _update(
+            f"{place}/{{id}}",
+            wrapper,
+            f"Change a {title} provider (operator's token).",
+            _NAME,
+            *own,
+            *_PROVIDER_FIELDS,
+        ),
+        _delete(
+            f"{place}/{{id}}",
+            "Delete a provider with the tokens and sessions that it issued (operator's token).",
+        ),
+    )
+    return tuple(replace(verb, is_operators=True, lookup=place) for verb in made)
+
 
 _PROVIDERS: Final = tuple(
     Noun(
@@ -136,6 +211,7 @@ _PROVIDERS: Final = tuple(
         (
             _list(f"/{kind}_auth_providers", f"List {title} providers, newest first.", _BY_NAME),
             _show(f"/{kind}_auth_providers/{{id}}", f"{title} provider"),
+            *(_provider_verbs(kind, title) if kind in _OF_KIND else ()),
         ),
         columns=("id", "name", "context", "is_disabled", *columns),
     )
@@ -201,7 +277,10 @@ NOUNS: Final = (
                 "/actors/{id}", "actor", "Change an actor.", _NAME,
                 Field("type", "make a user an admin, or an admin a user", choices=_ACTOR_TYPES[:2]),
                 *_ACTOR_FIELDS,
-                Field("is_disabled", "locked out: sessions and tokens end", _FLAG),
+                Field(
+                    "is_disabled",
+                    "locked out: sessions end, and client tokens are deleted, which --no-disabled does not bring back", _FLAG,
+                ),
             ),
             _delete("/actors/{id}", "Delete an actor with its tokens, devices and memberships."),
         ),
@@ -260,14 +339,20 @@ NOUNS: Final = (
                 "/wardgate/clients/{id}/hostname", body=Body.FIELDS, wrapper="client", is_versioned=True,
                 fields=(Field("hostname", 'such as nas.lab.example; "" clears', is_required=True),),
             ),
-            Verb(
-                "resources", "List all resources with whether the client is shown each, and why not.", "GET",
-                "/wardgate/clients/{id}/resources", Answer.PAGES,
-                columns=("id", "name", "type", "address", "is_offered", "outcome", "reason"),
-            ),
             _delete("/clients/{id}", "Delete a client; its owner may sign in again."),
         ),
         columns=("id", "name", "actor_id", "ipv4", "online", "last_seen_version", "verified_at", "last_seen_at"),
+    ),
+    Noun(
+        "offers", "offer", "Which resources a client is shown, and why not the others.",
+        (
+            _list(
+                "/wardgate/clients/{client}/resources",
+                "List all resources with whether a client is shown each, and why not.",
+            ),
+        ),
+        columns=("id", "name", "type", "address", "is_offered", "outcome", "reason"),
+        named_by=(),
     ),
     Noun(
         "groups", "group", "Sets of actors, which policies grant something.",
@@ -372,6 +457,27 @@ NOUNS: Final = (
             _delete("/resources/{id}", "Delete a resource with its policies."),
         ),
         columns=("id", "name", "type", "address", "site_id", "filters"),
+    ),
+    Noun(
+        "device-pools", "device pool", "Sets of clients that other clients reach.",
+        (
+            _list("/wardgate/device_pools", "List device pools.", _BY_NAME),
+            _show("/wardgate/device_pools/{id}", "device pool"),
+            _create(
+                "/wardgate/device_pools", "device_pool", "Make a device pool.", _NEW_NAME,
+                Field(
+                    "type", "its members are listed, or found by host name",
+                    choices=("static_device_pool", "dynamic_device_pool"), is_required=True,
+                ),
+                *_POOL_FIELDS,
+            ),
+            _update(
+                "/wardgate/device_pools/{id}", "device_pool", "Change a device pool; what is not given stays.",
+                _NAME, *_POOL_FIELDS,
+            ),
+            _delete("/wardgate/device_pools/{id}", "Delete a device pool with its policies."),
+        ),
+        columns=("id", "name", "type", "address", "filters"),
     ),
     Noun(
         "pool-members", "pool member", "The clients of a device pool.",
@@ -485,6 +591,45 @@ NOUNS: Final = (
         columns=("id", "slug", "name", "is_disabled", "scheduled_deletion_at"),
         named_by=("slug", "name"),
         filtered_by=("slug", "name"),
+        is_operators=True,
+    ),
+    Noun(
+        "api-clients", "API client", "What calls this API in the name of an account (operator's token).",
+        (
+            _list(f"{_API_CLIENTS}", "List API clients.", _BY_NAME),
+            _show(f"{_API_CLIENTS}/{{id}}", "API client"),
+            _create(
+                _API_CLIENTS, "api_client", "Make an API client; give it a token with api-tokens create.", _NEW_NAME,
+                Field("is_disabled", "its tokens are refused", _FLAG),
+            ),
+            _update(
+                f"{_API_CLIENTS}/{{id}}", "api_client", "Change an API client.", _NAME,
+                Field("is_disabled", "its tokens are refused", _FLAG),
+            ),
+            _delete(f"{_API_CLIENTS}/{{id}}", "Delete an API client with its tokens."),
+        ),
+        columns=("id", "name", "is_disabled", "inserted_at"),
+        is_operators=True,
+    ),
+    Noun(
+        "api-tokens", "API token", "Tokens of API clients (operator's token).",
+        (
+            _list(f"{_API_CLIENTS}/{{api_client}}/tokens", "List an API client's tokens, newest first."),
+            _show(f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "API token"),
+            _create(
+                f"{_API_CLIENTS}/{{api_client}}/tokens", "api_token", "Make a token of an API client.", _NEW_NAME,
+                Field(
+                    "expires_at", "until when: a time, or how long from now (90d)", Kind.INSTANT, is_required=True
+                ),
+            ),
+            _update(
+                f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "api_token", "Change a token.", _NAME,
+                Field("expires_at", "until when: a time, or how long from now (90d)", Kind.INSTANT),
+            ),
+            _delete(f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "Delete a token; the next call with it is refused."),
+        ),
+        columns=("id", "name", "expires_at", "last_seen_at", "last_seen_remote_ip"),
+        filtered_by=(),
         is_operators=True,
     ),
     Noun(

@@ -18,6 +18,7 @@ EXAMPLES: Final = {
         "set-hostname laptop --hostname nas.lab.example",
         "list --name laptop --json",
     ),
+    "offers": ("list --client laptop",),
     "groups": ("create --name Operations",),
     "members": (
         "add --group Operations grace@example.org Robot",
@@ -44,6 +45,16 @@ EXAMPLES: Final = {
     "accounts": (
         "create --name Globex --slug globex --admin-email hank@globex.example --limit-sites 3",
         "schedule-deletion globex --slug globex",
+    ),
+    "device-pools": (
+        "create --name laptops --type static_device_pool",
+        "create --name lab --type dynamic_device_pool --address '*.lab.example' --filter tcp:22",
+    ),
+    "api-clients": ("create --account acme --name terraform",),
+    "api-tokens": ("create --account acme --api-client terraform --name ci --expires-at 90d",),
+    "oidc-providers": (
+        "create --account acme --name Keycloak --client-id wardgate --client-secret S3CRET"
+        " --discovery-document-uri https://sso.example.org/realms/acme/.well-known/openid-configuration",
     ),
     "banners": ("create --message 'Maintenance at 22:00' --color info",),
     "relay-tokens": ("create --name relay-vienna",),

@@ -61,7 +61,7 @@ async def execute(
         request.url,
         None if request.token_file is None else read_token(request.token_file),
         request.config,
-        is_operator=request.noun.is_operators,
+        is_operator=request.noun.is_operators or request.verb.is_operators,
     )
     async with RestClient(
         profile,

@@ -100,6 +100,7 @@ class Verb:
         is_destructive: asks before it is done.
         columns: of its table, when they are not the noun's.
         all_path: of a list that leaves some out: where all of them are (`--all`), and where names are looked up.
+        is_operators: needs the operator's token, though the noun does not; `lookup` is then where its objects are looked up.
         is_versioned: what it shows has a version (GET), or it can be told to act on one version only.
     """
 
@@ -118,6 +119,8 @@ class Verb:
     columns: tuple[str, ...] = ()
     is_versioned: bool = False
     all_path: str = ""
+    is_operators: bool = False
+    lookup: str = ""
 
     @property
     def placeholders(self) -> tuple[str, ...]:
@@ -147,6 +150,9 @@ class Noun:
 
 
 PARENTS: Final[Mapping[str, str]] = {
+    "account": "accounts",
+    "api_client": "api-clients",
+    "client": "clients",
     "actor": "actors",
     "gateway": "gateways",
     "group": "groups",

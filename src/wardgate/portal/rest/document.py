@@ -111,7 +111,14 @@ _COLLECTIONS: Final = frozenset(
         "/resources",
         "/policies",
         "/wardgate/accounts",
+        "/wardgate/accounts/{account_id}/api_clients",
+        "/wardgate/accounts/{account_id}/api_clients/{api_client_id}/tokens",
+        "/wardgate/accounts/{account_id}/entra_auth_providers",
+        "/wardgate/accounts/{account_id}/google_auth_providers",
+        "/wardgate/accounts/{account_id}/oidc_auth_providers",
+        "/wardgate/accounts/{account_id}/okta_auth_providers",
         "/wardgate/banners",
+        "/wardgate/device_pools",
     }
 )
 """Where a POST makes an object that has a place of its own."""

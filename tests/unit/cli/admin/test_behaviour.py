@@ -482,7 +482,7 @@ async def test_what_a_client_is_not_shown_is_listed_by_its_name(admin: Admin, wo
     async with world.client() as peer:
         await peer.join()
         (client,) = (await admin("clients", "list", "--json")).json()
-        (resource, *_) = (await admin("clients", "resources", client["name"], "--json")).json()
+        (resource, *_) = (await admin("offers", "list", "--client", client["name"], "--json")).json()
     assert {"is_offered", "reason"} <= resource.keys()
 
 

@@ -18,6 +18,11 @@ from wardgate.portal.segments import SEGMENTS, Part
 
 ELSEWHERE = {
     ("GET", "/wardgate/explain"): "`wardgate explain` asks it",
+    **{
+        ("GET", f"/wardgate/accounts/{{}}/{kind}_auth_providers{one}"): "an account's own token reads them"
+        for kind in ("google", "entra", "okta", "oidc")
+        for one in ("", "/{}")
+    },
     ("GET", "/groups/{}"): "/wardgate/groups shows Everyone too",
     ("POST", "/actors/{}/client_tokens"): "/wardgate/client_tokens makes tokens for service accounts too",
 }

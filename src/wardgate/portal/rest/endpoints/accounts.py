@@ -141,7 +141,7 @@ async def index(
 @router.get("/wardgate/accounts/{id}")
 async def show(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noqa: A002
     async with caller.reading() as transaction:
-        return Data(data=OperatedAccountView.of(caller.tagged(await _load(transaction, id))))
+        return Data(data=OperatedAccountView.of(caller.tagged(await load_account(transaction, id))))
 
 
 @router.post("/wardgate/accounts", status_code=HTTPStatus.CREATED)
@@ -167,7 +167,7 @@ async def create(caller: ForOperator, body: NewAccountBody, response: Response) 
 async def update(caller: ForOperator, id: Id, body: AccountBody) -> Data[OperatedAccountView]:  # noqa: A002
     try:
         async with caller.writing() as transaction:
-            before = caller.expected(await _load(transaction, id))
+            before = caller.expected(await load_account(transaction, id))
             after = await transaction.accounts.save(_changed(before, body.account, transaction))
             return Data(data=OperatedAccountView.of(caller.tagged(after)))
     except Conflict as conflict:
@@ -183,7 +183,7 @@ async def schedule_deletion(
     """Disable an account now, and delete it with everything in it in seven days. Its administrators are written to."""
     slug = _typed_slug(body.deletion)
     async with caller.writing() as transaction:
-        account = await _load(transaction, id)
+        account = await load_account(transaction, id)
         after = await _scheduled(transaction, caller, account, slug, OPERATOR)
         return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
@@ -192,7 +192,7 @@ async def schedule_deletion(
 async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noqa: A002
     """Call the deletion off and enable the account. Clients have to sign in again."""
     async with caller.writing() as transaction:
-        account = caller.expected(await _load(transaction, id))
+        account = caller.expected(await load_account(transaction, id))
         try:
             after = await account_life.cancel_deletion(
                 transaction, caller.services.settings, account, author=OPERATOR
@@ -218,7 +218,8 @@ async def schedule_own_deletion(caller: ForAccount, body: DeletionBody) -> Data[
 OPERATOR: Final = Author(account_life.OPERATOR, is_operator=True)
 
 
-async def _load(transaction: Transaction, id_: UUID | None) -> Account:
+async def load_account(transaction: Transaction, id_: UUID | None) -> Account:
+    """Return an account of the installation. Raises Problem 404."""
     account = None if id_ is None else await transaction.accounts.load(id_)
     if account is None:
         raise not_found()

@@ -37,7 +37,12 @@ class NewActorFields(Fields):
 class ActorFields(NewActorFields):
     model_config = NOTHING_REQUIRED
     type: Annotated[str | None, one_of(TYPES)] = None
-    is_disabled: Annotated[bool | None, Field(description="true: may not sign in or connect")] = None
+    is_disabled: Annotated[
+        bool | None,
+        Field(
+            description="true ends all sessions and deletes the client tokens; false does not bring them back"
+        ),
+    ] = None
 
 
 class NewActorBody(BaseModel):

@@ -166,6 +166,19 @@ async def _checked(edit: Edit, tables: AccountTables, *, before: Resource | None
     return edit.finish()
 
 
+def checked_pool(edit: Edit) -> dict[str, Any]:
+    """Return the values of a device pool whose type was checked. Raises Problem 422."""
+    edit.text("name", required=True)
+    edit.text("address_description")
+    if edit.value("type") == "static_device_pool" and edit.gave("address") and edit.raw("address"):
+        edit.error("address", "must be blank for a static pool: its members are listed")
+    _check_address(edit, None if "type" in edit.errors else edit.value("type"))
+    _check_filters(edit)
+    edit.put("ip_stack", None)
+    edit.put("site_id", None)
+    return edit.finish()
+
+
 def _check_address(edit: Edit, type_: str | None) -> None:
     edit.text("address", longest=4096)
     if type_ in (None, "internet", "static_device_pool"):
