@@ -69,11 +69,117 @@ def document(api: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {"authorization": {"type": "http", "scheme": "bearer"}}
     openapi["security"] = [{"authorization": []}]
     openapi["tags"] = [{"name": name} for name in _tags(openapi)]
+    _settle_nulls(components["schemas"])
+    _settle_parameters(openapi["paths"])
     for path, operations in openapi["paths"].items():
         has_version = path.endswith(_VERSIONED) or (path.endswith("{id}") and "get" in operations)
         for method, operation in operations.items():
             _complete(path, method, operation, has_version=has_version)
     return openapi
+
+
+_NEVER_NULL: Final = frozenset(
+    {
+        "allow_email_otp_sign_in", "client_id", "client_secret", "color", "context", "discovery_document_uri",
+        "email_claim", "email_verification_method", "expires_at", "flow_log_uploads_enabled", "group_id", "is_disabled",
+        "is_locked", "message", "name", "okta_domain", "outdated_gateway_notifications", "resource_id", "type",
+    }
+)  # fmt: skip
+"""Fields of bodies that take no null, wherever they are; the framework lets it in, so that it is refused by the field's name."""
+
+_NULL_ALL_THE_SAME: Final = frozenset({("GatewayFields", "name"), ("UpstreamDnsFields", "type")})
+_NEVER_NULL_HERE: Final = frozenset(
+    {
+        ("AccountFields", "legal_name"), ("AccountFields", "slug"), ("EntraFields", "issuer"),
+        ("NewEntraFields", "issuer"), ("SettingsFields", "legal_name"),
+    }
+)  # fmt: skip
+
+
+def _settle_nulls(schemas: dict[str, Any]) -> None:
+    """Say of each field whether it takes null, and put what limits its value beside the value's type.
+
+    The framework writes `{"anyOf": [{"type": "string"}, {"type": "null"}], "enum": [...]}`: generators of clients look for the words of
+    an enumeration where the type is, and find none.
+    """
+    for model, schema in schemas.items():
+        for name, field in schema.get("properties", {}).items():
+            plain = [one for one in field.get("anyOf", []) if one != _NULL]
+            if len(plain) != 1 or len(field["anyOf"]) != 2:
+                continue
+            limits = {key: field.pop(key) for key in _LIMITS & field.keys()}
+            if "enum" in limits:
+                limits["enum"] = [word for word in limits["enum"] if word is not None]
+            plain[0] |= limits
+            if model.endswith("Fields") and _is_never_null(model, name, schema):
+                del field["anyOf"]
+                field |= plain[0]
+
+
+def _is_never_null(model: str, name: str, schema: dict[str, Any]) -> bool:
+    if (model, name) in _NULL_ALL_THE_SAME:
+        return False
+    return (name in _NEVER_NULL or (name in schema.get("required", ()) and name != "hostname")) or (
+        model,
+        name,
+    ) in _NEVER_NULL_HERE
+
+
+def _settle_parameters(paths: dict[str, Any]) -> None:
+    """Take null away from parameters of queries: one that is not wanted is left out."""
+    for operations in paths.values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                plain = [one for one in schema.get("anyOf", []) if one != _NULL]
+                if _NULL in schema.get("anyOf", []) and len(plain) == 1:
+                    del schema["anyOf"]
+                    parameter["schema"] = plain[0] | schema
+
+
+_NULL: Final = {"type": "null"}
+_LIMITS: Final = frozenset(
+    {
+        "enum",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "pattern",
+    }
+)
+
+
+def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
+    """Return the document as OpenAPI 3.0, for generators that read nothing newer: it says the same but for where 3.0 has no words."""
+    older: dict[str, Any] = _older(openapi)
+    return {**older, "openapi": "3.0.3"}
+
+
+def _older(node: Any) -> Any:
+    match node:
+        case dict():
+            options = node.get("anyOf")
+            if isinstance(options, list) and _NULL in options:
+                plain = [_older(one) for one in options if one != _NULL]
+                rest = {key: _older(value) for key, value in node.items() if key != "anyOf"}
+                if len(plain) == 1 and "$ref" not in plain[0]:
+                    return {**plain[0], **rest, "nullable": True}
+                return {**rest, "allOf" if len(plain) == 1 else "anyOf": plain, "nullable": True}
+            kept = {key: _older(value) for key, value in node.items()}
+            if isinstance(kept.get("type"), list):
+                del kept["type"]  # several types: whatever it is
+            if "const" in kept and "type" in kept:
+                kept["enum"] = [kept.pop("const")]
+            return kept
+        case list():
+            return [_older(one) for one in node]
+        case _:
+            return node
 
 
 def _tags(openapi: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from wardgate.policy.explanation import Explanation, as_json, as_text, from_json, why_not
-from wardgate.portal.rest.views import Instant, Shown
+from wardgate.portal.rest.views import Instant, ResourceType, Shown
 from wardgate.portal.store import rows
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
@@ -131,7 +131,7 @@ class OfferView(BaseModel):
 
     id: UUID
     name: str
-    type: str
+    type: ResourceType
     address: str | None
     is_offered: bool | None
     outcome: Literal["granted", "denied", "undetermined"]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.portal.rest.views import Instant, Shown
+from wardgate.portal.rest.views import EmailClaim, EmailVerification, Instant, ProviderContext, Shown
 from wardgate.portal.store import rows
 
 
@@ -49,7 +49,7 @@ class AuthProviderView(BaseModel):
     account_id: UUID
     name: str
     issuer: str
-    context: str
+    context: ProviderContext
     client_session_lifetime_secs: int | None
     portal_session_lifetime_secs: int | None
     is_disabled: bool
@@ -76,7 +76,7 @@ class GoogleAuthProviderView(AuthProviderView):
 
 class EntraAuthProviderView(AuthProviderView):
     is_default: bool
-    email_claim: str
+    email_claim: EmailClaim
 
 
 class OktaAuthProviderView(AuthProviderView):
@@ -89,4 +89,4 @@ class OidcAuthProviderView(AuthProviderView):
     is_default: bool
     client_id: str
     discovery_document_uri: str
-    email_verification_method: str
+    email_verification_method: EmailVerification

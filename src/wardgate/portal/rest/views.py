@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from wardgate.model.conditions import Operator, Property
 from wardgate.portal.account_config import AccountConfig, UpstreamDns
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.store import rows
@@ -36,6 +37,28 @@ Instant = Annotated[
     PlainSerializer(instant_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+def _one_of(*words: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(words)})
+
+
+ActorType = Annotated[str, _one_of("account_user", "account_admin_user", "service_account", "api_client")]
+EntityType = Annotated[str, _one_of("group", "org_unit")]
+ResourceType = Annotated[
+    str, _one_of("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool")
+]
+IpStack = Annotated[str, _one_of("dual", "ipv4_only", "ipv6_only")]
+FilterProtocol = Annotated[str, _one_of("tcp", "udp", "icmp")]
+ConditionProperty = Annotated[str, _one_of(*(one.value for one in Property))]
+ConditionOperator = Annotated[str, _one_of(*(one.value for one in Operator))]
+JobState = Annotated[str, _one_of("available", "executing", "completed", "discarded")]
+DnsType = Annotated[str, _one_of("system", "secure", "custom")]
+DohProvider = Annotated[str, _one_of("google", "opendns", "cloudflare", "quad9")]
+ProviderContext = Annotated[str, _one_of("clients_and_portal", "clients_only", "portal_only")]
+EmailClaim = Annotated[str, _one_of("email", "upn", "preferred_username")]
+EmailVerification = Annotated[str, _one_of("none", "claim", "proof")]
+"""Words that stored objects have; the store's constraints hold them."""
 
 
 class Data(BaseModel, Generic[T]):
@@ -101,8 +124,8 @@ class DnsAddressView(BaseModel):
 
 
 class UpstreamDnsView(BaseModel):
-    type: str = "system"
-    doh_provider: str = "google"
+    type: DnsType = "system"
+    doh_provider: DohProvider = "google"
     addresses: list[DnsAddressView] = []
 
     @classmethod
@@ -141,7 +164,7 @@ class AccountSettingsView(BaseModel):
 class ActorView(BaseModel):
     id: UUID
     name: str
-    type: str
+    type: ActorType
     email: str | None
     allow_email_otp_sign_in: bool
     is_disabled: bool
@@ -248,7 +271,7 @@ class JobView(BaseModel):
     id: UUID
     kind: str
     unique_key: str | None
-    state: str
+    state: JobState
     attempt: int
     max_attempts: int
     run_at: Instant
@@ -360,7 +383,7 @@ class GroupView(BaseModel):
     id: UUID
     name: str
     email: str | None
-    entity_type: str
+    entity_type: EntityType
     directory_id: UUID | None
     idp_id: str | None
     synced_at: Instant | None
@@ -389,7 +412,7 @@ class GroupView(BaseModel):
 class MemberView(BaseModel):
     id: UUID
     name: str
-    type: str
+    type: ActorType
 
     @staticmethod
     def shown(row: rows.Actor) -> Shown:
@@ -428,7 +451,7 @@ class SiteView(BaseModel):
 
 
 class FilterView(BaseModel):
-    protocol: str
+    protocol: FilterProtocol
     ports: list[str]
 
 
@@ -439,9 +462,9 @@ class ResourceView(BaseModel):
     name: str
     address: str | None
     address_description: str | None
-    type: str
+    type: ResourceType
     filters: list[FilterView]
-    ip_stack: str | None = None
+    ip_stack: IpStack | None = None
     site_id: UUID | None = None
 
     @model_serializer(mode="wrap")
@@ -486,8 +509,8 @@ _LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
 
 
 class ConditionView(BaseModel):
-    property: str
-    operator: str
+    property: ConditionProperty
+    operator: ConditionOperator
     values: list[str]
 
 

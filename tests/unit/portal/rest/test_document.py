@@ -15,6 +15,7 @@ from support.portal import World
 from wardgate.policy import explanation
 from wardgate.portal.rest import explanation_views
 from wardgate.portal.rest.application import openapi
+from wardgate.portal.rest.document import as_30
 
 COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
 NAMES_A_TYPE = {"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
@@ -43,6 +44,41 @@ async def test_the_committed_document_is_what_is_served(world: World) -> None:
         served = (await nobody.get("/openapi.json")).json()
     assert served == json.loads(COMMITTED.read_text()), "run `make openapi`"
     assert served["openapi"].startswith("3.1")
+
+
+def test_the_older_document_is_the_same_without_what_30_lacks() -> None:
+    older = as_30(openapi())
+    assert older == json.loads(COMMITTED.with_name("openapi-3.0.json").read_text()), "run `make openapi`"
+    assert older["openapi"].startswith("3.0")
+    assert older["paths"].keys() == openapi()["paths"].keys()
+    for where, schema in schemas(older):
+        assert schema.get("type") != "null", where
+        assert not isinstance(schema.get("type"), list), where
+        assert "const" not in schema, where
+
+
+def test_what_limits_a_value_stands_beside_its_type() -> None:
+    limits = {"enum", "format", "maxLength", "minLength", "maximum", "minimum", "maxItems"}
+    astray = [where for where, schema in schemas(openapi()) if "anyOf" in schema and limits & schema.keys()]
+    assert astray == []
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "word"),
+    [
+        ("ActorView", "type", "api_client"),
+        ("GroupView", "entity_type", "org_unit"),
+        ("ResourceView", "type", "internet"),
+        ("FilterView", "protocol", "icmp"),
+        ("ConditionView", "operator", "is_in_cidr"),
+        ("ConditionView", "property", "client_verified"),
+        ("OidcAuthProviderView", "context", "portal_only"),
+        ("OidcAuthProviderView", "email_verification_method", "proof"),
+        ("JobView", "state", "discarded"),
+    ],
+)
+def test_answers_say_which_words_they_hold(model: str, field: str, word: str) -> None:
+    assert word in openapi()["components"]["schemas"][model]["properties"][field]["enum"]
 
 
 def test_nothing_in_the_document_is_untyped() -> None:
