@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from wardgate.cli.admin.names import names_of, noun_wanted
 from wardgate.cli.command_tree import Command, command_of
 
 
@@ -73,7 +74,7 @@ def suggest(words: Sequence[str], commands: Mapping[str, str]) -> list[Candidate
             ("--version", "Print the version."),
         ]
     elif before[0] in commands:
-        candidates = _within(command_of(before[0]), before[1:])
+        candidates = [*_names(before, unfinished), *_within(command_of(before[0]), before[1:])]
     else:
         candidates = []
     wants_option = unfinished.startswith("-")
@@ -82,6 +83,14 @@ def suggest(words: Sequence[str], commands: Mapping[str, str]) -> list[Candidate
         for word, told in candidates
         if word.startswith(unfinished) and word.startswith("-") is wants_option
     ]
+
+
+def _names(before: Sequence[str], unfinished: str) -> list[Candidate]:
+    """Return the names of the objects that may stand here; the portal is asked only where one may."""
+    if before[0] not in ("admin", "explain") or unfinished.startswith("-"):
+        return []
+    noun = noun_wanted(before)
+    return [] if noun is None else [(name, noun.singular) for name in names_of(noun)]
 
 
 def _within(command: Command, before: Sequence[str]) -> list[Candidate]:

@@ -12,6 +12,7 @@ from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import database_of
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
+from wardgate.cli.usage import run
 from wardgate.portal.data_directory import LOCK_FILE, DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, SqliteFile, Store, Unusable, parse_database_url
@@ -22,7 +23,7 @@ APP = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 def main(arguments: list[str]) -> None:
     """Run a sub-command."""
-    APP(args=arguments, prog_name="wardgate db")
+    run(APP, arguments, "wardgate db")
 
 
 @APP.callback()

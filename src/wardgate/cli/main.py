@@ -11,6 +11,8 @@ import typer
 
 import wardgate
 from wardgate.cli.errors import UserError
+from wardgate.cli.usage import meant, run
+from wardgate.model.shown_text import shown_text
 
 COMMANDS = {
     "init": "Make a data directory, the first account and its admin; idempotent.",
@@ -40,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif name in COMMANDS:
         _run(name, rest)
     else:
-        typer.echo(f"wardgate: there is no command {name!r}; `wardgate --help` lists them", err=True)
+        hint = meant(name, COMMANDS)
+        typer.echo(f"wardgate: there is no command {shown_text(name)!r}{hint} (`wardgate --help`)", err=True)
         sys.exit(2)
 
 
@@ -53,7 +56,7 @@ def _run(name: str, arguments: list[str]) -> None:
             return
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         app.command(name)(module.command)
-        app(args=arguments, prog_name=f"wardgate {name}")
+        run(app, arguments, f"wardgate {name}")
     except UserError as error:
         typer.echo(f"wardgate: {error}", err=True)
         sys.exit(error.exit_code)

@@ -6,7 +6,6 @@ Built with argparse, not with the decorators of the other commands, because the 
 """
 
 import argparse
-import difflib
 import re
 import shlex
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from wardgate.cli.admin.rendering import one_line
 from wardgate.cli.admin.vocabulary import OWN_ID, REPEATABLE, Answer, Body, Field, Kind, Noun, Output, Verb
 from wardgate.cli.errors import UsageError
 from wardgate.cli.settings import parse_duration_s
+from wardgate.cli.usage import meant
 
 EXIT_CODES: Final = """\
 Exit codes: 0 done · 1 failed (the portal cannot be reached, or failed itself) · 2 wrong usage, or not confirmed ·
@@ -71,10 +71,14 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
     first = next((word for word in arguments if not word.startswith("-")), None)
     if noun is None and first is not None:
         raise UsageError(_unknown(first, "noun", [one.name for one in NOUNS], "wardgate admin"))
+    if noun is not None:
+        _check_verb(noun, arguments)
     parsed, left = parser(noun).parse_known_args(arguments)
     if left:
         where = f"wardgate admin {parsed.noun} {parsed.verb}"
-        raise UsageError(f"unrecognized arguments: {one_line(' '.join(left))} (`{where} --help`)")
+        options_there = [option for one in _options_of(noun, parsed.verb) for option in one.option_strings]
+        hint = meant(left[0].partition("=")[0], options_there) if left[0].startswith("-") else ""
+        raise UsageError(f"unrecognized arguments: {one_line(' '.join(left))}{hint} (`{where} --help`)")
     options = vars(parsed)
     noun = noun_named(options["noun"])
     verb = None if noun is None else noun.verb(options["verb"])
@@ -105,6 +109,32 @@ def parse(arguments: Sequence[str], *, now: datetime) -> Request:
         options["ca_file"],
         options["config"],
     )
+
+
+def _check_verb(noun: Noun, arguments: Sequence[str]) -> None:
+    """Tell what was meant by a verb that there is not: the first word after the noun that is no option."""
+    after = list(arguments)[list(arguments).index(noun.name) + 1 :]
+    word = next(iter(after), "-")
+    if not word.startswith("-") and noun.verb(word) is None:
+        verbs = [verb.name for verb in noun.verbs]
+        known = f"; there are {', '.join(verbs)}"
+        where = f"wardgate admin {noun.name}"
+        raise UsageError(
+            f"{noun.name} have no verb {one_line(word)!r}{meant(word, verbs) or known} (`{where} --help`)"
+        )
+
+
+def _options_of(noun: Noun | None, verb: str) -> list[argparse.Action]:
+    """Return the options of one verb; argparse has no public way to ask for them."""
+    nouns = next(one for one in parser(noun)._actions if isinstance(one, argparse._SubParsersAction))  # noqa: SLF001
+    assert noun is not None
+    verbs = next(
+        one
+        for one in nouns.choices[noun.name]._actions  # noqa: SLF001
+        if isinstance(one, argparse._SubParsersAction)  # noqa: SLF001
+    )
+    actions: list[argparse.Action] = verbs.choices[verb]._actions  # noqa: SLF001
+    return actions
 
 
 def parser(noun: Noun | None) -> argparse.ArgumentParser:
@@ -142,9 +172,7 @@ def _epilog(noun: Noun, verb: Verb | None) -> str:
 
 
 def _unknown(word: str, what: str, known: Sequence[str], where: str) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"there is no {what} {one_line(word)!r}{hint} (`{where} --help`)"
+    return f"there is no {what} {one_line(word)!r}{meant(word, known)} (`{where} --help`)"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,81 @@
+"""One dialect of wrong usage, whichever parser found it; and what is meant by a word that is nearly right."""
+
+import pytest
+
+from wardgate.cli import explain
+from wardgate.cli.admin import names
+from wardgate.cli.completion import suggest
+from wardgate.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explian"], "did you mean 'explain'?"),
+        (["no\x1b[31m"], "there is no command 'no"),
+        (["explain", "--resorce", "x"], "--resource"),
+        (["explain", "--actor", "x"], "--resource"),
+        (["explain", "--resource", "x"], "give --actor or --client"),
+        (["completion", "tcsh"], "'fish'"),
+        (["db", "upgrad"], "did you mean 'upgrade'?"),
+        (["admin", "sitse", "list"], "did you mean 'sites'?"),
+        (["admin", "sites", "lst"], "did you mean 'list'?"),
+        (["admin", "sites", "frobnicate"], "there are list, show, create"),
+        (["admin", "sites", "create", "--nmae", "x", "--name", "y"], "did you mean '--name'?"),
+        (["admin", "actors", "list", "--type", "x"], "service_account"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_cure_and_code_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.startswith("wardgate: ")
+    assert error.count("\n") == 1
+    assert error.strip().isprintable()
+    assert said in error
+    assert "--help`)" in error
+
+
+def test_help_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "--help"])
+    assert ended.value.code == 0
+    assert "Exit codes" in capsys.readouterr().out
+    assert set(explain.EXIT_CODES.values()) == {0, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("words", "noun"),
+    [
+        (["admin", "sites", "delete"], "sites"),
+        (["admin", "gateways", "list", "--site"], "sites"),
+        (["admin", "policies", "create", "--group"], "groups"),
+        (["admin", "members", "add", "--group", "x"], "actors"),
+        (["admin", "api-tokens", "create", "--api-client"], "api-clients"),
+        (["explain", "--client"], "clients"),
+        (["admin", "sites", "list"], None),
+        (["admin", "sites", "create", "--name"], None),
+        (["explain", "--remote-ip"], None),
+        (["portal"], None),
+        (["admin"], None),
+    ],
+)
+def test_where_a_name_may_stand_names_are_completed(words: list[str], noun: str | None) -> None:
+    wanted = names.noun_wanted(words)
+    assert (None if wanted is None else wanted.name) == noun
+
+
+def test_names_are_offered_and_a_portal_that_fails_offers_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"data": [{"name": "Berlin"}, {"name": "Bern"}, {"name": "b\x1bad"}, {"name": None}]}
+    monkeypatch.setattr(names, "_ask", lambda _path, *, is_operator: answer)
+    assert ("Berlin", "site") in suggest(["admin", "sites", "delete", "Ber"], COMMANDS)
+    assert [word for word, _ in suggest(["admin", "sites", "delete", "b"], COMMANDS)] == []
+
+    def fails(_path: str, *, is_operator: bool) -> None:
+        raise OSError(is_operator)
+
+    monkeypatch.setattr(names, "_ask", fails)
+    assert suggest(["admin", "sites", "delete", "Ber"], COMMANDS) == []
