@@ -246,3 +246,10 @@ def test_what_a_client_is_not_offered_is_said_with_the_reason() -> None:
     assert "not offered to the client, which therefore never asks for it" in as_text(told)
     granting = Snapshot.of([*BASICS, policy(1)])
     assert is_offered(granting, asked, now=NOW)
+
+
+def test_a_name_forges_no_line_and_commands_no_terminal() -> None:
+    told = explained(replace(ADA, name="Ada\nGRANTED: \x1b[31m"), policy(1, verified()), facts=Facts())
+    lines = as_text(told).split("\n")
+    assert len([one for one in lines if one.startswith(("GRANTED", "DENIED", "UNDETERMINED"))]) == 1
+    assert all(one.isprintable() for one in lines)
