@@ -61,6 +61,42 @@ def test_a_policy_in_the_place_of_another_is_noticed_by_traffic_only() -> None:
     run_virtual(lived(life))
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["laptop", "gateway", "relay"])
+def test_a_portal_that_falls_silent_while_a_peer_connects_is_asked_again(name: str) -> None:
+    """Seeds 100366, 100368, 100564 and 100909: cut off between the request and its answer, they waited for ever."""
+
+    async def life(world: World) -> None:
+        await build(world)
+        restart = {
+            "laptop": world.restart_client,
+            "gateway": world.restart_gateway,
+            "relay": world.restart_relay,
+        }[name]
+        (former,) = [peer for peer in world.peers() if peer.name == name]
+        former.kill()
+        await asyncio.sleep(1)
+        peer = await restart(name)
+        peer.cut_portal()
+        await until(lambda: peer.is_joined, limit_s=20)
+
+    run_virtual(lived(life))
+
+
+@pytest.mark.timeout(60)
+def test_a_grant_that_the_disk_has_no_room_for_is_withdrawn() -> None:
+    async def life(world: World) -> None:
+        await build(world)
+        await world.grant("ops", "app")
+        await asyncio.sleep(1)
+        with world.disk_full():
+            assert await world.probe("laptop", "app", wait_s=2) == "silence"
+            assert await world.wrong_records() == []
+        assert world.counts.refused_writes > 0
+
+    run_virtual(lived(life))
+
+
 async def lived(life: Callable[[World], Awaitable[None]]) -> None:
     world = World(7)
     await world.open()

@@ -114,6 +114,10 @@ class Gateway:
         """Connected to the portal."""
         return self._is_joined
 
+    def held(self) -> frozenset[tuple[ClientId, ResourceId]]:
+        """Whose access to what is enforced."""
+        return frozenset((client_id, resource_id) for client_id, resource_id, _ in self._all_grants())
+
     def handle_joined(self) -> None:
         """The control channel stands: announce ourselves and what was held back."""
         self._is_joined = True

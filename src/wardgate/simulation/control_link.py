@@ -76,9 +76,13 @@ class ControlLink:
 
     def reset(self) -> None:
         """The connection breaks: both ends notice."""
-        if not self._is_over:
-            self._put({"type": "websocket.disconnect", "code": 1006})
-            self._end(self._owner.handle_link_closed)
+        # Also a link that was cut before: the portal's end of it may stand for as long as nobody says anything.
+        self._put({"type": "websocket.disconnect", "code": 1006})
+        self._end(self._owner.handle_link_closed)
+
+    async def ended(self) -> None:
+        """Wait until the portal has let go of its end."""
+        await asyncio.wait({self._task})
 
     async def _run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
         await asyncio.sleep(2 * self._latency_s)  # TCP's handshake, then the request on its way

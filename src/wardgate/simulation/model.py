@@ -38,12 +38,21 @@ class SimResource:
 
 @dataclass
 class Grant:
-    """A policy in the model; `ends_at` of a time condition, on the loop's clock."""
+    """A policy in the model.
+
+    Attributes:
+        ends_at: when a time condition ends, on the loop's clock.
+        only_for: the actors whose address satisfies a second condition; None: there is none.
+    """
 
     policy_id: UUID
     group: str
     ends_at: float | None = None
     is_disabled: bool = False
+    only_for: frozenset[str] | None = None
+
+    def fits(self, actor: str) -> bool:
+        return not self.is_disabled and (self.only_for is None or actor in self.only_for)
 
 
 class Model:
@@ -56,6 +65,8 @@ class Model:
         self.grants: dict[str, list[Grant]] = {}  # by resource
         self.members: dict[str, set[str]] = {}  # group → actors
         self.actors: set[str] = set()
+        self.database_far_until = 0.0
+        """Until when the portal may have learnt late of what the administrator did."""
         self._ended: dict[tuple[str, str], float] = {}  # (actor, resource) → when it was last taken away
 
     # What is changed
@@ -80,7 +91,17 @@ class Model:
         return any(
             actor in self.members[grant.group] and (grant.ends_at is None or when < grant.ends_at)
             for grant in self.grants[resource]
-            if not grant.is_disabled
+            if grant.fits(actor)
+        )
+
+    def justifies(self, actor: str, resource: str, policy_id: UUID, ends_at: float) -> bool:
+        """Whether a stored grant of a policy, until then, follows from what the administrator has granted."""
+        return any(
+            grant.policy_id == policy_id
+            and actor in self.members[grant.group]
+            and grant.fits(actor)
+            and (grant.ends_at is None or ends_at <= grant.ends_at + CLOCK_SLACK_S)
+            for grant in self.grants[resource]
         )
 
     def is_uncertain(self, actor: str, resource: str) -> bool:
@@ -138,7 +159,10 @@ class Model:
         return f"{resource} {self.clock() - ended_at:.3f} s after its access ended"
 
     def _is_recent(self, ended_at: float, informed_at: float | None) -> bool:
-        return informed_at is None or self.clock() - max(ended_at, informed_at) <= REVOCATION_LIMIT_S
+        return (
+            informed_at is None
+            or self.clock() - max(ended_at, informed_at, self.database_far_until) <= REVOCATION_LIMIT_S
+        )
 
     def _same_target(self, resource: str) -> list[str]:
         wanted = self.resources[resource]

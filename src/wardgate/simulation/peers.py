@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Final
+from uuid import UUID
 
 from wardgate_native import RelayEngine, TunnelEngine
 
@@ -28,6 +29,7 @@ from wardgate.datapath.engine import SimulatedEngine, public_key
 from wardgate.datapath.programmable import Programmable
 from wardgate.gateway import machine as gateway_machine
 from wardgate.model.addresses import IpAddress
+from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
 from wardgate.simulation.control_link import AsgiApp, ControlLink
 from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
 from wardgate.wire import messages as m
@@ -62,6 +64,9 @@ class Surroundings:
     unix_at_zero: float
     resolve: Callable[[str], frozenset[IpAddress]]  # the private zone, as gateways see it
     rng: random.Random
+    links: list[ControlLink] = field(
+        default_factory=list
+    )  # every connection to the portal, also given up ones
 
 
 @dataclass
@@ -72,6 +77,11 @@ class Cable:
     nat: Nat | None = None
     latency_s: float = 0.01
     loss: float = 0.0
+
+    @property
+    def public_ip(self) -> str:
+        """The address under which the portal sees it."""
+        return self.ip if self.nat is None else self.nat.public_ip
 
 
 class Peer(ABC):
@@ -95,6 +105,7 @@ class Peer(ABC):
         self._link: ControlLink | None = None
         self._pacing = Reconnect(budget_s=None, rng=random.Random(surroundings.rng.random()))  # noqa: S311  # replays by seed
         self._timer: asyncio.TimerHandle | None = None
+        self._attempt: asyncio.TimerHandle | None = None  # ends an attempt to connect that nobody answers
         self._is_pumping = False
         self._host: SimHost = surroundings.network.attach(
             name, cable.ip, self._handle_datagram, nat=cable.nat, latency_s=cable.latency_s, loss=cable.loss
@@ -119,18 +130,20 @@ class Peer(ABC):
         if self._link is not None:
             self._link.cut()
 
-    def handle_portal_gone(self) -> None:
-        """The portal's process ended: its side of the connection is closed."""
+    def reset_portal(self) -> None:
+        """The connection to the portal breaks, and both ends notice at once."""
         if self._link is not None:
             self._link.reset()
 
     # LinkOwner
 
     def handle_link_up(self) -> None:
+        self._end_attempt()
         self._channel = self._new_channel()
         self._pump()
 
     def handle_link_refused(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self._end_attempt()
         refusal = parse_refusal(status, headers, body, now=self._wall())
         if refusal.is_fatal:
             self._exit(f"refused: {refusal}")
@@ -143,6 +156,7 @@ class Peer(ABC):
             self._pump()
 
     def handle_link_closed(self) -> None:
+        self._end_attempt()
         if self._channel is not None:
             self._channel.handle_closed()
             self._pump()
@@ -234,6 +248,7 @@ class Peer(ABC):
         self.is_stopped = True
         self._channel = None
         self._world.network.detach(self._host)
+        self._end_attempt()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -255,10 +270,23 @@ class Peer(ABC):
         request = build_upgrade_request(
             base_url=PORTAL_URL, parameters=self._parameters(), token=self._token, user_agent=self._user_agent
         )
-        source_ip = self.cable.nat.public_ip if self.cable.nat is not None else self.cable.ip
         self._link = ControlLink(
-            app, request, source_ip=source_ip, latency_s=self.cable.latency_s, owner=self
+            app, request, source_ip=self.cable.public_ip, latency_s=self.cable.latency_s, owner=self
         )
+        self._world.links.append(self._link)
+        self._attempt = self._loop.call_later(ATTEMPT_TIMEOUT_S, self._handle_no_answer)
+
+    def _handle_no_answer(self) -> None:
+        """As the driver of a real peer does: nobody has answered, the next attempt may fare better."""
+        assert self._link is not None
+        self._attempt = None
+        self._link.close()
+        self._retry(None)
+
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -394,6 +422,10 @@ class SimGateway(TunnelPeer):
     def between(self, engine: Programmable) -> Programmable:
         """What stands between machine and engine: nothing, unless a test plants a fault there."""
         return engine
+
+    def held(self) -> set[tuple[UUID, UUID]]:
+        """Client and resource of every grant that it enforces."""
+        return {(client_id, resource_id) for client_id, resource_id in self._machine.held()}
 
     def shut_down(self) -> None:
         """SIGTERM: goodbyes, then the end."""

@@ -9,11 +9,15 @@ Invariants, by the names under which a failure reports them:
 - A-I-2  what a filter refuses gets exactly one ICMP error
 - A-I-6  a client is shown exactly what the model grants it
 - grants no packet reaches a resource that no policy grants, later than a second after its end
+- records whatever a gateway enforces is stored, and whatever is stored follows from a policy
+- errors nothing is logged as an error, but what the portal cannot write while its disk is full
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -28,21 +32,53 @@ from wardgate.simulation.world import Counts, World, random_cable
 _SETTLE_S: Final = 100.0  # longer than a peer needs to notice a dead portal link (40 s) and come back
 _ATTEMPTS: Final = 4
 _NOWHERE: Final = UUID(int=0)
+_GROUPS: Final = ("ops", "devs", "leads")
+_ACTORS: Final = ("ada", "bob")
+_WRITERS: Final = ("wardgate.portal.channels.journal", "wardgate.portal.channels.endpoint")
+"""Who says so when nothing can be written: a grant is lost, a connect is refused."""
 
 Step = Callable[[], Awaitable[None]]
 
 
 def run_seed(seed: int, *, steps: int = 40, gateway_type: type[SimGateway] = SimGateway) -> Counts:
     """Live one seed's life. Raises Violation with the command that replays it."""
+    errors = _Errors()
+    logging.getLogger().addHandler(errors)
 
     async def life() -> Counts:
-        return await RandomWorld(seed, steps, gateway_type).run()
+        world = RandomWorld(seed, steps, gateway_type)
+        errors.is_expected = lambda record: record.name in _WRITERS and world.world.is_disk_full
+        return await world.run()
 
     try:
-        return run_virtual(life())
+        counts = run_virtual(life())
+        gc.collect()  # a task that nobody ended is told of when it is collected
+        errors.check()
     except Violation as violation:
         how = f"--seed {seed} --steps {steps}"
         raise Violation(f"{violation}\nreplay: python -m wardgate.simulation {how}") from violation
+    else:
+        return counts
+    finally:
+        logging.getLogger().removeHandler(errors)
+
+
+class _Errors(logging.Handler):
+    """Notes what is logged as an error while a life is lived."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.is_expected: Callable[[logging.LogRecord], bool] = lambda _: False
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.is_expected(record):
+            why = "" if record.exc_info is None else f": {record.exc_info[1]!r}"
+            self._lines.append(f"{record.name}: {record.getMessage()}{why}")
+
+    def check(self) -> None:
+        if self._lines:
+            raise Violation(f"errors: {self._lines[0]} ({len(self._lines)} in all)")
 
 
 class RandomWorld:
@@ -74,20 +110,22 @@ class RandomWorld:
         world, rng = self.world, self._rng
         for _ in range(rng.randint(1, 2)):
             self._sites.append(await world.add_site())
-        for name in ("ops", "devs"):
+        for name in _GROUPS:
             await world.add_group(name)
-        for name in ("ada", "bob"):
+        for name in _ACTORS:
             await world.add_actor(name)
-            await world.join_group(name, rng.choice(("ops", "devs")))
+            for group in rng.sample(_GROUPS, rng.randint(1, 2)):
+                await world.join_group(name, group)
         for number in range(1, rng.randint(1, 2) + 1):
             await world.add_relay(f"relay-{number}", f"203.0.113.{number}")
         for site in self._sites:
-            await self._add_gateway(site)
-        for kind in ("cidr", "dns", "ip", "dns"):
-            await self._add_resource(kind)
-        for actor in ("ada", "bob"):
+            for _ in range(rng.choice((1, 1, 2))):
+                await self._add_gateway(site)
+        for actor in _ACTORS:
             self._number += 1
             await world.add_client(f"{actor}s-laptop", actor, random_cable(rng, self._number))
+        for kind in ("cidr", "dns", "ip", "dns"):
+            await self._add_resource(kind)
         await asyncio.sleep(3)
 
     async def _step(self) -> None:
@@ -100,7 +138,14 @@ class RandomWorld:
             (3, self._switch_policy),
             (2, self._change_filter),
             (2, self._outlive_policy),
-            (1, self._outlive_revocation),
+            (2, self._outlive_revocation),
+            (2, self._outlive_filter),
+            (1, self._move_policy),
+            (2, self._supersede),
+            (2, self._fill_disk),
+            (2, self._race_at_connect),
+            (2, self._race_with_grant),
+            (2, self._check_records),
             (2, self._add_any_resource),
             (1, self._remove_resource),
             (1, self._restart_portal),
@@ -135,12 +180,18 @@ class RandomWorld:
 
     async def _grant(self) -> None:
         world = self.world
-        group, resource = self._rng.choice(("ops", "devs")), self._rng.choice(list(world.model.resources))
+        group, resource = self._rng.choice(_GROUPS), self._rng.choice(list(world.model.resources))
         if resource in world.model.removed or any(
             grant.group == group for grant in world.model.grants[resource]
         ):
             return
-        await world.grant(group, resource, for_s=self._rng.choice((None, 5.0, 30.0)))
+        await world.grant(
+            group, resource, for_s=self._rng.choice((None, 5.0, 30.0)), only_for=self._some_actors()
+        )
+
+    def _some_actors(self) -> frozenset[str] | None:
+        """Whom a condition is about: mostly there is none."""
+        return self._rng.choice((None, None, None, frozenset(), frozenset({"ada"}), frozenset(_ACTORS)))
 
     async def _revoke(self) -> None:
         granted = [name for name, grants in self.world.model.grants.items() if grants]
@@ -180,16 +231,165 @@ class RandomWorld:
             await world.probe(client, resource, wait_s=2.0)
 
     async def _outlive_revocation(self) -> None:
-        """As before, but the policy is deleted."""
+        """As before, but access is taken away, in any way."""
         usable = self._usable()
         if usable:
             client, resource, _ = self._rng.choice(usable)
             await self.world.probe(client, resource, wait_s=2.0)
             self.world.clients[client].cut_portal()
-            while self.world.model.grants[resource]:
-                await self.world.revoke(resource)
+            await self._end_access(self.world.actor_of[client], resource)
             await asyncio.sleep(1.5)
             await self.world.probe(client, resource, wait_s=2.0)
+
+    async def _end_access(self, actor: str, resource: str) -> None:
+        """Take a resource away from somebody by each policy that grants it."""
+        for grant in self.world.model.grants[resource]:
+            if grant.fits(actor) and actor in self.world.model.members[grant.group]:
+                await self._end_grant(actor, resource, grant)
+
+    async def _end_grant(self, actor: str, resource: str, grant: Grant) -> None:
+        world, rng = self.world, self._rng
+        way = rng.choice(("revoke", "switch", "move", "narrow", "leave"))
+        strangers = [
+            group for group in self._groups_without(resource) if actor not in world.model.members[group]
+        ]
+        if way == "move" and strangers:
+            await world.move_policy(resource, grant, rng.choice(strangers))
+        elif way == "narrow" and grant.only_for is None:
+            await world.narrow_policy(resource, grant, frozenset())
+        elif way == "switch":
+            await world.switch_policy(resource, grant)
+        elif way == "leave":
+            await world.leave_group(actor, grant.group)
+        else:
+            await world.revoke(resource, grant)
+
+    def _groups_without(self, resource: str) -> list[str]:
+        """Groups that no policy gives the resource to."""
+        return [
+            group
+            for group in _GROUPS
+            if all(grant.group != group for grant in self.world.model.grants[resource])
+        ]
+
+    def _groups_of(self, client: str) -> list[str]:
+        world = self.world
+        return [group for group in _GROUPS if world.actor_of[client] in world.model.members[group]]
+
+    async def _outlive_filter(self) -> None:
+        """A resource that is in use is narrowed down; its user does not hear of it, its gateways may be away at the time."""
+        world = self.world
+        open_ones = [one for one in self._usable() if world.model.resources[one[1]].udp_ports is None]
+        if not open_ones:
+            return
+        client, resource, _ = self._rng.choice(open_ones)
+        await world.probe(client, resource, wait_s=2.0)
+        world.clients[client].cut_portal()
+        is_away = self._rng.random() < 0.5
+        if is_away:
+            for gateway in world.gateways.values():
+                gateway.reset_portal()
+        await world.change_filter(resource, (53, 53))
+        await asyncio.sleep(4.0 if is_away else 1.5)
+        await world.probe(client, resource, port=5000, wait_s=2.0)
+
+    async def _move_policy(self) -> None:
+        granted = [(name, grant) for name, grants in self.world.model.grants.items() for grant in grants]
+        if granted:
+            resource, grant = self._rng.choice(granted)
+            free = self._groups_without(resource)
+            if free:
+                await self.world.move_policy(resource, grant, self._rng.choice(free))
+
+    async def _supersede(self) -> None:
+        """Who uses a resource by a policy that ends comes to use it by a longer one; then the former is deleted."""
+        world, rng = self.world, self._rng
+        client = rng.choice(list(world.clients))
+        actor, groups = world.actor_of[client], self._groups_of(client)
+        if not groups:
+            return
+        former, latter = rng.choice(groups), rng.choice(_GROUPS)
+        resource = await self._grant_anew(former, for_s=60.0)
+        (ending,) = world.model.grants[resource]
+        await world.probe(client, resource, wait_s=3.0)
+        if latter == former:
+            latter = next(group for group in _GROUPS if group != former)
+        if actor not in world.model.members[latter]:
+            await world.join_group(actor, latter)
+        await world.grant(latter, resource)
+        world.clients[client].kill()  # the next one asks again
+        await world.restart_client(client)
+        await asyncio.sleep(5.0)
+        before = [await world.probe(client, resource, wait_s=3.0) for _ in range(2)]
+        await world.revoke(resource, ending)
+        await asyncio.sleep(1.0)
+        # Nothing has changed for it: what was granted anew stands, and the packet is not refused.
+        if before[-1] == "answered" and await world.probe(client, resource, wait_s=3.0) == "prohibited":
+            raise Violation(f"grants: {client} lost {resource} with a grant that a newer one had replaced")
+
+    async def _fill_disk(self) -> None:
+        """Somebody is granted what cannot be stored."""
+        world, client = self.world, self._rng.choice(list(self.world.clients))
+        if groups := self._groups_of(client):
+            resource = await self._grant_anew(self._rng.choice(groups))
+            with world.disk_full():
+                await world.probe(client, resource, wait_s=1.0)
+            await self._check_records()
+
+    async def _grant_anew(self, group: str, *, for_s: float | None = None) -> str:
+        """A resource that nobody has used yet."""
+        resource = await self._add_resource(self._rng.choice(("cidr", "dns", "ip")), is_granted=False)
+        await self.world.grant(group, resource, for_s=for_s)
+        await asyncio.sleep(1.0)
+        return resource
+
+    async def _race_at_connect(self) -> None:
+        """A gateway comes back while access of its users is taken away one by one: some of it while its session is loaded."""
+        world, rng = self.world, self._rng
+        gateway = rng.choice(list(world.gateways))
+        usable = {
+            (client, resource)
+            for client, resource, _ in self._usable()
+            if world.model.resources[resource].site_id == world.site_of[gateway]
+        }
+        chosen = rng.sample(sorted(usable), min(len(usable), 3))
+        await asyncio.gather(*(world.probe(client, resource, wait_s=3.0) for client, resource in chosen))
+        with world.database_far(1.0):
+            world.gateways[gateway].reset_portal()
+            await asyncio.sleep(rng.uniform(0.5, 1.5))
+            for client, resource in chosen:
+                await self._end_access(world.actor_of[client], resource)
+                await asyncio.sleep(rng.uniform(0.2, 1.2))
+            await asyncio.sleep(5.0)
+        await self._check_records()
+
+    async def _race_with_grant(self) -> None:
+        """Access is taken away while it is being granted."""
+        world, rng = self.world, self._rng
+        usable = self._usable()
+        if not usable:
+            return
+        client, resource, _ = rng.choice(usable)
+        world.clients[client].kill()
+        await world.restart_client(client)
+        await asyncio.sleep(2.0)
+        with world.database_far(0.4):
+            probe = asyncio.ensure_future(world.probe(client, resource, wait_s=3.0))
+            await asyncio.sleep(rng.uniform(0.0, 0.8))
+            await self._end_access(world.actor_of[client], resource)
+            await probe
+            await asyncio.sleep(2.0)
+        await self._check_records()
+
+    async def _check_records(self) -> None:
+        """What is under way has a few seconds to settle."""
+        if not self.world.is_portal_up:
+            return
+        await asyncio.sleep(2.0)
+        for wrong in set(await self.world.wrong_records()):
+            await asyncio.sleep(2.0)
+            if wrong in await self.world.wrong_records():
+                raise Violation(f"records: {wrong}")
 
     def _usable(self) -> list[tuple[str, str, Grant]]:
         model = self.world.model
@@ -198,11 +398,11 @@ class RandomWorld:
             for resource, grants in model.grants.items()
             for grant in grants
             for client, actor in self.world.actor_of.items()
-            if actor in model.members[grant.group] and not grant.is_disabled
+            if actor in model.members[grant.group] and grant.fits(actor)
         ]
 
     async def _change_membership(self) -> None:
-        actor, group = self._rng.choice(("ada", "bob")), self._rng.choice(("ops", "devs"))
+        actor, group = self._rng.choice(_ACTORS), self._rng.choice(_GROUPS)
         if actor in self.world.model.members[group]:
             await self.world.leave_group(actor, group)
         else:
@@ -211,7 +411,7 @@ class RandomWorld:
     async def _add_any_resource(self) -> None:
         await self._add_resource(self._rng.choice(("cidr", "dns", "ip")))
 
-    async def _add_resource(self, kind: str) -> None:
+    async def _add_resource(self, kind: str, *, is_granted: bool = True) -> str:
         self._number += 1
         number, rng = self._number, self._rng
         ports = rng.choice((None, None, (53, 53)))
@@ -224,8 +424,9 @@ class RandomWorld:
             address = f"10.{20 + number}.0.0/24" if kind == "cidr" else real_ip
             resource = SimResource(_NOWHERE, site, kind, address, real_ip, None, ports)
         await self.world.add_resource(f"{kind}-{number}", resource)
-        if rng.random() < 0.7:  # most resources are granted to somebody
-            await self.world.grant(rng.choice(("ops", "devs")), f"{kind}-{number}")
+        if is_granted and rng.random() < 0.7:  # most resources are granted to somebody
+            await self.world.grant(rng.choice(_GROUPS), f"{kind}-{number}", only_for=self._some_actors())
+        return f"{kind}-{number}"
 
     async def _remove_resource(self) -> None:
         left = [name for name in self.world.model.resources if name not in self.world.model.removed]
@@ -287,6 +488,7 @@ class RandomWorld:
                 raise Violation(
                     f"liveness: {peer.name} is not connected to the portal after {_SETTLE_S:g} s of peace"
                 )
+        await self._check_records()
         for client in world.clients:
             # A time condition that ends within the minute may be shown until the portal looks again.
             shown, wanted, later = (

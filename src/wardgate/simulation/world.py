@@ -11,8 +11,9 @@ import contextlib
 import dataclasses
 import ipaddress
 import json
+import math
 import random
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -30,8 +31,9 @@ from wardgate.portal.provisioning import Provisioned, provision
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.snapshot.accounts import Accounts
-from wardgate.portal.store import Feed, Store, Transaction, rows
+from wardgate.portal.store import Feed, Transaction, rows
 from wardgate.simulation.control_link import AsgiApp
+from wardgate.simulation.distant_store import DistantStore
 from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
 from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
@@ -57,6 +59,8 @@ class Counts:
     relayed_paths: int = 0
     lost_datagrams: int = 0
     portal_restarts: int = 0
+    refused_writes: int = 0
+    checked_grants: int = 0
 
 
 class _VirtualClock:
@@ -104,12 +108,17 @@ class World:
         self._identity = 0
         self._secrets: dict[str, str] = {}  # by peer
         self.violation: Violation | None = None
+        self._surroundings = Surroundings(
+            self.network, self._app, self._unix_at_zero, self._resolve_privately, self.rng
+        )
 
     # The portal
 
     async def open(self) -> None:
         """Start the portal with one account."""
-        self._store = await Store.open(None, self._environment)
+        self._far_store = await DistantStore.open(None, self._environment)
+        self._far_store.rng = random.Random(self.rng.random())  # noqa: S311
+        self._store = self._far_store.near
         async with self._store.writing() as transaction:
             self._account: Provisioned = await provision(
                 transaction, name="Sim", slug="sim", admin_email="ada@example.com"
@@ -127,9 +136,10 @@ class World:
         await self._store.close()
 
     async def start_portal(self) -> None:
-        feed = Feed(self._store, self._environment)
-        accounts = Accounts(self._store, feed, self._environment)
-        portal = Portal(Services(_SETTINGS, self._environment, self._keys, self._store, feed, accounts))
+        store = self._far_store
+        feed = Feed(store, self._environment)
+        accounts = Accounts(store, feed, self._environment)
+        portal = Portal(Services(_SETTINGS, self._environment, self._keys, store, feed, accounts))
         self._portal_life = contextlib.AsyncExitStack()
         await self._portal_life.enter_async_context(portal.running())
         self._portal = portal
@@ -138,9 +148,42 @@ class World:
         """As SIGTERM: connections are closed, then nobody answers."""
         if self._portal is not None:
             self._portal = None
-            for peer in self.peers():
-                peer.handle_portal_gone()
+            links = self._surroundings.links
+            for link in links:
+                link.reset()
+            for link in links:
+                await link.ended()
+            links.clear()
             await self._portal_life.aclose()
+
+    @contextlib.contextmanager
+    def database_far(self, way_s: float) -> Iterator[None]:
+        """For the length of the block a transaction of the portal takes up to so many seconds each way."""
+        self._far_store.way_s = way_s
+        self.model.database_far_until = math.inf
+        try:
+            yield
+        finally:
+            self._far_store.way_s = 0.0
+            self.model.database_far_until = self._loop.time() + 2 * way_s  # what is under way, there and back
+
+    @contextlib.contextmanager
+    def disk_full(self) -> Iterator[None]:
+        """For the length of the block the portal can write nothing."""
+        self._far_store.is_full = True
+        try:
+            yield
+        finally:
+            self._far_store.is_full = False
+            self.counts.refused_writes = self._far_store.failures
+
+    @property
+    def is_portal_up(self) -> bool:
+        return self._portal is not None
+
+    @property
+    def is_disk_full(self) -> bool:
+        return self._far_store.is_full
 
     def peers(self) -> list[Peer]:
         return [*self.clients.values(), *self.gateways.values(), *self.relays.values()]
@@ -207,21 +250,35 @@ class World:
             await resources.save(dataclasses.replace(row, filters=_filters(ports)))
         self.model.change_ports(name, ports)
 
-    async def grant(self, group: str, resource: str, *, for_s: float | None = None) -> None:
-        """A policy; `for_s` adds a time condition that ends after so many seconds (rounded up to a minute)."""
+    async def grant(
+        self,
+        group: str,
+        resource: str,
+        *,
+        for_s: float | None = None,
+        only_for: frozenset[str] | None = None,
+    ) -> None:
+        """A policy.
+
+        Args:
+            for_s: adds a time condition that ends after so many seconds (rounded up to a minute).
+            only_for: adds a condition that the addresses of these actors satisfy and no other.
+        """
         conditions: list[dict[str, Any]] = []
         ends_at: float | None = None
         if for_s is not None:
             now = self._environment.clock.now()
             end = (now + timedelta(seconds=for_s)).replace(second=0, microsecond=0) + timedelta(minutes=1)
-            conditions = [
+            conditions.append(
                 {
                     "property": "current_utc_datetime",
                     "operator": "is_in_day_of_week_time_ranges",
                     "values": [f"M/00:00-{end:%H:%M}/UTC"],
                 }
-            ]
+            )
             ends_at = end.timestamp() - self._unix_at_zero
+        if only_for is not None:
+            conditions.insert(self.rng.randint(0, len(conditions)), self._address_condition(only_for))
         row = await self._insert(
             lambda tx: rows.Policy(
                 id=tx.new_id(),
@@ -232,13 +289,51 @@ class World:
             ),
             "policies",
         )
-        self.model.grants[resource].append(Grant(row.id, group, ends_at))
+        self.model.grants[resource].append(Grant(row.id, group, ends_at, only_for=only_for))
         self.counts.grants += 1
 
-    async def revoke(self, resource: str) -> None:
-        """Delete the resource's newest policy."""
+    def _address_condition(self, only_for: frozenset[str]) -> dict[str, Any]:
+        addresses = sorted(
+            client.cable.public_ip for name, client in self.clients.items() if self.actor_of[name] in only_for
+        )
+        return {
+            "property": "remote_ip",
+            "operator": "is_in_cidr",
+            "values": [*addresses, "192.0.2.0/24"],  # where nobody is
+        }
+
+    async def move_policy(self, resource: str, grant: Grant, group: str) -> None:
+        """Give a policy to another group."""
         affected = self.model.allowed_actors(resource)
-        grant = self.model.grants[resource].pop()
+        await self._edit_policy(grant, group_id=self._groups[group])
+        grant.group = group
+        self.model.note_ended(resource, affected)
+        self.counts.revocations += 1
+
+    async def narrow_policy(self, resource: str, grant: Grant, only_for: frozenset[str]) -> None:
+        """Add a condition to a policy that has none of that kind."""
+        affected = self.model.allowed_actors(resource)
+        await self._edit_policy(grant, condition=self._address_condition(only_for))
+        grant.only_for = only_for
+        self.model.note_ended(resource, affected)
+        self.counts.revocations += 1
+
+    async def _edit_policy(
+        self, grant: Grant, *, condition: dict[str, Any] | None = None, **columns: Any
+    ) -> None:
+        async with self._store.writing() as transaction:
+            policies = transaction.of(self._account_id).policies
+            row = await policies.load(grant.policy_id)
+            assert row is not None
+            if condition is not None:
+                columns["conditions"] = [*row.conditions, condition]
+            await policies.save(dataclasses.replace(row, **columns))
+
+    async def revoke(self, resource: str, grant: Grant | None = None) -> None:
+        """Delete a policy of the resource, the newest unless another is named."""
+        affected = self.model.allowed_actors(resource)
+        grant = self.model.grants[resource][-1] if grant is None else grant
+        self.model.grants[resource] = [one for one in self.model.grants[resource] if one is not grant]
         async with self._store.writing() as transaction:
             await transaction.of(self._account_id).policies.delete(grant.policy_id)
         self.model.note_ended(resource, affected)
@@ -255,15 +350,11 @@ class World:
             equal = await policies.insert(dataclasses.replace(row, id=transaction.new_id()))
         grant.policy_id = equal.id
 
-    async def switch_policy(self, resource: str) -> None:
-        """Disable the resource's newest policy, or enable it again."""
+    async def switch_policy(self, resource: str, grant: Grant | None = None) -> None:
+        """Disable a policy of the resource, or enable it again: the newest unless another is named."""
         affected = self.model.allowed_actors(resource)
-        grant = self.model.grants[resource][-1]
-        async with self._store.writing() as transaction:
-            policies = transaction.of(self._account_id).policies
-            row = await policies.load(grant.policy_id)
-            assert row is not None
-            await policies.save(dataclasses.replace(row, is_disabled=not grant.is_disabled))
+        grant = self.model.grants[resource][-1] if grant is None else grant
+        await self._edit_policy(grant, is_disabled=not grant.is_disabled)
         grant.is_disabled = not grant.is_disabled
         self.model.note_ended(resource, affected)
 
@@ -290,6 +381,40 @@ class World:
         for name, actors in affected.items():
             self.model.note_ended(name, actors)
         self.counts.revocations += 1
+
+    async def wrong_records(self) -> list[str]:
+        """What is enforced without a stored grant, and what is stored though nothing grants it: nobody's access rests on memory alone."""
+        async with self._store.reading() as transaction:
+            tables = transaction.of(self._account_id)
+            stored = [
+                row
+                for row in await tables.authorizations.load_all()
+                if row.expires_at > self._environment.clock.now()
+            ]
+            devices = {row.id: row for row in await tables.devices.load_all()}
+        self.counts.checked_grants += len(stored)
+        actors = {id_: name for name, id_ in self._actors.items()}
+        resources = {one.id: name for name, one in self.model.resources.items()}
+        wrong = []
+        for row in stored:
+            actor_id = devices[row.initiating_device_id].actor_id
+            assert actor_id is not None
+            actor, resource = actors[actor_id], resources[row.resource_id]
+            ends_at = row.expires_at.timestamp() - self._unix_at_zero
+            if not self.model.justifies(actor, resource, row.policy_id, ends_at):
+                wrong.append(f"a stored grant lets {actor} use {resource}, which no policy does")
+        for name, gateway in self.gateways.items():
+            if gateway.is_joined:
+                rows_there = {
+                    (row.initiating_device_id, row.resource_id)
+                    for row in stored
+                    if devices[row.receiving_device_id].name == name
+                }
+                wrong += [
+                    f"{name} lets {devices[client_id].name} use {resources[resource_id]}, which is stored nowhere"
+                    for client_id, resource_id in sorted(gateway.held() - rows_there)
+                ]
+        return wrong
 
     async def explain(self, actor: str, resource: str) -> str:
         """What the portal's REST API says about this actor and resource, as text for people."""
@@ -557,10 +682,6 @@ class World:
     @property
     def _account_id(self) -> UUID:
         return self._account.account.id
-
-    @property
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(self.network, self._app, self._unix_at_zero, self._resolve_privately, self.rng)
 
     def _app(self) -> AsgiApp | None:
         return self._portal

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from sqlalchemy import Connection, exc
@@ -56,7 +56,7 @@ class Store:
         self._listeners: list[Committed] = []
 
     @classmethod
-    async def open(cls, location: Database | None, environment: Environment) -> "Store":
+    async def open(cls, location: Database | None, environment: Environment) -> Self:
         """Open a database, or one in memory for `None`, and bring its schema up to date.
 
         Raises:
