@@ -386,9 +386,9 @@ class Workplace:
             *arguments,
         ]
         ended = self._execute([*command, "-n", str(self.threads)] if wide else command, self.tree)
-        # 5: nothing collected, which a fault cannot bring about; 3, 4: pytest itself or its arguments are at fault.
+        # 5: nothing collected, which a fault cannot bring about; any other: pytest itself, its arguments, or somebody who killed it.
         passed = sum(int(number) for number in re.findall(r"(\d+) passed", ended.output))
-        return Run(passed, ended.code in (1, 2), ended.seconds, ended.tail, ended.code in (3, 4))
+        return Run(passed, ended.code in (1, 2), ended.seconds, ended.tail, ended.code not in (0, 1, 2, 5))
 
     def _cargo(self, arguments: list[str]) -> Run:
         chosen = ["-p", arguments[0]] if arguments else ["--workspace"]
@@ -398,7 +398,7 @@ class Workplace:
             return Run(0, True, built.seconds, built.tail, is_broken=True)
         ended = self._execute([*command, *arguments[1:]], self.tree / "native")
         passed = sum(int(number) for number in re.findall(r"(\d+) passed", ended.output))
-        return Run(passed, ended.code != 0, built.seconds + ended.seconds, ended.tail)
+        return Run(passed, ended.code != 0, built.seconds + ended.seconds, ended.tail, ended.code < 0)
 
     def _execute(self, command: list[str], directory: Path) -> Ended:
         environment = {
