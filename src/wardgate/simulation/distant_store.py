@@ -11,12 +11,14 @@ import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.database import DatabaseAdapter
+
+_HELD_S: Final = 1.0
 
 
 class DistantStore(Store):
@@ -36,6 +38,13 @@ class DistantStore(Store):
         self.way_s = 0.0
         self.is_full = False
         self.failures = 0
+        self._reading_to_hold: tuple[int, asyncio.Future[None]] | None = None
+
+    def hold_reading(self, skipped: int) -> asyncio.Future[None]:
+        """Keep the answer of one of the next readings under way for a while; done when it is, with what has been read."""
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reading_to_hold = skipped, held
+        return held
 
     def on_commit(self, listener: Callable[[frozenset[UUID]], None]) -> Callable[[], None]:
         """Whoever commits, here or there, wakes the listener."""
@@ -53,6 +62,7 @@ class DistantStore(Store):
         async with super().reading() as transaction:
             yield transaction
         await self._travel()
+        await self._be_held()
 
     @asynccontextmanager
     async def writing(
@@ -65,6 +75,18 @@ class DistantStore(Store):
         async with super().writing(subject, is_synced=is_synced) as transaction:
             yield transaction
         await self._travel()
+
+    async def _be_held(self) -> None:
+        if self._reading_to_hold is None:
+            return
+        skipped, held = self._reading_to_hold
+        if skipped:
+            self._reading_to_hold = skipped - 1, held
+            return
+        self._reading_to_hold = None
+        if not held.done():
+            held.set_result(None)
+            await asyncio.sleep(_HELD_S)
 
     async def _travel(self) -> None:
         if self.way_s:

@@ -143,7 +143,7 @@ class RandomWorld:
             (1, self._move_policy),
             (2, self._supersede),
             (2, self._fill_disk),
-            (2, self._race_at_connect),
+            (3, self._race_at_connect),
             (2, self._race_with_grant),
             (2, self._check_records),
             (2, self._add_any_resource),
@@ -344,7 +344,7 @@ class RandomWorld:
         return resource
 
     async def _race_at_connect(self) -> None:
-        """A gateway comes back while access of its users is taken away one by one: some of it while its session is loaded."""
+        """A gateway comes back, and access of its users is taken away while its session is being loaded."""
         world, rng = self.world, self._rng
         gateway = rng.choice(list(world.gateways))
         usable = {
@@ -354,13 +354,13 @@ class RandomWorld:
         }
         chosen = rng.sample(sorted(usable), min(len(usable), 3))
         await asyncio.gather(*(world.probe(client, resource, wait_s=3.0) for client, resource in chosen))
-        with world.database_far(1.0):
-            world.gateways[gateway].reset_portal()
-            await asyncio.sleep(rng.uniform(0.5, 1.5))
-            for client, resource in chosen:
-                await self._end_access(world.actor_of[client], resource)
-                await asyncio.sleep(rng.uniform(0.2, 1.2))
-            await asyncio.sleep(5.0)
+        # First the gateway's token is read, then the grants that it holds.
+        held = world.hold_reading(rng.choice((0, 1, 1, 1)))
+        world.gateways[gateway].reset_portal()
+        await asyncio.wait({held}, timeout=5.0)
+        held.cancel()
+        for client, resource in chosen:
+            await self._end_access(world.actor_of[client], resource)
         await self._check_records()
 
     async def _race_with_grant(self) -> None:

@@ -177,6 +177,10 @@ class World:
             self._far_store.is_full = False
             self.counts.refused_writes = self._far_store.failures
 
+    def hold_reading(self, skipped: int) -> asyncio.Future[None]:
+        """Keep an answer of the portal's database under way for a second; done when it is."""
+        return self._far_store.hold_reading(skipped)
+
     @property
     def is_portal_up(self) -> bool:
         return self._portal is not None
