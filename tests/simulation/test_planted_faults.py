@@ -15,7 +15,7 @@ from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcome
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.channels import journal
+from wardgate.portal.channels import endpoint, journal
 from wardgate.portal.channels.directed import Holding
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.held_grants import HeldGrants
@@ -169,6 +169,10 @@ def a_policy_of_another_group_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def changes_during_a_sessions_loading_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint._Early, "handle_changes", lambda _early, _changes: None)
+
+
 def a_grant_that_is_not_stored_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     write_grant = Journal.write_grant
 
@@ -200,6 +204,7 @@ _NEWER_LOST = "lost .* with a grant that a newer one had replaced"
         (a_returning_gateway_is_not_told_of_filters, "which its filter refuses"),
         (deleting_an_older_grant_revokes_the_newer, _NEWER_LOST),
         (a_policy_of_another_group_keeps_its_grants, _TOO_MUCH),
+        (changes_during_a_sessions_loading_are_lost, f"{_TOO_MUCH}|stored nowhere"),
         (a_grant_that_is_not_stored_stays, "stored nowhere"),
         (a_grant_is_stored_as_it_was_decided, "which no policy does"),
     ],
