@@ -57,9 +57,9 @@ class DistantStore(Store):
         return stop
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def reading(self, *, is_long: bool = False) -> AsyncIterator[Transaction]:
         await self._travel()
-        async with super().reading() as transaction:
+        async with super().reading(is_long=is_long) as transaction:
             yield transaction
         await self._travel()
         await self._be_held()

@@ -31,3 +31,24 @@ def test_a_gate_exists(mutant: "mutants.Mutant") -> None:
 def test_a_fault_is_told_in_one_sentence(mutant: "mutants.Mutant") -> None:
     assert 10 <= len(mutant.fault) <= 160
     assert "\n" not in mutant.fault
+
+
+def test_the_list_reaches_everywhere() -> None:
+    """Every package that decides anything, and every crate but the one that only converts types."""
+    packages = {Path(one.file).parts[2] for one in LIST if one.file.startswith("src/wardgate/")}
+    crates = {Path(one.file).parts[2] for one in LIST if one.file.startswith("native/crates/")}
+    assert len(LIST) >= 120
+    assert packages >= {
+        "model",
+        "policy",
+        "wire",
+        "dns",
+        "connect",
+        "net",
+        "portal",
+        "relay",
+        "gateway",
+        "client",
+        "cli",
+    }
+    assert crates >= {"packet", "stun", "wireguard", "connect", "datapath", "io"}
