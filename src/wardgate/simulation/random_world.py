@@ -374,10 +374,12 @@ class RandomWorld:
         await world.restart_client(client)
         await asyncio.sleep(2.0)
         with world.database_far(0.4):
-            probe = asyncio.ensure_future(world.probe(client, resource, wait_s=3.0))
-            await asyncio.sleep(rng.uniform(0.0, 0.8))
-            await self._end_access(world.actor_of[client], resource)
-            await probe
+
+            async def end_soon() -> None:
+                await asyncio.sleep(rng.uniform(0.0, 0.8))
+                await self._end_access(world.actor_of[client], resource)
+
+            await asyncio.gather(world.probe(client, resource, wait_s=3.0), end_soon())
             await asyncio.sleep(2.0)
         await self._check_records()
 
