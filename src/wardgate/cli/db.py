@@ -13,6 +13,7 @@ from wardgate.cli.portal_settings import database_of
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.usage import run
+from wardgate.portal import data_directory
 from wardgate.portal.data_directory import LOCK_FILE, DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, SqliteFile, Store, Unusable, parse_database_url
@@ -44,12 +45,12 @@ def upgrade(
     Example: wardgate db upgrade --database-url postgresql://wardgate@db.example.org/wardgate
     """
     settings = Settings.load("portal", os.environ, config)
-    database = database_of(settings, database_url) or SqliteFile(
-        data_dir_of(settings, data_dir) / "wardgate.db"
-    )
+    directory = data_dir_of(settings, data_dir)
+    database = database_of(settings, database_url) or SqliteFile(directory / "wardgate.db")
     try:
+        data_directory.require_database(directory, database)
         asyncio.run(_upgrade(database))
-    except Unusable as error:
+    except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
     typer.echo(f"{database} is up to date.")
 

@@ -112,6 +112,7 @@ def initialise(
     assert directory is not None
     try:
         data_directory.prepare(directory)
+        data_directory.require_database(directory, portal.database)
         environment = Environment.of_this_process()
         keys = data_directory.make_keys(directory, environment.rng)
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))

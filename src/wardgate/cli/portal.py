@@ -60,6 +60,7 @@ def command(
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)
+        data_directory.require_database(directory, portal.database)
         with Lock(directory), listener_of(portal) as listener, ExitStack() as stack:
             metrics = metrics_listener_of(portal)
             if metrics is not None:

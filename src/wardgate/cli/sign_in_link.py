@@ -51,6 +51,7 @@ def command(
     )
     try:
         keys = data_directory.load_keys(directory)
+        data_directory.require_database(directory, portal.database)
         typer.echo(asyncio.run(_link(portal, keys, account_slug, email)))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error

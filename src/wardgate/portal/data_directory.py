@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from wardgate.portal.keys import MASTER_BYTES, Keys
+from wardgate.portal.store.location import Database, SqliteFile
 
 SECRET_FILE: Final = "secret.key"  # noqa: S105 - a file name
 LOCK_FILE: Final = "lock"
@@ -56,6 +57,21 @@ def load_keys(path: Path) -> Keys:
         raise DataDirectoryUnusable(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise DataDirectoryUnusable(f"{file} is damaged: {error}; restore it from a backup") from error
+
+
+def require_database(path: Path, database: Database | None) -> None:
+    """Check that an installation's own database is still there: a new, empty one in its place would know nobody and deny everything.
+
+    Raises:
+        DataDirectoryUnusable: there is a master secret but no database.
+    """
+    if isinstance(database, SqliteFile) and database.path.parent == path:
+        secret = path / SECRET_FILE
+        if secret.exists() and not database.path.exists():
+            raise DataDirectoryUnusable(
+                f"there is an installation in {path}, but its database {database.path.name} is gone: restore it from a backup, "
+                f"or remove {secret} to begin anew"
+            )
 
 
 def make_keys(path: Path, rng: random.Random) -> Keys:

@@ -39,7 +39,7 @@ from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
-from wardgate.portal.store import INSTALLATION
+from wardgate.portal.store import INSTALLATION, UNAVAILABLE
 from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing
@@ -61,6 +61,8 @@ PROGRESS_CHECK_S: Final = 5.0
 
 FLUSH_S: Final = 2.0
 """How long a closing session's last frames may take."""
+
+DATABASE_RETRY_S: Final = 5
 
 CONFLICT_RETRY_S: Final = 5
 """A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
@@ -101,6 +103,16 @@ class ChannelEndpoint:
             connected = await self._connect(key[0], query, _headers(scope), origin)
         except Refused as refused:
             await _refuse(scope, send, refused)
+            return
+        except UNAVAILABLE:
+            # The store has said so in the log, once a minute.
+            unavailable = Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "database_unavailable",
+                "The database does not answer",
+                retry_after_s=DATABASE_RETRY_S,
+            )
+            await _refuse(scope, send, unavailable)
             return
         except Exception:
             # Any fault of ours must not look like a dead token: 500 makes the peer try again (protocol §1.5).

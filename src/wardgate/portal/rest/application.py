@@ -51,13 +51,14 @@ from wardgate.portal.rest.problems import (
     UNAUTHENTICATED,
     UNEXPECTED,
     Problem,
+    database_unavailable,
     forbidden,
     invalid,
     not_found,
     unprocessed,
 )
 from wardgate.portal.services import Services
-from wardgate.portal.store import NotAllowed, StoreError, Unstorable
+from wardgate.portal.store import UNAVAILABLE, NotAllowed, StoreError, Unstorable
 from wardgate.portal.store.refusals import is_contradiction
 
 CONTRADICTION: Final = "these values do not go together"
@@ -109,6 +110,8 @@ def _api(segment: str | None = None) -> FastAPI:
     api.add_exception_handler(LimitReached, _limited)
     api.add_exception_handler(StoreError, _refused_by_the_store)
     api.add_exception_handler(IntegrityError, _refused_by_the_database)
+    for unavailable in UNAVAILABLE:
+        api.add_exception_handler(unavailable, _database_unavailable)
     api.add_exception_handler(Exception, _unexpected)
     return api
 
@@ -217,6 +220,10 @@ def _refused_by_the_database(_request: Request, error: Exception) -> Response:
         log.warning("a table's constraint caught what no rule did", exc_info=error)
         return _answer(invalid({"base": [CONTRADICTION]}))
     raise error
+
+
+def _database_unavailable(_request: Request, _error: Exception) -> Response:
+    return _answer(database_unavailable())
 
 
 def _unexpected(_request: Request, _error: Exception) -> Response:

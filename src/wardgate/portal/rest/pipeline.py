@@ -31,8 +31,10 @@ from wardgate.portal.rest.problems import (
     UNEXPECTED,
     UNPROCESSED,
     Problem,
+    database_unavailable,
 )
 from wardgate.portal.services import Services
+from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.store.api_calls import TokenUse, append_api_requests, note_token_uses
 from wardgate.portal.store.rows import ApiRequest
 from wardgate.wire.tokens import InvalidToken
@@ -71,6 +73,9 @@ class Pipeline:
                 await self._handle(scope, headers, request_id, receive, answer)
             except Problem as problem:
                 await answer.problem(problem)
+        except UNAVAILABLE:
+            # The store has said so in the log, once a minute.
+            await answer.problem(database_unavailable())
         except Exception:
             log.exception("a request failed", extra={"request_id": request_id})
             self._services.counters["rest_failures"] += 1

@@ -22,6 +22,9 @@ Errors = dict[str, Any]
 """Field → list of messages, or nested structures of the same."""
 
 
+DATABASE_RETRY_S: Final = 5
+
+
 class ProblemDocument(BaseModel):
     """The body of every error."""
 
@@ -89,3 +92,12 @@ def forbidden(detail: str) -> Problem:
 
 def invalid(errors: Errors) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID, validation_errors=errors)
+
+
+def database_unavailable() -> Problem:
+    """Ask to come back when the database answers again: its disk is full, it is damaged or away."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The database does not answer at the moment.",
+        headers={"retry-after": str(DATABASE_RETRY_S)},
+    )

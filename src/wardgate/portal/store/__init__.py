@@ -1,7 +1,7 @@
 """What the portal knows: schema, repositories, transactions, change feed."""
 
 from wardgate.portal.store.account_tables import AccountTables
-from wardgate.portal.store.database import Store
+from wardgate.portal.store.database import UNAVAILABLE, Store
 from wardgate.portal.store.errors import (
     AddressesExhausted,
     Conflict,
@@ -18,6 +18,7 @@ from wardgate.portal.store.transaction import Transaction
 
 __all__ = [
     "INSTALLATION",
+    "UNAVAILABLE",
     "AccountTables",
     "AddressesExhausted",
     "Conflict",

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
 from sqlalchemy import Connection, exc
@@ -27,6 +27,8 @@ from wardgate.portal.store.sqlite_database import SqliteDatabase
 from wardgate.portal.store.transaction import Transaction
 
 log = logging.getLogger(__name__)
+
+COMPLAINT_EVERY_S: Final = 60.0
 
 Committed = Callable[[frozenset[UUID]], None]
 
@@ -54,6 +56,8 @@ class Store:
         self._database = database
         self._environment = environment
         self._listeners: list[Committed] = []
+        self._can_write = True
+        self._complained_at: float | None = None
 
     @classmethod
     async def open(cls, location: Database | None, environment: Environment) -> Self:
@@ -85,8 +89,12 @@ class Store:
             is_long: what is read grows with a table. Then statements leave the event loop alone, and few of these transactions are
                 open at a time.
         """
-        async with self._database.reading(is_long=is_long) as connection:
-            yield Transaction(connection, self._environment, subject=None, hold=None)
+        try:
+            async with self._database.reading(is_long=is_long) as connection:
+                yield Transaction(connection, self._environment, subject=None, hold=None)
+        except UNAVAILABLE as error:
+            self._complain(error)
+            raise
 
     @asynccontextmanager
     async def writing(
@@ -113,6 +121,13 @@ class Store:
                     await connection.commit()
                 except exc.IntegrityError as error:
                     raise DanglingReference(str(error.orig)) from error
+            self._can_write = True
+        except exc.IntegrityError:
+            raise
+        except UNAVAILABLE as error:
+            self._can_write = False
+            self._complain(error)
+            raise
         finally:
             # Also when the caller was cancelled after the commit, while the disk was synced: nobody else tells of
             # this process's own commits. A hint too many does no harm.
@@ -147,15 +162,27 @@ class Store:
             return await transaction.sequences()
 
     async def is_available(self) -> bool:
-        """Tell whether a statement succeeds now."""
+        """Tell whether a statement succeeds now; and, if the last attempt to write failed, whether one more does."""
         try:
             await self.sequences()
+            if not self._can_write:
+                async with self.writing() as transaction:
+                    await transaction.touch()
         except DATABASE_ERRORS:
             return False
         return True
 
+    def _complain(self, error: Exception) -> None:
+        """Say that the database does not do what it is asked; once a minute, not for every request that meets it."""
+        now = self._environment.clock.monotonic()
+        if self._complained_at is None or now >= self._complained_at + COMPLAINT_EVERY_S:
+            self._complained_at = now
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0][:200]
+            log.error("the database does not answer as it should", extra={"reason": reason})
 
-DATABASE_ERRORS = (exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError)
+
+UNAVAILABLE: Final = (exc.DBAPIError, exc.TimeoutError, sqlite3.Error)
+DATABASE_ERRORS = (*UNAVAILABLE, OSError)
 """What a statement raises when the database cannot be reached or cannot go on: passing trouble, tried again later."""
 
 

@@ -47,6 +47,7 @@ class SqliteDatabase:
         self._writer = asyncio.Lock()
         self._watching: sqlite3.Connection | None = None
         self._version = 0
+        self._identity: tuple[int, int] | None = None
         self._engine = self._make_engine(image)
         self._unsynced: AsyncEngine | None = None
         if file is not None and file.is_durable:
@@ -73,6 +74,7 @@ class SqliteDatabase:
                     self._file.path, timeout=0, isolation_level=None, check_same_thread=False
                 )
                 self._version = self._data_version()
+                self._identity = _identity_of(self._file)
         except (exc.DBAPIError, sqlite3.Error) as error:
             raise Unusable(_reason(self._file, error)) from error
 
@@ -158,9 +160,25 @@ class SqliteDatabase:
     async def _transaction(
         self, begin: str, engine: AsyncEngine | None = None
     ) -> AsyncIterator[AsyncConnection]:
+        self._check_file()
         async with (engine or self._engine).connect() as connection:
             await self._patiently(lambda: self._begin(connection, begin))
-            yield connection
+            try:
+                yield connection
+            except BaseException:
+                # A commit that failed may leave the transaction open, and the library believes that it is over.
+                driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+                await driver.rollback()
+                raise
+
+    def _check_file(self) -> None:
+        """Check that the file is the one that was opened: a connection would go on with one that nobody will find again."""
+        if (
+            self._file is not None
+            and self._identity is not None
+            and self._identity != _identity_of(self._file)
+        ):
+            raise sqlite3.OperationalError(f"{self._file} was removed or replaced while it was in use")
 
     async def _begin(self, connection: AsyncConnection, begin: str) -> None:
         # Straight to the driver: for each statement the library in between takes longer than both of these together.
@@ -218,6 +236,14 @@ class SqliteDatabase:
             return await self._patiently(lambda: opening(*arguments, **options))
 
         return open_connection
+
+
+def _identity_of(file: SqliteFile) -> tuple[int, int] | None:
+    try:
+        found = file.path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _reason(file: SqliteFile | None, error: Exception) -> str:

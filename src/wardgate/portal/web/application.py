@@ -28,7 +28,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from wardgate.model.shown_text import shown_text
@@ -36,6 +36,7 @@ from wardgate.portal import account_life, credentials
 from wardgate.portal.account_life import Author, LifeRefused, WrongSlug
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.services import Services
+from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.store.permissions import Action
 from wardgate.portal.store.rows import Account
 from wardgate.portal.subjects import subject_of
@@ -101,7 +102,10 @@ class _Pages:
                 Route("/{slug}/sign_in/link/{secret}", self._sign_in, methods=["GET"]),
                 Route("/{slug}/sign_out", self._sign_out, methods=["POST"]),
             ],
-            exception_handlers={HTTPException: self._error},
+            exception_handlers={
+                HTTPException: self._error,
+                **dict.fromkeys(UNAVAILABLE, self._database_unavailable),
+            },
         )
         return _SecureHeaders(starlette, self._services)
 
@@ -322,6 +326,12 @@ class _Pages:
         response = self._message(request, status, status.phrase, text)
         response.headers.update(error.headers or {})
         return response
+
+    async def _database_unavailable(self, _request: Request, _error: Exception) -> Response:
+        """Answer without a page, which may need the database itself."""
+        text = "The database does not answer at the moment. Try again in a few seconds."
+        headers = {"retry-after": "5"}
+        return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, headers)
 
     def _message(
         self, request: Request, status: HTTPStatus, heading: str, text: str, *, command: str | None = None
