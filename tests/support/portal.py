@@ -16,7 +16,7 @@ import wardgate
 from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment
+from wardgate.portal.environment import Environment, SystemClock
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.message import Mailer
 from wardgate.portal.settings import PortalSettings
@@ -71,6 +71,25 @@ async def portal_running(
         stack.push_async_callback(portal.close)
         async with portal.running():
             yield portal
+
+
+class HeldClock(SystemClock):
+    """The machine's wall time, and seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+
+@contextlib.asynccontextmanager
+async def portal_with_held_clock() -> AsyncIterator[tuple[Portal, HeldClock]]:
+    """Run a portal with the rate limits that the product ships; what was taken comes back when the test moves the clock."""
+    clock = HeldClock()
+    environment = replace(Environment.of_this_process(), clock=clock)
+    async with portal_running(PortalSettings(), environment) as portal:
+        yield portal, clock
 
 
 @dataclass(slots=True)

@@ -6,7 +6,16 @@ from ipaddress import ip_network
 
 import pytest
 
-from support.portal import CLIENT_AGENT, Peer, Refusal, Refused, World, make_world, portal_running
+from support.portal import (
+    CLIENT_AGENT,
+    Peer,
+    Refusal,
+    Refused,
+    World,
+    make_world,
+    portal_running,
+    portal_with_held_clock,
+)
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Device, Resource
 from wardgate.wire.user_agent import CLIENT_SPEAKS
@@ -111,13 +120,16 @@ async def test_an_unknown_path_is_not_found(world: World) -> None:
 
 
 async def test_connects_of_one_token_and_address_are_limited() -> None:
-    async with portal_running(PortalSettings()) as portal:
+    async with portal_with_held_clock() as (portal, clock):
         world = await make_world(portal)
         async with world.client():
             refusal = await _refused(world.client())
             assert (refusal.status, refusal.code) == (503, "rate_limit")
             assert refusal.headers["retry-after"] == "1"
             async with world.client(remote_ip="192.0.2.8"):
+                pass
+            clock.at_s += 1.0
+            async with world.client():
                 pass
 
 

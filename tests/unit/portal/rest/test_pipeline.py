@@ -14,7 +14,7 @@ import pytest
 from fastapi.dependencies.models import Dependant
 
 from support.browser import caller, make_api_token
-from support.portal import World, make_world, portal_running
+from support.portal import World, make_world, portal_running, portal_with_held_clock
 from unit.portal.rest.test_objects import NOWHERE
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import application, endpoints, pipeline
@@ -69,14 +69,31 @@ async def test_a_disabled_api_client_is_refused(world: World, api: httpx2.AsyncC
 
 
 async def test_the_21st_request_at_once_is_throttled_and_told_when_to_come_back() -> None:
-    async with portal_running(PortalSettings()) as portal:
+    async with portal_with_held_clock() as (portal, clock):
         world = await make_world(portal)
         token, _ = await make_api_token(world)
         async with caller(portal, token) as client:
             answers = [await client.get("/account") for _ in range(21)]
-        assert [answer.status_code for answer in answers] == [200] * 20 + [429]
-        assert answers[-1].headers["retry-after"] == "1"
-        assert len(await logged(portal, world.account_id)) == 20
+            assert [answer.status_code for answer in answers] == [200] * 20 + [429]
+            assert answers[-1].headers["retry-after"] == "1"
+            assert len(await logged(portal, world.account_id)) == 20
+            clock.at_s += 1.0
+            assert (await client.get("/account")).status_code == 200
+
+
+async def test_the_tokens_of_an_account_share_its_rate_and_other_accounts_have_their_own() -> None:
+    async with portal_with_held_clock() as (portal, _):
+        world = await make_world(portal)
+        other_world = await make_world(portal, "other")
+        one, another, foreign = [(await make_api_token(of))[0] for of in (world, world, other_world)]
+        async with caller(portal, one) as first, caller(portal, another) as second:
+            for _ in range(10):
+                assert (await first.get("/account")).status_code == 200
+                assert (await second.get("/account")).status_code == 200
+            assert (await first.get("/account")).status_code == 429
+            assert (await second.get("/account")).status_code == 429
+        async with caller(portal, foreign) as stranger:
+            assert (await stranger.get("/account")).status_code == 200
 
 
 async def test_anonymous_calls_are_not_logged_and_bad_paths_are(
