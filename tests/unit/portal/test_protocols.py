@@ -113,6 +113,7 @@ class Caller:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.answer = b"ok"
+        self.parts = 1
         self.reads_body = True
         self.reads_frames = True
         self.counters: Counter[str] = Counter()
@@ -168,7 +169,11 @@ class Caller:
         await self.may_answer.wait()
         headers = [(b"content-length", str(len(self.answer)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": self.answer})
+        size = len(self.answer) // self.parts
+        for start in range(0, len(self.answer), size):
+            has_more = start + size < len(self.answer)
+            body = self.answer[start : start + size]
+            await send({"type": "http.response.body", "body": body, "more_body": has_more})
 
 
 def scene(play: Callable[[Caller], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -186,7 +191,8 @@ def scene(play: Callable[[Caller], Coroutine[Any, Any, None]]) -> Callable[[], N
 
 def test_the_bounds_that_the_other_tests_go_by() -> None:
     assert (HEAD_S, BODY_S, UNREAD_S, UPGRADE_S, CLOSE_S) == (10, 40, 30, 15, 10)
-    assert (MAX_HEAD_BYTES, MAX_FIELDS, MAX_QUEUED, MAX_FRAGMENTS, SLICE_BYTES) == (65_536, 200, 16, 1024, 4096)
+    assert (MAX_HEAD_BYTES, SLICE_BYTES) == (65_536, 4096)
+    assert (MAX_FIELDS, MAX_QUEUED, MAX_FRAGMENTS) == (200, 16, 1024)
 
 
 @scene
@@ -323,6 +329,27 @@ async def test_an_answer_of_which_nothing_is_read_ends_the_connection(caller: Ca
     await asyncio.sleep(UNREAD_S + CLOSE_S + 1)
     assert caller.wire.is_aborted
     assert (caller.closed_after_s() or 0) <= UNREAD_S
+
+
+@scene
+async def test_an_answer_that_cannot_go_on_ends_the_connection(caller: Caller) -> None:
+    caller.answer, caller.parts = b"x" * 1_000_000, 10
+    caller.wire.is_read = False
+    await caller.say(HEAD + b"\r\n")
+    await asyncio.sleep(2 * UNREAD_S)
+    assert caller.wire.is_aborted
+    assert caller.closed_after_s() == UNREAD_S
+
+
+@scene
+async def test_an_answer_that_is_read_slowly_goes_on(caller: Caller) -> None:
+    caller.answer, caller.parts = b"x" * 1_000_000, 10
+    caller.wire.is_read = False
+    await caller.say(HEAD + b"\r\n")
+    for _ in range(10):
+        await asyncio.sleep(UNREAD_S - 1)
+        caller.wire.unread -= 10
+    assert not caller.wire.is_closed
 
 
 @scene
