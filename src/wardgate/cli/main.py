@@ -11,7 +11,7 @@ import typer
 
 import wardgate
 from wardgate.cli.errors import UserError
-from wardgate.cli.usage import meant, run
+from wardgate.cli.usage import INTERRUPTED, meant, run
 from wardgate.model.shown_text import shown_text
 
 COMMANDS = {
@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(name: str, arguments: list[str]) -> None:
     """Run a command's module: its `main` with the arguments as they are, or its `command` as Typer reads them."""
-    module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
     try:
+        module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
         if hasattr(module, "main"):
             module.main(arguments)
             return
@@ -60,6 +60,9 @@ def _run(name: str, arguments: list[str]) -> None:
     except UserError as error:
         typer.echo(f"wardgate: {error}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("wardgate: interrupted", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def _complete(words: list[str]) -> None:

@@ -17,6 +17,10 @@ _WRONG_USAGE: Final[type[Any]] = typer.BadParameter.__mro__[1]
 """The base of what Typer's own command-line library raises; it has no public name."""
 
 
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C: 128 and the number of SIGINT, as shells count."""
+
+
 def run(app: typer.Typer, arguments: Sequence[str], prog_name: str) -> NoReturn:
     """Run a command of Typer's and end the process as it says.
 
@@ -26,7 +30,7 @@ def run(app: typer.Typer, arguments: Sequence[str], prog_name: str) -> NoReturn:
     try:
         code = app(args=list(arguments), prog_name=prog_name, standalone_mode=False)
     except typer.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if not isinstance(error, _WRONG_USAGE):
             raise

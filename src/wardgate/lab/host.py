@@ -25,6 +25,8 @@ _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _ETC_SKIPPED = ("alternatives", "apparmor.d", "init.d", "java", "systemd", "vim", "X11")
+_TOOLS = ("ip", "nft", "nsenter", "unshare", "mount", "hostname", "sysctl", "curl")
+_PACKAGES = ("iproute2", "nftables", "util-linux", "mount", "hostname", "procps", "curl")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -47,9 +49,9 @@ def why_unavailable() -> str | None:
         return "network namespaces need root: run it with sudo"
     if not Path("/dev/net/tun").exists():
         return "/dev/net/tun is missing: load the tun module (modprobe tun), or give the container the device"
-    missing = [tool for tool in ("ip", "nft", "nsenter", "unshare", "curl") if shutil.which(tool) is None]
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
-        return f"missing commands: {', '.join(missing)} (Debian: apt-get install iproute2 nftables util-linux curl)"
+        return f"missing commands: {', '.join(missing)} (Debian: apt-get install {' '.join(_PACKAGES)})"
     probe = subprocess.run(
         ["unshare", "--net", "--mount", "--uts", "true"], capture_output=True, text=True, check=False
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -332,10 +333,14 @@ class Installation:
 
     def fetch(self, url: str, timeout_s: float = 30, site: Site | None = None) -> Download:
         """Fetch from the client's host; never raises, look at `error`."""
-        printed = (site or self.client_site).host.run(
-            *_fetch_command(url, timeout_s), check=False, timeout_s=timeout_s + 300
-        )
-        return Download(**json.loads(printed))
+        host, limit_s = (site or self.client_site).host, timeout_s + 300
+        try:
+            printed = host.run(*_fetch_command(url, timeout_s), check=False, timeout_s=limit_s)
+            return Download(**json.loads(printed))
+        except subprocess.TimeoutExpired:
+            return _no_download(f"no end within {limit_s:g} s")
+        except ValueError:  # it was ended, with the lab or by Ctrl-C, before it could say anything
+            return _no_download("the download was ended")
 
     def fetch_in_background(
         self, url: str, timeout_s: float = 30, site: Site | None = None
@@ -461,6 +466,10 @@ def _listens(host: Host, address: str, port: int) -> bool:
 
 def _fetch_command(url: str, timeout_s: float) -> tuple[str, ...]:
     return (sys.executable, "-m", "wardgate.lab.fetch", f"--timeout={timeout_s}", url)
+
+
+def _no_download(reason: str) -> Download:
+    return Download(0, "", 0.0, None, 0.0, reason)
 
 
 def _records(names: Mapping[str, str]) -> list[str]:

@@ -83,19 +83,20 @@ class _Story:
         with self._step("Reach the private server by name and by address") as show:
             loop = asyncio.get_running_loop()
             started = loop.time()
-            assert await world.probe("client", "network") == "answered"
+            await _must_answer(world, "client", "network")
             self._measures["cold_connect_ms"] = round((loop.time() - started) * 1000, 1)
             show(
                 f"first packet to its answer: {self._measures['cold_connect_ms']:.0f} ms, nothing connected before"
             )
-            assert await world.probe("client", "app") == "answered"
+            await _must_answer(world, "client", "app")
             paths = world.clients["client"].path_to
             assert set(paths.values()) == {"direct"}, f"the path was not direct: {paths}"
             show("the path is direct, through both routers")
 
     async def _refuse(self, world: World) -> None:
         with self._step("Ask for a resource without a policy, and ask the portal why not") as show:
-            assert await world.probe("client", "secret", wait_s=2) == "silence"
+            outcome = await world.probe("client", "secret", wait_s=2)
+            assert outcome == "silence", f"a resource without a policy was reached: {outcome}"
             for line in (await world.explain("build-server", "secret")).splitlines():
                 show(f"| {line}")
 
@@ -104,29 +105,31 @@ class _Story:
             loop = asyncio.get_running_loop()
             revoked_at = loop.time()
             await world.revoke("network")
-            last_answer_at = revoked_at
+            last_answer_at: float | None = None
             while loop.time() < revoked_at + 2:
                 sent_at = loop.time()
                 if await world.probe("client", "network", wait_s=0.1) == "answered":
                     last_answer_at = sent_at
-            self._measures["revocation_ms"] = round((last_answer_at - revoked_at) * 1000, 1)
-            show(
-                f"the last packet that was answered left {self._measures['revocation_ms']:.0f} ms after the deletion"
-            )
-            assert self._measures["revocation_ms"] < 1000
+            outlived_ms = 0.0 if last_answer_at is None else (last_answer_at - revoked_at) * 1000
+            self._measures["revocation_ms"] = round(outlived_ms, 1)
+            if last_answer_at is None:
+                show("no packet that left after the deletion was answered")
+            else:
+                show(f"the last packet that was answered left {outlived_ms:.0f} ms after the deletion")
+            assert outlived_ms < 1000, "access outlived its policy by more than a second"
             await world.grant("engineers", "network")
             await asyncio.sleep(1)
-            assert await world.probe("client", "network") == "answered"
+            await _must_answer(world, "client", "network")
             show("policy restored: the next request works")
 
     async def _lose_the_portal(self, world: World) -> None:
         with self._step("Stop the portal: tunnels go on. Start it again: nothing breaks") as show:
             await world.stop_portal()
-            assert await world.probe("client", "network") == "answered"
+            await _must_answer(world, "client", "network")
             show("without it: answered")
             await world.start_portal()
             await _until(lambda: all(peer.is_joined for peer in world.peers()), "everyone back", 120)
-            assert await world.probe("client", "network") == "answered"
+            await _must_answer(world, "client", "network")
             show("with it again: everyone is back, answered")
 
     async def _lose_a_relay(self, world: World) -> None:
@@ -135,7 +138,7 @@ class _Story:
             await world.add_client("roamer", "build-server", cable)
             await _until(lambda: world.clients["roamer"].is_joined, "the second client", 15)
             await asyncio.sleep(1)
-            assert await world.probe("roamer", "network") == "answered"
+            await _must_answer(world, "roamer", "network")
             in_use = max(world.relays, key=lambda name: world.relays[name].stats()["relayed_packets"])
             show(f"answered; {in_use} relayed {world.relays[in_use].stats()['relayed_packets']} packets")
         with self._step(f"Kill {in_use}") as show:
@@ -150,6 +153,11 @@ class _Story:
 
 def _edge(public_ip: str, ip: str, kind: NatKind) -> Cable:
     return Cable(ip, Nat(kind, public_ip), latency_s=0.005)
+
+
+async def _must_answer(world: World, client: str, resource: str) -> None:
+    outcome = await world.probe(client, resource)
+    assert outcome == "answered", f"no answer from {resource} for {client}: {outcome}"
 
 
 async def _until(condition: Callable[[], bool], what: str, limit_s: float) -> None:
