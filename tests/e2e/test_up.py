@@ -15,7 +15,7 @@ from wardgate.lab.host import Host, Process, wait_until
 
 WARDGATE = str(Path(sys.executable).parent / "wardgate")
 LINK = re.compile(r"http://\S+/home/sign_in/link/(\S+)")
-CLIENT = re.compile(r"sudo WARDGATE_TOKEN=(\S+) wardgate client --api-url (\S+)")
+CLIENT = re.compile(r"sudo wardgate client --api-url (\S+) --token-path (\S+)")
 
 
 @pytest.fixture
@@ -40,13 +40,18 @@ def test_up_runs_everything_and_a_second_start_continues(host: Host) -> None:
     first = _up(host, "first")
     link, client = _told(first)
     assert host.run("curl", "-s", "http://127.0.0.1:8080/readyz").startswith('{"status": "ready"')
-    assert client[1] == "ws://127.0.0.1:8080"
+    assert client == ("ws://127.0.0.1:8080", "/etc/wardgate/client-token")
+    kept = host.directory / "lib" / "peers" / "client-token"
+    token = kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert token.strip() not in first.log()
     _end(host, first)
 
     second = _up(host, "second")
     second_link, second_client = _told(second)
     assert second_link != link
     assert second_client == client
+    assert kept.read_text() == token
     _end(host, second)
 
 

@@ -1,5 +1,6 @@
 """`wardgate client`: run the headless client."""
 
+import logging
 import os
 import stat
 from pathlib import Path
@@ -25,7 +26,7 @@ from wardgate.net import device_id
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.families import families_of
 from wardgate.net.health import health_listener
-from wardgate.net.host_dns import RESOLV_CONF, Method, host_dns
+from wardgate.net.host_dns import RESOLV_CONF, Method, host_dns, usual_method
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
 from wardgate.net.privileges import buffer_limits, client_needs, require, tunnel_refusal
@@ -35,6 +36,8 @@ from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import ClientParameters
+
+log = logging.getLogger(__name__)
 
 _DEFAULT_HEALTH: Final = "127.0.0.1:8083"
 _DEFAULT_INTERFACE: Final = "wardgate"
@@ -63,7 +66,9 @@ def command(
     ] = None,
     dns_control: Annotated[
         str | None,
-        typer.Option(help="systemd-resolved, etc-resolv-conf or disabled. [FIREZONE_DNS_CONTROL]"),
+        typer.Option(
+            help="systemd-resolved, etc-resolv-conf or disabled; the first where it runs, else the second. [FIREZONE_DNS_CONTROL]"
+        ),
     ] = None,
     activate_internet_resource: Annotated[
         bool | None,
@@ -101,7 +106,7 @@ def command(
 
     Examples:
 
-      sudo WARDGATE_TOKEN=… wardgate client --api-url wss://portal.example.org --dns-control etc-resolv-conf
+      sudo wardgate client --api-url wss://portal.example.org --token-path /etc/wardgate/client-token
 
       sudo wardgate client --config /etc/wardgate.toml --check
     """
@@ -122,9 +127,7 @@ def command(
     )
     for variable in ("WARDGATE_TOKEN", "FIREZONE_TOKEN"):
         os.environ.pop(variable, None)  # children and /proc readers have no business with it
-    method = _method(
-        settings.text("dns_control", dns_control, Method.SYSTEMD_RESOLVED, env=("FIREZONE_DNS_CONTROL",))
-    )
+    method = _method(settings.text("dns_control", dns_control, None, env=("FIREZONE_DNS_CONTROL",)))
     health = host_and_port(
         settings.text("health_check_addr", health_check_addr, _DEFAULT_HEALTH, env=("HEALTH_CHECK_ADDR",))
     )
@@ -207,7 +210,11 @@ def command(
     run_peer(run(), has_identity=True)
 
 
-def _method(text: str) -> Method:
+def _method(text: str | None) -> Method:
+    if text is None:
+        method = usual_method()
+        log.info("DNS control chosen for this host", extra={"dns_control": method.value})
+        return method
     try:
         return Method(text)
     except ValueError:

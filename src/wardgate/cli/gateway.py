@@ -87,7 +87,7 @@ def command(
 
     Examples:
 
-      sudo WARDGATE_TOKEN=… wardgate gateway --api-url wss://portal.example.org
+      sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --api-url wss://portal.example.org
 
       WARDGATE_TOKEN_FILE=/run/secrets/gateway wardgate gateway --config /etc/wardgate.toml
     """

@@ -48,6 +48,7 @@ LONGEST_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0
 """A child that ran this long is counted as well: its next pause is the first again."""
 
+CLIENT_TOKEN_THERE: Final = "/etc/wardgate/client-token"  # noqa: S105 - where it goes on the client's host
 CLIENT_TOKEN_LIFETIME: Final = timedelta(days=90)
 _CAP_NET_BIND_SERVICE: Final = 10
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
@@ -109,10 +110,9 @@ def command(
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
     plan = _children(portal, tokens, address, level, config)
-    told = _told(
-        portal, result.sign_in_link, tokens, has_gateway=any(child.name == "gateway" for child in plan)
-    )
-    asyncio.run(_run(plan, portal, lambda: typer.echo(told)))
+    has_gateway = any(child.name == "gateway" for child in plan)
+    text = told(portal, result.sign_in_link, tokens.client, has_gateway=has_gateway)
+    asyncio.run(_run(plan, portal, lambda: typer.echo(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +241,17 @@ def _children(
     return children
 
 
-def _told(portal: PortalSettings, link: str, tokens: _Tokens, *, has_gateway: bool) -> str:
+def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: bool) -> str:
+    """What a person needs once everything is up. The token stays in its file: logs and process lists have many readers."""
     lines = [
         "",
         f"Wardgate is up at {portal.web_url}, data in {portal.data_dir}.",
         "",
         f"Sign in, once, within the hour:  {link}",
-        f"Start a client elsewhere:        sudo WARDGATE_TOKEN={tokens.client.read_text().strip()} "
-        f"wardgate client --api-url {portal.socket_url}",
+        "",
+        f"Start a client elsewhere, with the token that is here in {client_token}:",
+        f"  sudo install -D -m 600 /dev/stdin {CLIENT_TOKEN_THERE}    # paste the token, Enter, Ctrl-D",
+        f"  sudo wardgate client --api-url {portal.socket_url} --token-path {CLIENT_TOKEN_THERE}",
     ]
     if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
         lines += [
@@ -266,8 +269,11 @@ def _told(portal: PortalSettings, link: str, tokens: _Tokens, *, has_gateway: bo
 
 def _is_private(portal: PortalSettings) -> bool:
     """The URL names an address that only this machine or its own network reaches; a name may be anybody's."""
+    host = urlsplit(portal.web_url).hostname or ""
+    if host == "localhost":
+        return True
     try:
-        return not parse_ip((urlsplit(portal.web_url).hostname or "").strip("[]")).is_global
+        return not parse_ip(host).is_global
     except ValueError:
         return False
 

@@ -19,6 +19,8 @@ What becomes of resolv.conf while we run:
 
 import logging
 import os
+import shutil
+import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -39,6 +41,7 @@ from wardgate.net.resolv_conf import (
 )
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
+RESOLVED: Final = Path("/run/systemd/resolve/io.systemd.Resolve")
 _BACKUP_SUFFIX: Final = ".before-wardgate"
 _FOREIGN_BACKUP_SUFFIX: Final = ".before-firezone"  # left by a published client that crashed
 
@@ -49,6 +52,23 @@ class Method(StrEnum):
     RESOLV_CONF = "etc-resolv-conf"
     SYSTEMD_RESOLVED = "systemd-resolved"
     DISABLED = "disabled"
+
+
+def usual_method(resolved: Path = RESOLVED) -> Method:
+    """Choose for a host whose operator has not: systemd-resolved where it runs, resolv.conf elsewhere.
+
+    Its socket is asked for a connection, since the files of a service that was stopped may stay. `resolvectl` instead would start a
+    service that is installed but not in use.
+    """
+    if shutil.which("resolvectl") is None:
+        return Method.RESOLV_CONF
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(resolved))
+    except OSError:
+        return Method.RESOLV_CONF
+    return Method.SYSTEMD_RESOLVED
 
 
 class HostDns(Protocol):

@@ -7,11 +7,13 @@ from uuid import UUID
 
 import pytest
 
+from wardgate.cli import client
 from wardgate.cli.errors import UserError
 from wardgate.cli.main import main
 from wardgate.cli.peer import checked_token, host_and_port, run_peer
 from wardgate.connect.portal_session import SessionEnded
 from wardgate.model.ids import TokenId
+from wardgate.net.host_dns import Method
 from wardgate.wire.control_channel import LostReason
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.tokens import TokenKind, mint_fragment
@@ -123,6 +125,27 @@ def test_an_unknown_dns_control_lists_the_choices(
     monkeypatch.setenv("WARDGATE_TOKEN", token(TokenKind.CLIENT))
 
     assert "etc-resolv-conf" in complaint(capsys, "client", *PORTAL, "--dns-control", "magic")
+
+
+@pytest.mark.parametrize("usual", Method)
+@pytest.mark.parametrize("told", [None, *Method])
+def test_dns_control_is_chosen_only_where_nobody_has(
+    usual: Method, told: Method | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Method] = []
+
+    def host_dns(method: Method, _interface: str) -> None:
+        taken.append(method)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(client, "usual_method", lambda: usual)
+    monkeypatch.setattr(client, "host_dns", host_dns)
+    monkeypatch.setattr(client, "require", lambda *_: None)
+    monkeypatch.setenv("WARDGATE_TOKEN", token(TokenKind.CLIENT))
+    chosen = [] if told is None else ["--dns-control", told.value]
+    with pytest.raises(SystemExit):
+        main(["client", *PORTAL, "--id", "test", *chosen])
+    assert taken == [usual if told is None else told]
 
 
 def test_a_token_file_that_others_can_read_is_refused(

@@ -1,13 +1,14 @@
 # ruff: noqa: ASYNC240 - small temporary files
 import logging
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from wardgate.net import host_dns as host_dns_module
 from wardgate.net.errors import HostRefused
-from wardgate.net.host_dns import HostDns, ResolvConf, SystemdResolved, Untouched
+from wardgate.net.host_dns import HostDns, Method, ResolvConf, SystemdResolved, Untouched, usual_method
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.resolv_conf import FOREIGN_MAGIC, MAGIC, name_servers, rewritten
 
@@ -309,3 +310,39 @@ async def test_a_failing_resolvectl_is_a_warning_and_resolv_conf_names_the_serve
     assert host.is_ready
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert [str(one) for one in await dns.system_resolvers()] == ["192.0.2.53", "2001:db8::53"]
+
+
+@pytest.fixture
+def resolvectl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_dns_module.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+
+
+@pytest.mark.usefixtures("resolvectl")
+def test_systemd_resolved_is_chosen_where_it_runs(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(tmp_path / "resolve"))
+        service.listen()
+        assert usual_method(tmp_path / "resolve") is Method.SYSTEMD_RESOLVED
+
+
+@pytest.mark.usefixtures("resolvectl")
+def test_a_stopped_systemd_resolved_is_not_chosen_for_the_files_it_left(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(tmp_path / "resolve"))
+    assert (tmp_path / "resolve").exists()
+    assert usual_method(tmp_path / "resolve") is Method.RESOLV_CONF
+
+
+@pytest.mark.usefixtures("resolvectl")
+def test_a_host_without_systemd_resolved_keeps_resolv_conf(tmp_path: Path) -> None:
+    assert usual_method(tmp_path / "nothing") is Method.RESOLV_CONF
+
+
+def test_without_resolvectl_a_running_service_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_dns_module.shutil, "which", lambda _tool: None)
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(tmp_path / "resolve"))
+        service.listen()
+        assert usual_method(tmp_path / "resolve") is Method.RESOLV_CONF

@@ -1,0 +1,88 @@
+"""What `wardgate up` tells a person once everything runs."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wardgate.cli.up import CLIENT_TOKEN_THERE, told
+from wardgate.portal.settings import PortalSettings
+
+LINK = "http://192.0.2.7:8080/home/sign_in/link/x"
+TOKEN = "a-token-that-nobody-may-see"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "client-token"
+    path.write_text(f"{TOKEN}\n")
+    return path
+
+
+def portal(url: str, **settings: Path) -> PortalSettings:
+    return PortalSettings(data_dir=Path("/var/lib/wardgate"), external_url=url, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://8.8.4.4:8080",
+        "http://[2606:4700::1]:8080",
+        "http://wardgate.example.org",
+        "http://localhost.example.org",
+    ],
+)
+def test_plain_http_on_a_public_address_is_warned_of(url: str, token_file: Path) -> None:
+    text = told(portal(url), LINK, token_file, has_gateway=True)
+    assert "Warning: this is plain HTTP on a public address" in text
+    assert "WARDGATE_TLS_CERTIFICATE" in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8080",
+        "http://localhost:8080",
+        "http://192.168.1.5:8080",
+        "http://100.64.3.4:8080",
+        "http://[fd00::7]:8080",
+        "http://[::1]:8080",
+        "https://wardgate.example.org",
+        "https://8.8.4.4",
+    ],
+)
+def test_nothing_is_warned_of_at_home_or_behind_tls(url: str, token_file: Path) -> None:
+    assert "Warning" not in told(portal(url), LINK, token_file, has_gateway=True)
+
+
+def test_a_portal_with_a_certificate_is_not_warned_of(token_file: Path) -> None:
+    files = {"tls_certificate": Path("/c.pem"), "tls_key": Path("/k.pem")}
+    assert "Warning" not in told(portal("https://8.8.4.4:8443", **files), LINK, token_file, has_gateway=True)
+
+
+def test_the_token_stays_in_its_file(token_file: Path) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=True)
+    assert TOKEN not in text
+    assert str(token_file) in text
+    assert f"sudo wardgate client --api-url ws://192.0.2.7:8080 --token-path {CLIENT_TOKEN_THERE}" in text
+
+
+def test_the_printed_line_makes_a_file_that_only_its_owner_reads(token_file: Path, tmp_path: Path) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=True)
+    (line,) = (line.strip() for line in text.splitlines() if "/dev/stdin" in line)
+    there = tmp_path / "new" / "client-token"
+    words = shlex.split(line.replace(CLIENT_TOKEN_THERE, str(there)), comments=True)
+    assert words[0] == "sudo"
+    with token_file.open("rb") as pasted:
+        subprocess.run(words[1:], stdin=pasted, check=True)
+    assert there.read_text() == f"{TOKEN}\n"
+    assert there.stat().st_mode & 0o777 == 0o600
+    assert there.stat().st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize("has_gateway", [False, True])
+def test_a_missing_gateway_is_told_with_its_cure(has_gateway: bool, token_file: Path) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=has_gateway)
+    assert ("Start `wardgate up` with sudo" in text) is not has_gateway
