@@ -66,5 +66,5 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
         _wardgate
         printf '%s ' "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=15)
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["dns", "ip", "cidr"]
