@@ -54,6 +54,7 @@ def test_each_shell_gets_a_script_that_asks_the_program(
     assert "wardgate __complete" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(120)  # a process of its own
 def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["completion", "bash"])
