@@ -11,10 +11,12 @@ import os
 import random
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wardgate.portal.keys import MASTER_BYTES, Keys
-from wardgate.portal.store.location import Database, SqliteFile
+
+if TYPE_CHECKING:  # commands that only read a profile here must not load a database's libraries
+    from wardgate.portal.store.location import Database
 
 SECRET_FILE: Final = "secret.key"  # noqa: S105 - a file name
 LOCK_FILE: Final = "lock"
@@ -59,12 +61,14 @@ def load_keys(path: Path) -> Keys:
         raise DataDirectoryUnusable(f"{file} is damaged: {error}; restore it from a backup") from error
 
 
-def require_database(path: Path, database: Database | None) -> None:
+def require_database(path: Path, database: "Database | None") -> None:
     """Check that an installation's own database is still there: a new, empty one in its place would know nobody and deny everything.
 
     Raises:
         DataDirectoryUnusable: there is a master secret but no database.
     """
+    from wardgate.portal.store.location import SqliteFile
+
     if isinstance(database, SqliteFile) and database.path.parent == path:
         secret = path / SECRET_FILE
         if secret.exists() and not database.path.exists():

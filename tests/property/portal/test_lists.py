@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from wardgate.portal.rest.account_views import BannerView, OperatedAccountView
 from wardgate.portal.rest.application import openapi
+from wardgate.portal.rest.endpoints.all_groups import AnyGroupView
+from wardgate.portal.rest.endpoints.api_clients import ApiClientView, ApiTokenView
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.rest.sign_in_views import (
     EmailOtpAuthProviderView,
@@ -44,7 +46,11 @@ from wardgate.portal.rest.views import (
 )
 from wardgate.portal.store import rows
 
-MADE_OF_VIEWS = {"DecisionView", "LogEntryView"}  # lists that have a cursor of their own
+MADE_OF_VIEWS = {
+    "DecisionView",
+    "LogEntryView",
+    "OfferView",
+}  # lists that have a cursor of their own, or an explanation beside the row
 
 AN_INSTANT = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 
@@ -58,6 +64,9 @@ class Listed:
 
 LISTED = (
     Listed(ActorView, rows.Actor, ActorView.shown),
+    Listed(AnyGroupView, rows.Group, AnyGroupView.shown),
+    Listed(ApiClientView, rows.Actor, ApiClientView.shown),
+    Listed(ApiTokenView, rows.ApiToken, ApiTokenView.shown),
     Listed(BannerView, rows.Banner, BannerView.shown),
     Listed(ClientTokenView, rows.ClientToken, ClientTokenView.shown),
     Listed(ClientView, rows.Device, lambda row: ClientView.shown(row, online=True)),

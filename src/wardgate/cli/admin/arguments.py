@@ -6,6 +6,7 @@ Built with argparse, not with the decorators of the other commands, because the 
 """
 
 import argparse
+import functools
 import re
 import shlex
 from collections.abc import Sequence
@@ -137,6 +138,7 @@ def _options_of(noun: Noun | None, verb: str) -> list[argparse.Action]:
     return actions
 
 
+@functools.cache
 def parser(noun: Noun | None) -> argparse.ArgumentParser:
     """Return the parser of all nouns, with the verbs of `noun` only, if one is given."""
     root = _Parser(

@@ -243,7 +243,7 @@ async def test_members_are_changed_in_the_version_that_was_listed(admin: Admin) 
         (("resource", "list"), "there is no noun 'resource'; did you mean 'resources'?"),
         (
             ("sites", "list", "--nam", "x"),
-            "unrecognized arguments: --nam x (`wardgate admin sites list --help`)",
+            "unrecognized arguments: --nam x; did you mean '--name'? (`wardgate admin sites list --help`)",
         ),
         (("sites",), "VERB"),
         (("sites", "dance"), "dance"),
