@@ -157,7 +157,16 @@ _LIMITS: Final = frozenset(
 def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
     """Return the document as OpenAPI 3.0, for generators that read nothing newer: it says the same but for where 3.0 has no words."""
     older: dict[str, Any] = _older(openapi)
+    for model, schema in older["components"]["schemas"].items():
+        for name, field in schema.get("properties", {}).items():
+            if "enum" in field:
+                field["x-enum-varnames"] = [_camel_case(model, name, word) for word in field["enum"]]
     return {**older, "openapi": "3.0.3"}
+
+
+def _camel_case(*words: str) -> str:
+    """Name a constant after where its word belongs: by the word alone, Go's generator makes a constant `Client` beside its type `Client`."""
+    return "".join(part[:1].upper() + part[1:] for word in words for part in word.split("_"))
 
 
 def _older(node: Any) -> Any:
@@ -171,8 +180,9 @@ def _older(node: Any) -> Any:
                     return {**plain[0], **rest, "nullable": True}
                 return {**rest, "allOf" if len(plain) == 1 else "anyOf": plain, "nullable": True}
             kept = {key: _older(value) for key, value in node.items()}
-            if isinstance(kept.get("type"), list):
-                del kept["type"]  # several types: whatever it is
+            if isinstance(kept.get("type"), list):  # several types: whatever it is
+                del kept["type"]
+                kept.pop("items", None)
             if "const" in kept and "type" in kept:
                 kept["enum"] = [kept.pop("const")]
             return kept

@@ -16,7 +16,10 @@ Image = Annotated[
         {
             "type": "object",
             "description": "the row, column by column; secrets are `[redacted]`",
-            "additionalProperties": {"type": ["string", "number", "boolean", "null", "array", "object"]},
+            "additionalProperties": {
+                "type": ["string", "number", "boolean", "null", "array", "object"],
+                "items": {"type": ["string", "number", "boolean", "null", "object"]},
+            },
         }
     ),
 ]

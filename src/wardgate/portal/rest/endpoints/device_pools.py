@@ -47,11 +47,11 @@ class NewPoolFields(PoolFields):
     type: Annotated[str | None, one_of(TYPES)] = None
 
 
-class NewPoolBody(BaseModel):
+class NewDevicePoolBody(BaseModel):
     device_pool: NewPoolFields
 
 
-class PoolBody(BaseModel):
+class DevicePoolBody(BaseModel):
     device_pool: PoolFields
 
 
@@ -72,7 +72,7 @@ async def show(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(caller: ForAccount, body: NewPoolBody, response: Response) -> Data[ResourceView]:
+async def create(caller: ForAccount, body: NewDevicePoolBody, response: Response) -> Data[ResourceView]:
     async with caller.writing() as (tables, transaction):
         new = Resource(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
         edit = Edit(body.device_pool, {**asdict(new), "type": None, "name": None})
@@ -84,7 +84,7 @@ async def create(caller: ForAccount, body: NewPoolBody, response: Response) -> D
 
 @router.put("/{id}")
 @router.patch("/{id}")
-async def update(caller: ForAccount, id: Id, body: PoolBody) -> Data[ResourceView]:  # noqa: A002
+async def update(caller: ForAccount, id: Id, body: DevicePoolBody) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await _load(tables, id))
         values = checked_pool(Edit(body.device_pool, asdict(before)))

@@ -43,13 +43,13 @@ class PoolChanges(Fields):
     remove: Ids = None
 
 
-class PoolBody(BaseModel):
+class PoolMembersBody(BaseModel):
     """The whole list of members. Its entries are checked one by one, for messages that name them."""
 
     pool_members: Annotated[list[Any], WithJsonSchema(array_of(PoolMember))]
 
 
-class PoolPatchBody(BaseModel):
+class PoolMembersPatchBody(BaseModel):
     pool_members: PoolChanges
 
 
@@ -68,7 +68,9 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
 
 
 @router.put("")
-async def replace_members(caller: ForAccount, resource_id: Id, body: PoolBody) -> Data[PoolMembersView]:
+async def replace_members(
+    caller: ForAccount, resource_id: Id, body: PoolMembersBody
+) -> Data[PoolMembersView]:
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, transaction):
         pool = await _load_pool(tables, resource_id)
@@ -91,7 +93,9 @@ async def replace_members(caller: ForAccount, resource_id: Id, body: PoolBody) -
 
 
 @router.patch("")
-async def change_members(caller: ForAccount, resource_id: Id, body: PoolPatchBody) -> Data[PoolMembersView]:
+async def change_members(
+    caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
+) -> Data[PoolMembersView]:
     """Remove, then add; who is in both stays."""
     changes = body.pool_members
     if not changes.model_fields_set & {"add", "remove"}:
