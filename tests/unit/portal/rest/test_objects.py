@@ -43,10 +43,10 @@ async def test_another_accounts_objects_do_not_exist(
     api: httpx2.AsyncClient, foreign: World, collection: str, key: str
 ) -> None:
     token, _ = await make_api_token(foreign)
-    async with caller(foreign.portal, token) as theirs:
+    async with foreign.client(), caller(foreign.portal, token) as theirs:
         listed = (await theirs.get(f"/{collection}")).json()["data"]
-    ids = [one["id"] for one in listed] or [NOWHERE]
-    for id_ in ids:
+    assert listed
+    for id_ in (one["id"] for one in listed):
         for method, body in (("GET", None), ("PATCH", {key: {"name": "mine"}}), ("DELETE", None)):
             answer = await api.request(method, f"/{collection}/{id_}", json=body)
             assert answer.status_code == 404, (method, answer.text)

@@ -254,3 +254,37 @@ async def test_what_only_a_constraint_of_the_table_sees_is_a_problem_too(
     answer = await api.post("/resources", json={"resource": fields})
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["validation_errors"] == {"base": ["these values do not go together"]}
+
+
+async def test_policies_are_listed_by_their_resource_and_by_their_group(
+    api: httpx2.AsyncClient, world: World, foreign: World
+) -> None:
+    group = await made(api, "/groups", {"group": {"name": "Guests"}})
+    fields = {"name": "web", "type": "dns", "address": "web.example.com", "site_id": str(world.site.id)}
+    web = await made(api, "/resources", {"resource": fields})
+    ids = {}
+    for group_id, resource_id in (
+        (group["id"], web["id"]),
+        (str(world.group.id), web["id"]),
+        (group["id"], str(world.resource.id)),
+    ):
+        policy = {"group_id": group_id, "resource_id": resource_id}
+        ids[group_id, resource_id] = (await made(api, "/policies", {"policy": policy}))["id"]
+
+    async def listed(**query: str) -> set[str]:
+        answer = (await api.get("/policies", params=query)).json()
+        assert answer["metadata"]["count"] == len(answer["data"])
+        return {one["id"] for one in answer["data"]}
+
+    own = {str(world.policy.id)}
+    assert await listed() == own | set(ids.values())
+    assert await listed(resource_id=web["id"]) == {
+        id_ for (_, there), id_ in ids.items() if there == web["id"]
+    }
+    assert await listed(resource_id=str(world.resource.id)) == own | {
+        ids[group["id"], str(world.resource.id)]
+    }
+    both = {"group_id": group["id"], "resource_id": web["id"]}
+    assert await listed(**both) == {ids[group["id"], web["id"]]}
+    assert await listed(resource_id=str(foreign.resource.id)) == set()
+    assert (await api.get("/policies", params={"resource_id": "x"})).status_code == 400
