@@ -42,6 +42,25 @@ async def test_a_gateway_that_comes_back_is_told_of_a_grant_that_is_not_stored_y
             assert [frame["event"] for frame in await gateway.news()] == ["resource_updated"]
 
 
+async def test_a_client_is_told_of_an_acknowledged_grant_only_once_it_is_stored(
+    world: World, gates: Gates
+) -> None:
+    async with world.client() as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+        await world.portal.journal.flush()
+        gates.begin.close()
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        offer = await gateway.receive("create_authorization")
+        gateway.send("authorization_created", {"ref": offer["payload"]["ref"]})
+        await gateway.news()
+        early = await client.news()
+        gates.begin.open()
+        await world.portal.journal.flush()
+        assert early == []
+        assert [frame["event"] for frame in await client.news()] == ["authorization_created"]
+
+
 async def test_a_grant_that_fails_after_the_gateway_has_come_back_is_withdrawn(
     world: World, gates: Gates
 ) -> None:
