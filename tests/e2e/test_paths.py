@@ -14,7 +14,7 @@ BY_NAME = f"http://download.httpbin/bytes?num={TEN_MEGABYTES}"
 
 def test_s14_download_double_symmetric_nat(cone: Installation) -> None:
     cone.relays["relay-2"].kill()
-    wait_until(lambda: len(cone.operator.get("/wardgate/relays")) == 1, "one relay", limit_s=15)
+    wait_until(lambda: len(cone.operator.get("/wardgate/relays")) == 1, "one relay", limit_s=45)
     cone.restart_ends(client_nat=Nat.SYMMETRIC, gateway_nat=Nat.SYMMETRIC)
     before = cone.relayed_bytes(cone.gateway_site)
     whole(cone.fetch(BY_NAME, timeout_s=10))
@@ -40,7 +40,7 @@ def test_n02_n03_double_symmetric_with_two_relays_of_which_one_dies(cone: Instal
     whole(cone.fetch(BY_NAME, timeout_s=10))
     before = cone.relayed_bytes()
     download = cone.fetch_in_background(f"http://{WEB4}/slow?num=10000000&rate=2000000", timeout_s=30)
-    wait_until(lambda: max(used_since(cone, before).values()) > 3_000, "the download running", limit_s=15)
+    wait_until(lambda: max(used_since(cone, before).values()) > 3_000, "the download running", limit_s=45)
     used = used_since(cone, before)
     cone.relays[max(used, key=lambda relay: used[relay])].kill()
     done = download.wait(limit_s=90)

@@ -246,7 +246,7 @@ class Installation:
     def start_web_server(self, port: int) -> None:
         """Start a private web server at WEB4 and WEB6, and wait until it listens."""
         self.web.start(f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", str(port))
-        wait_until(partial(_listens, self.web, WEB4, port), f"web server on port {port}", limit_s=15)
+        wait_until(partial(_listens, self.web, WEB4, port), f"web server on port {port}", limit_s=45)
 
     def start_relay(self, number: int) -> None:
         """Start relay 1 or 2."""
@@ -270,7 +270,7 @@ class Installation:
         self.make_client_token(lifetime_s, "client-2")
         environment = {"FIREZONE_ID": "demo-client-2", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
         process = self._start_peer("client", self.second_client_site, environment)
-        wait_until(partial(_is_configured, process), "second client online", limit_s=15)
+        wait_until(partial(_is_configured, process), "second client online", limit_s=45)
         return process
 
     def start_client_beside(self, host: Host, name: str) -> Process:
@@ -278,7 +278,7 @@ class Installation:
         self.make_client_token(host=name)
         environment = {"FIREZONE_ID": name, "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
         process = self._start("client", host, name, environment)
-        wait_until(partial(_is_configured, process), f"the client {name} online", limit_s=15)
+        wait_until(partial(_is_configured, process), f"the client {name} online", limit_s=45)
         return process
 
     def start_peers(self) -> None:
@@ -292,7 +292,7 @@ class Installation:
         """Stop gateway and client, exchange the routers' translation, start both and wait until they are online."""
         self.client.stop()
         self.gateway.stop()
-        wait_until(lambda: not self.gateway_online() and not self.client_online(), "both gone", limit_s=15)
+        wait_until(lambda: not self.gateway_online() and not self.client_online(), "both gone", limit_s=45)
         self.client_site.set_nat(client_nat)
         self.gateway_site.set_nat(gateway_nat)
         self._nats = (client_nat, gateway_nat)
@@ -413,7 +413,7 @@ class Installation:
             (self.web, PRIVATE_DNS, 53),
             (self.names, PUBLIC_DNS, 53),
         ):
-            wait_until(partial(_listens, host, address, port), f"server at {address}:{port}", limit_s=15)
+            wait_until(partial(_listens, host, address, port), f"server at {address}:{port}", limit_s=45)
 
 
 class BackgroundDownload:

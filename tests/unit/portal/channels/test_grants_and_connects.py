@@ -218,7 +218,7 @@ async def test_another_portals_change_counts_before_this_ones_view_knows_of_it()
         settings = PortalSettings(database_url=PostgresServer(url), connect_capacity=1000.0)
         async with portal_running(settings) as portal:
             world = await make_world(portal)
-            theirs = await Store.open(PostgresServer(url), portal.services.environment)
+            theirs = await Store.open(portal.services.settings.database, portal.services.environment)
             async with world.client() as client, world.gateway() as gateway:
                 await client.join()
                 await gateway.join()
