@@ -16,9 +16,7 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcome
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.channels import endpoint, journal
-from wardgate.portal.channels.directed import Holding
 from wardgate.portal.channels.gateway_session import GatewaySession
-from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.channels.standing import Claim
 from wardgate.portal.snapshot import accounts as account_views
@@ -140,27 +138,6 @@ def a_returning_gateway_is_not_told_of_filters(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(GatewaySession, "_push_filters", lambda _session: None)
 
 
-def deleting_an_older_grant_revokes_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
-    put = HeldGrants.put
-
-    def put_under_both(held: HeldGrants, holding: Holding) -> None:
-        former = held._by_client.get(holding.client_id, {}).get(holding.resource_id)
-        put(held, holding)
-        if former is not None and former.authorization_id != holding.authorization_id:
-            held._by_id[former.authorization_id] = holding
-
-    def remove(held: HeldGrants, holding: Holding) -> None:
-        for id_ in [id_ for id_, one in held._by_id.items() if one is holding]:
-            del held._by_id[id_]
-        resources = held._by_client[holding.client_id]
-        del resources[holding.resource_id]
-        if not resources:
-            del held._by_client[holding.client_id]
-
-    monkeypatch.setattr(HeldGrants, "put", put_under_both)
-    monkeypatch.setattr(HeldGrants, "remove", remove)
-
-
 def a_policy_of_another_group_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         consequences,
@@ -190,9 +167,6 @@ def a_grant_is_stored_as_it_was_decided(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(journal, "standing", standing)
 
 
-_NEWER_LOST = "lost .* with a grant that a newer one had replaced"
-
-
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("plant", "complaint"),
@@ -203,7 +177,6 @@ _NEWER_LOST = "lost .* with a grant that a newer one had replaced"
         (one_condition_is_enough, _TOO_MUCH),
         (a_gateway_is_not_told_of_a_changed_filter, "which its filter refuses"),
         (a_returning_gateway_is_not_told_of_filters, "which its filter refuses"),
-        (deleting_an_older_grant_revokes_the_newer, _NEWER_LOST),
         (a_policy_of_another_group_keeps_its_grants, _TOO_MUCH),
         (changes_during_a_sessions_loading_are_lost, f"{_TOO_MUCH}|stored nowhere"),
         (a_grant_that_is_not_stored_stays, "stored nowhere"),
