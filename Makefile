@@ -39,7 +39,7 @@ check:
 	$(BIN)/lint-imports
 	cd native && $(CARGO) fmt --check
 	cd native && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(PYTEST) tests/unit tests/property -n auto -q
+	$(PYTEST) tests/unit tests/portal tests/property -n auto -q
 
 fix:
 	@$(BOOTSTRAP)
@@ -50,8 +50,8 @@ fix:
 test:
 	@$(BOOTSTRAP) --native --system --tests
 	cd native && $(CARGO) test --locked --workspace --quiet $(RUST_IGNORED)
-	$(PYTEST) tests/unit tests/property tests/interop -n auto -q
-	$(PYTEST) tests/unit/portal/channels tests/unit/portal/rest tests/unit/portal/web tests/unit/portal/jobs -n auto -q --database=postgres
+	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto -q
+	$(PYTEST) tests/portal -n auto -q --database=postgres
 	$(PYTEST) tests/simulation -n auto -q
 	$(PYTEST) tests/e2e -q
 

@@ -54,7 +54,7 @@ NOT_COPIED = {
 GATE_LIMIT_S = 900  # a fault that makes a gate hang is found; each test has a limit of its own below this
 CARGO = "cargo:"
 # The test of this list fails in any tree with a fault: that finds nothing.
-WIDE_PYTEST = "tests/unit tests/property --ignore=tests/unit/mutants"
+WIDE_FOLDERS = ("tests/unit", "tests/portal", "tests/property")
 SIMULATION = "tests/simulation"
 
 
@@ -364,7 +364,10 @@ class Workplace:
         while not (self.tree / package).is_dir():
             package = package.parent
         own = [str(package)] if package != Path("tests/unit") else []
-        wider = [gate for gate in (WIDE_PYTEST, SIMULATION) if (self.tree / gate.split()[0]).is_dir()]
+        wide = [folder for folder in WIDE_FOLDERS if (self.tree / folder).is_dir()]
+        wider = [f"{' '.join(wide)} --ignore=tests/unit/mutants"] if wide else []
+        if (self.tree / SIMULATION).is_dir():
+            wider.append(SIMULATION)
         return list(dict.fromkeys([mutant.gate, *own, *wider]))
 
     def run(self, gate: str) -> Run:

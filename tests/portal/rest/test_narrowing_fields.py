@@ -21,7 +21,7 @@ from wardgate.portal.settings import PortalSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAGE: Final = Path(__file__).parents[4] / "docs" / "rest.md"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "rest.md"
 WITH_BODY: Final = [one for one in operations() if one.body is not None]
 REPEATABLE: Final = [one for one in WITH_BODY if not one.path.endswith("/deletion")]
 MAKES_A_TOKEN: Final = [

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
+from portal.channels.test_authorization import grant
 from support.pools import static_pair
 from support.portal import World, make_world, portal_running
-from unit.portal.channels.test_authorization import grant
 from wardgate.model.ids import AuthorizationId
 from wardgate.portal.bus import LocalBus
 from wardgate.portal.channels.directed import GrantAcknowledged, OfferDeviceAccess

@@ -8,7 +8,7 @@ import pytest
 
 from wardgate.portal.rest.application import openapi
 
-VECTORS = Path(__file__).parents[3] / "vectors" / "rest"
+VECTORS = Path(__file__).parents[2] / "vectors" / "rest"
 OURS = {"/logs": {"q"}}
 """Query parameters that we add."""
 OURS_IN_BODIES = {"post /policies": {"is_disabled"}}

@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from portal.channels.test_authorization import grant
 from support.browser import caller, make_api_token
 from support.pools import device_of, static_pair
 from support.portal import World
-from unit.portal.channels.test_authorization import grant
 from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 

@@ -17,7 +17,7 @@ from wardgate.portal.rest import explanation_views
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.document import as_30
 
-COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 NAMES_A_TYPE = {"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
 
 

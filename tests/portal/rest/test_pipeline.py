@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from fastapi.dependencies.models import Dependant
 
+from portal.rest.test_objects import NOWHERE
 from support.browser import caller, make_api_token
 from support.portal import World, make_world, portal_running, portal_with_held_clock
-from unit.portal.rest.test_objects import NOWHERE
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import application, endpoints, pipeline
 from wardgate.portal.settings import PortalSettings

@@ -3,8 +3,8 @@
 import httpx2
 import pytest
 
+from portal.rest.test_objects import errors, made
 from support.portal import World
-from unit.portal.rest.test_objects import errors, made
 from wardgate.portal.rest.endpoints import resources
 
 # ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────

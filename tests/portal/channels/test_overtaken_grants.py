@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from portal.channels import test_hooks, test_pool_hooks
+from portal.channels.test_pool_hooks import PoolHook
 from support.gates import Gates
 from support.hooks import Hook, Stage
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
-from unit.portal.channels import test_hooks, test_pool_hooks
-from unit.portal.channels.test_pool_hooks import PoolHook
 from wardgate.portal.app import Portal
 from wardgate.portal.store.rows import Site
 

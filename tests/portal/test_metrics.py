@@ -14,7 +14,7 @@ from support.browser import caller
 from support.portal import CLIENT_AGENT, Peer, Refused, World, make_world, portal_running
 from wardgate.portal.app import Portal
 
-PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 SOURCES = Path(wardgate.__file__).parent / "portal"
 
 

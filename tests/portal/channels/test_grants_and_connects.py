@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from portal.channels.test_authorization import grant
 from support.gates import Gates
 from support.pools import caught_up, device_of, static_pair
 from support.portal import Peer, World, make_world, portal_running
 from support.postgres import postgres_database
-from unit.portal.channels.test_authorization import grant
 from wardgate.portal.app import Portal
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer, Store

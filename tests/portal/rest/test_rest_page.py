@@ -13,7 +13,7 @@ import pytest
 from support.portal import World
 from wardgate.portal.rest.application import openapi
 
-PAGE = (Path(__file__).parents[4] / "docs" / "rest.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "rest.md").read_text()
 
 
 @dataclass(frozen=True, slots=True)

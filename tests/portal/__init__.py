@@ -1,0 +1,1 @@
+"""A running portal, in this process, with nothing but its sockets replaced."""
