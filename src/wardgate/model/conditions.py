@@ -1,14 +1,15 @@
 """Conditions of a policy (portal-domain §3.11, §5.3): parsed from the stored triple, rendered back to it.
 
-Stored form: `{property, operator, values}`, values a list of strings. `parse_condition` turns it into one frozen
-type per property; errors name the element at fault, as the REST API reports them.
+Stored form: `{property, operator, values}`, values a list of strings. Each property has one frozen class, which is all that the
+program knows of its form: operators, parsing and rendering. Errors name the element at fault, as the REST API reports them.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -36,14 +37,6 @@ class Operator(StrEnum):
     IS = "is"
 
 
-OPERATORS: Final = {
-    Property.REGION: (Operator.IS_IN, Operator.IS_NOT_IN),
-    Property.REMOTE_IP: (Operator.IS_IN_CIDR, Operator.IS_NOT_IN_CIDR),
-    Property.AUTH_PROVIDER: (Operator.IS_IN, Operator.IS_NOT_IN),
-    Property.TIME: (Operator.IS_IN_DAY_OF_WEEK_TIME_RANGES,),
-    Property.VERIFIED: (Operator.IS,),
-}
-
 SECONDS_A_DAY: Final = 86_400
 
 
@@ -60,39 +53,104 @@ class InvalidCondition(ValueError):
         self.index = index
 
 
+class ReadableCondition(ABC):
+    """A condition that this version understands: one subclass for each property, made known by `_kind`."""
+
+    __slots__ = ()
+    property: ClassVar[Property]
+    operators: ClassVar[Sequence[Operator]]
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, operator: Operator, values: list[str]) -> Self:
+        """Parse one of the class's operators and trimmed, distinct values, at least one.
+
+        Raises:
+            InvalidCondition: naming the element at fault.
+        """
+
+    @abstractmethod
+    def render(self) -> tuple[Operator, list[str]]:
+        """Return the stored form, which `parse` reads back to an equal condition."""
+
+
+KINDS: Final[dict[Property, type[ReadableCondition]]] = {}
+_KindT = TypeVar("_KindT", bound=type[ReadableCondition])
+
+
+def _kind(property_: Property, *operators: Operator) -> Callable[[_KindT], _KindT]:
+    def register(kind: _KindT) -> _KindT:
+        kind.property, kind.operators = property_, operators
+        KINDS[property_] = kind
+        return kind
+
+    return register
+
+
+@_kind(Property.REGION, Operator.IS_IN, Operator.IS_NOT_IN)
 @dataclass(frozen=True, slots=True)
-class RegionCondition:
+class RegionCondition(ReadableCondition):
     """The client's country, ISO 3166-1 alpha-2; an unknown region satisfies neither operator."""
 
     regions: frozenset[str]
     negated: bool = False
-    property: Property = Property.REGION
+
+    @classmethod
+    def parse(cls, operator: Operator, values: list[str]) -> Self:
+        return cls(frozenset(_each(values, _region)), operator is Operator.IS_NOT_IN)
+
+    def render(self) -> tuple[Operator, list[str]]:
+        return _membership(self.negated), sorted(self.regions)
 
 
+@_kind(Property.REMOTE_IP, Operator.IS_IN_CIDR, Operator.IS_NOT_IN_CIDR)
 @dataclass(frozen=True, slots=True)
-class RemoteIpCondition:
+class RemoteIpCondition(ReadableCondition):
     """The address the client connects from; IPv4 is never inside an IPv6 network."""
 
     networks: tuple[IpNetwork, ...]
     negated: bool = False
-    property: Property = Property.REMOTE_IP
+
+    @classmethod
+    def parse(cls, operator: Operator, values: list[str]) -> Self:
+        return cls(tuple(_each(values, _address_or_network)), operator is Operator.IS_NOT_IN_CIDR)
+
+    def render(self) -> tuple[Operator, list[str]]:
+        operator = Operator.IS_NOT_IN_CIDR if self.negated else Operator.IS_IN_CIDR
+        return operator, [str(network) for network in self.networks]
 
 
+@_kind(Property.AUTH_PROVIDER, Operator.IS_IN, Operator.IS_NOT_IN)
 @dataclass(frozen=True, slots=True)
-class AuthProviderCondition:
+class AuthProviderCondition(ReadableCondition):
     """The provider that issued the client's token; a token of an administrator has none."""
 
     provider_ids: frozenset[AuthProviderId]
     negated: bool = False
-    property: Property = Property.AUTH_PROVIDER
+
+    @classmethod
+    def parse(cls, operator: Operator, values: list[str]) -> Self:
+        return cls(frozenset(_each(values, _provider_id)), operator is Operator.IS_NOT_IN)
+
+    def render(self) -> tuple[Operator, list[str]]:
+        return _membership(self.negated), sorted(str(one) for one in self.provider_ids)
 
 
+@_kind(Property.VERIFIED, Operator.IS)
 @dataclass(frozen=True, slots=True)
-class VerifiedCondition:
+class VerifiedCondition(ReadableCondition):
     """Whether an administrator verified the device; `required` false is always satisfied."""
 
     required: bool
-    property: Property = Property.VERIFIED
+
+    @classmethod
+    def parse(cls, _operator: Operator, values: list[str]) -> Self:
+        if len(values) != 1:
+            raise InvalidCondition("values", "should have 1 item(s)")
+        return cls(_each(values, _boolean)[0])
+
+    def render(self) -> tuple[Operator, list[str]]:
+        return Operator.IS, ["true" if self.required else "false"]
 
 
 class Weekday(StrEnum):
@@ -128,13 +186,20 @@ class DayRanges:
     zone: ZoneInfo
 
 
+@_kind(Property.TIME, Operator.IS_IN_DAY_OF_WEEK_TIME_RANGES)
 @dataclass(frozen=True, slots=True)
-class TimeCondition:
+class TimeCondition(ReadableCondition):
     """Local times of days of the week. `values` keeps the stored texts."""
 
     days: tuple[DayRanges, ...]
     values: tuple[str, ...]
-    property: Property = Property.TIME
+
+    @classmethod
+    def parse(cls, _operator: Operator, values: list[str]) -> Self:
+        return cls(_merged(_each(values, parse_day_ranges)), tuple(values))
+
+    def render(self) -> tuple[Operator, list[str]]:
+        return Operator.IS_IN_DAY_OF_WEEK_TIME_RANGES, list(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +210,9 @@ class UnreadableCondition:
     reason: str
 
 
-Condition = (
-    RegionCondition
-    | RemoteIpCondition
-    | AuthProviderCondition
-    | VerifiedCondition
-    | TimeCondition
-    | UnreadableCondition
-)
+Condition = ReadableCondition | UnreadableCondition
+
+OPERATORS: Final = {property_: KINDS[property_].operators for property_ in Property}
 
 
 def parse_condition(property_: str, operator: str, values: list[str]) -> Condition:
@@ -165,27 +225,15 @@ def parse_condition(property_: str, operator: str, values: list[str]) -> Conditi
         prop = Property(property_)
     except ValueError:
         raise InvalidCondition("property", "is invalid") from None
-    if operator not in OPERATORS[prop]:
+    kind = KINDS[prop]
+    if operator not in kind.operators:
         raise InvalidCondition("operator", "is invalid")
     trimmed = [value.strip() for value in values]
     if not trimmed:
         raise InvalidCondition("values", "should have at least 1 item(s)")
     if len(set(trimmed)) != len(trimmed):
         raise InvalidCondition("values", "must not contain duplicate values")
-    negated = operator in (Operator.IS_NOT_IN, Operator.IS_NOT_IN_CIDR)
-    match prop:
-        case Property.REGION:
-            return RegionCondition(frozenset(_each(trimmed, _region)), negated)
-        case Property.REMOTE_IP:
-            return RemoteIpCondition(tuple(_each(trimmed, _address_or_network)), negated)
-        case Property.AUTH_PROVIDER:
-            return AuthProviderCondition(frozenset(_each(trimmed, _provider_id)), negated)
-        case Property.TIME:
-            return TimeCondition(_merged(_each(trimmed, parse_day_ranges)), tuple(trimmed))
-        case Property.VERIFIED:
-            if len(trimmed) != 1:
-                raise InvalidCondition("values", "should have 1 item(s)")
-            return VerifiedCondition(_each(trimmed, _boolean)[0])
+    return kind.parse(Operator(operator), trimmed)
 
 
 def parse_stored_condition(property_: str, operator: str, values: list[str]) -> Condition:
@@ -210,17 +258,8 @@ def render_condition(condition: Condition) -> tuple[Property, Operator, list[str
         ValueError: for an unreadable condition, which has no stored form.
     """
     match condition:
-        case RegionCondition(regions, negated):
-            return Property.REGION, _membership(negated), sorted(regions)
-        case RemoteIpCondition(networks, negated):
-            operator = Operator.IS_NOT_IN_CIDR if negated else Operator.IS_IN_CIDR
-            return Property.REMOTE_IP, operator, [str(network) for network in networks]
-        case AuthProviderCondition(provider_ids, negated):
-            return Property.AUTH_PROVIDER, _membership(negated), sorted(str(one) for one in provider_ids)
-        case TimeCondition(values=values):
-            return Property.TIME, Operator.IS_IN_DAY_OF_WEEK_TIME_RANGES, list(values)
-        case VerifiedCondition(required):
-            return Property.VERIFIED, Operator.IS, ["true" if required else "false"]
+        case ReadableCondition():
+            return condition.property, *condition.render()
         case UnreadableCondition(reason=reason):
             raise ValueError(f"an unreadable condition cannot be rendered: {reason}")
 

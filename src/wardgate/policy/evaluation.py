@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from wardgate.model.addresses import IpAddress, normalized
 from wardgate.model.conditions import (
+    KINDS,
     AuthProviderCondition,
     Condition,
     DayRanges,
     Property,
+    ReadableCondition,
     RegionCondition,
     RemoteIpCondition,
     TimeCondition,
@@ -125,21 +127,39 @@ _VIOLATED: Final = Outcome.VIOLATED
 
 def compile_condition(condition: Condition) -> Check:
     """Return the check of a condition; all its results but the end of a time window are built here, once."""
-    match condition:
-        case RegionCondition():
-            return _region_check(condition)
-        case RemoteIpCondition():
-            return _remote_ip_check(condition)
-        case AuthProviderCondition():
-            return _auth_provider_check(condition)
-        case VerifiedCondition():
-            return _verified_check(condition)
-        case TimeCondition():
-            return _time_check(condition)
-        case UnreadableCondition():
-            return lambda _facts, _now: ConditionResult(condition, _VIOLATED)
+    if isinstance(condition, UnreadableCondition):
+        return lambda _facts, _now: ConditionResult(condition, _VIOLATED)
+    return _EVALUATED[type(condition)].compile(condition)
 
 
+def input_of(property_: Property, facts: Facts, now: datetime) -> object:
+    """Return what conditions on a property look at: a fact, or the time."""
+    return _EVALUATED[KINDS[property_]].read(facts, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """How one kind of condition is evaluated, and what it looks at."""
+
+    compile: Callable[[Any], Check]
+    read: Callable[[Facts, datetime], object]
+
+
+_EVALUATED: Final[dict[type[ReadableCondition], _Evaluated]] = {}
+_ReadableT = TypeVar("_ReadableT", bound=ReadableCondition)
+
+
+def _evaluates(
+    kind: type[_ReadableT], read: Callable[[Facts, datetime], object]
+) -> Callable[[Callable[[_ReadableT], Check]], Callable[[_ReadableT], Check]]:
+    def register(compile_: Callable[[_ReadableT], Check]) -> Callable[[_ReadableT], Check]:
+        _EVALUATED[kind] = _Evaluated(compile_, read)
+        return compile_
+
+    return register
+
+
+@_evaluates(RegionCondition, lambda facts, _now: facts.region)
 def _region_check(condition: RegionCondition) -> Check:
     satisfied, violated, undetermined = _results(condition)
     regions, negated = condition.regions, condition.negated
@@ -153,6 +173,7 @@ def _region_check(condition: RegionCondition) -> Check:
     return check
 
 
+@_evaluates(RemoteIpCondition, lambda facts, _now: facts.remote_ip)
 def _remote_ip_check(condition: RemoteIpCondition) -> Check:
     satisfied, violated, undetermined = _results(condition)
     inside, outside = (violated, satisfied) if condition.negated else (satisfied, violated)
@@ -171,6 +192,7 @@ def _remote_ip_check(condition: RemoteIpCondition) -> Check:
     return check
 
 
+@_evaluates(AuthProviderCondition, lambda facts, _now: facts.auth_provider_id)
 def _auth_provider_check(condition: AuthProviderCondition) -> Check:
     satisfied, violated, undetermined = _results(condition)
     provider_ids, negated = condition.provider_ids, condition.negated
@@ -184,6 +206,7 @@ def _auth_provider_check(condition: AuthProviderCondition) -> Check:
     return check
 
 
+@_evaluates(VerifiedCondition, lambda facts, _now: facts.is_verified)
 def _verified_check(condition: VerifiedCondition) -> Check:
     satisfied, violated, undetermined = _results(condition)
 
@@ -197,6 +220,7 @@ def _verified_check(condition: VerifiedCondition) -> Check:
     return check
 
 
+@_evaluates(TimeCondition, lambda _facts, now: now)
 def _time_check(condition: TimeCondition) -> Check:
     days, violated = condition.days, ConditionResult(condition, _VIOLATED)
 

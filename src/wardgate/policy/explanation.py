@@ -17,7 +17,7 @@ from wardgate.model.filters import Filter, Protocol, admits
 from wardgate.model.resources import InternetResource, Resource, StaticDevicePool
 from wardgate.model.shown_text import shown_text
 from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, Obstacle
-from wardgate.policy.evaluation import ConditionResult, Evaluation, Facts, Outcome, Undetermined
+from wardgate.policy.evaluation import ConditionResult, Evaluation, Facts, Outcome, Undetermined, input_of
 from wardgate.policy.snapshot import Snapshot
 
 TOKEN_UNDETERMINED: Final = datetime.max.replace(tzinfo=UTC)
@@ -371,20 +371,15 @@ def _rendered(condition: Condition) -> tuple[str, list[str]]:
 
 
 def _input(property_: Property, facts: Facts, now: datetime) -> str | None:
-    match property_:
-        case Property.TIME:
-            return instant_text(now)
-        case Property.REGION:
-            value: object = facts.region
-        case Property.REMOTE_IP:
-            value = facts.remote_ip
-        case Property.AUTH_PROVIDER:
-            value = facts.auth_provider_id
-        case Property.VERIFIED:
-            value = facts.is_verified
-    if value is None or isinstance(value, Undetermined):
-        return None
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    match input_of(property_, facts, now):
+        case None | Undetermined():
+            return None
+        case bool(value):
+            return str(value).lower()
+        case datetime() as instant:
+            return instant_text(instant)
+        case value:
+            return str(value)
 
 
 def _others(

@@ -5,9 +5,23 @@ from uuid import UUID
 import pytest
 
 from support.worlds import FACTS, NOW, STAFF, from_networks, hours, policy, regions, verified
-from wardgate.model.conditions import Condition, Property, TimeCondition, UnreadableCondition, parse_condition
+from wardgate.model.conditions import (
+    KINDS,
+    Condition,
+    Property,
+    TimeCondition,
+    UnreadableCondition,
+    parse_condition,
+)
 from wardgate.model.ids import AuthProviderId
-from wardgate.policy.evaluation import CompiledPolicy, Facts, Outcome, compile_condition, end_of_window
+from wardgate.policy.evaluation import (
+    CompiledPolicy,
+    Facts,
+    Outcome,
+    compile_condition,
+    end_of_window,
+    input_of,
+)
 
 PROVIDER = AuthProviderId(UUID("33333333-3333-4333-8333-333333333333"))
 
@@ -155,3 +169,9 @@ def test_every_condition_must_hold(order: int) -> None:
     evaluation = CompiledPolicy.of(policy(1, *conditions), STAFF.id).evaluate(FACTS, now=NOW)
     assert not evaluation.is_satisfied
     assert [result.condition for result in evaluation.failed] == [from_networks("10.0.0.0/8")]
+
+
+def test_each_property_has_a_kind_of_condition_and_a_check() -> None:
+    assert set(KINDS) == set(Property)
+    for property_ in Property:
+        input_of(property_, Facts(), NOW)
