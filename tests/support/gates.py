@@ -1,8 +1,10 @@
 """Holds a portal still at a point between a decision and what follows from it: around the journal's transaction, before the view."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,16 @@ from support.portal import PATIENCE_S
 from wardgate.portal.app import Portal
 from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.rows import Change
+
+
+@contextlib.contextmanager
+def gates_of(portal: Portal) -> Iterator[Gates]:
+    """Gates that open at the end, however the test ended."""
+    gates = Gates(portal)
+    try:
+        yield gates
+    finally:
+        gates.open()
 
 
 class Gate:
@@ -53,6 +65,11 @@ class Gates:
         feed = portal.services.feed
         self._changes_after = feed._changes_after
         feed._changes_after = self._read_changes  # type: ignore[method-assign]
+
+    def open(self) -> None:
+        """Let everybody pass: a portal whose journal waits never ends."""
+        for gate in (self.begin, self.committed, self.feed):
+            gate.open()
 
     @contextlib.asynccontextmanager
     async def writing(self, *arguments: Any, **options: Any) -> AsyncIterator[Transaction]:

@@ -1,14 +1,14 @@
 """Connections that are made while grants to them are on their way to the store, and while what they rest on changes."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from portal.channels.test_authorization import grant
-from support.gates import Gates
+from support.gates import Gates, gates_of
 from support.pools import caught_up, device_of, static_pair
 from support.portal import Peer, World, make_world, portal_running
 from support.postgres import postgres_database
@@ -23,8 +23,9 @@ VERIFIED = [{"property": "client_verified", "operator": "is", "values": ["true"]
 
 
 @pytest.fixture
-def gates(portal: Portal) -> Gates:
-    return Gates(portal)
+def gates(portal: Portal) -> Iterator[Gates]:
+    with gates_of(portal) as gates:
+        yield gates
 
 
 async def test_a_gateway_that_comes_back_is_told_of_a_grant_that_is_not_stored_yet(

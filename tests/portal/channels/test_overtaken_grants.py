@@ -5,7 +5,7 @@ it has to ask again. What would have left it alone must not stop it. See `test_h
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -15,7 +15,7 @@ import pytest
 
 from portal.channels import test_hooks, test_pool_hooks
 from portal.channels.test_pool_hooks import PoolHook
-from support.gates import Gates
+from support.gates import Gates, gates_of
 from support.hooks import Hook, Stage
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
@@ -66,8 +66,9 @@ ENDS_WITH_THE_ROWS = {"account: delete"}
 
 
 @pytest.fixture
-def gates(portal: Portal) -> Gates:
-    return Gates(portal)
+def gates(portal: Portal) -> Iterator[Gates]:
+    with gates_of(portal) as gates:
+        yield gates
 
 
 @pytest.mark.parametrize("point", Point, ids=lambda point: point.name)
