@@ -5,8 +5,10 @@ A fault is planted in a copy of the tree (.cache/mutants/, kept between runs so 
 the gate that its entry names is run there. A gate must pass without any fault first. A fault that its gate lets through is shown to
 wider gates: the tests of its package, all unit and property tests, the simulation; a Rust fault to all crates.
 
-Outcomes: `found` by the gate named; `elsewhere`, by a wider gate only (name that one, or write the test); `SURVIVED`; `invalid`: the
-text to replace does not occur exactly once, the fault does not compile, or the gate fails or is empty without it.
+Outcomes: `found` by the gate named; `waited`, likewise, but the gate only ran into a time limit: it did so twice and passed right
+after without the fault, so that a busy machine alone finds nothing; `elsewhere`, by a wider gate only (name that one, or write the
+test); `SURVIVED`; `invalid`: the text to replace does not occur exactly once, the fault does not compile, or the gate fails or is
+empty without it. Tests get several times their usual limit.
 Exit code: 0 when every fault was found somewhere, 1 when one survived or an entry is invalid, 2 for wrong usage.
 
 Examples:
@@ -30,14 +32,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path("tests/mutants")
@@ -51,7 +55,10 @@ NOT_COPIED = {
     ".mypy_cache",
     ".ruff_cache",
 }
-GATE_LIMIT_S = 900  # a fault that makes a gate hang is found; each test has a limit of its own below this
+GATE_LIMIT_S = 900  # each test has a limit of its own below this
+TEST_LIMIT_S = 90
+TIME_LIMITS = re.compile(r"Timeout \(>|TimeoutError|no end after")  # a test's, a wait's within it, a gate's
+STOP_GRACE_S = 5
 CARGO = "cargo:"
 # The test of this list fails in any tree with a fault: that finds nothing.
 WIDE_FOLDERS = ("tests/unit", "tests/portal", "tests/property")
@@ -106,6 +113,10 @@ class Run:
     is_broken: bool = False  # it could not be run at all
 
     @property
+    def has_timed_out(self) -> bool:
+        return self.failed and TIME_LIMITS.search(self.output) is not None
+
+    @property
     def why_useless(self) -> str:
         """Why the gate says nothing when there is no fault; empty: it passes."""
         if self.is_broken or self.failed:
@@ -136,7 +147,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{mutant.area}/{mutant.id}\n    {mutant.fault}\n    {mutant.file}  ←  {mutant.gate}")
         print(f"{len(mutants)} faults")
         return 0
-    results = Campaign(options.root, options.cache, options.jobs, mutants).run()
+    campaign = Campaign(options.root, options.cache, options.jobs, mutants, is_wide=not options.gate_only)
+    try:
+        with signals_raise(signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            results = campaign.run()
+    except Interrupted as interrupted:
+        print(f"mutants: stopped by {interrupted.signal.name}", file=sys.stderr)
+        return 128 + interrupted.signal
     print(table(results))
     if options.json is not None:
         options.json.write_text(
@@ -160,6 +177,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="gates at once (here: %(default)s)"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there as well")
+    parser.add_argument(
+        "--gate-only",
+        action="store_true",
+        help="show a fault to the gate that its entry names and no wider one",
+    )
     parser.add_argument("--list", action="store_true", help="show the faults selected and run nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)  # for its own tests
     parser.add_argument("--cache", type=Path, default=None, help=argparse.SUPPRESS)
@@ -191,6 +213,31 @@ def load(folder: Path) -> list[Mutant]:
     return mutants
 
 
+class Interrupted(BaseException):
+    """The run was told to end; `signal` is what told it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def signals_raise(*signals: signal.Signals) -> Iterator[None]:
+    """Make the first of these signals raise Interrupted in the main thread; those that follow must not disturb the clearing up."""
+
+    def interrupt(number: int, _: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    former = {one: signal.signal(one, interrupt) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
 def selected(mutant: Mutant, patterns: list[str]) -> bool:
     names = (mutant.id, f"{mutant.area}/{mutant.id}")
     return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns for name in names)
@@ -218,9 +265,12 @@ def plant(mutant: Mutant, root: Path) -> str:
 class Campaign:
     """All faults selected, spread over workers that own a copy of the tree each."""
 
-    def __init__(self, root: Path, cache: Path, jobs: int, mutants: list[Mutant]) -> None:
+    def __init__(
+        self, root: Path, cache: Path, jobs: int, mutants: list[Mutant], *, is_wide: bool = True
+    ) -> None:
         self._root, self._cache, self._jobs = root, cache, jobs
         self._mutants = mutants
+        self._is_wide = is_wide
         self._running = Running()
         self._lock = threading.Lock()
         self._done = 0
@@ -244,7 +294,7 @@ class Campaign:
                 found = [one for results in pool.map(self._chore, work) for one in results]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._running.kill()
+                self._running.stop()
                 raise
         order = {mutant.id: number for number, mutant in enumerate(self._mutants)}
         return sorted(found, key=lambda result: order[result.id])
@@ -274,23 +324,34 @@ class Campaign:
         started = time.monotonic()
         notes = []
         try:
-            for number, gate in enumerate(place.gates(mutant)):
-                with place.planted(mutant):
-                    run = place.run(gate)
-                if run.is_broken:
-                    raise InvalidEntry(f"`{gate}` cannot be run with the fault\n{run.output}")
+            for number, gate in enumerate(place.gates(mutant) if self._is_wide else [mutant.gate]):
+                run = self._with_fault(place, mutant, gate)
                 if not run.failed:
                     continue
                 if number and (useless := self._without_fault(place, gate).why_useless):
                     notes.append(f"`{gate}` {useless}")
                     continue
                 outcome = "elsewhere" if number else "found"
+                if run.has_timed_out:
+                    run = self._with_fault(place, mutant, gate)
+                    if not run.failed or (run.has_timed_out and place.run(gate).failed):
+                        notes.append(f"`{gate}` ran into a time limit, but not for the fault")
+                        continue
+                    if run.has_timed_out and not number:
+                        outcome = "waited"
                 return verdict(
                     mutant, outcome, gate, run.seconds, "\n".join([run.first_failure, *notes]).strip()
                 )
         except InvalidEntry as invalid:
             return verdict(mutant, "invalid", detail=str(invalid))
         return verdict(mutant, "SURVIVED", None, time.monotonic() - started, "\n".join(notes))
+
+    def _with_fault(self, place: Workplace, mutant: Mutant, gate: str) -> Run:
+        with place.planted(mutant):
+            run = place.run(gate)
+        if run.is_broken:
+            raise InvalidEntry(f"`{gate}` cannot be run with the fault\n{run.output}")
+        return run
 
     def _without_fault(self, place: Workplace, gate: str) -> Run:
         """How a gate ends on the tree as it is, run when first asked for."""
@@ -408,6 +469,7 @@ class Workplace:
             **os.environ,
             "PYTHONPATH": str(self.tree / "src"),  # before the editable install of the tree this is a copy of
             "PYTHONHASHSEED": "0",
+            "PYTEST_TIMEOUT": str(TEST_LIMIT_S),
             "PATH": f"{os.environ.get('PATH', '')}:{Path.home() / '.cargo' / 'bin'}",
             "CARGO_TARGET_DIR": str(self.target),
             "CARGO_BUILD_JOBS": str(self.threads),
@@ -429,43 +491,71 @@ class Ended:
         return "\n".join(self.output.strip().splitlines()[-15:])
 
 
-@dataclass
 class Running:
     """The processes under way, each the head of a group of its own."""
 
-    processes: set[subprocess.Popen[str]] = field(default_factory=set)
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._is_stopped = False
 
     def execute(self, command: list[str], directory: Path, environment: dict[str, str]) -> Ended:
+        """Run to the end, or to the limit. Raises Stopped when the whole run is over."""
         started = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self.processes.add(process)
-        try:
-            output, _ = process.communicate(timeout=GATE_LIMIT_S)
-            return Ended(process.returncode, output, time.monotonic() - started)
-        except subprocess.TimeoutExpired:
-            self._kill(process)
-            return Ended(1, f"no end after {GATE_LIMIT_S} s", time.monotonic() - started)
-        finally:
-            self.processes.discard(process)
+        # A file: a pipe would be held open by what a test started in a session of its own and left behind.
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            process = self._start(command, directory, environment, output)
+            try:
+                code, remark = process.wait(GATE_LIMIT_S), ""
+            except subprocess.TimeoutExpired:
+                self._end(process)
+                code, remark = 1, f"\nno end after {GATE_LIMIT_S} s"
+            finally:
+                self._processes.discard(process)
+            if self._is_stopped:
+                raise Stopped
+            output.seek(0)
+            return Ended(code, output.read() + remark, time.monotonic() - started)
 
-    def kill(self) -> None:
-        for process in list(self.processes):
-            self._kill(process)
+    def _start(
+        self, command: list[str], directory: Path, environment: dict[str, str], output: IO[str]
+    ) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._is_stopped:
+                raise Stopped
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._processes.add(process)
+            return process
 
-    def _kill(self, process: subprocess.Popen[str]) -> None:
+    def stop(self) -> None:
+        """End what runs and start nothing more."""
+        with self._lock:
+            self._is_stopped = True
+            under_way = list(self._processes)
+        for process in under_way:
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Let it clear up, which pytest does when interrupted; then end what is left of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_GRACE_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+class Stopped(Exception):
+    """The run is over: nothing more is started."""
 
 
 @contextlib.contextmanager
@@ -531,7 +621,7 @@ def table(results: list[Result]) -> str:
         f"{f'{one.area}/{one.id}':{width}}  {one.outcome:9}  {one.seconds:7.1f}  {one.found_by or first_line(one.detail)}"
         for one in results
     ]
-    columns = ("found", "elsewhere", "SURVIVED", "invalid")
+    columns = ("found", "waited", "elsewhere", "SURVIVED", "invalid")
     lines += ["", f"{'area':12}" + "".join(f"{name:>11}" for name in columns) + f"{'all':>11}"]
     areas = list(dict.fromkeys(one.area for one in results))
     tests: list[tuple[str, Callable[[Result], bool]]] = [

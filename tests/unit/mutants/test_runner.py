@@ -1,11 +1,16 @@
 """The runner of `make mutants`, on a tree of a few lines: what it calls found, survived and invalid."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from .runner import mutants
+from .runner import ROOT, mutants
 
 ADD = "def add(a, b):\n    return a + b\n\n\ndef double(a):\n    return 2 * a\n"
 TEST_ADD = "from wardgate.sums.add import add, double\n\n\ndef test_adds():\n    assert add(1, 2) == 3\n"
@@ -88,6 +93,77 @@ def test_tells_what_was_found_by_which_gate_and_what_was_not(tree: Path, tmp_pat
     }
     assert code == 1
     assert (tree / "src/wardgate/sums/add.py").read_text() == ADD
+
+
+@pytest.mark.timeout(120)
+def test_wider_gates_can_be_left_out(tree: Path, tmp_path: Path) -> None:
+    write_list(tree, MINUS, WRONG_GATE)
+    assert outcomes(tree, tmp_path, "--gate-only") == (
+        1,
+        {"minus": ("found", "tests/unit/sums/test_add.py"), "triple": ("SURVIVED", None)},
+    )
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from wardgate.sums.add import add
+runs = Path(__file__).with_name("runs")
+runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+"""
+IN_VAIN = "def test_waits():\n    if add(1, 2) != 3:\n        sys.exit('Failed: Timeout (>20.0s) from pytest-timeout.')\n"
+ONCE_ON_A_BUSY_MACHINE = (
+    "def test_waits():\n    if len(runs.read_text()) == 2:\n        sys.exit('Failed: Timeout (>20.0s)')\n"
+)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        pytest.param(IN_VAIN, ("waited", "tests/unit/sums/test_waits.py"), id="for the fault"),
+        pytest.param(ONCE_ON_A_BUSY_MACHINE, ("SURVIVED", None), id="for the machine"),
+    ],
+)
+def test_a_time_limit_alone_finds_nothing(
+    tree: Path, tmp_path: Path, body: str, outcome: tuple[str, str | None]
+) -> None:
+    (tree / "tests/unit/sums/test_waits.py").write_text(WAITS + body)
+    write_list(tree, {**MINUS, "gate": "tests/unit/sums/test_waits.py"})
+    assert outcomes(tree, tmp_path, "--gate-only")[1] == {"minus": outcome}
+
+
+ENDLESS = """
+import os, time
+from pathlib import Path
+from wardgate.sums.add import add
+def test_endless():
+    if add(1, 2) != 3:
+        Path(__file__).with_name("written").write_text(str(os.getpid()))
+        Path(__file__).with_name("written").rename(Path(__file__).with_name("process"))
+        time.sleep(600)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_run_told_to_end_takes_its_gates_along(tree: Path, number: signal.Signals) -> None:
+    (tree / "tests/unit/sums/test_endless.py").write_text(ENDLESS)
+    write_list(tree, {**MINUS, "gate": "tests/unit/sums/test_endless.py"}, WRONG_GATE)
+    run = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/mutants.py", "--root", tree, "--jobs", "1"], stderr=subprocess.PIPE
+    )
+    copy = tree / ".cache/mutants/0/tree"
+    while not (copy / "tests/unit/sums/process").exists():
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.send_signal(number)
+    _, said = run.communicate()
+    assert run.returncode == 128 + number
+    assert said.endswith(f"mutants: stopped by {number.name}\n".encode())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((copy / "tests/unit/sums/process").read_text()), 0)
+    assert (copy / "src/wardgate/sums/add.py").read_text() == ADD
 
 
 @pytest.mark.timeout(120)
