@@ -75,7 +75,7 @@ _RANK: Final = {"?": 2, "*": 3}  # any other character: 1, the end of the text: 
 
 
 def _labels_of(name: str) -> list[str] | None:
-    """None: no name, which no pattern matches."""
+    """Return None for what is no name, which no pattern matches."""
     try:
         return ascii_name(name).split(".")
     except ValueError:

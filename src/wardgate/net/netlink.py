@@ -267,7 +267,7 @@ def _rule_request(rule: Rule) -> dict[str, Any]:
 
 
 def _route(found: Any, version: int) -> Route | None:
-    """None: it has a next hop, or is no unicast route, or is the link's own."""
+    """Return None if the route has a next hop, is not unicast, or is the link's own."""
     interface = found.get("oif")
     if found["type"] != _RTN_UNICAST or interface is None or found.get("gateway") or found.get("via"):
         return None

@@ -79,7 +79,7 @@ class ExplainedGateway(msgspec.Struct, frozen=True):
 
 
 class ExplainedTarget(msgspec.Struct, frozen=True):
-    """The device of a pool that was asked for. `refusal`: the wire's reason why it could not be had; none: it could."""
+    """The device of a pool that was asked for. `refusal`: the wire's reason for refusing it; None if it was granted."""
 
     address: str | None
     client_id: str | None
@@ -102,8 +102,8 @@ class Explanation(msgspec.Struct, frozen=True):
 
     Attributes:
         filters: what the resource lets through, such as `tcp 443, 8000 - 8010`; empty: everything.
-        traffic: the packet that was asked about; none: the question was about the resource as a whole.
-        offered: whether the client is shown the resource; none: the question was not about a client, or hangs on what is not known.
+        traffic: the packet that was asked about; None if the question was about the whole resource.
+        offered: whether the client is offered the resource; None if the question was not about a client or the answer depends on unknown facts.
         inputs: what the request was judged by, where that is not one client's own connection.
         expires_property: the condition that ends the access, where one does.
         repeats: in the log of decisions: how many equal requests were denied since the entry before, and not listed.
@@ -171,7 +171,7 @@ def explain(
         gateway: the choice that followed a grant, if one was made.
         target: likewise the device, if the resource is a pool.
         traffic: a packet that the resource's filters are asked about.
-        offered: what `is_offered` says of the client; none: it was not asked.
+        offered: the result of `is_offered` for the client; None if it was not asked.
     """
     actor = snapshot.actors.get(request.actor_id)
     resource = snapshot.resources.get(request.resource_id)
@@ -482,7 +482,7 @@ def _reason_lines(explanation: Explanation) -> Iterable[str]:
 
 
 def why_not(explanation: Explanation) -> str | None:
-    """Say in one line why it is no grant; none: it is one."""
+    """Return in one line why access is not granted; None if it is."""
     if explanation.obstacle_text is not None:
         return explanation.obstacle_text
     if explanation.outcome == "undetermined":

@@ -51,7 +51,7 @@ class Environment:
 
     Attributes:
         rng: cryptographically strong outside the simulator; tokens and keys are drawn from it.
-        mailer: the way to a mail server; none: letters are not sent.
+        mailer: sends mail; None if the installation sends none.
     """
 
     clock: Clock

@@ -33,7 +33,7 @@ DEFAULTS: Final[Mapping[str, int | None]] = {
     "ingestion_refill_rate": None,
     "ingestion_capacity": None,
 }
-"""What holds where an account has nothing stored; none: no limit, or the installation's own rate."""
+"""The limits of an account that has none stored; None for no limit, or for the installation's own rate."""
 
 _MONTH: Final = timedelta(days=30)
 _TYPES: Final = {
@@ -63,7 +63,7 @@ class LimitReached(Exception):
 
 
 def limits_of(account: Account) -> dict[str, int | None]:
-    """Return every limit of an account; none: unlimited."""
+    """Return every limit of an account; None for unlimited."""
     return {name: account.limits.get(name, default) for name, default in DEFAULTS.items()}
 
 

@@ -75,7 +75,7 @@ class Metrics:
             counters: events since the start, by name.
             channels: open control channels, by kind of peer.
             jobs: background jobs, by state.
-            geoip_built_at: when the IP database in use was built; none: there is none in use.
+            geoip_built_at: when the IP database in use was built; None if none is in use.
         """
         moment = CollectorRegistry()
         moment.register(_Read(lambda: _families(counters, channels, jobs, geoip_built_at)))

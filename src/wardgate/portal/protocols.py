@@ -195,7 +195,7 @@ class HttpProtocol(HttpToolsProtocol):
         return cycle is not None and cycle.response_complete
 
     def _cycle(self) -> RequestResponseCycle | None:
-        """Return the latest request and its answer; none: there was none yet."""
+        """Return the latest request and its answer; None before the first."""
         return self.cycle
 
     def _close(self) -> None:

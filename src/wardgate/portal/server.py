@@ -49,7 +49,7 @@ async def serve(
 
     Args:
         listener: bound and listening; see `listening`.
-        metrics: another, for metrics alone, on loopback; none: they are not served.
+        metrics: the address of a second listener on loopback for metrics; None if they are not served.
         on_ready: called once, when the portal answers.
 
     Raises:

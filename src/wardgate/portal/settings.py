@@ -19,18 +19,18 @@ class PortalSettings:
     """Settings of one portal process.
 
     Attributes:
-        data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; none: everything in memory.
-        database_url: which database; none: SQLite in the data directory.
+        data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; None to keep everything in memory.
+        database_url: which database; None for SQLite in the data directory.
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
         rest_host, socket_host, web_host: host names of REST, sockets and pages, if each has its own; see `hosts`.
         trusted_proxies: whose `X-Forwarded-…` and `X-Geo-…` headers are believed; empty: nobody's.
-        geoip_database: file in MaxMind's format that says where addresses are; none: `wardgate.portal.geography` does without.
+        geoip_database: file in MaxMind's format that says where addresses are; `wardgate.portal.geography` does without one.
         country_code_blocklist: countries from which nobody is answered, but for health.
-        tls_certificate, tls_key: PEM files; none: plain HTTP, for a proxy in front or a trusted network.
-        max_connections: at most so many connections; none: as many as descriptors, but for a few.
+        tls_certificate, tls_key: PEM files; None for plain HTTP behind a proxy or on a trusted network.
+        max_connections: the largest number of connections; None for as many as there are descriptors, less a reserve.
         max_connections_per_address: of which at most so many of one address (of one /64 of IPv6) that have shown no good token.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
-        smtp: where mail goes; none: nothing is sent.
+        smtp: where mail goes; None to send none.
         mail_from: the `From` of every mail.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
         decision_retention_s: how long answers to access requests are kept, with their explanations.
@@ -89,7 +89,7 @@ class PortalSettings:
 
     @property
     def hosts(self) -> "Hosts | None":
-        """Which host serves what; none: everything is served whatever the host is called.
+        """Which host serves what; None if every host serves everything.
 
         As soon as one part has a host of its own, the others are served at the external URL's only.
         """
@@ -111,7 +111,7 @@ class PortalSettings:
 
     @property
     def database(self) -> Database | None:
-        """Where the store is; none: in memory."""
+        """Where the store is; None for in memory."""
         if self.database_url is not None or self.data_dir is None:
             return self.database_url
         return SqliteFile(self.data_dir / "wardgate.db")

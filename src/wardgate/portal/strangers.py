@@ -69,7 +69,7 @@ class Gate:
                 del self._unproven[key]
 
     def _key(self, address: str) -> str | None:
-        """Return who a connection is counted against; none: nobody."""
+        """Return the address that a connection counts against; None if it counts against none."""
         ip = normalized(parse_ip(address.partition("%")[0]))
         if any(ip in network for network in self._trusted):
             return None

@@ -15,7 +15,7 @@ from wardgate.policy.selection import Position
 
 
 def centroid_of(region: str | None) -> Position | None:
-    """Return the middle of a country; none: no country has this code."""
+    """Return the centre of a country; None if no country has this code."""
     return None if region is None else _table().get(region)
 
 

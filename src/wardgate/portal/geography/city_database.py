@@ -36,8 +36,8 @@ class DatabaseState:
     """How the database is, for the health of the installation.
 
     Attributes:
-        built_at: when its publisher built the one in use; none: there is none in use.
-        error: why the file, as it is now, cannot be used; none: it is in use.
+        built_at: when its publisher built the one in use; None if none is in use.
+        error: why the file cannot be used at present; None if it is in use.
     """
 
     built_at: datetime | None
@@ -61,7 +61,7 @@ class CityDatabase:
         return DatabaseState(datetime.fromtimestamp(self._reader.metadata().build_epoch, UTC), self._error)
 
     def place_of(self, address: IpAddress) -> Place | None:
-        """Look an address up; none: the database knows no country for it."""
+        """Look an address up; None if the database knows no country for it."""
         try:
             record = None if self._reader is None else self._reader.get(address)
         except ValueError:  # an IPv6 address in a database for IPv4

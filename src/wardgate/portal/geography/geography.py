@@ -19,7 +19,7 @@ from wardgate.portal.geography.place import NOWHERE, Place
 
 
 class Geography:
-    """Knows places. `database`: the file of the operator's IP database; none: there is none."""
+    """Looks up places. `database`: the file of the operator's IP database, if there is one."""
 
     def __init__(self, database: Path | None = None) -> None:
         from iptocc import country_code  # a compiled module: only a portal needs it
@@ -29,14 +29,14 @@ class Geography:
 
     @property
     def database_state(self) -> DatabaseState | None:
-        """How the operator's database is; none: none is configured."""
+        """The state of the operator's database; None if none is configured."""
         return None if self._database is None else self._database.state
 
     def place_of(self, address: IpAddress, told: Place | None = None) -> Place:
         """Return where an address is; `NOWHERE` if nobody knows.
 
         Args:
-            told: what a trusted proxy said; none: nothing.
+            told: what a trusted proxy said, if anything.
         """
         found = None if self._database is None else self._database.place_of(address)
         return found or told or self._registered(address)

@@ -26,7 +26,7 @@ NOWHERE: Final = Place()
 
 
 def parse_coordinates(text: str) -> Position | None:
-    """Parse `lat,lon` in degrees; none: it is anything else."""
+    """Parse `lat,lon` in degrees; None for anything else."""
     lat, comma, lon = text.partition(",")
     try:
         return position_of(float(lat), float(lon)) if comma else None
@@ -35,5 +35,5 @@ def parse_coordinates(text: str) -> Position | None:
 
 
 def position_of(lat: float, lon: float) -> Position | None:
-    """Return the position; none: there is no such place on earth."""
+    """Return the position; None if the coordinates are not on earth."""
     return Position(lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None

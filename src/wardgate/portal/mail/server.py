@@ -30,7 +30,7 @@ class SmtpServer:
     """Where mail goes; `parse` is the way in from text.
 
     Attributes:
-        ca_file: authorities that may have signed the server's certificate; none: the system's.
+        ca_file: certificate authorities to trust; None for those of the system.
     """
 
     host: str

@@ -27,7 +27,7 @@ _RESOLVERS: Final[dict[DohProvider, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One line: how many there are, and how many there may be (none: as many as they like)."""
+    """One line: how many there are, and how many there may be (None for no limit)."""
 
     name: str
     used: int
@@ -81,7 +81,7 @@ async def load_account_page(services: Services, account: Account, viewer: Actor)
 
 
 def notice_of(account: Account, *, now: datetime) -> Notice | None:
-    """Return what is to be said on every page; none: the account lives."""
+    """Return the notice that every page shows; None if the account is active."""
     if account.scheduled_deletion_at is not None:
         at = account.scheduled_deletion_at
         moment = at.strftime("%Y-%m-%d %H:%M UTC")
