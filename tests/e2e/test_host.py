@@ -9,7 +9,7 @@ from wardgate.lab.host import Host, wait_until
 from wardgate.lab.installation import WEB4, WEB6, Installation
 from wardgate.lab.internet import Site
 
-BACK_WITHIN_S = 20.0  # the product's 5 s (tests/unit/net/test_host_changes.py), and room for a busy machine
+BACK_WITHIN_S = 30.0  # the product's 5 s (tests/unit/net/test_host_changes.py), and room for a busy machine
 NETWORK = f"http://{WEB4}/"
 NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"
@@ -20,7 +20,7 @@ def test_masquerading_and_forwarding_survive_a_flush(cone: Installation) -> None
     gateway.sysctl(ipv4__ip_forward=0)
     gateway.run("nft", "flush", "ruleset")
     with without_a_route_back(cone):
-        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+        assert reached(cone, NETWORK)
 
 
 def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Installation) -> None:
@@ -29,7 +29,7 @@ def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Install
     gateway.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
     before = gateway.run("nft", "list", "table", "ip", "filter")
     try:
-        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+        assert reached(cone, NETWORK)
         cone.gateway.stop()
         after = gateway.run("nft", "list", "table", "ip", "filter")
     finally:
@@ -42,13 +42,13 @@ def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Install
 def test_a_client_beside_the_gateway_disturbs_nobody_and_works_itself(cone: Installation) -> None:
     process = cone.start_client_beside(cone.gateway_site.host, "beside-the-gateway")
     try:
-        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
-        reached(cone, NAME, within_s=BACK_WITHIN_S)
+        assert reached(cone, NETWORK)
+        assert reached(cone, NAME)
         with without_a_route_back(cone):
             for url in (NETWORK, NETWORK6, NAME):
-                reached(cone, url, within_s=BACK_WITHIN_S, site=cone.gateway_site)
+                assert reached(cone, url, site=cone.gateway_site)
         process.stop()
-        reached(cone, NETWORK, within_s=BACK_WITHIN_S)
+        assert reached(cone, NETWORK)
     finally:
         process.stop()
 
@@ -61,7 +61,7 @@ def test_strict_reverse_path_filters_do_not_cut_off_relays(cone: Installation) -
         cone.make_resource("everything public", "cidr", "203.0.113.0/24")
         cone.grant("everything public")
         restart_client(cone)
-        reached(cone, NETWORK, within_s=15)
+        assert reached(cone, NETWORK)
         cone.client.stop()
         left = client.run("sysctl", "-n", "net.ipv4.conf.eth0.rp_filter").strip()
     finally:
@@ -80,8 +80,8 @@ def test_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
         host.sysctl(ipv6__conf__default__disable_ipv6=1)
     try:
         cone.mend()
-        reached(cone, NETWORK, within_s=15)
-        reached(cone, NAME, within_s=15)
+        assert reached(cone, NETWORK)
+        assert reached(cone, NAME)
     finally:
         cone.client.stop()
         cone.gateway.stop()
@@ -93,22 +93,24 @@ def test_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
 def test_a_new_address_is_noticed_without_a_signal(cone: Installation) -> None:
     client = cone.client_site.host
     old, new = cone.client_site.address, cone.client_site.address.removesuffix("100") + "77"
-    reached(cone, NETWORK, within_s=15)
+    assert reached(cone, NETWORK)
     move(client, old, new)
     try:
         wait_until(lambda: "network change" in cone.client.log(), "the change noticed", BACK_WITHIN_S)
-        reached(cone, NETWORK, within_s=15)
+        assert reached(cone, NETWORK)
     finally:
         move(client, new, old)
     wait_until(lambda: cone.client.log().count("network change") >= 2, "the way back", BACK_WITHIN_S)
-    wait_until(cone.client_online, "client online", 15)
+    wait_until(cone.client_online, "client online", 45)
 
 
-def reached(cone: Installation, url: str, *, within_s: float, site: Site | None = None) -> None:
-    def answered() -> bool:
-        return cone.fetch(url, 2, site).bytes > 0
-
-    wait_until(answered, f"an answer from {url}", within_s)
+def reached(cone: Installation, url: str, *, site: Site | None = None) -> bool:
+    """Tell whether it is, within a host's time to be back."""
+    try:
+        wait_until(lambda: cone.fetch(url, 2, site).bytes > 0, f"an answer from {url}", BACK_WITHIN_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 @contextmanager
@@ -125,7 +127,7 @@ def without_a_route_back(cone: Installation) -> Iterator[None]:
 def restart_client(cone: Installation) -> None:
     cone.client.stop()
     cone.start_client()
-    wait_until(cone.client_online, "client online", 15)
+    wait_until(cone.client_online, "client online", 45)
 
 
 def move(host: Host, old: str, new: str) -> None:

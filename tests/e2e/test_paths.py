@@ -17,7 +17,7 @@ def test_s14_download_double_symmetric_nat(cone: Installation) -> None:
     wait_until(lambda: len(cone.operator.get("/wardgate/relays")) == 1, "one relay", limit_s=45)
     cone.restart_ends(client_nat=Nat.SYMMETRIC, gateway_nat=Nat.SYMMETRIC)
     before = cone.relayed_bytes(cone.gateway_site)
-    whole(cone.fetch(BY_NAME, timeout_s=10))
+    whole(cone.fetch(BY_NAME, timeout_s=30))
     assert used_since(cone, before, cone.gateway_site)["relay-1"] > TEN_MEGABYTES
 
 
@@ -29,7 +29,7 @@ def test_s16_download_packet_loss(installation: Callable[..., Installation]) -> 
 def test_n01_symmetric_client_uses_one_relay(cone: Installation) -> None:
     cone.restart_ends(client_nat=Nat.SYMMETRIC)
     before, direct_before = cone.relayed_bytes(cone.gateway_site), cone.direct_bytes()
-    whole(cone.fetch(BY_NAME, timeout_s=10))
+    whole(cone.fetch(BY_NAME, timeout_s=30))
     used = used_since(cone, before, cone.gateway_site)
     assert len([relay for relay, count in used.items() if count > TEN_MEGABYTES]) == 1
     assert cone.direct_bytes() - direct_before < 100_000
@@ -37,7 +37,7 @@ def test_n01_symmetric_client_uses_one_relay(cone: Installation) -> None:
 
 def test_n02_n03_double_symmetric_with_two_relays_of_which_one_dies(cone: Installation) -> None:
     cone.restart_ends(client_nat=Nat.SYMMETRIC, gateway_nat=Nat.SYMMETRIC)
-    whole(cone.fetch(BY_NAME, timeout_s=10))
+    whole(cone.fetch(BY_NAME, timeout_s=30))
     before = cone.relayed_bytes()
     download = cone.fetch_in_background(f"http://{WEB4}/slow?num=10000000&rate=2000000", timeout_s=30)
     wait_until(lambda: max(used_since(cone, before).values()) > 3_000, "the download running", limit_s=45)

@@ -79,10 +79,10 @@ def test_a_killed_client_starts_again_and_gives_the_resolver_back_in_the_end(con
     resolv_conf = cone.client_site.host.etc / "resolv.conf"
     assert cone.fetch(V4).error is None
     cone.client.signal(signal.SIGKILL)
-    cone.client.wait(timeout_s=5)
+    cone.client.wait(timeout_s=30)
     assert "100.100.111." in resolv_conf.read_text(), "nobody was there to put the original back"
     cone.start_client()
-    wait_until(cone.client_online, "the client online", limit_s=15)
+    wait_until(cone.client_online, "the client online", limit_s=45)
     assert cone.fetch(V4).error is None
     assert cone.fetch("http://app.internal.example/get").error is None
     assert cone.client.stop() == 0

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from support.browser import make_api_token
+from support.patience import PATIENCE_S
 from support.portal import make_world
 from support.rest_operations import Furnished, Operation, furnish, operations
 from wardgate.portal.app import Portal
@@ -45,7 +46,6 @@ REFUSED = {
     "get /wardgate/decisions/{log_id}",  # nothing has been decided
     "delete /wardgate/accounts/{id}/deletion",  # nor is any to be deleted
 }
-PATIENCE_S = 10.0
 
 pytestmark = pytest.mark.timeout(600)  # the first run fetches and compiles the generators
 

@@ -19,11 +19,11 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from support.certificates import write_certificate
+from support.patience import PATIENCE_S
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.mail.smtp import SmtpMailer
 
-PATIENCE_S = 15.0
 WARDGATE = (sys.executable, "-m", "wardgate.cli.main")
 
 MESSAGE = MailMessage(

@@ -7,14 +7,13 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
-
-PATIENCE_S = 10.0
 
 
 @pytest.fixture

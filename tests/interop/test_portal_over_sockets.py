@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from support.patience import PATIENCE_S
 from support.portal import CLIENT_AGENT, GATEWAY_AGENT, RELAY_AGENT, World, make_world
 from wardgate.portal.app import Portal
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
@@ -22,8 +23,6 @@ from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
-
-PATIENCE_S = 10.0
 
 
 class Served(NamedTuple):

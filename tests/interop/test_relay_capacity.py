@@ -11,6 +11,7 @@ import pytest
 from aioice import stun
 from wardgate_native import RelayHost
 
+from support.patience import PATIENCE_S
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.wire.derived_secrets import derive_turn_credentials
 
@@ -18,7 +19,6 @@ STAMP_SECRET = "5e" * 32
 ALLOCATIONS = 5_000
 PORTS = range(10_000, 20_000)  # below those that the kernel gives to whoever asks for any
 AT_ONCE = 100
-PATIENCE_S = 30.0
 
 
 @pytest.fixture

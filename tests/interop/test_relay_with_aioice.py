@@ -9,10 +9,10 @@ from aioice import Candidate, Connection, TransportPolicy, stun
 from aioice.turn import TurnTransport, create_turn_endpoint
 from wardgate_native import RelayHost
 
+from support.patience import PATIENCE_S
 from wardgate.wire.derived_secrets import TurnCredentials, derive_turn_credentials
 
 STAMP_SECRET = "5e" * 32
-PATIENCE_S = 10.0
 
 
 @pytest.fixture

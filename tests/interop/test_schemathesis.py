@@ -22,6 +22,7 @@ from schemathesis.checks import negative_data_rejection
 from schemathesis.config import SchemathesisConfig
 
 from support.browser import make_api_token
+from support.patience import PATIENCE_S
 from support.portal import World, make_world
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
@@ -32,7 +33,6 @@ from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
-PATIENCE_S = 10.0
 EXAMPLES = 3
 EXPECTED = ["2xx", "401", "403", "404", "409", "412", "422"]
 RULES_ANSWERED_WITH_400 = (

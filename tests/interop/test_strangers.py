@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.portal import PATIENCE_S
+from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
-from support.portal import PATIENCE_S
+from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
 from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.rows import Change

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from support.patience import PATIENCE_S
 from wardgate.portal.mail.message import MailMessage, Refusal
-
-PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

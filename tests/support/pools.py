@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from support.portal import PATIENCE_S, Peer, World
+from support.patience import PATIENCE_S
+from support.portal import Peer, World
 from wardgate.portal.store.rows import Change, Device, Policy, Resource, StaticDevicePoolMember
 
 REQUESTS = {1: "create_flow", 2: "request_authorization"}

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import wardgate
+from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
@@ -47,7 +48,6 @@ _HOST = {
 CLIENT_AGENT = build_user_agent(PeerKind.CLIENT, **_HOST)
 GATEWAY_AGENT = build_user_agent(PeerKind.GATEWAY, **_HOST)
 RELAY_AGENT = build_user_agent(PeerKind.RELAY, **_HOST)
-PATIENCE_S = 15.0  # as long as a test may take: no test is about the speed of the machine
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from support.browser import caller
+from support.patience import PATIENCE_S
 from support.portal import World
 from wardgate.portal.app import Portal
 from wardgate.portal.snapshot.accounts import AccountView
@@ -73,7 +74,7 @@ async def test_a_session_that_begins_while_its_view_is_lost_ends(
             lost = asyncio.Event()
             patched.setattr(world.portal.services.accounts, "on_loss", lost.set)
             await _rename_the_resource(world, "renamed")
-            await asyncio.wait_for(lost.wait(), 5)
+            await asyncio.wait_for(lost.wait(), PATIENCE_S)
         return session
 
     monkeypatch.setattr(endpoint, "_make_session", make_slowly)
@@ -95,7 +96,7 @@ async def test_background_work_that_ends_is_begun_again_and_shows_in_readiness(
         return await stirred(account_ids)
 
     monkeypatch.setattr(portal.services.store, "stirred", stirred_once_not)
-    async with caller(portal) as probe, asyncio.timeout(5):
+    async with caller(portal) as probe, asyncio.timeout(PATIENCE_S):
         await failed.wait()
         answer = await probe.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "failing")

@@ -17,6 +17,7 @@ from portal.channels import test_hooks, test_pool_hooks
 from portal.channels.test_pool_hooks import PoolHook
 from support.gates import Gates, gates_of
 from support.hooks import Hook, Stage
+from support.patience import PATIENCE_S
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
 from wardgate.portal.app import Portal
@@ -214,7 +215,7 @@ async def race(
 
 async def settle(world: World) -> None:
     """Wait until everything is stored and the view has taken it in."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await world.portal.journal.flush()
         await caught_up(world)
 

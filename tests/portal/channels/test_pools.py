@@ -315,7 +315,8 @@ async def test_an_initiator_that_returns_still_signals_to_its_target(world: Worl
             await again.join()
             message = {"client_id": to_initiator["client_id"], "candidates": ["candidate:1"]}
             again.send("new_client_ice_candidates", message)
-            await pair.nas.receive("client_ice_candidates")
+            told = await pair.nas.receive("client_ice_candidates")
+            assert told["payload"]["candidates"] == ["candidate:1"]
         await pair.laptop.__aenter__()
 
 

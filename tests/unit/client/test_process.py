@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.patience import PATIENCE_S
 from support.process_parts import HostedParts, NoNetwork, NothingToSet, OpenLink, one_piece_of
 from wardgate.client.process import ClientProcess
 from wardgate.connect.portal_session import PortalSession
@@ -45,7 +46,7 @@ async def test_it_ends_when_its_engine_has() -> None:
     engine.fault = "the TUN device is gone"
 
     with pytest.raises(EngineStopped, match="the TUN device is gone"):
-        await asyncio.wait_for(client.run(), 10)
+        await asyncio.wait_for(client.run(), PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ async def test_after_a_long_sleep_it_connects_anew(
     monkeypatch.setattr("wardgate.client.process.watch_clocks", one_piece_of(news))
     engine = HostedParts()
     client, link = process(engine)
-    await asyncio.wait_for(client.run(), 10)
+    await asyncio.wait_for(client.run(), PATIENCE_S)
 
     assert link.reconnects == reconnects
     assert len(engine.of(Shutdown)) == 1

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from support.patience import PATIENCE_S
 from wardgate.datapath.engine_news import EngineStopped, follow_news
 
 
@@ -34,7 +35,7 @@ async def test_each_warning_is_logged_once_and_the_end_raises(caplog: pytest.Log
     source = Source()
     source.say("at the start")
     following = asyncio.create_task(follow_news(source))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(caplog.messages) < 1:  # noqa: ASYNC110 - the log says nothing
             await asyncio.sleep(0)
         source.say("later")

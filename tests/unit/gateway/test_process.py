@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.patience import PATIENCE_S
 from support.process_parts import HostedParts, NoNetwork, NothingToSet, OpenLink, one_piece_of
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.commands import RetainGrants, Shutdown
@@ -43,7 +44,7 @@ async def test_it_ends_when_its_engine_has() -> None:
     engine.fault = "the TUN device is gone"
 
     with pytest.raises(EngineStopped, match="the TUN device is gone"):
-        await asyncio.wait_for(gateway.run(), 10)
+        await asyncio.wait_for(gateway.run(), PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ async def test_after_a_sleep_it_connects_anew_and_after_a_step_counts_expiries_a
     monkeypatch.setattr("wardgate.gateway.process.watch_clocks", one_piece_of(news))
     engine = HostedParts()
     gateway, link = process(engine)
-    await asyncio.wait_for(gateway.run(), 10)
+    await asyncio.wait_for(gateway.run(), PATIENCE_S)
 
     assert link.reconnects == reconnects
     assert len(engine.of(RetainGrants)) == counted_anew

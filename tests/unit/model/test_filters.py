@@ -36,3 +36,9 @@ def test_no_filters_admit_everything_and_some_only_what_matches() -> None:
     assert not admits(filters, Protocol.TCP, 91)
     assert not admits(filters, Protocol.TCP)
     assert not admits(filters, Protocol.ICMP)
+
+
+def test_a_range_admits_both_its_ends_and_nothing_beyond() -> None:
+    filters = (Filter(Protocol.TCP, (PortRange(80, 90),)),)
+    admitted = [port for port in (79, 80, 81, 89, 90, 91) if admits(filters, Protocol.TCP, port)]
+    assert admitted == [80, 81, 89, 90]

@@ -84,6 +84,7 @@ async def test_an_address_no_longer_served_is_released() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         await asyncio.sleep(0)
         probe.bind(("127.0.0.1", port))
+        assert probe.getsockname() == ("127.0.0.1", port)
     await listener.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from support.patience import PATIENCE_S
 from wardgate.connect.portal_session import PortalSession
 from wardgate.model.addresses import IpAddress
 from wardgate.net.portal_link import Decisions, Dial, PortalLink, PortalRefused, PortalUnreachable
@@ -37,7 +38,7 @@ class Portal:
 
     async def until(self, is_so: "asyncio.Future[bool] | object") -> None:
         assert callable(is_so)
-        async with asyncio.timeout(5), self.changed:
+        async with asyncio.timeout(PATIENCE_S), self.changed:
             await self.changed.wait_for(is_so)
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -96,7 +97,7 @@ class Peer:
         )
 
     async def until(self, kind: type[ChannelEvent], count: int = 1) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(isinstance(event, kind) for event in self.events) < count:
                 async with self.seen:
                     await self.seen.wait()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.patience import PATIENCE_S
 from wardgate.connect.portal_session import PortalSession, SessionEnded
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.net.boot_clock import ClockReading, read_clocks
@@ -77,7 +78,7 @@ def process(
 async def terminated(relay: RelayProcess) -> None:
     before = signal.getsignal(signal.SIGTERM)
     running = asyncio.create_task(relay.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while signal.getsignal(signal.SIGTERM) is before:  # noqa: ASYNC110 - the loop says nothing
             await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -108,7 +109,7 @@ async def test_a_server_whose_thread_has_ended_ends_it() -> None:
     relay, _ = process(server)
 
     with pytest.raises(EngineStopped, match="its thread has failed"):
-        await asyncio.wait_for(relay.run(), 5)
+        await asyncio.wait_for(relay.run(), PATIENCE_S)
 
 
 async def test_after_a_night_it_connects_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +121,7 @@ async def test_after_a_night_it_connects_anew_at_once(monkeypatch: pytest.Monkey
 
     relay, link = process(Server(), clocks=clocks)
     running = asyncio.create_task(relay.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         for _ in range(20):
             await asyncio.sleep(0)
         assert link.reconnects == 0

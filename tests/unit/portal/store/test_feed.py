@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
@@ -29,7 +30,7 @@ async def test_a_reader_is_woken_by_each_commit(
     reader = asyncio.create_task(_collect(feed, account_id, 0, seen, until=4))
     for index in range(3):
         await _add_site(store, account_id, f"site {index}")
-    await asyncio.wait_for(reader, 5)
+    await asyncio.wait_for(reader, PATIENCE_S)
     assert seen == [1, 2, 3, 4]
 
 
@@ -40,7 +41,7 @@ async def test_a_reader_resumes_behind_its_last_change(
     for index in range(3):
         await _add_site(store, account_id, f"site {index}")
     seen: list[int] = []
-    await asyncio.wait_for(_collect(feed, account_id, 2, seen, until=4), 5)
+    await asyncio.wait_for(_collect(feed, account_id, 2, seen, until=4), PATIENCE_S)
     assert seen == [3, 4]
 
 
@@ -72,7 +73,7 @@ async def test_commits_of_another_process_are_noticed(stores: list[Store], envir
     reader = asyncio.create_task(_collect(feed, account_id, 1, seen, until=2))
     await asyncio.sleep(0)
     await _add_site(theirs, account_id, "theirs")
-    await asyncio.wait_for(reader, 5)
+    await asyncio.wait_for(reader, PATIENCE_S)
     assert seen == [2]
     polling.cancel()
 
@@ -118,7 +119,7 @@ async def test_readers_see_32_writers_in_order_without_gaps_even_when_killed(
 
     await asyncio.gather(*(write(number) for number in range(32)))
     for reader, account_id in zip(readers, accounts, strict=True):
-        seen = await asyncio.wait_for(reader, 10)
+        seen = await asyncio.wait_for(reader, PATIENCE_S)
         numbers = [change.sequence for change in seen]
         fresh = [number for index, number in enumerate(numbers) if number > max(numbers[:index], default=0)]
         assert fresh == list(range(1, 1 + 1 + 32 * 2 * 2)), account_id
@@ -203,7 +204,7 @@ async def test_an_outage_ends_no_reader(
 
     monkeypatch.setattr(store, "reading", reading)
     seen: list[int] = []
-    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=1), 5)
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=1), PATIENCE_S)
     assert seen == [1]
 
 
@@ -215,7 +216,7 @@ async def test_batches_leave_nothing_out_and_repeat_nothing(
     for index in range(6):
         await _add_site(store, account_id, f"site {index}")
     seen: list[int] = []
-    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=7), 5)
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=7), PATIENCE_S)
     assert seen == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -235,7 +236,7 @@ async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
 
     monkeypatch.setattr(feed, "_changes_after", look_and_be_overtaken)
     seen: list[int] = []
-    await asyncio.wait_for(_collect(feed, account_id, 1, seen, until=2), 5)
+    await asyncio.wait_for(_collect(feed, account_id, 1, seen, until=2), PATIENCE_S)
     assert seen == [2]
 
 
@@ -257,9 +258,9 @@ async def test_a_commit_whose_writer_is_cancelled_while_the_disk_is_synced_wakes
 
     monkeypatch.setattr(store._database, "writing", writing_slowly)
     writer = asyncio.create_task(_add_site(store, account_id, "theirs"))
-    await asyncio.wait_for(syncing.wait(), 5)
+    await asyncio.wait_for(syncing.wait(), PATIENCE_S)
     writer.cancel()
-    await asyncio.wait_for(reader, 5)
+    await asyncio.wait_for(reader, PATIENCE_S)
     assert seen == [2]
     await store.close()
 
@@ -284,7 +285,7 @@ async def test_a_reader_that_is_told_nonsense_stops(
 
     monkeypatch.setattr(feed, "_changes_after", tell)
     with pytest.raises(FeedBroken):
-        await asyncio.wait_for(_collect(feed, account_id, 0, [], until=9), 5)
+        await asyncio.wait_for(_collect(feed, account_id, 0, [], until=9), PATIENCE_S)
 
 
 async def test_the_deletion_of_an_account_is_all_that_is_left_of_its_feed(
@@ -294,7 +295,7 @@ async def test_the_deletion_of_an_account_is_all_that_is_left_of_its_feed(
     async with store.writing() as transaction:
         await transaction.accounts.delete(account_id)
     seen: list[int] = []
-    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=3), 5)
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=3), PATIENCE_S)
     assert seen == [3]
 
 

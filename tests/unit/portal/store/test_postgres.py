@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
@@ -54,9 +55,11 @@ async def test_accounts_do_not_wait_for_each_other(store: Store) -> None:
     first, second = await make_account(store, "first"), await make_account(store, "second")
     async with store.writing() as transaction:
         await transaction.hold(first)
-        async with asyncio.timeout(5), store.writing() as other:
+        async with asyncio.timeout(PATIENCE_S), store.writing() as other:
             site = Site(id=other.new_id(), account_id=second, name="Berlin")
             await other.of(second).sites.insert(site)
+        async with store.reading() as reader:
+            assert await reader.of(second).sites.count() == 1
 
 
 async def test_a_writer_waits_for_the_one_before_it_in_its_account(store: Store) -> None:
@@ -73,7 +76,7 @@ async def test_a_writer_waits_for_the_one_before_it_in_its_account(store: Store)
         waiting = asyncio.create_task(second())
         await asyncio.wait([waiting], timeout=0.2)
         order.append("first")
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE_S)
     assert order == ["first", "second"]
 
 
@@ -87,7 +90,7 @@ async def test_transactions_over_two_accounts_do_not_wait_for_each_other_for_eve
                 site = Site(id=transaction.new_id(), account_id=account_id, name=f"site {number}")
                 await transaction.of(account_id).sites.insert(site)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*(write(number) for number in range(16)))
     assert set((await store.sequences()).values()) == {17}
 

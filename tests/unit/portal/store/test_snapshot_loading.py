@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from support.patience import PATIENCE_S
 from unit.portal.store.conftest import make_account
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.environment import Environment
@@ -109,7 +110,7 @@ async def test_a_load_beside_writers_is_of_one_moment_and_then_catches_up(
             last = await feed.position(account_id)
             arrival = _Arrival()
             view.attach(arrival)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while view.sequence < last:
                     await arrival.next()
             async with store.reading() as tx:
