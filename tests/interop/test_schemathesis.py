@@ -28,8 +28,7 @@ from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
-from wardgate.portal.rest.application import openapi
-from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
+from wardgate.portal.rest.application import openapi, paths
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
@@ -96,8 +95,7 @@ class Target:
     ids: dict[str, str]
 
     def token_for(self, path: str) -> str:
-        is_operators = path.startswith("/wardgate/") and path.split("/")[2] in OPERATOR_NOUNS
-        return self.operator_token if is_operators else self.api_token
+        return self.operator_token if paths().is_operators(path) else self.api_token
 
 
 @dataclass(frozen=True, slots=True)

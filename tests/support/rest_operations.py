@@ -8,8 +8,7 @@ from uuid import UUID, uuid4
 
 from support.portal import World
 from wardgate.portal.provisioning import provision
-from wardgate.portal.rest.application import openapi
-from wardgate.portal.rest.pipeline import OPERATOR_NOUNS
+from wardgate.portal.rest.application import openapi, paths
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import (
     ApiToken,
@@ -43,7 +42,7 @@ class Operation:
 
     @property
     def is_operators(self) -> bool:
-        return self.path.startswith("/wardgate/") and self.path.split("/")[2] in OPERATOR_NOUNS
+        return paths().is_operators(self.path)
 
     @property
     def takes_if_match(self) -> bool:

@@ -1,9 +1,7 @@
 """What happens to every request before a handler sees it, and in which order."""
 
 import asyncio
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,13 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 
 from portal.rest.test_objects import NOWHERE
 from support.browser import caller, make_api_token
 from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running, portal_with_held_clock
 from wardgate.portal.app import Portal
-from wardgate.portal.rest import application, endpoints, pipeline
+from wardgate.portal.rest import application, pipeline
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import INSTALLATION, Store
 
@@ -176,12 +175,12 @@ def test_no_handler_runs_in_a_thread() -> None:
         for inner in dependant.dependencies:
             yield from functions(inner)
 
-    modules = [
-        importlib.import_module(f"{endpoints.__name__}.{one.name}")
-        for one in pkgutil.iter_modules(endpoints.__path__)
-    ]
     called = {
-        call for module in modules for route in module.router.routes for call in functions(route.dependant)
+        call
+        for routes in application.ROUTES
+        for route in routes.router.routes
+        if isinstance(route, APIRoute)
+        for call in functions(route.dependant)
     }
     assert len(called) > 50
     assert [call for call in called if not inspect.iscoroutinefunction(call)] == []

@@ -20,7 +20,7 @@ def _first(path: str) -> str:
 
 
 def test_the_api_answers_exactly_its_segments() -> None:
-    served = application._templates().keys()
+    served = application.paths().first_segments
     assert {_first(path) for path in application.openapi()["paths"]} <= served
     assert served | documentation._SEGMENTS | {_first(ingestion.PATH)} == _of(Part.REST)
 

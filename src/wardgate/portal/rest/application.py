@@ -5,16 +5,15 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 import wardgate
 from wardgate.portal.limits import LimitReached
 from wardgate.portal.rest import documentation
-from wardgate.portal.rest.document import document, operation_id
+from wardgate.portal.rest.document import document
 from wardgate.portal.rest.endpoints import (
     account,
     accounts,
@@ -43,7 +42,8 @@ from wardgate.portal.rest.endpoints import (
 from wardgate.portal.rest.entrance import App, Entrance, Receive, Scope, Send
 from wardgate.portal.rest.fields import NARROWING
 from wardgate.portal.rest.ingestion import Ingestion
-from wardgate.portal.rest.pipeline import ID, Pipeline
+from wardgate.portal.rest.paths import Paths
+from wardgate.portal.rest.pipeline import Pipeline
 from wardgate.portal.rest.problems import (
     NOT_FOUND,
     OVERTAKEN,
@@ -57,6 +57,7 @@ from wardgate.portal.rest.problems import (
     not_found,
     unprocessed,
 )
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE, NotAllowed, StoreError, Unstorable
 from wardgate.portal.store.refusals import is_contradiction
@@ -68,7 +69,7 @@ log = logging.getLogger(__name__)
 
 def build(services: Services) -> App:
     """Build the API over one process's services."""
-    api = documentation.Documentation(Pipeline(_by_segment, services, are_ids_valid), openapi)
+    api = documentation.Documentation(Pipeline(_by_segment, services, paths()), openapi)
     ingestion = Ingestion(services)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +81,7 @@ def build(services: Services) -> App:
 async def _by_segment(scope: Scope, receive: Receive, send: Send) -> None:
     """Hand over to the few routes that begin with the path's first segment: the framework tries one after the other."""
     segment = scope["path"].split("/", 2)[1]
-    if segment not in _templates():
+    if segment not in paths().first_segments:
         raise not_found()
     await _api(segment)(scope, receive, send)
 
@@ -90,7 +91,7 @@ def _api(segment: str | None = None) -> FastAPI:
     """Build the routes, once: handlers know their services from the caller that the pipeline hands them.
 
     Args:
-        segment: leave out the modules that have no path beginning with it.
+        segment: leave out the nouns that have no path beginning with it.
     """
     api = FastAPI(
         title="Wardgate API",
@@ -99,11 +100,10 @@ def _api(segment: str | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=operation_id,
     )
-    for module in _MODULES:
-        if segment is None or segment in _segments_of(module.router):
-            api.include_router(module.router)
+    for routes in ROUTES:
+        if segment is None or segment in routes.first_segments:
+            api.include_router(routes.router)
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
@@ -116,78 +116,43 @@ def _api(segment: str | None = None) -> FastAPI:
     return api
 
 
-def _segments_of(router: APIRouter) -> set[str]:
-    return {route.path.split("/", 2)[1] for route in router.routes if isinstance(route, APIRoute)}
-
-
-def are_ids_valid(path: str) -> bool:
-    """Tell whether every segment is an id where the API has one; where the API has no such path, there is none to be valid."""
-    segments = path.split("/")
-    fitting = [template for template, _ in _templates().get(segments[1], ()) if _fits(template, segments)]
-    # Of `/wardgate/groups/{id}` and `/wardgate/{noun}/{id}` the one with more words is meant.
-    most = max((sum(not _is_parameter(word) for word in template) for template in fitting), default=0)
-    return not fitting or any(
-        all(
-            ID.fullmatch(given) for word, given in zip(template, segments, strict=True) if _is_parameter(word)
-        )
-        for template in fitting
-        if sum(not _is_parameter(word) for word in template) == most
-    )
+ROUTES: Final[tuple[Routes, ...]] = (
+    account.ROUTES,
+    actors.ROUTES,
+    external_identities.ROUTES,
+    client_tokens.ROUTES,
+    clients.ROUTES,
+    groups.ROUTES,
+    all_groups.ROUTES,
+    sites.ROUTES,
+    gateways.ROUTES,
+    resources.ROUTES,
+    pool_members.ROUTES,
+    device_pools.ROUTES,
+    policies.ROUTES,
+    auth_providers.ROUTES,
+    directories.ROUTES,
+    logs.ROUTES,
+    settings.ROUTES,
+    explanations.ROUTES,
+    installation.ROUTES,
+    accounts.ROUTES,
+    api_clients.ROUTES,
+    operated_providers.ROUTES,
+    banners.ROUTES,
+)
 
 
 @cache
-def _templates() -> dict[str, list[tuple[list[str], set[str]]]]:
-    """Return the paths of the API, in segments, with their methods, by the first segment."""
-    templates: dict[str, list[tuple[list[str], set[str]]]] = {}
-    for module in _MODULES:
-        for route in module.router.routes:
-            if isinstance(route, APIRoute):
-                segments = route.path.split("/")
-                templates.setdefault(segments[1], []).append((segments, set(route.methods or ())))
-    return templates
-
-
-def _fits(template: list[str], segments: list[str]) -> bool:
-    return len(template) == len(segments) and all(
-        _is_parameter(word) or word == given for word, given in zip(template, segments, strict=True)
-    )
-
-
-def _is_parameter(word: str) -> bool:
-    return word.startswith("{")
-
-
-_MODULES: Final = (
-    account,
-    actors,
-    external_identities,
-    client_tokens,
-    clients,
-    groups,
-    all_groups,
-    sites,
-    gateways,
-    resources,
-    pool_members,
-    device_pools,
-    policies,
-    auth_providers,
-    directories,
-    logs,
-    settings,
-    explanations,
-    installation,
-    accounts,
-    api_clients,
-    operated_providers,
-    banners,
-)
+def paths() -> Paths:
+    """Return the paths of the API."""
+    return Paths(route for routes in ROUTES for route in routes)
 
 
 @cache
 def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of the API."""
-    return document(_api())
+    return document(_api(), [route for routes in ROUTES for route in routes])
 
 
 def _answer(problem: Problem) -> Response:
@@ -234,7 +199,7 @@ def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = {"allow": ", ".join(_methods_at(request.url.path))}
+        allowed = {"allow": ", ".join(paths().methods_at(request.url.path))}
         return _answer(Problem(status, "The method is not allowed here.", headers=allowed))
     if status == HTTPStatus.BAD_REQUEST:
         return _answer(unprocessed())
@@ -243,18 +208,6 @@ def _framework_error(request: Request, error: Exception) -> Response:
             status, NOT_FOUND if status == HTTPStatus.NOT_FOUND else str(error.detail), headers=error.headers
         )
     )
-
-
-def _methods_at(path: str) -> list[str]:
-    """Return every method that a path has; the framework knows those of one route only."""
-    segments = path.split("/")
-    found = {
-        method
-        for template, methods in _templates().get(segments[1], ())
-        if _fits(template, segments)
-        for method in methods
-    }
-    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def _invalid_request(_request: Request, error: Exception) -> Response:

@@ -4,15 +4,16 @@ The framework knows neither the pipeline in front of it (authentication, limits,
 both are added here.
 """
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from wardgate.portal.rest.problems import PROBLEM_JSON, ProblemDocument, title_of
+from wardgate.portal.rest.routes import Route
 
 DESCRIPTION: Final = """\
 Administration of one account with the token of an API client, and of the installation with the operator's token
@@ -20,11 +21,6 @@ Administration of one account with the token of an API client, and of the instal
 """
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_REQUIRED_PARAMETERS: Final = {
-    "/logs": ("type",),
-    "/wardgate/logs/export": ("type",),
-    "/wardgate/explain": ("resource_id",),
-}
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -46,14 +42,13 @@ _ETAG: Final = {
 _LOCATION: Final = {"description": "Where the new object is.", "schema": {"type": "string"}}
 
 
-def operation_id(route: APIRoute) -> str:
-    """Name an operation by its module, function and method."""
-    (method,) = route.methods or {"get"}
-    return f"{route.endpoint.__module__.rpartition('.')[2]}.{route.name}.{method.lower()}"
+def document(api: FastAPI, routes: Iterable[Route]) -> dict[str, Any]:
+    """Build the document.
 
-
-def document(api: FastAPI) -> dict[str, Any]:
-    """Build the document."""
+    Args:
+        routes: those of `api`, as they were declared.
+    """
+    declared = {(route.path, route.method.lower()): route for route in routes}
     openapi = get_openapi(
         title=api.title,
         version=api.version,
@@ -72,9 +67,8 @@ def document(api: FastAPI) -> dict[str, Any]:
     _settle_nulls(components["schemas"])
     _settle_parameters(openapi["paths"])
     for path, operations in openapi["paths"].items():
-        has_version = path.endswith(_VERSIONED) or (path.endswith("{id}") and "get" in operations)
         for method, operation in operations.items():
-            _complete(path, method, operation, has_version=has_version)
+            _complete(operation, declared[path, method])
     return openapi
 
 
@@ -197,80 +191,48 @@ def _tags(openapi: dict[str, Any]) -> list[str]:
     return sorted({tag for operation in operations for tag in operation["tags"]})
 
 
-def _complete(path: str, method: str, operation: dict[str, Any], *, has_version: bool) -> None:
+def _complete(operation: dict[str, Any], route: Route) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
-        if parameter["name"] in _REQUIRED_PARAMETERS.get(path, ()):
+        if parameter["name"] in route.required:
             parameter["required"] = True
-    if method == "post":
+    if route.method == "POST":
         parameters.append(_IDEMPOTENCY_KEY)
-    elif method != "get" and has_version:
+    elif _is_conditional(route):
         parameters.append(_IF_MATCH)
     if not parameters:
         del operation["parameters"]
     answers = operation["responses"]
     answers.pop("422", None)
-    _note_headers(path, method, answers, has_version=has_version)
-    for status in _refusals(path, method, conditional=has_version):
+    _note_headers(route, answers)
+    for status in _refusals(route):
         answers[str(status)] = {
             "description": title_of(status),
             "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(model="ProblemDocument")}}},
         }
 
 
-_COLLECTIONS: Final = frozenset(
-    {
-        "/actors",
-        "/groups",
-        "/sites",
-        "/sites/{site_id}/gateways",
-        "/resources",
-        "/policies",
-        "/wardgate/accounts",
-        "/wardgate/accounts/{account_id}/api_clients",
-        "/wardgate/accounts/{account_id}/api_clients/{api_client_id}/tokens",
-        "/wardgate/accounts/{account_id}/entra_auth_providers",
-        "/wardgate/accounts/{account_id}/google_auth_providers",
-        "/wardgate/accounts/{account_id}/oidc_auth_providers",
-        "/wardgate/accounts/{account_id}/okta_auth_providers",
-        "/wardgate/banners",
-        "/wardgate/device_pools",
-    }
-)
-"""Where a POST makes an object that has a place of its own."""
-
-_VERSIONED: Final = (
-    "account_settings",
-    "memberships",
-    "pool_members",
-    "/verify",
-    "/unverify",
-    "/hostname",
-    "/deletion",
-)
-"""What has a version, besides objects that can be read by their id."""
+def _is_conditional(route: Route) -> bool:
+    return route.is_versioned and route.method not in ("GET", "POST")
 
 
-def _note_headers(path: str, method: str, answers: dict[str, Any], *, has_version: bool) -> None:
+def _note_headers(route: Route, answers: dict[str, Any]) -> None:
     headers: dict[str, Any] = {}
-    makes_one = method == "post" and path in _COLLECTIONS
-    if makes_one or (has_version and method in ("get", "put", "patch")):
+    if route.makes_object or (route.is_versioned and route.method in ("GET", "PUT", "PATCH")):
         headers["ETag"] = _ETAG
-    if makes_one:
+    if route.makes_object:
         headers["Location"] = _LOCATION
     for status in ("200", "201"):
         if headers and status in answers:
             answers[status]["headers"] = headers
 
 
-def _refusals(path: str, method: str, *, conditional: bool) -> list[HTTPStatus]:
+def _refusals(route: Route) -> list[HTTPStatus]:
     statuses = {400, 401, 406, 429, 500}
-    if "{" in path or path == "/wardgate/explain":
+    if "{" in route.path or route.may_find_nothing:
         statuses.add(404)
-    if method != "get":
+    if route.method != "GET":
         statuses |= {403, 408, 409, 413, 422}
-    if path == "/policies" and method == "post":
-        statuses.add(404)
-    if conditional and method not in ("get", "post"):
+    if _is_conditional(route):
         statuses.add(412)
     return [HTTPStatus(status) for status in sorted(statuses)]

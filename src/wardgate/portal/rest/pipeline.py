@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -23,6 +23,7 @@ from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.rest.caller import SCOPE_KEY, Caller
 from wardgate.portal.rest.entrance import REQUEST_ID, App, Message, Receive, Scope, Send, headers_of
 from wardgate.portal.rest.idempotency import Answer, Carry, Recorder, answer_once
+from wardgate.portal.rest.paths import Paths
 from wardgate.portal.rest.problems import (
     BAD_PATH_ID,
     PROBLEM_JSON,
@@ -42,12 +43,10 @@ from wardgate.wire.tokens import InvalidToken
 TOKENS_PER_REQUEST: Final = 10.0
 MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
-OPERATOR_NOUNS: Final = frozenset({"accounts", "banners", "relay_tokens", "relays", "jobs", "health"})
 
 _BEARER: Final = "Bearer "
 _COMMON_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24}")
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +55,12 @@ class Pipeline:
     """The REST API's outer application; `inner` finds the caller in its scope.
 
     Args:
-        are_ids_valid: tells of a path whether every segment where an id belongs is one.
+        paths: those of `inner`.
     """
 
-    def __init__(self, inner: App, services: Services, are_ids_valid: Callable[[str], bool]) -> None:
+    def __init__(self, inner: App, services: Services, paths: Paths) -> None:
         self._inner = inner
-        self._are_ids_valid = are_ids_valid
+        self._paths = paths
         self._services = services
         self._buckets: dict[tuple[float, float], TokenBuckets] = {}
 
@@ -99,7 +98,7 @@ class Pipeline:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             # No stored text can hold it, and PostgreSQL does not even compare with it.
             raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
-        if not self._are_ids_valid(scope["path"]):
+        if not self._paths.are_ids_valid(scope["path"]):
             raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
         body = await read_body(headers, receive)
         if _has_half_a_character(body):
@@ -135,7 +134,7 @@ class Pipeline:
         token, keys = header.removeprefix(_BEARER), self._services.keys
         try:
             async with self._services.store.reading() as transaction:
-                if _is_operators(path):
+                if self._paths.is_operators(path):
                     row = await credentials.find_operator_token(token, transaction=transaction, keys=keys)
                     return Caller(self._services, row.id, origin, None, None)
                 account, actor, api_token = await credentials.find_api_token(
@@ -318,11 +317,3 @@ def _accepts_json(accept: str) -> bool:
         ):
             return True
     return False
-
-
-def _is_operators(path: str) -> bool:
-    match path.split("/"):
-        case ["", "wardgate", noun, *_]:
-            return noun in OPERATOR_NOUNS
-        case _:
-            return False

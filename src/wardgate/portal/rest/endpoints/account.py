@@ -2,19 +2,18 @@
 
 from typing import Final
 
-from fastapi import APIRouter
-
 from wardgate.portal.limits import limits_of, used_of
 from wardgate.portal.rest.caller import ForAccount
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import AccountView, Data, Limit
 
-router = APIRouter(tags=["Account"])
+ROUTES = Routes("account", tag="Account")
 
 LIMITS: Final = ("users", "monthly_active_users", "service_accounts", "account_admin_users", "sites")
 """Those that are told to the account itself."""
 
 
-@router.get("/account")
+@ROUTES.get("/account")
 async def show(caller: ForAccount) -> Data[AccountView]:
     account = caller.account
     async with caller.reading() as tables:

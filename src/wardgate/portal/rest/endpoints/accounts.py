@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 from sqlalchemy import func
 
@@ -32,13 +32,14 @@ from wardgate.portal.rest.fields import (
 )
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, ListOf, listed
 from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.store import Conflict, Transaction
 from wardgate.portal.store.rows import Account, Actor
 
-router = APIRouter(tags=["Wardgate: installation"])
+ROUTES = Routes("accounts", tag="Wardgate: installation")
 
 SIGN_IN_LINK_LIFETIME_S: Final = 24 * 3600  # the operator has to pass it on
 API_TOKEN_LIFETIME: Final = timedelta(days=365)
@@ -126,7 +127,7 @@ class DeletionBody(BaseModel):
     deletion: DeletionFields
 
 
-@router.get("/wardgate/accounts", response_model=ListOf[OperatedAccountView])
+@ROUTES.get("/wardgate/accounts", response_model=ListOf[OperatedAccountView])
 async def index(
     caller: ForOperator, paging: Paging, slug: str | None = None, name: str | None = None
 ) -> Response:
@@ -138,13 +139,13 @@ async def index(
         return listed(await load_page(transaction.accounts, paging, *wanted), OperatedAccountView.shown)
 
 
-@router.get("/wardgate/accounts/{id}")
+@ROUTES.get("/wardgate/accounts/{id}", is_versioned=True)
 async def show(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noqa: A002
     async with caller.reading() as transaction:
         return Data(data=OperatedAccountView.of(caller.tagged(await load_account(transaction, id))))
 
 
-@router.post("/wardgate/accounts", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/wardgate/accounts", makes_object=True)
 async def create(caller: ForOperator, body: NewAccountBody, response: Response) -> Data[NewAccountView]:
     """Make an account with its first administrator, a link that signs them in once within a day, and an API token."""
     edit = Edit(body.account, dict.fromkeys(("name", "slug", "admin_email", "legal_name")))
@@ -162,8 +163,7 @@ async def create(caller: ForOperator, body: NewAccountBody, response: Response) 
     return Data(data=view)
 
 
-@router.put("/wardgate/accounts/{id}")
-@router.patch("/wardgate/accounts/{id}")
+@ROUTES.edit("/wardgate/accounts/{id}", is_versioned=True)
 async def update(caller: ForOperator, id: Id, body: AccountBody) -> Data[OperatedAccountView]:  # noqa: A002
     try:
         async with caller.writing() as transaction:
@@ -174,7 +174,7 @@ async def update(caller: ForOperator, id: Id, body: AccountBody) -> Data[Operate
         raise _taken(conflict) from None
 
 
-@router.post("/wardgate/accounts/{id}/deletion", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/wardgate/accounts/{id}/deletion")
 async def schedule_deletion(
     caller: ForOperator,
     id: Id,  # noqa: A002
@@ -188,7 +188,7 @@ async def schedule_deletion(
         return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
 
-@router.delete("/wardgate/accounts/{id}/deletion")
+@ROUTES.delete("/wardgate/accounts/{id}/deletion", is_versioned=True)
 async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noqa: A002
     """Call the deletion off and enable the account. Clients have to sign in again."""
     async with caller.writing() as transaction:
@@ -202,7 +202,7 @@ async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountVi
         return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
 
-@router.post("/wardgate/account_settings/deletion", status_code=HTTPStatus.CREATED, tags=["Wardgate"])
+@ROUTES.post("/wardgate/account_settings/deletion", tag="Wardgate")
 async def schedule_own_deletion(caller: ForAccount, body: DeletionBody) -> Data[DeletionView]:
     """Disable the caller's account now, and delete it in seven days. From here on its API tokens are refused: an administrator can
     call the deletion off on the account's page."""

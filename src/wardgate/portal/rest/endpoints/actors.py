@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.limits import USERS, check_actor, check_promotion
@@ -15,12 +15,13 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import ActorView, Data, ListOf, listed
 from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Actor
 
-router = APIRouter(prefix="/actors", tags=["Actors"])
+ROUTES = Routes("actors", "/actors", tag="Actors")
 
 TYPES = (*USERS, "service_account", "api_client")
 
@@ -53,7 +54,7 @@ class ActorBody(BaseModel):
     actor: ActorFields
 
 
-@router.get("", response_model=ListOf[ActorView])
+@ROUTES.get("", response_model=ListOf[ActorView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -73,13 +74,13 @@ async def index(
         return listed(await load_page(tables.actors, paging, *wanted), ActorView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=ActorView.of(caller.tagged(await load_actor(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewActorBody, response: Response) -> Data[ActorView]:
     try:
         async with caller.writing() as (tables, transaction):
@@ -97,8 +98,7 @@ async def create(caller: ForAccount, body: NewActorBody, response: Response) -> 
     return Data(data=ActorView.of(caller.tagged(actor)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, transaction):
@@ -120,7 +120,7 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
         raise invalid({"email": ["has already been taken"]}) from None
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         actor = caller.expected(await load_actor(tables, id))

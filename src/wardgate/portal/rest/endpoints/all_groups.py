@@ -5,17 +5,18 @@ They are only read here: what may be changed of a group is changed at `/groups`.
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.endpoints.groups import DirectoryText, EntityTypeText, conditions
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, GroupView, ListOf, Shown, listed
 from wardgate.portal.store import rows
 
-router = APIRouter(prefix="/wardgate/groups", tags=["Wardgate"])
+ROUTES = Routes("all_groups", "/wardgate/groups", tag="Wardgate")
 
 
 class AnyGroupView(GroupView):
@@ -32,7 +33,7 @@ class AnyGroupView(GroupView):
         return GroupView.shown(row) | {"type": row.type}
 
 
-@router.get("", response_model=ListOf[AnyGroupView])
+@ROUTES.get("", response_model=ListOf[AnyGroupView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -45,7 +46,7 @@ async def index(
         return listed(await load_page(tables.groups, paging, *wanted), AnyGroupView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[AnyGroupView]:  # noqa: A002
     async with caller.reading() as tables:
         group = None if id is None else await tables.groups.load(id)

@@ -6,11 +6,10 @@ they are made where accounts are, with the operator's token.
 
 from dataclasses import asdict, replace
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.credentials import issue
@@ -30,13 +29,14 @@ from wardgate.portal.rest.fields import (
 from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, Instant, ListOf, Shown, listed
 from wardgate.portal.store import AccountTables, rows
 from wardgate.portal.store.rows import Actor, ApiToken
 from wardgate.wire.tokens import TokenKind
 
-router = APIRouter(prefix="/wardgate/accounts/{account_id}/api_clients", tags=["Wardgate: installation"])
+ROUTES = Routes("api_clients", "/wardgate/accounts/{account_id}/api_clients", tag="Wardgate: installation")
 
 
 class ApiClientView(BaseModel):
@@ -120,7 +120,7 @@ class ApiTokenBody(BaseModel):
     api_token: ApiTokenFields
 
 
-@router.get("", response_model=ListOf[ApiClientView])
+@ROUTES.get("", response_model=ListOf[ApiClientView])
 async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None) -> Response:
     async with caller.reading() as transaction:
         account = await load_account(transaction, account_id)
@@ -130,14 +130,14 @@ async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str |
         return listed(page, ApiClientView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientView]:  # noqa: A002
     async with caller.reading() as transaction:
         account = await load_account(transaction, account_id)
         return Data(data=ApiClientView.of(caller.tagged(await _load(transaction.of(account.id), id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(
     caller: ForOperator, account_id: Id, body: NewApiClientBody, response: Response
 ) -> Data[ApiClientView]:
@@ -158,8 +158,7 @@ async def create(
     return Data(data=ApiClientView.of(caller.tagged(client)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForOperator, account_id: Id, id: Id, body: ApiClientBody) -> Data[ApiClientView]:  # noqa: A002
     async with caller.writing() as transaction:
         account = await load_account(transaction, account_id)
@@ -175,7 +174,7 @@ async def update(caller: ForOperator, account_id: Id, id: Id, body: ApiClientBod
         return Data(data=ApiClientView.of(caller.tagged(after)))
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientView]:  # noqa: A002
     """Delete an API client with its tokens."""
     async with caller.writing() as transaction:
@@ -185,7 +184,7 @@ async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientV
         return Data(data=ApiClientView.of(client))
 
 
-@router.get("/{api_client_id}/tokens", response_model=ListOf[ApiTokenView])
+@ROUTES.get("/{api_client_id}/tokens", response_model=ListOf[ApiTokenView])
 async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging: Paging) -> Response:
     async with caller.reading() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
@@ -195,14 +194,14 @@ async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging:
         return listed(page, ApiTokenView.shown)
 
 
-@router.get("/{api_client_id}/tokens/{id}")
+@ROUTES.get("/{api_client_id}/tokens/{id}", is_versioned=True)
 async def show_token(caller: ForOperator, account_id: Id, api_client_id: Id, id: Id) -> Data[ApiTokenView]:  # noqa: A002
     async with caller.reading() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
         return Data(data=ApiTokenView.of(caller.tagged(await _load_token(tables, api_client_id, id))))
 
 
-@router.post("/{api_client_id}/tokens", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/{api_client_id}/tokens", makes_object=True)
 async def create_token(
     caller: ForOperator, account_id: Id, api_client_id: Id, body: NewApiTokenBody, response: Response
 ) -> Data[NewApiTokenView]:
@@ -232,8 +231,7 @@ async def create_token(
     return Data(data=NewApiTokenView(**ApiTokenView.shown(caller.tagged(token)), token=issued.text))
 
 
-@router.put("/{api_client_id}/tokens/{id}")
-@router.patch("/{api_client_id}/tokens/{id}")
+@ROUTES.edit("/{api_client_id}/tokens/{id}", is_versioned=True)
 async def update_token(
     caller: ForOperator,
     account_id: Id,
@@ -249,7 +247,7 @@ async def update_token(
         return Data(data=ApiTokenView.of(caller.tagged(after)))
 
 
-@router.delete("/{api_client_id}/tokens/{id}")
+@ROUTES.delete("/{api_client_id}/tokens/{id}", is_versioned=True)
 async def delete_token(caller: ForOperator, account_id: Id, api_client_id: Id, id: Id) -> Data[ApiTokenView]:  # noqa: A002
     """Delete a token; it is refused from the next call on."""
     async with caller.writing() as transaction:

@@ -6,11 +6,12 @@ The five differ in their fields alone, so each is served by the same two functio
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.sign_in_views import (
     AuthProviderView,
@@ -23,7 +24,7 @@ from wardgate.portal.rest.sign_in_views import (
 from wardgate.portal.rest.views import Data, ListOf, listed
 from wardgate.portal.store import AccountTables, Repository
 
-router = APIRouter()
+ROUTES = Routes("auth_providers")
 
 
 def _serve(
@@ -44,14 +45,19 @@ def _serve(
                 raise not_found()
             return Data(data=view.of(caller.tagged(found)))
 
-    path, tags = f"/{kind}_auth_providers", [f"{title} Auth Providers"]
+    path, tag = f"/{kind}_auth_providers", f"{title} Auth Providers"
     many: Any = ListOf[view]  # type: ignore[valid-type] # the framework reads it while it runs
     one: Any = Data[view]  # type: ignore[valid-type]
-    router.add_api_route(
-        path, index, response_model=many, tags=[*tags], name=f"index_{kind}", summary="Index"
-    )
-    router.add_api_route(
-        f"{path}/{{id}}", show, response_model=one, tags=[*tags], name=f"show_{kind}", summary="Show"
+    ROUTES.add("GET", path, index, response_model=many, tag=tag, name=f"index_{kind}", summary="Index")
+    ROUTES.add(
+        "GET",
+        f"{path}/{{id}}",
+        show,
+        is_versioned=True,
+        response_model=one,
+        tag=tag,
+        name=f"show_{kind}",
+        summary="Show",
     )
 
 

@@ -1,10 +1,9 @@
 """`/wardgate/banners`: messages of the operator that every page shows (portal-domain §3.15)."""
 
-from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from wardgate.portal.rest.account_views import BannerView
@@ -13,12 +12,13 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, ListOf, listed
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Banner
 
-router = APIRouter(prefix="/wardgate/banners", tags=["Wardgate: installation"])
+ROUTES = Routes("banners", "/wardgate/banners", tag="Wardgate: installation")
 
 COLORS: Final = ("warning", "info", "error", "success", "announcement")
 MAX_MESSAGE_CHARS: Final = 1000
@@ -34,19 +34,19 @@ class BannerBody(BaseModel):
     banner: BannerFields
 
 
-@router.get("", response_model=ListOf[BannerView])
+@ROUTES.get("", response_model=ListOf[BannerView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
         return listed(await load_page(transaction.banners, paging), BannerView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForOperator, id: Id) -> Data[BannerView]:  # noqa: A002
     async with caller.reading() as transaction:
         return Data(data=BannerView.of(caller.tagged(await _load(transaction, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForOperator, body: BannerBody, response: Response) -> Data[BannerView]:
     edit = Edit(body.banner, {"message": None, "color": COLORS[0]})
     edit.text("message", longest=MAX_MESSAGE_CHARS, required=True)
@@ -58,7 +58,7 @@ async def create(caller: ForOperator, body: BannerBody, response: Response) -> D
     return Data(data=BannerView.of(caller.tagged(banner)))
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForOperator, id: Id) -> Data[BannerView]:  # noqa: A002
     async with caller.writing() as transaction:
         banner = caller.expected(await _load(transaction, id))

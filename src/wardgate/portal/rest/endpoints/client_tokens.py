@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from wardgate.portal.credentials import issue
@@ -17,6 +17,7 @@ from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, formatted, r
 from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id, parse_id
 from wardgate.portal.rest.views import (
     ClientTokenView,
@@ -31,7 +32,7 @@ from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.rows import Actor, ClientToken
 from wardgate.wire.tokens import TokenKind
 
-router = APIRouter(tags=["Client Tokens"])
+ROUTES = Routes("client_tokens", tag="Client Tokens")
 
 OWNERS = (*USERS, "service_account")
 
@@ -55,7 +56,7 @@ class OwnTokenBody(BaseModel):
     client_token: OwnTokenFields
 
 
-@router.get("/actors/{actor_id}/client_tokens", response_model=ListOf[ClientTokenView])
+@ROUTES.get("/actors/{actor_id}/client_tokens", response_model=ListOf[ClientTokenView])
 async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         tokens = tables.client_tokens
@@ -63,13 +64,13 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
         return listed(page, ClientTokenView.shown)
 
 
-@router.get("/actors/{actor_id}/client_tokens/{id}")
+@ROUTES.get("/actors/{actor_id}/client_tokens/{id}", is_versioned=True)
 async def show(caller: ForAccount, actor_id: Id, id: Id) -> Data[ClientTokenView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=ClientTokenView.of(caller.tagged(await _load(tables, actor_id, id))))
 
 
-@router.post("/actors/{actor_id}/client_tokens", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/actors/{actor_id}/client_tokens")
 async def create(caller: ForAccount, actor_id: Id, body: TokenBody) -> Data[NewClientTokenView]:
     async with caller.writing() as (tables, transaction):
         actor = await load_actor(tables, actor_id)
@@ -78,7 +79,7 @@ async def create(caller: ForAccount, actor_id: Id, body: TokenBody) -> Data[NewC
         return Data(data=await _issue(caller, tables, transaction, actor, body.client_token))
 
 
-@router.delete("/actors/{actor_id}/client_tokens/{id}")
+@ROUTES.delete("/actors/{actor_id}/client_tokens/{id}", is_versioned=True)
 async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         token = caller.expected(await _load(tables, actor_id, id))
@@ -86,7 +87,7 @@ async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[DeletedView]:
         return Data(data=DeletedView(id=token.id))
 
 
-@router.delete("/actors/{actor_id}/client_tokens")
+@ROUTES.delete("/actors/{actor_id}/client_tokens")
 async def delete_all(caller: ForAccount, actor_id: Id) -> Data[DeletedCountView]:
     async with caller.writing() as (tables, _):
         tokens = tables.client_tokens
@@ -94,7 +95,7 @@ async def delete_all(caller: ForAccount, actor_id: Id) -> Data[DeletedCountView]
         return Data(data=DeletedCountView(deleted_count=count))
 
 
-@router.post("/wardgate/client_tokens", status_code=HTTPStatus.CREATED, tags=["Wardgate"])
+@ROUTES.post("/wardgate/client_tokens", tag="Wardgate")
 async def create_for_any(caller: ForAccount, body: OwnTokenBody) -> Data[NewClientTokenView]:
     """Make a client token for a user or a service account."""
     fields = body.client_token

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
@@ -13,12 +13,13 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import EVERYWHERE, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import invalid, not_found, unprocessed
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import ClientView, Data, ListOf, listed
 from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Device
 
-router = APIRouter(tags=["Clients"])
+ROUTES = Routes("clients", tag="Clients")
 
 
 MIN_HOSTNAME_CHARS: Final = 3
@@ -46,7 +47,7 @@ class HostnameBody(BaseModel):
     client: HostnameFields
 
 
-@router.get("/clients", response_model=ListOf[ClientView])
+@ROUTES.get("/clients", response_model=ListOf[ClientView])
 async def index(
     caller: ForAccount, paging: Paging, name: str | None = None, firezone_id: str | None = None
 ) -> Response:
@@ -62,14 +63,13 @@ async def index(
         return listed(page, lambda row: ClientView.shown(row, online=row.id in online))
 
 
-@router.get("/clients/{id}")
+@ROUTES.get("/clients/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.reading() as tables:
         return _shown(caller, await load_client(tables, id))
 
 
-@router.put("/clients/{id}")
-@router.patch("/clients/{id}")
+@ROUTES.edit("/clients/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await load_client(tables, id))
@@ -78,7 +78,7 @@ async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientVie
         return _shown(caller, await tables.devices.save(replace(before, **edit.finish())))
 
 
-@router.put("/clients/{id}/verify")
+@ROUTES.put("/clients/{id}/verify", is_versioned=True)
 async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     """Verify a client; the first time stays."""
     async with caller.writing() as (tables, transaction):
@@ -87,14 +87,14 @@ async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
         return _shown(caller, await tables.devices.save(replace(before, verified_at=verified_at)))
 
 
-@router.put("/clients/{id}/unverify")
+@ROUTES.put("/clients/{id}/unverify", is_versioned=True)
 async def unverify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await load_client(tables, id))
         return _shown(caller, await tables.devices.save(replace(before, verified_at=None)))
 
 
-@router.put("/wardgate/clients/{id}/hostname", tags=["Wardgate"])
+@ROUTES.put("/wardgate/clients/{id}/hostname", is_versioned=True, tag="Wardgate")
 async def set_hostname(caller: ForAccount, id: Id, body: HostnameBody) -> Data[ClientView]:  # noqa: A002
     """Give a client the host name by which dynamic device pools know it. No device can name itself."""
     if "hostname" not in body.client.model_fields_set:
@@ -112,7 +112,7 @@ async def set_hostname(caller: ForAccount, id: Id, body: HostnameBody) -> Data[C
         raise invalid({"hostname": ["has already been taken"]}) from None
 
 
-@router.delete("/clients/{id}")
+@ROUTES.delete("/clients/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         client = caller.expected(await load_client(tables, id))

@@ -4,11 +4,10 @@ A pool is a resource: what is made here is at `/resources/{id}` too, and the mem
 """
 
 from dataclasses import asdict, replace
-from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.rest.caller import ForAccount
@@ -18,12 +17,13 @@ from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, requir
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.resource_rules import MAX_FILTERS
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, ListOf, ResourceView, listed
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Resource
 
-router = APIRouter(prefix="/wardgate/device_pools", tags=["Wardgate"])
+ROUTES = Routes("device_pools", "/wardgate/device_pools", tag="Wardgate")
 
 TYPES: Final = ("static_device_pool", "dynamic_device_pool")
 
@@ -55,7 +55,7 @@ class DevicePoolBody(BaseModel):
     device_pool: PoolFields
 
 
-@router.get("", response_model=ListOf[ResourceView])
+@ROUTES.get("", response_model=ListOf[ResourceView])
 async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
     async with caller.reading() as tables:
         c = tables.resources.c
@@ -65,13 +65,13 @@ async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> 
         )
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=ResourceView.of(caller.tagged(await _load(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewDevicePoolBody, response: Response) -> Data[ResourceView]:
     async with caller.writing() as (tables, transaction):
         new = Resource(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
@@ -82,8 +82,7 @@ async def create(caller: ForAccount, body: NewDevicePoolBody, response: Response
     return Data(data=ResourceView.of(caller.tagged(pool)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: DevicePoolBody) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await _load(tables, id))
@@ -92,7 +91,7 @@ async def update(caller: ForAccount, id: Id, body: DevicePoolBody) -> Data[Resou
         return Data(data=ResourceView.of(caller.tagged(after)))
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         pool = caller.expected(await _load(tables, id))

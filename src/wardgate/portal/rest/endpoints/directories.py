@@ -6,13 +6,12 @@ account has. Neither is in the document: there is nothing to be had here.
 
 from typing import Any, Final
 
-from fastapi import APIRouter
-
 from wardgate.portal.rest.pages import Paging
 from wardgate.portal.rest.problems import forbidden, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import ListOf, Metadata
 
-router = APIRouter(include_in_schema=False)
+ROUTES = Routes("directories", is_documented=False)
 
 NOT_ENABLED: Final = "This feature is not enabled for your account."
 
@@ -30,9 +29,9 @@ async def _not_enabled() -> None:
 
 
 for _kind in ("google", "entra", "okta"):
-    router.add_api_route(f"/{_kind}_directories", _none)
-    router.add_api_route(f"/{_kind}_directories/{{id}}", _not_found)
+    ROUTES.add("GET", f"/{_kind}_directories", _none)
+    ROUTES.add("GET", f"/{_kind}_directories/{{id}}", _not_found)
 for _kind in ("intune", "iru"):
     for _noun in ("posture_providers", "devices"):
-        router.add_api_route(f"/{_kind}_{_noun}", _not_enabled)
-        router.add_api_route(f"/{_kind}_{_noun}/{{id}}", _not_enabled)
+        ROUTES.add("GET", f"/{_kind}_{_noun}", _not_enabled)
+        ROUTES.add("GET", f"/{_kind}_{_noun}/{{id}}", _not_enabled)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from sqlalchemy import ColumnElement
 
 from wardgate.model.addresses import parse_ip
@@ -36,6 +36,7 @@ from wardgate.portal.rest.pages import (
     parse_limit,
 )
 from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import DATE_TIME, IP, UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, ListOf, Metadata, Shown, listed
 from wardgate.portal.store import schema
@@ -43,7 +44,7 @@ from wardgate.portal.store.logs import Logs
 from wardgate.portal.store.rows import Actor, Resource
 from wardgate.wire.user_agent import parse_version
 
-router = APIRouter(prefix="/wardgate", tags=["Wardgate"])
+ROUTES = Routes("explanations", "/wardgate", tag="Wardgate")
 
 NO_DECISION: Final = "No decision on this is recorded up to then."
 
@@ -52,7 +53,7 @@ _PORT: Final = {"type": "integer", "minimum": 1, "maximum": LAST_PORT}
 IdText = Annotated[str | None, Query(json_schema_extra=UUID_TEXT)]
 
 
-@router.get("/explain")
+@ROUTES.get("/explain", required=["resource_id"], may_find_nothing=True)
 async def explain_access(
     caller: ForAccount,
     resource_id: IdText = None,
@@ -107,7 +108,7 @@ async def explain_access(
     return Data(data=ExplanationView.of(told))
 
 
-@router.get("/clients/{id}/resources", response_model=ListOf[OfferView])
+@ROUTES.get("/clients/{id}/resources", response_model=ListOf[OfferView])
 async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noqa: A002
     """List every resource with whether a client is shown it, and why not. What it is not shown it never asks for, so that no decision
     tells why."""
@@ -142,7 +143,7 @@ def _offered(
     return is_offered(snapshot, request, now=now)
 
 
-@router.get("/decisions")
+@ROUTES.get("/decisions")
 async def index(
     caller: ForAccount,
     actor_id: IdText = None,
@@ -194,7 +195,7 @@ async def index(
     return ListOf(data=[DecisionView.of(row) for row in rows], metadata=metadata)
 
 
-@router.get("/decisions/{log_id}")
+@ROUTES.get("/decisions/{log_id}")
 async def show(
     caller: ForAccount, log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
 ) -> Data[DecisionView]:

@@ -2,21 +2,22 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.sign_in_views import ExternalIdentityView
 from wardgate.portal.rest.views import Data, ListOf, listed
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import ExternalIdentity
 
-router = APIRouter(prefix="/actors/{actor_id}/external_identities", tags=["External Identities"])
+ROUTES = Routes("external_identities", "/actors/{actor_id}/external_identities", tag="External Identities")
 
 
-@router.get("", response_model=ListOf[ExternalIdentityView])
+@ROUTES.get("", response_model=ListOf[ExternalIdentityView])
 async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         identities = tables.external_identities
@@ -24,13 +25,13 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
         return listed(page, ExternalIdentityView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, actor_id: Id, id: Id) -> Data[ExternalIdentityView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=ExternalIdentityView.of(caller.tagged(await _load(tables, actor_id, id))))
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[ExternalIdentityView]:  # noqa: A002
     """Delete an identity, with the sessions and client tokens that the actor got by signing in with it."""
     async with caller.writing() as (tables, _):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from wardgate.model.addresses import parse_ip
@@ -26,6 +26,7 @@ from wardgate.portal.rest.fields import (
 )
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, invalid, not_found, unprocessed
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import (
     Data,
@@ -41,7 +42,7 @@ from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.rows import Device, GatewayToken
 from wardgate.wire.tokens import TokenKind
 
-router = APIRouter(prefix="/sites/{site_id}", tags=["Gateways"])
+ROUTES = Routes("gateways", "/sites/{site_id}", tag="Gateways")
 
 _HAS_ONE: Final = "An active token already exists for this gateway. Rotate it or delete it first."
 # Site tokens go away with the published API; the dates are its announcement (RFC 8594).
@@ -66,7 +67,7 @@ class NewGatewayBody(BaseModel):
     gateway: GatewayFields | None = None
 
 
-@router.get("/gateways", response_model=ListOf[GatewayView])
+@ROUTES.get("/gateways", response_model=ListOf[GatewayView])
 async def index(
     caller: ForAccount,
     site_id: Id,
@@ -98,14 +99,14 @@ async def index(
     )
 
 
-@router.get("/gateways/{id}")
+@ROUTES.get("/gateways/{id}", is_versioned=True)
 async def show(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.reading() as tables:
         gateway = caller.tagged(await _load(tables, site_id, id))
         return Data(data=await _view(caller, tables, gateway))
 
 
-@router.post("/gateways", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/gateways", makes_object=True)
 async def provision(
     caller: ForAccount, site_id: Id, response: Response, body: NewGatewayBody | None = None
 ) -> Data[NewGatewayView]:
@@ -133,8 +134,7 @@ async def provision(
     return Data(data=view)
 
 
-@router.put("/gateways/{id}")
-@router.patch("/gateways/{id}")
+@ROUTES.edit("/gateways/{id}", is_versioned=True)
 async def update(caller: ForAccount, site_id: Id, id: Id, body: GatewayBody) -> Data[GatewayView]:  # noqa: A002
     if "name" not in body.gateway.model_fields_set:
         raise unprocessed()
@@ -146,7 +146,7 @@ async def update(caller: ForAccount, site_id: Id, id: Id, body: GatewayBody) -> 
         return Data(data=await _view(caller, tables, caller.tagged(after)))
 
 
-@router.delete("/gateways/{id}")
+@ROUTES.delete("/gateways/{id}", is_versioned=True)
 async def delete(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         gateway = caller.expected(await _load(tables, site_id, id))
@@ -170,10 +170,9 @@ async def _refuse_what_narrows(request: Request) -> None:
 _NO_BODY: Final = (Depends(_refuse_what_narrows),)
 
 
-@router.post(
+@ROUTES.post(
     "/gateways/{gateway_id}/token",
-    status_code=HTTPStatus.CREATED,
-    tags=["Gateway Tokens"],
+    tag="Gateway Tokens",
     dependencies=_NO_BODY,
 )
 async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
@@ -185,10 +184,9 @@ async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
-@router.post(
+@ROUTES.post(
     "/gateways/{gateway_id}/token/rotate",
-    status_code=HTTPStatus.CREATED,
-    tags=["Gateway Tokens"],
+    tag="Gateway Tokens",
     dependencies=_NO_BODY,
 )
 async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
@@ -208,10 +206,9 @@ async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
-@router.post(
+@ROUTES.post(
     "/gateway_tokens",
-    status_code=HTTPStatus.CREATED,
-    tags=["Gateway Tokens"],
+    tag="Gateway Tokens",
     deprecated=True,
     dependencies=_NO_BODY,
 )
@@ -224,7 +221,7 @@ async def create_site_token(caller: ForAccount, site_id: Id, response: Response)
     return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
-@router.delete("/gateway_tokens/{id}", tags=["Gateway Tokens"])
+@ROUTES.delete("/gateway_tokens/{id}", tag="Gateway Tokens")
 async def delete_token(caller: ForAccount, site_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         token = None if id is None else await tables.gateway_tokens.load(id)
@@ -234,7 +231,7 @@ async def delete_token(caller: ForAccount, site_id: Id, id: Id) -> Data[DeletedV
         return Data(data=DeletedView(id=token.id))
 
 
-@router.delete("/gateway_tokens", tags=["Gateway Tokens"])
+@ROUTES.delete("/gateway_tokens", tag="Gateway Tokens")
 async def delete_site_tokens(caller: ForAccount, site_id: Id) -> Data[DeletedCountView]:
     async with caller.writing() as (tables, _):
         tokens = tables.gateway_tokens

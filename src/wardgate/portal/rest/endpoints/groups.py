@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
 from sqlalchemy import ColumnElement, false, select
@@ -15,13 +15,14 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id, parse_id
 from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
 from wardgate.portal.store import AccountTables, Conflict, Transaction
 from wardgate.portal.store.rows import Group, Membership
 
-router = APIRouter(prefix="/groups", tags=["Groups"])
+ROUTES = Routes("groups", "/groups", tag="Groups")
 
 NATIVE_OR_UUID: Final[JsonDict] = {
     "anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "maxLength": 0}]
@@ -83,7 +84,7 @@ DirectoryText = Annotated[
 EntityTypeText = Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})]
 
 
-@router.get("", response_model=ListOf[GroupView])
+@ROUTES.get("", response_model=ListOf[GroupView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -118,13 +119,13 @@ def conditions(
     return wanted
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=GroupView.of(caller.tagged(await _load(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewGroupBody, response: Response) -> Data[GroupView]:
     try:
         async with caller.writing() as (tables, transaction):
@@ -148,8 +149,7 @@ async def _refuse_synced(caller: ForAccount, id: Id) -> None:  # noqa: A002
         raise forbidden("Cannot update a synced Group")
 
 
-@router.put("/{id}", dependencies=[Depends(_refuse_synced)])
-@router.patch("/{id}", dependencies=[Depends(_refuse_synced)])
+@ROUTES.edit("/{id}", is_versioned=True, dependencies=[Depends(_refuse_synced)])
 async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
@@ -162,7 +162,7 @@ async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]
         raise invalid(NAME_TAKEN) from None
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     """Delete a group; its policies stay as orphans, which grant nothing."""
     async with caller.writing() as (tables, _):
@@ -171,7 +171,9 @@ async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
         return Data(data=GroupView.of(group))
 
 
-@router.get("/{group_id}/memberships", tags=["Memberships"], response_model=ListOf[MemberView])
+@ROUTES.get(
+    "/{group_id}/memberships", is_versioned=True, tag="Memberships", response_model=ListOf[MemberView]
+)
 async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         memberships = tables.memberships
@@ -188,7 +190,7 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
         return answer
 
 
-@router.put("/{group_id}/memberships", tags=["Memberships"])
+@ROUTES.put("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, transaction):
@@ -207,7 +209,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
         return await _write(caller, tables, transaction, group, current, wanted)
 
 
-@router.patch("/{group_id}/memberships", tags=["Memberships"])
+@ROUTES.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
     """Remove, then add; who is in both stays."""
     changes = body.memberships

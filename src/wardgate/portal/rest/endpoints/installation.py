@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel
 
 import wardgate
@@ -14,6 +14,7 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import (
     Data,
@@ -32,7 +33,7 @@ from wardgate.portal.store.job_queue import STATES, JobQueue
 from wardgate.portal.store.rows import Job, RelayToken
 from wardgate.wire.tokens import TokenKind
 
-router = APIRouter(prefix="/wardgate", tags=["Wardgate: installation"])
+ROUTES = Routes("installation", "/wardgate", tag="Wardgate: installation")
 
 
 class RelayTokenFields(Fields):
@@ -45,19 +46,19 @@ class RelayTokenBody(BaseModel):
     relay_token: RelayTokenFields
 
 
-@router.get("/relay_tokens", response_model=ListOf[RelayTokenView])
+@ROUTES.get("/relay_tokens", response_model=ListOf[RelayTokenView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
         return listed(await load_page(transaction.relay_tokens, paging), RelayTokenView.shown)
 
 
-@router.get("/relay_tokens/{id}")
+@ROUTES.get("/relay_tokens/{id}", is_versioned=True)
 async def show(caller: ForOperator, id: Id) -> Data[RelayTokenView]:  # noqa: A002
     async with caller.reading() as transaction:
         return Data(data=RelayTokenView.of(caller.tagged(await _load(transaction, id))))
 
 
-@router.post("/relay_tokens", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/relay_tokens")
 async def create(caller: ForOperator, body: RelayTokenBody) -> Data[NewRelayTokenView]:
     edit = Edit(body.relay_token, {"name": None})
     edit.text("name", required=True)
@@ -65,7 +66,7 @@ async def create(caller: ForOperator, body: RelayTokenBody) -> Data[NewRelayToke
         return Data(data=await _issue(caller, transaction, edit.finish()["name"]))
 
 
-@router.post("/relay_tokens/{id}/rotate", status_code=HTTPStatus.CREATED)
+@ROUTES.post("/relay_tokens/{id}/rotate")
 async def rotate(caller: ForOperator, id: Id) -> Data[NewRelayTokenView]:  # noqa: A002
     """Give the relay a new token. The old one is deleted: a relay that still uses it is disconnected, so restart it with the new one."""
     async with caller.writing() as transaction:
@@ -74,7 +75,7 @@ async def rotate(caller: ForOperator, id: Id) -> Data[NewRelayTokenView]:  # noq
         return Data(data=await _issue(caller, transaction, old.name))
 
 
-@router.delete("/relay_tokens/{id}")
+@ROUTES.delete("/relay_tokens/{id}", is_versioned=True)
 async def delete(caller: ForOperator, id: Id) -> Data[DeletedView]:  # noqa: A002
     """Delete a relay token; relays connected with it are disconnected."""
     async with caller.writing() as transaction:
@@ -83,7 +84,7 @@ async def delete(caller: ForOperator, id: Id) -> Data[DeletedView]:  # noqa: A00
         return Data(data=DeletedView(id=token.id))
 
 
-@router.get("/relays")
+@ROUTES.get("/relays")
 async def relays(caller: ForOperator) -> Data[list[RelayView]]:
     """List the relays that are connected now."""
     present = caller.services.environment.bus.members("relay", None)
@@ -102,7 +103,7 @@ async def relays(caller: ForOperator) -> Data[list[RelayView]]:
     )
 
 
-@router.get("/jobs", response_model=ListOf[JobView])
+@ROUTES.get("/jobs", response_model=ListOf[JobView])
 async def jobs(
     caller: ForOperator,
     paging: Paging,
@@ -117,7 +118,7 @@ async def jobs(
         return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.shown)
 
 
-@router.get("/health")
+@ROUTES.get("/health")
 async def health(caller: ForOperator) -> Data[HealthView]:
     """Tell how the process that answers is doing; `counters` count since its start."""
     services = caller.services

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import ColumnElement, literal, tuple_
 
@@ -24,6 +24,7 @@ from wardgate.portal.rest.pages import (
     parse_limit,
 )
 from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import DATE_TIME, parse_id
 from wardgate.portal.rest.views import Data, ListOf, Metadata
 from wardgate.portal.store.column_types import UtcDateTime
@@ -40,7 +41,7 @@ from wardgate.portal.store.logs import (
     within,
 )
 
-router = APIRouter(tags=["Logs"])
+ROUTES = Routes("logs", tag="Logs")
 
 WINDOW: Final = timedelta(days=90)
 EXPORT_SLICE: Final = 1000
@@ -111,7 +112,7 @@ async def _wanted(
 ForStream = Annotated[Wanted, Depends(_wanted)]
 
 
-@router.get("/logs")
+@ROUTES.get("/logs", required=["type"])
 async def index(
     caller: ForAccount, wanted: ForStream, limit: Limit = None, page_cursor: PageCursor = None
 ) -> ListOf[LogEntryView]:
@@ -139,7 +140,7 @@ async def index(
     return ListOf(data=[log_entry(row) for row in rows], metadata=metadata)
 
 
-@router.get("/logs/{log_id}")
+@ROUTES.get("/logs/{log_id}")
 async def show(
     caller: ForAccount,
     log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})],
@@ -156,9 +157,10 @@ async def show(
     return Data(data=log_entry(row))
 
 
-@router.get(
+@ROUTES.get(
     "/wardgate/logs/export",
-    tags=["Wardgate"],
+    required=["type"],
+    tag="Wardgate",
     response_class=StreamingResponse,
     responses={
         200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "one entry a line"}

@@ -6,12 +6,11 @@ An API client only reads them (portal-domain §4). A provider is accepted for us
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import Field, create_model
 
 from wardgate.portal.rest.caller import ForOperator
@@ -20,6 +19,7 @@ from wardgate.portal.rest.endpoints.accounts import load_account
 from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.sign_in_views import (
     AuthProviderView,
@@ -37,7 +37,7 @@ from wardgate.portal.store.rows import (
     OktaAuthProvider,
 )
 
-router = APIRouter(prefix="/wardgate/accounts/{account_id}", tags=["Wardgate: installation"])
+ROUTES = Routes("operated_providers", "/wardgate/accounts/{account_id}", tag="Wardgate: installation")
 
 CONTEXTS: Final = ("clients_and_portal", "clients_only", "portal_only")
 EMAIL_CLAIMS: Final = ("email", "upn", "preferred_username")
@@ -173,12 +173,13 @@ def _serve(
         ("PATCH", f"{place}/{{id}}", update, one),
         ("DELETE", f"{place}/{{id}}", delete, one),
     ):
-        router.add_api_route(
+        ROUTES.add(
+            method,
             path,
             call,
-            methods=[method],
+            is_versioned=path != place,
+            makes_object=method == "POST",
             response_model=model,
-            status_code=HTTPStatus.CREATED if method == "POST" else None,
             name=f"{call.__name__}_{kind}",
             summary=call.__name__.capitalize(),
         )

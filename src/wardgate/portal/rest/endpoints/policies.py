@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from wardgate.model.conditions import InvalidCondition, Operator, Property, parse_condition, render_condition
@@ -24,12 +24,13 @@ from wardgate.portal.rest.fields import (
 )
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, ListOf, PolicyView, listed
 from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Policy, Resource
 
-router = APIRouter(prefix="/policies", tags=["Policies"])
+ROUTES = Routes("policies", "/policies", tag="Policies")
 
 DUPLICATE = {"base": ["Policy for the selected Group and Resource already exists"]}
 ONE_PER_PROPERTY = "must not contain more than one condition per property"
@@ -75,7 +76,7 @@ class PolicyBody(BaseModel):
     policy: PolicyFields
 
 
-@router.get("", response_model=ListOf[PolicyView])
+@ROUTES.get("", response_model=ListOf[PolicyView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -95,13 +96,13 @@ async def index(
         return listed(await load_page(tables.policies, paging, *wanted), PolicyView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[PolicyView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=PolicyView.of(caller.tagged(await _load(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True, may_find_nothing=True)
 async def create(caller: ForAccount, body: NewPolicyBody, response: Response) -> Data[PolicyView]:
     try:
         async with caller.writing() as (tables, transaction):
@@ -117,8 +118,7 @@ async def create(caller: ForAccount, body: NewPolicyBody, response: Response) ->
     return Data(data=PolicyView.of(caller.tagged(policy)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: PolicyBody) -> Data[PolicyView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
@@ -131,7 +131,7 @@ async def update(caller: ForAccount, id: Id, body: PolicyBody) -> Data[PolicyVie
         raise invalid(DUPLICATE) from None
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[PolicyView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         policy = caller.expected(await _load(tables, id))

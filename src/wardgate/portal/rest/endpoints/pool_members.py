@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
@@ -13,6 +13,7 @@ from wardgate.portal.rest.endpoints.resources import load_resource
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import Errors, Problem, invalid, unprocessed
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id, parse_id
 from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
@@ -20,7 +21,7 @@ from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.rows import Resource, StaticDevicePoolMember
 from wardgate.portal.store.schema import static_device_pool_members
 
-router = APIRouter(prefix="/resources/{resource_id}/pool_members", tags=["Pool Members"])
+ROUTES = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
 
 
 class PoolMember(BaseModel):
@@ -53,7 +54,7 @@ class PoolMembersPatchBody(BaseModel):
     pool_members: PoolChanges
 
 
-@router.get("", response_model=ListOf[PoolMemberView])
+@ROUTES.get("", is_versioned=True, response_model=ListOf[PoolMemberView])
 async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         pool = await _load_pool(tables, resource_id)
@@ -67,7 +68,7 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
         return answer
 
 
-@router.put("")
+@ROUTES.put("", is_versioned=True)
 async def replace_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersBody
 ) -> Data[PoolMembersView]:
@@ -92,7 +93,7 @@ async def replace_members(
         return await _write(caller, tables, transaction, pool, current, wanted)
 
 
-@router.patch("")
+@ROUTES.patch("", is_versioned=True)
 async def change_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
 ) -> Data[PoolMembersView]:

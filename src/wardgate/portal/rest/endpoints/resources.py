@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.rest.caller import ForAccount
@@ -20,12 +20,13 @@ from wardgate.portal.rest.resource_rules import (
     check_address,
     check_filters,
 )
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.views import Data, ListOf, ResourceView, listed
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Resource
 
-router = APIRouter(prefix="/resources", tags=["Resources"])
+ROUTES = Routes("resources", "/resources", tag="Resources")
 
 TYPES = ("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool")
 FILTERED_TYPES = ("cidr", "ip", "dns", "static_device_pool")
@@ -74,7 +75,7 @@ class ResourceBody(BaseModel):
     resource: ResourceFields
 
 
-@router.get("", response_model=ListOf[ResourceView])
+@ROUTES.get("", response_model=ListOf[ResourceView])
 async def index(
     caller: ForAccount,
     paging: Paging,
@@ -102,13 +103,13 @@ async def index(
         return listed(await load_page(tables.resources, paging, *wanted), ResourceView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=ResourceView.of(caller.tagged(await load_resource(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewResourceBody, response: Response) -> Data[ResourceView]:
     async with caller.writing() as (tables, transaction):
         new = Resource(id=transaction.new_id(), account_id=caller.account.id, type="", name="")
@@ -118,8 +119,7 @@ async def create(caller: ForAccount, body: NewResourceBody, response: Response) 
     return Data(data=ResourceView.of(caller.tagged(resource)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: ResourceBody) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await _load_editable(tables, id))
@@ -128,7 +128,7 @@ async def update(caller: ForAccount, id: Id, body: ResourceBody) -> Data[Resourc
         return Data(data=ResourceView.of(caller.tagged(after)))
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[ResourceView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         resource = caller.expected(await _load_editable(tables, id))

@@ -4,7 +4,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from wardgate.model.addresses import RESERVED, parse_ip
@@ -14,11 +13,12 @@ from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.edits import BLANK, INVALID, Edit
 from wardgate.portal.rest.fields import Fields, one_of, text
 from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import AccountSettingsView, Data
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Account
 
-router = APIRouter(prefix="/wardgate/account_settings", tags=["Wardgate"])
+ROUTES = Routes("settings", "/wardgate/account_settings", tag="Wardgate")
 
 LOCKED: Final = "The account is locked: its settings cannot be changed."
 MAX_ADDRESSES: Final = 8
@@ -50,14 +50,13 @@ class SettingsBody(BaseModel):
     account_settings: SettingsFields
 
 
-@router.get("")
+@ROUTES.get("", is_versioned=True)
 async def show(caller: ForAccount) -> Data[AccountSettingsView]:
     async with caller.reading() as tables:
         return Data(data=AccountSettingsView.of(caller.tagged(await _load(tables))))
 
 
-@router.put("")
-@router.patch("")
+@ROUTES.edit("", is_versioned=True)
 async def update(caller: ForAccount, body: SettingsBody) -> Data[AccountSettingsView]:
     async with caller.writing() as (tables, _transaction):
         before = caller.expected(await _load(tables))

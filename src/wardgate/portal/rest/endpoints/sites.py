@@ -1,11 +1,10 @@
 """`/sites` (rest-api §8.8)."""
 
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from wardgate.portal.limits import check_site
@@ -14,12 +13,13 @@ from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.problems import forbidden, invalid, not_found
+from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.routing import Id
 from wardgate.portal.rest.views import Data, ListOf, SiteView, listed
 from wardgate.portal.store import AccountTables, Conflict
 from wardgate.portal.store.rows import Site
 
-router = APIRouter(prefix="/sites", tags=["Sites"])
+ROUTES = Routes("sites", "/sites", tag="Sites")
 
 NAME_TAKEN = {"name": ["has already been taken"]}
 
@@ -40,20 +40,20 @@ class SiteBody(BaseModel):
     site: SiteFields
 
 
-@router.get("", response_model=ListOf[SiteView])
+@ROUTES.get("", response_model=ListOf[SiteView])
 async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
     async with caller.reading() as tables:
         wanted = [] if name is None else [tables.sites.c.name == name]
         return listed(await load_page(tables.sites, paging, *wanted), SiteView.shown)
 
 
-@router.get("/{id}")
+@ROUTES.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
     async with caller.reading() as tables:
         return Data(data=SiteView.of(caller.tagged(await load_site(tables, id))))
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@ROUTES.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewSiteBody, response: Response) -> Data[SiteView]:
     try:
         async with caller.writing() as (tables, transaction):
@@ -70,8 +70,7 @@ async def create(caller: ForAccount, body: NewSiteBody, response: Response) -> D
     return Data(data=SiteView.of(caller.tagged(site)))
 
 
-@router.put("/{id}")
-@router.patch("/{id}")
+@ROUTES.edit("/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: SiteBody) -> Data[SiteView]:  # noqa: A002
     try:
         async with caller.writing() as (tables, _):
@@ -84,7 +83,7 @@ async def update(caller: ForAccount, id: Id, body: SiteBody) -> Data[SiteView]: 
         raise invalid(NAME_TAKEN) from None
 
 
-@router.delete("/{id}")
+@ROUTES.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[SiteView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         site = caller.expected(await _load_managed(tables, id))
