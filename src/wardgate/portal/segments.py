@@ -1,6 +1,7 @@
 """The first path segments of all that the portal serves: the table says who answers, and no account's slug may be one of them.
 
 It stands apart from those who answer, so that making an account loads neither the API nor the pages. Tests compare it with their routes.
+Endpoints that the published API lacks are all below `/wardgate`, so that a new one adds nothing here.
 """
 
 from collections.abc import Iterable, Mapping

@@ -59,7 +59,7 @@ def test_the_older_document_is_the_same_without_what_30_lacks() -> None:
 
 def test_generators_get_a_name_of_its_own_for_each_model_and_for_each_word_of_an_enumeration() -> None:
     models = as_30(openapi())["components"]["schemas"]
-    assert [name for name in models if "__endpoints__" in name] == []  # two models of one name
+    assert [name for name in models if "__rest__" in name] == []  # two models of one name
     fields = [field for model in models.values() for field in model.get("properties", {}).values()]
     words = [word for field in fields if "enum" in field for word in field["x-enum-varnames"]]
     assert len(words) == len(set(words))

@@ -5,7 +5,7 @@ import pytest
 
 from portal.rest.test_objects import errors, made
 from support.portal import World
-from wardgate.portal.rest.endpoints import resources
+from wardgate.portal.access.rest import resources
 
 # ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,11 +7,14 @@ import httpx2
 import pytest
 
 from support.portal import World
-from wardgate.portal.rest import endpoints
+from wardgate import portal
 from wardgate.portal.store import permissions
 from wardgate.portal.store.permissions import READ
 
-ENDPOINTS = sorted(Path(endpoints.__path__[0]).glob("*.py"))
+PORTAL = Path(portal.__path__[0])
+ENDPOINTS = sorted(
+    [*PORTAL.glob("*/rest.py"), *PORTAL.glob("*/rest/*.py"), *PORTAL.glob("rest/endpoints/*.py")]
+)
 
 
 async def test_an_action_beyond_the_actors_type_is_answered_401_and_changes_nothing(

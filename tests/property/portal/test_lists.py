@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from wardgate.portal.people.rest.all_groups import AnyGroupView
 from wardgate.portal.rest.account_views import BannerView, OperatedAccountView
 from wardgate.portal.rest.application import openapi
-from wardgate.portal.rest.endpoints.all_groups import AnyGroupView
-from wardgate.portal.rest.endpoints.api_clients import ApiClientView, ApiTokenView
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.rest.sign_in_views import (
     EmailOtpAuthProviderView,
@@ -44,6 +43,7 @@ from wardgate.portal.rest.views import (
     SiteView,
     listed,
 )
+from wardgate.portal.sign_in.rest.api_clients import ApiClientView, ApiTokenView
 from wardgate.portal.store import rows
 
 MADE_OF_VIEWS = {

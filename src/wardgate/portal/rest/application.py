@@ -11,34 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 import wardgate
+from wardgate.portal.access import rest as access
+from wardgate.portal.devices import rest as devices
+from wardgate.portal.installation import rest as installation
 from wardgate.portal.limits import LimitReached
+from wardgate.portal.people import rest as people
 from wardgate.portal.rest import documentation
 from wardgate.portal.rest.document import document
-from wardgate.portal.rest.endpoints import (
-    account,
-    accounts,
-    actors,
-    all_groups,
-    api_clients,
-    auth_providers,
-    banners,
-    client_tokens,
-    clients,
-    device_pools,
-    directories,
-    explanations,
-    external_identities,
-    gateways,
-    groups,
-    installation,
-    logs,
-    operated_providers,
-    policies,
-    pool_members,
-    resources,
-    settings,
-    sites,
-)
+from wardgate.portal.rest.endpoints import logs
 from wardgate.portal.rest.entrance import App, Entrance, Receive, Scope, Send
 from wardgate.portal.rest.fields import NARROWING
 from wardgate.portal.rest.ingestion import Ingestion
@@ -57,8 +37,9 @@ from wardgate.portal.rest.problems import (
     not_found,
     unprocessed,
 )
-from wardgate.portal.rest.routes import Routes
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in import rest as sign_in
+from wardgate.portal.sites import rest as sites
 from wardgate.portal.store import UNAVAILABLE, NotAllowed, StoreError, Unstorable
 from wardgate.portal.store.refusals import is_contradiction
 
@@ -116,30 +97,14 @@ def _api(segment: str | None = None) -> FastAPI:
     return api
 
 
-ROUTES: Final[tuple[Routes, ...]] = (
-    account.ROUTES,
-    actors.ROUTES,
-    external_identities.ROUTES,
-    client_tokens.ROUTES,
-    clients.ROUTES,
-    groups.ROUTES,
-    all_groups.ROUTES,
-    sites.ROUTES,
-    gateways.ROUTES,
-    resources.ROUTES,
-    pool_members.ROUTES,
-    device_pools.ROUTES,
-    policies.ROUTES,
-    auth_providers.ROUTES,
-    directories.ROUTES,
-    logs.ROUTES,
-    settings.ROUTES,
-    explanations.ROUTES,
-    installation.ROUTES,
-    accounts.ROUTES,
-    api_clients.ROUTES,
-    operated_providers.ROUTES,
-    banners.ROUTES,
+ROUTES: Final = (
+    *installation.ROUTES,
+    *people.ROUTES,
+    *sites.ROUTES,
+    *devices.ROUTES,
+    *access.ROUTES,
+    *sign_in.ROUTES,
+    *logs.ROUTES,
 )
 
 

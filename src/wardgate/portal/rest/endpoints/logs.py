@@ -23,9 +23,9 @@ from wardgate.portal.rest.pages import (
     encode_cursor,
     parse_limit,
 )
+from wardgate.portal.rest.parameters import DATE_TIME, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.routing import DATE_TIME, parse_id
 from wardgate.portal.rest.views import Data, ListOf, Metadata
 from wardgate.portal.store.column_types import UtcDateTime
 from wardgate.portal.store.logs import (
@@ -41,7 +41,8 @@ from wardgate.portal.store.logs import (
     within,
 )
 
-ROUTES = Routes("logs", tag="Logs")
+routes = Routes("logs", tag="Logs")
+ROUTES: Final = (routes,)
 
 WINDOW: Final = timedelta(days=90)
 EXPORT_SLICE: Final = 1000
@@ -112,7 +113,7 @@ async def _wanted(
 ForStream = Annotated[Wanted, Depends(_wanted)]
 
 
-@ROUTES.get("/logs", required=["type"])
+@routes.get("/logs", required=["type"])
 async def index(
     caller: ForAccount, wanted: ForStream, limit: Limit = None, page_cursor: PageCursor = None
 ) -> ListOf[LogEntryView]:
@@ -140,7 +141,7 @@ async def index(
     return ListOf(data=[log_entry(row) for row in rows], metadata=metadata)
 
 
-@ROUTES.get("/logs/{log_id}")
+@routes.get("/logs/{log_id}")
 async def show(
     caller: ForAccount,
     log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})],
@@ -157,7 +158,7 @@ async def show(
     return Data(data=log_entry(row))
 
 
-@ROUTES.get(
+@routes.get(
     "/wardgate/logs/export",
     required=["type"],
     tag="Wardgate",

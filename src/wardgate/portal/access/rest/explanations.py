@@ -1,0 +1,316 @@
+"""`/wardgate/explain` and `/wardgate/decisions`: why somebody may or may not, now and then."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import Path, Query, Response
+from sqlalchemy import ColumnElement
+
+from wardgate.model.addresses import parse_ip
+from wardgate.model.filters import LAST_PORT, Protocol
+from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
+from wardgate.model.regions import REGIONS
+from wardgate.model.resources import DevicePool
+from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, authorize, is_offered
+from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
+from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
+from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.bus import Address
+from wardgate.portal.devices.rest.clients import load_client
+from wardgate.portal.people.rest.actors import load_actor
+from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.endpoints.logs import parse_instant
+from wardgate.portal.rest.explanation_views import DecisionView, ExplanationView, OfferView
+from wardgate.portal.rest.pages import (
+    BAD_CURSOR,
+    Limit,
+    PageCursor,
+    Paging,
+    decode_cursor,
+    encode_cursor,
+    load_page,
+    parse_limit,
+)
+from wardgate.portal.rest.parameters import DATE_TIME, IP, UUID_TEXT, Id, parse_id
+from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.routes import Routes
+from wardgate.portal.rest.views import Data, ListOf, Metadata, Shown, listed
+from wardgate.portal.store import schema
+from wardgate.portal.store.logs import Logs
+from wardgate.portal.store.rows import Actor, Resource
+from wardgate.wire.user_agent import parse_version
+
+routes = Routes("explanations", "/wardgate", tag="Wardgate")
+
+NO_DECISION: Final = "No decision on this is recorded up to then."
+
+InstantText = Annotated[str | None, Query(description="RFC 3339", json_schema_extra=DATE_TIME)]
+_PORT: Final = {"type": "integer", "minimum": 1, "maximum": LAST_PORT}
+IdText = Annotated[str | None, Query(json_schema_extra=UUID_TEXT)]
+
+
+@routes.get("/explain", required=["resource_id"], may_find_nothing=True)
+async def explain_access(
+    caller: ForAccount,
+    resource_id: IdText = None,
+    actor_id: IdText = None,
+    client_id: IdText = None,
+    at: InstantText = None,
+    remote_ip: Annotated[str | None, Query(json_schema_extra=IP)] = None,
+    region: Annotated[str | None, Query(description="ISO 3166-1 alpha-2")] = None,
+    provider: IdText = None,
+    protocol: Annotated[
+        str | None, Query(json_schema_extra={"enum": [one.value for one in Protocol]})
+    ] = None,
+    port: Annotated[str | None, Query(json_schema_extra=_PORT)] = None,
+) -> Data[ExplanationView]:
+    """Explain whether an actor, or a client, may use a resource now, by the code that decides.
+
+    Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a client that is
+    connected brings its own, and the country of an address that is given is looked up. `inputs` tells which was taken, and
+    where it comes from. With `protocol`, and for tcp and udp the destination's `port`, the resource's filters are asked too. With `at`, the explanation is looked up: that of the newest decision up to then.
+    """
+    resource = parse_id(resource_id)
+    if resource is None or (actor_id is None) == (client_id is None):
+        raise _bad("resource_id and one of actor_id and client_id are required.")
+    traffic = _traffic(protocol, port)
+    if at is not None and traffic is not None:
+        raise _bad("at looks up what was answered then; no protocol or port can be assumed with it.")
+    if at is not None:
+        return Data(data=await _looked_up(caller, resource, actor_id, client_id, parse_instant("at", at)))
+    said = _said(remote_ip=remote_ip, region=region, provider=provider)
+    actor, client = await _who(caller, actor_id, client_id)
+    assumed = assume(caller.services, said, client)
+    request = AccessRequest(
+        ActorId(actor.id), ResourceId(resource), assumed.facts, assumed.token_expires_at, assumed.software
+    )
+    now = caller.services.environment.clock.now()
+    async with caller.services.accounts.using(caller.account.id) as view:
+        snapshot = view.snapshot
+    if request.resource_id not in snapshot.resources:
+        raise not_found()
+    decision = authorize(snapshot, request, now=now)
+    gateway = await _gateway(caller, decision, client, assumed) if isinstance(decision, Granted) else None
+    told = explain(
+        snapshot,
+        request,
+        decision,
+        now=now,
+        inputs=assumed.inputs,
+        gateway=gateway,
+        traffic=traffic,
+        offered=_offered(snapshot, request, decision, client, now=now),
+    )
+    return Data(data=ExplanationView.of(told))
+
+
+@routes.get("/clients/{id}/resources", response_model=ListOf[OfferView])
+async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noqa: A002
+    """List every resource with whether a client is shown it, and why not. What it is not shown it never asks for, so that no decision
+    tells why."""
+    async with caller.reading() as tables:
+        page = await load_page(tables.resources, paging)
+    actor, client = await _who(caller, None, str(id))
+    assumed = assume(caller.services, Said(None, None, None), client)
+    async with caller.services.accounts.using(caller.account.id) as view:
+        snapshot = view.snapshot
+    now = caller.services.environment.clock.now()
+
+    def shown(row: Resource) -> Shown:
+        request = AccessRequest(
+            ActorId(actor.id), ResourceId(row.id), assumed.facts, assumed.token_expires_at, assumed.software
+        )
+        decision = authorize(snapshot, request, now=now)
+        offered = _offered(snapshot, request, decision, client, now=now)
+        told = explain(snapshot, request, decision, now=now, offered=offered)
+        return OfferView.shown(row, told)
+
+    return listed(page, shown)
+
+
+def _offered(
+    snapshot: Snapshot, request: AccessRequest, decision: Decision, client: Client | None, *, now: datetime
+) -> bool | None:
+    """Tell whether a client is shown the resource; none: no client was named, or it hangs on what nobody knows."""
+    if client is None or request.software is None:
+        return None
+    if isinstance(decision, Denied) and any(is_open(one) for one in decision.alternatives):
+        return None
+    return is_offered(snapshot, request, now=now)
+
+
+@routes.get("/decisions")
+async def index(
+    caller: ForAccount,
+    actor_id: IdText = None,
+    client_id: IdText = None,
+    resource_id: IdText = None,
+    outcome: Annotated[str | None, Query(json_schema_extra={"enum": ["granted", "denied"]})] = None,
+    begin: InstantText = None,
+    end: InstantText = None,
+    limit: Limit = None,
+    page_cursor: PageCursor = None,
+) -> ListOf[DecisionView]:
+    """List the answers to access requests, newest first."""
+    c = schema.decisions.c
+    wanted: list[ColumnElement[bool]] = []
+    for name, text in (("actor_id", actor_id), ("device_id", client_id), ("resource_id", resource_id)):
+        if text is not None:
+            id_ = parse_id(text)
+            if id_ is None:
+                raise _bad(f"Invalid value {text[:64]!r} for filter of type UUID")
+            wanted.append(c[name] == id_)
+    if outcome is not None:
+        if outcome not in ("granted", "denied"):
+            raise _bad(f"Invalid filter value: {outcome[:64]}")
+        wanted.append(c.outcome == outcome)
+    if begin is not None:
+        wanted.append(c.decided_at >= parse_instant("begin", begin))
+    if end is not None:
+        wanted.append(c.decided_at <= parse_instant("end", end))
+    size, cursor = parse_limit(limit), None if page_cursor is None else _decode(page_cursor)
+    backwards = cursor is not None and cursor.direction == "before"
+    beyond = [] if cursor is None else [c.seq > cursor.seq if backwards else c.seq < cursor.seq]
+    account_id = caller.account.id
+    async with caller.reading_all() as transaction:
+        rows = await transaction.decisions(
+            account_id, *wanted, *beyond, limit=size + 1, newest_first=not backwards
+        )
+        count = await Logs(transaction, account_id).count_decisions(*wanted)
+    has_more = len(rows) > size
+    rows = rows[:size]
+    if backwards:
+        rows.reverse()
+    has_next, has_prev = (True, has_more) if backwards else (has_more, cursor is not None)
+    metadata = Metadata(
+        count=count,
+        limit=size,
+        next_page=encode_cursor(_Cursor("after", rows[-1].seq)) if rows and has_next else None,
+        prev_page=encode_cursor(_Cursor("before", rows[0].seq)) if rows and has_prev else None,
+    )
+    return ListOf(data=[DecisionView.of(row) for row in rows], metadata=metadata)
+
+
+@routes.get("/decisions/{log_id}")
+async def show(
+    caller: ForAccount, log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
+) -> Data[DecisionView]:
+    async with caller.reading() as tables:
+        rows = await tables.decisions(schema.decisions.c.log_id == log_id.lower(), limit=1)
+    if not rows:
+        raise not_found()
+    return Data(data=DecisionView.of(rows[0]))
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    direction: Literal["after", "before"]
+    seq: int
+
+
+def _decode(text: str) -> _Cursor:
+    cursor = decode_cursor(text, _Cursor)
+    if not 0 <= cursor.seq < 2**63:
+        raise _bad(BAD_CURSOR)
+    return cursor
+
+
+async def _looked_up(
+    caller: AccountCaller, resource_id: UUID, actor_id: str | None, client_id: str | None, at: datetime
+) -> ExplanationView:
+    """Return the explanation of the newest decision up to a time; the objects themselves may be gone by now."""
+    who = parse_id(client_id if actor_id is None else actor_id)
+    if who is None:
+        raise not_found()
+    c = schema.decisions.c
+    by = c.device_id if actor_id is None else c.actor_id
+    async with caller.reading() as tables:
+        rows = await tables.decisions(by == who, c.resource_id == resource_id, c.decided_at <= at, limit=1)
+    if not rows:
+        raise Problem(HTTPStatus.NOT_FOUND, NO_DECISION)
+    return DecisionView.of(rows[0]).explanation
+
+
+async def _who(
+    caller: AccountCaller, actor_id: str | None, client_id: str | None
+) -> tuple[Actor, Client | None]:
+    async with caller.reading() as tables:
+        if client_id is None:
+            return await load_actor(tables, parse_id(actor_id)), None
+        device = await load_client(tables, parse_id(client_id))
+        presence = caller.services.environment.bus.find(Address("client", device.id))
+        token = None if presence is None else await tables.client_tokens.load(presence.token_id)
+        return await load_actor(tables, device.actor_id), Client(device, presence, token)
+
+
+def _traffic(protocol: str | None, port: str | None) -> Traffic | None:
+    if protocol is None and port is None:
+        return None
+    if protocol not in list(Protocol):
+        raise _bad("protocol is not one of tcp, udp, icmp")
+    if port is not None and not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= LAST_PORT):
+        raise _bad("port is not a number from 1 to 65535")
+    try:
+        return Traffic(Protocol(protocol), None if port is None else int(port))
+    except ValueError as error:
+        raise _bad(str(error)) from None
+
+
+def _said(*, remote_ip: str | None, region: str | None, provider: str | None) -> Said:
+    try:
+        address = None if remote_ip is None else parse_ip(remote_ip)
+    except ValueError:
+        raise _bad("remote_ip is not an IP address") from None
+    if region is not None and region not in REGIONS:
+        raise _bad("region is not a country code of ISO 3166-1, such as DE")
+    provider_id = None if provider is None else parse_id(provider)
+    if provider is not None and provider_id is None:
+        raise _bad("provider is not a UUID")
+    return Said(address, region, None if provider_id is None else AuthProviderId(provider_id))
+
+
+async def _gateway(
+    caller: AccountCaller, grant: Granted, client: Client | None, assumed: Assumptions
+) -> ExplainedGateway | None:
+    """Choose among the gateways that are online now as a request of this client would; pools have none."""
+    resource = grant.resource
+    if isinstance(resource, DevicePool):
+        return None
+    connected: frozenset[GatewayId] = frozenset()
+    environment = caller.services.environment
+    if client is not None:
+        async with caller.reading() as tables:
+            c = tables.authorizations.c
+            held = await tables.authorizations.load_column(
+                c.receiving_device_id,
+                c.initiating_device_id == client.device.id,
+                c.expires_at > environment.clock.now(),
+            )
+            connected = frozenset(GatewayId(DeviceId(id_)) for id_ in held)
+    members = {
+        GatewayId(DeviceId(member.address.id)): member
+        for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
+    }
+    choice = select_gateway(
+        [
+            OnlineGateway(id_, parse_version(member.facts["version"]), member.facts["position"])
+            for id_, member in members.items()
+        ],
+        resource=resource,
+        client_version=parse_version(assumed.version),
+        client_announced_version=assumed.version is not None,
+        client_position=assumed.position,
+        connected=connected,
+        rng=environment.rng,
+    )
+    if isinstance(choice, NoGateway):
+        return ExplainedGateway(None, choice.value)
+    name = members[choice.gateway.id].facts["name"]
+    return ExplainedGateway(str(choice.gateway.id), choice.why.value, name)
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, detail)

@@ -1,0 +1,1 @@
+"""Clients and gateways, and the clients that are members of device pools."""

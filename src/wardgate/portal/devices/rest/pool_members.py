@@ -1,0 +1,180 @@
+"""`/resources/{resource_id}/pool_members` (rest-api §8.12): the clients of a static device pool."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from sqlalchemy import select
+
+from wardgate.portal.access.rest.resources import load_resource
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.parameters import Id, parse_id
+from wardgate.portal.rest.problems import Errors, Problem, invalid, unprocessed
+from wardgate.portal.rest.routes import Routes
+from wardgate.portal.rest.versions import tag_of_members
+from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
+from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.rows import Resource, StaticDevicePoolMember
+from wardgate.portal.store.schema import static_device_pool_members
+
+routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
+
+
+class PoolMember(BaseModel):
+    device_id: UUID
+
+
+Ids = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "format": "uuid"}, "description": "ids of clients"}
+    ),
+]
+
+
+class PoolChanges(Fields):
+    """Which clients are removed, then which are added."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
+    add: Ids = None
+    remove: Ids = None
+
+
+class PoolMembersBody(BaseModel):
+    """The whole list of members. Its entries are checked one by one, for messages that name them."""
+
+    pool_members: Annotated[list[Any], WithJsonSchema(array_of(PoolMember))]
+
+
+class PoolMembersPatchBody(BaseModel):
+    pool_members: PoolChanges
+
+
+@routes.get("", is_versioned=True, response_model=ListOf[PoolMemberView])
+async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
+    async with caller.reading() as tables:
+        pool = await _load_pool(tables, resource_id)
+        members = static_device_pool_members.c
+        ids = select(members.device_id).where(
+            members.account_id == caller.account.id, members.resource_id == pool.id
+        )
+        page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
+        answer = listed(page, PoolMemberView.shown)
+        answer.headers["etag"] = tag_of_members(pool.id, await _current(tables, pool))
+        return answer
+
+
+@routes.put("", is_versioned=True)
+async def replace_members(
+    caller: ForAccount, resource_id: Id, body: PoolMembersBody
+) -> Data[PoolMembersView]:
+    """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
+    async with caller.writing() as (tables, transaction):
+        pool = await _load_pool(tables, resource_id)
+        current = await _current(tables, pool)
+        caller.expected_members(pool.id, current)
+        errors: list[str] = []
+        given: list[str] = []
+        for index_, entry in enumerate(body.pool_members):
+            device_id = entry.get("device_id") if isinstance(entry, dict) else None
+            if narrowing := ignored_narrowing(entry):
+                errors += [f"entry {index_}: {name} {NARROWING}" for name in narrowing]
+            elif isinstance(device_id, str):
+                given.append(device_id)
+            else:
+                errors.append(f"entry {index_} is missing a string device_id")
+        wanted = await _checked(tables, given, errors)
+        if errors:
+            raise invalid({"pool_members": errors})
+        return await _write(caller, tables, transaction, pool, current, wanted)
+
+
+@routes.patch("", is_versioned=True)
+async def change_members(
+    caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
+) -> Data[PoolMembersView]:
+    """Remove, then add; who is in both stays."""
+    changes = body.pool_members
+    if not changes.model_fields_set & {"add", "remove"}:
+        raise unprocessed()
+    async with caller.writing() as (tables, transaction):
+        pool = await _load_pool(tables, resource_id)
+        current = await _current(tables, pool)
+        caller.expected_members(pool.id, current)
+        errors: Errors = {
+            name: ["must be a list of Client ID strings"]
+            for name, value in (("add", changes.add), ("remove", changes.remove))
+            if not _is_list_of_strings(value)
+        }
+        if errors:
+            raise invalid(errors)
+        unknown: list[str] = []
+        added = await _checked(tables, changes.add or [], unknown)
+        removed = {parse_id(text) for text in changes.remove or []}
+        unknown += [
+            f"{text[:64]} is not a Client in this account"
+            for text in changes.remove or []
+            if parse_id(text) is None
+        ]
+        if unknown:
+            raise invalid({"pool_members": unknown})
+        return await _write(caller, tables, transaction, pool, current, (set(current) - removed) | added)
+
+
+async def _load_pool(tables: AccountTables, id_: UUID | None) -> Resource:
+    resource = await load_resource(tables, id_)
+    if resource.type != "static_device_pool":
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            f"Resource type {resource.type} has no pool members; only static_device_pool does",
+        )
+    return resource
+
+
+async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -> set[UUID]:
+    """Return the ids of the clients, noting what is none of this account."""
+    found: set[UUID] = set()
+    for text in dict.fromkeys(texts):
+        id_ = parse_id(text)
+        device = None if id_ is None else await tables.devices.load(id_)
+        if device is None or device.type != "client":
+            errors.append(f"{text[:64]} is not a Client in this account")
+        else:
+            found.add(device.id)
+    return found
+
+
+async def _current(tables: AccountTables, pool: Resource) -> dict[UUID, StaticDevicePoolMember]:
+    rows = await tables.pool_members.load_all(tables.pool_members.c.resource_id == pool.id)
+    return {row.device_id: row for row in rows}
+
+
+async def _write(
+    caller: AccountCaller,
+    tables: AccountTables,
+    transaction: Transaction,
+    pool: Resource,
+    current: dict[UUID, StaticDevicePoolMember],
+    wanted: set[UUID],
+) -> Data[PoolMembersView]:
+    for device_id in sorted(set(current) - wanted):
+        await tables.pool_members.delete(current[device_id].id)
+    for device_id in sorted(wanted - set(current)):
+        await tables.pool_members.insert(
+            StaticDevicePoolMember(
+                id=transaction.new_id(),
+                account_id=pool.account_id,
+                resource_id=pool.id,
+                device_id=device_id,
+            )
+        )
+    caller.tagged_members(pool.id, wanted)
+    return Data(data=PoolMembersView(device_ids=sorted(wanted)))
+
+
+def _is_list_of_strings(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))

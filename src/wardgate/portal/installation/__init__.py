@@ -1,0 +1,1 @@
+"""What the operator runs: accounts with their settings, jobs, relays and banners."""

@@ -1,0 +1,1 @@
+"""Who there is in an account: actors, groups, memberships, identities at providers and directories."""

@@ -1,0 +1,296 @@
+"""`/groups` and their memberships (rest-api §8.6, §8.7)."""
+
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic.config import JsonDict
+from sqlalchemy import ColumnElement, false, select
+
+from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.edits import Edit
+from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
+from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.parameters import Id, parse_id
+from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
+from wardgate.portal.rest.routes import Routes
+from wardgate.portal.rest.versions import tag_of_members
+from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
+from wardgate.portal.store import AccountTables, Conflict, Transaction
+from wardgate.portal.store.rows import Group, Membership
+
+routes = Routes("groups", "/groups", tag="Groups")
+
+NATIVE_OR_UUID: Final[JsonDict] = {
+    "anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "maxLength": 0}]
+}
+IDS_A_QUERY: Final = 500  # below every driver's limit of bound values
+ENTITY_TYPES = ("group", "org_unit")
+NAME_TAKEN = {"name": ["A group with this name already exists."]}
+
+
+class GroupFields(Fields):
+    name: Annotated[str | None, text(shortest=1)] = None
+
+
+class NewGroupFields(GroupFields):
+    model_config = required("name")
+
+
+class NewGroupBody(BaseModel):
+    group: NewGroupFields
+
+
+class GroupBody(BaseModel):
+    group: GroupFields
+
+
+class Member(BaseModel):
+    actor_id: UUID
+
+
+Ids = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "format": "uuid"}, "description": "ids of actors"}
+    ),
+]
+
+
+class MembershipChanges(Fields):
+    """Who is removed, then who is added. A single id is taken for a list of one."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
+    add: Ids = None
+    remove: Ids = None
+
+
+class MembershipsBody(BaseModel):
+    """The whole list of members. Its entries are checked one by one, for messages that name them."""
+
+    memberships: Annotated[list[Any], WithJsonSchema(array_of(Member))]
+
+
+class MembershipPatchBody(BaseModel):
+    memberships: MembershipChanges
+
+
+DirectoryText = Annotated[
+    str | None, Query(description="empty: groups that were made here", json_schema_extra=NATIVE_OR_UUID)
+]
+EntityTypeText = Annotated[str | None, Query(json_schema_extra={"enum": list(ENTITY_TYPES)})]
+
+
+@routes.get("", response_model=ListOf[GroupView])
+async def index(
+    caller: ForAccount,
+    paging: Paging,
+    name: str | None = None,
+    directory_id: DirectoryText = None,
+    entity_type: EntityTypeText = None,
+) -> Response:
+    async with caller.reading() as tables:
+        wanted = conditions(tables, name, directory_id, entity_type)
+        is_shown = tables.groups.c.type != "managed"
+        return listed(await load_page(tables.groups, paging, is_shown, *wanted), GroupView.shown)
+
+
+def conditions(
+    tables: AccountTables, name: str | None, directory_id: str | None, entity_type: str | None
+) -> list[ColumnElement[bool]]:
+    """Return what the filters of a list of groups ask for. Raises Problem 400."""
+    if entity_type is not None and entity_type not in ENTITY_TYPES:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {entity_type[:64]}")
+    if directory_id and parse_id(directory_id) is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {directory_id[:64]}")
+    c = tables.groups.c
+    wanted = [
+        column == value
+        for column, value in ((c.name, name), (c.entity_type, entity_type))
+        if value is not None
+    ]
+    if directory_id == "":
+        wanted.append(c.idp_id.is_(None))
+    elif directory_id is not None:
+        wanted.append(false())  # no directory exists, so none has a group
+    return wanted
+
+
+@routes.get("/{id}", is_versioned=True)
+async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
+    async with caller.reading() as tables:
+        return Data(data=GroupView.of(caller.tagged(await _load(tables, id))))
+
+
+@routes.post("", makes_object=True)
+async def create(caller: ForAccount, body: NewGroupBody, response: Response) -> Data[GroupView]:
+    try:
+        async with caller.writing() as (tables, transaction):
+            edit = Edit(body.group, {"name": None})
+            edit.text("name", required=True)
+            values = edit.finish()
+            group = await tables.groups.insert(
+                Group(id=transaction.new_id(), account_id=caller.account.id, **values)
+            )
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+    response.headers["location"] = f"/groups/{group.id}"
+    return Data(data=GroupView.of(caller.tagged(group)))
+
+
+async def _refuse_synced(caller: ForAccount, id: Id) -> None:  # noqa: A002
+    """Refuse a synced group before anything is said of the body (rest-api §8.6)."""
+    async with caller.reading() as tables:
+        group = None if id is None else await tables.groups.load(id)
+    if group is not None and group.idp_id is not None:
+        raise forbidden("Cannot update a synced Group")
+
+
+@routes.edit("/{id}", is_versioned=True, dependencies=[Depends(_refuse_synced)])
+async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
+    try:
+        async with caller.writing() as (tables, _):
+            before = caller.expected(await _load(tables, id))
+            edit = Edit(body.group, {"name": before.name})
+            edit.text("name", required=True)
+            after = await tables.groups.save(replace(before, **edit.finish()))
+            return Data(data=GroupView.of(caller.tagged(after)))
+    except Conflict:
+        raise invalid(NAME_TAKEN) from None
+
+
+@routes.delete("/{id}", is_versioned=True)
+async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
+    """Delete a group; its policies stay as orphans, which grant nothing."""
+    async with caller.writing() as (tables, _):
+        group = caller.expected(await _load(tables, id))
+        await tables.groups.delete(group.id)
+        return Data(data=GroupView.of(group))
+
+
+@routes.get(
+    "/{group_id}/memberships", is_versioned=True, tag="Memberships", response_model=ListOf[MemberView]
+)
+async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
+    async with caller.reading() as tables:
+        memberships = tables.memberships
+        in_group = select(memberships.c.actor_id).where(
+            memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id
+        )
+        page = await load_page(tables.actors, paging, tables.actors.c.id.in_(in_group))
+        answer = listed(page, MemberView.shown)
+        if group_id is not None:
+            everybody = await memberships.load_column(
+                memberships.c.actor_id, memberships.c.group_id == group_id
+            )
+            answer.headers["etag"] = tag_of_members(group_id, everybody)
+        return answer
+
+
+@routes.put("/{group_id}/memberships", is_versioned=True, tag="Memberships")
+async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
+    """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
+    async with caller.writing() as (tables, transaction):
+        group = await _load_editable(tables, group_id)
+        current = await _current(caller, tables, group)
+        errors: list[str] = []
+        wanted: set[UUID] = set()
+        for entry in body.memberships:
+            if not isinstance(entry, dict) or "actor_id" not in entry:
+                errors.append("entry is missing an Actor ID")
+            elif narrowing := ignored_narrowing(entry):
+                errors += [f"{name} {NARROWING}" for name in narrowing]
+            else:
+                wanted |= _parsed([entry["actor_id"]], errors)
+        await _check_actors(tables, wanted, errors)
+        return await _write(caller, tables, transaction, group, current, wanted)
+
+
+@routes.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
+async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
+    """Remove, then add; who is in both stays."""
+    changes = body.memberships
+    if not changes.model_fields_set & {"add", "remove"}:
+        raise unprocessed()
+    async with caller.writing() as (tables, transaction):
+        group = await _load_editable(tables, group_id)
+        current = await _current(caller, tables, group)
+        errors: list[str] = []
+        added, removed = _parsed(_listed(changes.add), errors), _parsed(_listed(changes.remove), errors)
+        await _check_actors(tables, added, errors)
+        wanted = (set(current) - removed) | added
+        return await _write(caller, tables, transaction, group, current, wanted)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _parsed(values: list[Any], errors: list[str]) -> set[UUID]:
+    parsed: set[UUID] = set()
+    for value in values:
+        id_ = parse_id(value) if isinstance(value, str) else None
+        if id_ is None:
+            errors.append(f"{str(value)[:64]} is not a valid Actor ID")
+        else:
+            parsed.add(id_)
+    return parsed
+
+
+async def _check_actors(tables: AccountTables, wanted: set[UUID], errors: list[str]) -> None:
+    actors, ids = tables.actors, sorted(wanted)
+    known: set[UUID] = set()
+    for start in range(0, len(ids), IDS_A_QUERY):
+        known.update(await actors.load_column(actors.c.id, actors.c.id.in_(ids[start : start + IDS_A_QUERY])))
+    errors += [f"{actor_id} is not an Actor in this account" for actor_id in ids if actor_id not in known]
+    if errors:
+        raise invalid({"memberships": errors})
+
+
+async def _current(caller: AccountCaller, tables: AccountTables, group: Group) -> dict[UUID, Membership]:
+    """Return actor → row of the members, if they are those that `If-Match` names. Raises Problem 412."""
+    rows = await tables.memberships.load_all(tables.memberships.c.group_id == group.id)
+    current = {row.actor_id: row for row in rows}
+    caller.expected_members(group.id, current)
+    return current
+
+
+async def _write(
+    caller: AccountCaller,
+    tables: AccountTables,
+    transaction: Transaction,
+    group: Group,
+    current: dict[UUID, Membership],
+    wanted: set[UUID],
+) -> Data[MembersView]:
+    for actor_id in sorted(set(current) - wanted):
+        await tables.memberships.delete(current[actor_id].id)
+    for actor_id in sorted(wanted - set(current)):
+        await tables.memberships.insert(
+            Membership(
+                id=transaction.new_id(), account_id=group.account_id, actor_id=actor_id, group_id=group.id
+            )
+        )
+    caller.tagged_members(group.id, wanted)
+    return Data(data=MembersView(actor_ids=sorted(wanted)))
+
+
+async def _load(tables: AccountTables, id_: UUID | None) -> Group:
+    group = None if id_ is None else await tables.groups.load(id_)
+    if group is None or group.type == "managed":
+        raise not_found()
+    return group
+
+
+async def _load_editable(tables: AccountTables, id_: UUID | None) -> Group:
+    group = None if id_ is None else await tables.groups.load(id_)
+    if group is None:
+        raise not_found()
+    if group.type != "static" or group.idp_id is not None:
+        raise forbidden("Group is not editable")
+    return group

@@ -1,0 +1,18 @@
+"""Endpoints of providers, client tokens, API clients and their tokens."""
+
+from typing import Final
+
+from wardgate.portal.rest.routes import Routes
+from wardgate.portal.sign_in.rest import (
+    api_clients,
+    auth_providers,
+    client_tokens,
+    operated_providers,
+)
+
+ROUTES: Final[tuple[Routes, ...]] = (
+    auth_providers.routes,
+    operated_providers.routes,
+    client_tokens.routes,
+    api_clients.routes,
+)

@@ -1,0 +1,1 @@
+"""Sites: the gateways that stand together and the resources that they reach."""
