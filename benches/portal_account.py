@@ -17,7 +17,6 @@ from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import (
     Account,
     Actor,
-    ApiToken,
     Device,
     Group,
     Membership,
@@ -25,7 +24,6 @@ from wardgate.portal.store.rows import (
     Resource,
     Site,
 )
-from wardgate.wire.tokens import TokenKind
 
 SHOWN: Final = 500  # resources of the client whose `init` is measured
 
@@ -104,17 +102,14 @@ def _typed(row: decisions.Row) -> dict[str, Any]:
 
 
 async def _api_token(tx: Transaction, services: Services, robot: Actor) -> str:
-    issued = credentials.issue(TokenKind.API, account_id=robot.account_id, transaction=tx, keys=services.keys)
-    await tx.of(robot.account_id).api_tokens.insert(
-        ApiToken(
-            id=issued.id,
-            account_id=robot.account_id,
-            actor_id=robot.id,
-            name="bench",
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-            expires_at=tx.now + timedelta(days=1),
-        )
+    issued = await credentials.issue(
+        tx.of(robot.account_id).api_tokens,
+        transaction=tx,
+        keys=services.keys,
+        account_id=robot.account_id,
+        actor_id=robot.id,
+        name="bench",
+        expires_at=tx.now + timedelta(days=1),
     )
     return issued.text
 

@@ -28,8 +28,7 @@ from wardgate.portal.listening import listen
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile, schema
-from wardgate.portal.store.rows import Actor, ApiToken
-from wardgate.wire.tokens import TokenKind
+from wardgate.portal.store.rows import Actor
 
 ROWS: Final = 1_000_000
 SLICE: Final = 10_000
@@ -112,17 +111,14 @@ async def _fill(portal: Portal, rows: int) -> str:
         robot = await tables.actors.insert(
             Actor(id=tx.new_id(), account_id=account_id, type="api_client", name="robot")
         )
-        issued = credentials.issue(TokenKind.API, account_id=account_id, transaction=tx, keys=services.keys)
-        await tables.api_tokens.insert(
-            ApiToken(
-                id=issued.id,
-                account_id=account_id,
-                actor_id=robot.id,
-                name="bench",
-                secret_salt=issued.secret_salt,
-                secret_hash=issued.secret_hash,
-                expires_at=tx.now + timedelta(days=1),
-            )
+        issued = await credentials.issue(
+            tables.api_tokens,
+            transaction=tx,
+            keys=services.keys,
+            account_id=account_id,
+            actor_id=robot.id,
+            name="bench",
+            expires_at=tx.now + timedelta(days=1),
         )
     for start in range(0, rows, SLICE):
         async with services.store.writing(is_synced=False) as tx:

@@ -29,8 +29,8 @@ from sqlalchemy import select
 
 from interop.crash_callers import Caller, Founded, Founder, Group, LoadedCaller
 from support.postgres import postgres_database
-from wardgate.portal.account_life import REMIND
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.account_lifecycle import REMIND
 from wardgate.portal.store import Database, PostgresServer, Store, Transaction, parse_database_url, schema
 
 CALLERS = 8

@@ -9,8 +9,7 @@ import httpx2
 from support.portal import World
 from wardgate.portal import credentials
 from wardgate.portal.app import Portal
-from wardgate.portal.store.rows import Actor, ApiToken
-from wardgate.wire.tokens import TokenKind
+from wardgate.portal.store.rows import Actor
 
 
 def caller(portal: Portal, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
@@ -32,19 +31,14 @@ async def make_api_token(
         actor = await tables.actors.insert(
             Actor(id=transaction.new_id(), account_id=world.account_id, type=type_, name="robot", **email)
         )
-        issued = credentials.issue(
-            TokenKind.API, account_id=world.account_id, transaction=transaction, keys=services.keys
-        )
-        await tables.api_tokens.insert(
-            ApiToken(
-                id=issued.id,
-                account_id=world.account_id,
-                actor_id=actor.id,
-                name="test",
-                secret_salt=issued.secret_salt,
-                secret_hash=issued.secret_hash,
-                expires_at=transaction.now + lifetime,
-            )
+        issued = await credentials.issue(
+            tables.api_tokens,
+            transaction=transaction,
+            keys=services.keys,
+            account_id=world.account_id,
+            actor_id=actor.id,
+            name="test",
+            expires_at=transaction.now + lifetime,
         )
     return issued.text, actor.id
 

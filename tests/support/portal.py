@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,18 +25,13 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer
 from wardgate.portal.store.rows import (
     Actor,
-    ClientToken,
-    GatewayToken,
     Group,
     Membership,
-    OperatorToken,
     Policy,
-    RelayToken,
     Resource,
     Site,
 )
 from wardgate.wire.dialect import PeerKind
-from wardgate.wire.tokens import TokenKind
 from wardgate.wire.user_agent import build_user_agent
 
 _HOST = {
@@ -155,41 +151,14 @@ async def make_world(portal: Portal, slug: str = "acme") -> World:
         policy = await tables.policies.insert(
             Policy(id=new_id(), account_id=account_id, group_id=group.id, resource_id=resource.id)
         )
-        client = credentials.issue(
-            TokenKind.CLIENT, account_id=account_id, transaction=tx, keys=services.keys
+        issue = partial(credentials.issue, transaction=tx, keys=services.keys)
+        expires_at = tx.now + timedelta(days=7)
+        client = await issue(
+            tables.client_tokens, account_id=account_id, actor_id=actor.id, expires_at=expires_at
         )
-        await tables.client_tokens.insert(
-            ClientToken(
-                id=client.id,
-                account_id=account_id,
-                actor_id=actor.id,
-                secret_salt=client.secret_salt,
-                secret_hash=client.secret_hash,
-                expires_at=tx.now + timedelta(days=7),
-            )
-        )
-        gateway = credentials.issue(
-            TokenKind.GATEWAY, account_id=account_id, transaction=tx, keys=services.keys
-        )
-        await tables.gateway_tokens.insert(
-            GatewayToken(
-                id=gateway.id,
-                account_id=account_id,
-                site_id=site.id,
-                secret_salt=gateway.secret_salt,
-                secret_hash=gateway.secret_hash,
-            )
-        )
-        relay = credentials.issue(TokenKind.RELAY, account_id=None, transaction=tx, keys=services.keys)
-        await tx.relay_tokens.insert(
-            RelayToken(id=relay.id, name="r", secret_salt=relay.secret_salt, secret_hash=relay.secret_hash)
-        )
-        operator = credentials.issue(TokenKind.OPERATOR, account_id=None, transaction=tx, keys=services.keys)
-        await tx.operator_tokens.insert(
-            OperatorToken(
-                id=operator.id, name="o", secret_salt=operator.secret_salt, secret_hash=operator.secret_hash
-            )
-        )
+        gateway = await issue(tables.gateway_tokens, account_id=account_id, site_id=site.id)
+        relay = await issue(tx.relay_tokens, name="r")
+        operator = await issue(tx.operator_tokens, name="o")
     return World(
         portal, account_id, actor, group, membership, site, resource, policy,
         client.text, client.id, gateway.text, gateway.id, relay.text, operator.text,

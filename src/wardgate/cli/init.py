@@ -23,9 +23,9 @@ from wardgate.portal.keys import Keys
 from wardgate.portal.limits import LimitReached, check_actor, check_api_token
 from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.rules import make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account, Actor, OperatorToken
-from wardgate.wire.tokens import TokenKind
+from wardgate.portal.store.rows import Account, Actor
 
 SIGN_IN_LINK_LIFETIME_S: Final = 3600
 API_TOKEN_LIFETIME: Final = timedelta(days=365)
@@ -242,20 +242,15 @@ async def _api_token(transaction: Transaction, tables: AccountTables, account: A
         )
     await tables.api_tokens.delete_where(tables.api_tokens.c.actor_id == actor.id)
     await check_api_token(tables, account, actor.id)
-    return await credentials.issue_api_token(
-        actor, name=TOKEN_NAME, lifetime=API_TOKEN_LIFETIME, transaction=transaction, keys=keys
+    return await make_first_api_token(
+        transaction, actor, name=TOKEN_NAME, lifetime=API_TOKEN_LIFETIME, keys=keys
     )
 
 
 async def _operator_token(transaction: Transaction, keys: Keys) -> str:
     tokens = transaction.operator_tokens
     await tokens.delete_where(tokens.c.name == TOKEN_NAME)
-    issued = credentials.issue(TokenKind.OPERATOR, account_id=None, transaction=transaction, keys=keys)
-    await tokens.insert(
-        OperatorToken(
-            id=issued.id, name=TOKEN_NAME, secret_salt=issued.secret_salt, secret_hash=issued.secret_hash
-        )
-    )
+    issued = await credentials.issue(tokens, transaction=transaction, keys=keys, name=TOKEN_NAME)
     return issued.text
 
 

@@ -32,12 +32,13 @@ from wardgate.cli.settings import Settings
 from wardgate.model.addresses import parse_ip
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
+from wardgate.portal.devices.rules import make_site_token
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account, ClientToken, GatewayToken, RelayToken
-from wardgate.wire.tokens import InvalidToken, TokenKind
+from wardgate.portal.store.rows import Account
+from wardgate.wire.tokens import InvalidToken
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +160,8 @@ async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> _T
 
 
 async def _make_relay_token(transaction: Transaction, _account: Account, keys: Keys) -> str:
-    issued = credentials.issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=keys)
-    await transaction.relay_tokens.insert(
-        RelayToken(
-            id=issued.id, name="wardgate up", secret_salt=issued.secret_salt, secret_hash=issued.secret_hash
-        )
+    issued = await credentials.issue(
+        transaction.relay_tokens, transaction=transaction, keys=keys, name="wardgate up"
     )
     return issued.text
 
@@ -173,16 +171,7 @@ async def _make_gateway_token(transaction: Transaction, account: Account, keys: 
     site = await tables.sites.find(tables.sites.c.managed_by == "account")
     if site is None:
         raise UserError("the account has no site for the gateway: make one first")
-    issued = credentials.issue(TokenKind.GATEWAY, account_id=account.id, transaction=transaction, keys=keys)
-    await tables.gateway_tokens.insert(
-        GatewayToken(
-            id=issued.id,
-            account_id=account.id,
-            site_id=site.id,
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-        )
-    )
+    issued = await make_site_token(tables, transaction, site.id, keys=keys)
     return issued.text
 
 
@@ -190,16 +179,13 @@ async def _make_client_token(transaction: Transaction, account: Account, keys: K
     tables = transaction.of(account.id)
     admin = await tables.actors.find(tables.actors.c.type == "account_admin_user")
     assert admin is not None
-    issued = credentials.issue(TokenKind.CLIENT, account_id=account.id, transaction=transaction, keys=keys)
-    await tables.client_tokens.insert(
-        ClientToken(
-            id=issued.id,
-            account_id=account.id,
-            actor_id=admin.id,
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-            expires_at=transaction.now + CLIENT_TOKEN_LIFETIME,
-        )
+    issued = await credentials.issue(
+        tables.client_tokens,
+        transaction=transaction,
+        keys=keys,
+        account_id=account.id,
+        actor_id=admin.id,
+        expires_at=transaction.now + CLIENT_TOKEN_LIFETIME,
     )
     return issued.text
 

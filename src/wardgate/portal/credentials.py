@@ -7,11 +7,12 @@ of another kind is told apart, because its prefix says so to everybody.
 import base64
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AccountId, TokenId
 from wardgate.portal.keys import Keys
-from wardgate.portal.store import Transaction
+from wardgate.portal.store import Repository, Transaction
 from wardgate.portal.store.api_calls import find_api_caller
 from wardgate.portal.store.rows import (
     Account,
@@ -34,34 +35,59 @@ from wardgate.wire.tokens import (
     parse_token,
 )
 
+_TokenT = TypeVar("_TokenT", ClientToken, GatewayToken, RelayToken, OperatorToken, ApiToken)
+
+_KINDS: Final = {
+    ClientToken.table: TokenKind.CLIENT,
+    GatewayToken.table: TokenKind.GATEWAY,
+    RelayToken.table: TokenKind.RELAY,
+    OperatorToken.table: TokenKind.OPERATOR,
+    ApiToken.table: TokenKind.API,
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """A new secret: `text` is shown once, the rest is for the row, whose id is `id`."""
+class Issued(Generic[_TokenT]):
+    """A new token: `row` as stored, and its text, which is told once and kept nowhere."""
 
-    id: UUID
+    row: _TokenT
     text: str = field(repr=False)
-    secret_salt: str
-    secret_hash: str
+
+    @property
+    def id(self) -> UUID:
+        return self.row.id
 
 
-def issue(
-    kind: TokenKind, *, account_id: UUID | None, nonce: str = "", transaction: Transaction, keys: Keys
-) -> Issued:
-    """Draw a secret. `text` lacks the nonce (a client's own, prepended by it); without nonce it is the whole token."""
+async def issue(
+    tokens: Repository[_TokenT], *, transaction: Transaction, keys: Keys, nonce: str = "", **fields: Any
+) -> Issued[_TokenT]:
+    """Draw a secret and store what recognises it.
+
+    Args:
+        tokens: where tokens of its kind are.
+        nonce: a client's own, which it puts before the text; without one the text is the whole token.
+        fields: the rest of the row, such as whose token it is and when it expires.
+    """
     id_, secret, salt = (
         transaction.new_id(),
         transaction.random_bytes(SECRET_BYTES),
         transaction.random_bytes(SALT_BYTES),
     )
+    account_id = fields.get("account_id")
     text = mint_fragment(
-        kind,
+        _KINDS[tokens.row_class.table],
         account_id=None if account_id is None else AccountId(account_id),
         token_id=TokenId(id_),
         secret=secret,
         key=keys.tokens,
     )
-    return Issued(id_, text, encode_salt(salt), hash_secret(nonce=nonce, secret=secret, salt=salt))
+    row = tokens.row_class(
+        id=id_,
+        secret_salt=encode_salt(salt),
+        secret_hash=hash_secret(nonce=nonce, secret=secret, salt=salt),
+        **fields,
+    )
+    return Issued(await tokens.insert(row), text)
 
 
 async def find_client_token(
@@ -180,25 +206,6 @@ async def issue_sign_in_link(actor: Actor, *, lifetime_s: int, transaction: Tran
         key=keys.tokens,
     )
     return text.removeprefix(".")
-
-
-async def issue_api_token(
-    client: Actor, *, name: str, lifetime: timedelta, transaction: Transaction, keys: Keys
-) -> str:
-    """Make a token of an API client and return its text, which is kept nowhere."""
-    issued = issue(TokenKind.API, account_id=client.account_id, transaction=transaction, keys=keys)
-    await transaction.of(client.account_id).api_tokens.insert(
-        ApiToken(
-            id=issued.id,
-            account_id=client.account_id,
-            actor_id=client.id,
-            name=name,
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-            expires_at=transaction.now + lifetime,
-        )
-    )
-    return issued.text
 
 
 def encode_salt(salt: bytes) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select
 
+from wardgate.portal.outcomes import Forbidden
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Account
 
@@ -54,7 +55,7 @@ _TOLD: Final = {
 }
 
 
-class LimitReached(Exception):
+class LimitReached(Forbidden):
     """One more would be too many; the message is for whoever asked."""
 
     def __init__(self, limit: str) -> None:

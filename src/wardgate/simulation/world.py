@@ -38,7 +38,6 @@ from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violatio
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
 from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
 from wardgate.simulation.probes import Probe, Refused, parse
-from wardgate.wire.tokens import TokenKind
 
 EPOCH: Final = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)  # a Monday noon: time conditions name it
 _SETTINGS: Final = PortalSettings(
@@ -435,19 +434,14 @@ class World:
             "actors",
         )
         async with self._store.writing() as transaction:
-            secret = issue(
-                TokenKind.API, account_id=self._account_id, transaction=transaction, keys=self._keys
-            )
-            await transaction.of(self._account_id).api_tokens.insert(
-                rows.ApiToken(
-                    id=secret.id,
-                    account_id=self._account_id,
-                    actor_id=robot.id,
-                    name="simulation",
-                    secret_salt=secret.secret_salt,
-                    secret_hash=secret.secret_hash,
-                    expires_at=self._environment.clock.now() + timedelta(days=1),
-                )
+            secret = await issue(
+                transaction.of(self._account_id).api_tokens,
+                transaction=transaction,
+                keys=self._keys,
+                account_id=self._account_id,
+                actor_id=robot.id,
+                name="simulation",
+                expires_at=self._environment.clock.now() + timedelta(days=1),
             )
         return secret.text
 
@@ -484,11 +478,8 @@ class World:
 
     async def add_relay(self, name: str, ip: str) -> SimRelay:
         async with self._store.writing() as transaction:
-            secret = issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=self._keys)
-            await transaction.relay_tokens.insert(
-                rows.RelayToken(
-                    id=secret.id, name=name, secret_salt=secret.secret_salt, secret_hash=secret.secret_hash
-                )
+            secret = await issue(
+                transaction.relay_tokens, transaction=transaction, keys=self._keys, name=name
             )
         self._secrets[name] = secret.text
         return self._start_relay(name, Cable(ip, latency_s=self.rng.uniform(0.005, 0.05)))
@@ -505,17 +496,12 @@ class World:
 
     async def add_gateway(self, name: str, site_id: UUID, cable: Cable) -> SimGateway:
         async with self._store.writing() as transaction:
-            secret = issue(
-                TokenKind.GATEWAY, account_id=self._account_id, transaction=transaction, keys=self._keys
-            )
-            await transaction.of(self._account_id).gateway_tokens.insert(
-                rows.GatewayToken(
-                    id=secret.id,
-                    account_id=self._account_id,
-                    secret_salt=secret.secret_salt,
-                    secret_hash=secret.secret_hash,
-                    site_id=site_id,
-                )
+            secret = await issue(
+                transaction.of(self._account_id).gateway_tokens,
+                transaction=transaction,
+                keys=self._keys,
+                account_id=self._account_id,
+                site_id=site_id,
             )
         self._secrets[name], self.site_of[name] = secret.text, site_id
         return self._start_gateway(name, cable)
@@ -535,18 +521,13 @@ class World:
         self, name: str, actor: str, cable: Cable, *, token_lifetime_s: float = 86_400
     ) -> SimClient:
         async with self._store.writing() as transaction:
-            secret = issue(
-                TokenKind.CLIENT, account_id=self._account_id, transaction=transaction, keys=self._keys
-            )
-            await transaction.of(self._account_id).client_tokens.insert(
-                rows.ClientToken(
-                    id=secret.id,
-                    account_id=self._account_id,
-                    actor_id=self._actors[actor],
-                    secret_salt=secret.secret_salt,
-                    secret_hash=secret.secret_hash,
-                    expires_at=self._environment.clock.now() + timedelta(seconds=token_lifetime_s),
-                )
+            secret = await issue(
+                transaction.of(self._account_id).client_tokens,
+                transaction=transaction,
+                keys=self._keys,
+                account_id=self._account_id,
+                actor_id=self._actors[actor],
+                expires_at=self._environment.clock.now() + timedelta(seconds=token_lifetime_s),
             )
         self._secrets[name], self.actor_of[name] = secret.text, actor
         return self._start_client(name, cable)

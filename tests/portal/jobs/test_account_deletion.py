@@ -8,8 +8,8 @@ import pytest
 from support.browser import caller, make_api_token, sign_in_link
 from support.letterbox import Letterbox
 from support.portal import Refused, World, make_world
-from wardgate.portal import account_life
-from wardgate.portal.account_life import Author, LifeRefused, Locked, WrongSlug
+from wardgate.portal.installation import account_lifecycle
+from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, Locked, WrongSlug
 from wardgate.portal.jobs import account_deletion
 from wardgate.portal.store import schema
 from wardgate.portal.store.job_queue import JobQueue
@@ -29,7 +29,7 @@ async def test_scheduling_disables_the_account_and_tells_its_admins(
     assert received.recipients == (ADMIN,)
     assert received.message.subject == "acme will be deleted"
     assert "decided by Ada" in received.message.text
-    (reminder,) = await jobs_of(world, account_life.REMIND)
+    (reminder,) = await jobs_of(world, account_lifecycle.REMIND)
     assert reminder.run_at == after.scheduled_deletion_at - timedelta(hours=48)
 
 
@@ -60,12 +60,12 @@ async def test_scheduling_cuts_everybody_off_and_admins_can_still_sign_in(world:
     [
         ({}, "other", WrongSlug),
         ({}, "", WrongSlug),
-        ({"is_disabled": True}, "acme", LifeRefused),
+        ({"is_disabled": True}, "acme", LifecycleError),
         ({"lock_enabled_at": True}, "acme", Locked),
     ],
 )
 async def test_scheduling_is_refused(
-    world: World, letterbox: Letterbox, changes: dict[str, bool], typed: str, refusal: type[LifeRefused]
+    world: World, letterbox: Letterbox, changes: dict[str, bool], typed: str, refusal: type[LifecycleError]
 ) -> None:
     before = await saved(world, **changes)
     with pytest.raises(refusal):
@@ -76,10 +76,10 @@ async def test_scheduling_is_refused(
 
 async def test_a_repeated_request_changes_nothing(world: World, letterbox: Letterbox) -> None:
     first = await scheduled(world, " ACME ")
-    with pytest.raises(LifeRefused):
+    with pytest.raises(LifecycleError):
         await scheduled(world)
     assert await account_of(world) == first
-    assert len(await jobs_of(world, account_life.REMIND)) == 1
+    assert len(await jobs_of(world, account_lifecycle.REMIND)) == 1
 
 
 async def test_cancelling_enables_the_account_forgets_the_jobs_and_tells_the_admins(
@@ -92,8 +92,8 @@ async def test_cancelling_enables_the_account_forgets_the_jobs_and_tells_the_adm
     assert after is not None
     assert replace(after, updated_at=before.updated_at) == before
     assert (await letterbox.receive()).message.subject == "acme will not be deleted"
-    assert await jobs_of(world, account_life.REMIND) == []
-    with pytest.raises(LifeRefused):
+    assert await jobs_of(world, account_lifecycle.REMIND) == []
+    with pytest.raises(LifecycleError):
         await cancelled(world)
     async with world.gateway() as gateway:
         await gateway.join()
@@ -104,7 +104,7 @@ async def test_only_the_operator_cancels_the_deletion_of_a_locked_account(world:
     await saved(world, lock_enabled_at=True)
     with pytest.raises(Locked):
         await cancelled(world)
-    assert not (await cancelled(world, Author(account_life.OPERATOR, is_operator=True))).is_disabled
+    assert not (await cancelled(world, Author(account_lifecycle.OPERATOR, is_operator=True))).is_disabled
 
 
 async def test_the_reminder_is_for_a_deletion_that_is_near_and_still_wanted(
@@ -147,7 +147,7 @@ async def test_a_due_account_is_swept_deleted_with_everything_and_its_admins_are
                 assert rows.first() is None, table.name
         changes = await transaction.of(world.account_id).changes(limit=10)
     assert [(one.object, one.operation) for one in changes] == [("accounts", "delete")]
-    assert await jobs_of(world, account_life.REMIND) == []
+    assert await jobs_of(world, account_lifecycle.REMIND) == []
 
 
 async def test_an_account_whose_deletion_was_cancelled_after_the_sweep_stays(
@@ -164,8 +164,8 @@ async def test_a_sweep_enqueues_an_account_once(world: World) -> None:
     await scheduled(world)
     await due_in(world, timedelta(seconds=-1))
     async with world.portal.services.store.writing() as transaction:
-        assert await account_life.enqueue_due(transaction) == 1
-        assert await account_life.enqueue_due(transaction) == 0
+        assert await account_lifecycle.enqueue_due(transaction) == 1
+        assert await account_lifecycle.enqueue_due(transaction) == 0
 
 
 async def test_gateways_and_pages_of_a_deleted_account_end(world: World, letterbox: Letterbox) -> None:
@@ -184,7 +184,7 @@ async def scheduled(world: World, typed: str = "acme") -> Account:
     async with services.store.writing() as transaction:
         account = await transaction.accounts.load(world.account_id)
         assert account is not None
-        return await account_life.schedule_deletion(
+        return await account_lifecycle.schedule_deletion(
             transaction, services.settings, account, typed_slug=typed, author=ADA
         )
 
@@ -194,7 +194,7 @@ async def cancelled(world: World, author: Author = ADA) -> Account:
     async with services.store.writing() as transaction:
         account = await transaction.accounts.load(world.account_id)
         assert account is not None
-        return await account_life.cancel_deletion(transaction, services.settings, account, author=author)
+        return await account_lifecycle.cancel_deletion(transaction, services.settings, account, author=author)
 
 
 async def due_in(world: World, left: timedelta) -> None:

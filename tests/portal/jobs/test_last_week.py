@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from support.letterbox import Letterbox
 from support.virtual_portal import playing
-from wardgate.portal import account_life, provisioning
-from wardgate.portal.account_life import Author
+from wardgate.portal import provisioning
 from wardgate.portal.app import Portal
+from wardgate.portal.installation import account_lifecycle
+from wardgate.portal.installation.account_lifecycle import Author
 from wardgate.portal.jobs import Runner, account_deletion, mail
 from wardgate.portal.store.rows import Account
 
@@ -19,7 +20,7 @@ _LETTERBOX = Letterbox()
 async def _last_week(portal: Portal) -> None:
     account = await _made(portal)
     async with portal.services.store.writing() as transaction:
-        scheduled = await account_life.schedule_deletion(
+        scheduled = await account_lifecycle.schedule_deletion(
             transaction, portal.services.settings, account, typed_slug="acme", author=Author("Ada")
         )
     assert scheduled.scheduled_deletion_at is not None

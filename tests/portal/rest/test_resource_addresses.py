@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from support.portal import World
-from wardgate.portal.rest.resource_rules import check_address
+from wardgate.portal.access.addresses import check_address
 
 
 @pytest.mark.parametrize("typed", ["bücher.example", "BÜCHER.example", "**.münchen.example", "例え.テスト"])

@@ -5,7 +5,7 @@ import pytest
 
 from portal.rest.test_objects import errors, made
 from support.portal import World
-from wardgate.portal.access.rest import resources
+from wardgate.portal.access import rules
 
 # ── Resources ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -249,7 +249,7 @@ async def test_flow_log_uploads_default_to_off_for_the_internet_resource(
 async def test_what_only_a_constraint_of_the_table_sees_is_a_problem_too(
     api: httpx2.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "_check_ip_stack", lambda *_: None)
+    monkeypatch.setattr(rules, "_check_ip_stack", lambda *_: None)
     fields = {"name": "x", "type": "dns", "address": "x.example.com", "site_id": str(world.site.id)}
     answer = await api.post("/resources", json={"resource": fields})
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")

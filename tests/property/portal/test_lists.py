@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from wardgate.portal.people.rest.all_groups import AnyGroupView
+from wardgate.portal.people.rest.groups import AnyGroupView
 from wardgate.portal.rest.account_views import BannerView, OperatedAccountView
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.pages import Page

@@ -14,6 +14,7 @@ from wardgate.model.addresses import IpAddress
 from wardgate.policy.selection import Position
 from wardgate.portal import credentials
 from wardgate.portal.bus import Address, Bus
+from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.services import Services
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Account, Actor, ClientToken, Device, GatewayToken, RelayToken
@@ -30,7 +31,6 @@ from wardgate.wire.upgrade import (
 from wardgate.wire.user_agent import MAX_CHARS, announced_version
 
 ROTATION_GRACE: Final = timedelta(hours=4)  # protocol §2.4
-PSK_BASE_BYTES: Final = 32
 
 
 class Refused(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from wardgate.portal import account_life
+from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
@@ -13,13 +13,13 @@ from wardgate.portal.services import Services
 async def sweep_accounts(services: Services, _arguments: Mapping[str, Any]) -> None:
     """Enqueue a job for each account that is due."""
     async with services.store.writing() as transaction:
-        await account_life.enqueue_due(transaction)
+        await account_lifecycle.enqueue_due(transaction)
 
 
 async def delete_account(services: Services, arguments: Mapping[str, Any]) -> None:
     """Delete one account if it is due."""
     async with services.store.writing() as transaction:
-        is_deleted = await account_life.delete_if_due(
+        is_deleted = await account_lifecycle.delete_if_due(
             transaction, services.settings, UUID(arguments["account_id"])
         )
     services.counters["accounts_deleted"] += is_deleted
@@ -28,11 +28,11 @@ async def delete_account(services: Services, arguments: Mapping[str, Any]) -> No
 async def remind_of_deletion(services: Services, arguments: Mapping[str, Any]) -> None:
     """Write to the admins of an account that will be deleted soon."""
     async with services.store.writing() as transaction:
-        await account_life.remind(transaction, services.settings, UUID(arguments["account_id"]))
+        await account_lifecycle.remind(transaction, services.settings, UUID(arguments["account_id"]))
 
 
 KINDS: Final = (
     JobKind("sweep_accounts", sweep_accounts, schedule=Cron.parse("* * * * *")),
-    JobKind(account_life.DELETE, delete_account),
-    JobKind(account_life.REMIND, remind_of_deletion),
+    JobKind(account_lifecycle.DELETE, delete_account),
+    JobKind(account_lifecycle.REMIND, remind_of_deletion),
 )

@@ -13,7 +13,7 @@ from uuid import UUID
 import wardgate
 from wardgate.model.versions import Version
 from wardgate.portal.account_config import AccountConfig
-from wardgate.portal.account_life import account_url
+from wardgate.portal.installation.account_lifecycle import account_url
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.mail.letters import OutdatedGateway, OutdatedGateways

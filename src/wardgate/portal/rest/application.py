@@ -14,7 +14,7 @@ import wardgate
 from wardgate.portal.access import rest as access
 from wardgate.portal.devices import rest as devices
 from wardgate.portal.installation import rest as installation
-from wardgate.portal.limits import LimitReached
+from wardgate.portal.outcomes import Forbidden, Invalid, Missing, Refused, Unsuitable, WrongState
 from wardgate.portal.people import rest as people
 from wardgate.portal.rest import documentation
 from wardgate.portal.rest.document import document
@@ -88,7 +88,7 @@ def _api(segment: str | None = None) -> FastAPI:
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(HTTPException, _framework_error)
-    api.add_exception_handler(LimitReached, _limited)
+    api.add_exception_handler(Refused, _refused_by_a_rule)
     api.add_exception_handler(StoreError, _refused_by_the_store)
     api.add_exception_handler(IntegrityError, _refused_by_the_database)
     for unavailable in UNAVAILABLE:
@@ -129,8 +129,19 @@ def _problem(_request: Request, error: Exception) -> Response:
     return _answer(error)
 
 
-def _limited(_request: Request, error: Exception) -> Response:
-    return _answer(forbidden(str(error)))
+def _refused_by_a_rule(_request: Request, error: Exception) -> Response:
+    match error:
+        case Invalid(errors=errors):
+            return _answer(invalid(errors))
+        case Missing():
+            return _answer(not_found())
+        case Forbidden():
+            return _answer(forbidden(str(error)))
+        case Unsuitable():
+            return _answer(Problem(HTTPStatus.BAD_REQUEST, str(error)))
+        case _:
+            assert isinstance(error, WrongState)
+            return _answer(Problem(HTTPStatus.CONFLICT, str(error)))
 
 
 def _refused_by_the_store(_request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.keys import Keys
 from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
@@ -65,6 +66,11 @@ class _Exchange:
         self._caller = caller
         self._request = request
         self._response = response
+
+    @property
+    def keys(self) -> Keys:
+        """The installation's keys, for issuing tokens."""
+        return self.services.keys
 
     def tagged(self, row: _RowT) -> _RowT:
         """Answer with the `ETag` of this row, and return it."""

@@ -1,4 +1,4 @@
-"""What the API's fields may hold, for its document. The rules themselves, with their messages, are in `edits` and the endpoints:
+"""What the API's fields may hold, for its document. The rules themselves, with their messages, are in each domain's `rules`:
 JSON types are checked strictly here, everything else there, so that all that is wrong is told at once.
 """
 
@@ -46,6 +46,10 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(strict=True)
     narrowing: ClassVar[frozenset[str]] = EVERYWHERE
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the request has, null ones too, as rules take them."""
+        return self.model_dump(exclude_unset=True)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wardgate.model.addresses import parse_ip
 from wardgate.portal.channels.origin import origin_of
 from wardgate.portal.channels.rate_limit import TokenBuckets
+from wardgate.portal.instants import parse_rfc_3339
 from wardgate.portal.rest.entrance import Receive, Scope, Send
-from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pipeline import read_body
 from wardgate.portal.rest.problems import PROBLEM_JSON, UNAUTHENTICATED, Problem, unprocessed
 from wardgate.portal.services import Services

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
@@ -96,6 +97,17 @@ class AccountTables:
         self.portal_sessions = TenantRepository(transaction, PortalSession, account_id, role)
         self.sign_in_links = TenantRepository(transaction, SignInLink, account_id, role)
         self.pool_members = TenantRepository(transaction, StaticDevicePoolMember, account_id, role)
+
+    @property
+    def now(self) -> datetime:
+        """The instant of the transaction."""
+        return self._transaction.now
+
+    def new_id(self) -> UUID:
+        return self._transaction.new_id()
+
+    def random_bytes(self, count: int) -> bytes:
+        return self._transaction.random_bytes(count)
 
     def require(self, action: Action, table: str) -> None:
         """Check what is done to a table beside its repository.

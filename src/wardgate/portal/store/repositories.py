@@ -59,11 +59,11 @@ _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 
 
 class Repository(Generic[_RowT]):
-    """The verbs on one table. `c` holds its columns for conditions and ordering."""
+    """The verbs on one table. `c` holds its columns for conditions and ordering, `row_class` the class of its rows."""
 
     def __init__(self, transaction: "Transaction", row_class: type[_RowT]) -> None:
         self._transaction = transaction
-        self._row_class = row_class
+        self.row_class = row_class
         self._table: Table = schema.metadata.tables[row_class.table]
         self.c = self._table.c
 
@@ -95,7 +95,7 @@ class Repository(Generic[_RowT]):
         )
         await self._hold()
         result = await self._transaction.execute(statement)
-        return [built(self._row_class, row) for row in result]
+        return [built(self.row_class, row) for row in result]
 
     async def load_column(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> list[_T]:
         """Return one column of the rows that meet all conditions, in no order."""

@@ -32,9 +32,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from wardgate.model.shown_text import shown_text
-from wardgate.portal import account_life, credentials
-from wardgate.portal.account_life import Author, LifeRefused, WrongSlug
+from wardgate.portal import credentials
 from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.installation import account_lifecycle
+from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, WrongSlug
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.store.permissions import Action
@@ -151,7 +152,7 @@ class _Pages:
                 transaction.on_behalf_of(signed_in.actor).require(Action.UPDATE, "accounts")
                 account = await transaction.accounts.load(signed_in.account.id)
                 if account is not None:
-                    await account_life.schedule_deletion(
+                    await account_lifecycle.schedule_deletion(
                         transaction,
                         self._services.settings,
                         account,
@@ -161,7 +162,7 @@ class _Pages:
         except WrongSlug:
             told = "This is not the account's slug. Nothing has changed."
             return await self._account_page(request, signed_in, error=told)
-        except LifeRefused as refused:
+        except LifecycleError as refused:
             log.info("an account's deletion was refused", extra={"reason": str(refused)})
         return _back_to_account(signed_in)
 
@@ -175,10 +176,10 @@ class _Pages:
                 transaction.on_behalf_of(signed_in.actor).require(Action.UPDATE, "accounts")
                 account = await transaction.accounts.load(signed_in.account.id)
                 if account is not None:
-                    await account_life.cancel_deletion(
+                    await account_lifecycle.cancel_deletion(
                         transaction, self._services.settings, account, author=Author(signed_in.actor.name)
                     )
-        except LifeRefused as refused:
+        except LifecycleError as refused:
             log.info("cancelling a deletion was refused", extra={"reason": str(refused)})
         return _back_to_account(signed_in)
 

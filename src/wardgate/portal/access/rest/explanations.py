@@ -19,8 +19,8 @@ from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_o
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import Snapshot, site_of
 from wardgate.portal.bus import Address
-from wardgate.portal.devices.rest.clients import load_client
-from wardgate.portal.people.rest.actors import load_actor
+from wardgate.portal.devices.rules import load_client
+from wardgate.portal.people.rules import load_actor
 from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.logs import parse_instant

@@ -1,19 +1,15 @@
 """`/sites/{site_id}/gateways` and gateway tokens (rest-api §8.9, §8.10)."""
 
 import json
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Final
-from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from wardgate.model.addresses import parse_ip
-from wardgate.portal.channels.connecting import PSK_BASE_BYTES
-from wardgate.portal.credentials import Issued, issue
+from wardgate.portal.devices import rules
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
-from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
     NARROWING,
@@ -25,7 +21,7 @@ from wardgate.portal.rest.fields import (
 )
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
-from wardgate.portal.rest.problems import Problem, invalid, not_found, unprocessed
+from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import (
     Data,
@@ -37,17 +33,13 @@ from wardgate.portal.rest.views import (
     NewTokenView,
     listed,
 )
-from wardgate.portal.sites.rest import load_site
-from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.rows import Device, GatewayToken
-from wardgate.wire.tokens import TokenKind
+from wardgate.portal.store import AccountTables
+from wardgate.portal.store.rows import Device
 
 routes = Routes("gateways", "/sites/{site_id}", tag="Gateways")
 
-_HAS_ONE: Final = "An active token already exists for this gateway. Rotate it or delete it first."
 # Site tokens go away with the published API; the dates are its announcement (RFC 8594).
 SITE_TOKEN_HEADERS: Final = {"deprecation": "true", "sunset": "Thu, 01 Oct 2026 00:00:00 GMT"}
-_NAME_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 class GatewayFields(Fields):
@@ -102,7 +94,7 @@ async def index(
 @routes.get("/gateways/{id}", is_versioned=True)
 async def show(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.reading() as tables:
-        gateway = caller.tagged(await _load(tables, site_id, id))
+        gateway = caller.tagged(await rules.load_gateway(tables, site_id, id))
         return Data(data=await _view(caller, tables, gateway))
 
 
@@ -111,25 +103,11 @@ async def provision(
     caller: ForAccount, site_id: Id, response: Response, body: NewGatewayBody | None = None
 ) -> Data[NewGatewayView]:
     """Make a gateway with its tunnel addresses and a token of its own."""
-    fields = GatewayFields() if body is None or body.gateway is None else body.gateway
+    given = {} if body is None or body.gateway is None else body.gateway.given()
     async with caller.writing() as (tables, transaction):
-        site = await load_site(tables, site_id)
-        edit = Edit(fields, {"name": _random_name(transaction)})
-        if fields.name is not None:
-            edit.text("name", required=True)
-        device = await tables.devices.insert(
-            Device(
-                id=transaction.new_id(),
-                account_id=caller.account.id,
-                type="gateway",
-                site_id=site.id,
-                psk_base=transaction.random_bytes(PSK_BASE_BYTES),
-                **edit.finish(),
-            )
-        )
-        issued = await _issue(caller, tables, transaction, device_id=device.id)
-    response.headers["location"] = f"/sites/{site.id}/gateways/{device.id}"
-    view = NewGatewayView.of(caller.tagged(device), online=False, rotated_at=None, token=issued.text)
+        device, token = await rules.make_gateway(tables, transaction, site_id, given, keys=caller.keys)
+    response.headers["location"] = f"/sites/{site_id}/gateways/{device.id}"
+    view = NewGatewayView.of(caller.tagged(device), online=False, rotated_at=None, token=token.text)
     assert isinstance(view, NewGatewayView)
     return Data(data=view)
 
@@ -139,17 +117,15 @@ async def update(caller: ForAccount, site_id: Id, id: Id, body: GatewayBody) -> 
     if "name" not in body.gateway.model_fields_set:
         raise unprocessed()
     async with caller.writing() as (tables, _):
-        before = caller.expected(await _load(tables, site_id, id))
-        edit = Edit(body.gateway, {"name": before.name})
-        edit.text("name", required=True)
-        after = await tables.devices.save(replace(before, **edit.finish()))
+        before = caller.expected(await rules.load_gateway(tables, site_id, id))
+        after = await rules.rename(tables, before, body.gateway.given())
         return Data(data=await _view(caller, tables, caller.tagged(after)))
 
 
 @routes.delete("/gateways/{id}", is_versioned=True)
 async def delete(caller: ForAccount, site_id: Id, id: Id) -> Data[GatewayView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        gateway = caller.expected(await _load(tables, site_id, id))
+        gateway = caller.expected(await rules.load_gateway(tables, site_id, id))
         view = await _view(caller, tables, gateway)
         await tables.devices.delete(gateway.id)
         return Data(data=view)
@@ -177,10 +153,8 @@ _NO_BODY: Final = (Depends(_refuse_what_narrows),)
 )
 async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
     async with caller.writing() as (tables, transaction):
-        gateway = await _load(tables, site_id, gateway_id)
-        if any(token.rotated_at is None for token in await _tokens_of(tables, gateway)):
-            raise Problem(HTTPStatus.CONFLICT, _HAS_ONE)
-        issued = await _issue(caller, tables, transaction, device_id=gateway.id)
+        gateway = await rules.load_gateway(tables, site_id, gateway_id)
+        issued = await rules.make_gateway_token(tables, transaction, gateway, keys=caller.keys)
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
@@ -192,17 +166,8 @@ async def create_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
 async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[NewTokenView]:
     """Replace a gateway's token; the one in use works until the new one is used, or for four hours."""
     async with caller.writing() as (tables, transaction):
-        gateway = await _load(tables, site_id, gateway_id)
-        tokens = await _tokens_of(tables, gateway)
-        is_pending = any(token.rotated_at is not None for token in tokens)
-        for token in tokens:
-            if token.rotated_at is not None:
-                continue
-            if is_pending or gateway.gateway_token_id != token.id:
-                await tables.gateway_tokens.delete(token.id)
-            else:
-                await tables.gateway_tokens.save(replace(token, rotated_at=transaction.now))
-        issued = await _issue(caller, tables, transaction, device_id=gateway.id)
+        gateway = await rules.load_gateway(tables, site_id, gateway_id)
+        issued = await rules.rotate_gateway_token(tables, transaction, gateway, keys=caller.keys)
         return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
 
@@ -215,8 +180,7 @@ async def rotate_token(caller: ForAccount, site_id: Id, gateway_id: Id) -> Data[
 async def create_site_token(caller: ForAccount, site_id: Id, response: Response) -> Data[NewTokenView]:
     """Make a token that any number of gateways of the site may use."""
     async with caller.writing() as (tables, transaction):
-        site = await load_site(tables, site_id)
-        issued = await _issue(caller, tables, transaction, site_id=site.id)
+        issued = await rules.make_site_token(tables, transaction, site_id, keys=caller.keys)
     response.headers.update(SITE_TOKEN_HEADERS)
     return Data(data=NewTokenView(id=issued.id, token=issued.text))
 
@@ -224,9 +188,7 @@ async def create_site_token(caller: ForAccount, site_id: Id, response: Response)
 @routes.delete("/gateway_tokens/{id}", tag="Gateway Tokens")
 async def delete_token(caller: ForAccount, site_id: Id, id: Id) -> Data[DeletedView]:  # noqa: A002
     async with caller.writing() as (tables, _):
-        token = None if id is None else await tables.gateway_tokens.load(id)
-        if token is None or await _site_of(tables, token) != site_id:
-            raise not_found()
+        token = await rules.load_gateway_token(tables, site_id, id)
         await tables.gateway_tokens.delete(token.id)
         return Data(data=DeletedView(id=token.id))
 
@@ -239,38 +201,6 @@ async def delete_site_tokens(caller: ForAccount, site_id: Id) -> Data[DeletedCou
         return Data(data=DeletedCountView(deleted_count=count))
 
 
-async def _issue(
-    caller: AccountCaller,
-    tables: AccountTables,
-    transaction: Transaction,
-    *,
-    site_id: UUID | None = None,
-    device_id: UUID | None = None,
-) -> Issued:
-    account_id = caller.account.id
-    issued = issue(
-        TokenKind.GATEWAY, account_id=account_id, transaction=transaction, keys=caller.services.keys
-    )
-    await tables.gateway_tokens.insert(
-        GatewayToken(
-            id=issued.id,
-            account_id=account_id,
-            secret_salt=issued.secret_salt,
-            secret_hash=issued.secret_hash,
-            site_id=site_id,
-            device_id=device_id,
-        )
-    )
-    return issued
-
-
-async def _load(tables: AccountTables, site_id: UUID | None, id_: UUID | None) -> Device:
-    device = None if id_ is None else await tables.devices.load(id_)
-    if device is None or device.type != "gateway" or device.site_id != site_id:
-        raise not_found()
-    return device
-
-
 async def _view(caller: AccountCaller, tables: AccountTables, row: Device) -> GatewayView:
     token = None if row.gateway_token_id is None else await tables.gateway_tokens.load(row.gateway_token_id)
     return GatewayView.of(
@@ -280,25 +210,8 @@ async def _view(caller: AccountCaller, tables: AccountTables, row: Device) -> Ga
     )
 
 
-async def _tokens_of(tables: AccountTables, gateway: Device) -> list[GatewayToken]:
-    return await tables.gateway_tokens.load_all(tables.gateway_tokens.c.device_id == gateway.id)
-
-
-async def _site_of(tables: AccountTables, token: GatewayToken) -> UUID | None:
-    if token.device_id is None:
-        return token.site_id
-    device = await tables.devices.load(token.device_id)
-    return None if device is None else device.site_id
-
-
 def _address(text: str) -> str:
     try:
         return str(parse_ip(text))
     except ValueError:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {text[:64]!r} for filter of type IP") from None
-
-
-def _random_name(transaction: Transaction) -> str:
-    """Draw five characters that nobody confuses."""
-    number = int.from_bytes(transaction.random_bytes(8), "big")
-    return "".join(_NAME_ALPHABET[number // 31**place % 31] for place in range(5))

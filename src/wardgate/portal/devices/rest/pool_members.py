@@ -1,6 +1,6 @@
 """`/resources/{resource_id}/pool_members` (rest-api §8.12): the clients of a static device pool."""
 
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,16 +8,16 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
-from wardgate.portal.access.rest.resources import load_resource
+from wardgate.portal.devices import rules
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
-from wardgate.portal.rest.problems import Errors, Problem, invalid, unprocessed
+from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
-from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store import AccountTables
 from wardgate.portal.store.rows import Resource, StaticDevicePoolMember
 from wardgate.portal.store.schema import static_device_pool_members
 
@@ -57,14 +57,14 @@ class PoolMembersPatchBody(BaseModel):
 @routes.get("", is_versioned=True, response_model=ListOf[PoolMemberView])
 async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
-        pool = await _load_pool(tables, resource_id)
+        pool = await rules.load_static_pool(tables, resource_id)
         members = static_device_pool_members.c
         ids = select(members.device_id).where(
             members.account_id == caller.account.id, members.resource_id == pool.id
         )
         page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
         answer = listed(page, PoolMemberView.shown)
-        answer.headers["etag"] = tag_of_members(pool.id, await _current(tables, pool))
+        answer.headers["etag"] = tag_of_members(pool.id, await rules.members_of(tables, pool))
         return answer
 
 
@@ -73,9 +73,9 @@ async def replace_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersBody
 ) -> Data[PoolMembersView]:
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
-    async with caller.writing() as (tables, transaction):
-        pool = await _load_pool(tables, resource_id)
-        current = await _current(tables, pool)
+    async with caller.writing() as (tables, _):
+        pool = await rules.load_static_pool(tables, resource_id)
+        current = await rules.members_of(tables, pool)
         caller.expected_members(pool.id, current)
         errors: list[str] = []
         given: list[str] = []
@@ -90,7 +90,7 @@ async def replace_members(
         wanted = await _checked(tables, given, errors)
         if errors:
             raise invalid({"pool_members": errors})
-        return await _write(caller, tables, transaction, pool, current, wanted)
+        return await _answer(caller, tables, pool, current, wanted)
 
 
 @routes.patch("", is_versioned=True)
@@ -101,9 +101,9 @@ async def change_members(
     changes = body.pool_members
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()
-    async with caller.writing() as (tables, transaction):
-        pool = await _load_pool(tables, resource_id)
-        current = await _current(tables, pool)
+    async with caller.writing() as (tables, _):
+        pool = await rules.load_static_pool(tables, resource_id)
+        current = await rules.members_of(tables, pool)
         caller.expected_members(pool.id, current)
         errors: Errors = {
             name: ["must be a list of Client ID strings"]
@@ -122,17 +122,7 @@ async def change_members(
         ]
         if unknown:
             raise invalid({"pool_members": unknown})
-        return await _write(caller, tables, transaction, pool, current, (set(current) - removed) | added)
-
-
-async def _load_pool(tables: AccountTables, id_: UUID | None) -> Resource:
-    resource = await load_resource(tables, id_)
-    if resource.type != "static_device_pool":
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
-            f"Resource type {resource.type} has no pool members; only static_device_pool does",
-        )
-    return resource
+        return await _answer(caller, tables, pool, current, (set(current) - removed) | added)
 
 
 async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -> set[UUID]:
@@ -148,30 +138,14 @@ async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -
     return found
 
 
-async def _current(tables: AccountTables, pool: Resource) -> dict[UUID, StaticDevicePoolMember]:
-    rows = await tables.pool_members.load_all(tables.pool_members.c.resource_id == pool.id)
-    return {row.device_id: row for row in rows}
-
-
-async def _write(
+async def _answer(
     caller: AccountCaller,
     tables: AccountTables,
-    transaction: Transaction,
     pool: Resource,
-    current: dict[UUID, StaticDevicePoolMember],
+    current: Mapping[UUID, StaticDevicePoolMember],
     wanted: set[UUID],
 ) -> Data[PoolMembersView]:
-    for device_id in sorted(set(current) - wanted):
-        await tables.pool_members.delete(current[device_id].id)
-    for device_id in sorted(wanted - set(current)):
-        await tables.pool_members.insert(
-            StaticDevicePoolMember(
-                id=transaction.new_id(),
-                account_id=pool.account_id,
-                resource_id=pool.id,
-                device_id=device_id,
-            )
-        )
+    await rules.set_members(tables, pool, current, wanted)
     caller.tagged_members(pool.id, wanted)
     return Data(data=PoolMembersView(device_ids=sorted(wanted)))
 

@@ -4,23 +4,18 @@ An account's own token can do one thing more than change settings: ask for the a
 account's tokens are refused from then on; an administrator does on the account's page, or the operator here.
 """
 
-from dataclasses import asdict, replace
-from datetime import timedelta
-from http import HTTPStatus
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import Response
 from pydantic import BaseModel, Field
 from sqlalchemy import func
 
-from wardgate.portal import account_life, credentials
-from wardgate.portal.account_life import Author, LifeRefused, Locked, WrongSlug
-from wardgate.portal.limits import DEFAULTS
-from wardgate.portal.provisioning import check_email, check_slug, provision
+from wardgate.portal.edits import Edit
+from wardgate.portal.installation import account_lifecycle, rules
+from wardgate.portal.installation.account_lifecycle import Author
+from wardgate.portal.installation.rules import load_account
 from wardgate.portal.rest.account_views import DeletionView, NewAccountView, OperatedAccountView
-from wardgate.portal.rest.caller import AccountCaller, ForAccount, ForOperator, OperatorCaller
-from wardgate.portal.rest.edits import INVALID, Edit
+from wardgate.portal.rest.caller import ForAccount, ForOperator
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
     NOTHING_REQUIRED,
@@ -32,24 +27,14 @@ from wardgate.portal.rest.fields import (
 )
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
-from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, listed
-from wardgate.portal.segments import RESERVED_SLUGS
-from wardgate.portal.store import Conflict, Transaction
-from wardgate.portal.store.rows import Account, Actor
 
 routes = Routes("accounts", tag="Wardgate: installation")
 
-SIGN_IN_LINK_LIFETIME_S: Final = 24 * 3600  # the operator has to pass it on
-API_TOKEN_LIFETIME: Final = timedelta(days=365)
-TOKEN_NAME: Final = "first API token"  # noqa: S105 - what it is called
-MAX_LIMIT: Final = 2**31 - 1
-SLUG_TAKEN: Final = {"slug": ["has already been taken"]}
-
 
 def _limit(about: str) -> Any:
-    return Field(description=about, json_schema_extra={"minimum": 0, "maximum": MAX_LIMIT})
+    return Field(description=about, json_schema_extra={"minimum": 0, "maximum": rules.MAX_LIMIT})
 
 
 class FeatureFields(Fields):
@@ -148,30 +133,25 @@ async def show(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noq
 @routes.post("/wardgate/accounts", makes_object=True)
 async def create(caller: ForOperator, body: NewAccountBody, response: Response) -> Data[NewAccountView]:
     """Make an account with its first administrator, a link that signs them in once within a day, and an API token."""
-    edit = Edit(body.account, dict.fromkeys(("name", "slug", "admin_email", "legal_name")))
-    _check_names(edit)
-    _check_admin(edit)
-    features = _merged_features({"policy_conditions": True, "internet_resource": True}, edit)
-    limits = _merged_limits({}, edit)
-    values = edit.finish()
-    try:
-        async with caller.writing() as transaction:
-            view = await _make(caller, transaction, values, features, limits)
-    except Conflict as conflict:
-        raise _taken(conflict) from None
+    plan = rules.check_new_account(body.account.given())
+    async with caller.writing() as transaction:
+        made = await rules.make_account(transaction, plan, keys=caller.keys)
+    view = NewAccountView(
+        **OperatedAccountView.of(caller.tagged(made.account)).model_dump(),
+        admin_id=made.admin.id,
+        sign_in_link=caller.services.settings.sign_in_url(made.account.slug, made.sign_in_link),
+        api_token=made.api_token,
+    )
     response.headers["location"] = f"/wardgate/accounts/{view.id}"
     return Data(data=view)
 
 
 @routes.edit("/wardgate/accounts/{id}", is_versioned=True)
 async def update(caller: ForOperator, id: Id, body: AccountBody) -> Data[OperatedAccountView]:  # noqa: A002
-    try:
-        async with caller.writing() as transaction:
-            before = caller.expected(await load_account(transaction, id))
-            after = await transaction.accounts.save(_changed(before, body.account, transaction))
-            return Data(data=OperatedAccountView.of(caller.tagged(after)))
-    except Conflict as conflict:
-        raise _taken(conflict) from None
+    async with caller.writing() as transaction:
+        before = caller.expected(await load_account(transaction, id))
+        after = await rules.change_account(transaction, before, body.account.given())
+        return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
 
 @routes.post("/wardgate/accounts/{id}/deletion")
@@ -184,7 +164,9 @@ async def schedule_deletion(
     slug = _typed_slug(body.deletion)
     async with caller.writing() as transaction:
         account = await load_account(transaction, id)
-        after = await _scheduled(transaction, caller, account, slug, OPERATOR)
+        after = await account_lifecycle.schedule_deletion(
+            transaction, caller.services.settings, account, typed_slug=slug, author=OPERATOR
+        )
         return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
 
@@ -193,12 +175,9 @@ async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountVi
     """Call the deletion off and enable the account. Clients have to sign in again."""
     async with caller.writing() as transaction:
         account = caller.expected(await load_account(transaction, id))
-        try:
-            after = await account_life.cancel_deletion(
-                transaction, caller.services.settings, account, author=OPERATOR
-            )
-        except LifeRefused as refused:
-            raise Problem(HTTPStatus.CONFLICT, str(refused)) from None
+        after = await account_lifecycle.cancel_deletion(
+            transaction, caller.services.settings, account, author=OPERATOR
+        )
         return Data(data=OperatedAccountView.of(caller.tagged(after)))
 
 
@@ -208,148 +187,19 @@ async def schedule_own_deletion(caller: ForAccount, body: DeletionBody) -> Data[
     call the deletion off on the account's page."""
     slug = _typed_slug(body.deletion)
     async with caller.writing() as (tables, transaction):
-        account = await tables.account()
-        if account is None:
-            raise not_found()
-        after = await _scheduled(transaction, caller, account, slug, Author(caller.actor.name))
+        account = await rules.load_own_account(tables)
+        author = Author(caller.actor.name)
+        after = await account_lifecycle.schedule_deletion(
+            transaction, caller.services.settings, account, typed_slug=slug, author=author
+        )
         return Data(data=DeletionView.of(after))
 
 
-OPERATOR: Final = Author(account_life.OPERATOR, is_operator=True)
-
-
-async def load_account(transaction: Transaction, id_: UUID | None) -> Account:
-    """Return an account of the installation. Raises Problem 404."""
-    account = None if id_ is None else await transaction.accounts.load(id_)
-    if account is None:
-        raise not_found()
-    return account
-
-
-async def _make(
-    caller: OperatorCaller,
-    transaction: Transaction,
-    values: dict[str, Any],
-    features: dict[str, bool],
-    limits: dict[str, int | None],
-) -> NewAccountView:
-    keys, settings = caller.services.keys, caller.services.settings
-    made = await provision(
-        transaction,
-        name=values["name"],
-        slug=values["slug"],
-        admin_email=values["admin_email"],
-        legal_name=values["legal_name"],
-    )
-    account = await transaction.accounts.save(replace(made.account, features=features, limits=limits))
-    client = await transaction.of(account.id).actors.insert(
-        Actor(id=transaction.new_id(), account_id=account.id, type="api_client", name=TOKEN_NAME)
-    )
-    token = await credentials.issue_api_token(
-        client, name=TOKEN_NAME, lifetime=API_TOKEN_LIFETIME, transaction=transaction, keys=keys
-    )
-    link = await credentials.issue_sign_in_link(
-        made.admin, lifetime_s=SIGN_IN_LINK_LIFETIME_S, transaction=transaction, keys=keys
-    )
-    return NewAccountView(
-        **OperatedAccountView.of(caller.tagged(account)).model_dump(),
-        admin_id=made.admin.id,
-        sign_in_link=settings.sign_in_url(account.slug, link),
-        api_token=token,
-    )
-
-
-def _changed(before: Account, fields: AccountFields, transaction: Transaction) -> Account:
-    is_locked = before.lock_enabled_at is not None
-    edit = Edit(fields, {**asdict(before), "is_locked": is_locked})
-    _check_names(edit)
-    edit.text("legal_name", required=True)
-    edit.flag("is_disabled")
-    edit.flag("is_locked")
-    edit.text("disabled_reason")
-    features, limits = _merged_features(before.features, edit), _merged_limits(before.limits, edit)
-    if before.scheduled_deletion_at is not None and not edit.value("is_disabled"):
-        edit.error("is_disabled", "cannot be false while the deletion is scheduled: cancel that")
-    values = edit.finish()
-    lock_at = before.lock_enabled_at if is_locked else transaction.now
-    return replace(
-        before,
-        name=values["name"],
-        slug=values["slug"],
-        legal_name=values["legal_name"],
-        features=features,
-        limits=limits,
-        is_disabled=values["is_disabled"],
-        disabled_reason=values["disabled_reason"] if values["is_disabled"] else None,
-        lock_enabled_at=lock_at if values["is_locked"] else None,
-    )
-
-
-def _check_names(edit: Edit) -> None:
-    edit.text("name", longest=64, required=True)
-    if len(edit.value("name") or "abc") < 3:
-        edit.error("name", "should be at least 3 character(s)")
-    edit.text("legal_name")
-    was_given = edit.gave("slug")
-    edit.text("slug", longest=100, required=True)
-    if was_given and "slug" not in edit.errors:
-        try:
-            edit.put("slug", check_slug(edit.value("slug"), RESERVED_SLUGS))
-        except ValueError as error:
-            edit.error("slug", str(error))
-
-
-def _check_admin(edit: Edit) -> None:
-    edit.text("admin_email", longest=160, required=True)
-    if "admin_email" in edit.errors:
-        return
-    try:
-        edit.put("admin_email", check_email(edit.value("admin_email")))
-    except ValueError:
-        edit.error("admin_email", "is an invalid email address")
-
-
-def _merged_features(before: dict[str, Any], edit: Edit) -> dict[str, bool]:
-    given = (edit.raw("features") if edit.gave("features") else None) or {}
-    return before | {name: value for name, value in given.items() if value is not None}
-
-
-def _merged_limits(before: dict[str, Any], edit: Edit) -> dict[str, int | None]:
-    """Merge what was given into the stored limits; null is kept, for it is more than the default of some."""
-    given = (edit.raw("limits") if edit.gave("limits") else None) or {}
-    wrong = {
-        name: [INVALID] for name, value in given.items() if value is not None and not 0 <= value <= MAX_LIMIT
-    }
-    if wrong:
-        edit.nested_error("limits", [wrong])
-    return before | {name: given[name] for name in DEFAULTS if name in given}
+OPERATOR: Final = Author(account_lifecycle.OPERATOR, is_operator=True)
 
 
 def _typed_slug(fields: DeletionFields) -> str:
-    edit = Edit(fields, {"slug": None})
+    edit = Edit(fields.given(), {"slug": None})
     edit.text("slug", required=True)
     slug: str = edit.finish()["slug"]
     return slug
-
-
-async def _scheduled(
-    transaction: Transaction,
-    caller: OperatorCaller | AccountCaller,
-    account: Account,
-    slug: str,
-    author: Author,
-) -> Account:
-    try:
-        return await account_life.schedule_deletion(
-            transaction, caller.services.settings, account, typed_slug=slug, author=author
-        )
-    except Locked as refused:
-        raise forbidden(str(refused)) from None
-    except WrongSlug as refused:
-        raise invalid({"slug": [str(refused)]}) from None
-    except LifeRefused as refused:
-        raise Problem(HTTPStatus.CONFLICT, str(refused)) from None
-
-
-def _taken(conflict: Conflict) -> Exception:
-    return invalid(SLUG_TAKEN) if "slug" in str(conflict.fields) else conflict

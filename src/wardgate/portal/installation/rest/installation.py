@@ -2,19 +2,18 @@
 
 from http import HTTPStatus
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Query, Response
 from pydantic import BaseModel
 
 import wardgate
-from wardgate.portal.credentials import issue
-from wardgate.portal.rest.caller import ForOperator, OperatorCaller
-from wardgate.portal.rest.edits import Edit
+from wardgate.portal.credentials import Issued
+from wardgate.portal.installation import rules
+from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
-from wardgate.portal.rest.problems import Problem, not_found
+from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import (
     Data,
@@ -28,10 +27,9 @@ from wardgate.portal.rest.views import (
     RelayView,
     listed,
 )
-from wardgate.portal.store import Repository, Transaction
+from wardgate.portal.store import Repository
 from wardgate.portal.store.job_queue import STATES, JobQueue
 from wardgate.portal.store.rows import Job, RelayToken
-from wardgate.wire.tokens import TokenKind
 
 routes = Routes("installation", "/wardgate", tag="Wardgate: installation")
 
@@ -55,31 +53,29 @@ async def index(caller: ForOperator, paging: Paging) -> Response:
 @routes.get("/relay_tokens/{id}", is_versioned=True)
 async def show(caller: ForOperator, id: Id) -> Data[RelayTokenView]:  # noqa: A002
     async with caller.reading() as transaction:
-        return Data(data=RelayTokenView.of(caller.tagged(await _load(transaction, id))))
+        return Data(data=RelayTokenView.of(caller.tagged(await rules.load_relay_token(transaction, id))))
 
 
 @routes.post("/relay_tokens")
 async def create(caller: ForOperator, body: RelayTokenBody) -> Data[NewRelayTokenView]:
-    edit = Edit(body.relay_token, {"name": None})
-    edit.text("name", required=True)
     async with caller.writing() as transaction:
-        return Data(data=await _issue(caller, transaction, edit.finish()["name"]))
+        given = body.relay_token.given()
+        return _view(await rules.make_relay_token(transaction, given, keys=caller.keys))
 
 
 @routes.post("/relay_tokens/{id}/rotate")
 async def rotate(caller: ForOperator, id: Id) -> Data[NewRelayTokenView]:  # noqa: A002
     """Give the relay a new token. The old one is deleted: a relay that still uses it is disconnected, so restart it with the new one."""
     async with caller.writing() as transaction:
-        old = await _load(transaction, id)
-        await transaction.relay_tokens.delete(old.id)
-        return Data(data=await _issue(caller, transaction, old.name))
+        before = await rules.load_relay_token(transaction, id)
+        return _view(await rules.rotate_relay_token(transaction, before, keys=caller.keys))
 
 
 @routes.delete("/relay_tokens/{id}", is_versioned=True)
 async def delete(caller: ForOperator, id: Id) -> Data[DeletedView]:  # noqa: A002
     """Delete a relay token; relays connected with it are disconnected."""
     async with caller.writing() as transaction:
-        token = caller.expected(await _load(transaction, id))
+        token = caller.expected(await rules.load_relay_token(transaction, id))
         await transaction.relay_tokens.delete(token.id)
         return Data(data=DeletedView(id=token.id))
 
@@ -146,16 +142,5 @@ async def health(caller: ForOperator) -> Data[HealthView]:
     )
 
 
-async def _issue(caller: OperatorCaller, transaction: Transaction, name: str) -> NewRelayTokenView:
-    issued = issue(TokenKind.RELAY, account_id=None, transaction=transaction, keys=caller.services.keys)
-    token = await transaction.relay_tokens.insert(
-        RelayToken(id=issued.id, name=name, secret_salt=issued.secret_salt, secret_hash=issued.secret_hash)
-    )
-    return NewRelayTokenView(id=token.id, name=token.name, token=issued.text)
-
-
-async def _load(transaction: Transaction, id_: UUID | None) -> RelayToken:
-    token = None if id_ is None else await transaction.relay_tokens.load(id_)
-    if token is None:
-        raise not_found()
-    return token
+def _view(issued: Issued[RelayToken]) -> Data[NewRelayTokenView]:
+    return Data(data=NewRelayTokenView(id=issued.id, name=issued.row.name, token=issued.text))

@@ -4,7 +4,6 @@ from typing import Final
 
 from wardgate.portal.people.rest import (
     actors,
-    all_groups,
     directories,
     external_identities,
     groups,
@@ -14,7 +13,7 @@ from wardgate.portal.rest.routes import Routes
 ROUTES: Final[tuple[Routes, ...]] = (
     actors.routes,
     groups.routes,
-    all_groups.routes,
+    groups.routes_of_all,
     external_identities.routes,
     directories.routes,
 )

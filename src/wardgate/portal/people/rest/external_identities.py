@@ -1,18 +1,14 @@
 """`/actors/{actor_id}/external_identities` (rest-api §8.3): made by signing in, so that there is nothing to create here."""
 
-from uuid import UUID
-
 from fastapi import Response
 
+from wardgate.portal.people import rules
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
-from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.sign_in_views import ExternalIdentityView
 from wardgate.portal.rest.views import Data, ListOf, listed
-from wardgate.portal.store import AccountTables
-from wardgate.portal.store.rows import ExternalIdentity
 
 routes = Routes("external_identities", "/actors/{actor_id}/external_identities", tag="External Identities")
 
@@ -28,20 +24,15 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
 @routes.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, actor_id: Id, id: Id) -> Data[ExternalIdentityView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=ExternalIdentityView.of(caller.tagged(await _load(tables, actor_id, id))))
+        return Data(
+            data=ExternalIdentityView.of(caller.tagged(await rules.load_identity(tables, actor_id, id)))
+        )
 
 
 @routes.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[ExternalIdentityView]:  # noqa: A002
     """Delete an identity, with the sessions and client tokens that the actor got by signing in with it."""
     async with caller.writing() as (tables, _):
-        identity = caller.expected(await _load(tables, actor_id, id))
+        identity = caller.expected(await rules.load_identity(tables, actor_id, id))
         await tables.external_identities.delete(identity.id)
         return Data(data=ExternalIdentityView.of(identity))
-
-
-async def _load(tables: AccountTables, actor_id: UUID | None, id_: UUID | None) -> ExternalIdentity:
-    identity = None if id_ is None else await tables.external_identities.load(id_)
-    if identity is None or identity.actor_id != actor_id:
-        raise not_found()
-    return identity

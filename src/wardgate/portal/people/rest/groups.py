@@ -1,8 +1,12 @@
-"""`/groups` and their memberships (rest-api §8.6, §8.7)."""
+"""`/groups` and their memberships (rest-api §8.6, §8.7), and `/wardgate/groups`: every group, the managed ones too.
 
-from dataclasses import replace
+The published `/groups` hides managed groups, of which Everyone is one. At `/wardgate/groups` they are only read: what may be changed of
+a group is changed at `/groups`. A policy takes the id of any of them.
+"""
+
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query, Response
@@ -10,26 +14,39 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
 from sqlalchemy import ColumnElement, false, select
 
+from wardgate.portal.people import rules
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
-from wardgate.portal.rest.edits import Edit
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
-from wardgate.portal.rest.problems import Problem, forbidden, invalid, not_found, unprocessed
+from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, listed
-from wardgate.portal.store import AccountTables, Conflict, Transaction
+from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, Shown, listed
+from wardgate.portal.store import AccountTables, rows
 from wardgate.portal.store.rows import Group, Membership
 
 routes = Routes("groups", "/groups", tag="Groups")
+routes_of_all = Routes("all_groups", "/wardgate/groups", tag="Wardgate")
 
 NATIVE_OR_UUID: Final[JsonDict] = {
     "anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "maxLength": 0}]
 }
-IDS_A_QUERY: Final = 500  # below every driver's limit of bound values
 ENTITY_TYPES = ("group", "org_unit")
-NAME_TAKEN = {"name": ["A group with this name already exists."]}
+
+
+class AnyGroupView(GroupView):
+    """A group; of a managed one nobody edits the members: every user is in Everyone."""
+
+    type: Literal["static", "managed"]
+
+    @classmethod
+    def of(cls, row: rows.Group) -> "AnyGroupView":
+        return cls(**cls.shown(row))
+
+    @staticmethod
+    def shown(row: rows.Group) -> Shown:
+        return GroupView.shown(row) | {"type": row.type}
 
 
 class GroupFields(Fields):
@@ -93,12 +110,25 @@ async def index(
     entity_type: EntityTypeText = None,
 ) -> Response:
     async with caller.reading() as tables:
-        wanted = conditions(tables, name, directory_id, entity_type)
-        is_shown = tables.groups.c.type != "managed"
-        return listed(await load_page(tables.groups, paging, is_shown, *wanted), GroupView.shown)
+        wanted = _conditions(tables, name, directory_id, entity_type)
+        is_published = tables.groups.c.type != "managed"
+        return listed(await load_page(tables.groups, paging, is_published, *wanted), GroupView.shown)
 
 
-def conditions(
+@routes_of_all.get("", name="index", summary="Index", response_model=ListOf[AnyGroupView])
+async def index_of_all(
+    caller: ForAccount,
+    paging: Paging,
+    name: str | None = None,
+    directory_id: DirectoryText = None,
+    entity_type: EntityTypeText = None,
+) -> Response:
+    async with caller.reading() as tables:
+        wanted = _conditions(tables, name, directory_id, entity_type)
+        return listed(await load_page(tables.groups, paging, *wanted), AnyGroupView.shown)
+
+
+def _conditions(
     tables: AccountTables, name: str | None, directory_id: str | None, entity_type: str | None
 ) -> list[ColumnElement[bool]]:
     """Return what the filters of a list of groups ask for. Raises Problem 400."""
@@ -122,21 +152,20 @@ def conditions(
 @routes.get("/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     async with caller.reading() as tables:
-        return Data(data=GroupView.of(caller.tagged(await _load(tables, id))))
+        return Data(data=GroupView.of(caller.tagged(await rules.load_group(tables, id))))
+
+
+@routes_of_all.get("/{id}", name="show", summary="Show", is_versioned=True)
+async def show_of_all(caller: ForAccount, id: Id) -> Data[AnyGroupView]:  # noqa: A002
+    async with caller.reading() as tables:
+        group = await rules.load_group(tables, id, with_managed=True)
+        return Data(data=AnyGroupView.of(caller.tagged(group)))
 
 
 @routes.post("", makes_object=True)
 async def create(caller: ForAccount, body: NewGroupBody, response: Response) -> Data[GroupView]:
-    try:
-        async with caller.writing() as (tables, transaction):
-            edit = Edit(body.group, {"name": None})
-            edit.text("name", required=True)
-            values = edit.finish()
-            group = await tables.groups.insert(
-                Group(id=transaction.new_id(), account_id=caller.account.id, **values)
-            )
-    except Conflict:
-        raise invalid(NAME_TAKEN) from None
+    async with caller.writing() as (tables, _):
+        group = await rules.make_group(tables, body.group.given())
     response.headers["location"] = f"/groups/{group.id}"
     return Data(data=GroupView.of(caller.tagged(group)))
 
@@ -145,28 +174,24 @@ async def _refuse_synced(caller: ForAccount, id: Id) -> None:  # noqa: A002
     """Refuse a synced group before anything is said of the body (rest-api §8.6)."""
     async with caller.reading() as tables:
         group = None if id is None else await tables.groups.load(id)
-    if group is not None and group.idp_id is not None:
-        raise forbidden("Cannot update a synced Group")
+    if group is not None:
+        rules.check_not_synced(group)
 
 
 @routes.edit("/{id}", is_versioned=True, dependencies=[Depends(_refuse_synced)])
 async def update(caller: ForAccount, id: Id, body: GroupBody) -> Data[GroupView]:  # noqa: A002
-    try:
-        async with caller.writing() as (tables, _):
-            before = caller.expected(await _load(tables, id))
-            edit = Edit(body.group, {"name": before.name})
-            edit.text("name", required=True)
-            after = await tables.groups.save(replace(before, **edit.finish()))
-            return Data(data=GroupView.of(caller.tagged(after)))
-    except Conflict:
-        raise invalid(NAME_TAKEN) from None
+    async with caller.writing() as (tables, _):
+        before = caller.expected(await rules.load_group(tables, id))
+        return Data(
+            data=GroupView.of(caller.tagged(await rules.change_group(tables, before, body.group.given())))
+        )
 
 
 @routes.delete("/{id}", is_versioned=True)
 async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     """Delete a group; its policies stay as orphans, which grant nothing."""
     async with caller.writing() as (tables, _):
-        group = caller.expected(await _load(tables, id))
+        group = caller.expected(await rules.load_group(tables, id))
         await tables.groups.delete(group.id)
         return Data(data=GroupView.of(group))
 
@@ -193,8 +218,8 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
 @routes.put("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
     """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
-    async with caller.writing() as (tables, transaction):
-        group = await _load_editable(tables, group_id)
+    async with caller.writing() as (tables, _):
+        group = await rules.load_group_with_editable_members(tables, group_id)
         current = await _current(caller, tables, group)
         errors: list[str] = []
         wanted: set[UUID] = set()
@@ -206,7 +231,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
             else:
                 wanted |= _parsed([entry["actor_id"]], errors)
         await _check_actors(tables, wanted, errors)
-        return await _write(caller, tables, transaction, group, current, wanted)
+        return await _answer(caller, tables, group, current, wanted)
 
 
 @routes.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
@@ -215,14 +240,14 @@ async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatch
     changes = body.memberships
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()
-    async with caller.writing() as (tables, transaction):
-        group = await _load_editable(tables, group_id)
+    async with caller.writing() as (tables, _):
+        group = await rules.load_group_with_editable_members(tables, group_id)
         current = await _current(caller, tables, group)
         errors: list[str] = []
         added, removed = _parsed(_listed(changes.add), errors), _parsed(_listed(changes.remove), errors)
         await _check_actors(tables, added, errors)
         wanted = (set(current) - removed) | added
-        return await _write(caller, tables, transaction, group, current, wanted)
+        return await _answer(caller, tables, group, current, wanted)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -243,54 +268,26 @@ def _parsed(values: list[Any], errors: list[str]) -> set[UUID]:
 
 
 async def _check_actors(tables: AccountTables, wanted: set[UUID], errors: list[str]) -> None:
-    actors, ids = tables.actors, sorted(wanted)
-    known: set[UUID] = set()
-    for start in range(0, len(ids), IDS_A_QUERY):
-        known.update(await actors.load_column(actors.c.id, actors.c.id.in_(ids[start : start + IDS_A_QUERY])))
-    errors += [f"{actor_id} is not an Actor in this account" for actor_id in ids if actor_id not in known]
+    unknown = await rules.unknown_actors(tables, wanted)
+    errors += [f"{actor_id} is not an Actor in this account" for actor_id in unknown]
     if errors:
         raise invalid({"memberships": errors})
 
 
 async def _current(caller: AccountCaller, tables: AccountTables, group: Group) -> dict[UUID, Membership]:
     """Return actor → row of the members, if they are those that `If-Match` names. Raises Problem 412."""
-    rows = await tables.memberships.load_all(tables.memberships.c.group_id == group.id)
-    current = {row.actor_id: row for row in rows}
+    current = await rules.members_of(tables, group)
     caller.expected_members(group.id, current)
     return current
 
 
-async def _write(
+async def _answer(
     caller: AccountCaller,
     tables: AccountTables,
-    transaction: Transaction,
     group: Group,
-    current: dict[UUID, Membership],
+    current: Mapping[UUID, Membership],
     wanted: set[UUID],
 ) -> Data[MembersView]:
-    for actor_id in sorted(set(current) - wanted):
-        await tables.memberships.delete(current[actor_id].id)
-    for actor_id in sorted(wanted - set(current)):
-        await tables.memberships.insert(
-            Membership(
-                id=transaction.new_id(), account_id=group.account_id, actor_id=actor_id, group_id=group.id
-            )
-        )
+    await rules.set_members(tables, group, current, wanted)
     caller.tagged_members(group.id, wanted)
     return Data(data=MembersView(actor_ids=sorted(wanted)))
-
-
-async def _load(tables: AccountTables, id_: UUID | None) -> Group:
-    group = None if id_ is None else await tables.groups.load(id_)
-    if group is None or group.type == "managed":
-        raise not_found()
-    return group
-
-
-async def _load_editable(tables: AccountTables, id_: UUID | None) -> Group:
-    group = None if id_ is None else await tables.groups.load(id_)
-    if group is None:
-        raise not_found()
-    if group.type != "static" or group.idp_id is not None:
-        raise forbidden("Group is not editable")
-    return group

@@ -4,19 +4,14 @@ An API client may not touch API tokens, its own included (portal-domain §4): wh
 they are made where accounts are, with the operator's token.
 """
 
-from dataclasses import asdict, replace
-from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import BaseModel, Field
 
-from wardgate.portal.credentials import issue
-from wardgate.portal.installation.rest.accounts import load_account
-from wardgate.portal.limits import check_actor, check_api_token
+from wardgate.portal.installation.rules import load_account
 from wardgate.portal.rest.caller import ForOperator
-from wardgate.portal.rest.edits import INVALID, Edit
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
     NOTHING_REQUIRED,
@@ -26,15 +21,12 @@ from wardgate.portal.rest.fields import (
     required,
     text,
 )
-from wardgate.portal.rest.instants import parse_rfc_3339
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
-from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, Instant, ListOf, Shown, listed
-from wardgate.portal.store import AccountTables, rows
-from wardgate.portal.store.rows import Actor, ApiToken
-from wardgate.wire.tokens import TokenKind
+from wardgate.portal.sign_in import rules
+from wardgate.portal.store import rows
 
 routes = Routes("api_clients", "/wardgate/accounts/{account_id}/api_clients", tag="Wardgate: installation")
 
@@ -126,7 +118,7 @@ async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str |
         account = await load_account(transaction, account_id)
         actors = transaction.of(account.id).actors
         wanted = [] if name is None else [actors.c.name == name]
-        page = await load_page(actors, paging, actors.c.type == _TYPE, *wanted)
+        page = await load_page(actors, paging, actors.c.type == rules.API_CLIENT, *wanted)
         return listed(page, ApiClientView.shown)
 
 
@@ -134,7 +126,9 @@ async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str |
 async def show(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientView]:  # noqa: A002
     async with caller.reading() as transaction:
         account = await load_account(transaction, account_id)
-        return Data(data=ApiClientView.of(caller.tagged(await _load(transaction.of(account.id), id))))
+        return Data(
+            data=ApiClientView.of(caller.tagged(await rules.load_api_client(transaction.of(account.id), id)))
+        )
 
 
 @routes.post("", makes_object=True)
@@ -145,15 +139,7 @@ async def create(
     async with caller.writing() as transaction:
         account = await load_account(transaction, account_id)
         tables = transaction.of(account.id)
-        edit = Edit(body.api_client, {"name": None, "is_disabled": False})
-        edit.text("name", required=True)
-        edit.flag("is_disabled")
-        values = edit.finish()
-        if not values["is_disabled"]:
-            await check_actor(tables, account, _TYPE, now=transaction.now)
-        client = await tables.actors.insert(
-            Actor(id=transaction.new_id(), account_id=account.id, type=_TYPE, **values)
-        )
+        client = await rules.make_api_client(tables, account, body.api_client.given())
     response.headers["location"] = f"/wardgate/accounts/{account.id}/api_clients/{client.id}"
     return Data(data=ApiClientView.of(caller.tagged(client)))
 
@@ -163,14 +149,8 @@ async def update(caller: ForOperator, account_id: Id, id: Id, body: ApiClientBod
     async with caller.writing() as transaction:
         account = await load_account(transaction, account_id)
         tables = transaction.of(account.id)
-        before = caller.expected(await _load(tables, id))
-        edit = Edit(body.api_client, asdict(before))
-        edit.text("name", required=True)
-        edit.flag("is_disabled")
-        values = edit.finish()
-        if before.is_disabled and not values["is_disabled"]:
-            await check_actor(tables, account, _TYPE, now=transaction.now)
-        after = await tables.actors.save(replace(before, **values))
+        before = caller.expected(await rules.load_api_client(tables, id))
+        after = await rules.change_api_client(tables, account, before, body.api_client.given())
         return Data(data=ApiClientView.of(caller.tagged(after)))
 
 
@@ -179,7 +159,7 @@ async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientV
     """Delete an API client with its tokens."""
     async with caller.writing() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
-        client = caller.expected(await _load(tables, id))
+        client = caller.expected(await rules.load_api_client(tables, id))
         await tables.actors.delete(client.id)
         return Data(data=ApiClientView.of(client))
 
@@ -188,7 +168,7 @@ async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientV
 async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging: Paging) -> Response:
     async with caller.reading() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
-        client = await _load(tables, api_client_id)
+        client = await rules.load_api_client(tables, api_client_id)
         c = tables.api_tokens.c
         page = await load_page(tables.api_tokens, paging, c.actor_id == client.id, newest_first=True)
         return listed(page, ApiTokenView.shown)
@@ -198,7 +178,9 @@ async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging:
 async def show_token(caller: ForOperator, account_id: Id, api_client_id: Id, id: Id) -> Data[ApiTokenView]:  # noqa: A002
     async with caller.reading() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
-        return Data(data=ApiTokenView.of(caller.tagged(await _load_token(tables, api_client_id, id))))
+        return Data(
+            data=ApiTokenView.of(caller.tagged(await rules.load_api_token(tables, api_client_id, id)))
+        )
 
 
 @routes.post("/{api_client_id}/tokens", makes_object=True)
@@ -209,26 +191,14 @@ async def create_token(
     async with caller.writing() as transaction:
         account = await load_account(transaction, account_id)
         tables = transaction.of(account.id)
-        client = await _load(tables, api_client_id)
-        values = _checked(Edit(body.api_token, {"name": None, "expires_at": None}), transaction.now)
-        await check_api_token(tables, account, client.id)
-        issued = issue(
-            TokenKind.API, account_id=account.id, transaction=transaction, keys=caller.services.keys
-        )
-        token = await tables.api_tokens.insert(
-            ApiToken(
-                id=issued.id,
-                account_id=account.id,
-                actor_id=client.id,
-                secret_salt=issued.secret_salt,
-                secret_hash=issued.secret_hash,
-                **values,
-            )
+        client = await rules.load_api_client(tables, api_client_id)
+        issued = await rules.make_api_token(
+            tables, transaction, account, client, body.api_token.given(), keys=caller.keys
         )
     response.headers["location"] = (
-        f"/wardgate/accounts/{account.id}/api_clients/{client.id}/tokens/{token.id}"
+        f"/wardgate/accounts/{account.id}/api_clients/{client.id}/tokens/{issued.id}"
     )
-    return Data(data=NewApiTokenView(**ApiTokenView.shown(caller.tagged(token)), token=issued.text))
+    return Data(data=NewApiTokenView(**ApiTokenView.shown(caller.tagged(issued.row)), token=issued.text))
 
 
 @routes.edit("/{api_client_id}/tokens/{id}", is_versioned=True)
@@ -241,9 +211,8 @@ async def update_token(
 ) -> Data[ApiTokenView]:
     async with caller.writing() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
-        before = caller.expected(await _load_token(tables, api_client_id, id))
-        values = _checked(Edit(body.api_token, asdict(before)), transaction.now)
-        after = await tables.api_tokens.save(replace(before, **values))
+        before = caller.expected(await rules.load_api_token(tables, api_client_id, id))
+        after = await rules.change_api_token(tables, before, body.api_token.given())
         return Data(data=ApiTokenView.of(caller.tagged(after)))
 
 
@@ -252,41 +221,6 @@ async def delete_token(caller: ForOperator, account_id: Id, api_client_id: Id, i
     """Delete a token; it is refused from the next call on."""
     async with caller.writing() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
-        token = caller.expected(await _load_token(tables, api_client_id, id))
+        token = caller.expected(await rules.load_api_token(tables, api_client_id, id))
         await tables.api_tokens.delete(token.id)
         return Data(data=ApiTokenView.of(token))
-
-
-_TYPE: Final = "api_client"
-
-
-async def _load(tables: AccountTables, id_: UUID | None) -> Actor:
-    actor = None if id_ is None else await tables.actors.load(id_)
-    if actor is None or actor.type != _TYPE:
-        raise not_found()
-    return actor
-
-
-async def _load_token(tables: AccountTables, client_id: UUID | None, id_: UUID | None) -> ApiToken:
-    client = await _load(tables, client_id)
-    token = None if id_ is None else await tables.api_tokens.load(id_)
-    if token is None or token.actor_id != client.id:
-        raise not_found()
-    return token
-
-
-def _checked(edit: Edit, now: datetime) -> dict[str, Any]:
-    edit.text("name", required=True)
-    if edit.gave("expires_at") or edit.value("expires_at") is None:
-        edit.text("expires_at", required=True)
-        given = edit.value("expires_at")
-        if isinstance(given, str) and "expires_at" not in edit.errors:
-            try:
-                expires_at = parse_rfc_3339(given)
-            except ValueError:
-                edit.error("expires_at", INVALID)
-            else:
-                edit.put("expires_at", expires_at)
-                if expires_at <= now:
-                    edit.error("expires_at", "must be in the future")
-    return edit.finish()

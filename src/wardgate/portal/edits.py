@@ -4,24 +4,26 @@ An `Edit` holds what was given and what stood there before; each verb looks at o
 returns the values to store.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel
+from wardgate.portal.outcomes import FieldErrors, Invalid
 
-from wardgate.portal.rest.problems import Errors, invalid
+BLANK: Final = "can't be blank"
+INVALID: Final = "is invalid"
 
-BLANK = "can't be blank"
-INVALID = "is invalid"
+Given = Mapping[str, Any]
+"""The fields that somebody gave, by name: text, numbers, booleans, and lists and mappings of these."""
 
 
 class Edit:
     """One create or update. `before`: the stored values, or the defaults of a new object."""
 
-    def __init__(self, given: BaseModel, before: dict[str, Any]) -> None:
-        self._given = given.model_dump(exclude_unset=True)
+    def __init__(self, given: Given, before: Mapping[str, Any]) -> None:
+        self._given = given
         self._values = dict(before)
-        self.errors: Errors = {}
+        self.errors: FieldErrors = {}
 
     def gave(self, name: str) -> bool:
         return name in self._given
@@ -91,10 +93,10 @@ class Edit:
         """Return the values to store.
 
         Raises:
-            Problem: 422, when anything is wrong.
+            Invalid: anything is wrong.
         """
         if self.errors:
-            raise invalid(self.errors)
+            raise Invalid(self.errors)
         return self._values
 
 

@@ -1,4 +1,4 @@
-"""The end of an account (portal-domain §16): scheduled, called off, carried out.
+"""The end of an account (portal-domain §16): scheduled, cancelled, carried out.
 
     active ──schedule──▶ disabled, to be deleted at T ──T has come──▶ gone
        ▲                              │
@@ -15,6 +15,7 @@ from uuid import UUID
 
 from wardgate.portal.mail.letters import AccountDeleted, DeletionCancelled, DeletionNear, DeletionScheduled
 from wardgate.portal.mail.queue import admin_addresses, post
+from wardgate.portal.outcomes import Forbidden, Invalid, WrongState
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.job_queue import JobQueue
@@ -35,16 +36,22 @@ NOT_SCHEDULED: Final = "The account is not scheduled for deletion."
 LOCKED_AS_IT_IS: Final = "The account is locked: its deletion cannot be cancelled."
 
 
-class LifeRefused(Exception):
-    """An account's life goes on as it does; the message is for whoever asked."""
+class LifecycleError(WrongState):
+    """The account stays as it is; the message is for whoever asked."""
 
 
-class Locked(LifeRefused):
+class Locked(Forbidden, LifecycleError):
     """The operator has locked the account."""
 
 
-class WrongSlug(LifeRefused):
+class WrongSlug(Invalid, LifecycleError):
     """What was typed is not the account's slug."""
+
+    def __init__(self) -> None:
+        super().__init__({"slug": [OTHER_SLUG]})
+
+    def __str__(self) -> str:
+        return OTHER_SLUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +75,14 @@ async def schedule_deletion(
     Raises:
         Locked: by the operator.
         WrongSlug: `typed_slug` is another.
-        LifeRefused: the account is disabled already; a repeated request changes nothing.
+        LifecycleError: the account is disabled already; a repeated request changes nothing.
     """
     if account.lock_enabled_at is not None:
         raise Locked(LOCKED)
     if account.is_disabled:
-        raise LifeRefused(DISABLED)
+        raise LifecycleError(DISABLED)
     if typed_slug.strip().lower() != account.slug.lower():
-        raise WrongSlug(OTHER_SLUG)
+        raise WrongSlug
     deletion_at = transaction.now + GRACE
     recipients = await admin_addresses(transaction.of(account.id))
     after = await transaction.accounts.save(
@@ -96,10 +103,10 @@ async def cancel_deletion(
 
     Raises:
         Locked: by the operator, who is not the author.
-        LifeRefused: no deletion is scheduled.
+        LifecycleError: no deletion is scheduled.
     """
     if account.scheduled_deletion_at is None:
-        raise LifeRefused(NOT_SCHEDULED)
+        raise LifecycleError(NOT_SCHEDULED)
     if account.lock_enabled_at is not None and not author.is_operator:
         raise Locked(LOCKED_AS_IT_IS)
     after = await transaction.accounts.save(

@@ -1,0 +1,60 @@
+"""What may be done with sites (portal-domain §3.7, rest-api §8.8)."""
+
+from dataclasses import replace
+from typing import Any, Final
+from uuid import UUID
+
+from wardgate.portal.edits import Edit, Given
+from wardgate.portal.limits import check_site
+from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.store import AccountTables, Conflict
+from wardgate.portal.store.rows import Account, Site
+
+MAX_NAME_CHARS: Final = 64
+NAME_TAKEN: Final = {"name": ["has already been taken"]}
+
+
+async def load_site(tables: AccountTables, id_: UUID | None) -> Site:
+    """Raises Missing."""
+    site = None if id_ is None else await tables.sites.load(id_)
+    if site is None:
+        raise Missing
+    return site
+
+
+async def load_editable_site(tables: AccountTables, id_: UUID | None) -> Site:
+    """Return a site that may be changed and deleted. Raises Missing, and Forbidden for the Internet site."""
+    site = await load_site(tables, id_)
+    if site.managed_by == "system":
+        raise Forbidden("System managed Site cannot be modified")
+    return site
+
+
+async def make_site(tables: AccountTables, account: Account, given: Given) -> Site:
+    """Make a site.
+
+    Raises:
+        LimitReached: the account may have no more.
+        Invalid: a value is wrong, or the name is taken.
+    """
+    await check_site(tables, account, now=tables.now)
+    values = _checked(given, {"name": None})
+    try:
+        return await tables.sites.insert(Site(id=tables.new_id(), account_id=tables.account_id, **values))
+    except Conflict:
+        raise Invalid(NAME_TAKEN) from None
+
+
+async def change_site(tables: AccountTables, before: Site, given: Given) -> Site:
+    """Rename a site. Raises Invalid."""
+    values = _checked(given, {"name": before.name})
+    try:
+        return await tables.sites.save(replace(before, **values))
+    except Conflict:
+        raise Invalid(NAME_TAKEN) from None
+
+
+def _checked(given: Given, before: Given) -> dict[str, Any]:
+    edit = Edit(given, before)
+    edit.text("name", longest=MAX_NAME_CHARS, required=True)
+    return edit.finish()
