@@ -60,7 +60,7 @@ def build(services: Services) -> App:
 
 
 async def _by_segment(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand over to the few routes that begin with the path's first segment: the framework tries one after the other."""
+    """Dispatch by the path's first segment: the framework matches routes linearly, so each application holds only a few."""
     segment = scope["path"].split("/", 2)[1]
     if segment not in paths().first_segments:
         raise not_found()
@@ -145,17 +145,17 @@ def _refused_by_a_rule(_request: Request, error: Exception) -> Response:
 
 
 def _refused_by_the_store(_request: Request, error: Exception) -> Response:
-    """Answer when what a handler had found was gone, or taken, by the time it wrote, or when no database can hold a value."""
+    """Answer when a row had been deleted or a unique value taken by the time a handler wrote, or a value cannot be stored."""
     if isinstance(error, Unstorable):
         return _answer(unprocessed())
     if isinstance(error, NotAllowed):
-        # Not 403, which tells of the account's rules: what a credential lacks looks as if it were none (rest-api §2).
+        # Not 403, which is for the account's rules: a credential without the right is treated like an invalid one (rest-api §2).
         return _answer(Problem(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED))
     return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
 
 
 def _refused_by_the_database(_request: Request, error: Exception) -> Response:
-    """Answer when no rule here saw that the values do not go together, but a constraint of the table did."""
+    """Answer when the values contradict each other and only a constraint of the table noticed."""
     assert isinstance(error, IntegrityError)
     if is_contradiction(error):
         log.warning("a table's constraint caught what no rule did", exc_info=error)
@@ -187,7 +187,7 @@ def _framework_error(request: Request, error: Exception) -> Response:
 
 
 def _invalid_request(_request: Request, error: Exception) -> Response:
-    """Tell a body without its wrapper (400) from fields that are wrong (422)."""
+    """Distinguish a body without its wrapper (400) from fields that are invalid (422)."""
     assert isinstance(error, RequestValidationError)
     errors: dict[str, Any] = {}
     for one in error.errors():
@@ -199,7 +199,7 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
-    """Put a message under its field; within a list, elements before it are empty objects. Of other lists the entry is named."""
+    """Add a message to its field. In a list of objects, earlier elements are empty objects; in other lists the message names the entry."""
     field, rest = str(place[0]), place[1:]
     is_list = bool(rest) and isinstance(rest[0], int)
     inner = [part for part in rest if is_list and isinstance(part, str)]

@@ -1,10 +1,10 @@
-"""What a request is judged by that nobody makes: an explanation's inputs, each with where it comes from.
+"""Inputs of an explanation: what a hypothetical request is judged by, each with its source.
 
-given         the asker said so
-looked_up     follows from what the asker said: the country of an address
+given         stated in the request
+looked_up     derived from what was stated: the country of an address
 connection    the client is connected, and this is its connection's
 device        stored with the device
-undetermined  nobody knows; what hangs on it stays open
+undetermined  unknown; conditions that depend on it stay open
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the asker said of the connection to assume; none: nothing."""
+    """What the request states about the hypothetical connection. None if not stated."""
 
     remote_ip: IpAddress | None
     region: str | None
@@ -38,10 +38,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client to assume the rest of.
+    """A client, for what the request does not state.
 
     Attributes:
-        presence: its connection; none: it is not connected.
+        presence: its connection. None if it is not connected.
         token: what the connection was made with, if that is still there.
     """
 
@@ -52,7 +52,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What the engine and the choice of a gateway are asked with."""
+    """The inputs of the policy engine and of gateway selection."""
 
     facts: Facts
     token_expires_at: datetime
@@ -71,7 +71,7 @@ class Assumptions:
 
 
 def assume(services: Services, said: Said, client: Client | None) -> Assumptions:
-    """Put together what is known: what was said goes before what the connection has."""
+    """Combine what is known. What was stated takes precedence over what the connection has."""
     remote_ip = _remote_ip(said, client)
     region, position = _place(services, said, client)
     provider = _provider(said, client)
@@ -106,7 +106,7 @@ def assume(services: Services, said: Said, client: Client | None) -> Assumptions
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[_T]):
-    """`value` None: there is none or, from the source `undetermined`, nobody knows."""
+    """A value with its source. `value` is None if there is none or, with the source `undetermined`, if it is unknown."""
 
     value: _T | None
     source: Source
@@ -133,7 +133,7 @@ def _remote_ip(said: Said, client: Client | None) -> _Known[IpAddress]:
 
 
 def _place(services: Services, said: Said, client: Client | None) -> tuple[_Known[str], Position | None]:
-    """Return country and position; an address that was said is looked up, for the connection's place is not its place."""
+    """Return country and position. A stated address is looked up: the connection's place is not its place."""
     position: Position | None = None
     region: _Known[str] = _unknown()
     if said.remote_ip is not None:
@@ -167,7 +167,7 @@ def _verified(client: Client | None) -> _Known[bool]:
 
 
 def _user_agent(client: Client | None) -> _Known[str]:
-    """Return how the client announces itself, or did the last time; its text is the component with its version."""
+    """Return how the client announces itself, or did when last connected; the text names the component and its version."""
     if client is None:
         return _unknown()
     facts = {} if client.presence is None else client.presence.facts

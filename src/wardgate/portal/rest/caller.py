@@ -1,4 +1,4 @@
-"""Who calls: the actor behind an API token, or the operator (rest-api §2), and what a handler may do for them."""
+"""The authenticated caller of a request, an API client or the operator (rest-api §2), and what a handler may do on its behalf."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -24,10 +24,10 @@ _RowT = TypeVar("_RowT", bound=Row)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller; account and actor are none for the operator.
+    """An authenticated caller; `account` and `actor` are None for the operator.
 
     Attributes:
-        transaction: where everything of this call happens, if somebody opened one around it.
+        transaction: the transaction that the whole call runs in, if one was opened around it; else None.
     """
 
     services: Services
@@ -48,7 +48,7 @@ class Caller:
         return self.services.store.reading(is_long=is_long)
 
     def writing(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction whose changes are the caller's."""
+        """Open a transaction whose changes are attributed to the caller."""
         if self.transaction is not None:
             return nullcontext(self.transaction)
         return self.services.store.writing(self.subject())
@@ -59,7 +59,7 @@ class Caller:
 
 
 class _Exchange:
-    """One call: the caller, and the versions of objects that go to and fro in its headers."""
+    """One call: the caller, and the object versions exchanged in its headers."""
 
     def __init__(self, caller: Caller, request: Request, response: Response) -> None:
         self.services = caller.services
@@ -73,36 +73,36 @@ class _Exchange:
         return self.services.keys
 
     def tagged(self, row: _RowT) -> _RowT:
-        """Answer with the `ETag` of this row, and return it."""
+        """Set the response's `ETag` to the version of this row, and return the row."""
         self._response.headers["etag"] = tag_of(row)
         return row
 
     def expected(self, row: _RowT) -> _RowT:
-        """Return the row if it is the one that `If-Match` names.
+        """Return the row if `If-Match` is absent or names its version.
 
         Raises:
-            Problem: 412, it has changed since.
+            Problem: 412 if it has changed since.
         """
         check_expectation(self._request.headers.get("if-match"), tag_of(row))
         return row
 
     def tagged_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
-        """Answer with the `ETag` of a list of members; `member_ids` are all of them, not those of one page."""
+        """Set the response's `ETag` to the version of a list of members; `member_ids` are all of them, not those of one page."""
         self._response.headers["etag"] = tag_of_members(owner_id, member_ids)
 
     def expected_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
-        """Go on if these are the members that `If-Match` names.
+        """Check that `If-Match` is absent or names the version of these members.
 
         Raises:
-            Problem: 412, they have changed since.
+            Problem: 412 if they have changed since.
         """
         check_expectation(self._request.headers.get("if-match"), tag_of_members(owner_id, member_ids))
 
 
 class AccountCaller(_Exchange):
-    """A caller of an account: every query of a handler goes through `reading` and `writing`, scoped to that account.
+    """An API client of an account: every query of a handler goes through `reading` and `writing`, scoped to that account.
 
-    What actors of the caller's type may not do is refused there (`store/permissions.py`) and answered with 401.
+    They refuse what actors of the caller's type may not do (`store/permissions.py`); the API answers 401.
     """
 
     def __init__(self, caller: Caller, request: Request, response: Response) -> None:
@@ -119,7 +119,7 @@ class AccountCaller(_Exchange):
 
     @asynccontextmanager
     async def reading_all(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that is not scoped; for the logs, which name the account themselves, and may be long."""
+        """Open an unscoped, possibly long transaction for reading the logs, whose queries name the account themselves."""
         async with self._caller.reading(is_long=True) as transaction:
             transaction.on_behalf_of(self.actor).require(Action.READ, "changes")
             yield transaction
@@ -136,7 +136,7 @@ class AccountCaller(_Exchange):
 
 
 class OperatorCaller(_Exchange):
-    """The operator: what belongs to no account."""
+    """The operator of the installation, who acts outside any account."""
 
     def __init__(self, caller: Caller, request: Request, response: Response) -> None:
         super().__init__(caller, request, response)

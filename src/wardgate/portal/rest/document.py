@@ -1,4 +1,4 @@
-"""The API's OpenAPI 3.1 document: what the framework derives from the handlers, and what all of them share.
+"""The API's OpenAPI 3.1 document: what the framework derives from the handlers, completed from the routes' metadata.
 
 The framework knows neither the pipeline in front of it (authentication, limits, headers) nor that errors are problem documents;
 both are added here.
@@ -79,7 +79,7 @@ _NEVER_NULL: Final = frozenset(
         "is_locked", "message", "name", "okta_domain", "outdated_gateway_notifications", "resource_id", "type",
     }
 )  # fmt: skip
-"""Fields of bodies that take no null, wherever they are; the framework lets it in, so that it is refused by the field's name."""
+"""Fields of bodies that do not accept null, in any model. The framework lets null through so that the error can name the field."""
 
 _NULL_ALL_THE_SAME: Final = frozenset({("GatewayFields", "name"), ("UpstreamDnsFields", "type")})
 _NEVER_NULL_HERE: Final = frozenset(
@@ -91,7 +91,7 @@ _NEVER_NULL_HERE: Final = frozenset(
 
 
 def _settle_nulls(schemas: dict[str, Any]) -> None:
-    """Say of each field whether it takes null, and put what limits its value beside the value's type.
+    """Document for each field whether it accepts null, and move the constraints on its value next to the value's type.
 
     The framework writes `{"anyOf": [{"type": "string"}, {"type": "null"}], "enum": [...]}`: generators of clients look for the words of
     an enumeration where the type is, and find none.
@@ -120,7 +120,7 @@ def _is_never_null(model: str, name: str, schema: dict[str, Any]) -> bool:
 
 
 def _settle_parameters(paths: dict[str, Any]) -> None:
-    """Take null away from parameters of queries: one that is not wanted is left out."""
+    """Remove null from query parameters: an optional parameter is simply omitted."""
     for operations in paths.values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
@@ -149,7 +149,7 @@ _LIMITS: Final = frozenset(
 
 
 def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
-    """Return the document as OpenAPI 3.0, for generators that read nothing newer: it says the same but for where 3.0 has no words."""
+    """Return the document as OpenAPI 3.0 for generators that support nothing newer; what 3.0 cannot express is dropped."""
     older: dict[str, Any] = _older(openapi)
     for model, schema in older["components"]["schemas"].items():
         for name, field in schema.get("properties", {}).items():
@@ -159,7 +159,7 @@ def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def _camel_case(*words: str) -> str:
-    """Name a constant after where its word belongs: by the word alone, Go's generator makes a constant `Client` beside its type `Client`."""
+    """Name a constant after its model and field: by the word alone, Go's generator would emit a constant `Client` beside its type `Client`."""
     return "".join(part[:1].upper() + part[1:] for word in words for part in word.split("_"))
 
 

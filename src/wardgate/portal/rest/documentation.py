@@ -25,7 +25,7 @@ _FOLDER: Final = resources.files("wardgate.portal.rest") / "swagger_ui"
 
 
 class Documentation:
-    """Answers what needs no credentials; everything else goes on to the API."""
+    """Serves the documentation, which needs no credentials, and passes everything else on to the API."""
 
     def __init__(self, api: App, openapi: Callable[[], dict[str, Any]]) -> None:
         self._api = api
@@ -83,5 +83,5 @@ async def _answer(
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
     )
-    shown = b"" if is_known or scope["method"] == "HEAD" else body
-    await send({"type": "http.response.body", "body": shown})
+    sent = b"" if is_known or scope["method"] == "HEAD" else body
+    await send({"type": "http.response.body", "body": sent})

@@ -1,5 +1,5 @@
-"""What the API's fields may hold, for its document. The rules themselves, with their messages, are in each domain's `rules`:
-JSON types are checked strictly here, everything else there, so that all that is wrong is told at once.
+"""Declarations of request fields for the API's document. The rules themselves, with their messages, are in each domain's `rules`:
+only JSON types are checked here, strictly; everything else is checked there, so that all errors are reported at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _SWITCHING: Final = frozenset(
     {"active", "disabled", "disabled_at", "enabled", "is_active", "is_disabled", "is_enabled"}
 )
 EVERYWHERE: Final = _ENDING | _SWITCHING
-"""What narrows whatever it is said of: when it begins and ends, and whether it holds at all."""
+"""Fields that narrow any object: when it begins and ends, and whether it is in effect at all."""
 
 TOKENS: Final = frozenset(
     {
@@ -29,7 +29,7 @@ TOKENS: Final = frozenset(
         "single_use",
     }
 )  # fmt: skip
-"""What narrows a token."""
+"""Fields that narrow a token."""
 
 _HARMLESS_TRUE: Final = frozenset({"active", "enabled", "is_active", "is_enabled", "is_verified", "verified"})
 
@@ -48,7 +48,7 @@ class Fields(BaseModel):
     narrowing: ClassVar[frozenset[str]] = EVERYWHERE
 
     def given(self) -> dict[str, Any]:
-        """Return the fields that the request has, null ones too, as rules take them."""
+        """Return the fields present in the request, including null ones, in the form that rules take."""
         return self.model_dump(exclude_unset=True)
 
     @model_validator(mode="wrap")
@@ -63,7 +63,7 @@ class Fields(BaseModel):
 
 
 def ignored_narrowing(given: object, narrowing: frozenset[str] = EVERYWHERE) -> list[str]:
-    """Return the fields of an object that narrow access and that nobody here would look at."""
+    """Return the fields of an object that would narrow access but that this API does not know."""
     if not isinstance(given, Mapping):
         return []
     return sorted(name for name in narrowing & given.keys() if not _narrows_nothing(name, given[name]))
@@ -80,7 +80,7 @@ class ExactFields(Fields):
 
 
 def required(*names: str) -> ConfigDict:
-    """Document fields as required. Their absence is told beside other errors, hence it is not checked by the framework."""
+    """Document fields as required. The framework does not check it, so that a missing field is reported beside other errors."""
     return ConfigDict(json_schema_extra={"required": list(names)})
 
 

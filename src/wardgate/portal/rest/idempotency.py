@@ -33,7 +33,7 @@ _REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A complete answer of the framework."""
+    """A complete response of the framework."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -44,14 +44,14 @@ Carry = Callable[[Caller], Awaitable[Answer]]
 
 
 async def answer_once(key: str, request: bytes, caller: Caller, carry_out: Carry) -> Answer:
-    """Return the kept answer to this key, or carry the request out and keep its answer.
+    """Return the stored answer for this key, or carry out the request and store its answer.
 
     Args:
         request: whatever tells one request of this caller from another.
         carry_out: does everything in the transaction of the caller that it is given.
 
     Raises:
-        Problem: 400 for a key that is none, 422 if it was used for another request, 409 if one is under way.
+        Problem: 400 if the key is malformed, 422 if it was used for another request, 409 if one is in progress.
     """
     if _KEY.fullmatch(key) is None:
         raise Problem(HTTPStatus.BAD_REQUEST, BAD_KEY)
@@ -66,7 +66,7 @@ async def answer_once(key: str, request: bytes, caller: Caller, carry_out: Carry
 
 
 class _Refused(Exception):
-    """Undoes the transaction of a request that was refused."""
+    """Rolls back the transaction of a request that was refused."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -97,7 +97,7 @@ async def _in_one_transaction(key: str, request_hash: str, caller: Caller, carry
 
 
 class Recorder:
-    """The sending side of an ASGI call whose answer is to be looked at before it goes out."""
+    """The sending side of an ASGI call whose answer is inspected before it is sent."""
 
     def __init__(self) -> None:
         self._status = 0

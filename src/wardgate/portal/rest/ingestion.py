@@ -1,6 +1,6 @@
 """`POST /ingestion/flow_logs` (rest-api §10): clients and gateways report flows, with the token that came with the authorization.
 
-Who used what is taken from the token alone; a record tells only the flow. Records that are right are stored although others are not.
+Who used what is taken from the token alone; a record only describes the flow. Valid records are stored even if others are invalid.
 """
 
 from datetime import datetime
@@ -81,7 +81,7 @@ _ADDRESSES: Final = ("inner_src_ip", "inner_dst_ip")
 
 
 class Ingestion:
-    """The endpoint, as ASGI: it has an authentication and a rate limit of its own, and no log of calls."""
+    """The endpoint as an ASGI application, with its own authentication and rate limit; calls are not logged."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -196,7 +196,7 @@ def _records(body: bytes) -> list[Any]:
 
 
 def _checked(record: Any) -> dict[str, Any]:
-    """Return the fields of a right record, times and addresses parsed."""
+    """Return the fields of a valid record with times and addresses parsed."""
     if not isinstance(record, dict):
         raise _Wrong({"record": ["must be a JSON object"]})
     wrong: dict[str, list[str]] = {}

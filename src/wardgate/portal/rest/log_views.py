@@ -1,4 +1,4 @@
-"""Entries of the log streams as the API shows them (rest-api §9.4, §9.5)."""
+"""Entries of the log streams as the API represents them (rest-api §9.4, §9.5)."""
 
 from typing import Annotated, Any, Final, Literal, assert_never
 from uuid import UUID

@@ -130,10 +130,10 @@ def encode_cursor(cursor: msgspec.Struct) -> str:
 
 
 def decode_cursor(text: str, type_: type[_CursorT]) -> _CursorT:
-    """Read a cursor back.
+    """Decode a cursor.
 
     Raises:
-        Problem: 400, it is none.
+        Problem: 400 if it is malformed.
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 
 def parse_id(text: object) -> UUID | None:
-    """Parse an id of a path; None: nothing has it."""
+    """Parse an id from a path. None if no object can have it."""
     try:
         return UUID(str(text))
     except ValueError:

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """The REST API's outer application; `inner` finds the caller in its scope.
+    """The REST API's outer application. It puts the caller into the scope of `inner`.
 
     Args:
         paths: those of `inner`.
@@ -190,7 +190,7 @@ class Pipeline:
 
 
 class _Answer:
-    """The sending side: adds the headers that every answer has."""
+    """The sending side: adds the headers common to all responses."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -198,7 +198,7 @@ class _Answer:
         self._syncing: Awaitable[None] | None = None
 
     def hold_back(self, syncing: Awaitable[None] | None) -> None:
-        """Let nothing out before this ends."""
+        """Send nothing before this completes."""
         self._syncing = syncing
 
     async def send(self, message: Message) -> None:
@@ -231,7 +231,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, longest: in
     """Read the whole body.
 
     Raises:
-        Problem: it is too large, or takes too long.
+        Problem: 413 if it is too large, 408 if it takes too long.
     """
     too_large = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body exceeds {longest} bytes.")
     announced = _content_length(headers)
@@ -256,7 +256,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, longest: in
 
 
 def _has_half_a_character(body: bytes) -> bool:
-    """Tell whether a JSON text escapes one half of a surrogate pair: such text cannot be encoded, hence neither stored nor told."""
+    """Return whether a JSON text escapes a lone surrogate: such text cannot be encoded, so it can be neither stored nor returned."""
     if _SURROGATE.search(body) is None:
         return False
     try:

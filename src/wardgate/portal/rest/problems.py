@@ -1,4 +1,4 @@
-"""Errors of the REST API: RFC 9457 problem documents (rest-api §4), for the framework's own errors too."""
+"""Errors of the REST API as RFC 9457 problem documents (rest-api §4), including those that the framework raises."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -74,7 +74,7 @@ class Problem(Exception):
 
 
 def title_of(status: HTTPStatus) -> str:
-    """Return the reason phrase; that of 422 is the newer one on every Python."""
+    """Return the reason phrase; for 422 that of RFC 9110 whatever the Python version."""
     return "Unprocessable Content" if status == HTTPStatus.UNPROCESSABLE_ENTITY else status.phrase
 
 
@@ -95,7 +95,7 @@ def invalid(errors: Errors) -> Problem:
 
 
 def database_unavailable() -> Problem:
-    """Ask to come back when the database answers again: its disk is full, it is damaged or away."""
+    """Ask the client to retry later: the database's disk is full, or it is damaged or unreachable."""
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The database does not answer at the moment.",

@@ -1,8 +1,8 @@
-"""Versions of objects: `ETag` on what is shown, `If-Match` on what is to be changed (RFC 9110 §13.1.1).
+"""Versions of objects: `ETag` on responses, `If-Match` on changes (RFC 9110 §13.1.1).
 
-A tag stands for what is stored of an object and can be edited. What connections report of themselves (addresses, times, `online`)
-is no part of it, so that a device that reconnects does not spoil an administrator's edit. A list of members has a tag too: it
-stands for which ones they are, all of them, whatever page is shown.
+A tag identifies the stored, editable state of an object. What connections report about themselves (addresses, times, `online`) does
+not count, so that a device that reconnects does not invalidate an administrator's edit. A list of members has a tag too: it identifies
+the whole set of members, whichever page is returned.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ def tag_of(row: Row) -> str:
 
 
 def tag_of_members(owner_id: UUID, member_ids: Iterable[UUID]) -> str:
-    """Return the entity tag of a list of members, quotes included; their order means nothing."""
+    """Return the entity tag of a list of members, quotes included. Their order does not matter."""
     return _tag([str(owner_id), sorted(str(one) for one in member_ids)])
 
 
 def check_expectation(if_match: str | None, tag: str) -> None:
-    """Refuse when `If-Match` is given and names other versions only.
+    """Refuse if `If-Match` is given and does not name this version.
 
     Raises:
         Problem: 412.

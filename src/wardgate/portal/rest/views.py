@@ -1,4 +1,4 @@
-"""Objects as the REST API shows them (rest-api §8), and the envelopes around them (§3)."""
+"""Objects as the REST API represents them (rest-api §8), and the envelopes around them (§3)."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -58,7 +58,7 @@ DohProvider = Annotated[str, _one_of("google", "opendns", "cloudflare", "quad9")
 ProviderContext = Annotated[str, _one_of("clients_and_portal", "clients_only", "portal_only")]
 EmailClaim = Annotated[str, _one_of("email", "upn", "preferred_username")]
 EmailVerification = Annotated[str, _one_of("none", "claim", "proof")]
-"""Words that stored objects have; the store's constraints hold them."""
+"""Enumerated values of stored objects; the store's constraints enforce them."""
 
 
 class Data(BaseModel, Generic[T]):
@@ -78,14 +78,14 @@ class ListOf(BaseModel, Generic[T]):
 
 
 Shown = dict[str, Any]
-"""The fields of an object, by name, as its view has them: ids and instants as they are, objects within as dictionaries."""
+"""The fields of an object by name, as its view declares them: ids and instants as such, nested objects as dictionaries."""
 
 
 def listed(page: Page[_RowT], shown: Callable[[_RowT], Shown]) -> Response:
-    """Answer with a page in its envelope.
+    """Return a response with a page in its envelope.
 
-    It says what `ListOf` the view of each row says, written without making the views: of 100 objects that is a tenth of the call.
-    Headers that a handler has set for the framework to add are not on it.
+    It has the same content as `ListOf` the views of the rows, but is encoded without building them: for 100 objects that saves a tenth of
+    the call. Headers that a handler sets on the framework's response are not added to it.
     """
     metadata = {
         "count": page.count,
