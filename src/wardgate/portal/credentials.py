@@ -1,7 +1,7 @@
 """Bearer secrets: drawing one with what the store keeps of it, and finding the row behind a presented one.
 
-Whatever is wrong with a presented token (forged, revoked, expired, owner disabled), the answer is one `InvalidToken`; only a token
-of another kind is told apart, because its prefix says so to everybody.
+Whatever is wrong with a presented token (forged, revoked, expired, owner disabled), the answer is one
+`InvalidToken`; only a token of another kind is told apart, because its prefix says so to everybody.
 """
 
 import base64

@@ -1,7 +1,8 @@
-"""Merge patches checked field by field (rest-api §3): absent keeps, null or "" clears, errors are collected, not raised one by one.
+"""Merge patches checked field by field (rest-api §3): absent keeps, null or "" clears, errors are collected,
+not raised one by one.
 
-An `Edit` holds what was given and what stood there before; each verb looks at one field. `finish` raises all errors at once or
-returns the values to store.
+An `Edit` holds what was given and what stood there before; each verb looks at one field. `finish` raises all
+errors at once or returns the values to store.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,5 @@
-"""How a rule refuses what was asked for, whoever asked: the API, a page, the command line, or the sync of a directory.
+"""How a rule refuses what was asked for, whoever asked: the API, a page, the command line, or the sync of a
+directory.
 
 Refused
 ├── Invalid       values are wrong; says of each field what
@@ -7,7 +8,8 @@ Refused
 ├── Unsuitable    an object of this kind cannot have, or be, that
 └── WrongState    not now: something else has to happen first
 
-Each names a cause, not a status: who calls a rule decides how to tell it. A transaction in which one was raised is not committed.
+Each names a cause, not a status: who calls a rule decides how to tell it. A transaction in which one was
+raised is not committed.
 """
 
 from typing import Any

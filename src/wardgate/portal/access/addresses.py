@@ -1,4 +1,5 @@
-"""Rules of a resource's address and filters (portal-domain §3.10, rest-api §8.11), each with the message that names it."""
+"""Rules of a resource's address and filters (portal-domain §3.10, rest-api §8.11), each with the message that
+names it."""
 
 import itertools
 import re

@@ -1,7 +1,8 @@
-"""What may be done with resources, device pools and policies (portal-domain §3.10, §3.11, rest-api §8.11, §8.13).
+"""What may be done with resources, device pools and policies (portal-domain §3.10, §3.11, rest-api §8.11,
+§8.13).
 
-Functions take the tables of an account, in a transaction, and the fields that somebody gave; they return the object as stored, or raise
-one of `portal.outcomes`.
+Functions take the tables of an account, in a transaction, and the fields that somebody gave; they return the
+object as stored, or raise one of `portal.outcomes`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -39,7 +40,8 @@ async def load_resource(
 
 
 async def load_editable_resource(tables: AccountTables, id_: UUID | None) -> Resource:
-    """Return a resource that may be changed and deleted. Raises Missing, and Forbidden for the Internet resource."""
+    """Return a resource that may be changed and deleted. Raises Missing, and Forbidden for the Internet
+    resource."""
     resource = await load_resource(tables, id_)
     if resource.type == "internet":
         raise Forbidden("Internet Resource cannot be modified")

@@ -1,4 +1,5 @@
-"""What may be done with clients, gateways and members of device pools (portal-domain §3.8, §3.9, rest-api §8.5, §8.9, §8.10, §8.12)."""
+"""What may be done with clients, gateways and members of device pools (portal-domain §3.8, §3.9, rest-api
+§8.5, §8.9, §8.10, §8.12)."""
 
 import re
 from collections.abc import Iterable, Mapping

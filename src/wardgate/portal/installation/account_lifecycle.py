@@ -4,8 +4,9 @@
        ▲                              │
        └────────────cancel────────────┘
 
-Scheduling disables the account at once; the store cuts what follows from that. Everything here happens in the caller's transaction,
-letters and jobs included. The store admits one writer an account, so what is checked here still holds at the commit.
+Scheduling disables the account at once; the store cuts what follows from that. Everything here happens in the
+caller's transaction, letters and jobs included. The store admits one writer an account, so what is checked
+here still holds at the commit.
 """
 
 from dataclasses import dataclass, replace
@@ -147,7 +148,8 @@ async def enqueue_due(transaction: Transaction) -> int:
 
 
 async def delete_if_due(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:
-    """Delete an account with everything it has, and tell its former admins; false: it is gone, or not due any more."""
+    """Delete an account with everything it has, and tell its former admins; false: it is gone, or not due any
+    more."""
     account = await transaction.accounts.load(account_id)
     if account is None or not account.is_disabled or account.scheduled_deletion_at is None:
         return False

@@ -1,4 +1,5 @@
-"""What may be done with accounts, their settings, relay tokens and banners (portal-domain §3.1, §3.13, §3.15, §15, §16).
+"""What may be done with accounts, their settings, relay tokens and banners (portal-domain §3.1, §3.13, §3.15,
+§15, §16).
 
 How an account ends is in `account_lifecycle`.
 """

@@ -1,4 +1,5 @@
-"""What may be done with actors, groups and memberships (portal-domain §3.2, §3.4, rest-api §8.2, §8.6, §8.7)."""
+"""What may be done with actors, groups and memberships (portal-domain §3.2, §3.4, rest-api §8.2, §8.6,
+§8.7)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -96,7 +97,8 @@ async def load_group(tables: AccountTables, id_: UUID | None, *, with_managed: b
 
 
 async def load_group_with_editable_members(tables: AccountTables, id_: UUID | None) -> Group:
-    """Return a group whose members are decided here. Raises Missing, and Forbidden for a managed or synced one."""
+    """Return a group whose members are decided here. Raises Missing, and Forbidden for a managed or synced
+    one."""
     group = await load_group(tables, id_, with_managed=True)
     if group.type != "static" or group.idp_id is not None:
         raise Forbidden("Group is not editable")

@@ -60,7 +60,8 @@ def build(services: Services) -> App:
 
 
 async def _by_segment(scope: Scope, receive: Receive, send: Send) -> None:
-    """Dispatch by the path's first segment: the framework matches routes linearly, so each application holds only a few."""
+    """Dispatch by the path's first segment: the framework matches routes linearly, so each application holds
+    only a few."""
     segment = scope["path"].split("/", 2)[1]
     if segment not in paths().first_segments:
         raise not_found()
@@ -145,11 +146,13 @@ def _refused_by_a_rule(_request: Request, error: Exception) -> Response:
 
 
 def _refused_by_the_store(_request: Request, error: Exception) -> Response:
-    """Answer when a row had been deleted or a unique value taken by the time a handler wrote, or a value cannot be stored."""
+    """Answer when a row had been deleted or a unique value taken by the time a handler wrote, or a value
+    cannot be stored."""
     if isinstance(error, Unstorable):
         return _answer(unprocessed())
     if isinstance(error, NotAllowed):
-        # Not 403, which is for the account's rules: a credential without the right is treated like an invalid one (rest-api §2).
+        # Not 403, which is for the account's rules: a credential without the right is treated like an invalid
+        # one (rest-api §2).
         return _answer(Problem(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED))
     return _answer(Problem(HTTPStatus.CONFLICT, OVERTAKEN))
 
@@ -199,7 +202,8 @@ def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def _note(errors: dict[str, Any], place: list[str | int], message: str) -> None:
-    """Add a message to its field. In a list of objects, earlier elements are empty objects; in other lists the message names the entry."""
+    """Add a message to its field. In a list of objects, earlier elements are empty objects; in other lists
+    the message names the entry."""
     field, rest = str(place[0]), place[1:]
     is_list = bool(rest) and isinstance(rest[0], int)
     inner = [part for part in rest if is_list and isinstance(part, str)]

@@ -106,7 +106,8 @@ def assume(services: Services, said: Said, client: Client | None) -> Assumptions
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[_T]):
-    """A value with its source. `value` is None if there is none or, with the source `undetermined`, if it is unknown."""
+    """A value with its source. `value` is None if there is none or, with the source `undetermined`, if it is
+    unknown."""
 
     value: _T | None
     source: Source
@@ -167,7 +168,8 @@ def _verified(client: Client | None) -> _Known[bool]:
 
 
 def _user_agent(client: Client | None) -> _Known[str]:
-    """Return how the client announces itself, or did when last connected; the text names the component and its version."""
+    """Return how the client announces itself, or did when last connected; the text names the component and
+    its version."""
     if client is None:
         return _unknown()
     facts = {} if client.presence is None else client.presence.facts

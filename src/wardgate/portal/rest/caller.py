@@ -1,4 +1,5 @@
-"""The authenticated caller of a request, an API client or the operator (rest-api §2), and what a handler may do on its behalf."""
+"""The authenticated caller of a request, an API client or the operator (rest-api §2), and what a handler may
+do on its behalf."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -87,7 +88,8 @@ class _Exchange:
         return row
 
     def tagged_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
-        """Set the response's `ETag` to the version of a list of members; `member_ids` are all of them, not those of one page."""
+        """Set the response's `ETag` to the version of a list of members; `member_ids` are all of them, not
+        those of one page."""
         self._response.headers["etag"] = tag_of_members(owner_id, member_ids)
 
     def expected_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
@@ -100,7 +102,8 @@ class _Exchange:
 
 
 class AccountCaller(_Exchange):
-    """An API client of an account: every query of a handler goes through `reading` and `writing`, scoped to that account.
+    """An API client of an account: every query of a handler goes through `reading` and `writing`, scoped to
+    that account.
 
     They refuse what actors of the caller's type may not do (`store/permissions.py`); the API answers 401.
     """
@@ -119,7 +122,8 @@ class AccountCaller(_Exchange):
 
     @asynccontextmanager
     async def reading_all(self) -> AsyncIterator[Transaction]:
-        """Open an unscoped, possibly long transaction for reading the logs, whose queries name the account themselves."""
+        """Open an unscoped, possibly long transaction for reading the logs, whose queries name the account
+        themselves."""
         async with self._caller.reading(is_long=True) as transaction:
             transaction.on_behalf_of(self.actor).require(Action.READ, "changes")
             yield transaction

@@ -1,7 +1,8 @@
-"""The API's OpenAPI 3.1 document: what the framework derives from the handlers, completed from the routes' metadata.
+"""The API's OpenAPI 3.1 document: what the framework derives from the handlers, completed from the routes'
+metadata.
 
-The framework knows neither the pipeline in front of it (authentication, limits, headers) nor that errors are problem documents;
-both are added here.
+The framework knows neither the pipeline in front of it (authentication, limits, headers) nor that errors are
+problem documents; both are added here.
 """
 
 from collections.abc import Iterable
@@ -79,7 +80,8 @@ _NEVER_NULL: Final = frozenset(
         "is_locked", "message", "name", "okta_domain", "outdated_gateway_notifications", "resource_id", "type",
     }
 )  # fmt: skip
-"""Fields of bodies that do not accept null, in any model. The framework lets null through so that the error can name the field."""
+"""Fields of bodies that do not accept null, in any model. The framework lets null through so that the error
+can name the field."""
 
 _NULL_ALL_THE_SAME: Final = frozenset({("GatewayFields", "name"), ("UpstreamDnsFields", "type")})
 _NEVER_NULL_HERE: Final = frozenset(
@@ -91,10 +93,11 @@ _NEVER_NULL_HERE: Final = frozenset(
 
 
 def _settle_nulls(schemas: dict[str, Any]) -> None:
-    """Document for each field whether it accepts null, and move the constraints on its value next to the value's type.
+    """Document for each field whether it accepts null, and move the constraints on its value next to the
+    value's type.
 
-    The framework writes `{"anyOf": [{"type": "string"}, {"type": "null"}], "enum": [...]}`: generators of clients look for the words of
-    an enumeration where the type is, and find none.
+    The framework writes `{"anyOf": [{"type": "string"}, {"type": "null"}], "enum": [...]}`: generators of
+    clients look for the words of an enumeration where the type is, and find none.
     """
     for model, schema in schemas.items():
         for name, field in schema.get("properties", {}).items():
@@ -149,7 +152,8 @@ _LIMITS: Final = frozenset(
 
 
 def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
-    """Return the document as OpenAPI 3.0 for generators that support nothing newer; what 3.0 cannot express is dropped."""
+    """Return the document as OpenAPI 3.0 for generators that support nothing newer; what 3.0 cannot express
+    is dropped."""
     older: dict[str, Any] = _older(openapi)
     for model, schema in older["components"]["schemas"].items():
         for name, field in schema.get("properties", {}).items():
@@ -159,7 +163,8 @@ def as_30(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def _camel_case(*words: str) -> str:
-    """Name a constant after its model and field: by the word alone, Go's generator would emit a constant `Client` beside its type `Client`."""
+    """Name a constant after its model and field: by the word alone, Go's generator would emit a constant
+    `Client` beside its type `Client`."""
     return "".join(part[:1].upper() + part[1:] for word in words for part in word.split("_"))
 
 

@@ -1,4 +1,5 @@
-"""`/openapi.json` and the pages at `/swaggerui`, which let one read and try the API without any other host."""
+"""`/openapi.json` and the pages at `/swaggerui`, which let one read and try the API without any other
+host."""
 
 import functools
 import hashlib

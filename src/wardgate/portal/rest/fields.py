@@ -1,5 +1,6 @@
-"""Declarations of request fields for the API's document. The rules themselves, with their messages, are in each domain's `rules`:
-only JSON types are checked here, strictly; everything else is checked there, so that all errors are reported at once.
+"""Declarations of request fields for the API's document. The rules themselves, with their messages, are in
+each domain's `rules`: only JSON types are checked here, strictly; everything else is checked there, so that
+all errors are reported at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +36,16 @@ _HARMLESS_TRUE: Final = frozenset({"active", "enabled", "is_active", "is_enabled
 
 
 class Fields(BaseModel):
-    """Fields of an object in a request. Unknown ones are ignored, but not those that would have narrowed access.
+    """Fields of an object in a request. Unknown ones are ignored, but not those that would have narrowed
+    access.
 
-    Whoever sends `postures` or `expires_at` to a portal that knows no such thing would get more than they asked for, and be told
-    that all is well. A value that narrows nothing (null, an empty one, false) is ignored like other unknown fields.
+    Whoever sends `postures` or `expires_at` to a portal that knows no such thing would get more than they
+    asked for, and be told that all is well. A value that narrows nothing (null, an empty one, false) is
+    ignored like other unknown fields.
 
     Attributes:
-        narrowing: names of such fields, as newer consumers or other products call them; those that the model has are its own.
+        narrowing: names of such fields, as newer consumers or other products call them; those that the model
+        has are its own.
     """
 
     model_config = ConfigDict(strict=True)
@@ -80,7 +84,8 @@ class ExactFields(Fields):
 
 
 def required(*names: str) -> ConfigDict:
-    """Document fields as required. The framework does not check it, so that a missing field is reported beside other errors."""
+    """Document fields as required. The framework does not check it, so that a missing field is reported
+    beside other errors."""
     return ConfigDict(json_schema_extra={"required": list(names)})
 
 

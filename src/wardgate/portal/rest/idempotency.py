@@ -1,8 +1,9 @@
 """`Idempotency-Key` on POST: a repeated call gets the first one's answer and changes nothing.
 
-The answer is kept in the transaction of the call itself, so that either both hold or neither. Refusals are not kept: they changed
-nothing, and the cause may be gone next time. An answer may hold a token that is stored nowhere else in clear, hence it is encrypted
-with a key that takes the installation's secret and the caller's `Idempotency-Key` together.
+The answer is kept in the transaction of the call itself, so that either both hold or neither. Refusals are
+not kept: they changed nothing, and the cause may be gone next time. An answer may hold a token that is stored
+nowhere else in clear, hence it is encrypted with a key that takes the installation's secret and the caller's
+`Idempotency-Key` together.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ async def answer_once(key: str, request: bytes, caller: Caller, carry_out: Carry
         carry_out: does everything in the transaction of the caller that it is given.
 
     Raises:
-        Problem: 400 if the key is malformed, 422 if it was used for another request, 409 if one is in progress.
+        Problem: 400 if the key is malformed, 422 if it was used for another request, 409 if one is in
+        progress.
     """
     if _KEY.fullmatch(key) is None:
         raise Problem(HTTPStatus.BAD_REQUEST, BAD_KEY)

@@ -1,6 +1,8 @@
-"""`POST /ingestion/flow_logs` (rest-api §10): clients and gateways report flows, with the token that came with the authorization.
+"""`POST /ingestion/flow_logs` (rest-api §10): clients and gateways report flows, with the token that came
+with the authorization.
 
-Who used what is taken from the token alone; a record only describes the flow. Valid records are stored even if others are invalid.
+Who used what is taken from the token alone; a record only describes the flow. Valid records are stored even
+if others are invalid.
 """
 
 from datetime import datetime
@@ -81,7 +83,8 @@ _ADDRESSES: Final = ("inner_src_ip", "inner_dst_ip")
 
 
 class Ingestion:
-    """The endpoint as an ASGI application, with its own authentication and rate limit; calls are not logged."""
+    """The endpoint as an ASGI application, with its own authentication and rate limit; calls are not
+    logged."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

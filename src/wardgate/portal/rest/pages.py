@@ -1,7 +1,7 @@
 """Pagination of lists (rest-api §6): keyset cursors over (`inserted_at`, `id`).
 
-A cursor is the direction and the boundary row's two keys, JSON in unpadded base64url. It carries no authority, for every
-query is scoped to the caller's account; what does not decode is refused.
+A cursor is the direction and the boundary row's two keys, JSON in unpadded base64url. It carries no
+authority, for every query is scoped to the caller's account; what does not decode is refused.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """What parameters of paths and queries hold.
 
-An id in a path may be a log id too (24 hex digits); no object here has one, so it becomes None and is not found. Anything else
-was refused before.
+An id in a path may be a log id too (24 hex digits); no object here has one, so it becomes None and is not
+found. Anything else was refused before.
 """
 
 from typing import Annotated, Final

@@ -28,11 +28,13 @@ class Paths:
         return frozenset(self._templates)
 
     def is_operators(self, path: str) -> bool:
-        """Tell whether a path is one that only the operator's token is accepted for, whatever follows its noun."""
+        """Tell whether a path is one that only the operator's token is accepted for, whatever follows its
+        noun."""
         return _first_words(path) in self._operators
 
     def are_ids_valid(self, path: str) -> bool:
-        """Tell whether every segment is an id where the API has one; where the API has no such path, there is none to be valid."""
+        """Tell whether every segment is an id where the API has one; where the API has no such path, there is
+        none to be valid."""
         segments = path.split("/")
         fitting = [template for template, _ in self._fitting(segments)]
         # Of `/wardgate/groups/{id}` and `/wardgate/{noun}/{id}` the one with more words is meant.
@@ -58,7 +60,8 @@ class Paths:
 
 
 def _first_words(path: str) -> tuple[str, str]:
-    """Return the first segment, and the second where the first alone says little: all of the portal's own begins with `/wardgate`."""
+    """Return the first segment, and the second where the first alone says little: all of the portal's own
+    begins with `/wardgate`."""
     segments = [*path.split("/"), "", ""]
     return segments[1], segments[2] if segments[1] == "wardgate" else ""
 

@@ -1,10 +1,12 @@
-"""What happens to every REST request before a handler sees it (rest-api §1), as ASGI in front of the framework.
+"""What happens to every REST request before a handler sees it (rest-api §1), as ASGI in front of the
+framework.
 
     Accept → authenticate → rate limit → log → path ids → body → handler
 
-The order is load-bearing: an unauthenticated request is neither throttled nor logged, a throttled one is not logged, and
-nothing is carried out unlogged. The entry is committed before the handler runs; that a power cut would not undo it is waited for beside
-the handler, and no answer goes out before (docs/decisions/0011). The body is read here, whole and bounded, so that an endless or slow one costs nobody else anything.
+The order is load-bearing: an unauthenticated request is neither throttled nor logged, a throttled one is not
+logged, and nothing is carried out unlogged. The entry is committed before the handler runs; that a power cut
+would not undo it is waited for beside the handler, and no answer goes out before (docs/decisions/0011). The
+body is read here, whole and bounded, so that an endless or slow one costs nobody else anything.
 """
 
 import asyncio
@@ -256,7 +258,8 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, longest: in
 
 
 def _has_half_a_character(body: bytes) -> bool:
-    """Return whether a JSON text escapes a lone surrogate: such text cannot be encoded, so it can be neither stored nor returned."""
+    """Return whether a JSON text escapes a lone surrogate: such text cannot be encoded, so it can be neither
+    stored nor returned."""
     if _SURROGATE.search(body) is None:
         return False
     try:

@@ -1,4 +1,5 @@
-"""Errors of the REST API as RFC 9457 problem documents (rest-api §4), including those that the framework raises."""
+"""Errors of the REST API as RFC 9457 problem documents (rest-api §4), including those that the framework
+raises."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

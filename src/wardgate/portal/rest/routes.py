@@ -1,7 +1,8 @@
 """The routes of one noun, each declared with everything that the rest of the API must know of it.
 
-The pipeline asks a route's path whose call it is and where its ids are; the document adds to what the framework finds out what a
-handler does with versions, places and missing objects. All of that is said once, where the handler is, and derived from there.
+The pipeline asks a route's path whose call it is and where its ids are; the document adds to what the
+framework finds out what a handler does with versions, places and missing objects. All of that is said once,
+where the handler is, and derived from there.
 """
 
 import inspect
@@ -28,8 +29,8 @@ class Route:
         is_operators: only the operator's token is accepted; else an account's API token.
         is_versioned: a GET, PUT or PATCH answers with `ETag`, and what changes anything honours `If-Match`.
         makes_object: the answer tells in `Location` where the new object is, and its version in `ETag`.
-        required: names of query parameters that must be given; the handler checks them, to explain what is missing.
-        may_find_nothing: answers with 404 although there is no id in the path.
+        required: names of query parameters that must be given; the handler checks them, to explain what is
+        missing. may_find_nothing: answers with 404 although there is no id in the path.
     """
 
     method: str
@@ -88,7 +89,8 @@ class Routes:
         return self._registering(["PATCH"], path, declared)
 
     def edit(self, path: str, **declared: Any) -> Callable[[_HandlerT], _HandlerT]:
-        """Register a handler of PATCH and PUT, which mean the same of most objects: a merge patch (rest-api §3)."""
+        """Register a handler of PATCH and PUT, which mean the same of most objects: a merge patch (rest-api
+        §3)."""
         return self._registering(["PATCH", "PUT"], path, declared)
 
     def delete(self, path: str, **declared: Any) -> Callable[[_HandlerT], _HandlerT]:

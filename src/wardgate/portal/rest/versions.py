@@ -1,8 +1,8 @@
 """Versions of objects: `ETag` on responses, `If-Match` on changes (RFC 9110 §13.1.1).
 
-A tag identifies the stored, editable state of an object. What connections report about themselves (addresses, times, `online`) does
-not count, so that a device that reconnects does not invalidate an administrator's edit. A list of members has a tag too: it identifies
-the whole set of members, whichever page is returned.
+A tag identifies the stored, editable state of an object. What connections report about themselves (addresses,
+times, `online`) does not count, so that a device that reconnects does not invalidate an administrator's edit.
+A list of members has a tag too: it identifies the whole set of members, whichever page is returned.
 """
 
 import hashlib

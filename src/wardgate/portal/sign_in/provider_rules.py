@@ -1,7 +1,7 @@
 """What may be done with providers that people sign in with (portal-domain §3.5).
 
-A provider is accepted for use when somebody has signed in with it for a trial; nobody can yet, so each is kept disabled, and enabling
-one is refused.
+A provider is accepted for use when somebody has signed in with it for a trial; nobody can yet, so each is
+kept disabled, and enabling one is refused.
 """
 
 from collections.abc import Mapping
@@ -178,7 +178,8 @@ def _taken(conflict: Conflict) -> Invalid:
 
 
 def _is_public_https(uri: str) -> bool:
-    """Tell whether a URI may be asked: a name is looked at when it is resolved, an address here (identity §16)."""
+    """Tell whether a URI may be asked: a name is looked at when it is resolved, an address here (identity
+    §16)."""
     if not uri.isascii() or not uri.isprintable() or " " in uri or "\\" in uri:
         return False
     try:

@@ -1,4 +1,5 @@
-"""What may be done with client tokens, API clients and their tokens (portal-domain §3.9, §15, rest-api §8.4)."""
+"""What may be done with client tokens, API clients and their tokens (portal-domain §3.9, §15, rest-api
+§8.4)."""
 
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta

@@ -1,7 +1,8 @@
-"""`/groups` and their memberships (rest-api §8.6, §8.7), and `/wardgate/groups`: every group, the managed ones too.
+"""`/groups` and their memberships (rest-api §8.6, §8.7), and `/wardgate/groups`: every group, the managed
+ones too.
 
-The published `/groups` hides managed groups, of which Everyone is one. At `/wardgate/groups` they are only read: what may be changed of
-a group is changed at `/groups`. A policy takes the id of any of them.
+The published `/groups` hides managed groups, of which Everyone is one. At `/wardgate/groups` they are only
+read: what may be changed of a group is changed at `/groups`. A policy takes the id of any of them.
 """
 
 from collections.abc import Mapping
