@@ -1,27 +1,51 @@
-"""What a gateway's or client's process is given, without a host: an engine that writes down, a link that stays open, nothing to set."""
+"""What a peer's process is given, without a host: an engine that writes down, a link that stays open, nothing to set."""
 
 import asyncio
 import os
+import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from support.recording_engine import RecordingEngine
+from wardgate.client.process import ClientProcess
+from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.commands import Command
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
+from wardgate.gateway.process import GatewayProcess
 from wardgate.model.addresses import IpAddress
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.netlink import Hop
+from wardgate.net.portal_link import PortalLink
+from wardgate.peer.portal_connection import MakeLink
 from wardgate.wire.control_channel import ChannelEvent
+from wardgate.wire.dialect import Dialect, PeerKind
+from wardgate.wire.reconnect import Reconnect
+
+_Process = TypeVar("_Process")
 
 
-class HostedParts(RecordingEngine):
-    """A hosted engine; `fault` is why its thread has ended, and then it takes no command."""
+class NoNews:
+    """The thread of an engine that has nothing to say; `fault` is why it has ended."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.fault: str | None = None
         self._news_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def news_fd(self) -> int:
+        return self._news_fd
+
+    def take_news(self) -> tuple[list[str], str | None]:
+        return [], self.fault
+
+
+class HostedParts(NoNews, RecordingEngine):
+    """A hosted engine that reports `events`; with a `fault` it takes no command."""
+
+    def __init__(self) -> None:
+        NoNews.__init__(self)
+        RecordingEngine.__init__(self)
+        self.events: list[AnyEvent] = []
 
     def apply(self, command: Command) -> None:
         if self.fault is not None:
@@ -34,13 +58,8 @@ class HostedParts(RecordingEngine):
     def on_readable(self, handle: Callable[[], None]) -> None: ...
 
     def drain_events(self) -> list[AnyEvent]:
-        return []
-
-    def news_fd(self) -> int:
-        return self._news_fd
-
-    def take_news(self) -> tuple[list[str], str | None]:
-        return [], self.fault
+        events, self.events = self.events, []
+        return events
 
 
 class OpenLink:
@@ -51,14 +70,60 @@ class OpenLink:
     def __init__(self, handle: Callable[[ChannelEvent], None]) -> None:
         self.handle = handle
         self.reconnects = 0
+        self.flushes = 0
 
     def reconnect(self) -> None:
         self.reconnects += 1
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        self.flushes += 1
 
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+
+def session(kind: PeerKind) -> PortalSession:
+    stamp_secret = "0" * 64 if kind is PeerKind.RELAY else None
+    reconnect = Reconnect(budget_s=None, rng=random.Random(7))
+    return PortalSession(Dialect(kind), reconnect=reconnect, stamp_secret=stamp_secret)
+
+
+def with_link(make: Callable[[MakeLink], _Process]) -> tuple[_Process, OpenLink]:
+    """Make a process, and return the link that it has made for itself."""
+    links: list[OpenLink] = []
+
+    def link(handle: Callable[[ChannelEvent], None]) -> PortalLink[ChannelEvent]:
+        links.append(OpenLink(handle))
+        return links[0]  # type: ignore[return-value]
+
+    return make(link), links[0]
+
+
+def tunnel_parts(kind: PeerKind, engine: HostedParts, link: MakeLink) -> dict[str, Any]:
+    """The arguments that the processes of client and gateway share."""
+    return {
+        "engine": engine,
+        "session": session(kind),
+        "link": link,
+        "kernel": NoNetwork(),
+        "tun": NothingToSet(),
+        "host_dns": NothingToSet(),
+        "settings": (),
+    }
+
+
+def client_process(engine: HostedParts) -> tuple[ClientProcess, OpenLink]:
+    return with_link(
+        lambda link: ClientProcess(
+            **tunnel_parts(PeerKind.CLIENT, engine, link),
+            set_private_key=lambda _key: None,
+            is_internet_active=False,
+        )
+    )
+
+
+def gateway_process(engine: HostedParts) -> tuple[GatewayProcess, OpenLink]:
+    return with_link(lambda link: GatewayProcess(**tunnel_parts(PeerKind.GATEWAY, engine, link)))
 
 
 class NoNetwork:

@@ -29,18 +29,17 @@ from msgspec.structs import asdict
 from wardgate.client.resource_table import Entry, ResourceTable
 from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
+from wardgate.connect.connections import CandidateMessages, Connections, PeerEvent
 from wardgate.connect.control_packets import (
     ASSIGNED_IPS,
     DOMAIN_STATUS,
     encode_assigned_ips,
     parse_domain_status,
 )
-from wardgate.connect.held_candidates import HeldCandidates
-from wardgate.connect.path_reasons import CandidateBook, explain
-from wardgate.connect.relay_list import relays_of_init, relays_of_presence
+from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
-from wardgate.datapath.programmable import CommandRefused, Programmable
+from wardgate.datapath.programmable import Programmable
 from wardgate.dns.answer_cache import AnswerCache
 from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Release
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
@@ -61,27 +60,13 @@ from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.host_name import ascii_name
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
+from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
 MAX_SITE_QUERIES: Final = 128  # waiting per resource for its authorization (data-plane §4.3)
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send to the portal."""
-
-    message: m.Message
-
-
-@dataclass(frozen=True, slots=True)
-class Configure:
-    """Set up the TUN interface and the host's DNS, in this order: addresses, DNS, routes."""
-
-    tun: TunConfiguration
-    search_domain: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +106,18 @@ class Client:
 
     def __init__(self, engine: Programmable, *, is_internet_active: bool = False) -> None:
         self._engine = engine
-        self._is_joined = False
+        self._connections: Connections[GatewayId] = Connections(
+            engine,
+            send=self._send,
+            messages=CandidateMessages(
+                added=m.NewGatewayIceCandidates, removed=m.InvalidateNewGatewayIceCandidates
+            ),
+            describe=lambda gateway_id: {fields.GATEWAY_ID: str(gateway_id)},
+        )
         self._interface: m.ClientInterface | None = None
         self._resources = ResourceTable(is_internet_active=is_internet_active)
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
-        self._held: HeldCandidates[GatewayId] = HeldCandidates()
         self._offline_until: dict[SiteId, float] = {}
         self._proxies = ProxyAddresses()
         self._resolver = StubResolver(self._proxies)
@@ -144,7 +135,7 @@ class Client:
     @property
     def is_joined(self) -> bool:
         """Connected to the portal."""
-        return self._is_joined
+        return self._connections.is_joined
 
     @property
     def sentinels(self) -> tuple[IpAddress, ...]:
@@ -154,15 +145,12 @@ class Client:
     # ── the portal ───────────────────────────────────────────────────────────────────────────────────────────
 
     def handle_joined(self) -> None:
-        """The control channel stands: announce ourselves and what was held back."""
-        self._is_joined = True
-        self._send(m.SetSnownetCapabilities(iceless=False))
-        for gateway_id, changes in self._held.flush():
-            self._signal(gateway_id, added=changes.added, removed=changes.removed)
+        """The control channel is open."""
+        self._connections.handle_joined()
 
     def handle_portal_lost(self) -> None:
         """Tunnels go on; what was asked will not be answered, the next packet asks again."""
-        self._is_joined = False
+        self._connections.handle_portal_lost()
         self._requests.close_all()
         for resource_id in list(self._site_queries):
             self._fail_site_queries(resource_id)
@@ -171,7 +159,7 @@ class Client:
         """Carry out one message of the portal."""
         match message:
             case m.ClientInit(interface=interface, resources=resources, relays=relays):
-                self._apply(relays_of_init(relays))
+                self._connections.handle_relays_of_init(relays)
                 self._set_interface(interface)
                 self._end_access(self._resources.replace(resources), now=now)
                 self._refresh_routes()
@@ -189,14 +177,13 @@ class Client:
             case m.AuthorizationCreationFailed():
                 self._handle_failure(message, now=now)
             case m.GatewayIceCandidates(gateway_id=gateway_id, candidates=candidates):
-                if gateway := self._gateways.get(gateway_id):
-                    gateway.candidates.add_remote(candidates)
-                    self._apply(c.AddRemoteCandidates(str(gateway_id), candidates))
+                if gateway_id in self._gateways:
+                    self._connections.handle_remote_candidates(gateway_id, candidates)
             case m.InvalidateGatewayIceCandidates(gateway_id=gateway_id, candidates=candidates):
                 if gateway_id in self._gateways:
-                    self._apply(c.RemoveRemoteCandidates(str(gateway_id), candidates))
+                    self._connections.handle_invalid_candidates(gateway_id, candidates)
             case m.RelaysPresence():
-                self._apply(relays_of_presence(message))
+                self._connections.handle_relays_presence(message)
             case _:
                 log.debug("message ignored", extra={"message_type": type(message).__name__})
 
@@ -209,34 +196,26 @@ class Client:
                 self._request(_resource_id(resource_id), now=now)
             case e.AccessProhibited(resource_id=resource_id):
                 self._request(_resource_id(resource_id), now=now, is_renewal=True)
-            case e.LocalCandidatesAdded(peer_id=peer_id, candidates=candidates):
-                self._offer(_gateway_id(peer_id), added=candidates)
-            case e.LocalCandidatesRemoved(peer_id=peer_id, candidates=candidates):
-                self._offer(_gateway_id(peer_id), removed=candidates)
-            case e.ControlPacket(peer_id=peer_id, type=type_, payload=payload):
-                if type_ == DOMAIN_STATUS:
-                    self._handle_status(_gateway_id(peer_id), payload, now=now)
-            case e.HandshakeDone(peer_id=peer_id, took_s=took_s):
-                self._handle_established(_gateway_id(peer_id), now=now)
-                log.info("connection established", extra={fields.GATEWAY_ID: peer_id, fields.TOOK_S: took_s})
-            case e.PathSelected(peer_id=peer_id):
-                gateway = self._gateways.get(_gateway_id(peer_id))
-                why = explain(event, gateway.candidates if gateway else CandidateBook())
-                log.info("path selected", extra={fields.GATEWAY_ID: peer_id, fields.PATH: why})
-            case e.PeerFailed(peer_id=peer_id, reason=reason):
-                self._forget_gateway(_gateway_id(peer_id))
-                log.info("connection failed", extra={fields.GATEWAY_ID: peer_id, fields.REASON: reason})
-            case e.PeerClosed(peer_id=peer_id, by=by):
-                self._forget_gateway(_gateway_id(peer_id))
-                log.info("connection closed", extra={fields.GATEWAY_ID: peer_id, "by": by})
-            case e.NoRelays():
-                self._send(m.NoRelays())
-            case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
-                log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: rtt_ms})
-            case e.RelayLost(relay_id=relay_id, reason=reason):
-                log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
-            case _:
+            case e.RelayUp() | e.RelayLost() | e.NoRelays():
+                self._connections.handle_relay_event(event)
+            case e.GrantExpired():
                 log.debug("event ignored", extra={"event_type": type(event).__name__})
+            case _:
+                self._handle_gateway_event(_gateway_id(event.peer_id), event, now=now)
+
+    def _handle_gateway_event(
+        self, gateway_id: GatewayId, event: PeerEvent | e.ControlPacket, *, now: float
+    ) -> None:
+        if isinstance(event, e.ControlPacket):
+            if event.type == DOMAIN_STATUS:
+                self._handle_status(gateway_id, event.payload, now=now)
+            return
+        self._connections.handle_peer_event(gateway_id, event)
+        match event:
+            case e.HandshakeDone():
+                self._handle_established(gateway_id, now=now)
+            case e.PeerFailed() | e.PeerClosed():
+                self._forget_gateway(gateway_id)
 
     # ── names ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -298,7 +277,7 @@ class Client:
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
         self._requests.close_all()
-        self._held.clear()
+        self._connections.forget_all()
         self._offline_until.clear()
         self._site_queries.clear()
         for query_id in list(self._queries):
@@ -327,7 +306,7 @@ class Client:
     def _request(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
         """`is_renewal`: the gateway refuses what we think is granted, because it forgot us or the grant has ended."""
         is_due = self._requests.is_renewal_due if is_renewal else self._requests.is_due
-        if self._is_joined and resource_id in self._resources and is_due(resource_id, now=now):
+        if self.is_joined and resource_id in self._resources and is_due(resource_id, now=now):
             self._requests.handle_asked(resource_id, now=now, is_renewal=is_renewal)
             preferred = self._requests.preferred_gateways(resource_id, set(self._gateways))
             self._send(m.RequestAuthorization(resource_id, preferred))
@@ -355,6 +334,7 @@ class Client:
             self._requests.close(grant.resource_id)
             self._fail_site_queries(grant.resource_id)
             return
+        self._connections.open(grant.gateway_id)
         self._requests.handle_granted(grant.resource_id, grant.gateway_id)
         self._leave_other_gateways(grant.resource_id, grant.gateway_id)
         gateway = self._gateways.setdefault(grant.gateway_id, _Gateway(peer, grant.served_by))
@@ -445,7 +425,7 @@ class Client:
         """Its connection is gone, and in the engine everything that hung on it."""
         self._gateways.pop(gateway_id, None)
         self._names.forget_gateway(gateway_id)
-        self._held.forget(gateway_id)
+        self._connections.forget(gateway_id)
 
     def _handle_established(self, gateway_id: GatewayId, *, now: float) -> None:
         gateway = self._gateways.get(gateway_id)
@@ -453,25 +433,6 @@ class Client:
             gateway.is_established = True
             self._offline_until.pop(gateway.site_id, None)
             self._names.handle_established(gateway_id, now=now)
-
-    # ── candidates ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _offer(
-        self, gateway_id: GatewayId, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()
-    ) -> None:
-        if gateway := self._gateways.get(gateway_id):
-            gateway.candidates.add_local(added)
-        if self._is_joined:
-            self._signal(gateway_id, added=added, removed=removed)
-        else:
-            self._held.hold_added(gateway_id, added)
-            self._held.hold_removed(gateway_id, removed)
-
-    def _signal(self, gateway_id: GatewayId, *, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
-        if added:
-            self._send(m.NewGatewayIceCandidates(gateway_id, added))
-        if removed:
-            self._send(m.InvalidateNewGatewayIceCandidates(gateway_id, removed))
 
     # ── host settings ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -592,7 +553,7 @@ class Client:
             if resource_id in gateway.resource_ids:
                 self._ask_gateway(query_id, gateway)
                 return
-        if not self._is_joined:
+        if not self.is_joined:
             self._fail(query_id)
             return
         waiting = self._site_queries.setdefault(resource_id, deque())
@@ -630,15 +591,7 @@ class Client:
         return ResourceStatus(entry.resource.id, entry.name, state)
 
     def _apply(self, command: c.AnyCommand) -> bool:
-        """Apply a command; tells whether it is in force. A refusal changes nothing but is worth a line."""
-        try:
-            self._engine.apply(command)
-        except CommandRefused as refusal:
-            log.debug(
-                "command refused", extra={"command": type(command).__name__, fields.REASON: str(refusal)}
-            )
-            return False
-        return True
+        return try_apply(self._engine, command)
 
     def _send(self, message: m.Message) -> None:
         self._actions.append(Send(message))
@@ -658,7 +611,6 @@ class _Gateway:
     peer: c.UpsertPeer
     site_id: SiteId
     resource_ids: set[ResourceId] = field(default_factory=set)
-    candidates: CandidateBook = field(default_factory=CandidateBook)
     is_established: bool = False
 
 

@@ -16,12 +16,13 @@ import logging
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Final, assert_never
+from typing import Final
 from uuid import UUID
 
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
+from wardgate.connect.connections import CandidateMessages, Connections, PeerEvent
 from wardgate.connect.control_packets import (
     ASSIGNED_IPS,
     DOMAIN_STATUS,
@@ -31,9 +32,7 @@ from wardgate.connect.control_packets import (
 )
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.filters import engine_filters
-from wardgate.connect.held_candidates import HeldCandidates
-from wardgate.connect.path_reasons import CandidateBook, explain
-from wardgate.connect.relay_list import relays_of_init, relays_of_presence
+from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.datapath.programmable import CommandRefused, Programmable
@@ -49,6 +48,7 @@ from wardgate.model.addresses import (
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
 from wardgate.model.name_pattern import NamePattern
 from wardgate.net.tun_configuration import TunConfiguration
+from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
 MAX_LOOKUPS: Final = 1000  # at once; further ones are dropped without a reply (data-plane §5.4)
@@ -56,20 +56,6 @@ MAX_LOOKUPS_PER_CLIENT: Final = 100  # ours: of those, so that one client leaves
 PROXY_IPS_PER_NAME: Final = (4, 8)  # of one family, of both (data-plane §4.8)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send to the portal."""
-
-    message: m.Message
-
-
-@dataclass(frozen=True, slots=True)
-class Configure:
-    """Set addresses and routes of the TUN interface; serve DNS on the addresses."""
-
-    tun: TunConfiguration
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +68,6 @@ class Resolve:
 
 GatewayAction = Send | Configure | Resolve
 
-_PeerEvent = (
-    e.LocalCandidatesAdded
-    | e.LocalCandidatesRemoved
-    | e.ControlPacket
-    | e.GrantExpired
-    | e.PeerClosed
-    | e.PeerFailed
-    | e.HandshakeDone
-    | e.PathSelected
-)
-
 
 class Gateway:
     """All clients of one gateway process."""
@@ -100,9 +75,18 @@ class Gateway:
     def __init__(self, engine: Programmable, *, clock: ClockOffset) -> None:
         self._engine = engine
         self._clock = clock
-        self._is_joined = False
+        self._connections: Connections[ClientId] = Connections(
+            engine,
+            send=self._send,
+            messages=CandidateMessages(
+                added=lambda client_id, candidates: m.BroadcastIceCandidates((client_id,), candidates),
+                removed=lambda client_id, candidates: m.BroadcastInvalidatedIceCandidates(
+                    (client_id,), candidates
+                ),
+            ),
+            describe=lambda client_id: {fields.CLIENT_ID: str(client_id)},
+        )
         self._clients: dict[ClientId, _Client] = {}
-        self._held: HeldCandidates[ClientId] = HeldCandidates()
         self._lookups: dict[int, _Lookup] = {}
         self._lookups_of: Counter[ClientId] = Counter()
         self._next_lookup_id = 0
@@ -112,22 +96,19 @@ class Gateway:
     @property
     def is_joined(self) -> bool:
         """Connected to the portal."""
-        return self._is_joined
+        return self._connections.is_joined
 
     def held(self) -> frozenset[tuple[ClientId, ResourceId]]:
         """Whose access to what is enforced."""
         return frozenset((client_id, resource_id) for client_id, resource_id, _ in self._all_grants())
 
     def handle_joined(self) -> None:
-        """The control channel stands: announce ourselves and what was held back."""
-        self._is_joined = True
-        self._send(m.SetSnownetCapabilities(iceless=False))
-        for client_id, changes in self._held.flush():
-            self._signal(client_id, added=changes.added, removed=changes.removed)
+        """The control channel is open."""
+        self._connections.handle_joined()
 
     def handle_portal_lost(self) -> None:
         """Everything goes on as it is; candidates wait."""
-        self._is_joined = False
+        self._connections.handle_portal_lost()
 
     def handle_message(self, message: m.Message) -> None:
         """Carry out one message of the portal."""
@@ -141,71 +122,43 @@ class Gateway:
             case m.ResourceUpdated(resource=resource):
                 self._update_resource(resource)
             case m.RelaysPresence():
-                self._apply(relays_of_presence(message))
+                self._connections.handle_relays_presence(message)
             case m.ClientIceCandidates(client_id=client_id, candidates=candidates):
-                if client := self._clients.get(client_id):
-                    client.candidates.add_remote(candidates)
-                self._apply(c.AddRemoteCandidates(str(client_id), candidates))
+                self._connections.handle_remote_candidates(client_id, candidates)
             case m.InvalidateClientIceCandidates(client_id=client_id, candidates=candidates):
-                self._apply(c.RemoveRemoteCandidates(str(client_id), candidates))
+                self._connections.handle_invalid_candidates(client_id, candidates)
             case _:
                 log.debug("message ignored", extra={"message_type": type(message).__name__})
 
     def handle_event(self, event: e.AnyEvent) -> None:
         """Take note of what the engine reports."""
         match event:
-            case (
-                e.LocalCandidatesAdded()
-                | e.LocalCandidatesRemoved()
-                | e.ControlPacket()
-                | e.GrantExpired()
-                | e.PeerClosed()
-                | e.PeerFailed()
-                | e.HandshakeDone()
-                | e.PathSelected()
-            ):
-                self._handle_peer_event(event)
-            case e.NoRelays():
-                self._send(m.NoRelays())
-            case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
-                log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: rtt_ms})
-            case e.RelayLost(relay_id=relay_id, reason=reason):
-                log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
-            case _:
+            case e.RelayUp() | e.RelayLost() | e.NoRelays():
+                self._connections.handle_relay_event(event)
+            case e.Intent() | e.AccessProhibited():
                 log.debug("event ignored", extra={"event_type": type(event).__name__})
+            case _:
+                client_id = _client_id(event.peer_id)
+                if client_id is None:
+                    log.debug("event of no client ignored", extra={"event_type": type(event).__name__})
+                else:
+                    self._handle_client_event(client_id, event)
 
-    def _handle_peer_event(self, event: _PeerEvent) -> None:
-        client_id = _client_id(event.peer_id)
-        if client_id is None:
-            log.debug("event of no client ignored", extra={"event_type": type(event).__name__})
-            return
+    def _handle_client_event(
+        self, client_id: ClientId, event: PeerEvent | e.ControlPacket | e.GrantExpired
+    ) -> None:
         match event:
-            case e.LocalCandidatesAdded(candidates=candidates):
-                self._offer(client_id, added=candidates)
-            case e.LocalCandidatesRemoved(candidates=candidates):
-                self._offer(client_id, removed=candidates)
             case e.ControlPacket(type=type_, payload=payload):
                 if type_ == ASSIGNED_IPS:
                     self._handle_assigned(client_id, payload)
             case e.GrantExpired(peer_id=peer_id, resource_id=resource_id):
                 self._forget_grant(client_id, _resource_id(resource_id))
                 log.info("access expired", extra={fields.CLIENT_ID: peer_id, fields.RESOURCE_ID: resource_id})
-            case e.PeerClosed(peer_id=peer_id, by=by):
-                self._clients.pop(client_id, None)
-                self._held.forget(client_id)
-                log.info("connection closed", extra={fields.CLIENT_ID: peer_id, "by": by})
-            case e.PeerFailed(peer_id=peer_id, reason=reason):
-                # The grants stay: a client that kept its state may come back (data-plane §1.12).
-                self._held.forget(client_id)
-                log.info("connection failed", extra={fields.CLIENT_ID: peer_id, fields.REASON: reason})
-            case e.HandshakeDone(peer_id=peer_id, took_s=took_s):
-                log.info("connection established", extra={fields.CLIENT_ID: peer_id, fields.TOOK_S: took_s})
-            case e.PathSelected(peer_id=peer_id):
-                client = self._clients.get(client_id)
-                why = explain(event, client.candidates if client else CandidateBook())
-                log.info("path selected", extra={fields.CLIENT_ID: peer_id, fields.PATH: why})
             case _:
-                assert_never(event)
+                self._connections.handle_peer_event(client_id, event)
+                # After a failure the grants stay: a client that kept its state may come back (data-plane §1.12).
+                if isinstance(event, e.PeerClosed):
+                    self._clients.pop(client_id, None)
 
     def handle_resolved(self, lookup_id: int, addresses: frozenset[IpAddress] | None) -> None:
         """Finish a `Resolve`. `addresses` may be empty; None means that no server told in time."""
@@ -246,7 +199,7 @@ class Gateway:
         if wanted != self._configured:
             self._configured = wanted
             self._actions.append(wanted)
-        self._apply(relays_of_init(init.relays))
+        self._connections.handle_relays_of_init(init.relays)
         for authorization in init.authorizations:
             if grant := self._grant(authorization.client_id, authorization.resource_id):
                 grant.expires_at = authorization.expires_at
@@ -284,6 +237,7 @@ class Gateway:
                     ipv6=str(client.ipv6),
                 )
             )
+            self._connections.open(client.id)
             grant = _Grant(resource, message.expires_at)
             self._clients.setdefault(client.id, _Client()).grants[resource.id] = grant
             self._engine.apply(self._grant_command(client.id, grant))
@@ -395,23 +349,6 @@ class Gateway:
         )
         self._apply(c.SendControlPacket(str(client_id), DOMAIN_STATUS, payload))
 
-    def _offer(
-        self, client_id: ClientId, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()
-    ) -> None:
-        if client := self._clients.get(client_id):
-            client.candidates.add_local(added)
-        if self._is_joined:
-            self._signal(client_id, added=added, removed=removed)
-        else:
-            self._held.hold_added(client_id, added)
-            self._held.hold_removed(client_id, removed)
-
-    def _signal(self, client_id: ClientId, *, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
-        if added:
-            self._send(m.BroadcastIceCandidates((client_id,), added))
-        if removed:
-            self._send(m.BroadcastInvalidatedIceCandidates((client_id,), removed))
-
     def _grant(self, client_id: ClientId, resource_id: ResourceId) -> "_Grant | None":
         client = self._clients.get(client_id)
         return client.grants.get(resource_id) if client else None
@@ -431,15 +368,7 @@ class Gateway:
         ]
 
     def _apply(self, command: c.AnyCommand) -> bool:
-        """Apply a command whose refusal changes nothing but is worth a line."""
-        try:
-            self._engine.apply(command)
-        except CommandRefused as refusal:
-            log.debug(
-                "command refused", extra={"command": type(command).__name__, fields.REASON: str(refusal)}
-            )
-            return False
-        return True
+        return try_apply(self._engine, command)
 
     def _send(self, message: m.Message) -> None:
         self._actions.append(Send(message))
@@ -459,7 +388,6 @@ class _Grant:
 @dataclass(slots=True)
 class _Client:
     grants: dict[ResourceId, _Grant] = field(default_factory=dict)
-    candidates: CandidateBook = field(default_factory=CandidateBook)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ secret it has drawn at its start (relay spec §15). It serves before the portal 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol
 
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine_news import NewsSource, follow_news
-from wardgate.net.boot_clock import ClockNews, ClockReading, read_clocks, watch_clocks
-from wardgate.net.portal_link import PortalLink
+from wardgate.net.boot_clock import ClockReading, read_clocks, watch_clocks
 from wardgate.net.supervision import run_until_first_ends, stop_signal
-from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
+from wardgate.peer.portal_connection import MakeLink, PortalConnection
+from wardgate.wire.messages import Message
 
 REPORT_INTERVAL_S: Final = 10.0  # operations §4: the summary line
 DRAIN_CHECK_S: Final = 0.5
@@ -46,27 +46,21 @@ class RelayProcess:
         *,
         server: Server,
         session: PortalSession,
-        link: Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]],
+        link: MakeLink,
         drain_s: float,
         read_clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
-        """Take the parts.
-
-        Args:
-            link: makes the link to the portal around a function that takes its events.
-            drain_s: how long allocations may go on after SIGTERM; 0 ends at once.
-        """
+        """Take the parts; `drain_s` is how long allocations may go on after SIGTERM, 0 ends at once."""
         self._server = server
-        self._session = session
-        self._link = link(self._handle_channel_event)
+        self._portal = PortalConnection(session, link, joined=_nothing, received=_ignore, lost=_nothing)
         self._drain_s = drain_s
         self._read_clocks = read_clocks
-        self._is_joined = False
+        self._is_draining = False
         self._limits = LimitWatch()
 
     @property
     def is_ready(self) -> bool:
-        return self._is_joined
+        return self._portal.is_joined and not self._is_draining
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -76,35 +70,15 @@ class RelayProcess:
             EngineStopped: the server's thread has ended.
         """
         await run_until_first_ends(
-            self._link.run(),
+            self._portal.run(),
             follow_news(self._server),
-            watch_clocks(self._handle_clock_news, read=self._read_clocks),
+            watch_clocks(self._portal.handle_clock_news, read=self._read_clocks),
             self._report(),
             stop_signal(),
         )
-        self._is_joined = False
+        self._is_draining = True
         if self._drain_s > 0:
             await run_until_first_ends(self._drain(), follow_news(self._server), stop_signal())
-
-    def _handle_channel_event(self, event: ChannelEvent) -> None:
-        match event:
-            case Joined():
-                self._is_joined = True
-                self._session.handle_joined()
-                log.info("connected to the portal")
-            case Received():
-                log.debug("message ignored", extra={"message_type": type(event.message).__name__})
-            case Lost():
-                self._is_joined = False
-                self._session.handle_lost(event)
-            case _:
-                assert_never(event)
-
-    def _handle_clock_news(self, news: ClockNews) -> None:
-        if news.is_long_sleep:
-            log.info("the machine slept: connecting anew", extra={"slept_s": round(news.slept_s)})
-            self._session.reset_pacing()
-            self._link.reconnect()
 
     async def _report(self) -> None:
         reported = (0, 0, 0)
@@ -136,6 +110,14 @@ class RelayProcess:
                     await asyncio.sleep(DRAIN_CHECK_S)
         except TimeoutError:
             log.info("allocations are left", extra={"allocations": self._server.stats()["allocations"]})
+
+
+def _ignore(message: Message) -> None:
+    log.debug("message ignored", extra={"message_type": type(message).__name__})
+
+
+def _nothing() -> None:
+    """A relay serves whether the portal is reached or not."""
 
 
 class LimitWatch:

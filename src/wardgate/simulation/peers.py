@@ -30,6 +30,7 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.gateway import machine as gateway_machine
 from wardgate.model.addresses import IpAddress
 from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
+from wardgate.peer.machine import Configure, Send
 from wardgate.simulation.control_link import AsgiApp, ControlLink
 from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
 from wardgate.wire import messages as m
@@ -456,10 +457,10 @@ class SimGateway(TunnelPeer):
         while (action := self._machine.poll_action()) is not None:
             moved = True
             match action:
-                case gateway_machine.Send(message=message):
+                case Send(message=message):
                     if self._channel is not None:
                         self._channel.send(message)
-                case gateway_machine.Configure():
+                case Configure():
                     pass  # there is no interface to set up
                 case gateway_machine.Resolve(lookup_id=lookup_id, name=name):
                     self._loop.call_later(0.002, self._resolved, lookup_id, name)
@@ -488,7 +489,7 @@ class SimClient(TunnelPeer):
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
-        self.configuration: client_machine.Configure | None = None
+        self.configuration: Configure | None = None
         self._machine = client_machine.Client(self._program)
         self._machine.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
@@ -541,10 +542,10 @@ class SimClient(TunnelPeer):
         while (action := self._machine.poll_action()) is not None:
             moved = True
             match action:
-                case client_machine.Send(message=message):
+                case Send(message=message):
                     if self._channel is not None:
                         self._channel.send(message)
-                case client_machine.Configure():
+                case Configure():
                     self.configuration = action
                 case client_machine.Answer(query_id=query_id, payload=payload):
                     self._queries.waiting.pop(query_id)(payload)

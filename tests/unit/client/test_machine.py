@@ -9,11 +9,12 @@ import pytest
 
 from support.recording_engine import RecordingEngine
 from wardgate.client import machine
-from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, ClientAction, Configure, Send
+from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, ClientAction
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.dns.proxy_addresses import ProxyAddresses
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
+from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
 GATEWAY = GatewayId(DeviceId(UUID("11111111-1111-4111-8111-111111111111")))

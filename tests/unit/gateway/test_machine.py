@@ -12,13 +12,12 @@ from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.gateway.machine import (
     MAX_LOOKUPS_PER_CLIENT,
-    Configure,
     Gateway,
     GatewayAction,
     Resolve,
-    Send,
 )
 from wardgate.model.ids import ClientId, DeviceId, RelayId, ResourceId
+from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
 CLIENT = ClientId(DeviceId(UUID("11111111-1111-4111-8111-111111111111")))

@@ -2,37 +2,25 @@
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import Callable
 
 import pytest
 
 from support.patience import PATIENCE_S
-from wardgate.connect.portal_session import PortalSession, SessionEnded
+from support.process_parts import NoNews, OpenLink, session, with_link
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.net.boot_clock import ClockReading, read_clocks
-from wardgate.net.portal_link import PortalLink
 from wardgate.relay.process import LimitWatch, RelayProcess
-from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, LostReason
-from wardgate.wire.dialect import Dialect, PeerKind
-from wardgate.wire.reconnect import Reconnect
+from wardgate.wire.control_channel import Joined, Lost, LostReason
+from wardgate.wire.dialect import PeerKind
 
 
-class Server:
+class Server(NoNews):
     def __init__(self, allocations: int = 0) -> None:
+        super().__init__()
         self.allocations = allocations
         self.is_draining = False
-
-        self.counted: dict[str, int] = {}
-        self.fault: str | None = None
-        self._news_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def news_fd(self) -> int:
-        return self._news_fd
-
-    def take_news(self) -> tuple[list[str], str | None]:
-        return [], self.fault
 
     def drain(self) -> None:
         self.is_draining = True
@@ -40,39 +28,17 @@ class Server:
     def stats(self) -> dict[str, int]:
         if self.is_draining and self.allocations:
             self.allocations -= 1
-        return {"allocations": self.allocations, "channels": 0, "relayed_bytes": 0, **self.counted}
-
-
-class Link:
-    """Stands for the link to the portal: hands over the events it is given, then stays open."""
-
-    def __init__(self, handle: Callable[[ChannelEvent], None]) -> None:
-        self.handle = handle
-        self.reconnects = 0
-
-    def reconnect(self) -> None:
-        self.reconnects += 1
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
+        return {"allocations": self.allocations, "channels": 0, "relayed_bytes": 0}
 
 
 def process(
     server: Server, *, drain_s: float = 0.0, clocks: Callable[[], ClockReading] = read_clocks
-) -> tuple[RelayProcess, Link]:
-    links: list[Link] = []
-
-    def link(handle: Callable[[ChannelEvent], None]) -> PortalLink[ChannelEvent]:
-        links.append(Link(handle))
-        return links[0]  # type: ignore[return-value]
-
-    session = PortalSession(
-        Dialect(PeerKind.RELAY),
-        reconnect=Reconnect(budget_s=None, rng=random.Random(7)),
-        stamp_secret="0" * 64,
+) -> tuple[RelayProcess, OpenLink]:
+    return with_link(
+        lambda link: RelayProcess(
+            server=server, session=session(PeerKind.RELAY), link=link, drain_s=drain_s, read_clocks=clocks
+        )
     )
-    relay = RelayProcess(server=server, session=session, link=link, drain_s=drain_s, read_clocks=clocks)
-    return relay, links[0]
 
 
 async def terminated(relay: RelayProcess) -> None:
@@ -94,13 +60,6 @@ def test_it_is_ready_only_while_it_is_joined() -> None:
     seen.append(relay.is_ready)
 
     assert seen == [False, True, False]
-
-
-def test_a_revoked_token_ends_it() -> None:
-    _, link = process(Server())
-
-    with pytest.raises(SessionEnded):
-        link.handle(Lost(LostReason.TOKEN_EXPIRED))
 
 
 async def test_a_server_whose_thread_has_ended_ends_it() -> None:

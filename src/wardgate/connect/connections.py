@@ -1,0 +1,161 @@
+"""What client and gateway do alike with their connections.
+
+Candidates of both ends travel through the portal: ours wait while it is away, and all are remembered for as long as the connection
+lives, to explain the path that came of them. Relays are the portal's choice. What becomes of a connection or a relay is logged.
+
+Absent on purpose: who may connect to whom, and what a machine does when a connection ends.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+from uuid import UUID
+
+from wardgate.connect import log_fields as fields
+from wardgate.connect.held_candidates import HeldCandidates
+from wardgate.connect.path_reasons import CandidateBook, explain
+from wardgate.connect.relay_list import relays_of_init, relays_of_presence
+from wardgate.connect.tolerated_commands import try_apply
+from wardgate.datapath import commands as c
+from wardgate.datapath import events as e
+from wardgate.datapath.programmable import Programmable
+from wardgate.wire import messages as m
+
+PeerEvent = (
+    e.LocalCandidatesAdded
+    | e.LocalCandidatesRemoved
+    | e.HandshakeDone
+    | e.PathSelected
+    | e.PeerFailed
+    | e.PeerClosed
+)
+RelayEvent = e.RelayUp | e.RelayLost | e.NoRelays
+
+_Peer = TypeVar("_Peer", bound=UUID)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateMessages(Generic[_Peer]):
+    """Make the messages that tell a peer our candidates, and which of them are no longer ours."""
+
+    added: Callable[[_Peer, tuple[str, ...]], m.Message]
+    removed: Callable[[_Peer, tuple[str, ...]], m.Message]
+
+
+class Connections(Generic[_Peer]):
+    """All connections of one process, by the id of the far end."""
+
+    def __init__(
+        self,
+        engine: Programmable,
+        *,
+        send: Callable[[m.Message], None],
+        messages: CandidateMessages[_Peer],
+        describe: Callable[[_Peer], Mapping[str, object]],
+    ) -> None:
+        """Start without connections.
+
+        Args:
+            send: queues a message to the portal.
+            describe: the fields that name a peer in log records.
+        """
+        self._engine: Final = engine
+        self._send: Final = send
+        self._messages: Final = messages
+        self._describe: Final = describe
+        self._is_joined = False
+        self._candidates: dict[_Peer, CandidateBook] = {}
+        self._held: HeldCandidates[_Peer] = HeldCandidates()
+
+    @property
+    def is_joined(self) -> bool:
+        """Connected to the portal."""
+        return self._is_joined
+
+    def handle_joined(self) -> None:
+        """The control channel is open: announce what we can do, and the candidates that were held back."""
+        self._is_joined = True
+        self._send(m.SetSnownetCapabilities(iceless=False))
+        for peer, changes in self._held.flush():
+            self._signal(peer, added=changes.added, removed=changes.removed)
+
+    def handle_portal_lost(self) -> None:
+        """Candidates wait from now on."""
+        self._is_joined = False
+
+    def handle_relays_of_init(self, relays: Iterable[m.Relay]) -> None:
+        try_apply(self._engine, relays_of_init(relays))
+
+    def handle_relays_presence(self, presence: m.RelaysPresence) -> None:
+        try_apply(self._engine, relays_of_presence(presence))
+
+    def handle_remote_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
+        if book := self._candidates.get(peer):
+            book.add_remote(candidates)
+        try_apply(self._engine, c.AddRemoteCandidates(str(peer), candidates))
+
+    def handle_invalid_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
+        try_apply(self._engine, c.RemoveRemoteCandidates(str(peer), candidates))
+
+    def open(self, peer: _Peer) -> None:
+        """The engine has been told to connect to the peer, or to go on with the connection that it has."""
+        self._candidates.setdefault(peer, CandidateBook())
+
+    def forget(self, peer: _Peer) -> None:
+        """The connection is gone."""
+        self._candidates.pop(peer, None)
+        self._held.forget(peer)
+
+    def forget_all(self) -> None:
+        """The network changed: every connection is gone."""
+        self._candidates.clear()
+        self._held.clear()
+
+    def handle_peer_event(self, peer: _Peer, event: PeerEvent) -> None:
+        """Signal candidates; log everything else, and forget the connection when that is its end."""
+        match event:
+            case e.LocalCandidatesAdded(candidates=candidates):
+                self._offer(peer, added=candidates)
+            case e.LocalCandidatesRemoved(candidates=candidates):
+                self._offer(peer, removed=candidates)
+            case e.HandshakeDone(took_s=took_s):
+                self._log("connection established", peer, {fields.TOOK_S: took_s})
+            case e.PathSelected():
+                why = explain(event, self._candidates.get(peer, CandidateBook()))
+                self._log("path selected", peer, {fields.PATH: why})
+            case e.PeerFailed(reason=reason):
+                self._log("connection failed", peer, {fields.REASON: reason})
+                self.forget(peer)
+            case e.PeerClosed(by=by):
+                self._log("connection closed", peer, {"by": by})
+                self.forget(peer)
+
+    def handle_relay_event(self, event: RelayEvent) -> None:
+        match event:
+            case e.NoRelays():
+                self._send(m.NoRelays())
+            case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
+                log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: rtt_ms})
+            case e.RelayLost(relay_id=relay_id, reason=reason):
+                log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
+
+    def _offer(self, peer: _Peer, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()) -> None:
+        if book := self._candidates.get(peer):
+            book.add_local(added)
+        if self._is_joined:
+            self._signal(peer, added=added, removed=removed)
+        else:
+            self._held.hold_added(peer, added)
+            self._held.hold_removed(peer, removed)
+
+    def _signal(self, peer: _Peer, *, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
+        if added:
+            self._send(self._messages.added(peer, added))
+        if removed:
+            self._send(self._messages.removed(peer, removed))
+
+    def _log(self, line: str, peer: _Peer, found: Mapping[str, object]) -> None:
+        log.info(line, extra={**self._describe(peer), **found})

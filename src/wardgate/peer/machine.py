@@ -1,0 +1,39 @@
+"""What the machines of client and gateway offer their driver, and the actions that both ask for."""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from wardgate.net.tun_configuration import TunConfiguration
+from wardgate.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send to the portal."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Set up the host, in this order: addresses of the TUN interface, DNS on them, routes.
+
+    `search_domain` is a client's, in the form that resolvers append.
+    """
+
+    tun: TunConfiguration
+    search_domain: str | None = None
+
+
+_Action = TypeVar("_Action", covariant=True)
+
+
+class TunnelMachine(Protocol[_Action]):
+    """Decides, without I/O; `_Action` is what it asks for beside `Send` and `Configure`."""
+
+    @property
+    def is_joined(self) -> bool: ...
+    def handle_joined(self) -> None: ...
+    def handle_portal_lost(self) -> None: ...
+    def handle_shutdown(self) -> None: ...
+    def poll_action(self) -> Send | Configure | _Action | None: ...

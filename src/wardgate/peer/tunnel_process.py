@@ -1,0 +1,211 @@
+"""The driver of a tunnel's end, common to client and gateway.
+
+```
+ portal ◄──PortalConnection──► ┌───────────────┐ ◄──events, commands──► engine
+ host   ◄──Reconciler───────── │ TunnelProcess │ ◄──actions──────────── machine
+ DNS    ───DnsListener───────► └───────────────┘
+```
+
+After each input the engine's events are handed to the machine and the machine's actions are carried out, until nothing is left.
+What the machine decides is its own; what else a process of its kind does is in the methods that a subclass fills in.
+"""
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+from wardgate.connect.portal_session import PortalSession
+from wardgate.datapath.engine import HostedEngine
+from wardgate.datapath.engine_news import EngineStopped, follow_news
+from wardgate.datapath.events import AnyEvent
+from wardgate.net.boot_clock import ClockNews, watch_clocks
+from wardgate.net.dns_listener import DnsListener, Query
+from wardgate.net.host_changes import HostChanges
+from wardgate.net.netlink import Kernel
+from wardgate.net.network_path import NetworkPath
+from wardgate.net.reconciler import Reconciler
+from wardgate.net.supervision import run_until_first_ends, stop_signal
+from wardgate.net.tun_interface import TunInterface
+from wardgate.peer.machine import Configure, Send, TunnelMachine
+from wardgate.peer.portal_connection import MakeLink, PortalConnection
+from wardgate.supervision import Tasks
+from wardgate.wire.messages import Message
+
+_Action = TypeVar("_Action")
+
+log = logging.getLogger(__name__)
+
+
+class TunnelProcess(ABC, Generic[_Action]):
+    """Owns nothing that it was given: the caller closes engine and TUN interface after `run`."""
+
+    def __init__(
+        self,
+        *,
+        engine: HostedEngine,
+        machine: TunnelMachine[_Action],
+        session: PortalSession,
+        link: MakeLink,
+        kernel: Kernel,
+        tun: TunInterface,
+        host: Reconciler,
+        dns_port: int,
+    ) -> None:
+        """Take the parts; `dns_port` is where DNS is served on the addresses of the TUN interface."""
+        self.host: Final = host
+        self._engine: Final = engine
+        self._machine: Final = machine
+        self._tun: Final = tun
+        self._portal: Final = PortalConnection(
+            session,
+            link,
+            joined=self._handle_joined,
+            received=self._handle_received,
+            lost=self._handle_portal_lost,
+        )
+        self._path: Final = NetworkPath(kernel, lambda: self._portal.addresses)
+        self._listener: Final = DnsListener(self._answer_query, port=dns_port)
+        self._tasks: Final = Tasks()
+        self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()
+        self._is_up: Final = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._machine.is_joined and self.host.is_ready
+
+    # ── what kinds of process differ in ──────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def _handle_message(self, message: Message) -> None:
+        """Hand a message of the portal to the machine."""
+
+    @abstractmethod
+    def _handle_event(self, event: AnyEvent) -> None:
+        """Hand an event of the engine to the machine."""
+
+    @abstractmethod
+    def _perform(self, action: _Action) -> None:
+        """Do what the machine wants done."""
+
+    @abstractmethod
+    async def _answer_query(self, query: Query) -> bytes | None:
+        """Answer a DNS query that came to the TUN interface; None: stay silent."""
+
+    @abstractmethod
+    async def _serve(self, wanted: Configure) -> None:
+        """Serve DNS, and what else depends on the addresses of the TUN interface, which are set now."""
+
+    @abstractmethod
+    def _handle_network_change(self) -> None:
+        """The host reaches the portal, or the world, by another way than before."""
+
+    async def _read_host(self) -> None:
+        """Take over what the machine should know of the host; called at the start and after each change."""
+
+    def _beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What else runs until the process ends."""
+        return ()
+
+    async def _close(self) -> None:
+        """Close what only this kind of process has."""
+
+    # ── running ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, *, until_configured: bool = False) -> None:
+        """Serve until SIGTERM or SIGINT, then say goodbye. `until_configured`: only until the tunnel is up.
+
+        Raises:
+            PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
+            HostRefused, OSError: the host refuses a setting.
+            EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
+        """
+        self._engine.on_readable(self._pump)
+        try:
+            with HostChanges() as changes:
+                await self._set_up_host()
+                await run_until_first_ends(
+                    self._portal.run(),
+                    self._configure_host(),
+                    self._watch_host(changes),
+                    follow_news(self._engine),
+                    watch_clocks(self._handle_clock_news),
+                    stop_signal(),
+                    *self._beside(),
+                    *([self._wait_until_up()] if until_configured else []),
+                )
+        finally:
+            with contextlib.suppress(EngineStopped):
+                self._machine.handle_shutdown()
+            await self._tasks.close()
+            # The listener outlives the host's settings: nobody should be sent to an address that does not answer.
+            await self.host.undo()
+            await self._listener.close()
+            await self._close()
+
+    async def _set_up_host(self) -> None:
+        await self.host.establish()  # also undoes what a run that crashed has left
+        await self._read_host()
+
+    async def _configure_host(self) -> None:
+        while True:
+            wanted = await self._wanted.get()
+            self._tun.want(wanted.tun)
+            await self.host.establish()
+            await self._serve(wanted)
+            self._is_up.set()
+
+    async def _wait_until_up(self) -> None:
+        await self._is_up.wait()
+
+    async def _watch_host(self, changes: HostChanges) -> None:
+        await self._path.has_moved()  # from here on
+        while True:
+            await changes.next()
+            await self.host.check()
+            await self._read_host()
+            if await self._path.has_moved():
+                self._handle_network_change()
+
+    def _handle_clock_news(self, news: ClockNews) -> None:
+        self._portal.handle_clock_news(news)
+        self._pump()
+
+    # ── the portal ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _handle_joined(self) -> None:
+        self._take_engine_events()
+        self._machine.handle_joined()
+        self._carry_out()
+
+    def _handle_received(self, message: Message) -> None:
+        self._take_engine_events()
+        self._handle_message(message)
+        self._carry_out()
+
+    def _handle_portal_lost(self) -> None:
+        self._take_engine_events()
+        self._machine.handle_portal_lost()
+        self._carry_out()
+
+    # ── the engine and the machine ───────────────────────────────────────────────────────────────────────────
+
+    def _pump(self) -> None:
+        self._take_engine_events()
+        self._carry_out()
+
+    def _take_engine_events(self) -> None:
+        # Before anything else is handled: a message may be about a peer whose end is already queued here.
+        for event in self._engine.drain_events():
+            self._handle_event(event)
+
+    def _carry_out(self) -> None:
+        while (action := self._machine.poll_action()) is not None:
+            if isinstance(action, Send):
+                self._portal.send(action.message)
+            elif isinstance(action, Configure):
+                self._wanted.put_nowait(action)
+            else:
+                self._perform(action)

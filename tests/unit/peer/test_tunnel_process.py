@@ -1,0 +1,154 @@
+"""The processes of client and gateway around parts that only write down what is asked of them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.patience import PATIENCE_S
+from support.process_parts import (
+    HostedParts,
+    OpenLink,
+    client_process,
+    gateway_process,
+    one_piece_of,
+    tunnel_parts,
+    with_link,
+)
+from wardgate.datapath.commands import Shutdown
+from wardgate.datapath.engine_news import EngineStopped
+from wardgate.datapath.events import AnyEvent, RelayUp
+from wardgate.net.boot_clock import ClockNews
+from wardgate.net.dns_listener import Query
+from wardgate.net.reconciler import Reconciler
+from wardgate.net.tun_configuration import TunConfiguration
+from wardgate.peer.machine import Configure, Send
+from wardgate.peer.portal_connection import MakeLink
+from wardgate.peer.tunnel_process import TunnelProcess
+from wardgate.wire import messages as m
+from wardgate.wire.control_channel import Joined, Lost, LostReason, Received
+from wardgate.wire.dialect import PeerKind
+
+Make = Callable[[HostedParts], tuple[TunnelProcess[Any], OpenLink]]
+
+both = pytest.mark.parametrize("make", [client_process, gateway_process], ids=["client", "gateway"])
+
+
+@both
+async def test_it_ends_when_its_engine_has(make: Make) -> None:
+    engine = HostedParts()
+    process, _ = make(engine)
+    engine.fault = "the TUN device is gone"
+
+    with pytest.raises(EngineStopped, match="the TUN device is gone"):
+        await asyncio.wait_for(process.run(), PATIENCE_S)
+
+
+@both
+@pytest.mark.parametrize(
+    ("news", "reconnects"),
+    [
+        (ClockNews(slept_s=3600.0, stepped_s=0.0), 1),
+        (ClockNews(slept_s=3.0, stepped_s=0.0), 0),
+        (ClockNews(slept_s=0.0, stepped_s=-90.0), 0),
+        (ClockNews(slept_s=3600.0, stepped_s=90.0), 1),
+    ],
+)
+async def test_after_a_long_sleep_it_connects_anew(
+    monkeypatch: pytest.MonkeyPatch, make: Make, news: ClockNews, reconnects: int
+) -> None:
+    monkeypatch.setattr("wardgate.peer.tunnel_process.watch_clocks", one_piece_of(news))
+    engine = HostedParts()
+    process, link = make(engine)
+    await asyncio.wait_for(process.run(), PATIENCE_S)
+
+    assert link.reconnects == reconnects
+    assert len(engine.of(Shutdown)) == 1
+
+
+class Script:
+    """A machine that writes down what it is told and asks for what the test says."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.actions: list[Send | Configure | str] = []
+
+    is_joined = False
+
+    def handle_joined(self) -> None:
+        self.told.append("joined")
+
+    def handle_portal_lost(self) -> None:
+        self.told.append("lost")
+
+    def handle_shutdown(self) -> None: ...
+
+    def poll_action(self) -> Send | Configure | str | None:
+        return self.actions.pop(0) if self.actions else None
+
+
+class Scripted(TunnelProcess[str]):
+    def __init__(self, script: Script, engine: HostedParts, link: MakeLink) -> None:
+        parts = tunnel_parts(PeerKind.GATEWAY, engine, link)
+        del parts["host_dns"], parts["settings"]
+        super().__init__(machine=script, host=Reconciler(()), dns_port=53, **parts)
+        self.script = script
+        self.performed: list[str] = []
+
+    def _handle_message(self, message: m.Message) -> None:
+        self.script.told.append(type(message).__name__)
+
+    def _handle_event(self, event: AnyEvent) -> None:
+        self.script.told.append(type(event).__name__)
+
+    def _perform(self, action: str) -> None:
+        self.performed.append(action)
+        if action == "what brings another":
+            self.script.actions.append("another")
+
+    async def _answer_query(self, query: Query) -> bytes | None:
+        return None
+
+    async def _serve(self, wanted: Configure) -> None: ...
+
+    def _handle_network_change(self) -> None: ...
+
+
+@pytest.fixture
+def scripted() -> tuple[Scripted, OpenLink, HostedParts]:
+    engine = HostedParts()
+    process, link = with_link(lambda link: Scripted(Script(), engine, link))
+    return process, link, engine
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (Joined(), "joined"),
+        (Received(m.Disconnect("")), "Disconnect"),
+        (Lost(LostReason.SOCKET_CLOSED), "lost"),
+    ],
+    ids=["joined", "message", "lost"],
+)
+def test_what_the_engine_has_reported_comes_before_what_the_portal_says(
+    scripted: tuple[Scripted, OpenLink, HostedParts], event: Any, told: str
+) -> None:
+    process, link, engine = scripted
+    engine.events.append(RelayUp("r", 1.0))
+    link.handle(event)
+
+    assert process.script.told == ["RelayUp", told]
+
+
+def test_actions_are_carried_out_until_none_is_left(
+    scripted: tuple[Scripted, OpenLink, HostedParts],
+) -> None:
+    process, link, _ = scripted
+    configure = Configure(TunConfiguration("100.64.0.1", "fd00:2021:1111::1", routes=frozenset()))
+    process.script.actions += [Send(m.NoRelays()), "what brings another", configure]
+    link.handle(Joined())
+
+    assert process.performed == ["what brings another", "another"]
+    assert process._wanted.get_nowait() == configure
+    assert link.flushes == 1
