@@ -12,7 +12,8 @@ from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
-from wardgate.gateway.machine import Gateway, Resolve
+from wardgate.gateway.look_ups import Resolve
+from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query

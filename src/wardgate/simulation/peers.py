@@ -27,7 +27,8 @@ from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
 from wardgate.datapath.programmable import Programmable
-from wardgate.gateway import machine as gateway_machine
+from wardgate.gateway.look_ups import Resolve
+from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import IpAddress
 from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
 from wardgate.peer.machine import Configure, Send
@@ -418,7 +419,7 @@ class SimGateway(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         clock = ClockOffset(surroundings.unix_at_zero)
-        self._machine = gateway_machine.Gateway(self.between(self._program), clock=clock)
+        self._machine = Gateway(self.between(self._program), clock=clock)
 
     def between(self, engine: Programmable) -> Programmable:
         """What stands between machine and engine: nothing, unless a test plants a fault there."""
@@ -462,7 +463,7 @@ class SimGateway(TunnelPeer):
                         self._channel.send(message)
                 case Configure():
                     pass  # there is no interface to set up
-                case gateway_machine.Resolve(lookup_id=lookup_id, name=name):
+                case Resolve(lookup_id=lookup_id, name=name):
                     self._loop.call_later(0.002, self._resolved, lookup_id, name)
         return moved
 

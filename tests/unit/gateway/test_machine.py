@@ -10,12 +10,8 @@ from support.recording_engine import RecordingEngine
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
-from wardgate.gateway.machine import (
-    MAX_LOOKUPS_PER_CLIENT,
-    Gateway,
-    GatewayAction,
-    Resolve,
-)
+from wardgate.gateway.look_ups import MAX_LOOK_UPS_PER_CLIENT, Resolve
+from wardgate.gateway.machine import Gateway, GatewayAction
 from wardgate.model.ids import ClientId, DeviceId, RelayId, ResourceId
 from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
@@ -131,11 +127,12 @@ def test_without_a_relay_a_grant_is_not_acknowledged(gateway: Gateway, engine: R
     assert engine.of(c.Grant) == []
 
 
+@pytest.mark.parametrize("command", [c.UpsertPeer, c.Grant])
 def test_a_refused_renewal_leaves_the_earlier_grant_standing(
-    gateway: Gateway, engine: RecordingEngine
+    gateway: Gateway, engine: RecordingEngine, command: type[c.Command]
 ) -> None:
     gateway.handle_message(grant(cidr_resource()))
-    engine.refused.add(c.UpsertPeer)
+    engine.refused.add(command)
     gateway.handle_message(grant(cidr_resource(), expires_at=None))
     gateway.handle_message(init(m.Authorization(CLIENT, CIDR, EXPIRES_AT + 1)))
 
@@ -307,7 +304,7 @@ def test_one_client_does_not_take_all_look_ups(gateway: Gateway) -> None:
         message = grant(dns_resource())
         gateway.handle_message(replace(message, client=replace(message.client, id=one)))
     drained(gateway)
-    for index in range(2 * MAX_LOOKUPS_PER_CLIENT):
+    for index in range(2 * MAX_LOOK_UPS_PER_CLIENT):
         gateway.handle_event(assigned(f"n{index}.corp.example"))
     wanted = drained(gateway)
     gateway.handle_event(replace(assigned(), peer_id=str(other)))
@@ -315,9 +312,9 @@ def test_one_client_does_not_take_all_look_ups(gateway: Gateway) -> None:
     gateway.handle_resolved(0, frozenset())
     gateway.handle_event(assigned())
 
-    assert len(wanted) == MAX_LOOKUPS_PER_CLIENT
-    assert of_another == [Resolve(MAX_LOOKUPS_PER_CLIENT, "app.corp.example")]
-    assert drained(gateway) == [Resolve(MAX_LOOKUPS_PER_CLIENT + 1, "app.corp.example")]
+    assert len(wanted) == MAX_LOOK_UPS_PER_CLIENT
+    assert of_another == [Resolve(MAX_LOOK_UPS_PER_CLIENT, "app.corp.example")]
+    assert drained(gateway) == [Resolve(MAX_LOOK_UPS_PER_CLIENT + 1, "app.corp.example")]
 
 
 @pytest.mark.parametrize(
@@ -372,6 +369,31 @@ def test_a_more_specific_name_outranks_an_earlier_wider_one(
     ranks = {command.resource_id: command.rank for command in engine.of(c.Grant)}
 
     assert ranks[str(narrow)] < ranks[str(NAMED)]
+
+
+def test_a_name_more_costs_the_engine_one_grant_however_many_there_are(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    for number in range(200):
+        engine.forget()
+        resource_id = ResourceId(UUID(int=100 + number))
+        gateway.handle_message(grant(dns_resource(f"n{number * 7919 % 200}.corp.example", resource_id)))
+        assert [one.resource_id for one in engine.of(c.Grant)] == [str(resource_id)]
+
+
+def test_names_that_have_to_be_ranked_anew_reach_the_engine_with_their_new_ranks(
+    gateway: Gateway, engine: RecordingEngine
+) -> None:
+    # Each name comes between the two before it, from their end on.
+    numbers = [number for pair in zip(range(40), range(99, 59, -1), strict=True) for number in pair]
+    names = [f"{number:02}"[::-1] + ".corp.example" for number in numbers]
+    for number, name in enumerate(names):
+        gateway.handle_message(grant(dns_resource(name, ResourceId(UUID(int=100 + number)))))
+    given = {command.resource_id: command.rank for command in engine.of(c.Grant)}
+    ranks = {name: given[str(UUID(int=100 + number))] for number, name in enumerate(names)}
+
+    assert len(engine.of(c.Grant)) > len(names)
+    assert sorted(names, key=ranks.__getitem__) == sorted(names, key=lambda name: name[::-1], reverse=True)
 
 
 def test_changed_filters_reach_every_holder(gateway: Gateway, engine: RecordingEngine) -> None:
