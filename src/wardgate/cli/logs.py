@@ -9,6 +9,7 @@ from typing import Any, Final
 import structlog
 
 from wardgate.cli.errors import UserError
+from wardgate.model.shown_text import shown_text
 
 FORMATS: Final = ("text", "json")
 _ALIASES: Final = {"human": "text"}  # the published software's word
@@ -64,10 +65,16 @@ def _name_part(_logger: object, _method: str, record: MutableMapping[str, Any]) 
 
 
 def _for_people(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name the part before the message, and round what nobody reads to its last digit."""
+    """Name the part before the message, round what nobody reads to its last digit, and let no name command the terminal."""
     part = os.environ.get(PART)
-    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in record.items()}
-    return {**rounded, "event": f"[{part}] {record['event']}"} if part else rounded
+    readable = {name: _readable(value) for name, value in record.items()}
+    return {**readable, "event": f"[{part}] {readable['event']}"} if part else readable
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3)
+    return shown_text(value) if isinstance(value, str) else value
 
 
 def _level(text: str) -> int:

@@ -36,6 +36,7 @@ from wardgate.connect.control_packets import (
     encode_assigned_ips,
     parse_domain_status,
 )
+from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
@@ -112,7 +113,7 @@ class Client:
             messages=CandidateMessages(
                 added=m.NewGatewayIceCandidates, removed=m.InvalidateNewGatewayIceCandidates
             ),
-            describe=lambda gateway_id: {fields.GATEWAY_ID: str(gateway_id)},
+            id_field=fields.GATEWAY_ID,
         )
         self._interface: m.ClientInterface | None = None
         self._resources = ResourceTable(is_internet_active=is_internet_active)
@@ -334,7 +335,8 @@ class Client:
             self._requests.close(grant.resource_id)
             self._fail_site_queries(grant.resource_id)
             return
-        self._connections.open(grant.gateway_id)
+        site = entry.site_names(grant.served_by)
+        self._connections.open(grant.gateway_id, site)
         self._requests.handle_granted(grant.resource_id, grant.gateway_id)
         self._leave_other_gateways(grant.resource_id, grant.gateway_id)
         gateway = self._gateways.setdefault(grant.gateway_id, _Gateway(peer, grant.served_by))
@@ -345,7 +347,11 @@ class Client:
             self._ask_gateway(query_id, gateway)
         log.info(
             "access granted",
-            extra={fields.RESOURCE_ID: str(grant.resource_id), fields.GATEWAY_ID: str(grant.gateway_id)},
+            extra={
+                **resource_fields(entry.resource),
+                fields.GATEWAY_ID: str(grant.gateway_id),
+                **site,
+            },
         )
 
     def _authorize_addresses(self, gateway_id: GatewayId, entry: Entry) -> None:
@@ -374,12 +380,10 @@ class Client:
     def _handle_failure(self, failure: m.AuthorizationCreationFailed, *, now: float) -> None:
         resource_id, reason = failure.resource_id, failure.reason
         violated = [] if failure.violated_properties is UNSET else sorted(failure.violated_properties)
-        log.info(
-            "access refused",
-            extra={fields.RESOURCE_ID: str(resource_id), fields.REASON: reason, fields.VIOLATED: violated},
-        )
-        self._fail_site_queries(resource_id)
         entry = self._resources.get(resource_id)
+        what = {fields.RESOURCE_ID: str(resource_id)} if entry is None else resource_fields(entry.resource)
+        log.info("access refused", extra={**what, fields.REASON: reason, fields.VIOLATED: violated})
+        self._fail_site_queries(resource_id)
         if reason != "offline" or entry is None:
             # The engine keeps the packets: the next one, at least 2 s later, asks again.
             return

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from wardgate.connect import log_fields as fields
 from wardgate.connect.filters import engine_filters
+from wardgate.connect.log_names import name_of, resource_fields
 from wardgate.datapath.commands import Route
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.stub_resolver import NameRule
@@ -45,9 +46,14 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return (
-            "Internet Resource" if isinstance(self.resource, m.ClientInternetResource) else self.resource.name
-        )
+        return name_of(self.resource)
+
+    def site_names(self, site_id: SiteId) -> dict[str, str]:
+        """The fields of log records that say what a site is called; none if it is not among the resource's."""
+        for site in self.resource.served_by:
+            if site.id == site_id:
+                return {fields.SITE: site.name}
+        return {}
 
     def needs_new_access(self, other: "Entry") -> bool:
         """Tell whether an update invalidates what was authorised; names and descriptions do not."""
@@ -190,12 +196,12 @@ class ResourceTable:
                 case m.ClientInternetResource():
                     return Entry(resource)
                 case _:
-                    log.debug("resource ignored", extra={fields.RESOURCE_ID: str(resource.id)})
+                    log.debug("resource ignored", extra=resource_fields(resource))
                     return None
         except ValueError as error:
             log.warning(
                 "a resource's address cannot be read",
-                extra={fields.RESOURCE_ID: str(resource.id), fields.REASON: str(error)},
+                extra={**resource_fields(resource), fields.REASON: str(error)},
             )
             return None
 

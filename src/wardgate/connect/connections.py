@@ -8,7 +8,7 @@ Absent on purpose: who may connect to whom, and what a machine does when a conne
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
@@ -54,20 +54,21 @@ class Connections(Generic[_Peer]):
         *,
         send: Callable[[m.Message], None],
         messages: CandidateMessages[_Peer],
-        describe: Callable[[_Peer], Mapping[str, object]],
+        id_field: str,
     ) -> None:
         """Start without connections.
 
         Args:
             send: queues a message to the portal.
-            describe: the fields that name a peer in log records.
+            messages: how the peers hear of our candidates.
+            id_field: where log records have a peer's id.
         """
         self._engine: Final = engine
         self._send: Final = send
         self._messages: Final = messages
-        self._describe: Final = describe
+        self._id_field: Final = id_field
         self._is_joined = False
-        self._candidates: dict[_Peer, CandidateBook] = {}
+        self._open: dict[_Peer, _Connection] = {}
         self._held: HeldCandidates[_Peer] = HeldCandidates()
 
     @property
@@ -93,44 +94,50 @@ class Connections(Generic[_Peer]):
         try_apply(self._engine, relays_of_presence(presence))
 
     def handle_remote_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
-        if book := self._candidates.get(peer):
-            book.add_remote(candidates)
+        if connection := self._open.get(peer):
+            connection.candidates.add_remote(candidates)
         try_apply(self._engine, c.AddRemoteCandidates(str(peer), candidates))
 
     def handle_invalid_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
         try_apply(self._engine, c.RemoveRemoteCandidates(str(peer), candidates))
 
-    def open(self, peer: _Peer) -> None:
-        """The engine has been told to connect to the peer, or to go on with the connection that it has."""
-        self._candidates.setdefault(peer, CandidateBook())
+    def open(self, peer: _Peer, names: Mapping[str, str]) -> None:
+        """The engine has been told to connect to the peer, or to go on with the connection that it has.
+
+        Args:
+            names: fields of log records that say who the peer is, beside its id.
+        """
+        self._open.setdefault(peer, _Connection()).names = names
 
     def forget(self, peer: _Peer) -> None:
         """The connection is gone."""
-        self._candidates.pop(peer, None)
+        self._open.pop(peer, None)
         self._held.forget(peer)
 
     def forget_all(self) -> None:
         """The network changed: every connection is gone."""
-        self._candidates.clear()
+        self._open.clear()
         self._held.clear()
 
     def handle_peer_event(self, peer: _Peer, event: PeerEvent) -> None:
         """Signal candidates; log everything else, and forget the connection when that is its end."""
+        connection = self._open.get(peer) or _Connection()
+        who = {self._id_field: str(peer), **connection.names}
         match event:
             case e.LocalCandidatesAdded(candidates=candidates):
                 self._offer(peer, added=candidates)
             case e.LocalCandidatesRemoved(candidates=candidates):
                 self._offer(peer, removed=candidates)
             case e.HandshakeDone(took_s=took_s):
-                self._log("connection established", peer, {fields.TOOK_S: took_s})
+                log.info("connection established", extra={**who, fields.TOOK_S: round(took_s, 3)})
             case e.PathSelected():
-                why = explain(event, self._candidates.get(peer, CandidateBook()))
-                self._log("path selected", peer, {fields.PATH: why})
+                why = explain(event, connection.candidates)
+                log.info("path selected", extra={**who, fields.PATH: why})
             case e.PeerFailed(reason=reason):
-                self._log("connection failed", peer, {fields.REASON: reason})
+                log.info("connection failed", extra={**who, fields.REASON: reason})
                 self.forget(peer)
             case e.PeerClosed(by=by):
-                self._log("connection closed", peer, {"by": by})
+                log.info("connection closed", extra={**who, "by": by})
                 self.forget(peer)
 
     def handle_relay_event(self, event: RelayEvent) -> None:
@@ -138,13 +145,13 @@ class Connections(Generic[_Peer]):
             case e.NoRelays():
                 self._send(m.NoRelays())
             case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
-                log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: rtt_ms})
+                log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: round(rtt_ms, 1)})
             case e.RelayLost(relay_id=relay_id, reason=reason):
                 log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
 
     def _offer(self, peer: _Peer, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()) -> None:
-        if book := self._candidates.get(peer):
-            book.add_local(added)
+        if connection := self._open.get(peer):
+            connection.candidates.add_local(added)
         if self._is_joined:
             self._signal(peer, added=added, removed=removed)
         else:
@@ -157,5 +164,8 @@ class Connections(Generic[_Peer]):
         if removed:
             self._send(self._messages.removed(peer, removed))
 
-    def _log(self, line: str, peer: _Peer, found: Mapping[str, object]) -> None:
-        log.info(line, extra={**self._describe(peer), **found})
+
+@dataclass(slots=True)
+class _Connection:
+    candidates: CandidateBook = field(default_factory=CandidateBook)
+    names: Mapping[str, str] = field(default_factory=dict)

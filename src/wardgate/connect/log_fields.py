@@ -5,6 +5,9 @@ from typing import Final
 CLIENT_ID: Final = "client_id"
 GATEWAY_ID: Final = "gateway_id"
 RESOURCE_ID: Final = "resource_id"
+RESOURCE: Final = "resource"  # its name, as SITE and ACTOR are names
+SITE: Final = "site"
+ACTOR: Final = "actor"
 RELAY_ID: Final = "relay_id"
 REASON: Final = "reason"
 TOOK_S: Final = "took_s"

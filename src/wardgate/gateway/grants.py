@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from wardgate.connect import log_fields as fields
+from wardgate.connect.log_names import resource_fields
 from wardgate.gateway.name_ranks import NameRanks
 from wardgate.model.ids import ClientId, ResourceId
 from wardgate.model.name_pattern import NamePattern
@@ -21,7 +22,17 @@ class Grant:
     resource: m.GatewayResource
     expires_at: int | None
     pattern: NamePattern | None  # of a DNS resource, unless it cannot be parsed
+    actor: str | None  # the name of whoever uses the client, if the portal tells it
     rank: int = 0  # among the client's DNS resources
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Who and what, by id and name."""
+        return {
+            fields.CLIENT_ID: str(self.client_id),
+            **client_names(self.actor),
+            **resource_fields(self.resource),
+        }
 
 
 class Grants:
@@ -41,13 +52,20 @@ class Grants:
     def of_resource(self, resource_id: ResourceId) -> list[Grant]:
         return list(self._holders.get(resource_id, {}).values())
 
-    def put(self, client_id: ClientId, resource: m.GatewayResource, expires_at: int | None) -> list[Grant]:
+    def put(
+        self,
+        client_id: ClientId,
+        resource: m.GatewayResource,
+        expires_at: int | None,
+        *,
+        actor: str | None = None,
+    ) -> list[Grant]:
         """Add or replace a grant.
 
         Returns: it, then those of the client's grants whose rank changed by that.
         """
         self.remove(client_id, resource.id)
-        grant = Grant(client_id, resource, expires_at, _pattern(resource))
+        grant = Grant(client_id, resource, expires_at, _pattern(resource), actor)
         holder = self._clients.setdefault(client_id, _Holder())
         moved: list[Grant] = []
         if isinstance(resource, m.GatewayDnsResource):
@@ -94,11 +112,16 @@ class _Holder:
         return named
 
 
+def client_names(actor: str | None) -> dict[str, str]:
+    """The fields of log records that say who a client is, beside its id."""
+    return {} if actor is None else {fields.ACTOR: actor}
+
+
 def _pattern(resource: m.GatewayResource) -> NamePattern | None:
     if not isinstance(resource, m.GatewayDnsResource):
         return None
     try:
         return NamePattern.parse(resource.address)
     except ValueError:
-        log.warning("a resource's name pattern cannot be read", extra={fields.RESOURCE_ID: str(resource.id)})
+        log.warning("a resource's name pattern cannot be read", extra=resource_fields(resource))
         return None

@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from uuid import UUID
 
+from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
@@ -29,11 +30,12 @@ from wardgate.connect.control_packets import (
 )
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.filters import engine_filters
+from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.datapath.programmable import CommandRefused, Programmable
-from wardgate.gateway.grants import Grant, Grants
+from wardgate.gateway.grants import Grant, Grants, client_names
 from wardgate.gateway.look_ups import LookUp, LookUps, Resolve, proxies_of, translation
 from wardgate.model.addresses import EVERYWHERE, TUNNEL_IPV4, TUNNEL_IPV6, IpAddress
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
@@ -62,7 +64,7 @@ class Gateway:
                     (client_id,), candidates
                 ),
             ),
-            describe=lambda client_id: {fields.CLIENT_ID: str(client_id)},
+            id_field=fields.CLIENT_ID,
         )
         self._grants = Grants()
         self._look_ups = LookUps()
@@ -127,9 +129,8 @@ class Gateway:
             case e.ControlPacket(type=type_, payload=payload):
                 if type_ == ASSIGNED_IPS:
                     self._handle_assigned(client_id, payload)
-            case e.GrantExpired(peer_id=peer_id, resource_id=resource_id):
-                self._grants.remove(client_id, _resource_id(resource_id))
-                log.info("access expired", extra={fields.CLIENT_ID: peer_id, fields.RESOURCE_ID: resource_id})
+            case e.GrantExpired(resource_id=resource_id):
+                self._end("access expired", client_id, _resource_id(resource_id))
             case _:
                 self._connections.handle_peer_event(client_id, event)
                 # After a failure the grants stay: a client that kept its state may come back (data-plane §1.12).
@@ -190,18 +191,12 @@ class Gateway:
                 dropped.append(grant)
         self._apply(c.RetainGrants(tuple(kept)))
         for grant in dropped:
-            self._grants.remove(grant.client_id, grant.resource.id)
-            log.info(
-                "access revoked while the portal was away",
-                extra={
-                    fields.CLIENT_ID: str(grant.client_id),
-                    fields.RESOURCE_ID: str(grant.resource.id),
-                },
-            )
+            self._end("access revoked while the portal was away", grant.client_id, grant.resource.id)
 
     def _authorize(self, message: m.CreateAuthorization) -> None:
         client, resource = message.client, message.resource
-        who = {fields.CLIENT_ID: str(client.id), fields.RESOURCE_ID: str(resource.id)}
+        actor = None if message.subject is UNSET else message.subject.actor_name
+        who = {fields.CLIENT_ID: str(client.id), **client_names(actor), **resource_fields(resource)}
         try:
             self._engine.apply(
                 c.UpsertPeer(
@@ -216,8 +211,8 @@ class Gateway:
                     ipv6=str(client.ipv6),
                 )
             )
-            self._connections.open(client.id)
-            self._give(client.id, resource, message.expires_at)
+            self._connections.open(client.id, client_names(actor))
+            self._give(client.id, resource, message.expires_at, actor=actor)
         except CommandRefused as refusal:
             # No acknowledgement: the portal lets the request time out and the client asks again.
             log.warning("access could not be granted", extra={**who, fields.REASON: str(refusal)})
@@ -225,20 +220,24 @@ class Gateway:
         self._send(m.AuthorizationAcknowledged(message.ref))
         log.info("access granted", extra=who)
 
-    def _give(self, client_id: ClientId, resource: m.GatewayResource, expires_at: int | None) -> None:
+    def _give(
+        self, client_id: ClientId, resource: m.GatewayResource, expires_at: int | None, *, actor: str | None
+    ) -> None:
         """Put a grant in force.
 
         Raises:
             CommandRefused: it is not, and what was granted before stays.
         """
         previous = self._grants.get(client_id, resource.id)
-        grant, *moved = self._grants.put(client_id, resource, expires_at)
+        grant, *moved = self._grants.put(client_id, resource, expires_at, actor=actor)
         try:
             self._engine.apply(self._grant_command(grant))
         except CommandRefused:
             self._grants.remove(client_id, resource.id)
             if previous is not None:
-                moved += self._grants.put(client_id, previous.resource, previous.expires_at)
+                moved += self._grants.put(
+                    client_id, previous.resource, previous.expires_at, actor=previous.actor
+                )
             raise
         finally:
             for other in moved:
@@ -260,19 +259,21 @@ class Gateway:
 
     def _revoke(self, client_id: ClientId, resource_id: ResourceId) -> None:
         self._apply(c.Revoke(str(client_id), str(resource_id)))
+        self._end("access revoked", client_id, resource_id)
+
+    def _end(self, line: str, client_id: ClientId, resource_id: ResourceId) -> None:
+        """Forget a grant that the engine has ended, and log why."""
+        grant = self._grants.get(client_id, resource_id)
         self._grants.remove(client_id, resource_id)
-        log.info(
-            "access revoked", extra={fields.CLIENT_ID: str(client_id), fields.RESOURCE_ID: str(resource_id)}
-        )
+        unknown = {fields.CLIENT_ID: str(client_id), fields.RESOURCE_ID: str(resource_id)}
+        log.info(line, extra=unknown if grant is None else grant.log_fields)
 
     def _update_resource(self, resource: m.GatewayResource) -> None:
         holders = self._grants.of_resource(resource.id)
         if not holders:
             return
         if any(type(grant.resource) is not type(resource) for grant in holders):
-            log.warning(
-                "a resource changed its type and was left alone", extra={fields.RESOURCE_ID: str(resource.id)}
-            )
+            log.warning("a resource changed its type and was left alone", extra=resource_fields(resource))
             return
         if isinstance(resource, m.GatewayInternetResource):
             return

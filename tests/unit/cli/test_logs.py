@@ -44,3 +44,14 @@ def test_a_process_of_its_own_has_no_part(
     logs.set_up("text", "info")
     logging.getLogger("wardgate.x").info("hello")
     assert "] hello" in capsys.readouterr().err.replace("[info     ] hello", "] hello")
+
+
+def test_a_name_commands_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(logs.PART, raising=False)
+    logs.set_up("text", "info")
+    logging.getLogger("wardgate.x").info("access granted", extra={"resource": "wiki\x1b[2J\u202e\n"})
+    line = capsys.readouterr().err
+    assert "wiki\\x1b[2J\\u202e\\n" in line
+    assert line.count("\n") == 1

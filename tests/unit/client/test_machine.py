@@ -7,6 +7,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from support.log_records import lines
 from support.recording_engine import RecordingEngine
 from wardgate.client import machine
 from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, ClientAction
@@ -575,3 +576,45 @@ def test_a_forgotten_name_leaves_its_gateway_nothing_to_hold(small: Client, engi
 
     released = [command.proxy_ips[0] for command in engine.of(c.ReleaseName)]
     assert released == ["100.96.0.1", "100.96.0.5", "100.96.0.9"]
+
+
+def test_lines_name_resource_and_site_beside_their_ids(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    connect(client, CIDR)
+    client.handle_event(e.HandshakeDone(str(GATEWAY), 0.123456789), now=1.2)
+    client.handle_event(e.PathSelected(str(GATEWAY), "direct", "", "192.0.2.1:1", None), now=1.2)
+    client.handle_event(e.PeerClosed(str(GATEWAY), "remote"), now=2.0)
+    client.handle_message(m.AuthorizationCreationFailed(NAMED, "forbidden", ("remote_ip",)), now=3.0)
+
+    gateway = {"gateway_id": str(GATEWAY), "site": "site"}
+    assert lines(caplog.records) == [
+        ("access granted", {"resource_id": str(CIDR), "resource": "net", **gateway}),
+        ("connection established", {**gateway, "took_s": 0.123}),
+        ("path selected", {**gateway, "path": "direct"}),
+        ("connection closed", {**gateway, "by": "remote"}),
+        (
+            "access refused",
+            {
+                "resource_id": str(NAMED),
+                "resource": "app",
+                "reason": "forbidden",
+                "violated_properties": ["remote_ip"],
+            },
+        ),
+    ]
+
+
+def test_what_has_no_name_here_is_logged_by_its_id(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    client.handle_message(m.AuthorizationCreationFailed(ResourceId(UUID(int=1)), "not_found"), now=1.0)
+    client.handle_event(e.PeerClosed(str(OTHER_GATEWAY), "remote"), now=1.0)
+
+    assert lines(caplog.records) == [
+        (
+            "access refused",
+            {"resource_id": str(UUID(int=1)), "reason": "not_found", "violated_properties": []},
+        ),
+        ("connection closed", {"gateway_id": str(OTHER_GATEWAY), "by": "remote"}),
+    ]

@@ -6,13 +6,14 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from support.log_records import lines
 from support.recording_engine import RecordingEngine
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.gateway.look_ups import MAX_LOOK_UPS_PER_CLIENT, Resolve
 from wardgate.gateway.machine import Gateway, GatewayAction
-from wardgate.model.ids import ClientId, DeviceId, RelayId, ResourceId
+from wardgate.model.ids import ActorId, ClientId, DeviceId, RelayId, ResourceId
 from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
@@ -443,8 +444,10 @@ def test_a_grant_that_ended_while_the_portal_was_away_is_told_and_its_names_are_
         gateway.handle_message(init(m.Authorization(CLIENT, CIDR, None)))
     gateway.handle_event(assigned())
 
-    [line] = [one for one in caplog.records if one.message == "access revoked while the portal was away"]
-    assert line.__dict__["resource_id"] == str(NAMED)
+    [ended] = [
+        given for line, given in lines(caplog.records) if line == "access revoked while the portal was away"
+    ]
+    assert ended == {"client_id": str(CLIENT), "resource_id": str(NAMED), "resource": "names"}
     assert reported(engine) == "Inactive"
 
 
@@ -469,3 +472,64 @@ def test_a_dual_stack_relay_is_one_relay_with_two_addresses(
         relays=(c.RelayServer(str(relay_id), ("192.0.2.1:3478", "[2001:db8::1]:3478"), "u", "p"),),
         removed=(str(gone),),
     )
+
+
+SUBJECT = m.Subject(
+    actor_id=ActorId(UUID(int=3)),
+    actor_name="Ada L.",
+    actor_email=None,
+    actor_type="account_user",
+    auth_provider_id=None,
+    ip="192.0.2.9",
+    ip_region=None,
+    ip_city=None,
+    ip_lat=None,
+    ip_lon=None,
+    user_agent="",
+)
+WHO = {"client_id": str(CLIENT), "actor": "Ada L."}
+WHAT = {"resource_id": str(CIDR), "resource": "net"}
+
+
+def test_lines_name_actor_and_resource_beside_their_ids(
+    gateway: Gateway, engine: RecordingEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    granted = replace(grant(cidr_resource()), subject=SUBJECT)
+    gateway.handle_message(granted)
+    gateway.handle_event(e.HandshakeDone(str(CLIENT), 0.123456789))
+    gateway.handle_event(e.PathSelected(str(CLIENT), "direct", "", "192.0.2.1:1", None))
+    gateway.handle_event(e.PeerFailed(str(CLIENT), "ice_timeout"))
+    gateway.handle_event(e.GrantExpired(str(CLIENT), str(CIDR)))
+    gateway.handle_message(granted)
+    gateway.handle_message(m.RejectAccess(CLIENT, CIDR))
+    gateway.handle_event(e.PeerClosed(str(CLIENT), "local"))
+    engine.refused.add(c.UpsertPeer)
+    gateway.handle_message(granted)
+
+    assert lines(caplog.records) == [
+        ("access granted", {**WHO, **WHAT}),
+        ("connection established", {**WHO, "took_s": 0.123}),
+        ("path selected", {**WHO, "path": "direct"}),
+        ("connection failed", {**WHO, "reason": "ice_timeout"}),
+        ("access expired", {**WHO, **WHAT}),
+        ("access granted", {**WHO, **WHAT}),
+        ("access revoked", {**WHO, **WHAT}),
+        ("connection closed", {**WHO, "by": "local"}),
+        ("access could not be granted", {**WHO, **WHAT, "reason": "no relay"}),
+    ]
+
+
+def test_what_has_no_name_here_is_logged_by_its_id(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gateway.handle_message(grant(m.GatewayInternetResource(id=CIDR)))
+    gateway.handle_message(m.RejectAccess(CLIENT, NAMED))
+    gateway.handle_event(e.RelayUp(str(UUID(int=5)), 12.3456))
+
+    assert lines(caplog.records) == [
+        ("access granted", {"client_id": str(CLIENT), **WHAT, "resource": "Internet Resource"}),
+        ("access revoked", {"client_id": str(CLIENT), "resource_id": str(NAMED)}),
+        ("relay reached", {"relay_id": str(UUID(int=5)), "rtt_ms": 12.3}),
+    ]
