@@ -1,11 +1,12 @@
-"""The client as a process: its machine answers the host's DNS queries, and a network change starts everything over."""
+"""The client process: serves DNS to the host's programs, and starts over when the network changes."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, assert_never
 
-from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client
+from wardgate.client.machine import Client
+from wardgate.client.queries import Answer, AskGateway, AskUpstream
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine, generate_private_key
 from wardgate.datapath.events import AnyEvent
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
-    """Carries this host's packets until it is told to stop."""
+    """Runs a client until it is told to stop."""
 
     def __init__(
         self,
@@ -52,8 +53,8 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         """Take the parts.
 
         Args:
-            settings: what else is wanted of the host.
-            set_private_key: told the new key after a network change, before the link dials again.
+            settings: further host settings to keep.
+            set_private_key: receives the new key after a network change, before the link dials again.
         """
         self._client = Client(engine, is_internet_active=is_internet_active)
         self._host_dns = host_dns
@@ -91,7 +92,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
     def _handle_event(self, event: AnyEvent) -> None:
         self._client.handle_event(event, now=self._engine.clock())
 
-    # ── the host ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the host ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _read_host(self) -> None:
         self._client.handle_system_resolvers(await self._host_dns.system_resolvers())
@@ -101,7 +102,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._tunnel_ipv4, self._tunnel_ipv6 = wanted.tun.ipv4, wanted.tun.ipv6
         sentinels = self._tun.families.of(wanted.tun.sentinels)
         await self._listener.listen(sentinels)
-        # Names last: nobody should ask a sentinel that does not answer yet.
+        # DNS settings last: no program should ask a sentinel that does not answer yet.
         self._host_dns.want(sentinels, wanted.search_domain)
         await self.host.establish()
         if not self._is_up.is_set():
@@ -117,7 +118,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
     async def _close(self) -> None:
         await self._doh.close()
 
-    # ── timers ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── timers ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _carry_out(self) -> None:
         super()._carry_out()
@@ -137,16 +138,16 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         try:
             self._client.handle_timeout(now=self._engine.clock())
         finally:
-            # A fault in one step is logged by the loop; the steps after it come all the same.
+            # The loop logs an exception of this step; the steps that follow must still run.
             self._pump()
 
     def _handle_clock_news(self, news: ClockNews) -> None:
         if news.slept_s:
-            # The loop's timer stood still with the machine: what has fallen due meanwhile is due now.
+            # The loop's timer was suspended with the machine: whatever fell due in the meantime is due now.
             self._handle_timeout()
         super()._handle_clock_news(news)
 
-    # ── names ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── names ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _answer_query(self, query: Query) -> bytes | None:
         query_id = self._next_query_id

@@ -1,4 +1,4 @@
-"""The resources that the portal lists for a client, and the routes that follow from them (data-plane §4.1, §4.2)."""
+"""The resources that the portal lists for a client, and the routes that they need (data-plane §4.1, §4.2)."""
 
 import logging
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One usable resource. `rule` exists for DNS resources, `network` for CIDR resources."""
+    """One usable resource. `rule` is set for DNS resources, `network` for CIDR resources."""
 
     resource: Routable
     rule: NameRule | None = None
@@ -49,24 +49,25 @@ class Entry:
         return name_of(self.resource)
 
     def site_names(self, site_id: SiteId) -> dict[str, str]:
-        """The fields of log records that say what a site is called; none if it is not among the resource's."""
+        """Log fields with the name of a site; empty unless it is one of the resource's."""
         for site in self.resource.served_by:
             if site.id == site_id:
                 return {fields.SITE: site.name}
         return {}
 
     def needs_new_access(self, other: "Entry") -> bool:
-        """Tell whether an update invalidates what was authorised; names and descriptions do not."""
-        return self.essence != other.essence
+        """Tell whether the update `other` invalidates an authorization; new names and descriptions do not."""
+        return self.authorized_by != other.authorized_by
 
     @property
-    def essence(self) -> tuple[object, ...]:
+    def authorized_by(self) -> tuple[object, ...]:
+        """The properties that an authorization depends on."""
         filters = () if isinstance(self.resource, m.ClientInternetResource) else self.resource.filters
         return type(self.resource), self.rule, self.network, filters, self.site_ids
 
 
 class ResourceTable:
-    """Usable resources by id; kinds that this client does not carry and unreadable addresses are left out."""
+    """Usable resources by id; kinds that this client does not support and invalid addresses are left out."""
 
     def __init__(self, *, is_internet_active: bool) -> None:
         self._is_internet_active = is_internet_active
@@ -91,7 +92,7 @@ class ResourceTable:
         )
 
     def upsert(self, resource: m.ClientResource) -> tuple[ResourceId, ...]:
-        """Add or update one; returns its id if what was authorised for it no longer holds."""
+        """Add or update one; return its id if its authorizations no longer hold."""
         entry = self._entry(resource)
         previous = self._entries.get(resource.id)
         if entry is None:
@@ -101,16 +102,16 @@ class ResourceTable:
         return (resource.id,) if previous is not None and previous.needs_new_access(entry) else ()
 
     def remove(self, resource_id: ResourceId) -> tuple[ResourceId, ...]:
-        """Remove one; returns its id if it was there."""
+        """Remove one; return its id if it existed."""
         removed = self._entries.pop(resource_id, None)
         self._rules = None
         if removed is not None and isinstance(removed.resource, m.ClientInternetResource):
-            # Somebody who deletes the resource does not expect it to come back switched on (data-plane §4.1).
+            # If the resource is created again later, users do not expect it to be on (data-plane §4.1).
             self._is_internet_active = False
         return () if removed is None else (resource_id,)
 
     def replace(self, resources: Iterable[m.ClientResource]) -> tuple[ResourceId, ...]:
-        """Take over a complete list; returns the ids whose authorization no longer holds."""
+        """Replace the whole list; return the ids whose authorizations no longer hold."""
         listed = {resource.id: resource for resource in resources}
         gone = [resource_id for resource_id in self._entries if resource_id not in listed]
         ended = [ended for resource_id in gone for ended in self.remove(resource_id)]
@@ -154,7 +155,7 @@ class ResourceTable:
         return tuple(routes)
 
     def networks(self) -> frozenset[IpNetwork]:
-        """What the host routes into the tunnel (data-plane §4.12); the sentinel ranges are part of the proxy ranges."""
+        """Return what the host routes into the tunnel (data-plane §4.12); proxy ranges include the sentinels."""
         ranges: set[IpNetwork] = {TUNNEL_IPV4, TUNNEL_IPV6, PROXY_IPV4, PROXY_IPV6}
         ranges.update(entry.network for entry in self._entries.values() if entry.network is not None)
         if self.has_internet:
@@ -163,13 +164,13 @@ class ResourceTable:
 
     @property
     def has_internet(self) -> bool:
-        """The Internet resource is listed and switched on."""
+        """Whether the Internet resource is listed and switched on."""
         return self._is_internet_active and any(
             isinstance(entry.resource, m.ClientInternetResource) for entry in self._entries.values()
         )
 
     def carries_dns_to(self, server: IpAddress) -> bool:
-        """Tell whether queries to this server, over UDP and TCP, belong into the tunnel (data-plane §4.5, recursion)."""
+        """Tell whether the tunnel carries DNS to this server, over UDP and TCP (data-plane §4.5, recursion)."""
         if self.has_internet:
             return True
         permitting = [

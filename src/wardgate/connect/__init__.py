@@ -1,1 +1,1 @@
-"""Decisions around the engine's connections, pure: relays, requests, held candidates, reconnection, why a path is relayed."""
+"""Pure decisions about the engine's connections: candidates, relays, requests, deadlines, path reasons."""

@@ -1,10 +1,11 @@
 """When a client asks the portal for a resource (data-plane §4.3).
 
-Packets drive it, no timer: the first one asks, a later one repeats at the earliest 2 s after the last request. An answer
-counts only while a request is open.
+Packets drive the requests; there is no timer. The first packet asks, and a later one asks again no sooner
+than 2 s after the last request. An answer counts only while a request is open.
 
-A client is not told when a grant ends; it learns that from its gateway's refusals and asks anew. What is refused may as well
-be a firewall's doing, behind a grant that is in order, so grants that were asked anew are spaced.
+A client is not told when a grant ends; it finds out when its gateway refuses packets, and then requests a new
+grant. A refusal may also come from a firewall behind the gateway while the grant is valid, so these renewals
+are rate-limited.
 """
 
 from typing import Final
@@ -16,7 +17,7 @@ RENEW_AFTER_S: Final = 10.0  # ours
 
 
 class AuthorizationRequests:
-    """Open requests by resource, and which gateways to offer as already connected."""
+    """Open requests by resource, and the gateways to name as already connected."""
 
     def __init__(self) -> None:
         self._asked_at: dict[ResourceId, float] = {}
@@ -33,7 +34,7 @@ class AuthorizationRequests:
         return asked_at is None or now - asked_at >= REPEAT_AFTER_S
 
     def is_renewal_due(self, resource_id: ResourceId, *, now: float) -> bool:
-        """Tell whether a gateway's refusal justifies a request now, although we think that we hold a grant."""
+        """Tell whether a gateway's refusal justifies a request now, although we believe to hold a grant."""
         renewed_at = self._renewed_at.get(resource_id)
         is_spaced = renewed_at is None or now - renewed_at >= RENEW_AFTER_S
         return is_spaced and self.is_due(resource_id, now=now)
@@ -53,7 +54,7 @@ class AuthorizationRequests:
         self._asked_at.pop(resource_id, None)
 
     def close_all(self) -> None:
-        """The channel was lost or the network changed: what was asked will not be answered."""
+        """The channel was lost or the network changed: open requests will not be answered."""
         self._asked_at.clear()
 
     def preferred_gateways(self, resource_id: ResourceId, connected: set[GatewayId]) -> tuple[GatewayId, ...]:

@@ -1,9 +1,10 @@
-"""What client and gateway do alike with their connections.
+"""What client and gateway have in common in handling their connections.
 
-Candidates of both ends travel through the portal: ours wait while it is away, and all are remembered for as long as the connection
-lives, to explain the path that came of them. Relays are the portal's choice. What becomes of a connection or a relay is logged.
+Candidates of both ends travel through the portal: ours wait while it is out of reach, and all are remembered
+for the lifetime of the connection, to explain the path that results from them. The portal chooses the relays.
+The fate of connections and relays is logged.
 
-Absent on purpose: who may connect to whom, and what a machine does when a connection ends.
+Deliberately absent: who may connect to whom, and what a machine does when a connection ends.
 """
 
 import logging
@@ -39,14 +40,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CandidateMessages(Generic[_Peer]):
-    """Make the messages that tell a peer our candidates, and which of them are no longer ours."""
+    """Constructors of the messages that tell a peer which candidates are ours, and which no longer are."""
 
     added: Callable[[_Peer, tuple[str, ...]], m.Message]
     removed: Callable[[_Peer, tuple[str, ...]], m.Message]
 
 
 class Connections(Generic[_Peer]):
-    """All connections of one process, by the id of the far end."""
+    """All connections of one process, by peer."""
 
     def __init__(
         self,
@@ -60,8 +61,8 @@ class Connections(Generic[_Peer]):
 
         Args:
             send: queues a message to the portal.
-            messages: how the peers hear of our candidates.
-            id_field: where log records have a peer's id.
+            messages: how to tell peers our candidates.
+            id_field: the field of log records that holds a peer's id.
         """
         self._engine: Final = engine
         self._send: Final = send
@@ -77,7 +78,7 @@ class Connections(Generic[_Peer]):
         return self._is_joined
 
     def handle_joined(self) -> None:
-        """The control channel is open: announce what we can do, and the candidates that were held back."""
+        """The control channel is open: announce our capabilities and the candidates held back so far."""
         self._is_joined = True
         self._send(m.SetSnownetCapabilities(iceless=False))
         for peer, changes in self._held.flush():
@@ -102,10 +103,10 @@ class Connections(Generic[_Peer]):
         try_apply(self._engine, c.RemoveRemoteCandidates(str(peer), candidates))
 
     def open(self, peer: _Peer, names: Mapping[str, str]) -> None:
-        """The engine has been told to connect to the peer, or to go on with the connection that it has.
+        """The engine was told to connect to the peer, or to keep the connection that it has.
 
         Args:
-            names: fields of log records that say who the peer is, beside its id.
+            names: log fields that say who the peer is, in addition to its id.
         """
         self._open.setdefault(peer, _Connection()).names = names
 
@@ -120,7 +121,7 @@ class Connections(Generic[_Peer]):
         self._held.clear()
 
     def handle_peer_event(self, peer: _Peer, event: PeerEvent) -> None:
-        """Signal candidates; log everything else, and forget the connection when that is its end."""
+        """Signal candidates; log everything else, and forget the connection when it ends."""
         connection = self._open.get(peer) or _Connection()
         who = {self._id_field: str(peer), **connection.names}
         match event:

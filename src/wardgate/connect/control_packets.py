@@ -1,4 +1,4 @@
-"""The p2p control packets' JSON texts (data-plane §4.8); layout and transport are the engine's."""
+"""JSON payloads of the p2p control packets (data-plane §4.8); the engine does their framing and transport."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
@@ -20,7 +20,7 @@ class AssignedIps(msgspec.Struct, frozen=True):
 
 
 class DomainStatus(msgspec.Struct, frozen=True):
-    """Gateway → client: whether the addresses lead anywhere; unknown words mean `Inactive`."""
+    """Gateway → client: whether it forwards the addresses; an unknown status means `Inactive`."""
 
     resource: ResourceId
     domain: str
@@ -40,7 +40,7 @@ def encode_domain_status(resource_id: ResourceId, domain: str, status: Literal["
 
 
 def parse_assigned_ips(payload: str) -> AssignedIps | None:
-    """None: not such a message."""
+    """Return None if the payload is not such a message."""
     try:
         return msgspec.json.decode(payload, type=AssignedIps)
     except (msgspec.MsgspecError, RecursionError):
@@ -48,7 +48,7 @@ def parse_assigned_ips(payload: str) -> AssignedIps | None:
 
 
 def parse_domain_status(payload: str) -> DomainStatus | None:
-    """None: not such a message."""
+    """Return None if the payload is not such a message."""
     try:
         return msgspec.json.decode(payload, type=DomainStatus)
     except (msgspec.MsgspecError, RecursionError):

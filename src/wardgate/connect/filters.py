@@ -10,7 +10,7 @@ from wardgate.wire.messages import Filter as WireFilter
 
 
 def engine_filters(filters: Iterable[WireFilter]) -> tuple[Filter, ...]:
-    """Absent bounds mean all ports; a range is cut to the ports that there are, and may have none left."""
+    """Absent bounds mean all ports; ranges are clipped to valid ports, which can leave them empty."""
     return tuple(_engine_filter(one) for one in filters)
 
 

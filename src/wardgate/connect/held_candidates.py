@@ -1,4 +1,4 @@
-"""Local candidates that wait while the portal is away (data-plane §1.5, signalling)."""
+"""Local candidates that wait while the portal is out of reach (data-plane §1.5, signalling)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Changes:
 
 
 class HeldCandidates(Generic[_Peer]):
-    """Additions and removals per peer; a removal cancels the held addition of the same candidate and the other way round."""
+    """Additions and removals per peer; the removal of a held addition cancels it, and vice versa."""
 
     def __init__(self) -> None:
         self._peers: dict[_Peer, _Held] = {}
@@ -45,7 +45,7 @@ class HeldCandidates(Generic[_Peer]):
         self._peers.clear()
 
     def flush(self) -> Iterator[tuple[_Peer, Changes]]:
-        """Take everything out, in the order in which the peers came."""
+        """Remove and yield everything, peers in the order in which they were first held."""
         peers, self._peers = self._peers, {}
         for peer, held in peers.items():
             if held.added or held.removed:

@@ -1,4 +1,4 @@
-"""Names of the fields in log records of peers."""
+"""Field names in the log records of peers."""
 
 from typing import Final
 

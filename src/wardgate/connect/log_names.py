@@ -1,4 +1,4 @@
-"""Fields of log records that say what an id stands for, where the protocol tells its name."""
+"""Log fields that give the name beside an id, where the protocol carries the name."""
 
 from wardgate.connect import log_fields as fields
 from wardgate.wire import messages as m

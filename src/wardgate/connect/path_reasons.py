@@ -1,8 +1,8 @@
-"""Why a path is what it is, in words, from the candidates that both ends signalled.
+"""Explains in words why a path is direct or relayed, from the candidates that both ends signalled.
 
-A path is relayed when no check between direct candidates came through. What usually causes that shows in the
-candidates: one public address with a different port per relay means a NAT that maps each destination anew (RFC 4787 §4.1);
-no server-reflexive candidate means that no relay could tell an end its address.
+A path is relayed when no check between direct candidates succeeded. The usual causes show in the candidates:
+one public address with a different port per relay means a NAT with a new mapping for each destination (RFC
+4787 §4.1); no server-reflexive candidate means that no relay could tell an end its address.
 """
 
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ _WHERE: Final = {
 }
 
 
-MAX_CANDIDATES: Final = 64  # ours: of each end; the engine takes no more of a peer either
+MAX_CANDIDATES: Final = 64  # ours, of each end; the engine accepts no more from a peer either
 MAX_CANDIDATE_LENGTH: Final = 512  # characters; nothing longer is a candidate
 
 
 @dataclass(slots=True)
 class CandidateBook:
-    """What one connection's ends have signalled so far; the peer chose the remote ones, so that both are bounded."""
+    """What the ends of a connection have signalled so far; bounded, since the peer chooses its candidates."""
 
     local: set[str] = field(default_factory=set)
     remote: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class CandidateBook:
 
 
 def explain(path: PathSelected, candidates: CandidateBook) -> str:
-    """One line for logs and status."""
+    """Explain a path in one line, for logs."""
     where = _WHERE[path.kind]
     if path.kind == "direct":
         return where

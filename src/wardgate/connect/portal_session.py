@@ -1,4 +1,4 @@
-"""A peer's standing with the portal across connections: the channel of the moment and the pacing between channels."""
+"""A peer's session with the portal across connections: the current channel, and the pacing of reconnects."""
 
 from wardgate.wire.control_channel import ControlChannel, Lost, LostReason
 from wardgate.wire.dialect import Dialect
@@ -7,7 +7,7 @@ from wardgate.wire.reconnect import GiveUp, Reconnect
 
 
 class SessionEnded(Exception):
-    """The portal ended the session for good; coming back with the same token is pointless."""
+    """The portal ended the session for good; reconnecting with the same token is pointless."""
 
     def __init__(self, reason: LostReason, detail: str) -> None:
         super().__init__(f"{reason.value}{f': {detail}' if detail else ''}")
@@ -15,22 +15,22 @@ class SessionEnded(Exception):
 
 
 class PortalSession:
-    """Makes a channel per connection and remembers the current one."""
+    """Opens a channel per connection and keeps the current one."""
 
     def __init__(self, dialect: Dialect, *, reconnect: Reconnect, stamp_secret: str | None = None) -> None:
-        """`stamp_secret`: a relay's; nobody else has one."""
+        """`stamp_secret` is for relays only."""
         self._dialect = dialect
         self._reconnect = reconnect
         self._stamp_secret = stamp_secret
         self._channel: ControlChannel | None = None
 
     def open_channel(self, now: float) -> ControlChannel:
-        """Start the channel of a new connection; `now` is the clock that drives it."""
+        """Open the channel of a new connection; `now` is from the clock that drives it."""
         self._channel = ControlChannel(self._dialect, now=now, stamp_secret=self._stamp_secret)
         return self._channel
 
     def send(self, message: Message) -> None:
-        """Queue a message; it is lost where no channel stands, since nothing is kept across connections."""
+        """Queue a message. Without an open channel it is dropped: nothing is kept across connections."""
         if self._channel is not None:
             self._channel.send(message)
 
@@ -46,10 +46,10 @@ class PortalSession:
             raise SessionEnded(lost.reason, lost.detail)
 
     def reset_pacing(self) -> None:
-        """The network changed: try at once."""
+        """The network changed: the next attempt need not wait."""
         self._reconnect.reset()
 
     def next_delay_s(self, retry_after_s: float | None) -> float | None:
-        """Seconds until the next attempt; None: the budget is used up."""
+        """Return the seconds until the next attempt, or None once the budget is used up."""
         decision = self._reconnect.next_attempt(retry_after_s=retry_after_s)
         return None if isinstance(decision, GiveUp) else decision.delay_s

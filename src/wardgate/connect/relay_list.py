@@ -8,12 +8,12 @@ from wardgate.wire.relay_entries import merge_relay_entries
 
 
 def relays_of_init(entries: Iterable[Relay]) -> SetRelays:
-    """Add and update, remove none: a portal that has just restarted does not know yet which relays are there."""
+    """Add and update but remove none: a portal that has just restarted does not know all relays yet."""
     return SetRelays(relays=_servers(entries))
 
 
 def relays_of_presence(message: RelaysPresence) -> SetRelays:
-    """Remove what went, add and update the new selection; relays in neither list stay."""
+    """Remove those that disconnected, add and update the new selection; relays in neither list stay."""
     return SetRelays(
         relays=_servers(message.connected),
         removed=tuple(str(relay_id) for relay_id in message.disconnected_ids),

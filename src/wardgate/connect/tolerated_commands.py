@@ -1,4 +1,4 @@
-"""Commands whose refusal changes nothing but is worth a line in the log."""
+"""Applies commands whose refusal changes nothing but is worth a log line."""
 
 import logging
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def try_apply(engine: Programmable, command: Command) -> bool:
-    """Apply a command; tells whether it is in force."""
+    """Apply a command; return whether it is in force."""
     try:
         engine.apply(command)
     except CommandRefused as refusal:

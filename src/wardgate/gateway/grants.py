@@ -22,12 +22,12 @@ class Grant:
     resource: m.GatewayResource
     expires_at: int | None
     pattern: NamePattern | None  # of a DNS resource, unless it cannot be parsed
-    actor: str | None  # the name of whoever uses the client, if the portal tells it
+    actor: str | None  # name of the client's user, if the portal sent it
     rank: int = 0  # among the client's DNS resources
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """Who and what, by id and name."""
+        """The client and the resource, by id and name."""
         return {
             fields.CLIENT_ID: str(self.client_id),
             **client_names(self.actor),
@@ -36,7 +36,7 @@ class Grant:
 
 
 class Grants:
-    """Finds grants without going through those of others."""
+    """Indexed both ways, so that work for one client or resource never walks the grants of others."""
 
     def __init__(self) -> None:
         self._clients: dict[ClientId, _Holder] = {}
@@ -60,24 +60,21 @@ class Grants:
         *,
         actor: str | None = None,
     ) -> list[Grant]:
-        """Add or replace a grant.
-
-        Returns: it, then those of the client's grants whose rank changed by that.
-        """
+        """Add or replace a grant; return it, followed by the client's grants whose rank changed with it."""
         self.remove(client_id, resource.id)
         grant = Grant(client_id, resource, expires_at, _pattern(resource), actor)
         holder = self._clients.setdefault(client_id, _Holder())
         moved: list[Grant] = []
         if isinstance(resource, m.GatewayDnsResource):
             if holder.ranks.add(resource.address, grant.pattern):
-                moved = holder.rank_again()
+                moved = holder.update_ranks()
             grant.rank = holder.ranks[resource.address]
         holder.grants[resource.id] = grant
         self._holders.setdefault(resource.id, {})[client_id] = grant
         return [grant, *moved]
 
     def remove(self, client_id: ClientId, resource_id: ResourceId) -> None:
-        """Remove a grant if it is there."""
+        """Remove a grant if it exists."""
         holder = self._clients.get(client_id)
         grant = None if holder is None else holder.grants.pop(resource_id, None)
         if holder is None or grant is None:
@@ -103,8 +100,8 @@ class _Holder:
     grants: dict[ResourceId, Grant] = field(default_factory=dict)
     ranks: NameRanks = field(default_factory=NameRanks)
 
-    def rank_again(self) -> list[Grant]:
-        """Take over new ranks; returns the grants that got one."""
+    def update_ranks(self) -> list[Grant]:
+        """Update the ranks of all DNS grants; return these grants."""
         named = [one for one in self.grants.values() if isinstance(one.resource, m.GatewayDnsResource)]
         for grant in named:
             assert isinstance(grant.resource, m.GatewayDnsResource)
@@ -113,7 +110,7 @@ class _Holder:
 
 
 def client_names(actor: str | None) -> dict[str, str]:
-    """The fields of log records that say who a client is, beside its id."""
+    """Log fields that say whose client it is, in addition to its id."""
     return {} if actor is None else {fields.ACTOR: actor}
 
 

@@ -1,4 +1,4 @@
-"""Names that clients have assigned proxy addresses to, on their way to real addresses (data-plane §5.4)."""
+"""Look-ups of names to which clients have assigned proxy addresses (data-plane §5.4)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PROXY_IPS_PER_NAME: Final = (4, 8)  # of one family, of both (data-plane §4.8)
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Look a name up, A and AAAA, within 10 s; answer with `handle_resolved`."""
+    """Look up A and AAAA of a name within 10 s; answer with `handle_resolved`."""
 
     lookup_id: int
     name: str
@@ -24,7 +24,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """What a client wants to know; `proxies` are the addresses that stand for the name."""
+    """A client's assignment that waits for the name's addresses; `proxies` are its parsed proxy addresses."""
 
     client_id: ClientId
     assigned: AssignedIps
@@ -32,7 +32,7 @@ class LookUp:
 
 
 class LookUps:
-    """Those that have not been answered yet."""
+    """Look-ups in progress, bounded per client and in total."""
 
     def __init__(self) -> None:
         self._open: dict[int, LookUp] = {}
@@ -40,7 +40,7 @@ class LookUps:
         self._next_id = 0
 
     def begin(self, look_up: LookUp) -> Resolve | None:
-        """Return what to resolve; None: too many are open."""
+        """Return what to resolve, or None if too many look-ups are in progress."""
         client_id = look_up.client_id
         if len(self._open) >= MAX_LOOK_UPS or self._of_client[client_id] >= MAX_LOOK_UPS_PER_CLIENT:
             return None
@@ -59,7 +59,7 @@ class LookUps:
 
 
 def proxies_of(assigned: AssignedIps) -> tuple[IpAddress, ...] | None:
-    """None: not what a client may let stand for a name; the engine judges the same way."""
+    """Return None unless a client may assign these addresses to a name; the engine has the same rule."""
     try:
         addresses = tuple(parse_ip(text) for text in assigned.proxy_ips)
     except ValueError:
@@ -71,7 +71,7 @@ def proxies_of(assigned: AssignedIps) -> tuple[IpAddress, ...] | None:
 def translation(
     proxies: tuple[IpAddress, ...], real: frozenset[IpAddress]
 ) -> tuple[tuple[str, str | None], ...]:
-    """Proxy addresses ascending get real ones of their family ascending, in turn; None if there are none."""
+    """Pair proxy addresses with real ones of their family, ascending, in turn; None if the family has none."""
     pairs: list[tuple[str, str | None]] = []
     for version in (4, 6):
         ours = sorted((address for address in proxies if address.version == version), key=int)

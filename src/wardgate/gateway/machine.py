@@ -1,4 +1,5 @@
-"""What a gateway decides: portal messages and engine events in; engine commands, portal messages, look-ups out (data-plane §5).
+"""What a gateway decides: portal messages and engine events in; engine commands, portal messages, look-ups
+out (data-plane §5).
 
 ```
  portal ──handle_message──►┌─────────┐──apply──► engine
@@ -8,8 +9,8 @@
 ```
 
 No I/O and no clock: the process drives it in production, the simulator in tests. Grants outlive failed
-connections and the loss of the portal; they end with `reject_access`, an `init` without them, their expiry (the engine watches
-it) or the client's goodbye.
+connections and the loss of the portal; they end with `reject_access`, an `init` without them, their expiry
+(the engine watches it) or the client's goodbye.
 """
 
 import logging
@@ -77,7 +78,7 @@ class Gateway:
         return self._connections.is_joined
 
     def held(self) -> frozenset[tuple[ClientId, ResourceId]]:
-        """Whose access to what is enforced."""
+        """The pairs of client and resource that have a grant."""
         return frozenset((grant.client_id, grant.resource.id) for grant in self._grants)
 
     def handle_joined(self) -> None:
@@ -85,7 +86,7 @@ class Gateway:
         self._connections.handle_joined()
 
     def handle_portal_lost(self) -> None:
-        """Everything goes on as it is; candidates wait."""
+        """Connections and grants stay; candidates wait."""
         self._connections.handle_portal_lost()
 
     def handle_message(self, message: m.Message) -> None:
@@ -133,12 +134,12 @@ class Gateway:
                 self._end("access expired", client_id, _resource_id(resource_id))
             case _:
                 self._connections.handle_peer_event(client_id, event)
-                # After a failure the grants stay: a client that kept its state may come back (data-plane §1.12).
+                # Grants outlive a failure: a client that kept its state may come back (data-plane §1.12).
                 if isinstance(event, e.PeerClosed):
                     self._grants.remove_client(client_id)
 
     def handle_resolved(self, lookup_id: int, addresses: frozenset[IpAddress] | None) -> None:
-        """Finish a `Resolve`. `addresses` may be empty; None means that no server told in time."""
+        """Finish a `Resolve`. `addresses` may be empty; None means that no server answered in time."""
         look_up = self._look_ups.finish(lookup_id)
         client_id, assigned = look_up.client_id, look_up.assigned
         if addresses is None or self._grants.get(client_id, assigned.resource) is None:
@@ -155,7 +156,7 @@ class Gateway:
         self._report(client_id, assigned, is_active=is_translated)
 
     def handle_clock_step(self, clock: ClockOffset) -> None:
-        """Somebody set the wall clock: every expiry falls at another moment of the engine's clock now."""
+        """The wall clock was set: every expiry is now at a different time of the engine's clock."""
         self._clock = clock
         self._retain(self.held())
 
@@ -180,7 +181,7 @@ class Gateway:
         self._retain(frozenset((one.client_id, one.resource_id) for one in init.authorizations))
 
     def _retain(self, pairs: frozenset[tuple[ClientId, ResourceId]]) -> None:
-        """Keep these pairs, with their deadlines as they are now, and no others."""
+        """Keep only these pairs, and give the engine their current deadlines."""
         kept: list[c.RetainedGrant] = []
         dropped: list[Grant] = []
         for grant in self._grants:
@@ -223,10 +224,10 @@ class Gateway:
     def _give(
         self, client_id: ClientId, resource: m.GatewayResource, expires_at: int | None, *, actor: str | None
     ) -> None:
-        """Put a grant in force.
+        """Have the engine enforce a grant.
 
         Raises:
-            CommandRefused: it is not, and what was granted before stays.
+            CommandRefused: the engine refused; a previous grant stays as it was.
         """
         previous = self._grants.get(client_id, resource.id)
         grant, *moved = self._grants.put(client_id, resource, expires_at, actor=actor)
@@ -262,7 +263,7 @@ class Gateway:
         self._end("access revoked", client_id, resource_id)
 
     def _end(self, line: str, client_id: ClientId, resource_id: ResourceId) -> None:
-        """Forget a grant that the engine has ended, and log why."""
+        """Remove a grant that the engine no longer enforces, and log it."""
         grant = self._grants.get(client_id, resource_id)
         self._grants.remove(client_id, resource_id)
         unknown = {fields.CLIENT_ID: str(client_id), fields.RESOURCE_ID: str(resource_id)}
@@ -312,7 +313,7 @@ class Gateway:
 
 
 def _client_id(peer_id: str) -> ClientId | None:
-    """None: the engine cannot say any more who it was."""
+    """Return None if the engine no longer knows which peer it was."""
     try:
         return ClientId(DeviceId(UUID(peer_id)))
     except ValueError:

@@ -1,7 +1,8 @@
-"""The order of one client's DNS resources: where several cover a name, the most specific pattern decides.
+"""The order of one client's DNS resources: where several cover a name, the most specific pattern wins.
 
-The engine compares ranks, which are numbers, within one client. They are spaced, so that a new pattern finds room between its neighbours
-and moves none of them; only when the room is used up, after dozens of patterns at one place, are all numbered anew.
+The engine compares numeric ranks within one client. They are spaced out, so that a new pattern fits between
+its neighbours without changing their ranks; only when a gap is used up, after 40 insertions at the same
+place, are all patterns renumbered.
 """
 
 from bisect import bisect_left
@@ -10,14 +11,14 @@ from typing import Final
 
 from wardgate.model.name_pattern import NamePattern
 
-SPACING: Final = 1 << 40  # room for 40 halvings, and for millions of patterns in the engine's 64 bits
+SPACING: Final = 1 << 40  # allows 40 halvings, and millions of patterns within the engine's 64 bits
 
 _SortKey = tuple[bool, tuple[tuple[int, int], ...], str]
 
 
 @dataclass(slots=True)
 class NameRanks:
-    """Ranks by the text of the pattern; resources that share a pattern share its rank."""
+    """Ranks by pattern text, smaller is more specific; resources with the same pattern share a rank."""
 
     _order: list[_SortKey] = field(default_factory=list)
     _ranks: dict[str, int] = field(default_factory=dict)
@@ -27,7 +28,7 @@ class NameRanks:
         return self._ranks[address]
 
     def add(self, address: str, pattern: NamePattern | None) -> bool:
-        """Rank one more resource of this pattern, None where it cannot be parsed; tells whether the others got new ranks."""
+        """Count one more resource with this pattern (None if unparseable); tell whether others were renumbered."""
         self._uses[address] = self._uses.get(address, 0) + 1
         if address in self._ranks:
             return False
@@ -48,7 +49,7 @@ class NameRanks:
         return False
 
     def remove(self, address: str, pattern: NamePattern | None) -> None:
-        """One resource of this pattern is gone."""
+        """Count one resource with this pattern less."""
         self._uses[address] -= 1
         if not self._uses[address]:
             del self._uses[address], self._ranks[address]
@@ -56,5 +57,5 @@ class NameRanks:
 
 
 def _sort_key(address: str, pattern: NamePattern | None) -> _SortKey:
-    # A pattern that cannot be parsed matches nothing and ranks last.
+    # An unparseable pattern matches nothing and ranks last.
     return pattern is None, () if pattern is None else pattern.specificity, address

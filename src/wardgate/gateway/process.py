@@ -1,4 +1,4 @@
-"""The gateway as a process: its machine looks names up, and its DNS server answers what clients ask inside the tunnel."""
+"""The gateway process: resolves names for its machine and serves DNS to clients inside the tunnel."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class GatewayProcess(TunnelProcess[Resolve]):
-    """Enforces grants until it is told to stop."""
+    """Runs a gateway until it is told to stop."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class GatewayProcess(TunnelProcess[Resolve]):
         host_dns: HostDns,
         link: MakeLink,
     ) -> None:
-        """Take the parts; `settings` is what is wanted of the host beside the interface's."""
+        """Take the parts; `settings` are further host settings to keep, such as the firewall's."""
         self._gateway = Gateway(engine, clock=_clock_offset(engine))
         self._servers = NameServers(host_dns.system_resolvers)
         self._lookup = NameLookup(host_dns.system_resolvers)
@@ -90,7 +90,7 @@ class GatewayProcess(TunnelProcess[Resolve]):
         log.info("tunnel interface is up")
 
     async def _answer_query(self, query: Query) -> bytes | None:
-        """Forward to the host's name servers, in their order."""
+        """Forward to the host's name servers, in order."""
         try:
             message = parse_query(query.payload)
         except Malformed:
@@ -102,14 +102,14 @@ class GatewayProcess(TunnelProcess[Resolve]):
         return cut_to_udp(answer, limit=MAX_UDP_ANSWER) if query.is_udp else answer
 
     def _handle_network_change(self) -> None:
-        # Relays and peers find the new address by themselves; a connection over the old one is a long silence.
-        log.info("network change: connecting to the portal again")
+        # Relays and peers notice the new address themselves; the old control channel would time out late.
+        log.info("network change: reconnecting to the portal")
         self._portal.reconnect()
 
     def _handle_clock_news(self, news: ClockNews) -> None:
         if news.stepped_s:
             log.warning(
-                "the wall clock was set; expiries are counted anew", extra={"by_s": round(news.stepped_s)}
+                "the wall clock was set; expiries are recalculated", extra={"by_s": round(news.stepped_s)}
             )
             self._gateway.handle_clock_step(_clock_offset(self._engine))
         super()._handle_clock_news(news)

@@ -1,1 +1,1 @@
-"""What the processes of relay, gateway and client share: the connection to the portal, and the driver of a tunnel's end."""
+"""What relay, gateway and client processes share: the portal connection and the driver of a tunnel endpoint."""

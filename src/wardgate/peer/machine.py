@@ -1,4 +1,4 @@
-"""What the machines of client and gateway offer their driver, and the actions that both ask for."""
+"""The interface between the machines of client and gateway and their driver, with the actions they share."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -16,9 +16,9 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Set up the host, in this order: addresses of the TUN interface, DNS on them, routes.
+    """Set up the host, in this order: addresses of the TUN interface, DNS, routes.
 
-    `search_domain` is a client's, in the form that resolvers append.
+    `search_domain` is for clients only, in the form that resolvers append.
     """
 
     tun: TunConfiguration
@@ -29,7 +29,7 @@ _Action = TypeVar("_Action", covariant=True)
 
 
 class TunnelMachine(Protocol[_Action]):
-    """Decides, without I/O; `_Action` is what it asks for beside `Send` and `Configure`."""
+    """Decides, without I/O; `_Action` is what it requests besides `Send` and `Configure`."""
 
     @property
     def is_joined(self) -> bool: ...

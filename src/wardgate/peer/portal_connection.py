@@ -1,4 +1,4 @@
-"""A process's connection to the portal: the link and the session, kept in step."""
+"""A process's connection to the portal: link and session, kept in step."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -12,13 +12,13 @@ from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 from wardgate.wire.messages import Message
 
 MakeLink = Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]]
-"""Makes the link around a function that takes its events."""
+"""Creates the link, given a function that takes its events."""
 
 log = logging.getLogger(__name__)
 
 
 class PortalConnection:
-    """Stays connected for as long as `run` runs, and says when it is."""
+    """Stays connected while `run` runs, and reports when it is connected."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class PortalConnection:
         received: Callable[[Message], None],
         lost: Callable[[], None],
     ) -> None:
-        """Take what is called when the portal is reached, says something, or is out of reach."""
+        """Take callbacks for the channel being joined, a message received and the channel lost."""
         self._session: Final = session
         self._link: Final = link(self._handle)
         self._joined: Final = joined
@@ -43,11 +43,11 @@ class PortalConnection:
 
     @property
     def addresses(self) -> Iterable[IpAddress]:
-        """The portal's, as found at the last attempt to connect."""
+        """The portal's addresses, as resolved at the last attempt to connect."""
         return self._link.portal_addresses
 
     async def run(self) -> None:
-        """Connect, and again whenever the connection is lost.
+        """Connect, and reconnect whenever the connection is lost.
 
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
@@ -55,19 +55,19 @@ class PortalConnection:
         await self._link.run()
 
     def send(self, message: Message) -> None:
-        """Queue a message; it is lost while the portal is out of reach."""
+        """Queue a message; it is dropped while the portal is out of reach."""
         self._session.send(message)
         self._link.flush()
 
     def reconnect(self) -> None:
-        """The network changed: the connection is not worth waiting for, and the next one is tried at once."""
+        """Drop the connection and dial again without delay: the network changed."""
         self._session.reset_pacing()
         self._link.reconnect()
 
     def handle_clock_news(self, news: ClockNews) -> None:
-        """Connect anew after a long sleep, in which the portal has hung up."""
+        """Reconnect after a long sleep, during which the portal has closed the connection."""
         if news.is_long_sleep:
-            log.info("the machine slept: connecting anew", extra={"slept_s": round(news.slept_s)})
+            log.info("the machine slept: reconnecting", extra={"slept_s": round(news.slept_s)})
             self.reconnect()
 
     def _handle(self, event: ChannelEvent) -> None:

@@ -1,4 +1,4 @@
-"""The driver of a tunnel's end, common to client and gateway.
+"""The driver of a tunnel endpoint, common to client and gateway.
 
 ```
  portal ◄──PortalConnection──► ┌───────────────┐ ◄──events, commands──► engine
@@ -6,8 +6,8 @@
  DNS    ───DnsListener───────► └───────────────┘
 ```
 
-After each input the engine's events are handed to the machine and the machine's actions are carried out, until nothing is left.
-What the machine decides is its own; what else a process of its kind does is in the methods that a subclass fills in.
+After each input, the engine's events go to the machine and the machine's actions are carried out until none
+is left. The machine makes the decisions; a subclass implements whatever else its kind of process does.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class TunnelProcess(ABC, Generic[_Action]):
-    """Owns nothing that it was given: the caller closes engine and TUN interface after `run`."""
+    """Does not own the parts it is given: the caller closes engine and TUN interface after `run`."""
 
     def __init__(
         self,
@@ -76,43 +76,43 @@ class TunnelProcess(ABC, Generic[_Action]):
     def is_ready(self) -> bool:
         return self._machine.is_joined and self.host.is_ready
 
-    # ── what kinds of process differ in ──────────────────────────────────────────────────────────────────────
+    # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def _handle_message(self, message: Message) -> None:
-        """Hand a message of the portal to the machine."""
+        """Pass a message of the portal to the machine."""
 
     @abstractmethod
     def _handle_event(self, event: AnyEvent) -> None:
-        """Hand an event of the engine to the machine."""
+        """Pass an event of the engine to the machine."""
 
     @abstractmethod
     def _perform(self, action: _Action) -> None:
-        """Do what the machine wants done."""
+        """Carry out an action of the machine."""
 
     @abstractmethod
     async def _answer_query(self, query: Query) -> bytes | None:
-        """Answer a DNS query that came to the TUN interface; None: stay silent."""
+        """Answer a DNS query that arrived on the TUN interface; None: stay silent."""
 
     @abstractmethod
     async def _serve(self, wanted: Configure) -> None:
-        """Serve DNS, and what else depends on the addresses of the TUN interface, which are set now."""
+        """Start or move what depends on the addresses of the TUN interface, which are set by now."""
 
     @abstractmethod
     def _handle_network_change(self) -> None:
-        """The host reaches the portal, or the world, by another way than before."""
+        """The host reaches the portal or the Internet by another path than before."""
 
     async def _read_host(self) -> None:
-        """Take over what the machine should know of the host; called at the start and after each change."""
+        """Tell the machine what it should know about the host; called at the start and after each change."""
 
     def _beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        """What else runs until the process ends."""
+        """Return what else is to run until the process ends."""
         return ()
 
     async def _close(self) -> None:
-        """Close what only this kind of process has."""
+        """Close what the subclass has opened."""
 
-    # ── running ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── running ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, *, until_configured: bool = False) -> None:
         """Serve until SIGTERM or SIGINT, then say goodbye. `until_configured`: only until the tunnel is up.
@@ -140,7 +140,7 @@ class TunnelProcess(ABC, Generic[_Action]):
             with contextlib.suppress(EngineStopped):
                 self._machine.handle_shutdown()
             await self._tasks.close()
-            # The listener outlives the host's settings: nobody should be sent to an address that does not answer.
+            # DNS is served until the host's settings are undone: programs would ask a resolver that is gone.
             await self.host.undo()
             await self._listener.close()
             await self._close()
@@ -161,7 +161,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         await self._is_up.wait()
 
     async def _watch_host(self, changes: HostChanges) -> None:
-        await self._path.has_moved()  # from here on
+        await self._path.has_moved()  # the first call takes the baseline
         while True:
             await changes.next()
             await self.host.check()
@@ -173,7 +173,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._portal.handle_clock_news(news)
         self._pump()
 
-    # ── the portal ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── the portal ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _handle_joined(self) -> None:
         self._take_engine_events()
@@ -190,14 +190,14 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._machine.handle_portal_lost()
         self._carry_out()
 
-    # ── the engine and the machine ───────────────────────────────────────────────────────────────────────────
+    # ── the engine and the machine ──────────────────────────────────────────────────────────────────────────
 
     def _pump(self) -> None:
         self._take_engine_events()
         self._carry_out()
 
     def _take_engine_events(self) -> None:
-        # Before anything else is handled: a message may be about a peer whose end is already queued here.
+        # Comes first: a message may concern a peer whose end is already queued here.
         for event in self._engine.drain_events():
             self._handle_event(event)
 

@@ -1,7 +1,9 @@
-"""The relay as a process: the STUN/TURN server is the engine; this keeps the portal informed that it is there.
+"""The relay process: the engine is the STUN/TURN server; this code keeps the relay registered with the
+portal.
 
-The control channel says no more than that: a relay learns neither users nor sessions, it checks credentials against the stamp
-secret it has drawn at its start (relay spec §15). It serves before the portal is reached and while it is away.
+Nothing else goes over the control channel: a relay learns of neither users nor sessions, it checks
+credentials against the stamp secret that it drew at its start (relay spec §15). It serves whether or not the
+portal can be reached.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from wardgate.wire.messages import Message
 REPORT_INTERVAL_S: Final = 10.0  # operations §4: the summary line
 DRAIN_CHECK_S: Final = 0.5
 
-# What is counted when somebody got less than asked for because a limit was met, and what to say then.
+# Counters that grow when a limit cuts a request short, and the warning for each.
 LIMITS: Final = {
     "allocations_refused": "allocations were refused: no port or socket is left",
     "channels_refused": "channels were refused: an allocation, or the relay, has as many as it may",
@@ -39,7 +41,7 @@ class Server(NewsSource, Protocol):
 
 
 class RelayProcess:
-    """Owns nothing that it was given: the caller closes the server after `run`."""
+    """Does not own the parts it is given: the caller closes the server after `run`."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class RelayProcess:
         drain_s: float,
         read_clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
-        """Take the parts; `drain_s` is how long allocations may go on after SIGTERM, 0 ends at once."""
+        """Take the parts; `drain_s` is how long allocations may continue after SIGTERM, 0 for not at all."""
         self._server = server
         self._portal = PortalConnection(session, link, joined=_nothing, received=_ignore, lost=_nothing)
         self._drain_s = drain_s
@@ -85,7 +87,7 @@ class RelayProcess:
         while True:
             await asyncio.sleep(REPORT_INTERVAL_S)
             stats = self._server.stats()
-            for counter, refused in self._limits.grown(stats):
+            for counter, refused in self._limits.newly_hit(stats):
                 log.warning(LIMITS[counter], extra={"counter": counter, "count": refused})
             current = stats["allocations"], stats["channels"], stats["relayed_bytes"]
             if current != reported:
@@ -101,7 +103,7 @@ class RelayProcess:
                 reported = current
 
     async def _drain(self) -> None:
-        """Refuse new allocations and wait for the present ones, within bounds."""
+        """Refuse new allocations and wait, at most `drain_s`, for existing ones to end."""
         self._server.drain()
         log.info("draining", extra={"allocations": self._server.stats()["allocations"]})
         try:
@@ -109,7 +111,10 @@ class RelayProcess:
                 while self._server.stats()["allocations"] > 0:  # noqa: ASYNC110 - the engine reports no such event
                     await asyncio.sleep(DRAIN_CHECK_S)
         except TimeoutError:
-            log.info("allocations are left", extra={"allocations": self._server.stats()["allocations"]})
+            log.info(
+                "allocations remain at the end of the drain",
+                extra={"allocations": self._server.stats()["allocations"]},
+            )
 
 
 def _ignore(message: Message) -> None:
@@ -121,17 +126,17 @@ def _nothing() -> None:
 
 
 class LimitWatch:
-    """Tells of a limit when it begins to be met, and again only after an interval without."""
+    """Reports a limit when it starts being hit, and again only after an interval in which it was not."""
 
     def __init__(self) -> None:
         self._counted = dict.fromkeys(LIMITS, 0)
-        self._met: frozenset[str] = frozenset()
+        self._hit: frozenset[str] = frozenset()
 
-    def grown(self, stats: dict[str, int]) -> list[tuple[str, int]]:
-        """Take the counters once an interval; returns each that grew now and not the time before, and by how much."""
+    def newly_hit(self, stats: dict[str, int]) -> list[tuple[str, int]]:
+        """Take the counters of an interval; return those that grew in it but not before, and by how much."""
         growth = {name: stats.get(name, 0) - counted for name, counted in self._counted.items()}
-        met = frozenset(name for name, amount in growth.items() if amount > 0)
-        begun = [(name, growth[name]) for name in LIMITS if name in met - self._met]
+        hit = frozenset(name for name, amount in growth.items() if amount > 0)
+        new = [(name, growth[name]) for name in LIMITS if name in hit - self._hit]
         self._counted = {name: stats.get(name, 0) for name in LIMITS}
-        self._met = met
-        return begun
+        self._hit = hit
+        return new

@@ -22,7 +22,8 @@ from uuid import UUID
 from wardgate_native import RelayEngine, TunnelEngine
 
 import wardgate
-from wardgate.client import machine as client_machine
+from wardgate.client.machine import Client
+from wardgate.client.queries import Answer, AskGateway, AskUpstream
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
@@ -491,7 +492,7 @@ class SimClient(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.configuration: Configure | None = None
-        self._machine = client_machine.Client(self._program)
+        self._machine = Client(self._program)
         self._machine.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
 
@@ -548,12 +549,9 @@ class SimClient(TunnelPeer):
                         self._channel.send(message)
                 case Configure():
                     self.configuration = action
-                case client_machine.Answer(query_id=query_id, payload=payload):
+                case Answer(query_id=query_id, payload=payload):
                     self._queries.waiting.pop(query_id)(payload)
-                case (
-                    client_machine.AskUpstream(query_id=query_id)
-                    | client_machine.AskGateway(query_id=query_id)
-                ):
+                case AskUpstream(query_id=query_id) | AskGateway(query_id=query_id):
                     # The simulated internet has no public name server: such queries fail, which the story never needs.
                     self._machine.handle_answer(query_id, None, now=self._loop.time())
         return moved

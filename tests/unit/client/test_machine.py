@@ -9,8 +9,9 @@ import pytest
 
 from support.log_records import lines
 from support.recording_engine import RecordingEngine
-from wardgate.client import machine
-from wardgate.client.machine import Answer, AskGateway, AskUpstream, Client, ClientAction
+from wardgate.client import names
+from wardgate.client.machine import Client, ClientAction
+from wardgate.client.queries import Answer, AskGateway, AskUpstream
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.dns.proxy_addresses import ProxyAddresses
@@ -539,7 +540,7 @@ def test_a_new_name_is_matched_and_authorised_alone(client: Client, engine: Reco
 @pytest.fixture
 def small(engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> Client:
     """A client that knows 16 names at most."""
-    monkeypatch.setattr(machine, "ProxyAddresses", partial(ProxyAddresses, max_names=16))
+    monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=16))
     made = Client(engine)
     made.handle_joined()
     made.handle_message(init(DNS_RESOURCE), now=0.0)

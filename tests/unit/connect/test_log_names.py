@@ -19,7 +19,5 @@ ID = ResourceId(UUID(int=1))
     ],
     ids=lambda one: type(one).__name__,
 )
-def test_a_resource_is_named_beside_its_id(
-    resource: m.ClientResource | m.GatewayResource, name: str
-) -> None:
+def test_a_resource_is_named_beside_its_id(resource: m.ClientResource | m.GatewayResource, name: str) -> None:
     assert resource_fields(resource) == {"resource_id": str(ID), "resource": name}

@@ -99,7 +99,7 @@ def test_a_limit_is_told_of_when_it_begins_to_be_met_and_after_a_pause() -> None
     watch = LimitWatch()
 
     def told(refused: int) -> list[tuple[str, int]]:
-        return watch.grown({"channels_refused": refused, "relayed_bytes": 10 * refused})
+        return watch.newly_hit({"channels_refused": refused, "relayed_bytes": 10 * refused})
 
     assert told(0) == []
     assert told(3) == [("channels_refused", 3)]
