@@ -16,14 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from wardgate_native import RelayEngine, TunnelEngine
 
 import wardgate
 from wardgate.client.machine import Client
-from wardgate.client.queries import Answer, AskGateway, AskUpstream
+from wardgate.client.queries import Answer, AskGateway, AskUpstream, QueryAction
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
@@ -32,7 +32,7 @@ from wardgate.gateway.look_ups import Resolve
 from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import IpAddress
 from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
-from wardgate.peer.machine import Configure, Send
+from wardgate.peer.machine import Configure, Send, TunnelMachine
 from wardgate.simulation.control_link import AsgiApp, ControlLink
 from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
 from wardgate.wire import messages as m
@@ -372,9 +372,10 @@ class SimRelay(Peer):
 
 
 class TunnelPeer(Peer):
-    """What client and gateway have in common: the tunnel engine and packets to and from the inside."""
+    """What client and gateway have in common: machine, tunnel engine, packets to and from the inside."""
 
     role: str
+    _machine: TunnelMachine[Any]
 
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
@@ -399,9 +400,50 @@ class TunnelPeer(Peer):
     def stats(self) -> dict[str, int]:
         return self._engine.stats()
 
+    def shut_down(self) -> None:
+        """SIGTERM: goodbyes, then the end."""
+        self._machine.handle_shutdown()
+        self._pump()
+        self.kill()
+
+    @abstractmethod
+    def _handle_event(self, event: e.AnyEvent) -> None: ...
+
+    @abstractmethod
+    def _perform(self, action: Any) -> None:
+        """Carry out an action of this kind of machine."""
+
+    def _new_channel(self) -> ControlChannel:
+        return ControlChannel(Dialect(self.kind), now=self._loop.time())
+
+    def _handle_joined(self) -> None:
+        self._machine.handle_joined()
+
+    def _handle_portal_lost(self) -> None:
+        self._machine.handle_portal_lost()
+
     def _handle_datagram(self, datagram: Datagram) -> None:
         self._engine.handle_network([datagram], now=self._loop.time())
         self._pump()
+
+    def _handle_timeout(self, now: float) -> None:
+        self._engine.handle_timeout(now=now)
+
+    def _poll_timeout(self) -> float | None:
+        return self._engine.poll_timeout()
+
+    def _drain(self) -> bool:
+        moved = self._drain_engine()
+        for event in self._program.drain_events():
+            moved = True
+            self._handle_event(event)
+        while (action := self._machine.poll_action()) is not None:
+            moved = True
+            if not isinstance(action, Send):
+                self._perform(action)
+            elif self._channel is not None:
+                self._channel.send(action.message)
+        return moved
 
     def _drain_engine(self) -> bool:
         datagrams, packets = self._engine.poll_transmit(), self._engine.poll_tun()
@@ -420,7 +462,7 @@ class SimGateway(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         clock = ClockOffset(surroundings.unix_at_zero)
-        self._machine = Gateway(self.between(self._program), clock=clock)
+        self._machine = self._gateway = Gateway(self.between(self._program), clock=clock)
 
     def between(self, engine: Programmable) -> Programmable:
         """What stands between machine and engine: nothing, unless a test plants a fault there."""
@@ -428,55 +470,25 @@ class SimGateway(TunnelPeer):
 
     def held(self) -> set[tuple[UUID, UUID]]:
         """Client and resource of every grant that it enforces."""
-        return {(client_id, resource_id) for client_id, resource_id in self._machine.held()}
-
-    def shut_down(self) -> None:
-        """SIGTERM: goodbyes, then the end."""
-        self._machine.handle_shutdown()
-        self._pump()
-        self.kill()
+        return {(client_id, resource_id) for client_id, resource_id in self._gateway.held()}
 
     def _parameters(self) -> ConnectParameters:
         return GatewayParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
 
-    def _new_channel(self) -> ControlChannel:
-        return ControlChannel(Dialect(PeerKind.GATEWAY), now=self._loop.time())
-
-    def _handle_joined(self) -> None:
-        self._machine.handle_joined()
-
     def _handle_message(self, message: m.Message) -> None:
-        self._machine.handle_message(message)
+        self._gateway.handle_message(message)
 
-    def _handle_portal_lost(self) -> None:
-        self._machine.handle_portal_lost()
+    def _handle_event(self, event: e.AnyEvent) -> None:
+        self._gateway.handle_event(event)
 
-    def _drain(self) -> bool:
-        moved = self._drain_engine()
-        for event in self._program.drain_events():
-            moved = True
-            self._machine.handle_event(event)
-        while (action := self._machine.poll_action()) is not None:
-            moved = True
-            match action:
-                case Send(message=message):
-                    if self._channel is not None:
-                        self._channel.send(message)
-                case Configure():
-                    pass  # there is no interface to set up
-                case Resolve(lookup_id=lookup_id, name=name):
-                    self._loop.call_later(0.002, self._resolved, lookup_id, name)
-        return moved
+    def _perform(self, action: Configure | Resolve) -> None:
+        # There is no interface to configure.
+        if isinstance(action, Resolve):
+            self._loop.call_later(0.002, self._resolved, action.lookup_id, action.name)
 
     def _resolved(self, lookup_id: int, name: str) -> None:
-        self._machine.handle_resolved(lookup_id, self._world.resolve(name))
+        self._gateway.handle_resolved(lookup_id, self._world.resolve(name))
         self._pump()
-
-    def _handle_timeout(self, now: float) -> None:
-        self._engine.handle_timeout(now=now)
-
-    def _poll_timeout(self) -> float | None:
-        return self._engine.poll_timeout()
 
 
 @dataclass
@@ -492,81 +504,56 @@ class SimClient(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.configuration: Configure | None = None
-        self._machine = Client(self._program)
-        self._machine.handle_system_resolvers((SYSTEM_RESOLVER,))
+        self._machine = self._client = Client(self._program)
+        self._client.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
 
     @property
     def resource_ids(self) -> frozenset[str]:
         """What this client is shown."""
-        return frozenset(str(status.resource_id) for status in self._machine.status(now=self._loop.time()))
-
-    def shut_down(self) -> None:
-        self._machine.handle_shutdown()
-        self._pump()
-        self.kill()
+        return frozenset(str(status.resource_id) for status in self._client.status(now=self._loop.time()))
 
     def ask(self, query: bytes, answered: Callable[[bytes | None], None]) -> None:
         """A DNS query of a program on this host to its first sentinel."""
-        sentinels = self._machine.sentinels
+        sentinels = self._client.sentinels
         if not sentinels:
             answered(None)
             return
         query_id = self._queries.next_id
         self._queries.next_id += 1
         self._queries.waiting[query_id] = answered
-        self._machine.handle_query(query_id, query, sentinel=sentinels[0], is_udp=True, now=self._loop.time())
+        self._client.handle_query(query_id, query, sentinel=sentinels[0], is_udp=True, now=self._loop.time())
         self._pump()
 
     def _parameters(self) -> ConnectParameters:
         return ClientParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
 
-    def _new_channel(self) -> ControlChannel:
-        return ControlChannel(Dialect(PeerKind.CLIENT), now=self._loop.time())
-
-    def _handle_joined(self) -> None:
-        self._machine.handle_joined()
-
     def _handle_message(self, message: m.Message) -> None:
-        self._machine.handle_message(message, now=self._loop.time())
+        self._client.handle_message(message, now=self._loop.time())
 
-    def _handle_portal_lost(self) -> None:
-        self._machine.handle_portal_lost()
+    def _handle_event(self, event: e.AnyEvent) -> None:
+        if isinstance(event, e.PathSelected):
+            self.paths[event.kind] += 1
+            self.path_to[event.peer_id] = event.kind
+        self._client.handle_event(event, now=self._loop.time())
 
-    def _drain(self) -> bool:
-        moved = self._drain_engine()
-        for event in self._program.drain_events():
-            moved = True
-            if isinstance(event, e.PathSelected):
-                self.paths[event.kind] += 1
-                self.path_to[event.peer_id] = event.kind
-            self._machine.handle_event(event, now=self._loop.time())
-        while (action := self._machine.poll_action()) is not None:
-            moved = True
-            match action:
-                case Send(message=message):
-                    if self._channel is not None:
-                        self._channel.send(message)
-                case Configure():
-                    self.configuration = action
-                case Answer(query_id=query_id, payload=payload):
-                    self._queries.waiting.pop(query_id)(payload)
-                case AskUpstream(query_id=query_id) | AskGateway(query_id=query_id):
-                    # The simulated internet has no public name server: such queries fail, which the story never needs.
-                    self._machine.handle_answer(query_id, None, now=self._loop.time())
-        return moved
+    def _perform(self, action: Configure | QueryAction) -> None:
+        match action:
+            case Configure():
+                self.configuration = action
+            case Answer(query_id=query_id, payload=payload):
+                self._queries.waiting.pop(query_id)(payload)
+            case AskUpstream(query_id=query_id) | AskGateway(query_id=query_id):
+                # The simulated internet has no public name server: such queries fail, which the story never needs.
+                self._client.handle_answer(query_id, None, now=self._loop.time())
 
     def _handle_timeout(self, now: float) -> None:
-        self._engine.handle_timeout(now=now)
-        self._machine.handle_timeout(now=now)
+        super()._handle_timeout(now)
+        self._client.handle_timeout(now=now)
 
     def _poll_timeout(self) -> float | None:
-        due = [
-            timeout
-            for timeout in (self._engine.poll_timeout(), self._machine.poll_timeout())
-            if timeout is not None
-        ]
-        return min(due, default=None)
+        timeouts = super()._poll_timeout(), self._client.poll_timeout()
+        return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
 
 def _private_key(rng: random.Random) -> str:
