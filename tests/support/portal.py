@@ -18,6 +18,7 @@ from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
+from wardgate.portal.bus import EncodingBus
 from wardgate.portal.environment import Environment, SystemClock
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.message import Mailer
@@ -62,7 +63,8 @@ async def portal_running(
         if environment is None and os.environ["WARDGATE_TESTS_DATABASE"] == "postgres":
             url = await stack.enter_async_context(postgres_database())
             settings = replace(settings, database_url=PostgresServer(url))
-        environment = environment or Environment.of_this_process(mailer=mailer)
+        if environment is None:
+            environment = replace(Environment.of_this_process(mailer=mailer), bus=EncodingBus())
         portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
         stack.push_async_callback(portal.close)
         async with portal.running():
@@ -83,7 +85,7 @@ class HeldClock(SystemClock):
 async def portal_with_held_clock() -> AsyncIterator[tuple[Portal, HeldClock]]:
     """Run a portal with the rate limits that the product ships; what was taken comes back when the test moves the clock."""
     clock = HeldClock()
-    environment = replace(Environment.of_this_process(), clock=clock)
+    environment = replace(Environment.of_this_process(), clock=clock, bus=EncodingBus())
     async with portal_running(PortalSettings(), environment) as portal:
         yield portal, clock
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wardgate.portal.app import Portal
-from wardgate.portal.bus import LocalBus
+from wardgate.portal.bus import EncodingBus
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.message import Mailer
@@ -44,7 +44,7 @@ def playing(
 
 async def _play(scene: Callable[[Portal], Coroutine[Any, Any, None]], mailer: Mailer | None) -> None:
     rng = random.Random(7)
-    environment = Environment(VirtualClock(), rng, InlineExecutor(), NoOutbound(), LocalBus(), mailer)
+    environment = Environment(VirtualClock(), rng, InlineExecutor(), NoOutbound(), EncodingBus(), mailer)
     portal = await Portal.open(PortalSettings(), Keys.derive(b"k" * 32), environment)
     try:
         await scene(portal)

@@ -23,7 +23,7 @@ import dns.message
 
 from wardgate.model.addresses import IpAddress
 from wardgate.portal.app import Portal
-from wardgate.portal.bus import LocalBus
+from wardgate.portal.bus import EncodingBus
 from wardgate.portal.credentials import issue
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.portal.keys import Keys
@@ -97,7 +97,7 @@ class World:
             rng=random.Random(self.rng.random()),  # noqa: S311
             executor=InlineExecutor(),
             outbound=NoOutbound(),
-            bus=LocalBus(),
+            bus=EncodingBus(),
         )
         self._keys = Keys.derive(self.rng.randbytes(32))
         self._portal: Portal | None = None

@@ -1,9 +1,9 @@
 """Client to client: requests for devices of a pool, over real frames between two clients, in both generations."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from support.pools import FAILURES, Pair, add_member, caught_up, dynamic_pair, make_pool, rename, static_pair
 from support.portal import World

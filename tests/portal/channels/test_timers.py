@@ -11,9 +11,8 @@ from typing import Any
 from portal.channels.test_authorization import grant
 from support.pools import static_pair
 from support.portal import World, make_world, portal_running
-from wardgate.model.ids import AuthorizationId
-from wardgate.portal.bus import LocalBus
-from wardgate.portal.channels.directed import GrantAcknowledged, OfferDeviceAccess
+from wardgate.portal.bus import EncodingBus
+from wardgate.portal.bus.messages import GrantAcknowledged, OfferDeviceAccess
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.simulation.virtual_time import run_virtual
@@ -49,7 +48,7 @@ def on_virtual_time(scene: Scene) -> Callable[[], None]:
 
 
 async def _played(scene: Scene) -> None:
-    environment = Environment(VirtualClock(), random.Random(7), InlineExecutor(), NoOutbound(), LocalBus())
+    environment = Environment(VirtualClock(), random.Random(7), InlineExecutor(), NoOutbound(), EncodingBus())
     async with portal_running(environment=environment) as portal:
         await scene(await make_world(portal))
 
@@ -105,7 +104,7 @@ async def test_a_client_that_does_not_confirm_a_grant_to_it_counts_as_offline(wo
         assert denied["payload"] == {"ipv4": nas.ipv4, "client_id": str(nas.id), "reason": "offline"}
         offer = offers[0]
         assert isinstance(offer, OfferDeviceAccess)
-        bus.send(offer.reply_to, GrantAcknowledged(AuthorizationId(offer.authorization.id)))
+        bus.send(offer.reply_to, GrantAcknowledged(offer.holding.authorization_id))
         assert await pair.laptop.is_quiet()
     await world.portal.journal.flush()
     async with world.portal.services.store.reading() as tx:

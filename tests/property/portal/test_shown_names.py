@@ -3,14 +3,16 @@
 import html
 import re
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.hostile_names import HOSTILE_NAMES
+from wardgate.model.ids import AccountId, ActorId, ClientId, DeviceId, TokenId
 from wardgate.model.shown_text import shown_text
-from wardgate.portal.bus import Address, Presence
+from wardgate.portal.bus import ClientPresence
 from wardgate.portal.web.application import load_templates
 from wardgate.portal.web.overview import Overview, peer_cells
 
@@ -21,14 +23,23 @@ TEMPLATE = load_templates().get_template("online.html")
 @given(st.text(min_size=1) | st.sampled_from(HOSTILE_NAMES), st.text())
 @example("2024 Thinkpad", "2025 T")
 def test_any_name_is_shown_in_its_cell(name: str, owner: str) -> None:
-    facts = {"name": name, "remote_ip": name, "ipv4": "100.64.0.1", "user_agent": name}
-    presence = Presence(
-        Address("client", UUID(int=1)),
-        None,
-        UUID(int=2),
-        UUID(int=3),
-        None,
-        {**facts, "connected_at": NOW.isoformat()},
+    presence = ClientPresence(
+        client_id=ClientId(DeviceId(UUID(int=1))),
+        account_id=AccountId(UUID(int=2)),
+        connection_id=UUID(int=3),
+        token_id=TokenId(UUID(int=4)),
+        actor_id=ActorId(UUID(int=5)),
+        name=name,
+        ipv4=IPv4Address("100.64.0.1"),
+        ipv6=IPv6Address("fd00:2021:1111::1"),
+        public_key="",
+        psk_base=b"",
+        user_agent=name,
+        version=None,
+        remote_ip=IPv4Address("203.0.113.5"),
+        region=None,
+        position=None,
+        connected_at=NOW,
     )
     page = TEMPLATE.render(overview=Overview((peer_cells(presence, owner),), (), (), ()))
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)

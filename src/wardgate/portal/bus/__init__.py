@@ -1,10 +1,40 @@
 """Directed messages between connections, presence, and wake-up signals.
 
-One process is one node: `LocalBus` is the whole of it there. Every message is a value (no callbacks, no objects shared), and
-the answer "nobody there" to `send` is the presence check, so that a bus over a network can take its place.
+presence      a value for each live connection
+messages      what connections tell each other
+codec         both as bytes
+interface     what every bus does
+local         the bus of a portal that is one process
+encoding_bus  the same, with every value passed through the codec: for tests and the simulation
+
+A bus over a network can take the place of `LocalBus`: everything that crosses it is a value, and nobody depends on learning at once
+whether a message was delivered.
 """
 
-from wardgate.portal.bus.interface import Address, Bus, Mailbox, Presence, Signal
+from wardgate.portal.bus.encoding_bus import EncodingBus
+from wardgate.portal.bus.interface import Bus, Mailbox, Signal
 from wardgate.portal.bus.local import LocalBus
+from wardgate.portal.bus.messages import DirectedMessage
+from wardgate.portal.bus.presence import (
+    Address,
+    ClientPresence,
+    GatewayPresence,
+    Kind,
+    Presence,
+    RelayPresence,
+)
 
-__all__ = ["Address", "Bus", "LocalBus", "Mailbox", "Presence", "Signal"]
+__all__ = [
+    "Address",
+    "Bus",
+    "ClientPresence",
+    "DirectedMessage",
+    "EncodingBus",
+    "GatewayPresence",
+    "Kind",
+    "LocalBus",
+    "Mailbox",
+    "Presence",
+    "RelayPresence",
+    "Signal",
+]

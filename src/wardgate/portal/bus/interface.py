@@ -1,41 +1,16 @@
-"""The contract of the bus, which the in-process bus and a networked one both keep."""
+"""The contract of the bus, which the in-process bus keeps and one over a network can keep (docs/control-plane.md)."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol, overload
 from uuid import UUID
 
-Mailbox = Callable[[object], None]
+from wardgate.portal.bus.messages import DirectedMessage
+from wardgate.portal.bus.presence import Address, ClientPresence, GatewayPresence, Presence, RelayPresence
+
+Mailbox = Callable[[DirectedMessage], None]
 """Takes one message; must not block and must not raise."""
 
 Signal = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a connection is reached: the kind of peer and its device or relay id."""
-
-    kind: Literal["client", "gateway", "relay"]
-    id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """One live connection.
-
-    Attributes:
-        account_id: none for a relay, which serves the whole installation.
-        connection_id: tells two connections of one device apart.
-        group: what else finds it: a gateway's site, else none.
-        facts: what others need of it; key material included, so it stays inside the portal's trust boundary.
-    """
-
-    address: Address
-    account_id: UUID | None
-    connection_id: UUID
-    token_id: UUID
-    group: UUID | None
-    facts: Mapping[str, Any]
 
 
 class Bus(Protocol):
@@ -48,24 +23,35 @@ class Bus(Protocol):
         """Forget the connection, unless a newer one holds its address."""
 
     def update(self, presence: Presence) -> None:
-        """Replace the facts of a registered connection; no effect on one that was replaced meanwhile."""
+        """Replace what is known of a registered connection; no effect on one that was replaced meanwhile."""
 
-    def send(self, address: Address, message: object) -> bool:
-        """Deliver to the connection at the address; false: nobody there, nothing happened."""
+    def send(self, address: Address, message: DirectedMessage) -> None:
+        """Deliver to the connection at the address, at most once, after what was sent there before.
+
+        The sender does not learn whether anybody was there. Who depends on it asks `find`, or awaits an answer with a deadline. The
+        message may have been delivered, and its answer too, when this returns.
+        """
 
     def find(self, address: Address) -> Presence | None: ...
 
-    def holder_of_key(self, account_id: UUID | None, public_key: str) -> Presence | None:
-        """Return which connection of the account has this key among its facts, as `public_key`."""
+    def holder_of_key(self, account_id: UUID, public_key: str) -> Presence | None:
+        """Return which connection of the account has this public key."""
 
-    def members(self, kind: str, account_id: UUID | None, group: UUID | None = None) -> list[Presence]:
-        """Return who is online, oldest first; `group` narrows to one site."""
-
-    def holders(self, token_id: UUID) -> list[Presence]:
-        """Return the connections that were made with a token."""
+    @overload
+    def members(self, kind: Literal["client"], account_id: UUID) -> list[ClientPresence]: ...
+    @overload
+    def members(
+        self, kind: Literal["gateway"], account_id: UUID, site_id: UUID | None = None
+    ) -> list[GatewayPresence]: ...
+    @overload
+    def members(self, kind: Literal["relay"], account_id: None) -> list[RelayPresence]: ...
+    def members(
+        self, kind: str, account_id: UUID | None, site_id: UUID | None = None
+    ) -> list[ClientPresence] | list[GatewayPresence] | list[RelayPresence]:
+        """Return who is online, oldest first; `site_id` narrows gateways to one site. Relays belong to no account."""
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
-        """Call `signal` whenever `wake(topic)` is called; returns what ends the watch."""
+        """Call `signal` whenever `wake(topic)` is called; returns a function that unsubscribes."""
 
     def wake(self, topic: str) -> None:
         """Wake the watchers of a topic. A hint only: what there is to know stands in the store or in presence."""

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from wardgate.portal.bus.interface import Address, Mailbox, Presence, Signal
+from wardgate.portal.bus.interface import Mailbox, Signal
+from wardgate.portal.bus.messages import DirectedMessage
+from wardgate.portal.bus.presence import Address, GatewayPresence, Presence, RelayPresence
 
 _Scope = tuple[str, UUID | None]
+_Key = tuple[UUID, str]
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +23,9 @@ class LocalBus:
     def __init__(self) -> None:
         self._mailboxes: dict[Address, Mailbox] = {}
         self._presences: dict[Address, Presence] = {}
-        # Everybody of a kind in an account, and everybody of a token: looked up for each authorization and revocation.
+        # Everybody of a kind in an account: looked up for each authorization.
         self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
-        self._by_token: dict[UUID, dict[Address, Presence]] = {}
-        self._by_key: dict[tuple[UUID | None, str], Address] = {}
+        self._by_key: dict[_Key, Address] = {}
         self._watchers: dict[str, list[Signal]] = {}
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
@@ -41,26 +43,24 @@ class LocalBus:
         if self._holds(presence):
             self._put(presence)
 
-    def send(self, address: Address, message: object) -> bool:
+    def send(self, address: Address, message: DirectedMessage) -> None:
         mailbox = self._mailboxes.get(address)
-        if mailbox is None:
-            return False
-        mailbox(message)
-        return True
+        if mailbox is not None:
+            mailbox(message)
 
     def find(self, address: Address) -> Presence | None:
         return self._presences.get(address)
 
-    def holder_of_key(self, account_id: UUID | None, public_key: str) -> Presence | None:
+    def holder_of_key(self, account_id: UUID, public_key: str) -> Presence | None:
         address = self._by_key.get((account_id, public_key))
         return None if address is None else self._presences[address]
 
-    def members(self, kind: str, account_id: UUID | None, group: UUID | None = None) -> list[Presence]:
-        everybody = self._by_scope.get((kind, account_id), _NOBODY)
-        return [presence for presence in everybody.values() if group is None or presence.group == group]
-
-    def holders(self, token_id: UUID) -> list[Presence]:
-        return list(self._by_token.get(token_id, _NOBODY).values())
+    # The interface's overloads tell callers which type they get for which kind.
+    def members(self, kind: str, account_id: UUID | None, site_id: UUID | None = None) -> list[Any]:
+        everybody = self._by_scope.get((kind, account_id), _NOBODY).values()
+        if site_id is None:
+            return list(everybody)
+        return [one for one in everybody if isinstance(one, GatewayPresence) and one.site_id == site_id]
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         watchers = self._watchers.setdefault(topic, [])
@@ -87,31 +87,37 @@ class LocalBus:
         return held is not None and held.connection_id == presence.connection_id
 
     def _put(self, presence: Presence) -> None:
-        self._presences[presence.address] = presence
-        scope = (presence.address.kind, presence.account_id)
-        self._by_scope.setdefault(scope, {})[presence.address] = presence
-        self._by_token.setdefault(presence.token_id, {})[presence.address] = presence
-        public_key = presence.facts.get("public_key")
-        if public_key is not None:
-            self._by_key[presence.account_id, public_key] = presence.address
+        address = presence.address
+        self._presences[address] = presence
+        self._by_scope.setdefault(_scope_of(presence), {})[address] = presence
+        key = _key_of(presence)
+        if key is not None:
+            self._by_key[key] = address
 
     def _remove(self, address: Address) -> None:
         presence = self._presences.pop(address, None)
         if presence is None:
             return
         del self._mailboxes[address]
-        key = (presence.account_id, presence.facts.get("public_key", ""))
-        if self._by_key.get(key) == address:
+        key = _key_of(presence)
+        if key is not None and self._by_key.get(key) == address:
             del self._by_key[key]
-        scope = (address.kind, presence.account_id)
+        scope = _scope_of(presence)
         del self._by_scope[scope][address]
         if not self._by_scope[scope]:
             del self._by_scope[scope]
-        del self._by_token[presence.token_id][address]
-        if not self._by_token[presence.token_id]:
-            del self._by_token[presence.token_id]
 
     def _announce(self, presence: Presence) -> None:
-        self.wake(f"presence:{presence.address.kind}")
-        if presence.account_id is not None:
-            self.wake(f"presence:{presence.account_id}")
+        kind, account_id = _scope_of(presence)
+        self.wake(f"presence:{kind}")
+        if account_id is not None:
+            self.wake(f"presence:{account_id}")
+
+
+def _scope_of(presence: Presence) -> _Scope:
+    account_id = None if isinstance(presence, RelayPresence) else presence.account_id
+    return presence.address.kind, account_id
+
+
+def _key_of(presence: Presence) -> _Key | None:
+    return None if isinstance(presence, RelayPresence) else (presence.account_id, presence.public_key)

@@ -7,7 +7,7 @@ client_session, gateway_session, relay_session   one machine per kind of peer: f
 client_context, resource_list, gateway_access, pool_access, asked_grants, decision_log   the parts of a client's session
 offers, views  what messages are made of
 held_grants  what a receiver of grants enforces
-directed     what sessions tell each other over the bus
+registration a session's place on the bus, and what becomes of it when a newer one takes it
 journal      grants and decisions, written in group commits
 """
 

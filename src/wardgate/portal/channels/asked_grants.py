@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wardgate.model.ids import AuthorizationId, DeviceId, ResourceId
-from wardgate.portal.channels.directed import Holding
+from wardgate.portal.bus.messages import Holding
 from wardgate.wire import messages as wire
 
 Key = tuple[ResourceId, DeviceId | None]

@@ -13,20 +13,26 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 from uuid import UUID
 
-from wardgate.model.ids import AuthorizationId, ClientId, GatewayId, PolicyId, ResourceId
+from wardgate.model.ids import (
+    AccountId,
+    ActorId,
+    AuthorizationId,
+    ClientId,
+    GatewayId,
+    PolicyId,
+    ResourceId,
+    TokenId,
+)
 from wardgate.model.resources import DevicePool, InternetResource
 from wardgate.policy import pools
 from wardgate.policy.engine import Denied, Granted, authorize
 from wardgate.portal.account_config import AccountConfig
-from wardgate.portal.bus import Presence
-from wardgate.portal.channels.asked_grants import UNSTORED, AskedGrants, Key
-from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.connecting import ConnectedClient, has_foreign_key
-from wardgate.portal.channels.decision_log import DecisionLog
-from wardgate.portal.channels.directed import (
+from wardgate.portal.bus import ClientPresence, DirectedMessage
+from wardgate.portal.bus.messages import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
@@ -37,10 +43,15 @@ from wardgate.portal.channels.directed import (
     Superseded,
     WithdrawGrant,
 )
+from wardgate.portal.channels.asked_grants import UNSTORED, AskedGrants, Key
+from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.connecting import ConnectedClient, has_foreign_key
+from wardgate.portal.channels.decision_log import DecisionLog
 from wardgate.portal.channels.gateway_access import GatewayAccess
-from wardgate.portal.channels.held_grants import HeldGrants
+from wardgate.portal.channels.held_grants import HeldGrants, holding_of
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.channels.pool_access import PoolAccess
+from wardgate.portal.channels.registration import CHECK_S, Registration, supersede
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.resource_list import Lost, ResourceList
 from wardgate.portal.channels.session import Session, row_id
@@ -77,14 +88,14 @@ class ClientSession(Session):
         self._context = context = ClientContext(
             connected, services=services, journal=journal, view=view, push=self._push
         )
-        own = [Holding.of(row) for row in held if row.initiating_device_id == connected.device.id]
+        own = [holding_of(row) for row in held if row.initiating_device_id == connected.device.id]
         self._decisions = DecisionLog(context)
         self._asked = AskedGrants(self._push, [(self._key(one), one) for one in own])
         self._gateways = GatewayAccess(context, self._asked, self._decisions)
         to_it = HeldGrants(row for row in held if row.receiving_device_id == connected.device.id)
         self._pools = PoolAccess(context, self._asked, self._decisions, to_it)
         self._list = ResourceList(context)
-        self._presence: Presence | None = None
+        self._registration: Registration[ClientPresence] | None = None
         self._unwatch: Callable[[], None] = _nothing
         self._relays = RelaySelection(
             context.bus,
@@ -94,53 +105,52 @@ class ClientSession(Session):
             position=connected.origin.position,
         )
         self._reevaluate_at = 0.0
+        self._check_at = 0.0
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_join(self, _message: wire.Message) -> None:
-        context, origin = self._context, self._context.origin
+        context = self._context
         if has_foreign_key(context.bus, context.device.account_id, context.address, context.public_key):
             # Both upgrades were under way at once.
             self._counters["public_keys_in_use"] += 1
             self._stop()
             return
-        context.bus.send(context.address, Superseded())
-        self._presence = Presence(
-            address=context.address,
-            account_id=context.device.account_id,
-            connection_id=context.environment.new_id(),
-            token_id=context.token.id,
-            group=None,
-            facts={
-                "name": context.device.name,
-                "actor_id": str(context.actor.id),
-                "ipv4": context.device.ipv4,
-                "ipv6": context.device.ipv6,
-                "public_key": context.public_key,
-                "psk_base": context.device.psk_base,
-                "version": announced_version(origin.user_agent),
-                "user_agent": origin.user_agent,
-                "remote_ip": str(origin.remote_ip),
-                "region": origin.region,
-                "position": origin.position,
-                "auth_provider_id": (
-                    None if context.token.auth_provider_id is None else str(context.token.auth_provider_id)
-                ),
-                "token_expires_at": context.token.expires_at.isoformat(),
-                "connected_at": context.now().isoformat(),
-            },
-        )
-        context.bus.register(self._presence, self.handle_message)
+        presence = self._make_presence()
+        supersede(context.bus, presence)
+        self._registration = Registration(context.bus, presence, self.handle_message)
+        self._check_at = context.monotonic() + CHECK_S
         self._unwatch = context.bus.watch("presence:relay", self._on_relay_presence)
         self._reevaluate_at = context.monotonic() + REEVALUATION_S
         self._push_init()
         self._pools.push_filters()
 
+    def _make_presence(self) -> ClientPresence:
+        context, origin = self._context, self._context.origin
+        return ClientPresence(
+            client_id=context.client_id,
+            account_id=AccountId(context.device.account_id),
+            connection_id=context.environment.new_id(),
+            token_id=TokenId(context.token.id),
+            actor_id=ActorId(context.actor.id),
+            name=context.device.name,
+            ipv4=IPv4Address(context.device.ipv4),
+            ipv6=IPv6Address(context.device.ipv6),
+            public_key=context.public_key,
+            psk_base=context.device.psk_base,
+            user_agent=origin.user_agent,
+            version=announced_version(origin.user_agent),
+            remote_ip=origin.remote_ip,
+            region=origin.region,
+            position=origin.position,
+            connected_at=context.now(),
+        )
+
     def _on_leave(self) -> None:
         self._unwatch()
-        if self._presence is not None:
-            self._context.bus.unregister(self._presence)
-            self._presence = None
+        if self._registration is not None:
+            self._registration.end()
+            self._registration = None
         self._asked.forget_pending()
         self._decisions.close()
 
@@ -161,6 +171,11 @@ class ClientSession(Session):
         if context.now() >= context.token.expires_at:
             self._stop("token_expired")
             return
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
+            if self._registration is not None and not self._registration.is_current():
+                self._stop("token_expired")
+                return
         self._asked.handle_timeout(now=now)
         self._decisions.handle_timeout(now=now)
         if now >= self._reevaluate_at:
@@ -176,6 +191,7 @@ class ClientSession(Session):
         left_s = (self._context.token.expires_at - self._context.now()).total_seconds()
         due = [
             self._reevaluate_at,
+            self._check_at,
             self._clock.monotonic() + max(0.0, left_s),
             self._asked.poll_timeout(),
             self._decisions.poll_timeout(),
@@ -242,7 +258,7 @@ class ClientSession(Session):
 
     # ── what others say ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _on_message(self, message: object) -> None:
+    def _on_message(self, message: DirectedMessage) -> None:
         match message:
             case GrantAcknowledged(authorization_id):
                 self._asked.acknowledge(authorization_id)
@@ -252,8 +268,8 @@ class ClientSession(Session):
                 self._asked.give_up(authorization_id, "not_found", UNSTORED)
             case OfferDeviceAccess():
                 self._pools.take(message)
-            case GrantQueued(authorization):
-                self._pools.hold(Holding.of(authorization))
+            case GrantQueued(holding):
+                self._pools.hold(holding)
             case WithdrawGrant(authorization_id):
                 self._pools.revoke(authorization_id)
             case CandidatesOfGateway(gateway_id, candidates, is_invalidated):
@@ -265,7 +281,8 @@ class ClientSession(Session):
                 clients = wire.InvalidatePeerIceCandidates if is_invalidated else wire.PeerIceCandidates
                 self._asked.pass_on(client_id, clients(client_id, candidates))
             case Superseded():
-                self._stop("token_expired")
+                if self._registration is not None and self._registration.is_meant(message):
+                    self._stop("token_expired")
             case _:
                 raise TypeError(f"a client session got {type(message).__name__}")
 
@@ -315,9 +332,10 @@ class ClientSession(Session):
         verified_at = None if after["verified_at"] is None else datetime.fromisoformat(after["verified_at"])
         shared = {name: after[name] for name in ("name", "ipv4", "ipv6")}
         self._context.replace_device(replace(device, **shared, verified_at=verified_at))
-        if self._presence is not None:
-            self._presence = replace(self._presence, facts={**self._presence.facts, **shared})
-            self._context.bus.update(self._presence)
+        if self._registration is not None:
+            self._registration.update(
+                name=after["name"], ipv4=IPv4Address(after["ipv4"]), ipv6=IPv6Address(after["ipv6"])
+            )
         if moved and self.is_joined:
             self._push_init()
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from wardgate.model.ids import ActorId
 from wardgate.portal.bus import Address
+from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import (
     Connected,
@@ -29,7 +30,6 @@ from wardgate.portal.channels.connecting import (
     has_foreign_key,
     invalid_token,
 )
-from wardgate.portal.channels.directed import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Connect, Heard, Journal
 from wardgate.portal.channels.origin import origin_of

@@ -10,19 +10,19 @@ when both are done.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from wardgate.model.ids import DeviceId, GatewayId
+from wardgate.model.ids import GatewayId
 from wardgate.model.resources import Resource
 from wardgate.policy.engine import AccessRequest, Granted
 from wardgate.policy.explanation import ExplainedGateway
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import site_of
-from wardgate.portal.bus import Address, Presence
+from wardgate.portal.bus import Address, GatewayPresence
+from wardgate.portal.bus.messages import CandidatesOfClient, OfferGrant
 from wardgate.portal.channels.asked_grants import AskedGrants
 from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientContext
 from wardgate.portal.channels.decision_log import DecisionLog
-from wardgate.portal.channels.directed import CandidatesOfClient, Holding, OfferGrant
+from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.offers import authorization_row, offer_to_gateway
 from wardgate.portal.channels.storing import store_grant
 from wardgate.wire import messages as wire
@@ -33,7 +33,7 @@ from wardgate.wire.user_agent import announced_version, parse_version
 class _Chosen:
     """The gateway of a grant, as its presence says."""
 
-    presence: Presence
+    presence: GatewayPresence
     why: str
 
 
@@ -69,13 +69,13 @@ class GatewayAccess:
     def _choose(self, resource: Resource, connected: frozenset[GatewayId]) -> _Chosen | NoGateway:
         context = self._context
         members = {
-            GatewayId(DeviceId(member.address.id)): member
+            member.gateway_id: member
             for member in context.bus.members("gateway", context.device.account_id, site_of(resource))
         }
         announced = announced_version(context.origin.user_agent)
         choice = select_gateway(
             [
-                OnlineGateway(id_, parse_version(member.facts["version"]), member.facts["position"])
+                OnlineGateway(id_, parse_version(member.version), member.position)
                 for id_, member in members.items()
             ],
             resource=resource,
@@ -91,23 +91,23 @@ class GatewayAccess:
 
     def _offer(self, access: AccessRequest, grant: Granted, chosen: _Chosen, *, now: datetime) -> None:
         context, gateway = self._context, chosen.presence
-        facts: dict[str, Any] = dict(gateway.facts)
-        row = authorization_row(context, grant, DeviceId(gateway.address.id), facts)
-        create, created = offer_to_gateway(context, grant, row, facts, now=now)
-        key = (grant.resource.id, None)
+        row = authorization_row(context, grant, gateway.gateway_id, gateway.remote_ip)
+        create, created = offer_to_gateway(context, grant, row, gateway, now=now)
+        if create is None:
+            self._deny(access, grant, "offline", "offline", now=now)
+            return
+        holding = holding_of(row)
+        # Before anything is sent: in one process the acknowledgement comes while the offer is being made.
         self._asked.expect(
-            key,
-            Holding.of(row),
+            (grant.resource.id, None),
+            holding,
             created,
             lambda reason, why: self._deny(access, grant, reason, why, now=context.now()),
             deadline=context.monotonic() + ACKNOWLEDGEMENT_S,
         )
-        if create is None or not context.bus.send(gateway.address, OfferGrant(row, create, context.address)):
-            self._asked.drop(key)
-            self._deny(access, grant, "offline", "offline", now=now)
-            return
+        context.bus.send(gateway.address, OfferGrant(holding, create, context.address))
         store_grant(context, access, grant, row)
-        why = ExplainedGateway(str(gateway.address.id), chosen.why)
+        why = ExplainedGateway(str(gateway.gateway_id), chosen.why)
         self._decisions.granted(access, grant, row, now=now, gateway=why)
 
     def _deny(self, access: AccessRequest, grant: Granted, reason: str, why: str, *, now: datetime) -> None:

@@ -5,21 +5,30 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, GatewayId, ResourceId
+from wardgate.model.ids import (
+    AccountId,
+    AuthorizationId,
+    ClientId,
+    DeviceId,
+    GatewayId,
+    ResourceId,
+    SiteId,
+    TokenId,
+)
 from wardgate.model.resources import Resource
-from wardgate.portal.bus import Address, Presence
-from wardgate.portal.channels.connecting import ConnectedGateway, has_foreign_key
-from wardgate.portal.channels.directed import (
+from wardgate.portal.bus import Address, DirectedMessage, GatewayPresence
+from wardgate.portal.bus.messages import (
     CandidatesOfClient,
     CandidatesOfGateway,
     GrantAcknowledged,
     GrantQueued,
-    Holding,
     OfferGrant,
     Superseded,
     WithdrawGrant,
 )
+from wardgate.portal.channels.connecting import ConnectedGateway, has_foreign_key
 from wardgate.portal.channels.held_grants import HeldGrants
+from wardgate.portal.channels.registration import CHECK_S, Registration
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import flow_logs_setting
@@ -62,8 +71,9 @@ class GatewaySession(Session):
         self._public_key = connected.public_key
         self._origin = connected.origin
         self._version = announced_version(connected.origin.user_agent)
+        self._gateway_id = GatewayId(DeviceId(connected.device.id))
         self._address = Address("gateway", connected.device.id)
-        self._presence: Presence | None = None
+        self._registration: Registration[GatewayPresence] | None = None
         self._unwatch: Callable[[], None] = _nothing
         self._relays = RelaySelection(
             self._bus,
@@ -75,6 +85,7 @@ class GatewaySession(Session):
         self._held = HeldGrants(held)
         self._offers: dict[str, tuple[AuthorizationId, Address, float]] = {}
         self._prune_at = 0.0
+        self._check_at = 0.0
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -89,37 +100,38 @@ class GatewaySession(Session):
             self._counters["public_keys_in_use"] += 1
             self._stop()
             return
-        self._presence = Presence(
-            address=self._address,
-            account_id=self._device.account_id,
-            connection_id=self._environment.new_id(),
-            token_id=self._token.id,
-            group=self._device.site_id,
-            facts={
-                "name": self._device.name,
-                "site_id": str(self._device.site_id),
-                "ipv4": self._device.ipv4,
-                "ipv6": self._device.ipv6,
-                "public_key": self._public_key,
-                "psk_base": self._device.psk_base,
-                "version": self._version,
-                "user_agent": self._origin.user_agent,
-                "remote_ip": str(self._origin.remote_ip),
-                "position": self._origin.position,
-                "connected_at": self._environment.clock.now().isoformat(),
-            },
-        )
-        self._bus.register(self._presence, self.handle_message)
+        self._registration = Registration(self._bus, self._make_presence(), self.handle_message)
+        self._check_at = self._clock.monotonic() + CHECK_S
         self._unwatch = self._bus.watch("presence:relay", self._on_relay_presence)
         self._prune_at = self._clock.monotonic() + PRUNE_S
         self._push_init()
         self._push_filters()
 
+    def _make_presence(self) -> GatewayPresence:
+        device, origin = self._device, self._origin
+        return GatewayPresence(
+            gateway_id=self._gateway_id,
+            account_id=AccountId(device.account_id),
+            site_id=None if device.site_id is None else SiteId(device.site_id),
+            connection_id=self._environment.new_id(),
+            token_id=TokenId(self._token.id),
+            name=device.name,
+            ipv4=IPv4Address(device.ipv4),
+            ipv6=IPv6Address(device.ipv6),
+            public_key=self._public_key,
+            psk_base=device.psk_base,
+            user_agent=origin.user_agent,
+            version=self._version,
+            remote_ip=origin.remote_ip,
+            position=origin.position,
+            connected_at=self._environment.clock.now(),
+        )
+
     def _on_leave(self) -> None:
         self._unwatch()
-        if self._presence is not None:
-            self._bus.unregister(self._presence)
-            self._presence = None
+        if self._registration is not None:
+            self._registration.end()
+            self._registration = None
         self._offers.clear()
 
     def _push_init(self) -> None:
@@ -149,6 +161,11 @@ class GatewaySession(Session):
 
     def _on_timeout(self) -> None:
         now = self._clock.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
+            if self._registration is not None and not self._registration.is_current():
+                self._stop("token_expired")
+                return
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_S
             self._prune()
@@ -158,7 +175,8 @@ class GatewaySession(Session):
 
     def _next_timeout(self) -> float | None:
         relays_at = self._relays.poll_timeout()
-        return self._prune_at if relays_at is None else min(self._prune_at, relays_at)
+        own_at = min(self._prune_at, self._check_at)
+        return own_at if relays_at is None else min(own_at, relays_at)
 
     def _prune(self) -> None:
         """Drop what the gateway has expired by itself."""
@@ -195,7 +213,7 @@ class GatewaySession(Session):
     def _forward(
         self, client_ids: tuple[ClientId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
     ) -> None:
-        message = CandidatesOfGateway(GatewayId(DeviceId(self._device.id)), candidates, is_invalidated)
+        message = CandidatesOfGateway(self._gateway_id, candidates, is_invalidated)
         for client_id in dict.fromkeys(client_ids):
             if self._held.has_client(client_id):
                 self._charge(1)
@@ -205,10 +223,9 @@ class GatewaySession(Session):
 
     # ── what others say ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _on_message(self, message: object) -> None:
+    def _on_message(self, message: DirectedMessage) -> None:
         match message:
-            case OfferGrant(authorization, create, reply_to):
-                holding = Holding.of(authorization)
+            case OfferGrant(holding, create, reply_to):
                 self._held.put(holding)
                 self._offers[create.ref] = (
                     holding.authorization_id,
@@ -216,8 +233,8 @@ class GatewaySession(Session):
                     self._clock.monotonic() + REF_S,
                 )
                 self._push(create)
-            case GrantQueued(authorization):
-                self._held.put(Holding.of(authorization))
+            case GrantQueued(holding):
+                self._held.put(holding)
             case WithdrawGrant(authorization_id):
                 self._drop(authorization_id)
             case CandidatesOfClient(client_id, candidates, is_invalidated):
@@ -226,7 +243,8 @@ class GatewaySession(Session):
                 )
                 self._push(message_type(client_id, candidates))
             case Superseded():
-                self._stop("token_expired")
+                if self._registration is not None and self._registration.is_meant(message):
+                    self._stop("token_expired")
             case _:
                 raise TypeError(f"a gateway session got {type(message).__name__}")
 
@@ -265,15 +283,10 @@ class GatewaySession(Session):
         after = change.after
         moved = (after["ipv4"], after["ipv6"]) != (self._device.ipv4, self._device.ipv6)
         self._device = replace(self._device, name=after["name"], ipv4=after["ipv4"], ipv6=after["ipv6"])
-        if self._presence is not None:
-            facts = {
-                **self._presence.facts,
-                "name": after["name"],
-                "ipv4": after["ipv4"],
-                "ipv6": after["ipv6"],
-            }
-            self._presence = replace(self._presence, facts=facts)
-            self._bus.update(self._presence)
+        if self._registration is not None:
+            self._registration.update(
+                name=after["name"], ipv4=IPv4Address(after["ipv4"]), ipv6=IPv6Address(after["ipv6"])
+            )
         if moved:
             self._push_init()
 

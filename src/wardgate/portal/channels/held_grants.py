@@ -6,8 +6,8 @@ grants are found by their own id before anything is rejected.
 
 from collections.abc import Iterable, Iterator
 
-from wardgate.model.ids import AuthorizationId, ClientId, ResourceId
-from wardgate.portal.channels.directed import Holding
+from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, ResourceId
+from wardgate.portal.bus.messages import Holding
 from wardgate.portal.store.rows import PolicyAuthorization
 from wardgate.wire import messages as wire
 
@@ -19,7 +19,7 @@ class HeldGrants:
         """Take in stored grants; of a pair's several the longest lasting counts."""
         self._by_client: dict[ClientId, dict[ResourceId, Holding]] = {}
         self._by_id: dict[AuthorizationId, Holding] = {}
-        for holding in sorted(map(Holding.of, rows), key=lambda one: one.expires_at_unix):
+        for holding in sorted(map(holding_of, rows), key=lambda one: one.expires_at_unix):
             self.put(holding)
 
     def __iter__(self) -> Iterator[Holding]:
@@ -68,3 +68,14 @@ class HeldGrants:
     def views(self) -> tuple[wire.Authorization, ...]:
         """Return the complete list for `init`."""
         return tuple(wire.Authorization(one.client_id, one.resource_id, one.expires_at_unix) for one in self)
+
+
+def holding_of(row: PolicyAuthorization) -> Holding:
+    """Return what sessions remember of a stored grant, or of one that is to be stored."""
+    return Holding(
+        AuthorizationId(row.id),
+        ClientId(DeviceId(row.initiating_device_id)),
+        DeviceId(row.receiving_device_id),
+        ResourceId(row.resource_id),
+        int(row.expires_at.timestamp()),
+    )

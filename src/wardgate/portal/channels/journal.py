@@ -18,7 +18,8 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AuthorizationId
-from wardgate.portal.channels.directed import GrantQueued, WithdrawGrant
+from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
+from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.session import Record
 from wardgate.portal.channels.standing import Claim, standing
 from wardgate.portal.environment import Environment
@@ -86,7 +87,7 @@ class Journal:
     def write_grant(self, claim: Claim, done: Done) -> None:
         """Queue a grant; `done(stored)` is called after its commit."""
         self._grants.append(_Grant(claim, done))
-        self._tell(claim.row, GrantQueued(claim.row))
+        self._tell(claim.row, GrantQueued(holding_of(claim.row)))
         self._waiting.set()
 
     def write_decision(self, decision: Decision) -> None:
@@ -108,7 +109,7 @@ class Journal:
         followers.append(heard)
         for grant in (*self._committing, *self._grants):
             if grant.row.receiving_device_id == receiving_device_id:
-                heard(GrantQueued(grant.row))
+                heard(GrantQueued(holding_of(grant.row)))
 
         def unfollow() -> None:
             if heard in followers:

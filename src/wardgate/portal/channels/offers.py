@@ -3,11 +3,11 @@
 Built from the client's connection and from what the other end's presence says; nothing here decides or sends.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import (
     AccountId,
     ActorId,
@@ -23,6 +23,7 @@ from wardgate.model.resources import InternetResource, StaticDevicePool
 from wardgate.model.versions import uses_site_names
 from wardgate.policy.engine import Granted
 from wardgate.policy.snapshot import site_of
+from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.views import ice_credentials
 from wardgate.portal.store.rows import PolicyAuthorization
@@ -41,9 +42,9 @@ USE_ICELESS: Final = False  # optional on the wire; never offered
 
 
 def authorization_row(
-    context: ClientContext, grant: Granted, receiver_id: DeviceId, receiver: Mapping[str, Any]
+    context: ClientContext, grant: Granted, receiver_id: DeviceId, receiver_ip: IpAddress
 ) -> PolicyAuthorization:
-    """Return the row of a grant (portal-domain §3.12); `receiver`: the facts of its presence."""
+    """Return the row of a grant (portal-domain §3.12); `receiver_ip`: where its receiver is connected from."""
     return PolicyAuthorization(
         id=context.environment.new_id(),
         account_id=context.device.account_id,
@@ -55,7 +56,7 @@ def authorization_row(
         membership_id=grant.membership_id,
         initiator_remote_ip=str(context.origin.remote_ip),
         initiator_user_agent=context.origin.user_agent[:255],
-        receiver_remote_ip=receiver["remote_ip"],
+        receiver_remote_ip=str(receiver_ip),
         expires_at=grant.expires_at,
     )
 
@@ -64,7 +65,7 @@ def offer_to_gateway(
     context: ClientContext,
     grant: Granted,
     row: PolicyAuthorization,
-    gateway: Mapping[str, Any],
+    gateway: GatewayPresence,
     *,
     now: datetime,
 ) -> tuple[wire.CreateAuthorization | None, wire.AuthorizationCreated]:
@@ -75,7 +76,7 @@ def offer_to_gateway(
             initiator_id=context.client_id,
             initiator_key=context.public_key,
             receiver_id=gateway_id,
-            receiver_key=gateway["public_key"],
+            receiver_key=gateway.public_key,
         )
     )
     psk = derive_gateway_psk(
@@ -83,17 +84,17 @@ def offer_to_gateway(
         client_key=context.public_key,
         client_psk_base=context.device.psk_base,
         gateway_id=gateway_id,
-        gateway_key=gateway["public_key"],
-        gateway_psk_base=gateway["psk_base"],
+        gateway_key=gateway.public_key,
+        gateway_psk_base=gateway.psk_base,
     )
     site_id = site_of(grant.resource)
     assert site_id is not None  # the engine grants no gateway-backed resource without one
     created = wire.AuthorizationCreated(
         resource_id=grant.resource.id,
         gateway_id=gateway_id,
-        gateway_public_key=gateway["public_key"],
-        gateway_ipv4=IPv4Address(gateway["ipv4"]),
-        gateway_ipv6=IPv6Address(gateway["ipv6"]),
+        gateway_public_key=gateway.public_key,
+        gateway_ipv4=gateway.ipv4,
+        gateway_ipv6=gateway.ipv6,
         **({"site_id": site_id} if uses_site_names(context.software) else {"gateway_group_id": site_id}),
         preshared_key=psk,
         client_ice_credentials=client_ice,
@@ -101,7 +102,7 @@ def offer_to_gateway(
         use_iceless=USE_ICELESS,
         flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
     )
-    resource = gateway_view(grant.resource, parse_version(gateway["version"]))
+    resource = gateway_view(grant.resource, parse_version(gateway.version))
     if resource is None:
         return None, created
     os = device_os(context.origin.user_agent)
@@ -136,7 +137,7 @@ def offer_to_client(
     context: ClientContext,
     grant: Granted,
     row: PolicyAuthorization,
-    target: Mapping[str, Any],
+    target: ClientPresence,
     *,
     now: datetime,
 ) -> tuple[wire.DeviceAccessAuthorized, wire.DeviceAccessAuthorized]:
@@ -147,7 +148,7 @@ def offer_to_client(
             initiator_id=context.client_id,
             initiator_key=context.public_key,
             receiver_id=target_id,
-            receiver_key=target["public_key"],
+            receiver_key=target.public_key,
         )
     )
     psk = derive_client_psk(
@@ -155,8 +156,8 @@ def offer_to_client(
         initiator_key=context.public_key,
         initiator_psk_base=context.device.psk_base,
         target_id=target_id,
-        target_key=target["public_key"],
-        target_psk_base=target["psk_base"],
+        target_key=target.public_key,
+        target_psk_base=target.psk_base,
     )
     expires_at = unix_seconds(row.expires_at)
     pool = client_view(grant.resource, site=None, software=context.software)
@@ -180,10 +181,10 @@ def offer_to_client(
     )
     to_initiator = wire.DeviceAccessAuthorized(
         client_id=target_id,
-        client_name=target["name"],
-        client_public_key=target["public_key"],
-        client_ipv4=IPv4Address(target["ipv4"]),
-        client_ipv6=IPv6Address(target["ipv6"]),
+        client_name=target.name,
+        client_public_key=target.public_key,
+        client_ipv4=target.ipv4,
+        client_ipv6=target.ipv6,
         preshared_key=psk,
         local_ice_credentials=ours,
         remote_ice_credentials=theirs,

@@ -10,7 +10,7 @@ the target's socket. A client may ask for several devices of one pool at a time,
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Final
 
 from msgspec import UNSET
 
@@ -22,17 +22,12 @@ from wardgate.policy import pools
 from wardgate.policy.engine import AccessRequest, Granted
 from wardgate.policy.explanation import ExplainedTarget
 from wardgate.policy.pools import NoTarget
-from wardgate.portal.bus import Address
+from wardgate.portal.bus import Address, ClientPresence
+from wardgate.portal.bus.messages import CandidatesOfClient, GrantAcknowledged, Holding, OfferDeviceAccess
 from wardgate.portal.channels.asked_grants import AskedGrants
 from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientContext
 from wardgate.portal.channels.decision_log import DecisionLog
-from wardgate.portal.channels.directed import (
-    CandidatesOfClient,
-    GrantAcknowledged,
-    Holding,
-    OfferDeviceAccess,
-)
-from wardgate.portal.channels.held_grants import HeldGrants
+from wardgate.portal.channels.held_grants import HeldGrants, holding_of
 from wardgate.portal.channels.offers import authorization_row, offer_to_client
 from wardgate.portal.channels.session import row_id
 from wardgate.portal.channels.standing import Target
@@ -83,13 +78,13 @@ class PoolAccess:
             self._deny(request, None, reason.value, now=now)
             return
         present = context.bus.find(Address("client", device.id))
-        if present is None or present.account_id != context.device.account_id:
+        if not isinstance(present, ClientPresence) or present.account_id != context.device.account_id:
             self._deny(request, device, "offline", now=now)
             return
-        if not self._fits(present.facts["user_agent"]):
+        if not self._fits(present.user_agent):
             self._deny(request, device, "version_mismatch", now=now)
             return
-        self._offer(request, device, dict(present.facts), now=now)
+        self._offer(request, device, present, now=now)
 
     def resolve(self, resource_id: ResourceId, domain: str, *, is_shown: bool) -> None:
         """Answer which device of a dynamic pool has a host name; whether it is online makes no difference."""
@@ -111,13 +106,13 @@ class PoolAccess:
 
     def forward(self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool) -> None:
         """Pass the client's candidates on to a client that there is a grant with, in either direction."""
-        context = self._context
-        message = CandidatesOfClient(context.client_id, candidates, is_invalidated)
+        context, address = self._context, Address("client", client_id)
         is_related = self._asked.is_related(client_id) or self._held.has_client(client_id)
-        if not is_related:
+        if is_related:
+            context.bus.send(address, CandidatesOfClient(context.client_id, candidates, is_invalidated))
+        else:
             context.services.counters["candidates_unrelated"] += 1
-        is_there = is_related and context.bus.send(Address("client", client_id), message)
-        if is_invalidated and not is_there:
+        if is_invalidated and not (is_related and context.bus.find(address) is not None):
             context.push(wire.PeerIceCandidateError(client_id, "offline"))
 
     def deny_gone(self, device_id: ClientId, *, ipv4: str, ipv6: str) -> None:
@@ -133,24 +128,21 @@ class PoolAccess:
         )
 
     def _offer(
-        self, request: _Request, device: ClientDevice, facts: dict[str, Any], *, now: datetime
+        self, request: _Request, device: ClientDevice, target: ClientPresence, *, now: datetime
     ) -> None:
         context, access, grant = self._context, request.access, request.grant
-        row = authorization_row(context, grant, device.id, facts)
-        to_target, to_initiator = offer_to_client(context, grant, row, facts, now=now)
-        key, target = (grant.resource.id, device.id), Address("client", device.id)
+        row = authorization_row(context, grant, device.id, target.remote_ip)
+        to_target, to_initiator = offer_to_client(context, grant, row, target, now=now)
+        holding = holding_of(row)
         # Before anything is sent: in one process the acknowledgement comes while the offer is being made.
         self._asked.expect(
-            key,
-            Holding.of(row),
+            (grant.resource.id, device.id),
+            holding,
             to_initiator,
             lambda reason, _why: self._deny(request, device, _DENIALS.get(reason, reason), now=context.now()),
             deadline=context.monotonic() + ACKNOWLEDGEMENT_S,
         )
-        if not context.bus.send(target, OfferDeviceAccess(row, to_target, context.address)):
-            self._asked.drop(key)
-            self._deny(request, device, "offline", now=now)
-            return
+        context.bus.send(target.address, OfferDeviceAccess(holding, to_target, context.address))
         asked_for = Target(request.ipv4, request.ipv6, device.hostname)
         store_grant(context, access, grant, row, asked_for)
         told = ExplainedTarget(request.address, str(device.id), device.name)
@@ -179,10 +171,9 @@ class PoolAccess:
 
     def take(self, offer: OfferDeviceAccess) -> None:
         """Tell the client of a grant to it, and its initiator that it was told."""
-        holding = Holding.of(offer.authorization)
-        self.hold(holding)
+        self.hold(offer.holding)
         self._context.push(offer.told)
-        self._context.bus.send(offer.reply_to, GrantAcknowledged(holding.authorization_id))
+        self._context.bus.send(offer.reply_to, GrantAcknowledged(offer.holding.authorization_id))
 
     def hold(self, holding: Holding) -> None:
         """Take in a grant to the client that it is told of otherwise, by `init` at the latest."""

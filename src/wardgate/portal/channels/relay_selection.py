@@ -5,42 +5,17 @@ it has fewer than two and there is one.
 """
 
 import random
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from wardgate.model.ids import RelayId
 from wardgate.policy.selection import RELAYS_PER_PEER, OnlineRelay, Position, select_relays
-from wardgate.portal.bus import Bus, Presence
+from wardgate.portal.bus import Bus, RelayPresence
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import derive_turn_credentials
 from wardgate.wire.relay_entries import socket_address
 
 DEBOUNCE_S: Final = 1.0
 MAX_DEBOUNCE_S: Final = 5.0  # ours
-
-
-@dataclass(frozen=True, slots=True)
-class RelayFacts:
-    """What the portal knows of a connected relay; in memory only."""
-
-    stamp_secret: str
-    ipv4: IPv4Address | None
-    ipv6: IPv6Address | None
-    port: int
-    position: Position | None
-    connected_at: str
-    name: str | None
-
-    def as_facts(self) -> dict[str, object]:
-        return {
-            "relay": self,
-            "ipv4": None if self.ipv4 is None else str(self.ipv4),
-            "ipv6": None if self.ipv6 is None else str(self.ipv6),
-            "port": self.port,
-            "connected_at": self.connected_at,
-            "name": self.name,
-        }
 
 
 class RelaySelection:
@@ -68,12 +43,12 @@ class RelaySelection:
         """Make a fresh selection, remember it, and return its entries for a message."""
         online = self._online()
         chosen = select_relays(
-            (OnlineRelay(id_, facts.position) for id_, facts in online.items()),
+            (OnlineRelay(id_, relay.position) for id_, relay in online.items()),
             position=self._position,
             rng=self._rng,
         )
         self._given = tuple(relay.id for relay in chosen)
-        return tuple(entry for id_ in self._given for entry in self._entries(id_, online[id_]))
+        return tuple(entry for id_ in self._given for entry in self._entries(online[id_]))
 
     def handle_presence_change(self, *, now: float) -> None:
         """A relay came or went: look again when nothing has happened for a second, or soon in any case: one may never come to rest."""
@@ -95,15 +70,14 @@ class RelaySelection:
             return None
         return wire.RelaysPresence(disconnected_ids=gone, connected=self.choose())
 
-    def _online(self) -> dict[RelayId, RelayFacts]:
-        members: list[Presence] = self._bus.members("relay", None)
-        return {RelayId(member.address.id): member.facts["relay"] for member in members}
+    def _online(self) -> dict[RelayId, RelayPresence]:
+        return {relay.relay_id: relay for relay in self._bus.members("relay", None)}
 
-    def _entries(self, id_: RelayId, relay: RelayFacts) -> list[wire.TurnRelay]:
+    def _entries(self, relay: RelayPresence) -> list[wire.TurnRelay]:
         credentials = derive_turn_credentials(relay.stamp_secret, self._public_key, self._expires_at_unix)
         return [
             wire.TurnRelay(
-                id=id_,
+                id=relay.relay_id,
                 addr=socket_address(address, relay.port),
                 username=credentials.username,
                 password=credentials.password,

@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from wardgate.portal.bus import Address, Presence
+from wardgate.model.ids import RelayId, TokenId
+from wardgate.portal.bus import DirectedMessage, RelayPresence
+from wardgate.portal.bus.messages import Superseded
 from wardgate.portal.channels.connecting import ConnectedRelay
-from wardgate.portal.channels.directed import Superseded
-from wardgate.portal.channels.relay_selection import RelayFacts
+from wardgate.portal.channels.registration import CHECK_S, Registration, supersede
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Change
@@ -25,44 +26,42 @@ class RelaySession(Session):
         self._environment = services.environment
         self._bus = services.environment.bus
         self._connected = connected
-        self._presence: Presence | None = None
+        self._registration: Registration[RelayPresence] | None = None
+        self._check_at = 0.0
 
     def _on_join(self, message: wire.Message) -> None:
         assert isinstance(message, wire.RelayJoin)
-        parameters, address = self._connected.parameters, Address("relay", relay_id(message.stamp_secret))
-        self._bus.send(address, Superseded())
-        facts = RelayFacts(
-            message.stamp_secret,
-            parameters.ipv4,
-            parameters.ipv6,
-            parameters.port,
-            self._connected.origin.position,
-            self._environment.clock.now().isoformat(),
-            self._connected.token.name,
-        )
-        self._presence = Presence(
-            address=address,
-            account_id=None,
+        connected, parameters = self._connected, self._connected.parameters
+        presence = RelayPresence(
+            relay_id=RelayId(relay_id(message.stamp_secret)),
             connection_id=self._environment.new_id(),
-            token_id=self._connected.token.id,
-            group=None,
-            facts=facts.as_facts(),
+            token_id=TokenId(connected.token.id),
+            name=connected.token.name,
+            stamp_secret=message.stamp_secret,
+            ipv4=parameters.ipv4,
+            ipv6=parameters.ipv6,
+            port=parameters.port,
+            position=connected.origin.position,
+            connected_at=self._environment.clock.now(),
         )
+        supersede(self._bus, presence)
         self._push(wire.RelayInit())
-        self._bus.register(self._presence, self.handle_message)
+        self._registration = Registration(self._bus, presence, self.handle_message)
+        self._check_at = self._clock.monotonic() + CHECK_S
 
     def _on_leave(self) -> None:
-        if self._presence is not None:
-            self._bus.unregister(self._presence)
-            self._presence = None
+        if self._registration is not None:
+            self._registration.end()
+            self._registration = None
 
     def _on_request(self, message: wire.Message) -> str | None:
         raise AssertionError(f"a relay has no request {type(message).__name__}")
 
-    def _on_message(self, message: object) -> None:
+    def _on_message(self, message: DirectedMessage) -> None:
         if not isinstance(message, Superseded):
             raise TypeError(f"a relay session got {type(message).__name__}")
-        self._stop()
+        if self._registration is not None and self._registration.is_meant(message):
+            self._stop()
 
     def _on_changes(self, changes: list[Change]) -> None:
         for change in changes:
@@ -76,7 +75,11 @@ class RelaySession(Session):
                 return
 
     def _on_timeout(self) -> None:
-        """Nothing but the limits of every session is ever due."""
+        now = self._clock.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
+            if self._registration is not None and not self._registration.is_current():
+                self._stop()
 
     def _next_timeout(self) -> float | None:
-        return None
+        return self._check_at

@@ -18,6 +18,7 @@ from enum import Enum, IntEnum
 from typing import Final
 from uuid import UUID
 
+from wardgate.portal.bus import DirectedMessage
 from wardgate.portal.channels.rate_limit import Allowance
 from wardgate.portal.environment import Clock
 from wardgate.portal.store.rows import Change
@@ -159,7 +160,7 @@ class Session(ABC):
             case Record.DEVICE_GONE:
                 self._guarded(self._stop)
 
-    def handle_message(self, message: object) -> None:
+    def handle_message(self, message: DirectedMessage) -> None:
         """Take a message of another session; the bus's mailbox."""
         self._guarded(lambda: self._on_message(message))
 
@@ -252,7 +253,7 @@ class Session(ABC):
         """Act on a message of the peer; a text is the reason of an error reply, "" asks for an ok reply."""
 
     @abstractmethod
-    def _on_message(self, message: object) -> None: ...
+    def _on_message(self, message: DirectedMessage) -> None: ...
 
     @abstractmethod
     def _on_changes(self, changes: list[Change]) -> None: ...

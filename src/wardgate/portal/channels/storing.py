@@ -2,8 +2,8 @@
 
 from wardgate.model.ids import AuthorizationId
 from wardgate.policy.engine import AccessRequest, Granted
+from wardgate.portal.bus.messages import GrantStored
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.directed import GrantStored
 from wardgate.portal.channels.standing import Claim, Target
 from wardgate.portal.store.rows import PolicyAuthorization
 

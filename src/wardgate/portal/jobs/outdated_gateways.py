@@ -80,9 +80,9 @@ async def _outdated(services: Services, tables: AccountTables) -> tuple[Outdated
     sites: dict[UUID | None, str] = {site.id: site.name for site in await tables.sites.load_all()}
     outdated = []
     for one in online:
-        if _is_outdated(one.facts["user_agent"]):
-            software = software_text(one.facts["user_agent"])
-            outdated.append(OutdatedGateway(one.facts["name"], sites.get(one.group, ""), software))
+        if _is_outdated(one.user_agent):
+            software = software_text(one.user_agent)
+            outdated.append(OutdatedGateway(one.name, sites.get(one.site_id, ""), software))
     return tuple(sorted(outdated, key=lambda one: (one.site, one.name)))
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
 
-from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import AuthProviderId
 from wardgate.model.versions import ClientSoftware
 from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, instant_text
 from wardgate.policy.selection import Position
-from wardgate.portal.bus import Presence
+from wardgate.portal.bus import ClientPresence
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import ClientToken, Device
 from wardgate.wire.user_agent import announced_version, client_software
@@ -46,7 +46,7 @@ class Client:
     """
 
     device: Device
-    presence: Presence | None
+    presence: ClientPresence | None
     token: ClientToken | None
 
 
@@ -130,7 +130,7 @@ def _remote_ip(said: Said, client: Client | None) -> _Known[IpAddress]:
         return _known(said.remote_ip, "given")
     if client is None or client.presence is None:
         return _unknown()
-    return _known(parse_ip(client.presence.facts["remote_ip"]), "connection")
+    return _known(client.presence.remote_ip, "connection")
 
 
 def _place(services: Services, said: Said, client: Client | None) -> tuple[_Known[str], Position | None]:
@@ -146,8 +146,7 @@ def _place(services: Services, said: Said, client: Client | None) -> tuple[_Know
     elif client is not None:
         position = _last_position(client.device)
         if client.presence is not None:
-            last = client.device.last_seen_remote_ip_location_region
-            region = _known(client.presence.facts.get("region", last), "connection")
+            region = _known(client.presence.region, "connection")
     return (region if said.region is None else _known(said.region, "given")), position
 
 
@@ -172,8 +171,8 @@ def _user_agent(client: Client | None) -> _Known[str]:
     its version."""
     if client is None:
         return _unknown()
-    facts = {} if client.presence is None else client.presence.facts
-    announced = facts.get("user_agent") or client.device.last_seen_user_agent
+    connected_as = None if client.presence is None else client.presence.user_agent
+    announced = connected_as or client.device.last_seen_user_agent
     if announced is None:
         return _unknown()
     software = client_software(announced)

@@ -4,7 +4,7 @@ do on its behalf."""
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -133,7 +133,7 @@ class AccountCaller(_Exchange):
         async with self._caller.writing() as transaction:
             yield transaction.on_behalf_of(self.actor), transaction
 
-    def online_ids(self, kind: str) -> frozenset[UUID]:
+    def online_ids(self, kind: Literal["client", "gateway"]) -> frozenset[UUID]:
         """Return the devices of a kind that are connected now."""
         bus = self.services.environment.bus
         return frozenset(presence.address.id for presence in bus.members(kind, self.account.id))

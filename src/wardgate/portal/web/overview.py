@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from wardgate.policy.explanation import as_text, from_json
-from wardgate.portal.bus import Presence
+from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.services import Services
 from wardgate.portal.store.rows import Actor, Decision
 from wardgate.wire.user_agent import software_text
@@ -45,7 +45,7 @@ async def load_overview(services: Services, viewer: Actor) -> Overview:
     async with services.store.reading() as transaction:
         tables = transaction.on_behalf_of(viewer)
         sites = {site.id: site.name for site in await tables.sites.load_all()}
-        ids = [one.address.id for one in clients]
+        ids = [one.client_id for one in clients]
         devices = await tables.devices.load_all(tables.devices.c.id.in_(ids))
         owner_ids = {device.actor_id for device in devices}
         actors = await tables.actors.load_all(tables.actors.c.id.in_(owner_ids))
@@ -53,35 +53,31 @@ async def load_overview(services: Services, viewer: Actor) -> Overview:
     names = {actor.id: actor.name for actor in actors}
     people = {device.id: names.get(device.actor_id, "") for device in devices if device.actor_id is not None}
     return Overview(
-        clients=tuple(peer_cells(one, people.get(one.address.id, "")) for one in clients),
+        clients=tuple(peer_cells(one, people.get(one.client_id, "")) for one in clients),
         gateways=tuple(
-            peer_cells(one, "" if one.group is None else sites.get(one.group, "")) for one in gateways
+            peer_cells(one, "" if one.site_id is None else sites.get(one.site_id, "")) for one in gateways
         ),
         relays=tuple(
-            (*_cells(one, "name", "ipv4", "ipv6", "port"), _since(one)) for one in bus.members("relay", None)
+            (_text(one.name), _text(one.ipv4), _text(one.ipv6), str(one.port), _readable(one.connected_at))
+            for one in bus.members("relay", None)
         ),
         decisions=tuple(_decision(one) for one in decisions),
     )
 
 
-def peer_cells(presence: Presence, belongs_to: str) -> Cells:
-    name, remote_ip, ipv4 = _cells(presence, "name", "remote_ip", "ipv4")
-    software = software_text(presence.facts["user_agent"])
-    return name, belongs_to, software, remote_ip, ipv4, _since(presence)
+def peer_cells(presence: ClientPresence | GatewayPresence, belongs_to: str) -> Cells:
+    return (
+        presence.name,
+        belongs_to,
+        software_text(presence.user_agent),
+        str(presence.remote_ip),
+        str(presence.ipv4),
+        _readable(presence.connected_at),
+    )
 
 
-def _cells(presence: Presence, *facts: str) -> Cells:
-    return tuple(_text(presence.facts.get(fact)) for fact in facts)
-
-
-def _text(value: Any) -> str:
-    """Show a fact as it is: a peer chose its name, and a name may look like anything."""
+def _text(value: object) -> str:
     return "–" if value is None else str(value)
-
-
-def _since(presence: Presence) -> str:
-    """Show when it connected: the one fact that is an instant, and that we wrote."""
-    return _readable(datetime.fromisoformat(presence.facts["connected_at"]))
 
 
 def _decision(row: Decision) -> ShownDecision:

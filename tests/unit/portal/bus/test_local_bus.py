@@ -1,80 +1,132 @@
 """Who is reachable, who is present, and who is woken."""
 
-from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
-from wardgate.portal.bus import Address, LocalBus, Presence
+import pytest
+from msgspec.structs import replace
 
-ACCOUNT, OTHER = UUID(int=1), UUID(int=2)
-SITE, TOKEN = UUID(int=3), UUID(int=4)
+from wardgate.model.ids import (
+    AccountId,
+    ActorId,
+    AuthorizationId,
+    ClientId,
+    DeviceId,
+    GatewayId,
+    SiteId,
+    TokenId,
+)
+from wardgate.portal.bus import Bus, ClientPresence, EncodingBus, GatewayPresence, LocalBus
+from wardgate.portal.bus.messages import GrantAcknowledged
+
+ACCOUNT, OTHER = AccountId(UUID(int=1)), AccountId(UUID(int=2))
+SITE, TOKEN = SiteId(UUID(int=3)), TokenId(UUID(int=4))
+HELLO = GrantAcknowledged(AuthorizationId(UUID(int=5)))
 
 
-def presence(
-    number: int, *, kind: str = "gateway", account: UUID | None = ACCOUNT, connection: int = 0
-) -> Presence:
-    return Presence(
-        address=Address(kind, UUID(int=100 + number)),  # type: ignore[arg-type]
+def presence(number: int, *, account: AccountId = ACCOUNT, connection: int = 0) -> GatewayPresence:
+    return GatewayPresence(
+        gateway_id=GatewayId(DeviceId(UUID(int=100 + number))),
         account_id=account,
+        site_id=SITE if number % 2 else None,
         connection_id=UUID(int=1000 + number + connection),
         token_id=TOKEN,
-        group=SITE if number % 2 else None,
-        facts={"number": number},
+        name=f"gateway {number}",
+        ipv4=IPv4Address("100.64.0.1") + number,
+        ipv6=IPv6Address("fd00:2021:1111::1") + number,
+        public_key=f"key {number}",
+        psk_base=b"secret",
+        user_agent="Debian/12.0.0 gateway/1.5.0",
+        version="1.5.0",
+        remote_ip=IPv4Address("203.0.113.5"),
+        position=None,
+        connected_at=datetime(2026, 11, 22, tzinfo=UTC),
     )
 
 
-def test_a_message_reaches_the_connection_at_its_address() -> None:
-    bus, got = LocalBus(), []
+def client(number: int) -> ClientPresence:
+    facts = presence(number)
+    return ClientPresence(
+        client_id=ClientId(DeviceId(UUID(int=100 + number))),
+        account_id=ACCOUNT,
+        connection_id=UUID(int=1000 + number),
+        token_id=TOKEN,
+        actor_id=ActorId(UUID(int=6)),
+        name=f"client {number}",
+        ipv4=facts.ipv4,
+        ipv6=facts.ipv6,
+        public_key=f"client's key {number}",
+        psk_base=b"secret",
+        user_agent="Debian/12.0.0 headless-client/1.5.0",
+        version="1.5.0",
+        remote_ip=IPv6Address("2001:db8::5"),
+        region="DE",
+        position=None,
+        connected_at=facts.connected_at,
+    )
+
+
+@pytest.fixture(params=[LocalBus, EncodingBus])
+def bus(request: pytest.FixtureRequest) -> Bus:
+    made: Bus = request.param()
+    return made
+
+
+def test_a_message_reaches_the_connection_at_its_address(bus: Bus) -> None:
+    got: list[object] = []
     bus.register(presence(1), got.append)
-    assert bus.send(presence(1).address, "hello")
-    assert got == ["hello"]
+    bus.send(presence(1).address, HELLO)
+    assert got == [HELLO]
 
 
-def test_nobody_there_is_the_answer_to_a_message_for_nobody() -> None:
-    bus = LocalBus()
-    assert not bus.send(presence(1).address, "hello")
-    bus.register(presence(1), lambda _message: None)
+def test_a_message_for_nobody_is_lost_and_presence_says_that_nobody_is_there(bus: Bus) -> None:
+    got: list[object] = []
+    bus.send(presence(1).address, HELLO)
+    bus.register(presence(1), got.append)
+    assert bus.find(presence(1).address) == presence(1)
     bus.unregister(presence(1))
-    assert not bus.send(presence(1).address, "hello")
+    bus.send(presence(1).address, HELLO)
     assert bus.find(presence(1).address) is None
+    assert got == []
 
 
-def test_a_newer_connection_takes_the_address_and_the_older_cannot_give_it_up() -> None:
-    bus, got = LocalBus(), []
+def test_a_newer_connection_takes_the_address_and_the_older_cannot_give_it_up(bus: Bus) -> None:
+    got: list[str] = []
     older, newer = presence(1), presence(1, connection=50)
     bus.register(older, lambda _message: got.append("older"))
     bus.register(newer, lambda _message: got.append("newer"))
     bus.unregister(older)
-    bus.update(replace(older, facts={}))
-    assert bus.send(older.address, "hello")
+    bus.update(replace(older, name="renamed"))
+    bus.send(older.address, HELLO)
     assert got == ["newer"]
     assert bus.members("gateway", ACCOUNT) == [newer]
-    assert bus.holders(TOKEN) == [newer]
 
 
-def test_members_are_of_one_kind_and_account_and_may_be_narrowed_to_a_group() -> None:
-    bus = LocalBus()
-    everybody = [
-        presence(1),
-        presence(2),
-        presence(3, kind="client"),
-        presence(4, account=OTHER),
-        presence(5),
-    ]
+def test_members_are_of_one_kind_and_account_and_may_be_narrowed_to_a_site(bus: Bus) -> None:
+    everybody = [presence(1), presence(2), client(3), presence(4, account=OTHER), presence(5)]
     for one in everybody:
         bus.register(one, lambda _message: None)
-    assert [one.facts["number"] for one in bus.members("gateway", ACCOUNT)] == [1, 2, 5]
-    assert [one.facts["number"] for one in bus.members("gateway", ACCOUNT, SITE)] == [1, 5]
-    assert bus.members("gateway", None) == []
-    assert len(bus.holders(TOKEN)) == 5
+    assert bus.members("gateway", ACCOUNT) == [presence(1), presence(2), presence(5)]
+    assert bus.members("gateway", ACCOUNT, SITE) == [presence(1), presence(5)]
+    assert bus.members("client", ACCOUNT) == [client(3)]
+    assert bus.members("relay", None) == []
 
 
-def test_facts_can_be_replaced_while_the_connection_lives() -> None:
-    bus = LocalBus()
+def test_a_public_key_leads_to_its_holder_within_the_account(bus: Bus) -> None:
     bus.register(presence(1), lambda _message: None)
-    bus.update(replace(presence(1), facts={"name": "new"}))
-    for found in (bus.find(presence(1).address), bus.members("gateway", ACCOUNT)[0], bus.holders(TOKEN)[0]):
-        assert found is not None
-        assert found.facts == {"name": "new"}
+    assert bus.holder_of_key(ACCOUNT, "key 1") == presence(1)
+    assert bus.holder_of_key(OTHER, "key 1") is None
+    bus.unregister(presence(1))
+    assert bus.holder_of_key(ACCOUNT, "key 1") is None
+
+
+def test_presence_can_be_replaced_while_the_connection_lives(bus: Bus) -> None:
+    bus.register(presence(1), lambda _message: None)
+    renamed = replace(presence(1), name="new")
+    bus.update(renamed)
+    assert bus.find(renamed.address) == renamed
+    assert bus.members("gateway", ACCOUNT) == [renamed]
 
 
 def test_coming_and_going_wakes_those_who_watch() -> None:

@@ -18,7 +18,7 @@ from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, aut
 from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import Snapshot, site_of
-from wardgate.portal.bus import Address
+from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.devices.rules import load_client
 from wardgate.portal.people.rules import load_actor
 from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
@@ -241,7 +241,8 @@ async def _who(
         if client_id is None:
             return await load_actor(tables, parse_id(actor_id)), None
         device = await load_client(tables, parse_id(client_id))
-        presence = caller.services.environment.bus.find(Address("client", device.id))
+        present = caller.services.environment.bus.find(Address("client", device.id))
+        presence = present if isinstance(present, ClientPresence) else None
         token = None if presence is None else await tables.client_tokens.load(presence.token_id)
         return await load_actor(tables, device.actor_id), Client(device, presence, token)
 
@@ -291,12 +292,12 @@ async def _gateway(
             )
             connected = frozenset(GatewayId(DeviceId(id_)) for id_ in held)
     members = {
-        GatewayId(DeviceId(member.address.id)): member
+        member.gateway_id: member
         for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
     }
     choice = select_gateway(
         [
-            OnlineGateway(id_, parse_version(member.facts["version"]), member.facts["position"])
+            OnlineGateway(id_, parse_version(member.version), member.position)
             for id_, member in members.items()
         ],
         resource=resource,
@@ -308,7 +309,7 @@ async def _gateway(
     )
     if isinstance(choice, NoGateway):
         return ExplainedGateway(None, choice.value)
-    name = members[choice.gateway.id].facts["name"]
+    name = members[choice.gateway.id].name
     return ExplainedGateway(str(choice.gateway.id), choice.why.value, name)
 
 

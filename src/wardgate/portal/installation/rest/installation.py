@@ -87,12 +87,12 @@ async def relays(caller: ForOperator) -> Data[list[RelayView]]:
     return Data(
         data=[
             RelayView(
-                id=one.address.id,
-                name=one.facts.get("name"),
-                ipv4=one.facts.get("ipv4"),
-                ipv6=one.facts.get("ipv6"),
-                port=one.facts["port"],
-                connected_at=one.facts["connected_at"],
+                id=one.relay_id,
+                name=one.name,
+                ipv4=None if one.ipv4 is None else str(one.ipv4),
+                ipv6=None if one.ipv6 is None else str(one.ipv6),
+                port=one.port,
+                connected_at=one.connected_at.isoformat(),
             )
             for one in present
         ]
