@@ -32,9 +32,10 @@ from wardgate.model.ids import ActorId, PolicyId
 from wardgate.portal.app import Portal
 from wardgate.portal.channels import Journal
 from wardgate.portal.channels.client_session import ClientSession
-from wardgate.portal.channels.connecting import ConnectedClient, Origin
+from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.environment import Environment, SystemClock
 from wardgate.portal.garbage import settle
+from wardgate.portal.http.origin import Origin
 from wardgate.portal.keys import Keys
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings

@@ -75,6 +75,15 @@ async def test_health_answers_at_any_host() -> None:
             assert answer.headers["strict-transport-security"]
 
 
+async def test_every_part_insists_on_https_in_the_same_words() -> None:
+    async with portal_running(OWN) as portal:
+        said = set()
+        for host, path in (("api.example", "/account"), ("portal.example", "/"), ("any.example", "/healthz")):
+            async with _http(portal, host) as http:
+                said.add((await http.get(path)).headers["strict-transport-security"])
+    assert said == {"max-age=63072000; includeSubDomains; preload"}
+
+
 def test_the_urls_that_the_portal_hands_out_name_the_hosts() -> None:
     assert (OWN.rest_url, OWN.socket_url, OWN.web_url) == (
         "https://api.example:8443",

@@ -8,8 +8,8 @@ import pytest
 
 from support.browser import caller, make_api_token, sign_in_link
 from support.portal import World, make_world, portal_running
-from wardgate.portal.channels.origin import read_origin, scheme_of
 from wardgate.portal.geography import Geography
+from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.settings import PortalSettings
 
 PROXIES = (ip_network("192.0.2.0/24"), ip_network("2001:db8:ffff::/48"))

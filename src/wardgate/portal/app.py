@@ -10,19 +10,21 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import wardgate
 from wardgate.portal import jobs, rest, web
 from wardgate.portal.channels import ChannelEndpoint, Journal
-from wardgate.portal.channels.origin import SCOPE_KEY as ORIGIN
-from wardgate.portal.channels.origin import read_origin, scheme_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
+from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
+from wardgate.portal.http.headers import host_of
+from wardgate.portal.http.origin import SCOPE_KEY as ORIGIN
+from wardgate.portal.http.origin import read_origin, scheme_of
+from wardgate.portal.http.security_headers import transport_security
 from wardgate.portal.keys import Keys
-from wardgate.portal.rest.entrance import host_of
 from wardgate.portal.segments import Part, is_program, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
@@ -30,15 +32,9 @@ from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.web.application import HSTS
 from wardgate.supervision import Supervisor
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DATABASE_PATIENCE_S: Final = 2.0
 """How long health and metrics wait for a database that neither answers nor refuses; probes do not wait much longer."""
@@ -152,7 +148,7 @@ class Portal:
     def _counted(self, part: Part, send: Send) -> Send:
         requests = self.services.metrics.requests
 
-        async def counting(message: MutableMapping[str, Any]) -> None:
+        async def counting(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 requests.labels(part.value, str(message["status"])).inc()
             elif message["type"] == "websocket.accept":
@@ -208,8 +204,7 @@ class Portal:
     ) -> None:
         prefix = "websocket." if scope["type"] == "websocket" else ""
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-        if self.services.settings.is_secure:
-            headers.append((b"strict-transport-security", HSTS.encode()))
+        headers += transport_security(is_secure=self.services.settings.is_secure)
         await send({"type": f"{prefix}http.response.start", "status": int(status), "headers": headers})
         await send({"type": f"{prefix}http.response.body", "body": body})
 

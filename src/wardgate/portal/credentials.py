@@ -45,6 +45,9 @@ _KINDS: Final = {
     ApiToken.table: TokenKind.API,
 }
 
+ROTATION_GRACE: Final = timedelta(hours=4)  # protocol §2.4
+"""How long a gateway's rotated token works beside the one that takes its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Issued(Generic[_TokenT]):

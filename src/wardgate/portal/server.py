@@ -10,8 +10,9 @@ from typing import Final
 
 import uvicorn
 
-from wardgate.portal.app import Portal, Receive, Scope, Send
+from wardgate.portal.app import Portal
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
+from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.metrics import CONTENT_TYPE
 from wardgate.portal.protocols import protocols
 from wardgate.portal.settings import PortalSettings

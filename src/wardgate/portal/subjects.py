@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.http.origin import Origin
 from wardgate.portal.store.rows import Actor
 
 MAX_USER_AGENT_CHARS: Final = 255

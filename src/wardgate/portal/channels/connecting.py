@@ -5,16 +5,14 @@ All refusals of a connection are decided here and in `endpoint`; a `Refused` car
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
-from wardgate.model.addresses import IpAddress
-from wardgate.policy.selection import Position
 from wardgate.portal import credentials
 from wardgate.portal.bus import Address, Bus
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
+from wardgate.portal.http.origin import Origin
 from wardgate.portal.services import Services
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.rows import Account, Actor, ClientToken, Device, GatewayToken, RelayToken
@@ -30,8 +28,6 @@ from wardgate.wire.upgrade import (
 )
 from wardgate.wire.user_agent import MAX_CHARS, announced_version
 
-ROTATION_GRACE: Final = timedelta(hours=4)  # protocol §2.4
-
 
 class Refused(Exception):
     """Answer the upgrade with this status and problem code; without a code the body is empty."""
@@ -44,36 +40,6 @@ class Refused(Exception):
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a connection comes from, and what it calls itself."""
-
-    remote_ip: IpAddress
-    user_agent: str
-    region: str | None = None
-    city: str | None = None
-    position: Position | None = None
-
-    @property
-    def lat(self) -> float | None:
-        return None if self.position is None else self.position.lat
-
-    @property
-    def lon(self) -> float | None:
-        return None if self.position is None else self.position.lon
-
-    def latest_session(self) -> dict[str, Any]:
-        return {
-            "last_seen_user_agent": self.user_agent[:MAX_CHARS],
-            "last_seen_remote_ip": str(self.remote_ip),
-            "last_seen_remote_ip_location_region": self.region,
-            "last_seen_remote_ip_location_city": self.city,
-            "last_seen_remote_ip_location_lat": self.lat,
-            "last_seen_remote_ip_location_lon": self.lon,
-            "last_seen_version": announced_version(self.user_agent),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +82,19 @@ def has_foreign_key(bus: Bus, account_id: UUID, address: Address, public_key: st
     """
     holder = bus.holder_of_key(account_id, public_key)
     return holder is not None and holder.address != address
+
+
+def latest_session(origin: Origin) -> dict[str, Any]:
+    """Return a device's columns of `LATEST_SESSION` that its connection's origin fills."""
+    return {
+        "last_seen_user_agent": origin.user_agent[:MAX_CHARS],
+        "last_seen_remote_ip": str(origin.remote_ip),
+        "last_seen_remote_ip_location_region": origin.region,
+        "last_seen_remote_ip_location_city": origin.city,
+        "last_seen_remote_ip_location_lat": origin.lat,
+        "last_seen_remote_ip_location_lon": origin.lon,
+        "last_seen_version": announced_version(origin.user_agent),
+    }
 
 
 def invalid_token() -> Refused:
@@ -161,7 +140,7 @@ async def connect_gateway(
             )
         except InvalidToken:
             raise invalid_token() from None
-        if token.rotated_at is not None and token.rotated_at + ROTATION_GRACE <= transaction.now:
+        if token.rotated_at is not None and token.rotated_at + credentials.ROTATION_GRACE <= transaction.now:
             raise invalid_token()
         if account.is_disabled:
             # Not the token's fault: the gateway tries again, and is back when a deletion is cancelled.

@@ -7,7 +7,7 @@ The pump is three things: the task of the request reads frames, a second one wri
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -22,20 +22,22 @@ from wardgate.portal.channels.connecting import (
     ConnectedClient,
     ConnectedGateway,
     ConnectedRelay,
-    Origin,
     Refused,
     connect_client,
     connect_gateway,
     connect_relay,
     has_foreign_key,
     invalid_token,
+    latest_session,
 )
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Connect, Heard, Journal
-from wardgate.portal.channels.origin import origin_of
-from wardgate.portal.channels.rate_limit import TokenBuckets
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
+from wardgate.portal.http.asgi import Receive, Scope, Send
+from wardgate.portal.http.headers import headers_of
+from wardgate.portal.http.origin import Origin, origin_of
+from wardgate.portal.http.rate_limit import TokenBuckets
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
@@ -46,10 +48,6 @@ from wardgate.wire.frames import Framing
 from wardgate.wire.upgrade import PATHS, PROBLEM_JSON, bearer_token, problem_document
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
 
@@ -100,7 +98,7 @@ class ChannelEndpoint:
             if framing is None:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             origin = origin_of(scope)
-            connected = await self._connect(key[0], query, _headers(scope), origin)
+            connected = await self._connect(key[0], query, headers_of(scope), origin)
         except Refused as refused:
             await _refuse(scope, send, refused)
             return
@@ -289,7 +287,7 @@ class ChannelEndpoint:
     def _record(self, connected: ConnectedClient | ConnectedGateway, session: Session) -> None:
         name = "client_token_id" if isinstance(connected, ConnectedClient) else "gateway_token_id"
         columns = {
-            **connected.origin.latest_session(),
+            **latest_session(connected.origin),
             name: connected.token.id,
             "public_key": connected.public_key,
             "last_seen_at": self._services.environment.clock.now(),
@@ -533,7 +531,3 @@ async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "websocket.http.response.start", "status": int(refused.status), "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

@@ -19,8 +19,8 @@ from typing import Final
 from uuid import UUID
 
 from wardgate.portal.bus import DirectedMessage
-from wardgate.portal.channels.rate_limit import Allowance
 from wardgate.portal.environment import Clock
+from wardgate.portal.http.rate_limit import Allowance
 from wardgate.portal.store.rows import Change
 from wardgate.wire import frames
 from wardgate.wire import messages as wire

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Column, select
 
-from wardgate.portal.channels.connecting import ROTATION_GRACE
+from wardgate.portal.credentials import ROTATION_GRACE
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services

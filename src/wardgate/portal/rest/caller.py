@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request, Response
 
-from wardgate.portal.channels.connecting import Origin
+from wardgate.portal.http.origin import Origin
 from wardgate.portal.keys import Keys
 from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
 from wardgate.portal.services import Services

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, Final
 
-from wardgate.portal.rest.entrance import App, Receive, Scope, Send
+from wardgate.portal.http.asgi import App, Receive, Scope, Send
+from wardgate.portal.http.headers import raw_headers
 
 _SEGMENTS: Final = frozenset({"openapi.json", "openapi", "swaggerui"})
 CSP: Final = (
@@ -81,7 +82,7 @@ async def _answer(
         {
             "type": "http.response.start",
             "status": 304 if is_known else status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": raw_headers(headers),
         }
     )
     sent = b"" if is_known or scope["method"] == "HEAD" else body

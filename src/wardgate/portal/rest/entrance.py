@@ -7,24 +7,19 @@ Deliberately absent is the `_method` of form posts (step 2): forms carry no bear
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import quote
 
 from wardgate.portal.environment import Environment
+from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
+from wardgate.portal.http.headers import headers_of, host_of
+from wardgate.portal.http.security_headers import transport_security
 from wardgate.portal.services import Services
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 REQUEST_ID: Final = "wardgate.request_id"
-HSTS: Final = "max-age=63072000; includeSubDomains; preload"
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{20,200}")
-_PORT: Final = re.compile(r":\d*$", re.ASCII)
 
 
 class Entrance:
@@ -35,7 +30,7 @@ class Entrance:
         self._environment = services.environment
         hosts, self._url = services.settings.hosts, services.settings.rest_url
         self._host = None if hosts is None else hosts.rest
-        self._hsts = [(b"strict-transport-security", HSTS.encode())] if services.settings.is_secure else []
+        self._hsts = transport_security(is_secure=services.settings.is_secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,20 +54,6 @@ class Entrance:
         headers = [(b"location", place.encode("latin-1")), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 308, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-
-
-def headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers by lower-case name, the last of each."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def host_of(scope: Scope) -> str:
-    """Return the name in the `Host` header, lower case, without port; empty: there is none."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"host":
-            host: str = value.decode("latin-1").lower()
-            return _PORT.sub("", host).rstrip(".").strip("[]")
-    return ""
 
 
 def _request_id(headers: Mapping[str, str], environment: Environment) -> str:

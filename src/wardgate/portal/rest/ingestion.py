@@ -14,10 +14,11 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardgate.model.addresses import parse_ip
-from wardgate.portal.channels.origin import origin_of
-from wardgate.portal.channels.rate_limit import TokenBuckets
+from wardgate.portal.http.asgi import Receive, Scope, Send
+from wardgate.portal.http.headers import headers_of, raw_headers
+from wardgate.portal.http.origin import origin_of
+from wardgate.portal.http.rate_limit import TokenBuckets, retry_after
 from wardgate.portal.instants import parse_rfc_3339
-from wardgate.portal.rest.entrance import Receive, Scope, Send
 from wardgate.portal.rest.pipeline import read_body
 from wardgate.portal.rest.problems import PROBLEM_JSON, UNAUTHENTICATED, Problem, unprocessed
 from wardgate.portal.services import Services
@@ -98,8 +99,7 @@ class Ingestion:
             status, body = int(problem.status), problem.document()
             headers = {"content-type": PROBLEM_JSON, **problem.headers}
         headers["content-length"] = str(len(body))
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.start", "status": status, "headers": raw_headers(headers)})
         await send({"type": "http.response.body", "body": body})
 
     async def _take(self, scope: Scope, receive: Receive) -> None:
@@ -112,15 +112,13 @@ class Ingestion:
         origin = origin_of(scope)
         wait_s = self._buckets.take(origin.remote_ip, now=self._services.environment.clock.monotonic())
         if wait_s > 0:
-            seconds = max(1, -int(-wait_s // 1))
+            seconds = retry_after(wait_s)
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"Rate limit exceeded, retry after {seconds}s",
                 headers={"retry-after": str(seconds)},
             )
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        headers = headers_of(scope)
         records = _records(await read_body(headers, receive, longest=MAX_BODY_BYTES))
         claims = await self._claims(headers.get("authorization", ""))
         named = {one.get("policy_authorization_id") for one in records if isinstance(one, dict)}

@@ -12,18 +12,19 @@ body is read here, whole and bounded, so that an endless or slow one costs nobod
 import asyncio
 import json
 import logging
-import math
 import re
 from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Final
 
 from wardgate.portal import credentials
-from wardgate.portal.channels.connecting import Origin
-from wardgate.portal.channels.origin import origin_of
-from wardgate.portal.channels.rate_limit import TokenBuckets
+from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
+from wardgate.portal.http.headers import headers_of, raw_headers
+from wardgate.portal.http.origin import Origin, origin_of
+from wardgate.portal.http.rate_limit import TokenBuckets, retry_after
+from wardgate.portal.http.security_headers import API_SECURITY
 from wardgate.portal.rest.caller import SCOPE_KEY, Caller
-from wardgate.portal.rest.entrance import REQUEST_ID, App, Message, Receive, Scope, Send, headers_of
+from wardgate.portal.rest.entrance import REQUEST_ID
 from wardgate.portal.rest.idempotency import Answer, Carry, Recorder, answer_once
 from wardgate.portal.rest.paths import Paths
 from wardgate.portal.rest.problems import (
@@ -47,7 +48,6 @@ MAX_BODY_BYTES: Final = 8_000_000
 BODY_TIMEOUT_S: Final = 30.0  # ours: the whole body, from its first byte to its last
 
 _BEARER: Final = "Bearer "
-_COMMON_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 log = logging.getLogger(__name__)
@@ -161,8 +161,8 @@ class Pipeline:
         )
         wait_s = buckets.take(caller.account_id, now=self._services.environment.clock.monotonic())
         if wait_s > 0:
-            retry_after = {"retry-after": str(max(1, math.ceil(wait_s)))}
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, RATE_LIMITED, headers=retry_after)
+            headers = {"retry-after": str(retry_after(wait_s))}
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, RATE_LIMITED, headers=headers)
 
     async def _record(
         self, scope: Scope, headers: Mapping[str, str], request_id: str, caller: Caller
@@ -209,7 +209,7 @@ class _Answer:
             await syncing
         if message["type"] == "http.response.start":
             self._has_started = True
-            message = {**message, "headers": [*message.get("headers", []), *_COMMON_HEADERS]}
+            message = {**message, "headers": [*message.get("headers", []), *API_SECURITY]}
         await self._send(message)
 
     async def whole(self, answer: Answer) -> None:
@@ -223,7 +223,7 @@ class _Answer:
         headers = [
             (b"content-type", PROBLEM_JSON.encode()),
             (b"content-length", str(len(body)).encode()),
-            *((name.encode(), value.encode()) for name, value in problem.headers.items()),
+            *raw_headers(problem.headers),
         ]
         await self.send({"type": "http.response.start", "status": int(problem.status), "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import logging
 import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,9 @@ from starlette.routing import Route
 
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import credentials
-from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
+from wardgate.portal.http.origin import origin_of
+from wardgate.portal.http.security_headers import page_security, transport_security
 from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, WrongSlug
 from wardgate.portal.services import Services
@@ -47,18 +49,12 @@ from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.supervision import Tasks
 from wardgate.wire.tokens import InvalidToken
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 15.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message shows them all
 SIGN_IN_COMMAND: Final = "wardgate sign-in-link"
 MAX_FORM_BYTES: Final = 64 * 1024
-HSTS: Final = "max-age=63072000; includeSubDomains"
 
 _HERE: Final = Path(__file__).parent
 
@@ -373,42 +369,21 @@ class _SecureHeaders:
 
     def __init__(self, inner: App, services: Services) -> None:
         self._inner = inner
-        self._services = services
+        self._rng = services.environment.rng
+        self._hsts = transport_security(is_secure=services.settings.is_secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        nonce = base64.b64encode(self._services.environment.rng.randbytes(18)).decode()
-        headers = [(name.encode(), value.encode()) for name, value in self._headers(nonce).items()]
+        nonce = base64.b64encode(self._rng.randbytes(18)).decode()
+        headers = page_security(nonce) + self._hsts
 
-        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *headers]}
             await send(message)
 
         await self._inner({**scope, "wardgate.nonce": nonce}, receive, send_with_headers)
-
-    def _headers(self, nonce: str) -> dict[str, str]:
-        policy = (
-            "default-src 'none'",
-            f"script-src 'nonce-{nonce}'",
-            f"style-src 'nonce-{nonce}'",
-            "img-src 'self'",
-            "connect-src 'self'",
-            "form-action 'self'",
-            "base-uri 'none'",
-            "frame-ancestors 'none'",
-        )
-        headers = {
-            "content-security-policy": "; ".join(policy),
-            "x-content-type-options": "nosniff",
-            "x-frame-options": "DENY",
-            "referrer-policy": "no-referrer",
-            "cross-origin-opener-policy": "same-origin",
-        }
-        if self._services.settings.is_secure:
-            headers["strict-transport-security"] = HSTS
-        return headers
 
 
 def _finalized(value: object) -> object:

@@ -1,17 +1,16 @@
 """Signed-in browsers: a row in the store, its id in a signed cookie per account, and form tokens bound to it."""
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from itsdangerous import BadSignature, URLSafeSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wardgate.portal.channels.origin import origin_of
+from wardgate.portal.http.origin import origin_of
+from wardgate.portal.http.session_cookie import SessionCookie
 from wardgate.portal.services import Services
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.logs import Logs
@@ -36,7 +35,7 @@ class Sessions:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._signer = URLSafeSerializer(services.keys.sessions, salt="session", signer_kwargs=_SIGNER)
+        self._cookie = SessionCookie(services.keys.sessions, is_secure=services.settings.is_secure)
 
     async def open(
         self, request: Request, account: Account, actor: Actor, transaction: Transaction
@@ -60,28 +59,16 @@ class Sessions:
         )
 
     def set_cookie(self, response: Response, session: PortalSession) -> None:
-        response.set_cookie(
-            _cookie_name(session.account_id),
-            self._signer.dumps(session.id.hex),
-            max_age=int(LIFETIME.total_seconds()),
-            httponly=True,
-            samesite="lax",
-            secure=self._services.settings.is_secure,
-        )
+        self._cookie.set(response, session.account_id, session.id, lifetime=LIFETIME)
 
     def clear_cookie(self, response: Response, account: Account) -> None:
-        response.delete_cookie(
-            _cookie_name(account.id),
-            httponly=True,
-            samesite="lax",
-            secure=self._services.settings.is_secure,
-        )
+        self._cookie.clear(response, account.id)
 
     async def find(self, request: Request, slug: str) -> SignedIn | None:
         """Return the session that the request's cookie names in the account of this slug, if it is alive."""
         async with self._services.store.reading() as transaction:
             account = await transaction.accounts.by_slug(slug)
-            session_id = None if account is None else self._session_id(request, account)
+            session_id = None if account is None else self._cookie.session_id(request, account.id)
             if account is None or session_id is None:
                 return None
             return await self._alive(transaction, account, session_id)
@@ -117,17 +104,3 @@ class Sessions:
         if actor is None or actor.is_disabled or actor.type != "account_admin_user":
             return None
         return SignedIn(account, actor, session_id)
-
-    def _session_id(self, request: Request, account: Account) -> UUID | None:
-        try:
-            value = self._signer.loads(request.cookies.get(_cookie_name(account.id), ""))
-            return UUID(hex=value)
-        except (BadSignature, ValueError, AttributeError, TypeError):
-            return None
-
-
-_SIGNER: Final = {"digest_method": hashlib.sha256, "key_derivation": "hmac"}
-
-
-def _cookie_name(account_id: UUID) -> str:
-    return f"sess_{account_id}"

@@ -10,11 +10,12 @@ The portal reads the origin once and leaves it in the ASGI scope, where sockets,
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any, Final
 
 from wardgate.model.addresses import IpAddress, normalized, parse_ip
-from wardgate.portal.channels.connecting import Origin
+from wardgate.policy.selection import Position
 from wardgate.portal.geography import (
     MAX_CITY_CHARS,
     Geography,
@@ -23,6 +24,7 @@ from wardgate.portal.geography import (
     is_country,
     parse_coordinates,
 )
+from wardgate.portal.http.headers import headers_of, values_of
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -35,6 +37,25 @@ _SECURE: Final = {"http": "https", "ws": "wss"}
 _PLAIN: Final = {"https": "http", "wss": "ws"}
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request or connection comes from, and what it calls itself."""
+
+    remote_ip: IpAddress
+    user_agent: str
+    region: str | None = None
+    city: str | None = None
+    position: Position | None = None
+
+    @property
+    def lat(self) -> float | None:
+        return None if self.position is None else self.position.lat
+
+    @property
+    def lon(self) -> float | None:
+        return None if self.position is None else self.position.lon
+
+
 def origin_of(scope: Mapping[str, Any]) -> Origin:
     """Return what `read_origin` found when this request came in."""
     origin: Origin = scope[SCOPE_KEY]
@@ -43,7 +64,7 @@ def origin_of(scope: Mapping[str, Any]) -> Origin:
 
 def read_origin(scope: Mapping[str, Any], trusted: Networks, geography: Geography) -> Origin:
     """Read the origin out of an ASGI scope; a transport without addresses (tests) counts as 0.0.0.0."""
-    headers = _headers(scope)
+    headers = headers_of(scope)
     peer = _peer(scope)
     user_agent = headers.get("user-agent", "")
     if peer is None or not _is_trusted(peer, trusted):
@@ -60,7 +81,7 @@ def scheme_of(scope: Mapping[str, Any], trusted: Networks) -> str:
     peer = _peer(scope)
     if peer is None or not _is_trusted(peer, trusted):
         return scheme
-    match _headers(scope).get("x-forwarded-proto", "").rpartition(",")[2].strip().lower():
+    match headers_of(scope).get("x-forwarded-proto", "").rpartition(",")[2].strip().lower():
         case "https" | "wss":
             return _SECURE.get(scheme, scheme)
         case "http" | "ws":
@@ -80,17 +101,9 @@ def _told(headers: Mapping[str, str]) -> Place | None:
     return Place(region, city, parse_coordinates(coordinates) or centroid_of(region))
 
 
-def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers by name, the last one of a name: the nearest proxy adds behind what it was sent."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
 def _forwarded_for(scope: Mapping[str, Any]) -> list[str]:
     """Return the entries of all such headers, in order (RFC 9110 §5.3)."""
-    lists = [
-        value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"
-    ]
-    return ",".join(lists).split(",")
+    return ",".join(values_of(scope, "x-forwarded-for")).split(",")
 
 
 def _peer(scope: Mapping[str, Any]) -> IpAddress | None:

@@ -1,9 +1,15 @@
 """Token buckets: `capacity` at once, `refill_per_s` after that. By key for who may come in (protocol §1.6), or one for a connection."""
 
+import math
 from collections.abc import Hashable
 from typing import Final
 
 _PRUNE_AT: Final = 4096
+
+
+def retry_after(wait_s: float) -> int:
+    """Return what `Retry-After` says: whole seconds, at least one."""
+    return max(1, math.ceil(wait_s))
 
 
 class TokenBuckets:
