@@ -9,7 +9,7 @@ told. Fifteen seconds without: it is given up. A newer request for the same thin
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.ids import AuthorizationId, DeviceId, ResourceId
@@ -28,107 +28,157 @@ UNSTORED: Final = "what the grant rests on is gone"
 
 @dataclass(slots=True)
 class _Pending:
-    """A grant on its way; `told` is what the client is told in the end.
-
-    `candidates`: what the receiver signalled meanwhile. A client drops candidates of a peer that it does not know yet
-    (data-plane §1.5), and the receiver signals as soon as it has acknowledged.
-    """
+    """A grant on its way; `told` is what the client is told in the end."""
 
     holding: Holding
     told: wire.Message
     give_up: GiveUp
     deadline: float
-    candidates: list[wire.Message] = field(default_factory=list)
     is_acknowledged: bool = False
     is_stored: bool = False
 
 
 class AskedGrants:
-    """One client's grants, as their initiator. `held` are those from before this connection; deadlines are monotonic seconds."""
+    """One client's grants, as their initiator. `held` are those from before this connection; deadlines are monotonic seconds.
+
+    A client chooses how many grants are on its way at a time, so no message walks over them.
+    """
 
     def __init__(self, push: Callable[[wire.Message], None], held: Iterable[tuple[Key, Holding]]) -> None:
         self._push = push
         self._pending: dict[Key, _Pending] = {}
-        self._held: dict[Key, Holding] = dict(held)
+        self._on_the_way = _Index()
+        self._held = _Index()
+        for key, holding in held:
+            self._held.put(key, holding)
+        # What a receiver signalled while a grant of it is on its way. A client drops candidates of a peer that it does not know
+        # yet (data-plane §1.5), and the receiver signals as soon as it has acknowledged.
+        self._candidates: dict[DeviceId, list[wire.Message]] = {}
 
     def expect(
         self, key: Key, holding: Holding, told: wire.Message, give_up: GiveUp, *, deadline: float
     ) -> None:
-        """Await acknowledgement and storage of a grant; call before its receiver is told."""
+        """Await acknowledgement and storage of a grant; call before its receiver is told.
+
+        Args:
+            deadline: not before that of any earlier call.
+        """
         self.drop(key)
         self._pending[key] = _Pending(holding, told, give_up, deadline)
+        self._on_the_way.put(key, holding)
 
     def drop(self, key: Key) -> None:
         """Forget a grant on its way: what waited behind it goes on."""
         pending = self._pending.pop(key, None)
-        if pending is not None:
-            for message in pending.candidates:
-                self.pass_on(pending.holding.receiver_id, message)
+        if pending is None:
+            return
+        self._on_the_way.remove(key)
+        receiver_id = pending.holding.receiver_id
+        if not self._on_the_way.has_receiver(receiver_id):
+            for message in self._candidates.pop(receiver_id, ()):
+                self._push(message)
 
     def forget_pending(self) -> None:
         """The channel ends: nobody is there to be told any more."""
         self._pending.clear()
+        self._on_the_way = _Index()
+        self._candidates.clear()
 
     def acknowledge(self, authorization_id: AuthorizationId) -> None:
-        for key, pending in self._of(authorization_id):
+        key = self._on_the_way.find(authorization_id)
+        if key is not None:
+            pending = self._pending[key]
             pending.is_acknowledged = True
             self._advance(key, pending)
 
     def confirm_stored(self, authorization_id: AuthorizationId) -> None:
-        for key, pending in self._of(authorization_id):
+        key = self._on_the_way.find(authorization_id)
+        if key is not None:
+            pending = self._pending[key]
             pending.is_stored = True
             self._advance(key, pending)
 
     def give_up(self, authorization_id: AuthorizationId, reason: str, why: str) -> None:
         """Deny a grant that is still on its way."""
-        for key, pending in self._of(authorization_id):
+        key = self._on_the_way.find(authorization_id)
+        if key is not None:
+            pending = self._pending[key]
             self.drop(key)
             pending.give_up(reason, why)
 
     def revoke(self, authorization_id: AuthorizationId, *, now_unix: int) -> Holding | None:
         """Take a deleted grant back; return it if the client still uses it."""
         self.give_up(authorization_id, "not_found", UNSTORED)
-        for key, holding in self._held.items():
-            if holding.authorization_id == authorization_id:
-                del self._held[key]
-                return holding if holding.expires_at_unix > now_unix else None
-        return None
+        key = self._held.find(authorization_id)
+        if key is None:
+            return None
+        holding = self._held.remove(key)
+        return holding if holding.expires_at_unix > now_unix else None
 
     def is_related(self, receiver_id: DeviceId) -> bool:
         """Tell whether there is any grant between the client and a receiver."""
-        return any(one.holding.receiver_id == receiver_id for one in self._pending.values()) or any(
-            one.receiver_id == receiver_id for one in self._held.values()
-        )
+        return self._on_the_way.has_receiver(receiver_id) or self._held.has_receiver(receiver_id)
 
     def pass_on(self, receiver_id: DeviceId, message: wire.Message) -> None:
-        """Push a receiver's candidates, behind a grant of the same receiver that the client has not been told yet."""
-        for pending in self._pending.values():
-            if pending.holding.receiver_id == receiver_id:
-                pending.candidates.append(message)
-                return
-        self._push(message)
+        """Push a receiver's candidates, behind all grants of the same receiver that the client has not been told yet."""
+        if self._on_the_way.has_receiver(receiver_id):
+            self._candidates.setdefault(receiver_id, []).append(message)
+        else:
+            self._push(message)
 
     def prune(self, *, now_unix: int) -> None:
         """Forget what has expired."""
-        self._held = {key: one for key, one in self._held.items() if one.expires_at_unix > now_unix}
+        for key in [key for key, one in self._held.items() if one.expires_at_unix <= now_unix]:
+            self._held.remove(key)
 
     def handle_timeout(self, *, now: float) -> None:
-        for pending in [one for one in self._pending.values() if now >= one.deadline]:
+        while (pending := self._next_due()) is not None and now >= pending.deadline:
             self.give_up(pending.holding.authorization_id, "offline", UNACKNOWLEDGED)
 
     def poll_timeout(self) -> float | None:
-        return min((pending.deadline for pending in self._pending.values()), default=None)
+        pending = self._next_due()
+        return None if pending is None else pending.deadline
+
+    def _next_due(self) -> _Pending | None:
+        """Return the first of those on their way: they come in the order of their deadlines."""
+        return next(iter(self._pending.values()), None)
 
     def _advance(self, key: Key, pending: _Pending) -> None:
         if pending.is_acknowledged and pending.is_stored:
-            self._held[key] = pending.holding
+            self._held.put(key, pending.holding)
             self._push(pending.told)
             self.drop(key)
 
-    def _of(self, authorization_id: AuthorizationId) -> list[tuple[Key, _Pending]]:
-        """Return the pending grant of this id, if there is one."""
-        return [
-            (key, pending)
-            for key, pending in self._pending.items()
-            if pending.holding.authorization_id == authorization_id
-        ]
+
+class _Index:
+    """Grants by what was asked for, found by their id and by their receiver without walking over them."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, Holding] = {}
+        self._key_of: dict[AuthorizationId, Key] = {}
+        self._grants_of: dict[DeviceId, int] = {}
+
+    def put(self, key: Key, holding: Holding) -> None:
+        """Take in a grant; one of the same key goes."""
+        if key in self._by_key:
+            self.remove(key)
+        self._by_key[key] = holding
+        self._key_of[holding.authorization_id] = key
+        self._grants_of[holding.receiver_id] = self._grants_of.get(holding.receiver_id, 0) + 1
+
+    def remove(self, key: Key) -> Holding:
+        holding = self._by_key.pop(key)
+        del self._key_of[holding.authorization_id]
+        self._grants_of[holding.receiver_id] -= 1
+        if not self._grants_of[holding.receiver_id]:
+            del self._grants_of[holding.receiver_id]
+        return holding
+
+    def items(self) -> Iterable[tuple[Key, Holding]]:
+        return self._by_key.items()
+
+    def find(self, authorization_id: AuthorizationId) -> Key | None:
+        return self._key_of.get(authorization_id)
+
+    def has_receiver(self, receiver_id: DeviceId) -> bool:
+        return receiver_id in self._grants_of
