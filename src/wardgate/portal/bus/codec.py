@@ -1,6 +1,7 @@
 """How presence and messages cross from node to node: MessagePack, one tagged union of all of them.
 
-The law is `decode(encode(value)) == value`. Nodes of one cluster trust each other; bytes that are no such value are a fault, not an attack.
+The law is `decode(encode(value)) == value`. Nodes of one cluster trust each other: undecodable bytes are a
+bug, not an attack.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,7 +23,7 @@ def decode(data: bytes) -> Encodable:
     """Return what was encoded.
 
     Raises:
-        msgspec.MsgspecError: the bytes are nothing that `encode` wrote.
+        msgspec.MsgspecError: `encode` did not write these bytes.
     """
     return _DECODER.decode(data)
 
@@ -34,7 +35,7 @@ def _encode_address(value: Any) -> str:
 
 
 def _decode_address(type_: type, text: str) -> Any:
-    """Return an address of the type that a field wants or, where it takes either, of the one that the text is of."""
+    """Return an address of the field's type; where a field takes both, the text decides."""
     return type_(text) if type_ in (IPv4Address, IPv6Address) else ip_address(text)
 
 

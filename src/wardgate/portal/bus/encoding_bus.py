@@ -12,7 +12,9 @@ _Value = TypeVar("_Value", bound=Encodable)
 
 
 class EncodingBus(LocalBus):
-    """For tests and the simulation: what shares an object with its sender, or does not survive the codec, fails there."""
+    """For tests and the simulation: a value that shares objects with its sender, or does not survive the
+    codec, fails here.
+    """
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
         super().register(_copied(presence), mailbox)

@@ -1,4 +1,4 @@
-"""The contract of the bus, which the in-process bus keeps and one over a network can keep (docs/control-plane.md)."""
+"""The contract of the bus: the in-process bus keeps it, and one over a network can (docs/control-plane.md)."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, overload
@@ -17,25 +17,26 @@ class Bus(Protocol):
     """Registration, directed messages, presence look-ups and named signals."""
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
-        """Make the connection reachable; an older one at this address is replaced (callers decide who may)."""
+        """Make the connection reachable, replacing an older one at its address (callers decide whether to)."""
 
     def unregister(self, presence: Presence) -> None:
         """Forget the connection, unless a newer one holds its address."""
 
     def update(self, presence: Presence) -> None:
-        """Replace what is known of a registered connection; no effect on one that was replaced meanwhile."""
+        """Replace the presence of a registered connection; no effect if a newer one holds its address."""
 
     def send(self, address: Address, message: DirectedMessage) -> None:
         """Deliver to the connection at the address, at most once, after what was sent there before.
 
-        The sender does not learn whether anybody was there. Who depends on it asks `find`, or awaits an answer with a deadline. The
-        message may have been delivered, and its answer too, when this returns.
+        The sender does not learn whether it arrived. Callers that need to know ask `find`, or wait for an
+        answer with a deadline. The message, and even its answer, may have been delivered by the time this
+        returns.
         """
 
     def find(self, address: Address) -> Presence | None: ...
 
     def holder_of_key(self, account_id: UUID, public_key: str) -> Presence | None:
-        """Return which connection of the account has this public key."""
+        """Return the connection of the account that has this public key."""
 
     @overload
     def members(self, kind: Literal["client"], account_id: UUID) -> list[ClientPresence]: ...
@@ -48,10 +49,12 @@ class Bus(Protocol):
     def members(
         self, kind: str, account_id: UUID | None, site_id: UUID | None = None
     ) -> list[ClientPresence] | list[GatewayPresence] | list[RelayPresence]:
-        """Return who is online, oldest first; `site_id` narrows gateways to one site. Relays belong to no account."""
+        """Return who is online, oldest first; `site_id` narrows gateways to one site. Relays belong to no
+        account.
+        """
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         """Call `signal` whenever `wake(topic)` is called; returns a function that unsubscribes."""
 
     def wake(self, topic: str) -> None:
-        """Wake the watchers of a topic. A hint only: what there is to know stands in the store or in presence."""
+        """Call the watchers of a topic. Only a hint: the state itself is in the store or in presence."""

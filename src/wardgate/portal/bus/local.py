@@ -14,7 +14,7 @@ _Key = tuple[UUID, str]
 
 log = logging.getLogger(__name__)
 
-_NOBODY: Final[dict[Address, Presence]] = {}
+_NONE: Final[dict[Address, Presence]] = {}
 
 
 class LocalBus:
@@ -23,7 +23,7 @@ class LocalBus:
     def __init__(self) -> None:
         self._mailboxes: dict[Address, Mailbox] = {}
         self._presences: dict[Address, Presence] = {}
-        # Everybody of a kind in an account: looked up for each authorization.
+        # All connections of a kind in an account: looked up for each authorization.
         self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
         self._by_key: dict[_Key, Address] = {}
         self._watchers: dict[str, list[Signal]] = {}
@@ -57,29 +57,29 @@ class LocalBus:
 
     # The interface's overloads tell callers which type they get for which kind.
     def members(self, kind: str, account_id: UUID | None, site_id: UUID | None = None) -> list[Any]:
-        everybody = self._by_scope.get((kind, account_id), _NOBODY).values()
+        members = self._by_scope.get((kind, account_id), _NONE).values()
         if site_id is None:
-            return list(everybody)
-        return [one for one in everybody if isinstance(one, GatewayPresence) and one.site_id == site_id]
+            return list(members)
+        return [one for one in members if isinstance(one, GatewayPresence) and one.site_id == site_id]
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         watchers = self._watchers.setdefault(topic, [])
         watchers.append(signal)
 
-        def unwatch() -> None:
+        def unsubscribe() -> None:
             if signal in watchers:
                 watchers.remove(signal)
             if not watchers and self._watchers.get(topic) is watchers:
                 del self._watchers[topic]
 
-        return unwatch
+        return unsubscribe
 
     def wake(self, topic: str) -> None:
         for signal in tuple(self._watchers.get(topic, ())):
             try:
                 signal()
             except Exception:
-                # Of many watchers one has a fault: it is neither the sender's nor the others'.
+                # The failure of one watcher concerns neither the sender nor the other watchers.
                 log.exception("a watcher failed", extra={"topic": topic.partition(":")[0]})
 
     def _holds(self, presence: Presence) -> bool:

@@ -1,4 +1,4 @@
-"""Directed messages: what one connection tells another, by its address."""
+"""Directed messages: from one connection to another, by address."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -12,7 +12,9 @@ from wardgate.wire import messages as wire
 
 
 class Holding(Struct, frozen=True):
-    """A grant as both ends' sessions remember it; `receiver_id` is a gateway's or, in device pools, another client's."""
+    """A grant as both ends' sessions remember it; `receiver_id` is a gateway's or, in device pools, another
+    client's.
+    """
 
     authorization_id: AuthorizationId
     client_id: ClientId
@@ -22,7 +24,7 @@ class Holding(Struct, frozen=True):
 
 
 class Superseded(BusValue, frozen=True):
-    """To the connection that held an address so far: a newer one takes it. Means nothing to any other connection there."""
+    """To the connection that held an address so far: a newer one takes it. Any other connection ignores it."""
 
     connection_id: UUID
 
@@ -38,17 +40,19 @@ class OfferGrant(BusValue, frozen=True):
 
 
 class OfferDeviceAccess(BusValue, frozen=True):
-    """To a client: another client was granted access to it through a pool; acknowledge to `reply_to` what was pushed."""
+    """To a client: another client was granted access to it through a pool; acknowledge to `reply_to` once
+    pushed.
+    """
 
-    SECRETS: ClassVar = frozenset({"told"})
+    SECRETS: ClassVar = frozenset({"notice"})
 
     holding: Holding
-    told: wire.DeviceAccessAuthorized
+    notice: wire.DeviceAccessAuthorized
     reply_to: Address
 
 
 class GrantAcknowledged(BusValue, frozen=True):
-    """To a client: the gateway has its grant in force, or the other client has been told of it."""
+    """To a client: the gateway enforces its grant, or the other client has been sent it."""
 
     authorization_id: AuthorizationId
 
@@ -61,13 +65,13 @@ class GrantStored(BusValue, frozen=True):
 
 
 class GrantQueued(BusValue, frozen=True):
-    """To a receiver: a grant to it waits to be stored, and no query finds it yet."""
+    """To a receiver: a grant to it is waiting to be stored, and no query finds it yet."""
 
     holding: Holding
 
 
 class WithdrawGrant(BusValue, frozen=True):
-    """To a gateway or client: a grant that it was given could not be stored and does not hold."""
+    """To a gateway or client: a grant that it was offered could not be stored and is not valid."""
 
     authorization_id: AuthorizationId
 

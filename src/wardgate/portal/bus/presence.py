@@ -1,4 +1,5 @@
-"""Who is online: one value for each live connection, with what the other connections, REST, pages and jobs need of it.
+"""Who is online: one value for each live connection, with what other connections, REST, pages and jobs need
+to know.
 
 Presence holds key material, so it stays inside the portal's trust boundary (portal-domain §9).
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wardgate.model.addresses import IpAddress
 else:
 
-    class IpAddress(ABC):  # noqa: B024 - a name for two classes
+    class IpAddress(ABC):  # noqa: B024 - one name for two classes
         """Either of the two classes of addresses: msgspec takes no union of types that need a hook."""
 
     IpAddress.register(IPv4Address)
@@ -43,7 +44,7 @@ class ClientPresence(BusValue, frozen=True, kw_only=True):
     """A client's live connection.
 
     Attributes:
-        connection_id: tells two connections of one device apart.
+        connection_id: distinguishes two connections of one device.
         version: as announced; None if it cannot be read.
         region: country of `remote_ip`, if known.
     """
@@ -102,7 +103,8 @@ class RelayPresence(BusValue, frozen=True, kw_only=True):
     """A relay's live connection. It serves the whole installation, and nothing of it is stored.
 
     Attributes:
-        stamp_secret: 64 hex characters, drawn by the relay at its start; credentials of its users derive from it.
+        stamp_secret: 64 hex characters, drawn by the relay at its start; credentials of its users derive from
+            it.
         name: its token's.
     """
 

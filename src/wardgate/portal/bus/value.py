@@ -1,4 +1,4 @@
-"""What presence and messages have in common: frozen values, told apart by the name of their type when encoded."""
+"""What presence and messages have in common: frozen values, tagged with the name of their type when encoded."""
 
 from typing import ClassVar
 
@@ -6,7 +6,9 @@ from msgspec import Struct
 
 
 class BusValue(Struct, frozen=True, tag=True):
-    """A value that crosses the bus. `repr` leaves out the fields that `SECRETS` names: key material must not reach a log."""
+    """A value that crosses the bus. `repr` omits the fields named in `SECRETS`: key material must not reach a
+    log.
+    """
 
     SECRETS: ClassVar[frozenset[str]] = frozenset()
 

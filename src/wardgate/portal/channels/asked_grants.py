@@ -1,9 +1,10 @@
-"""What a client has asked for: grants on their way to it, and grants that it was told of.
+"""The grants that a client has asked for: those pending, and those it has received.
 
-A grant is on its way until its receiver (a gateway, or another client) has acknowledged it and its row is stored; then the client is
-told. Fifteen seconds without: it is given up. A newer request for the same thing replaces the older.
+A grant is pending until its receiver (a gateway, or another client) has acknowledged it and its row is
+stored; then the client is notified. After fifteen seconds it is given up. A newer request for the same thing
+replaces the older.
 
-    expect ─┬─ acknowledge and confirm_stored ──► the client is told ──► held ──► revoke
+    expect ─┬─ acknowledge and confirm_stored ──► the client is notified ──► held ──► revoke
             ├─ give_up, or its deadline ────────► the client is denied
             └─ expect of the same key ──────────► replaced
 """
@@ -17,10 +18,10 @@ from wardgate.portal.bus.messages import Holding
 from wardgate.wire import messages as wire
 
 Key = tuple[ResourceId, DeviceId | None]
-"""What is asked for: a resource, and in a device pool which device of it."""
+"""What was asked for: a resource and, in a device pool, which device."""
 
 GiveUp = Callable[[str, str], None]
-"""Deny the client after all: the wire's reason, and why, for people."""
+"""Denies the request: the reason on the wire, and an explanation for people."""
 
 UNACKNOWLEDGED: Final = "it did not acknowledge the grant in time"
 UNSTORED: Final = "what the grant rests on is gone"
@@ -28,10 +29,10 @@ UNSTORED: Final = "what the grant rests on is gone"
 
 @dataclass(slots=True)
 class _Pending:
-    """A grant on its way; `told` is what the client is told in the end."""
+    """A pending grant; `notice` is what the client gets in the end."""
 
     holding: Holding
-    told: wire.Message
+    notice: wire.Message
     give_up: GiveUp
     deadline: float
     is_acknowledged: bool = False
@@ -39,75 +40,76 @@ class _Pending:
 
 
 class AskedGrants:
-    """One client's grants, as their initiator. `held` are those from before this connection; deadlines are monotonic seconds.
+    """One client's grants, as their initiator. `held` are those from before this connection; deadlines are
+    monotonic seconds.
 
-    A client chooses how many grants are on its way at a time, so no message walks over them.
+    A client chooses how many grants are pending at a time, so no message iterates over them.
     """
 
     def __init__(self, push: Callable[[wire.Message], None], held: Iterable[tuple[Key, Holding]]) -> None:
         self._push = push
         self._pending: dict[Key, _Pending] = {}
-        self._on_the_way = _Index()
+        self._pending_index = _Index()
         self._held = _Index()
         for key, holding in held:
             self._held.put(key, holding)
-        # What a receiver signalled while a grant of it is on its way. A client drops candidates of a peer that it does not know
+        # Signalled by a receiver while a grant of it is pending. A client drops candidates of a peer that it does not know
         # yet (data-plane §1.5), and the receiver signals as soon as it has acknowledged.
         self._candidates: dict[DeviceId, list[wire.Message]] = {}
 
     def expect(
-        self, key: Key, holding: Holding, told: wire.Message, give_up: GiveUp, *, deadline: float
+        self, key: Key, holding: Holding, notice: wire.Message, give_up: GiveUp, *, deadline: float
     ) -> None:
-        """Await acknowledgement and storage of a grant; call before its receiver is told.
+        """Await acknowledgement and storage of a grant; call before the offer is sent.
 
         Args:
-            deadline: not before that of any earlier call.
+            deadline: no earlier than that of any previous call.
         """
         self.drop(key)
-        self._pending[key] = _Pending(holding, told, give_up, deadline)
-        self._on_the_way.put(key, holding)
+        self._pending[key] = _Pending(holding, notice, give_up, deadline)
+        self._pending_index.put(key, holding)
 
     def drop(self, key: Key) -> None:
-        """Forget a grant on its way: what waited behind it goes on."""
+        """Forget a pending grant, and release the candidates that waited for it."""
         pending = self._pending.pop(key, None)
         if pending is None:
             return
-        self._on_the_way.remove(key)
+        self._pending_index.remove(key)
         receiver_id = pending.holding.receiver_id
-        if not self._on_the_way.has_receiver(receiver_id):
+        if not self._pending_index.has_receiver(receiver_id):
             for message in self._candidates.pop(receiver_id, ()):
                 self._push(message)
 
     def forget_pending(self) -> None:
-        """The channel ends: nobody is there to be told any more."""
+        """The channel ends: there is nobody to notify any more."""
         self._pending.clear()
-        self._on_the_way = _Index()
+        self._pending_index = _Index()
         self._candidates.clear()
 
     def acknowledge(self, authorization_id: AuthorizationId) -> None:
-        key = self._on_the_way.find(authorization_id)
+        key = self._pending_index.find(authorization_id)
         if key is not None:
             pending = self._pending[key]
             pending.is_acknowledged = True
             self._advance(key, pending)
 
     def confirm_stored(self, authorization_id: AuthorizationId) -> None:
-        key = self._on_the_way.find(authorization_id)
+        key = self._pending_index.find(authorization_id)
         if key is not None:
             pending = self._pending[key]
             pending.is_stored = True
             self._advance(key, pending)
 
     def give_up(self, authorization_id: AuthorizationId, reason: str, why: str) -> None:
-        """Deny a grant that is still on its way."""
-        key = self._on_the_way.find(authorization_id)
+        """Deny a grant that is still pending."""
+        key = self._pending_index.find(authorization_id)
         if key is not None:
             pending = self._pending[key]
             self.drop(key)
             pending.give_up(reason, why)
 
     def revoke(self, authorization_id: AuthorizationId, *, now_unix: int) -> Holding | None:
-        """Take a deleted grant back; return it if the client still uses it."""
+        """Forget a deleted grant; return it if the client may still be using it."""
         self.give_up(authorization_id, "not_found", UNSTORED)
         key = self._held.find(authorization_id)
         if key is None:
@@ -117,11 +119,11 @@ class AskedGrants:
 
     def is_related(self, receiver_id: DeviceId) -> bool:
         """Tell whether there is any grant between the client and a receiver."""
-        return self._on_the_way.has_receiver(receiver_id) or self._held.has_receiver(receiver_id)
+        return self._pending_index.has_receiver(receiver_id) or self._held.has_receiver(receiver_id)
 
     def pass_on(self, receiver_id: DeviceId, message: wire.Message) -> None:
-        """Push a receiver's candidates, behind all grants of the same receiver that the client has not been told yet."""
-        if self._on_the_way.has_receiver(receiver_id):
+        """Push a receiver's candidates, or hold them until no grant of that receiver is pending."""
+        if self._pending_index.has_receiver(receiver_id):
             self._candidates.setdefault(receiver_id, []).append(message)
         else:
             self._push(message)
@@ -140,18 +142,18 @@ class AskedGrants:
         return None if pending is None else pending.deadline
 
     def _next_due(self) -> _Pending | None:
-        """Return the first of those on their way: they come in the order of their deadlines."""
+        """Return the first pending grant: they are in the order of their deadlines."""
         return next(iter(self._pending.values()), None)
 
     def _advance(self, key: Key, pending: _Pending) -> None:
         if pending.is_acknowledged and pending.is_stored:
             self._held.put(key, pending.holding)
-            self._push(pending.told)
+            self._push(pending.notice)
             self.drop(key)
 
 
 class _Index:
-    """Grants by what was asked for, found by their id and by their receiver without walking over them."""
+    """Grants by key, which can also be looked up by id and by receiver without iterating."""
 
     def __init__(self) -> None:
         self._by_key: dict[Key, Holding] = {}
@@ -159,7 +161,7 @@ class _Index:
         self._grants_of: dict[DeviceId, int] = {}
 
     def put(self, key: Key, holding: Holding) -> None:
-        """Take in a grant; one of the same key goes."""
+        """Add a grant, which replaces one of the same key."""
         if key in self._by_key:
             self.remove(key)
         self._by_key[key] = holding

@@ -1,4 +1,4 @@
-"""What the parts of one client's session share: who the client is, what decisions go by, and the ways out."""
+"""What the parts of one client's session share: the client, the inputs of decisions, and where to send."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +71,7 @@ class ClientContext:
         return self.environment.clock.monotonic()
 
     def access(self, resource_id: ResourceId) -> AccessRequest:
-        """Return the question that the policy engine is asked about a resource."""
+        """Return the policy engine's input for a request of a resource."""
         return AccessRequest(
             ActorId(self.actor.id), resource_id, self.facts, self.token.expires_at, self.software
         )

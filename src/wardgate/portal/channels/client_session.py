@@ -1,4 +1,4 @@
-"""A client's session (protocol §3.2, §3.6): its life, what it asks, and what changes mean for it.
+"""A client's session (protocol §3.2, §3.6): its lifecycle, its requests, and the effect of changes on it.
 
 One request:
 
@@ -6,7 +6,7 @@ One request:
                           ├─ granted, reached by gateways ─► gateway_access ─► authorization_created
                           └─ granted, a pool of devices ───► pool_access ────► client_device_access_authorized
 
-What the parts do stands with them: `resource_list` shows, `asked_grants` waits, `decision_log` remembers, `offers` writes messages.
+The parts are documented in their modules: `resource_list`, `asked_grants`, `decision_log`, `offers`.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ class ClientSession(Session):
         self._pools = PoolAccess(context, self._asked, self._decisions, to_it)
         self._list = ResourceList(context)
         self._registration: Registration[ClientPresence] | None = None
-        self._unwatch: Callable[[], None] = _nothing
+        self._unsubscribe: Callable[[], None] = _nothing
         self._relays = RelaySelection(
             context.bus,
             context.environment.rng,
@@ -120,7 +120,7 @@ class ClientSession(Session):
         supersede(context.bus, presence)
         self._registration = Registration(context.bus, presence, self.handle_message)
         self._check_at = context.monotonic() + CHECK_S
-        self._unwatch = context.bus.watch("presence:relay", self._on_relay_presence)
+        self._unsubscribe = context.bus.watch("presence:relay", self._on_relay_presence)
         self._reevaluate_at = context.monotonic() + REEVALUATION_S
         self._push_init()
         self._pools.push_filters()
@@ -147,7 +147,7 @@ class ClientSession(Session):
         )
 
     def _on_leave(self) -> None:
-        self._unwatch()
+        self._unsubscribe()
         if self._registration is not None:
             self._registration.end()
             self._registration = None
@@ -228,15 +228,16 @@ class ClientSession(Session):
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
             case _:
-                # Capabilities (we never negotiate iceless) and what old clients send by accident: nothing to do.
+                # Capabilities (iceless is never negotiated) and messages that old clients send by accident.
                 pass
         return None
 
     def _request_authorization(self, request: wire.RequestAuthorization) -> None:
-        """Decide, on the same instant and snapshot as the list that the client is shown (§5.5).
+        """Decide at the same instant and on the same snapshot as the list of resources (§5.5).
 
-        What the client is not shown is `not_found`, so that probing reveals nothing. The list may be a minute old where
-        times decide; then the client is first told what is true now.
+        A resource that is not in the client's list is `not_found`, so that probing reveals nothing. The list
+        may be up to a minute old where policies have time windows; then the client gets the current list
+        first.
         """
         now, resource_id = self._context.now(), request.resource_id
         access = self._context.access(resource_id)
@@ -281,7 +282,7 @@ class ClientSession(Session):
                 clients = wire.InvalidatePeerIceCandidates if is_invalidated else wire.PeerIceCandidates
                 self._asked.pass_on(client_id, clients(client_id, candidates))
             case Superseded():
-                if self._registration is not None and self._registration.is_meant(message):
+                if self._registration is not None and self._registration.is_superseded_by(message):
                     self._stop("token_expired")
             case _:
                 raise TypeError(f"a client session got {type(message).__name__}")
@@ -348,7 +349,9 @@ class ClientSession(Session):
             self._push(wire.ConfigChanged(after))
 
     def _policy_replaced(self, change: Change, now: datetime) -> set[ResourceId]:
-        """Return the resource that vanishes and returns because what grants it is, to peers, another policy (portal-domain §8.5)."""
+        """Return the resource that is deleted and created again because peers treat its policy as another one
+        (portal-domain §8.5).
+        """
         before, after = change.before or {}, change.after or {}
         if all(before[name] == after[name] for name in ("conditions", "group_id", "resource_id")):
             return set()
@@ -357,7 +360,7 @@ class ClientSession(Session):
         return {resource_id} if rests_on_it else set()
 
     def _devices_gone(self, revoked: list[Holding], changes: list[Change]) -> Lost:
-        """Return the devices whose grants ended because the pool leads to them no more, with their addresses."""
+        """Return the devices whose grants ended because they have left the pool, with their addresses."""
         snapshot, gone = self._context.snapshot, Lost()
         deleted = {
             row_id(change): change.before
@@ -376,10 +379,11 @@ class ClientSession(Session):
         return gone
 
     def _grant_again(self, holding: Holding, now: datetime) -> None:
-        """Renew a revoked grant of the internet resource, if it still stands open.
+        """Renew a revoked grant of the internet resource, if policies still grant it.
 
-        Other resources are deleted and created again, so that the client asks anew (protocol §3.6.10). That would switch the internet
-        resource off, so its gateway is given a new grant of the same credentials; what the client is told then, it ignores.
+        Other resources are deleted and created again, so that the client asks anew (protocol §3.6.10). That
+        would switch the internet resource off, so its gateway gets a new grant with the same credentials; the
+        client ignores the message about it.
         """
         resource = self._context.snapshot.resources.get(holding.resource_id)
         if self.is_joined and isinstance(resource, InternetResource):
@@ -407,10 +411,10 @@ class ClientSession(Session):
             self._push(message)
 
     def _key(self, holding: Holding) -> Key:
-        """Return what a stored grant was asked for: in pools, each device for itself."""
+        """Return the key of a stored grant: in pools, each device has its own."""
         resource = self._context.snapshot.resources.get(holding.resource_id)
         return holding.resource_id, holding.receiver_id if isinstance(resource, DevicePool) else None
 
 
 def _nothing() -> None:
-    """There is no watch yet."""
+    """Not subscribed yet."""

@@ -1,6 +1,7 @@
-"""From an upgrade request to the rows behind it (protocol §2.3): token, account, device, found or made.
+"""From an upgrade request to its rows (protocol §2.3): token, account, device, found or created.
 
-All refusals of a connection are decided here and in `endpoint`; a `Refused` carries what the answer needs (§1.5).
+All refusals of a connection are decided here and in `endpoint`; a `Refused` carries what the answer needs
+(§1.5).
 """
 
 from collections.abc import Mapping
@@ -74,11 +75,13 @@ Connected = ConnectedClient | ConnectedGateway | ConnectedRelay
 def has_foreign_key(bus: Bus, account_id: UUID, address: Address, public_key: str) -> bool:
     """Tell whether another device of the account is connected with this public key.
 
-    A public key is no proof of who has the private one, and everybody who has reached a device knows its key. A second device of the
-    same key would take the first one's tunnels. Of two, the first wins: the second is answered 409 `public_key_in_use` at its upgrade
-    or, when both upgrades were under way at once, its channel is closed at its join without a reason, so that it comes back to the 409.
-    Both are what peers try again after (control-plane §1.5, §1.11): an owner of the key that came second is in as soon as the other has
-    gone. Accounts do not see each other's keys: no two of them meet at a peer, and one must not be able to lock the other out.
+    A public key does not prove possession of the private one, and everybody who has reached a device knows
+    its key. A second device with the same key would take over the first one's tunnels. Of two, the first
+    wins: the second is answered 409 `public_key_in_use` at its upgrade or, when both upgrades were under way
+    at once, its channel is closed at its join without a reason, so that it comes back to the 409. Both are
+    what peers try again after (control-plane §1.5, §1.11): the owner of the key, if it came second, gets in
+    as soon as the other has gone. Accounts do not see each other's keys: no two of them meet at a peer, and
+    one must not be able to lock the other out.
     """
     holder = bus.holder_of_key(account_id, public_key)
     return holder is not None and holder.address != address
@@ -105,7 +108,7 @@ def invalid_token() -> Refused:
 async def connect_client(
     services: Services, token_text: str, query: Mapping[str, str], origin: Origin
 ) -> ConnectedClient:
-    """Find whose client this is; a device that connects for the first time is made.
+    """Find the client's rows; a device that connects for the first time is created.
 
     Raises:
         Refused: the token is dead, or the query does not validate.
@@ -128,7 +131,7 @@ async def connect_client(
 async def connect_gateway(
     services: Services, token_text: str, query: Mapping[str, str], origin: Origin
 ) -> ConnectedGateway:
-    """Find which gateway this is; one of a site's token that connects for the first time is made.
+    """Find the gateway's rows; one that connects with a site's token for the first time is created.
 
     Raises:
         Refused: as `connect_client`; also when the token's device is gone.
@@ -206,7 +209,7 @@ def _invalid(error: InvalidConnectParameters) -> Refused:
 
 
 def _reported(parameters: ClientParameters) -> dict[str, Any]:
-    """Return the hardware identifiers that this connect reports; one that it omits keeps its stored value."""
+    """Return the hardware identifiers that this connection reports; one that it omits keeps its stored value."""
     names = ("device_serial", "device_uuid", "identifier_for_vendor", "firebase_installation_id")
     return {name: value for name in names if (value := getattr(parameters, name)) is not None}
 
@@ -267,7 +270,7 @@ async def _make_gateway(services: Services, token: GatewayToken, parameters: Gat
 
 
 async def _finish_rotation(services: Services, token: GatewayToken) -> None:
-    """The replacement is in use: its rotated siblings go, which disconnects stragglers (§2.4)."""
+    """Delete the tokens that this one replaces, which disconnects stragglers (§2.4)."""
     async with services.store.reading() as transaction:
         tokens = transaction.of(token.account_id).gateway_tokens
         rotated = (tokens.c.device_id == token.device_id, tokens.c.rotated_at.is_not(None))

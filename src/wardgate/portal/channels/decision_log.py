@@ -1,9 +1,11 @@
-"""What one client was answered, for the decisions stream: every grant, every denial, each with its explanation.
+"""The decisions on one client's requests, for the decision log: every grant, every denial, each with its
+explanation.
 
-A client repeats its request every two seconds for as long as packets come, and a hostile one as fast as it can. So a denial equal to one
-that was listed less than ten seconds ago is counted, and becomes one more entry when the ten seconds are over; `repeats` says for
-how many others it stands. Beyond 32 different denials within ten seconds, the rest becomes one entry a window too, whose `unlisted` counts. Nothing is
-dropped without a trace, and one connection writes at most seven denials a second.
+A client repeats its request every two seconds for as long as packets come, and a hostile one as fast as it
+can. So a denial equal to one that was listed less than ten seconds ago is counted, and becomes one more entry
+when the ten seconds are over; `repeats` says for how many others it stands. Beyond 32 different denials
+within ten seconds, the rest becomes one entry a window too, whose `unlisted` counts. Nothing is dropped
+without a trace, and one connection writes at most seven denials a second.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ MAX_DIFFERENT_DENIALS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One answered request with all that its explanation is made of."""
+    """One answered request with everything that its explanation needs."""
 
     snapshot: Snapshot
     access: AccessRequest
@@ -51,7 +53,7 @@ class _Window:
 
 
 class DecisionLog:
-    """One connection's part of the stream. Deadlines are monotonic seconds; call `close` at its end."""
+    """One connection's part of the log. Deadlines are monotonic seconds; call `close` at its end."""
 
     def __init__(self, context: ClientContext) -> None:
         self._context = context
@@ -82,7 +84,7 @@ class DecisionLog:
         gateway: ExplainedGateway | None = None,
         target: ExplainedTarget | None = None,
     ) -> None:
-        """List a denial, or count it; `reason` is what the client is told."""
+        """List a denial, or count it; `reason` is the one on the wire."""
         self._context.services.counters[f"denials_{reason}"] += 1
         answer = _Answer(self._context.snapshot, access, decision, now, reason, gateway, target)
         at = self._context.monotonic()
@@ -116,7 +118,7 @@ class DecisionLog:
         return min(due, default=None)
 
     def close(self) -> None:
-        """List what was only counted so far."""
+        """List what has only been counted so far."""
         for window in self._windows.values():
             self._list(window)
         self._windows.clear()
@@ -127,7 +129,7 @@ class DecisionLog:
             self._write(window.latest, repeats=window.counted - 1)
 
     def _list_unlisted(self) -> None:
-        """List the newest of what was beyond all bounds; any entry before it has taken the count along."""
+        """List the newest denial beyond the bound, with the number of the others."""
         window, self._unlisted = self._unlisted, None
         if window is not None and window.latest is not None:
             self._write(window.latest, unlisted=window.counted - 1)
@@ -141,7 +143,7 @@ class DecisionLog:
         unlisted: int = 0,
     ) -> None:
         context = self._context
-        told = explain(
+        explanation = explain(
             answer.snapshot,
             answer.access,
             answer.decision,
@@ -149,7 +151,7 @@ class DecisionLog:
             gateway=answer.gateway,
             target=answer.target,
         )
-        told = msgspec.structs.replace(told, repeats=repeats, unlisted=unlisted)
+        explanation = msgspec.structs.replace(explanation, repeats=repeats, unlisted=unlisted)
         resource = answer.snapshot.resources.get(answer.access.resource_id)
         granted = authorization is not None
         context.journal.write_decision(
@@ -171,7 +173,7 @@ class DecisionLog:
                 ),
                 authorization_id=None if authorization is None else authorization.id,
                 expires_at=None if authorization is None else authorization.expires_at,
-                explanation=as_json(told),
+                explanation=as_json(explanation),
                 decided_at=answer.now,
             )
         )

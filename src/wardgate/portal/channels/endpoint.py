@@ -1,7 +1,7 @@
 """The ASGI endpoint of the control channels: upgrade checks, then a pump between one socket and one session.
 
-The pump is three things: the task of the request reads frames, a second one writes, and a timer of the loop calls
-`handle_timeout`. The session decides everything; nothing here looks into a frame.
+The pump is three things: the task of the request reads frames, a second one writes, and a timer of the loop
+calls `handle_timeout`. The session decides everything; nothing here looks into a frame.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from wardgate.portal.channels.connecting import (
     latest_session,
 )
 from wardgate.portal.channels.gateway_session import GatewaySession
-from wardgate.portal.channels.journal import Connect, Heard, Journal
+from wardgate.portal.channels.journal import Connect, GrantListener, Journal
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.http.asgi import Receive, Scope, Send
@@ -55,7 +55,7 @@ TRANSPORT_EXTENSION: Final = "wardgate.transport"
 """ASGI scope extension of our server: a `Transport`."""
 
 PROGRESS_CHECK_S: Final = 5.0
-"""How often it is looked whether the network takes anything of a frame that does not get through."""
+"""How often the progress of a frame that is being sent is checked."""
 
 FLUSH_S: Final = 2.0
 """How long a closing session's last frames may take."""
@@ -67,10 +67,10 @@ CONFLICT_RETRY_S: Final = 5
 
 
 class Transport(Protocol):
-    """What a server knows of a socket beyond ASGI."""
+    """What a server offers for a socket beyond ASGI."""
 
     def unsent_bytes(self) -> int:
-        """Return how much of what was sent waits in this process."""
+        """Return how many of the sent bytes still wait in this process."""
 
     def fail(self, code: int) -> None:
         """End a socket whose peer does not read."""
@@ -113,7 +113,7 @@ class ChannelEndpoint:
             await _refuse(scope, send, unavailable)
             return
         except Exception:
-            # Any fault of ours must not look like a dead token: 500 makes the peer try again (protocol §1.5).
+            # A bug of ours must not look like a dead token: 500 makes the peer try again (protocol §1.5).
             log.exception("an upgrade failed")
             failure = Refused(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "Internal error", retry_after_s=1
@@ -211,19 +211,19 @@ class ChannelEndpoint:
                 session.handle_disconnect()
                 self._pumps.discard(pump)
 
-    def _follow_grants(self, connected: Connected, heard: Heard) -> Callable[[], None]:
-        """Tell of grants to whoever connected that are not stored yet. A relay is granted nothing."""
+    def _follow_grants(self, connected: Connected, listener: GrantListener) -> Callable[[], None]:
+        """Subscribe to grants to this peer that are not stored yet. A relay is granted nothing."""
         if isinstance(connected, ConnectedRelay):
             return _nothing
-        return self._journal.follow(connected.device.id, heard)
+        return self._journal.follow(connected.device.id, listener)
 
     async def _make_session(
         self, dialect: Dialect, framing: Framing, connected: Connected, view: AccountView
     ) -> Session:
-        """Make the session from what is stored now; what happens from now on it hears of.
+        """Make the session from what is stored now; later changes reach it as they happen.
 
         Raises:
-            Refused: what the connection rests on has gone since it was found.
+            Refused: the token or device has been deleted since it was found.
         """
         services = self._services
         match connected:
@@ -249,7 +249,9 @@ class ChannelEndpoint:
     async def _held_by_client(
         self, connected: ConnectedClient
     ) -> tuple[ConnectedClient, list[PolicyAuthorization]]:
-        """Return the client as it is stored now (it may have been unverified since it was found), and its grants."""
+        """Return the client as it is stored now (it may have been unverified since it was found), and its
+        grants.
+        """
         async with self._services.store.reading() as transaction:
             tables = transaction.of(connected.account.id)
             token = await tables.client_tokens.load(connected.token.id)
@@ -325,7 +327,7 @@ def _subject(connected: ConnectedClient | ConnectedGateway) -> dict[str, Any]:
 
 
 def _interest_of(connected: Connected) -> Interest | None:
-    """Return whose changes a connection is to hear of; a relay, of which there are few, hears of all."""
+    """Return whose changes concern a connection; a relay, of which there are few, receives all."""
     match connected:
         case ConnectedClient():
             ids = (connected.device.id, connected.token.id, connected.actor.id)
@@ -337,7 +339,7 @@ def _interest_of(connected: Connected) -> Interest | None:
 
 
 class _Early:
-    """Keeps, in its order, what a session is to hear of while it is still being made."""
+    """Keeps, in order, the changes and messages that arrive while a session is still being made."""
 
     def __init__(self) -> None:
         self._news: list[list[Change] | GrantQueued | WithdrawGrant] = []
@@ -349,7 +351,7 @@ class _Early:
         self._news.append(message)
 
     def handle_view_lost(self) -> None:
-        """The session is told when it takes over."""
+        """The session is notified itself once it is attached."""
 
     def replay(self, session: Session) -> None:
         for news in self._news:
@@ -389,7 +391,7 @@ class _Pump:
         reader = asyncio.create_task(self._read())
         self._handle_output()
         try:
-            # Whoever ends first ends both: the peer has gone, or the session has closed.
+            # The first to end ends both: the peer has gone, or the session has closed.
             await asyncio.wait((self._writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session.on_output = _deaf
@@ -399,7 +401,7 @@ class _Pump:
             for task in (self._writer, reader):
                 task.cancel()
             for outcome in await asyncio.gather(self._writer, reader, return_exceptions=True):
-                # A socket that breaks is no fault; anything else is one of ours.
+                # A broken socket is no failure; anything else is a bug of ours.
                 if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
                     log.error("a control channel's pump failed", exc_info=outcome)
                     self._counters["channel_crashes"] += 1
@@ -419,7 +421,7 @@ class _Pump:
             else:
                 self._session.handle_text(text)
             self._arm()
-            # Even without a delay: frames of one peer that came together must not keep all others waiting.
+            # Even without a delay: a burst of frames from one peer must not keep all others waiting.
             await self._clock.sleep(self._session.read_delay_s())
 
     async def _write(self) -> None:
@@ -438,7 +440,7 @@ class _Pump:
                 return
 
     def _watch_progress(self) -> None:
-        """Look again in a while: a frame that waits behind a large one waits long, and yet the peer reads."""
+        """Check again later: a frame behind a large one may wait long although the peer is reading."""
         if self._progress_timer is None:
             self._progress_timer = asyncio.get_running_loop().call_later(
                 PROGRESS_CHECK_S, self._check_progress, self._frames_sent, self._transport.unsent_bytes()
@@ -461,7 +463,7 @@ class _Pump:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
 
     def _give_up(self) -> None:
-        """The peer does not read what it is told at the end: end without it."""
+        """The peer does not read the last frames: end without it."""
         code = self._session.poll_close() or CloseCode.NORMAL
         self._count_end(code, by="portal")
         self._transport.fail(int(code))
@@ -469,7 +471,9 @@ class _Pump:
             self._writer.cancel()
 
     def _count_end(self, code: int | None, *, by: str) -> None:
-        """Count a socket's end once. Codes of its own that a peer may send (RFC 6455 §7.4.2) count as one."""
+        """Count a socket's end once. Application codes that a peer may send (RFC 6455 §7.4.2) share one
+        label.
+        """
         if not self._is_end_counted:
             self._is_end_counted = True
             known = 1005 if code is None else int(code)
@@ -477,7 +481,9 @@ class _Pump:
             self._metrics.channels_closed.labels(self.kind, label, by).inc()
 
     def _arm(self) -> None:
-        """Set the timer to the session's next deadline, unless an earlier one is set: it is looked at again then."""
+        """Set the timer to the session's next deadline, unless an earlier timer is set, which will check
+        again.
+        """
         due_at = self._session.poll_timeout()
         if due_at is None or (self._timer_at is not None and self._timer_at <= due_at):
             return
@@ -496,7 +502,7 @@ class _Pump:
 
 
 class _NoTransport:
-    """Nothing lies between us and the peer that could hold anything back."""
+    """For a transport without buffers of its own, as in tests."""
 
     def unsent_bytes(self) -> int:
         return 0
@@ -505,18 +511,18 @@ class _NoTransport:
 
 
 def _device_gone() -> Refused:
-    """The peer comes again, and its device is made anew."""
+    """500: the peer connects again, and its device is created again."""
     return Refused(
         HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled_connect_error", "The device is gone", retry_after_s=1
     )
 
 
 def _nothing() -> None:
-    """There is nothing to end."""
+    """Nothing to unsubscribe."""
 
 
 def _deaf() -> None:
-    """The connection is over."""
+    """The pump has ended; nobody needs to know of output any more."""
 
 
 async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:

@@ -3,8 +3,8 @@
     granted ─► gateway chosen ─► OfferGrant ─► gateway … GrantAcknowledged ─┐
                            └──► journal … GrantStored ─────────────────────┴─► authorization_created
 
-There is no window in which a live grant has no row: the gateway's round trip and the commit run beside each other, and the client is told
-when both are done.
+There is no window in which a live grant has no row: the gateway's round trip and the commit run concurrently,
+and the client is notified when both are done.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ from wardgate.wire.user_agent import announced_version, parse_version
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The gateway of a grant, as its presence says."""
+    """The gateway of a grant, and why it was chosen."""
 
     presence: GatewayPresence
     why: str
@@ -58,7 +58,7 @@ class GatewayAccess:
     def forward(
         self, gateway_ids: Iterable[GatewayId], candidates: tuple[str, ...], *, is_invalidated: bool
     ) -> None:
-        """Pass the client's candidates on to gateways that it has a grant at."""
+        """Forward the client's candidates to gateways that it has a grant for."""
         message = CandidatesOfClient(self._context.client_id, candidates, is_invalidated)
         for gateway_id in dict.fromkeys(gateway_ids):
             if self._asked.is_related(gateway_id):
@@ -97,7 +97,7 @@ class GatewayAccess:
             self._deny(access, grant, "offline", "offline", now=now)
             return
         holding = holding_of(row)
-        # Before anything is sent: in one process the acknowledgement comes while the offer is being made.
+        # Before sending: within one process the acknowledgement may arrive before `send` returns.
         self._asked.expect(
             (grant.resource.id, None),
             holding,

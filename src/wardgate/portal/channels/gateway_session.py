@@ -45,7 +45,7 @@ from wardgate.wire.user_agent import announced_version, parse_version
 
 PRUNE_S: Final = 60.0  # protocol §3.6.8
 REF_S: Final = 60.0
-"""How long an acknowledgement is awaited; the client gives up after 15 s."""
+"""How long an acknowledgement is accepted; the client gives up after 15 s."""
 
 
 class GatewaySession(Session):
@@ -74,7 +74,7 @@ class GatewaySession(Session):
         self._gateway_id = GatewayId(DeviceId(connected.device.id))
         self._address = Address("gateway", connected.device.id)
         self._registration: Registration[GatewayPresence] | None = None
-        self._unwatch: Callable[[], None] = _nothing
+        self._unsubscribe: Callable[[], None] = _nothing
         self._relays = RelaySelection(
             self._bus,
             self._environment.rng,
@@ -102,7 +102,7 @@ class GatewaySession(Session):
             return
         self._registration = Registration(self._bus, self._make_presence(), self.handle_message)
         self._check_at = self._clock.monotonic() + CHECK_S
-        self._unwatch = self._bus.watch("presence:relay", self._on_relay_presence)
+        self._unsubscribe = self._bus.watch("presence:relay", self._on_relay_presence)
         self._prune_at = self._clock.monotonic() + PRUNE_S
         self._push_init()
         self._push_filters()
@@ -128,7 +128,7 @@ class GatewaySession(Session):
         )
 
     def _on_leave(self) -> None:
-        self._unwatch()
+        self._unsubscribe()
         if self._registration is not None:
             self._registration.end()
             self._registration = None
@@ -150,7 +150,9 @@ class GatewaySession(Session):
         )
 
     def _push_filters(self) -> None:
-        """Tell what traffic the grants cover: `init` does not say, and filters may have been narrowed while it was away."""
+        """Send the filters of the granted resources: `init` has none, and they may have been narrowed while
+        it was away.
+        """
         for resource_id in sorted({holding.resource_id for holding in self._held}):
             self._push_resource(self._view.snapshot.resources.get(resource_id))
 
@@ -179,7 +181,7 @@ class GatewaySession(Session):
         return own_at if relays_at is None else min(own_at, relays_at)
 
     def _prune(self) -> None:
-        """Drop what the gateway has expired by itself."""
+        """Drop what has expired: the gateway enforces that by itself."""
         now = self._clock.monotonic()
         self._held.prune(now_unix=unix_seconds(self._environment.clock.now()))
         self._offers = {ref: offer for ref, offer in self._offers.items() if offer[2] > now}
@@ -206,7 +208,7 @@ class GatewaySession(Session):
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
             case _:
-                # Capabilities: we never negotiate iceless.
+                # Capabilities: iceless is never negotiated.
                 pass
         return None
 
@@ -243,7 +245,7 @@ class GatewaySession(Session):
                 )
                 self._push(message_type(client_id, candidates))
             case Superseded():
-                if self._registration is not None and self._registration.is_meant(message):
+                if self._registration is not None and self._registration.is_superseded_by(message):
                     self._stop("token_expired")
             case _:
                 raise TypeError(f"a gateway session got {type(message).__name__}")
@@ -304,4 +306,4 @@ class GatewaySession(Session):
 
 
 def _nothing() -> None:
-    """There is no watch yet."""
+    """Not subscribed yet."""

@@ -1,7 +1,8 @@
-"""What a receiver holds: the grants that a gateway, or a client reached through a device pool, enforces (portal-domain §7.2).
+"""What a receiver holds: the grants that a gateway, or a client reached through a device pool, enforces
+(portal-domain §7.2).
 
-Only the latest grant of each (client, resource) pair counts. Deleting an older one must not revoke the newer, hence
-grants are found by their own id before anything is rejected.
+Only the latest grant of each (client, resource) pair counts. Deleting an older one must not revoke the newer,
+hence grants are found by their own id before anything is rejected.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ class HeldGrants:
     """The latest grant of each pair, found by its pair, its client or its own id."""
 
     def __init__(self, rows: Iterable[PolicyAuthorization] = ()) -> None:
-        """Take in stored grants; of a pair's several the longest lasting counts."""
+        """Take in stored grants; if a pair has several, the one that expires last counts."""
         self._by_client: dict[ClientId, dict[ResourceId, Holding]] = {}
         self._by_id: dict[AuthorizationId, Holding] = {}
         for holding in sorted(map(holding_of, rows), key=lambda one: one.expires_at_unix):
@@ -25,10 +26,6 @@ class HeldGrants:
     def __iter__(self) -> Iterator[Holding]:
         return iter(self._by_id.values())
 
-    def find(self, authorization_id: AuthorizationId) -> Holding | None:
-        """Return a grant by its id; none: it is not the latest of its pair."""
-        return self._by_id.get(authorization_id)
-
     def of_resource(self, resource_id: ResourceId) -> list[Holding]:
         return [one for one in self if one.resource_id == resource_id]
 
@@ -36,7 +33,7 @@ class HeldGrants:
         return client_id in self._by_client
 
     def put(self, holding: Holding) -> None:
-        """Take in a grant; the pair's former one is superseded."""
+        """Add a grant, which replaces the former one of its pair."""
         former = self._by_client.get(holding.client_id, {}).get(holding.resource_id)
         if former is not None:
             self.remove(former)
@@ -51,12 +48,14 @@ class HeldGrants:
             del self._by_client[holding.client_id]
 
     def prune(self, *, now_unix: int) -> None:
-        """Drop what the receiver has expired by itself."""
+        """Drop grants that have expired: the receiver enforces that by itself."""
         for holding in [one for one in self if one.expires_at_unix <= now_unix]:
             self.remove(holding)
 
     def revoke(self, authorization_id: AuthorizationId, *, now_unix: int) -> wire.RejectAccess | None:
-        """Drop a grant that holds no longer; return what to tell the receiver, if it still enforces it."""
+        """Drop a revoked grant; return the message for the receiver, or None if it no longer enforces the
+        grant.
+        """
         holding = self._by_id.get(authorization_id)
         if holding is None:
             return None

@@ -1,13 +1,15 @@
-"""What connections write: grants, decisions and their own records, in group commits beside the connections' own work.
+"""Writes grants, decisions and connection records in group commits, concurrently with the connections' own
+work.
 
-A grant is written in parallel with the gateway's round trip; its client is told only when both are done, so there is no
-window in which a live grant has no row. A grant that cannot be written, or that stands no longer when it is (`standing`), is withdrawn at
-the gateway (fail closed).
+A grant is written in parallel with the gateway's round trip; its client is notified only when both are done,
+so there is no window in which a live grant has no row. A grant that cannot be written, or is no longer valid
+by then (`standing`), is withdrawn from the gateway (fail closed).
 
-Who will hold a grant loads what is stored, and hears from here of what is not stored yet (`follow`).
+A receiver's session loads the grants that are stored, and follows the journal for those that are not stored
+yet (`follow`).
 
-A connect is recorded in its device's latest-session columns and in the session log. Its session learns whether it was; one that
-hears nothing ends by itself (portal-domain §7.4).
+A connect is recorded in its device's latest-session columns and in the session log. Its session is notified
+of the outcome; without notification it ends by itself (portal-domain §7.4).
 """
 
 import asyncio
@@ -31,14 +33,14 @@ from wardgate.portal.store.rows import Decision, Device, PolicyAuthorization
 log = logging.getLogger(__name__)
 
 WINDOW_S: Final = 0.004
-"""How long a row waits for company; the gateway's round trip takes about as long."""
+"""How long a row waits for others to be committed with; the gateway's round trip takes about as long."""
 
 SLICE: Final = 50
 
 _News = TypeVar("_News")
 
 Done = Callable[[bool], None]
-Heard = Callable[[GrantQueued | WithdrawGrant], None]
+GrantListener = Callable[[GrantQueued | WithdrawGrant], None]
 Recorded = Callable[[Record], None]
 
 
@@ -49,7 +51,7 @@ class Connect:
     Attributes:
         columns: of its device, for the latest session; `last_seen_at` among them.
         subject: who it is, for the session log.
-        recorded: told what became of it after the commit; not at all when the database fails.
+        recorded: called with the outcome after the commit; not called if the database fails.
     """
 
     device: Device
@@ -70,7 +72,7 @@ class _Grant:
 
 
 class Journal:
-    """One writer a process. `run` commits until it is cancelled; `flush` commits what waits."""
+    """The one writer of a process. `run` commits until it is cancelled; `flush` commits what waits."""
 
     def __init__(self, services: Services) -> None:
         self._store: Store = services.store
@@ -80,7 +82,7 @@ class Journal:
         self._committing: list[_Grant] = []
         self._decisions: list[Decision] = []
         self._connects: list[Connect] = []
-        self._followers: dict[UUID, list[Heard]] = {}
+        self._followers: dict[UUID, list[GrantListener]] = {}
         self._waiting = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -100,27 +102,29 @@ class Journal:
         self._connects.append(connect)
         self._waiting.set()
 
-    def follow(self, receiving_device_id: UUID, heard: Heard) -> Callable[[], None]:
-        """Tell of a receiver's grants that no query finds yet: of those that wait now, of each that is queued, of each that fails.
+    def follow(self, receiving_device_id: UUID, listener: GrantListener) -> Callable[[], None]:
+        """Call `listener` for a receiver's grants that no query finds yet: those waiting now, each one queued
+        or failing later.
 
-        Begin before the query: a grant that is stored meanwhile is in one of the two. Returns what ends it.
+        Subscribe before the query, so that a grant stored meanwhile is in one of the two. Returns a function
+        that unsubscribes.
         """
         followers = self._followers.setdefault(receiving_device_id, [])
-        followers.append(heard)
+        followers.append(listener)
         for grant in (*self._committing, *self._grants):
             if grant.row.receiving_device_id == receiving_device_id:
-                heard(GrantQueued(holding_of(grant.row)))
+                listener(GrantQueued(holding_of(grant.row)))
 
         def unfollow() -> None:
-            if heard in followers:
-                followers.remove(heard)
+            if listener in followers:
+                followers.remove(listener)
             if not followers and self._followers.get(receiving_device_id) is followers:
                 del self._followers[receiving_device_id]
 
         return unfollow
 
     async def run(self) -> None:
-        """Commit whatever waits, for ever."""
+        """Commit whatever waits, until cancelled."""
         while True:
             await self._waiting.wait()
             await self._environment.clock.sleep(WINDOW_S)
@@ -169,22 +173,22 @@ class Journal:
             self._environment.bus.wake(f"decisions:{account_id}")
 
     async def _store_standing(self, transaction: Transaction, claims: Sequence[Claim]) -> set[UUID]:
-        """Insert one account's grants, as far as they still stand; returns which."""
+        """Insert those of one account's grants that are still valid; return their ids."""
         stand = await standing(transaction, claims, now=self._environment.clock.now())
         self._counters["grants_overtaken"] += len(claims) - len(stand)
         grants = transaction.of(claims[0].row.account_id).authorizations
         return {row.id for row in await grants.insert_each([claim.row for claim in stand])}
 
     def _tell(self, row: PolicyAuthorization, news: GrantQueued | WithdrawGrant) -> None:
-        for heard in tuple(self._followers.get(row.receiving_device_id, ())):
-            self._report(heard, news)
+        for listener in tuple(self._followers.get(row.receiving_device_id, ())):
+            self._report(listener, news)
 
-    def _report(self, told: Callable[[_News], None], news: _News) -> None:
-        """Tell one who waits; a fault there must not keep the others waiting."""
+    def _report(self, listener: Callable[[_News], None], news: _News) -> None:
+        """Call a listener; its failure must not affect the others."""
         try:
-            told(news)
+            listener(news)
         except Exception:
-            log.exception("an outcome could not be told")
+            log.exception("a listener of the journal failed")
             self._counters["background_failures"] += 1
 
 

@@ -1,6 +1,7 @@
-"""What both ends of a grant are told: keys, addresses, credentials, expiry and the token to report flows with.
+"""The messages that announce a grant to both ends: keys, addresses, credentials, expiry and the token for
+flow reports.
 
-Built from the client's connection and from what the other end's presence says; nothing here decides or sends.
+They are built from the client's connection and the other end's presence; nothing here decides or sends.
 """
 
 from datetime import datetime
@@ -69,7 +70,9 @@ def offer_to_gateway(
     *,
     now: datetime,
 ) -> tuple[wire.CreateAuthorization | None, wire.AuthorizationCreated]:
-    """Return what the gateway and what the client is told; none: this gateway cannot be told of the resource."""
+    """Return the messages to the gateway and to the client; the former is None if this gateway cannot express
+    the resource.
+    """
     gateway_id = GatewayId(DeviceId(row.receiving_device_id))
     client_ice, gateway_ice = ice_credentials(
         derive_ice_credentials(
@@ -141,7 +144,9 @@ def offer_to_client(
     *,
     now: datetime,
 ) -> tuple[wire.DeviceAccessAuthorized, wire.DeviceAccessAuthorized]:
-    """Return what the target and what the initiator is told of a grant through a device pool (protocol §3.2.1)."""
+    """Return the messages to the target and to the initiator of a grant through a device pool (protocol
+    §3.2.1).
+    """
     target_id = ClientId(DeviceId(row.receiving_device_id))
     ours, theirs = ice_credentials(
         derive_ice_credentials(
@@ -161,7 +166,7 @@ def offer_to_client(
     )
     expires_at = unix_seconds(row.expires_at)
     pool = client_view(grant.resource, site=None, software=context.software)
-    assert pool is not None  # pools are told to every client that is told of anything in them
+    assert pool is not None  # every client that sees a device of a pool sees the pool
     to_target = wire.DeviceAccessAuthorized(
         client_id=context.client_id,
         client_name=context.device.name,
@@ -196,7 +201,7 @@ def offer_to_client(
 
 
 def subject(context: ClientContext) -> wire.Subject:
-    """Return who asks (protocol §5.7)."""
+    """Return who is asking (protocol §5.7)."""
     origin, provider_id = context.origin, context.token.auth_provider_id
     return wire.Subject(
         actor_id=ActorId(context.actor.id),
@@ -221,7 +226,9 @@ def ingest_token(
     *,
     now: datetime,
 ) -> str:
-    """Mint what one side reports flows with (protocol §7.2). Whether it may is the granting policy's decision, once and for all."""
+    """Mint the token with which one side reports flows (protocol §7.2). The granting policy decides, once,
+    whether it may.
+    """
     os, provider_id = device_os(context.origin.user_agent), context.token.auth_provider_id
     resource, device = grant.resource, context.device
     address = None if isinstance(resource, InternetResource | StaticDevicePool) else str(resource.address)

@@ -1,10 +1,12 @@
-"""Client to client (portal-domain §6.4, protocol §3.6.4): a client's requests for devices of a pool, and what others are granted to it.
+"""Client to client (portal-domain §6.4, protocol §3.6.4): a client's requests for devices of a pool, and what
+others are granted to it.
 
     granted ─► device found, present, fitting ─► OfferDeviceAccess ─► its session pushes ─► GrantAcknowledged ─┐
                                           └────► journal … GrantStored ───────────────────────────────────────┴─► told
 
-The initiator is told only when the target's session has pushed: else the initiator's candidates could overtake the grant on
-the target's socket. A client may ask for several devices of one pool at a time, so requests are told apart by device.
+The initiator is notified only when the target's session has pushed: otherwise the initiator's candidates
+could overtake the grant on the target's socket. A client may ask for several devices of one pool at a time,
+so requests are kept apart by device.
 """
 
 from dataclasses import dataclass
@@ -87,7 +89,7 @@ class PoolAccess:
         self._offer(request, device, present, now=now)
 
     def resolve(self, resource_id: ResourceId, domain: str, *, is_shown: bool) -> None:
-        """Answer which device of a dynamic pool has a host name; whether it is online makes no difference."""
+        """Answer which device of a dynamic pool has a host name, whether or not it is online."""
         context = self._context
         pool = context.snapshot.resources.get(resource_id)
         device = (
@@ -105,7 +107,7 @@ class PoolAccess:
             )
 
     def forward(self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool) -> None:
-        """Pass the client's candidates on to a client that there is a grant with, in either direction."""
+        """Forward the client's candidates to a client that it has a grant with, in either direction."""
         context, address = self._context, Address("client", client_id)
         is_related = self._asked.is_related(client_id) or self._held.has_client(client_id)
         if is_related:
@@ -116,7 +118,7 @@ class PoolAccess:
             context.push(wire.PeerIceCandidateError(client_id, "offline"))
 
     def deny_gone(self, device_id: ClientId, *, ipv4: str, ipv6: str) -> None:
-        """Tell the client that a device is in none of its pools any more."""
+        """Push that a device is no longer in any of the client's pools."""
         self._context.push(
             wire.DeviceAccessDenied(ipv4=ipv4, ipv6=ipv6, reason="forbidden", client_id=device_id)
         )
@@ -134,7 +136,7 @@ class PoolAccess:
         row = authorization_row(context, grant, device.id, target.remote_ip)
         to_target, to_initiator = offer_to_client(context, grant, row, target, now=now)
         holding = holding_of(row)
-        # Before anything is sent: in one process the acknowledgement comes while the offer is being made.
+        # Before sending: within one process the acknowledgement may arrive before `send` returns.
         self._asked.expect(
             (grant.resource.id, device.id),
             holding,
@@ -170,31 +172,33 @@ class PoolAccess:
     # ── as target ────────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self, offer: OfferDeviceAccess) -> None:
-        """Tell the client of a grant to it, and its initiator that it was told."""
+        """Push a grant by which another client reaches this one, and acknowledge it to the initiator."""
         self.hold(offer.holding)
-        self._context.push(offer.told)
+        self._context.push(offer.notice)
         self._context.bus.send(offer.reply_to, GrantAcknowledged(offer.holding.authorization_id))
 
     def hold(self, holding: Holding) -> None:
-        """Take in a grant to the client that it is told of otherwise, by `init` at the latest."""
+        """Add a grant to the client without pushing it: it is pushed elsewhere, at the latest in `init`."""
         self._held.put(holding)
 
     def revoke(self, authorization_id: AuthorizationId) -> None:
-        """Take a grant to the client back, if it is the latest of its pair and still in force."""
+        """Revoke a grant to the client, if it is the latest of its pair and still in force."""
         rejected = self._held.revoke(authorization_id, now_unix=self._context.now_unix())
         if rejected is not None:
             self._context.services.counters["revocations"] += 1
             self._context.push(rejected)
 
     def handle_resource_change(self, change: Change) -> None:
-        """Tell the client of new filters of a pool that others reach it through."""
+        """Push the new filters of a pool through which others reach the client."""
         before, after = change.before or {}, change.after or {}
         resource_id = ResourceId(row_id(change))
         if before.get("filters") != after.get("filters") and self._held.of_resource(resource_id):
             self._push_filters(resource_id)
 
     def push_filters(self) -> None:
-        """Tell what traffic the grants to the client cover: `init` does not say, and it may have changed meanwhile."""
+        """Push the filters of the pools through which others reach the client: `init` has none, and they may
+        have changed.
+        """
         for resource_id in sorted({holding.resource_id for holding in self._held}):
             self._push_filters(resource_id)
 
@@ -207,10 +211,10 @@ class PoolAccess:
         self._held.prune(now_unix=self._context.now_unix())
 
     def views(self) -> tuple[wire.Authorization, ...]:
-        """Return the complete list of what others are granted to the client."""
+        """Return the complete list of grants by which others reach the client."""
         self.prune()
         return self._held.views()
 
 
 _DENIALS: Final = {"not_found": "forbidden"}
-"""What is said of a device where a resource would be called not found: the list of reasons has no such word for devices."""
+"""The reason for a device where that for a resource is `not_found`, which devices do not have."""

@@ -1,7 +1,7 @@
-"""Which relays a peer was given, and when it is told of others (protocol §3.6.5).
+"""Which relays a peer was given, and when it gets others (protocol §3.6.5).
 
-A presence change starts a debounce; after it one look at who is online decides: news only when a relay that the peer has is gone, or
-it has fewer than two and there is one.
+A change of presence starts a debounce. After it, the peer gets a new selection only if one of its relays has
+gone, or if it has fewer than two and more are online.
 """
 
 import random
@@ -51,7 +51,9 @@ class RelaySelection:
         return tuple(entry for id_ in self._given for entry in self._entries(online[id_]))
 
     def handle_presence_change(self, *, now: float) -> None:
-        """A relay came or went: look again when nothing has happened for a second, or soon in any case: one may never come to rest."""
+        """Look again after a second without changes, or after five in any case: a relay may come and go
+        without end.
+        """
         if self._latest_at is None:
             self._latest_at = now + MAX_DEBOUNCE_S
         self._due_at = min(now + DEBOUNCE_S, self._latest_at)
@@ -60,7 +62,7 @@ class RelaySelection:
         return self._due_at
 
     def handle_timeout(self, *, now: float) -> wire.RelaysPresence | None:
-        """Return what to tell the peer, if the debounce is over and there is anything."""
+        """Return the message for the peer, if the debounce is over and its relays change."""
         if self._due_at is None or now < self._due_at:
             return None
         self._due_at = self._latest_at = None

@@ -1,4 +1,6 @@
-"""A relay's session (protocol §3.4): presence only. Its id follows from its stamp secret; the newest connection of an id wins."""
+"""A relay's session (protocol §3.4): presence only. Its id follows from its stamp secret; the newest
+connection of an id wins.
+"""
 
 from uuid import UUID
 
@@ -60,7 +62,7 @@ class RelaySession(Session):
     def _on_message(self, message: DirectedMessage) -> None:
         if not isinstance(message, Superseded):
             raise TypeError(f"a relay session got {type(message).__name__}")
-        if self._registration is not None and self._registration.is_meant(message):
+        if self._registration is not None and self._registration.is_superseded_by(message):
             self._stop()
 
     def _on_changes(self, changes: list[Change]) -> None:

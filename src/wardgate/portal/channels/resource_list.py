@@ -1,4 +1,4 @@
-"""The list of resources that a client is shown, and what it is told when the list changes (portal-domain §5.4, protocol §3.2.1)."""
+"""A client's list of resources, and the messages when it changes (portal-domain §5.4, protocol §3.2.1)."""
 
 from collections.abc import Set as AbstractSet
 from datetime import datetime
@@ -15,11 +15,11 @@ from wardgate.portal.store.rows import Change
 from wardgate.wire import messages as wire
 
 Lost = dict[ClientId, tuple[str, str]]
-"""Devices that a pool leads to no more, with both their addresses."""
+"""Devices that have left a pool, with both their addresses."""
 
 
 class ResourceList:
-    """What one client believes to be all it may use. `refresh` brings it up to date."""
+    """The resources that one client knows of. `refresh` brings the list up to date."""
 
     def __init__(self, context: ClientContext) -> None:
         self._context = context
@@ -30,7 +30,7 @@ class ResourceList:
         return resource_id in self._shown
 
     def replace(self, *, now: datetime) -> tuple[wire.ClientResource, ...]:
-        """Make the list anew and return it whole, for `init`."""
+        """Compute the list again and return all of it, for `init`."""
         self._shown = self._views(now)
         return tuple(self._shown.values())
 
@@ -40,10 +40,10 @@ class ResourceList:
         """Bring the list up to date.
 
         Args:
-            reset: resources that are to be deleted and created again even if they look the same.
+            reset: resources to delete and create again even if they look the same.
 
         Returns:
-            What to tell the client, deletions first, and who is no longer in a static pool that stays in the list.
+            The messages, deletions first, and the devices that left a static pool that stays in the list.
         """
         before, self._shown = self._shown, self._views(now)
         deletions: list[wire.Message] = []
@@ -59,7 +59,7 @@ class ResourceList:
         return [*deletions, *creations], self._lost_members(before)
 
     def leads_to(self, device_id: ClientId) -> bool:
-        """Tell whether any pool of the list leads to a device."""
+        """Tell whether a device is in any pool of the list."""
         snapshot = self._context.snapshot
         device = pools.device_of(snapshot, device_id)
         return device is not None and any(
@@ -86,7 +86,9 @@ class ResourceList:
         )
 
     def concerns(self, change: Change) -> bool:
-        """Tell whether a change may alter the list: most do not, and every client of the account hears of each."""
+        """Tell whether a change may alter the list: most do not, and every client of the account receives
+        each.
+        """
         images: list[dict[str, Any]] = [one for one in (change.before, change.after) if one is not None]
         match change.object:
             case "sites" | "accounts":

@@ -1,8 +1,9 @@
-"""What every connected peer's session shares: framing, join, heartbeats, limits and the way out (protocol §1.8, §1.9).
+"""What every connected peer's session shares: framing, join, heartbeats, limits and the way out (protocol
+§1.8, §1.9).
 
-A session is a protocol machine without a socket: text in through `handle_text`, text out of `poll_transmit`, a close code out of
-`poll_close`, a deadline out of `poll_timeout`. Messages of other sessions and changes of the account reach it from outside
-a frame; `on_output` is called whenever it may have something to say.
+A session is a protocol machine without a socket: text in through `handle_text`, text out of `poll_transmit`,
+a close code out of `poll_close`, a deadline out of `poll_timeout`. Messages of other sessions and changes of
+the account reach it from outside a frame; `on_output` is called whenever it may have something to say.
 
     ┌──────┐ phx_join ┌────────┐ phx_leave, second phx_join: phx_close ┌──────┐
     │ open ├──────────► joined ├───────────────────────────────────────► open │
@@ -32,13 +33,13 @@ log = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES: Final = 256 * 1024
 MAX_BACKLOG_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a peer; what a thousand clients ask of one gateway at once is 2 MiB."""
+"""How much may wait for a peer; requests of a thousand clients to one gateway at once are 2 MiB."""
 
 MAX_REPLY_BACKLOG_BYTES: Final = 4 * 1024 * 1024
-"""How much of it may be answers to the peer's own frames, in which it hears its own words."""
+"""How much of that may be replies to the peer's own frames, whose content the peer chooses."""
 
 MAX_STALL_S: Final = 15.0
-"""How long the network may take nothing of a frame that is being sent."""
+"""How long a frame that is being sent may make no progress."""
 
 RECORD_S: Final = 15.0  # protocol §8, "session durability timeout"
 IDLE_S: Final = {PeerKind.CLIENT: 37.0, PeerKind.GATEWAY: 37.0, PeerKind.RELAY: 41.0}  # protocol §1.1
@@ -48,14 +49,15 @@ ALLOWANCES: Final[Mapping[PeerKind, tuple[float, float]]] = {
     PeerKind.GATEWAY: (20_000.0, 1_000.0),
     PeerKind.RELAY: (200.0, 20.0),
 }
-"""What one connection may say: frames at once, and frames a second after that.
+"""How much one connection may send: frames at once, and frames per second after that.
 
-At its start a client asks for a thousand resources and signals as many candidates; a gateway answers a thousand clients with an
-acknowledgement and a dozen candidates each. Who says more is read more slowly.
+At its start a client asks for a thousand resources and signals as many candidates; a gateway answers a
+thousand clients with an acknowledgement and a dozen candidates each. A peer that sends more is read more
+slowly.
 """
 
 JOINS_AT_ONCE: Final = 10
-"""A join costs this part of the allowance: its answer is everything that the peer has to know."""
+"""A join costs this fraction of the allowance, because its answer is the peer's whole state."""
 
 
 class CloseCode(IntEnum):
@@ -169,13 +171,15 @@ class Session(ABC):
         self._guarded(lambda: self._on_changes(changes))
 
     def handle_view_lost(self) -> None:
-        """What the session decides by cannot be kept current: the peer starts over, on a view that can."""
+        """The account's view can no longer be kept current: close, so that the peer connects again on one
+        that can.
+        """
         if self._state is not _State.CLOSED:
             self._counters["closed_view_lost"] += 1
             self._close(CloseCode.SERVICE_RESTART)
 
     def handle_disconnect(self) -> None:
-        """The transport is gone: leave the bus and the account's view."""
+        """The transport is gone: leave the bus."""
         self._forget_unsent()
         self._leave()
         self._state = _State.CLOSED
@@ -183,7 +187,9 @@ class Session(ABC):
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def poll_transmit(self) -> str | None:
-        """Return the next text frame for the peer. Call `handle_transmitted` when it has been handed to the network."""
+        """Return the next text frame for the peer. Call `handle_transmitted` when it has been handed to the
+        network.
+        """
         if not self._outbox:
             return None
         text, weight, size = self._outbox.popleft()
@@ -212,11 +218,11 @@ class Session(ABC):
             self._sending_since = self._clock.monotonic()
 
     def read_delay_s(self) -> float:
-        """Return how long the peer's next frame is to be left unread: it has said more than its allowance."""
+        """Return how long to leave the peer's next frame unread because it has exceeded its allowance."""
         return self._allowance.delay_s(now=self._clock.monotonic())
 
     def poll_close(self) -> CloseCode | None:
-        """Return the code to close with once `poll_transmit` is drained; none: stay open."""
+        """Return the code to close with once `poll_transmit` is drained; None to stay open."""
         return self._close_code
 
     def poll_timeout(self) -> float | None:
@@ -250,7 +256,9 @@ class Session(ABC):
 
     @abstractmethod
     def _on_request(self, message: wire.Message) -> str | None:
-        """Act on a message of the peer; a text is the reason of an error reply, "" asks for an ok reply."""
+        """Act on a message of the peer; return the reason of an error reply, "" for an ok reply, None for no
+        reply.
+        """
 
     @abstractmethod
     def _on_message(self, message: DirectedMessage) -> None: ...
@@ -265,23 +273,24 @@ class Session(ABC):
     def _next_timeout(self) -> float | None: ...
 
     def _push(self, message: wire.Message) -> None:
-        """Queue a message for a joined peer; before the join everything is told by `init`."""
+        """Queue a message for a joined peer; before the join nothing is sent, since `init` will contain it."""
         if self._state is not _State.JOINED:
             return
         event, payload = self._dialect.encode_to_peer(message)
         text = self._framing.encode(self._dialect.topic, event, payload, join_ref=self._join_ref)
-        # However much there is to know, a peer must be able to learn it; but once, not as often as it joins.
+        # A peer must be able to receive its whole state, however large; but only one copy at a time, not one for each join.
         is_free = isinstance(message, wire.ClientInit | wire.GatewayInit) and not self._has_free_init
         self._send(text, _Weight.FREE if is_free else _Weight.PUSH)
 
     def _charge(self, frames: float) -> None:
-        """Count what a message of the peer costs against its allowance; each copy that is passed on is one more."""
+        """Charge a message of the peer to its allowance; each copy that is forwarded costs one more."""
         self._allowance.charge(frames, now=self._clock.monotonic())
 
     def _stop(self, reason: str | None = None) -> None:
         """End the channel: `disconnect` when there is a reason, `phx_close`, then the socket.
 
-        `token_expired` makes the peer forget its token; give it only when the token is dead or the device superseded.
+        `token_expired` makes the peer forget its token; give it only when the token is dead or the device
+        superseded.
         """
         if self._state is _State.CLOSED:
             return
@@ -398,7 +407,9 @@ class Session(ABC):
         self._close(code)
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Run one step; a fault in it ends this connection only, and the peer starts over (protocol §1.9, point 9)."""
+        """Run one step; a failure ends only this connection, and the peer connects again (protocol §1.9,
+        point 9).
+        """
         if self._state is _State.CLOSED:
             return
         try:
@@ -422,4 +433,4 @@ def _bytes_of(text: str) -> int:
 
 
 def _ignore() -> None:
-    """Nobody listens yet."""
+    """The default `on_output`, until the pump sets its own."""

@@ -1,15 +1,16 @@
-"""Whether grants still stand when they are stored (portal-domain §7.1).
+"""Whether grants are still valid when they are stored (portal-domain §7.1).
 
-A grant is decided on the account's view, which follows the database by a moment, and stored a moment later. What happens in between
-revokes nothing: the row that it would delete is not there yet. So in the storing transaction, which is the account's only writer, a
-grant is judged again if anything has happened since it was decided:
+A grant is decided on the account's view, which follows the database by a moment, and stored a moment later.
+What happens in between revokes nothing: the row that it would delete is not there yet. So in the storing
+transaction, which is the account's only writer, a grant is judged again if anything has happened since it was
+decided:
 
     nothing but grants since ─────────────────────────────► it stands
     something, and the same policy grants it, as long ────► it stands
     anything else ────────────────────────────────────────► it is not stored; its receiver and its client are told
 
-Everything that deletes a stored grant (portal-domain §8.4) is either looked at here, or takes a row with it that the grant names, so that it
-cannot be inserted: token, membership, policy, resource and both devices.
+Everything that deletes a stored grant (portal-domain §8.4) is either looked at here, or takes a row with it
+that the grant names, so that it cannot be inserted: token, membership, policy, resource and both devices.
 """
 
 from collections.abc import Sequence
@@ -37,12 +38,12 @@ from wardgate.portal.store import Transaction, schema
 from wardgate.portal.store.rows import ClientToken, Device, PolicyAuthorization
 
 MAX_CHANGES: Final = 1000
-"""How far the view may lie behind the database; beyond it nothing stands, and clients ask again."""
+"""How far the view may lag behind the database; beyond that no claim is valid, and clients ask again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """By which tunnel address a client asked for a device of a pool, and what that was called."""
+    """By which tunnel address a client asked for a device of a pool, and the device's host name at that time."""
 
     ipv4: str | None
     ipv6: str | None
@@ -51,11 +52,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A grant on its way to the store, with what it was decided by.
+    """A grant on its way to the store, with the inputs of its decision.
 
     Attributes:
-        view: of the account; `sequence` is where it stood.
-        target: which device of a pool was asked for; none: a gateway reaches the resource.
+        view: the account's; `sequence` is its position at the decision.
+        target: which device of a pool was asked for; None if a gateway reaches the resource.
     """
 
     row: PolicyAuthorization
@@ -113,7 +114,9 @@ def still_stands(
     *,
     now: datetime,
 ) -> bool:
-    """Tell whether a grant would be decided as it was, by what is true now: the same use, by the same policy, for as long."""
+    """Tell whether the grant would be decided the same way now: the same use, by the same policy, for at
+    least as long.
+    """
     row, before = claim.row, claim.grant
     client, receiver = devices.get(row.initiating_device_id), devices.get(row.receiving_device_id)
     token = tokens.get(row.token_id)
@@ -136,7 +139,7 @@ def still_stands(
 
 
 def _is_granted_by_the_same(decision: Granted, before: Granted) -> bool:
-    """Tell whether the policy that was recorded grants as much as it did; others may have come."""
+    """Tell whether the recorded policy still grants at least as much; other policies may have been added."""
     return any(
         one.is_satisfied
         and one.policy.id == before.policy.id
@@ -147,12 +150,12 @@ def _is_granted_by_the_same(decision: Granted, before: Granted) -> bool:
 
 
 def _terms(policy: Policy) -> tuple[object, ...]:
-    """What of a policy takes its grants along when it changes (portal-domain §8.4)."""
+    """Return the parts of a policy whose change ends its grants (portal-domain §8.4)."""
     return policy.conditions, policy.group_id, policy.resource_id, policy.flow_log_uploads_enabled
 
 
 def _place(resource: Resource) -> tuple[object, ...]:
-    """What of a resource takes its grants along when it changes (portal-domain §8.4)."""
+    """Return the parts of a resource whose change ends its grants (portal-domain §8.4)."""
     match resource:
         case DnsResource():
             return DnsResource, site_of(resource), resource.address, resource.ip_stack
@@ -163,7 +166,9 @@ def _place(resource: Resource) -> tuple[object, ...]:
 
 
 def _still_leads_to(snapshot: Snapshot, resource: Resource, receiver: Device, target: Target | None) -> bool:
-    """Tell whether the receiver is still who reaches the resource, or the device of the pool that was asked for."""
+    """Tell whether the receiver still reaches the resource, or is still the device of the pool that was asked
+    for.
+    """
     if not isinstance(resource, DevicePool):
         return receiver.site_id == site_of(resource)
     if target is None:

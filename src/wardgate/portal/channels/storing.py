@@ -1,4 +1,4 @@
-"""Storing a grant while its receiver is told of it; one that cannot be stored is withdrawn (fail closed)."""
+"""Storing a grant while it is offered to its receiver; one that cannot be stored is withdrawn (fail closed)."""
 
 from wardgate.model.ids import AuthorizationId
 from wardgate.policy.engine import AccessRequest, Granted
@@ -15,9 +15,11 @@ def store_grant(
     row: PolicyAuthorization,
     target: Target | None = None,
 ) -> None:
-    """Queue the row; the client hears of the outcome, even if this connection is over by then, its receiver of a failure.
+    """Queue the row; the client is notified of the outcome, on whichever connection it has by then, and the
+    receiver of a failure.
 
-    Call it in the step that decided: until then the account's view stands where it stood at the decision.
+    Call it in the same step as the decision, while the account's view is still at the position of the
+    decision.
     """
     address, bus, authorization_id = context.address, context.bus, AuthorizationId(row.id)
 

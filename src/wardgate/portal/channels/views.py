@@ -1,4 +1,4 @@
-"""Parts of messages that clients and gateways are both told, built from rows and settings."""
+"""Parts of messages to clients and gateways, built from rows and settings."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -34,7 +34,7 @@ def client_interface(device: Device, config: AccountConfig) -> wire.ClientInterf
 
 
 def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
-    """Return where and how often to report flows; an interval of 0 switches the uploader off (protocol §7.2)."""
+    """Return where and how often to report flows; an interval of 0 turns reporting off (protocol §7.2)."""
     return wire.FlowLogs(
         api_url=f"{settings.rest_url}/",
         upload_interval_secs=settings.flow_log_upload_interval_s,

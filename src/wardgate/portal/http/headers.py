@@ -1,4 +1,6 @@
-"""Headers between ASGI's pairs of bytes and text. They are Latin-1 on the wire (RFC 9110 §5.5), and names have no case."""
+"""Headers between ASGI's pairs of bytes and text. They are Latin-1 on the wire (RFC 9110 §5.5), and names
+have no case.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +12,9 @@ _PORT: Final = re.compile(r":\d*$", re.ASCII)
 
 
 def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers by lower-case name, the last of each: the nearest proxy adds behind what it was sent."""
+    """Return the headers by lower-case name, the last of each: the nearest proxy adds behind what it was
+    sent.
+    """
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 

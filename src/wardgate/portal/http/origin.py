@@ -1,11 +1,12 @@
-"""Where a request comes from (protocol §1.7): address, place and scheme, believed from a proxy only if it is a trusted one.
+"""Where a request comes from (protocol §1.7): address, place and scheme; only trusted proxies are believed.
 
-A proxy appends to `X-Forwarded-For` who spoke to it. So the list is read from its end, over the trusted proxies, up to the first
-address that is none of them: that one was seen by a trusted proxy. Whatever stands to the left of it anybody may have written.
-`Forwarded` (RFC 7239) is not read: a proxy that sets the one passes the other on as a client wrote it, and only one can be believed.
-The other headers carry one value, set by the nearest proxy; it must replace what a client sends (docs/deploy/).
+A proxy appends the address of its peer to `X-Forwarded-For`. So the list is read from its end, past the
+trusted proxies, up to the first other address: that one was seen by a trusted proxy. Anybody may have written
+what is to the left of it. `Forwarded` (RFC 7239) is not read: a proxy that sets one of the two forwards the
+other as the client wrote it, and only one can be believed. The other headers have one value, set by the
+nearest proxy, which must replace what a client sent (docs/deploy/).
 
-The portal reads the origin once and leaves it in the ASGI scope, where sockets, REST and pages find it.
+The portal determines the origin once and stores it in the ASGI scope for sockets, REST and pages.
 """
 
 import re
@@ -57,7 +58,7 @@ class Origin:
 
 
 def origin_of(scope: Mapping[str, Any]) -> Origin:
-    """Return what `read_origin` found when this request came in."""
+    """Return the origin that the portal has stored in the scope of this request."""
     origin: Origin = scope[SCOPE_KEY]
     return origin
 
@@ -68,15 +69,17 @@ def read_origin(scope: Mapping[str, Any], trusted: Networks, geography: Geograph
     peer = _peer(scope)
     user_agent = headers.get("user-agent", "")
     if peer is None or not _is_trusted(peer, trusted):
-        address, told = peer or _UNKNOWN, None
+        address, place = peer or _UNKNOWN, None
     else:
-        address, told = _forwarded(_forwarded_for(scope), peer, trusted), _told(headers)
-    place = geography.place_of(address, told)
+        address, place = _forwarded(_forwarded_for(scope), peer, trusted), _announced_place(headers)
+    place = geography.place_of(address, place)
     return Origin(address, user_agent, place.region, place.city, place.position)
 
 
 def scheme_of(scope: Mapping[str, Any], trusted: Networks) -> str:
-    """Return the scheme that the caller used, for addresses that an answer names; the socket's own unless a trusted proxy says."""
+    """Return the scheme that the caller used, for URLs in answers; the socket's own unless a trusted proxy
+    announces another.
+    """
     scheme: str = scope.get("scheme", "http")
     peer = _peer(scope)
     if peer is None or not _is_trusted(peer, trusted):
@@ -90,8 +93,10 @@ def scheme_of(scope: Mapping[str, Any], trusted: Networks) -> str:
             return scheme
 
 
-def _told(headers: Mapping[str, str]) -> Place | None:
-    """Return the place that a trusted proxy names; none: it names none. A country that there is not (XX, T1) is an unknown one."""
+def _announced_place(headers: Mapping[str, str]) -> Place | None:
+    """Return the place that a trusted proxy announces, if any. A code that is no country (XX, T1) counts as
+    unknown.
+    """
     country = (headers.get("x-azure-geo-country") or headers.get("x-geo-location-region", "")).strip().upper()
     city = headers.get("x-geo-location-city", "").strip()[:MAX_CITY_CHARS] or None
     coordinates = headers.get("x-geo-location-coordinates", "").strip()
@@ -113,7 +118,8 @@ def _peer(scope: Mapping[str, Any]) -> IpAddress | None:
 def _forwarded(entries: list[str], peer: IpAddress, trusted: Networks) -> IpAddress:
     """Return the right-most address that is not a trusted proxy's.
 
-    Empty elements are none (RFC 9110 §5.6.1.2). At one that is no address the search ends: its neighbour spoke for somebody unknown.
+    Empty elements are skipped (RFC 9110 §5.6.1.2). The search ends at an element that is no address: nobody
+    knows who wrote what is before it.
     """
     found = peer
     for entry in reversed(entries):
@@ -129,7 +135,9 @@ def _forwarded(entries: list[str], peer: IpAddress, trusted: Networks) -> IpAddr
 
 
 def _node(entry: str) -> str:
-    """Return what an element names, without what some proxies put around it: `192.0.2.7:4711`, `"[2001:db8::7]:4711"`."""
+    """Return the address in an element, without what some proxies put around it: `192.0.2.7:4711`,
+    `"[2001:db8::7]:4711"`.
+    """
     text = entry.strip(" \t")
     if len(text) >= 2 and text[0] == text[-1] == '"':
         text = text[1:-1].strip(" \t")
@@ -143,7 +151,9 @@ def _node(entry: str) -> str:
 
 
 def _is_port(text: str) -> bool:
-    """Tell whether a text is a colon and a port; proxies that hide it write an underscore and a name (RFC 7239 §6.2)."""
+    """Tell whether a text is a colon and a port; proxies that hide it write an underscore and a name (RFC
+    7239 §6.2).
+    """
     return _PORT.fullmatch(text) is not None
 
 

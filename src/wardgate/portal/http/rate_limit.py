@@ -1,4 +1,6 @@
-"""Token buckets: `capacity` at once, `refill_per_s` after that. By key for who may come in (protocol §1.6), or one for a connection."""
+"""Token buckets: `capacity` at once, `refill_per_s` after that. Many, by key, for requests (protocol §1.6);
+one for a connection.
+"""
 
 import math
 from collections.abc import Hashable
@@ -8,7 +10,7 @@ _PRUNE_AT: Final = 4096
 
 
 def retry_after(wait_s: float) -> int:
-    """Return what `Retry-After` says: whole seconds, at least one."""
+    """Return the value of `Retry-After`: whole seconds, at least one."""
     return max(1, math.ceil(wait_s))
 
 
@@ -38,7 +40,9 @@ class TokenBuckets:
 
 
 class Allowance:
-    """The bucket of one connection. What something costs is known when it is done, so the level may fall below zero."""
+    """The bucket of one connection. A cost is charged afterwards, when it is known, so the level may fall
+    below zero.
+    """
 
     __slots__ = ("_at", "_capacity", "_level", "_refill_per_s")
 
@@ -53,7 +57,7 @@ class Allowance:
         self._at = now
 
     def delay_s(self, *, now: float) -> float:
-        """Return the seconds until there is a token again; 0: there is one."""
+        """Return the seconds until there is a token again; 0 if there is one now."""
         return max(0.0, (1.0 - self._level_at(now)) / self._refill_per_s)
 
     def _level_at(self, now: float) -> float:

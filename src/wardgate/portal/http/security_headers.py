@@ -8,12 +8,14 @@ HSTS: Final = "max-age=63072000; includeSubDomains; preload"  # rest-api §1, id
 
 
 def transport_security(*, is_secure: bool) -> RawHeaders:
-    """Return what makes browsers insist on HTTPS; nothing for a portal that people reach over plain HTTP."""
+    """Return the header that makes browsers insist on HTTPS, if the portal is reached over HTTPS."""
     return raw_headers({"strict-transport-security": HSTS}) if is_secure else []
 
 
 def page_security(nonce: str) -> RawHeaders:
-    """Return what every page and asset carries: scripts and styles run only if they show the nonce, and nobody frames the page."""
+    """Return the headers of every page and asset: scripts and styles need the nonce, and framing is
+    forbidden.
+    """
     policy = (
         "default-src 'none'",
         f"script-src 'nonce-{nonce}'",

@@ -1,4 +1,6 @@
-"""The cookie of a signed-in browser: one for each account, with a session's id, signed. What the id is worth stands in the store."""
+"""The cookie of a signed-in browser: one for each account, with the signed id of a session, whose state is in
+the store.
+"""
 
 import hashlib
 from datetime import timedelta
@@ -13,7 +15,8 @@ _SIGNER: Final = {"digest_method": hashlib.sha256, "key_derivation": "hmac"}
 
 
 class SessionCookie:
-    """Sets, clears and reads the cookies. Scripts cannot read them and other sites' forms are not sent with them.
+    """Sets, clears and reads the cookies. Scripts cannot read them and other sites' forms are not sent with
+    them.
 
     Args:
         key: signs the ids.

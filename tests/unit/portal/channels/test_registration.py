@@ -16,12 +16,12 @@ def test_the_older_connection_is_told_and_nobody_if_there_is_none() -> None:
     registration = Registration(bus, client(1), got.append)
     supersede(bus, client(1))
     assert got == [Superseded(client(1).connection_id)]
-    assert registration.is_meant(got[0])
+    assert registration.is_superseded_by(got[0])
 
 
 def test_a_late_message_to_the_older_connection_does_not_end_the_newer() -> None:
     registration = Registration(EncodingBus(), client(1), lambda _message: None)
-    assert not registration.is_meant(Superseded(UUID(int=7)))
+    assert not registration.is_superseded_by(Superseded(UUID(int=7)))
 
 
 def test_a_connection_that_was_not_told_finds_out_that_its_address_was_taken() -> None:
