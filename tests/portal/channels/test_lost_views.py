@@ -85,17 +85,17 @@ async def test_a_session_that_begins_while_its_view_is_lost_ends(
 async def test_background_work_that_ends_is_begun_again_and_shows_in_readiness(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stirred = portal.services.store.stirred
+    ask = portal.services.store.accounts_changed_elsewhere
     failed, polled = asyncio.Event(), asyncio.Event()
 
-    async def stirred_once_not(account_ids: Any) -> frozenset[UUID]:
+    async def silent_once(account_ids: Any) -> frozenset[UUID]:
         if not failed.is_set():
             failed.set()
             raise Fault
         polled.set()
-        return await stirred(account_ids)
+        return await ask(account_ids)
 
-    monkeypatch.setattr(portal.services.store, "stirred", stirred_once_not)
+    monkeypatch.setattr(portal.services.store, "accounts_changed_elsewhere", silent_once)
     async with caller(portal) as probe, asyncio.timeout(PATIENCE_S):
         await failed.wait()
         answer = await probe.get("/readyz")

@@ -137,7 +137,7 @@ async def test_no_answer_goes_out_before_the_disk_has_its_log_entry(
     world: World, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(Store, "syncing", lambda _: disk)
+    monkeypatch.setattr(Store, "start_sync", lambda _: disk)
     call = asyncio.create_task(api.post("/sites", json={"site": {"name": "a"}}))
     await until_a_change_is_committed(world)
     assert [row.path for row in await logged(world.portal, world.account_id)] == ["/sites"]
@@ -153,7 +153,7 @@ async def test_a_disk_that_fails_fails_the_call(
 ) -> None:
     disk: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     disk.set_exception(OSError("disk gone"))
-    monkeypatch.setattr(Store, "syncing", lambda _: disk)
+    monkeypatch.setattr(Store, "start_sync", lambda _: disk)
     for path in ("/sites", "/sites/none", "/wardgate/nothing"):
         answer = await api.get(path)
         assert (answer.status_code, answer.json()["detail"]) == (500, "An unexpected error occurred.")

@@ -94,7 +94,7 @@ class Pipeline:
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)
         await self._record(scope, headers, request_id, caller)
-        answer.hold_back(self._services.store.syncing())
+        answer.hold_back(self._services.store.start_sync())
         # The disk begins now, not when the handler first waits for something.
         await asyncio.sleep(0)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:

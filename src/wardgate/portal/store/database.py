@@ -41,9 +41,9 @@ class DatabaseAdapter(Protocol):
     async def close(self) -> None: ...
     def reading(self, *, is_long: bool = False) -> AbstractAsyncContextManager[AsyncConnection]: ...
     def writing(self, *, is_synced: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
-    def syncing(self) -> Awaitable[None] | None: ...
+    def start_sync(self) -> Awaitable[None] | None: ...
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None: ...
-    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]: ...
+    async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]: ...
 
 
 class Store:
@@ -104,7 +104,7 @@ class Store:
 
         Args:
             is_synced: leaving the block waits until a power cut would not undo it. Otherwise it survives the end of this
-                process only, until what `syncing` returns has ended or a later transaction that waited.
+                process only, until what `start_sync` returns has ended or a later transaction that waited.
 
         Raises:
             Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
@@ -133,9 +133,9 @@ class Store:
             # this process's own commits. A hint too many does no harm.
             self._tell(moved)
 
-    def syncing(self) -> Awaitable[None] | None:
-        """Begin to make safe from a power cut what is committed, and return what ends when it is; none: it is already."""
-        return self._database.syncing()
+    def start_sync(self) -> Awaitable[None] | None:
+        """Start to make what is committed durable; return an awaitable of its end, or None if already durable."""
+        return self._database.start_sync()
 
     def on_commit(self, listener: Committed) -> Callable[[], None]:
         """Call `listener` after each commit that moved a feed; returns what ends it. A hint, never the only source."""
@@ -152,9 +152,9 @@ class Store:
                 # What is committed holds: a listener's fault must not look like the transaction's.
                 log.exception("a listener to commits failed")
 
-    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+    async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
         """Return whose feed another process may have moved since the last call; a hint."""
-        return await self._database.stirred(account_ids)
+        return await self._database.accounts_changed_elsewhere(account_ids)
 
     async def sequences(self) -> dict[UUID, int]:
         """Return the feed position of every account."""

@@ -48,7 +48,7 @@ class Feed:
         while True:
             await self._environment.clock.sleep(POLL_S)
             with contextlib.suppress(*DATABASE_ERRORS):
-                self._wake(await self._store.stirred(tuple(self._waiting)))
+                self._wake(await self._store.accounts_changed_elsewhere(tuple(self._waiting)))
 
     async def position(self, account_id: UUID) -> int:
         """Return the sequence of the account's newest change, 0 for none."""

@@ -94,8 +94,8 @@ class PostgresDatabase:
         async with self._writers.connect() as connection:
             yield connection
 
-    def syncing(self) -> None:
-        """Nothing is ever behind."""
+    def start_sync(self) -> None:
+        """Every commit is durable already."""
 
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
         """Make this transaction the account's only writer, waiting for the one before."""
@@ -103,7 +103,7 @@ class PostgresDatabase:
         key = int.from_bytes(bytes(a ^ b for a, b in zip(high, low, strict=True)), "big", signed=True)
         await connection.execute(_LOCK, {"key": key})
 
-    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+    async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
         """Return whose feed has moved, or may have, since the last call."""
         if not account_ids:
             return frozenset()

@@ -4,7 +4,7 @@ One asynchronous lock admits one writer of this process at a time. Writers of ot
 that the event loop never stands still, and "database is locked" reaches no caller before half a minute has passed.
 
 A commit waits for the disk inside SQLite, and with it everything in this process. A transaction whose caller can wait elsewhere is
-therefore committed on a connection that leaves the write-ahead log to the operating system; `syncing` brings that file to the disk in
+therefore committed on a connection that leaves the write-ahead log to the operating system; `start_sync` brings that file to the disk in
 another thread. The log is read back up to its first torn entry, so a later commit that the disk has proves all earlier ones.
 """
 
@@ -129,14 +129,14 @@ class SqliteDatabase:
         async with self._writer, self._transaction("BEGIN IMMEDIATE", engine) as connection:
             yield connection
 
-    def syncing(self) -> Awaitable[None] | None:
-        """Begin to bring to the disk what is committed, and return what ends when it is there; none: nothing is behind."""
+    def start_sync(self) -> Awaitable[None] | None:
+        """Start to write what is committed to the disk; return an awaitable of its end, or None if already durable."""
         return None if self._unsynced is None else self._group_sync.begin()
 
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
         """Make this transaction the account's only writer: on SQLite it is everybody's already."""
 
-    async def stirred(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+    async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
         """Return whose feed another process may have moved since the last call."""
         version = self._data_version()
         if version == self._version:

@@ -81,11 +81,11 @@ async def test_commits_of_another_process_are_noticed(stores: list[Store], envir
 async def test_a_poll_tells_who_has_moved(stores: list[Store]) -> None:
     ours, theirs, *_ = stores
     account_id = await make_account(ours, "acme")
-    await ours.stirred([account_id])
-    assert await ours.stirred([account_id]) == frozenset()
+    await ours.accounts_changed_elsewhere([account_id])
+    assert await ours.accounts_changed_elsewhere([account_id]) == frozenset()
     await _add_site(theirs, account_id, "theirs")
-    assert await ours.stirred([account_id]) == {account_id}
-    assert await ours.stirred([account_id]) == frozenset()
+    assert await ours.accounts_changed_elsewhere([account_id]) == {account_id}
+    assert await ours.accounts_changed_elsewhere([account_id]) == frozenset()
 
 
 async def test_readers_see_32_writers_in_order_without_gaps_even_when_killed(

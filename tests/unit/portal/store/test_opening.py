@@ -78,7 +78,7 @@ async def test_what_did_not_wait_for_the_disk_is_there_at_once_and_synced_later(
     store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
     async with store.writing(is_synced=False) as transaction:
         await _account(transaction)
-    syncing = store.syncing()
+    syncing = store.start_sync()
     async with store.reading() as transaction:
         assert len(await transaction.accounts.load_all()) == 1
     assert syncing is not None
@@ -95,7 +95,7 @@ async def test_where_nobody_waits_for_the_disk_nothing_is_synced(
     store = await Store.open(file, environment)
     async with store.writing(is_synced=False) as transaction:
         await _account(transaction)
-    assert store.syncing() is None
+    assert store.start_sync() is None
     async with store.reading() as transaction:
         assert len(await transaction.accounts.load_all()) == 1
     await store.close()
