@@ -4,22 +4,14 @@ import logging
 import os
 import stat
 from pathlib import Path
-from typing import Annotated, Final
-
-import typer
 
 import wardgate
 from wardgate.cli import logs
+from wardgate.cli.commands import client as told
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import (
-    DEFAULT_PORT,
-    host_and_port,
-    metrics_of,
-    own_external_id,
-    portal_account,
-    run_peer,
-)
+from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.client.process import ClientProcess
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
 from wardgate.net import device_id
@@ -39,116 +31,37 @@ from wardgate.wire.upgrade import ClientParameters
 
 log = logging.getLogger(__name__)
 
-_DEFAULT_HEALTH: Final = "127.0.0.1:8083"
-_DEFAULT_INTERFACE: Final = "wardgate"
-_DEFAULT_TOKEN_PATH: Final = Path("/etc/dev.firezone.client/token")
 
+def run(settings: Settings) -> None:
+    """Run the client until it is told to stop.
 
-def command(
-    *,
-    api_url: Annotated[
-        str | None,
-        typer.Option("--api-url", "-u", help="The portal, wss://… [WARDGATE_API_URL, FIREZONE_API_URL]"),
-    ] = None,
-    token_path: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the token, used when WARDGATE_TOKEN and FIREZONE_TOKEN are unset. [FIREZONE_TOKEN_PATH]"
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", "--firezone-name", help="Name in the portal; host name. [FIREZONE_NAME]"),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--id", "--firezone-id", "-i", help="Stable identity of this device. [FIREZONE_ID]"),
-    ] = None,
-    dns_control: Annotated[
-        str | None,
-        typer.Option(
-            help="systemd-resolved, etc-resolv-conf or disabled; the first where it runs, else the second. [FIREZONE_DNS_CONTROL]"
-        ),
-    ] = None,
-    activate_internet_resource: Annotated[
-        bool | None,
-        typer.Option(
-            "--activate-internet-resource",
-            help="Send everything else too. [FIREZONE_ACTIVATE_INTERNET_RESOURCE]",
-        ),
-    ] = None,
-    interface: Annotated[str | None, typer.Option(help="Name of the TUN interface; wardgate.")] = None,
-    listen_port: Annotated[int | None, typer.Option(help="Preferred UDP port; 52625.")] = None,
-    max_partition_time: Annotated[
-        str | None,
-        typer.Option(
-            "--max-partition-time", "-m", help="Give up this long without a portal. [MAX_PARTITION_TIME]"
-        ),
-    ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Check the settings and leave.")] = False,
-    leave_when_up: Annotated[
-        bool, typer.Option("--exit", help="Leave once the tunnel is up.", hidden=True)
-    ] = False,
-    inc_buf: Annotated[
-        bool | None,
-        typer.Option("--inc-buf", help="Raise the kernel's socket buffer limits. [FIREZONE_INC_BUF]"),
-    ] = None,
-    health_check_addr: Annotated[
-        str | None, typer.Option(help="HTTP health listener; 127.0.0.1:8083. [HEALTH_CHECK_ADDR]")
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json. [FIREZONE_LOG_FORMAT]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table [client].")] = None,
-) -> None:
-    """Run the headless client: it carries this host's packets to the resources that are granted to it.
-
-    SIGHUP tells it that the network changed. SIGTERM ends it and puts the host's DNS settings back.
-
-    Examples:
-
-      sudo wardgate client --api-url wss://portal.example.org --token-path /etc/wardgate/client-token
-
-      sudo wardgate client --config /etc/wardgate.toml --check
+    Raises:
+        UserError: it cannot start, or the portal does not let it in.
     """
-    settings = Settings.load("client", os.environ, config)
-    logs.set_up(
-        settings.text("log_format", log_format, "text", env=("FIREZONE_LOG_FORMAT",)),
-        settings.text("log_level", log_level, "info", env=("RUST_LOG",)),
-    )
-    chosen_path = settings.path("token_path", token_path, _DEFAULT_TOKEN_PATH, env=("FIREZONE_TOKEN_PATH",))
+    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
     account = portal_account(
-        settings,
         PeerKind.CLIENT,
-        url=api_url,
-        token=settings.secret("token", None, None, env=("FIREZONE_TOKEN",)) or _token_file(chosen_path),
-        budget_s=settings.duration_s(
-            "max_partition_time", max_partition_time, None, env=("MAX_PARTITION_TIME",)
-        ),
+        url=settings[told.API_URL],
+        token=settings[told.TOKEN] or _token_file(settings[told.TOKEN_PATH]),
+        budget_s=settings[told.MAX_PARTITION_TIME],
     )
-    for variable in ("WARDGATE_TOKEN", "FIREZONE_TOKEN"):
+    for variable in told.TOKEN.variables:
         os.environ.pop(variable, None)  # children and /proc readers have no business with it
-    method = _method(settings.text("dns_control", dns_control, None, env=("FIREZONE_DNS_CONTROL",)))
-    health = host_and_port(
-        settings.text("health_check_addr", health_check_addr, _DEFAULT_HEALTH, env=("HEALTH_CHECK_ADDR",))
-    )
-    tun_name = settings.text("interface", interface, _DEFAULT_INTERFACE)
-    port = settings.integer("listen_port", listen_port, DEFAULT_PORT)
-    is_internet_active = settings.boolean(
-        "activate_internet_resource",
-        activate_internet_resource,
-        False,
-        env=("FIREZONE_ACTIVATE_INTERNET_RESOURCE",),
-    )
-    raises_buffers = settings.boolean("inc_buf", inc_buf, False, env=("FIREZONE_INC_BUF",))
-    configured_id = settings.text("id", device, None, env=("FIREZONE_ID",))
-    display_name = device_id.device_name(settings.text("name", name, None, env=("FIREZONE_NAME",)))
+    method = _method(settings[told.DNS_CONTROL])
+    health = settings[told.HEALTH_CHECK_ADDR]
+    tun_name = settings[told.INTERFACE]
+    port = settings[told.LISTEN_PORT]
+    is_internet_active = settings[told.ACTIVATE_INTERNET_RESOURCE]
+    raises_buffers = settings[told.INC_BUF]
+    configured_id = settings[told.ID]
+    display_name = device_id.device_name(settings[told.NAME])
 
-    async def run() -> None:
+    async def process() -> None:
         identity = own_external_id(
             configured_id, stored_in=device_id.CLIENT_FILE, derivation_key=CLIENT_DERIVATION_KEY
         )
-        if check:
-            typer.echo("the settings are in order")
+        if settings[told.CHECK]:
+            echo("the settings are in order")
             return
         require("wardgate client", client_needs(writes=RESOLV_CONF if method is Method.RESOLV_CONF else None))
         private_key = generate_private_key()
@@ -184,7 +97,7 @@ def command(
                     families=families_of(tun_name),
                     gso_max_segs=GSO_MAX_SEGMENTS,
                 )
-                process = ClientProcess(
+                client = ClientProcess(
                     engine=engine,
                     session=session,
                     kernel=kernel,
@@ -197,28 +110,25 @@ def command(
                 )
                 async with health_listener(
                     *health,
-                    is_ready=lambda: process.is_ready,
+                    is_ready=lambda: client.is_ready,
                     version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.CLIENT, lambda: engine.stats() | process.host.counts()),
-                    notes=process.host.notes,
+                    metrics=metrics_of(PeerKind.CLIENT, lambda: engine.stats() | client.host.counts()),
+                    notes=client.host.notes,
                 ):
-                    await process.run(until_configured=leave_when_up)
+                    await client.run(until_configured=settings[told.EXIT])
         finally:
             engine.close()
             await buffers.undo()
 
-    run_peer(run(), has_identity=True)
+    run_peer(process(), has_identity=True)
 
 
-def _method(text: str | None) -> Method:
-    if text is None:
-        method = usual_method()
-        log.info("DNS control chosen for this host", extra={"dns_control": method.value})
-        return method
-    try:
-        return Method(text)
-    except ValueError:
-        raise UserError(f"unknown --dns-control {text!r}; choose {', '.join(Method)}") from None
+def _method(chosen: str | None) -> Method:
+    if chosen is not None:
+        return Method(chosen)
+    method = usual_method()
+    log.info("DNS control chosen for this host", extra={"dns_control": method.value})
+    return method
 
 
 def _token_file(path: Path) -> str | None:

@@ -1,37 +1,31 @@
 """`wardgate completion bash|zsh|fish`, and what the printed scripts ask back.
 
 A script asks `wardgate __complete WORD…` at each key press: the words after `wardgate` up to the cursor, the last of them unfinished.
-The answer is one candidate a line, a tab and what it does. So a script never grows stale, and only the module of the command in
-question is loaded. No candidates: the shell completes file names.
+The answer is one candidate a line, a tab and what it means. So a script never goes stale. No candidates: the shell completes file names.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Annotated, Final
+from typing import Final
 
-import typer
-
-from wardgate.cli.admin.names import names_of, noun_wanted
-from wardgate.cli.command_tree import Command, command_of
-
-
-class Shell(StrEnum):
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-
+from wardgate.cli.command_line import Command
+from wardgate.cli.commands.tree import ROOT, SHELL
+from wardgate.cli.parameters import AnyParameter, Form
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 
 Candidate = tuple[str, str]
-"""A word and what it does."""
+"""A word and what it means."""
 
-_SCRIPTS: Final[Mapping[Shell, str]] = {
-    Shell.BASH: """\
+_HELP: Final = ("--help", "show help")
+
+_SCRIPTS: Final[Mapping[str, str]] = {
+    "bash": """\
 _wardgate() {
     local IFS=$'\\n'
     COMPREPLY=($(wardgate __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1))
 }
 complete -o default -F _wardgate wardgate""",
-    Shell.ZSH: """\
+    "zsh": """\
 #compdef wardgate
 _wardgate() {
     local -a lines candidates
@@ -40,7 +34,7 @@ _wardgate() {
     if [[ -n "$lines" ]]; then _describe wardgate candidates; else _files; fi
 }
 compdef _wardgate wardgate""",
-    Shell.FISH: """\
+    "fish": """\
 function __wardgate_complete
     set -l words (commandline -opc) (commandline -ct)
     wardgate __complete $words[2..-1] 2>/dev/null
@@ -49,59 +43,64 @@ complete -c wardgate -n 'count (__wardgate_complete)' -f -a '(__wardgate_complet
 }
 
 
-def command(
-    shell: Annotated[Shell, typer.Argument(help="Which shell.")],
-) -> None:
-    """Print a script that makes the shell complete `wardgate` commands.
-
-    Example: wardgate completion bash > /etc/bash_completion.d/wardgate
-    """
-    typer.echo(_SCRIPTS[shell])
+def run(settings: Settings) -> None:
+    """Print a script that makes the shell complete `wardgate` commands."""
+    echo(_SCRIPTS[settings[SHELL]])
 
 
-def suggest(words: Sequence[str], commands: Mapping[str, str]) -> list[Candidate]:
+def suggest(words: Sequence[str]) -> list[Candidate]:
     """Return what the last word may become.
 
     Args:
         words: all words after `wardgate`; the last one is unfinished, and may be empty.
-        commands: every command and what it does.
     """
     *before, unfinished = words or [""]
-    if not before:
-        candidates = [
-            *commands.items(),
-            ("--help", "Say what there is."),
-            ("--version", "Print the version."),
-        ]
-    elif before[0] in commands:
-        candidates = [*_names(before, unfinished), *_within(command_of(before[0]), before[1:])]
-    else:
-        candidates = []
     wants_option = unfinished.startswith("-")
     return [
-        (word, told)
-        for word, told in candidates
+        (word, meaning)
+        for word, meaning in _candidates(before, wants_option=wants_option)
         if word.startswith(unfinished) and word.startswith("-") is wants_option
     ]
 
 
-def _names(before: Sequence[str], unfinished: str) -> list[Candidate]:
-    """Return the names of the objects that may stand here; the portal is asked only where one may."""
-    if before[0] not in ("admin", "explain") or unfinished.startswith("-"):
-        return []
-    noun = noun_wanted(before)
-    return [] if noun is None else [(name, noun.singular) for name in names_of(noun)]
+def _candidates(before: Sequence[str], *, wants_option: bool) -> list[Candidate]:
+    command, rest = ROOT, list(before[1:] if before[:1] == ["help"] else before)
+    while children := command.children():
+        if not rest:
+            return [*((one.name, one.help) for one in children), *_options(command)]
+        child = command.child(rest.pop(0))
+        if child is None:
+            return []
+        command = child
+    wanted = _wanted(command, rest)
+    if wanted is not None and (wanted.is_option or not wants_option):
+        return _values(wanted)
+    return _options(command)
 
 
-def _within(command: Command, before: Sequence[str]) -> list[Candidate]:
-    for word in before:
-        command = command.children.get(word, command)
-    if command.children:
-        return [(name, child.help) for name, child in command.children.items()]
-    last = before[-1] if before else ""
-    for one in command.parameters:
-        if one.value and last in one.options:
-            return [(choice, "") for choice in one.choices]
-    positional = [(choice, "") for one in command.parameters if not one.options for choice in one.choices]
-    options = [(option, one.help) for one in command.parameters for option in one.options]
-    return [*positional, *options, ("--help", "Say what there is.")]
+def _options(command: Command) -> list[Candidate]:
+    return [*((flag, one.help) for one in command.parameters for flag in one.flags), _HELP]
+
+
+def _wanted(command: Command, given: Sequence[str]) -> AnyParameter | None:
+    """Return the parameter whose value comes next; none: an option does."""
+    taking = {flag: one for one in command.parameters if one.takes_value for flag in one.flags}
+    if given and given[-1] in taking:
+        return taking[given[-1]]
+    arguments = [word for place, word in enumerate(given) if not _is_of_option(given, place, taking)]
+    positional = [one for one in command.parameters if one.form in (Form.ARGUMENT, Form.ARGUMENTS)]
+    if len(arguments) < len(positional):
+        return positional[len(arguments)]
+    return positional[-1] if positional and positional[-1].form is Form.ARGUMENTS else None
+
+
+def _is_of_option(given: Sequence[str], place: int, taking: Mapping[str, AnyParameter]) -> bool:
+    return given[place].startswith("-") or (place > 0 and given[place - 1] in taking)
+
+
+def _values(parameter: AnyParameter) -> list[Candidate]:
+    if not parameter.noun:
+        return [(choice, "") for choice in parameter.choices]
+    from wardgate.cli.admin.names import names_of
+
+    return names_of(parameter.noun)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
-
+from wardgate.cli.commands.tree import DEMO_JSON, KEEP, SIMULATED
 from wardgate.cli.errors import UserError
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.lab import Internet, LabUnavailable, Nat, why_unavailable
 from wardgate.lab.host import CommandFailed, wait_until
 from wardgate.lab.installation import (
@@ -37,37 +38,18 @@ _FAILURES: Final = (AssertionError, CommandFailed, LabUnavailable, RequestRefuse
 """What a step that fails raises by itself: its message says all. Of any other error the kind is told too."""
 
 
-def command(
-    *,
-    keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Leave everything running until Ctrl-C and say how to look into it."),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object with steps and measures, nothing else.")
-    ] = False,
-    simulated: Annotated[
-        bool, typer.Option("--simulated", help="Tell the story in the simulator: no root, virtual time.")
-    ] = False,
-) -> None:
-    """Build a small internet of network namespaces and carry a person to a private service through it.
+def run(settings: Settings) -> None:
+    """Tell the story.
 
-    Portal, two relays, a gateway and a client run as real processes behind NAT routers. Nothing on this
-    machine is changed, and everything is gone afterwards.
-
-    Examples:
-
-      sudo wardgate demo
-
-      sudo wardgate demo --keep
-
-      wardgate demo --simulated --json
+    Raises:
+        UserError: a step failed.
     """
+    as_json = settings[DEMO_JSON]
     report = _Report(quiet=as_json)
     failure: str | None = "interrupted"
     try:
         with _ended_by_signals():
-            _tell(report, simulated=simulated, keep=keep)
+            _tell(report, simulated=settings[SIMULATED], keep=settings[KEEP])
         failure = None
     except Exception as error:
         failure = f"{report.place}: {_one_line(error)}"
@@ -75,7 +57,7 @@ def command(
     finally:
         if as_json:
             told = {"steps": report.steps, "measures": report.measures, "error": failure}
-            typer.echo(json.dumps(told))
+            echo(json.dumps(told))
     report.say(
         f"\nAll {len(report.steps)} steps done in {sum(step['seconds'] for step in report.steps):.1f} s."
     )
@@ -98,7 +80,7 @@ class _Report:
 
     def say(self, line: str) -> None:
         if not self._quiet:
-            typer.echo(line)
+            echo(line)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:

@@ -2,26 +2,26 @@
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
-import typer
-
+from wardgate.cli.commands import installation as told
+from wardgate.cli.commands.portal import EXTERNAL_URL, LISTEN
 from wardgate.cli.errors import UserError
+from wardgate.cli.parameters import AS_JSON
 from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.portal import credentials, data_directory, provisioning
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.limits import LimitReached, check_actor, check_api_token
-from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.rules import make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
@@ -43,58 +43,27 @@ class Initialised:
     sign_in_link: str
 
 
-def command(
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
-    account_name: Annotated[
-        str | None, typer.Option(help="Name of the account. [env: WARDGATE_ACCOUNT_NAME]")
-    ] = None,
-    account_slug: Annotated[
-        str | None, typer.Option(help="Its short name in URLs. [env: WARDGATE_ACCOUNT_SLUG]")
-    ] = None,
-    admin_email: Annotated[
-        str | None, typer.Option(help="E-mail address of the first admin. [env: WARDGATE_ADMIN_EMAIL]")
-    ] = None,
-    search_domain: Annotated[
-        str | None, typer.Option(help="DNS search domain of all clients. [env: WARDGATE_SEARCH_DOMAIN]")
-    ] = None,
-    external_url: Annotated[
-        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
-    ] = None,
-    new_tokens: Annotated[
-        bool,
-        typer.Option("--new-tokens", help="Replace the API and operator tokens that an earlier run made."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
-) -> None:
-    """Make a data directory, the first account and its admin. Running it again changes nothing and prints a fresh sign-in link.
+def run(settings: Settings) -> None:
+    """Make what is missing and print what to go on with.
 
-    It may run beside a portal.
-
-    Example: wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email ada@acme.example
+    Raises:
+        UserError: the data directory or the database cannot be used.
     """
-    settings = Settings.load("portal", os.environ, config)
-    directory = data_dir_of(settings, data_dir)
-    name = settings.text("account_name", account_name, None)
-    slug = settings.text("account_slug", account_slug, None)
-    email = settings.text("admin_email", admin_email, None)
-    if name is None or slug is None or email is None:
-        raise typer.BadParameter("--account-name, --account-slug and --admin-email are required")
-    wanted = checked(name, slug, email, settings.text("search_domain", search_domain, None))
+    directory = data_dir_of(settings)
+    name, slug, email = settings[told.ACCOUNT_NAME], settings[told.ACCOUNT_SLUG], settings[told.ADMIN_EMAIL]
+    if not (name and slug and email):
+        raise settings.wrong_usage("--account-name, --account-slug and --admin-email are required")
+    wanted = Wanted(name, slug, email, settings[told.SEARCH_DOMAIN])
     profile = Profile.load(Profile.path(settings, directory))
     portal = portal_settings(
         settings,
         data_dir=directory,
-        listen=None,
-        external_url=external_url,
+        listen=settings[LISTEN],
         known_url=None if profile is None else profile.web_url,
     )
-    is_url_set = settings.text("external_url", external_url, None) is not None
-    result = initialise(settings, portal, wanted, new_tokens=new_tokens, is_url_set=is_url_set)
-    if as_json:
-        typer.echo(json.dumps(_plain(result)))
-    else:
-        typer.echo(_told(result, directory))
+    is_url_set = settings[EXTERNAL_URL] is not None
+    result = initialise(settings, portal, wanted, new_tokens=settings[told.NEW_TOKENS], is_url_set=is_url_set)
+    echo(json.dumps(_plain(result)) if settings[AS_JSON] else _told(result, directory))
 
 
 def initialise(
@@ -142,31 +111,12 @@ def _save_profile(path: Path, portal: PortalSettings, result: Initialised, *, is
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The account that there should be; `checked` is the way in from text."""
+    """The account that there should be."""
 
     name: str
     slug: str
     email: str
-    search_domain: str | None
-
-
-def checked(name: str, slug: str, email: str, search_domain: str | None) -> Wanted:
-    """Check what the user gave.
-
-    Raises:
-        UserError: naming what is wrong.
-    """
-    if not 3 <= len(name.strip()) <= 64:
-        raise UserError(f"--account-name {name!r} must have 3 to 64 characters")
-    try:
-        return Wanted(
-            name.strip(),
-            provisioning.check_slug(slug, RESERVED_SLUGS),
-            provisioning.check_email(email),
-            None if search_domain is None else provisioning.check_search_domain(search_domain),
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    search_domain: str | None = None
 
 
 async def _initialise(

@@ -8,33 +8,20 @@ from typing import Any, Final
 
 import structlog
 
-from wardgate.cli.errors import UserError
 from wardgate.model.shown_text import shown_text
-
-FORMATS: Final = ("text", "json")
-_ALIASES: Final = {"human": "text"}  # the published software's word
-_LEVELS: Final = {"trace": "debug", "warn": "warning", "off": "critical"}
-
 
 PART: Final = "WARDGATE_LOG_PART"  # set by `wardgate up`, whose parts write to one terminal
 
 
-def set_up(log_format: str, level: str) -> None:
+def set_up(log_format: str, level: int) -> None:
     """Send all records from `level` on to stderr.
 
     Args:
-        log_format: `text` (or `human`) or `json`.
-        level: a level's name; of a directive list such as `info,wire=debug` the first bare level counts.
-
-    Raises:
-        UserError: unknown format or level.
+        log_format: `text` or `json`.
     """
-    chosen = _ALIASES.get(log_format, log_format)
-    if chosen not in FORMATS:
-        raise UserError(f"unknown log format {log_format!r}; choose text or json")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
-        if chosen == "json"
+        if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -47,7 +34,7 @@ def set_up(log_format: str, level: str) -> None:
             ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _name_part if chosen == "json" else _for_people,
+                _name_part if log_format == "json" else _for_people,
                 structlog.processors.format_exc_info,
                 renderer,
             ],
@@ -56,7 +43,7 @@ def set_up(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("wardgate").setLevel(_level(level))
+    logging.getLogger("wardgate").setLevel(level)
 
 
 def _name_part(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -75,11 +62,3 @@ def _readable(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 3)
     return shown_text(value) if isinstance(value, str) else value
-
-
-def _level(text: str) -> int:
-    bare = next((part.strip() for part in text.split(",") if "=" not in part), "info").lower()
-    number = logging.getLevelNamesMapping().get(_LEVELS.get(bare, bare).upper())
-    if number is None:
-        raise UserError(f"unknown log level {bare!r}; choose debug, info, warning or error")
-    return number

@@ -1,92 +1,73 @@
-"""`wardgate`: one command line; each sub-command's module is imported only when it is called.
+"""`wardgate`: one command line; what a command needs is imported only when it is called.
 
 Imports are lazy because the web framework, the ORM and netlink cost a second together, and `wardgate --help`
 or a client needs none of them.
 """
 
 import importlib
+import os
+import shutil
 import sys
-
-import typer
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
 import wardgate
+from wardgate.cli.command_line import Call, read
+from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.errors import UserError
-from wardgate.cli.usage import INTERRUPTED, meant, run
+from wardgate.cli.help_text import help_of
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.model.shown_text import shown_text
 
-COMMANDS = {
-    "init": "Make a data directory, the first account and its admin; idempotent.",
-    "portal": "Run the portal: sign-in, REST API, policy engine, control channels.",
-    "relay": "Run a relay (STUN/TURN server).",
-    "gateway": "Run a gateway in front of private resources.",
-    "client": "Run the headless client.",
-    "up": "Run portal, relay and gateway on this machine.",
-    "demo": "Build a small internet and show access granted, explained and revoked.",
-    "explain": "Say why an actor may or may not reach a resource.",
-    "admin": "Administer the portal over its REST API: list, create, change, delete.",
-    "db": "Bring a database up to date, or move an installation to another one.",
-    "completion": "Print what makes a shell complete these commands.",
-    "sign-in-link": "Print a one-time sign-in link for an admin (needs the data directory).",
-}
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C: 128 and the number of SIGINT, as shells count."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage; more in `cli.errors`."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("--help", "-h", "help"):
-        typer.echo(_help())
-    elif name == "--version":
-        typer.echo(wardgate.__version__)
-    elif name == "__complete":
-        _complete(rest)
-    elif name in COMMANDS:
-        _run(name, rest)
-    else:
-        hint = meant(name, COMMANDS)
-        typer.echo(f"wardgate: there is no command {shown_text(name)!r}{hint} (`wardgate --help`)", err=True)
-        sys.exit(2)
-
-
-def _run(name: str, arguments: list[str]) -> None:
-    """Run a command's module: its `main` with the arguments as they are, or its `command` as Typer reads them."""
     try:
-        module = importlib.import_module(f"wardgate.cli.{name.replace('-', '_')}")
-        if hasattr(module, "main"):
-            module.main(arguments)
-            return
-        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        app.command(name)(module.command)
-        run(app, arguments, f"wardgate {name}")
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except UserError as error:
-        typer.echo(f"wardgate: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+        sys.stderr.write(f"wardgate: {shown_text(str(error))}\n")
     except KeyboardInterrupt:
-        typer.echo("wardgate: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+        sys.stderr.write("wardgate: interrupted\n")
+    except BrokenPipeError:
+        # Whoever read had enough, as `head` has. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
-def _complete(words: list[str]) -> None:
-    from wardgate.cli.completion import suggest
+def _run(words: Sequence[str]) -> int:
+    match list(words):
+        case ["__complete", *typed]:
+            from wardgate.cli.completion import suggest
 
-    for word, told in suggest(words, COMMANDS):
-        typer.echo(f"{word}\t{told}")
+            for word, meaning in suggest(typed):
+                echo(f"{word}\t{meaning}")
+            return 0
+        case ["--version"]:
+            echo(wardgate.__version__)
+            return 0
+        case _:
+            return _carry_out(read(ROOT, words))
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "Usage: wardgate COMMAND [OPTIONS]",
-            "",
-            "Zero-trust access that you run yourself.",
-            "",
-            "Commands:",
-            *lines,
-            "",
-            "`wardgate COMMAND --help` says more, with examples; `wardgate --version` prints the version.",
-        ]
+def _carry_out(call: Call) -> int:
+    if call.wants_help:
+        echo(help_of(call.command, call.name, columns=shutil.get_terminal_size().columns))
+        return 0
+    module, _, function = call.command.run.partition(":")
+    settings = (
+        Settings.load(call.command.section, os.environ, call.given, call.name)
+        if call.command.section
+        else Settings("", os.environ, {}, call.given, call.name)
     )
+    return getattr(importlib.import_module(module), function)(settings) or 0
 
 
 if __name__ == "__main__":

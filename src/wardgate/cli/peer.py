@@ -7,12 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import wardgate
 from wardgate.cli.errors import UserError
-from wardgate.cli.settings import Settings
 from wardgate.connect.portal_session import PortalSession, SessionEnded
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.model.addresses import IpAddress
@@ -35,7 +33,6 @@ from wardgate.wire.tokens import TokenKind, kind_of
 from wardgate.wire.upgrade import ConnectParameters, build_upgrade_request, parse_refusal
 from wardgate.wire.user_agent import build_user_agent
 
-DEFAULT_PORT: Final = 52625  # UDP, of gateway and client (data-plane §1.2)
 _FOREIGN_TOKEN: Final = ".SFMyNTY."  # noqa: S105 - the published portal's form (control-plane-protocol §2.1)
 _TOKEN_KINDS: Final = {
     PeerKind.CLIENT: TokenKind.CLIENT,
@@ -101,28 +98,18 @@ class PortalAccount:
 
 
 def portal_account(
-    settings: Settings,
-    kind: PeerKind,
-    *,
-    url: str | None,
-    token: str | None,
-    budget_s: float | None,
+    kind: PeerKind, *, url: str | None, token: str | None, budget_s: float | None
 ) -> PortalAccount:
-    """Check URL and token before anything is opened.
+    """Check that there are a URL and a token before anything is opened.
 
     Raises:
-        UserError: either is missing or cannot be right.
+        UserError: either is missing, or the token cannot be right.
     """
-    found_url = settings.text("api_url", url, None, env=("FIREZONE_API_URL",))
-    if found_url is None:
+    if url is None:
         raise UserError(
             "where is the portal? Give --api-url wss://portal.example.org or set WARDGATE_API_URL"
         )
-    parts = urlsplit(found_url.strip())
-    if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.hostname:
-        raise UserError(f"{found_url!r} is no portal URL; write it like wss://portal.example.org")
-    found_token = settings.secret("token", token, None, env=("FIREZONE_TOKEN",))
-    return PortalAccount(kind, found_url, checked_token(found_token, kind), budget_s)
+    return PortalAccount(kind, url, checked_token(token, kind), budget_s)
 
 
 def checked_token(token: str | None, kind: PeerKind) -> str:
@@ -151,18 +138,6 @@ def own_external_id(configured: str | None, *, stored_in: Any, derivation_key: b
         draw=lambda: random_device_id(uuid4()),
     )
     return external_id(known)
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """Parse `127.0.0.1:8081` or `[::1]:8081`.
-
-    Raises:
-        UserError: anything else.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise UserError(f"{text!r} is no address to listen on; write it like 127.0.0.1:8081")
-    return host.strip("[]"), int(port)
 
 
 def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[[], str | None]:

@@ -2,16 +2,12 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from wardgate.cli import logs
+from wardgate.cli.commands import portal as told
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import listener_of, metrics_listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
@@ -33,30 +29,15 @@ from wardgate.portal.tls import CertificateUnusable
 log = logging.getLogger(__name__)
 
 
-def command(
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
-    listen: Annotated[
-        str | None, typer.Option(help="HOST:PORT, by default 127.0.0.1:8080. [env: WARDGATE_LISTEN]")
-    ] = None,
-    external_url: Annotated[
-        str | None, typer.Option(help="How people and peers reach it. [env: WARDGATE_EXTERNAL_URL]")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error. [env: WARDGATE_LOG_LEVEL]")
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json. [env: WARDGATE_LOG_FORMAT]")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
-) -> None:
-    """Run the portal: sign-in, REST API, policy engine and control channels behind one listener.
+def run(settings: Settings) -> None:
+    """Run the portal until it is told to stop.
 
-    Example: wardgate portal --data-dir ./data --listen 0.0.0.0:8080 --external-url https://portal.example.org
+    Raises:
+        UserError: it cannot start.
     """
-    settings = Settings.load("portal", os.environ, config)
-    directory = data_dir_of(settings, data_dir)
-    portal = portal_settings(settings, data_dir=directory, listen=listen, external_url=external_url)
-    logs.set_up(
-        settings.text("log_format", log_format, "text"), settings.text("log_level", log_level, "info")
-    )
+    directory = data_dir_of(settings)
+    portal = portal_settings(settings, data_dir=directory, listen=settings[told.LISTEN])
+    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)

@@ -8,16 +8,16 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wardgate.cli.commands import rest
+from wardgate.cli.commands.portal import DATA_DIR
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
-from wardgate.portal import data_directory
-from wardgate.portal.data_directory import DataDirectoryUnusable
 
 
-def data_dir_of(settings: Settings, flag: Path | None) -> Path:
+def data_dir_of(settings: Settings) -> Path:
     """Return the data directory: as configured, else /var/lib/wardgate for root and ~/.local/share/wardgate."""
     default = Path("/var/lib/wardgate") if os.geteuid() == 0 else Path.home() / ".local/share/wardgate"
-    return settings.path("data_dir", flag, default).absolute()
+    return (settings[DATA_DIR] or default).absolute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Profile:
     @staticmethod
     def path(settings: Settings, data_dir: Path) -> Path:
         """Return the profile file: as configured, else `profile.json` in the data directory."""
-        return settings.path("profile", None, data_dir / "profile.json")
+        return settings[rest.PROFILE] or data_dir / "profile.json"
 
     def save(self, path: Path) -> None:
         """Write the file.
@@ -44,9 +44,13 @@ class Profile:
         Raises:
             UserError: it cannot be written.
         """
+        from wardgate.portal import (
+            data_directory,
+        )  # it loads the cryptography that only a data directory needs
+
         try:
             data_directory.write_private(path, json.dumps(asdict(self), indent=1).encode())
-        except DataDirectoryUnusable as error:
+        except data_directory.DataDirectoryUnusable as error:
             raise UserError(str(error)) from error
 
     @classmethod
@@ -75,3 +79,30 @@ class Profile:
             raise UserError(
                 f"the profile {path} is damaged: delete it and run `wardgate init --new-tokens`"
             ) from error
+
+
+def find_profile(settings: Settings, *, is_operator: bool = False) -> Profile:
+    """Find address and token: options, `WARDGATE_URL` and `WARDGATE_TOKEN`, then the profile file of `wardgate init`.
+
+    For what is the operator's, `WARDGATE_OPERATOR_TOKEN` comes before `WARDGATE_TOKEN`, and the profile's operator token
+    takes the place of its API token.
+
+    Raises:
+        UserError: neither place has them, or the profile is open to others.
+    """
+    url, token = settings[rest.URL], settings[rest.TOKEN_FILE]
+    if token is None and is_operator:
+        token = settings[rest.OPERATOR_TOKEN]
+    token = token or settings[rest.TOKEN]
+    stored: Profile | None = None
+    if url is None or token is None:
+        stored = Profile.load(Profile.path(settings, data_dir_of(settings)))
+    if stored is not None:
+        url = url or stored.url
+        token = token or (stored.operator_token if is_operator else stored.token)
+    if url is None or token is None:
+        wanted = "WARDGATE_OPERATOR_TOKEN" if is_operator else "WARDGATE_TOKEN"
+        raise UserError(
+            f"where is the portal, and with what token? Set WARDGATE_URL and {wanted}, or run `wardgate init`"
+        )
+    return Profile(url.rstrip("/"), token)

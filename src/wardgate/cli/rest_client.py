@@ -1,11 +1,10 @@
-"""The commands' way to the REST API: where it is, with what token, one HTTP client, and how its refusals are told to people.
+"""The commands' way to the REST API: one HTTP client, and how its refusals are told to people.
 
 A call that the portal puts off (429, 503) is repeated after the time that it asks for. A POST carries an
 `Idempotency-Key`, the same in every attempt, so that a repetition cannot do the thing twice.
 """
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ import httpx2
 
 import wardgate
 from wardgate.cli.errors import Invalid, NotFound, Refused, UserError
-from wardgate.cli.profile import Profile, data_dir_of
-from wardgate.cli.settings import Settings
+from wardgate.cli.profile import Profile
 
 TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -39,48 +37,6 @@ _ERRORS: Final[Mapping[int, type[UserError]]] = {
 }
 
 Query = Mapping[str, str]
-
-
-def find_profile(
-    url: str | None, token: str | None, config: Path | None = None, *, is_operator: bool = False
-) -> Profile:
-    """Find address and token: flags, `WARDGATE_URL` and `WARDGATE_TOKEN`, then the profile file of `wardgate init`.
-
-    For what is the operator's, `WARDGATE_OPERATOR_TOKEN` comes before `WARDGATE_TOKEN`, and the profile's operator token
-    takes the place of its API token.
-
-    Raises:
-        UserError: neither place has them, or the profile is open to others.
-    """
-    settings = Settings.load("rest", os.environ, config)
-    found_url, found_token = settings.text("url", url, None), token
-    if found_token is None and is_operator:
-        found_token = settings.secret("operator_token", None, None)
-    found_token = found_token or settings.secret("token", None, None)
-    stored: Profile | None = None
-    if found_url is None or found_token is None:
-        stored = Profile.load(Profile.path(settings, data_dir_of(settings, None)))
-    if stored is not None:
-        found_url = found_url or stored.url
-        found_token = found_token or (stored.operator_token if is_operator else stored.token)
-    if found_url is None or found_token is None:
-        wanted = "WARDGATE_OPERATOR_TOKEN" if is_operator else "WARDGATE_TOKEN"
-        raise UserError(
-            f"where is the portal, and with what token? Set WARDGATE_URL and {wanted}, or run `wardgate init`"
-        )
-    return Profile(found_url.rstrip("/"), found_token)
-
-
-def read_token(file: Path) -> str:
-    """Read the file that `--token-file` names.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--token-file: cannot read {file}: {error}") from error
 
 
 class RestClient:

@@ -1,16 +1,14 @@
 """`wardgate sign-in-link`: a one-time sign-in for an admin, made by whoever holds the data directory (break-glass)."""
 
 import asyncio
-import os
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from wardgate.cli.commands.installation import EMAIL, ONE_OF_SEVERAL
+from wardgate.cli.commands.portal import LISTEN
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.profile import Profile, data_dir_of
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
@@ -22,37 +20,24 @@ from wardgate.portal.store.rows import Account, Actor
 LIFETIME_S = 3600
 
 
-def command(
-    account_slug: Annotated[
-        str | None, typer.Option(help="Which account; needed when there are several.")
-    ] = None,
-    email: Annotated[str | None, typer.Option(help="Which admin; by default the first one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
-    external_url: Annotated[
-        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
-) -> None:
-    """Print a link that signs an admin in once, within an hour. It may be run beside the portal.
+def run(settings: Settings) -> None:
+    """Print the link.
 
-    It leads to the external URL that `wardgate init` was given, unless another is set.
-
-    Example: wardgate sign-in-link --data-dir ./data --account-slug acme
+    Raises:
+        UserError: there is no such admin, or no installation.
     """
-    settings = Settings.load("portal", os.environ, config)
-    directory = data_dir_of(settings, data_dir)
+    directory = data_dir_of(settings)
     profile = Profile.load(Profile.path(settings, directory))
     portal = portal_settings(
         settings,
         data_dir=directory,
-        listen=None,
-        external_url=external_url,
+        listen=settings[LISTEN],
         known_url=None if profile is None else profile.web_url,
     )
     try:
         keys = data_directory.load_keys(directory)
         data_directory.require_database(directory, portal.database)
-        typer.echo(asyncio.run(_link(portal, keys, account_slug, email)))
+        echo(asyncio.run(_link(portal, keys, settings[ONE_OF_SEVERAL], settings[EMAIL])))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
 

@@ -44,3 +44,9 @@ class Terminal:
         self.stderr.write(f"{question} [y/N] ")
         self.stderr.flush()
         return self.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def echo(line: str) -> None:
+    """Write a result to this process's standard output at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -17,18 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
-import typer
 
 from wardgate.cli import logs
+from wardgate.cli.commands import up as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.init import checked, initialise
+from wardgate.cli.init import Wanted, initialise
+from wardgate.cli.parameters import CONFIG
 from wardgate.cli.portal_settings import listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.model.addresses import parse_ip
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
@@ -57,63 +59,36 @@ _PR_CAPBSET_DROP: Final = 24
 _LAST_CAPABILITY: Final = 63
 
 
-def command(
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory. [env: WARDGATE_DATA_DIR]")] = None,
-    listen: Annotated[
-        str | None, typer.Option(help="Where the portal listens; 0.0.0.0:8080. [env: WARDGATE_LISTEN]")
-    ] = None,
-    public_address: Annotated[
-        str | None,
-        typer.Option(help="IP address at which others reach this machine. [env: WARDGATE_PUBLIC_ADDRESS]"),
-    ] = None,
-    external_url: Annotated[
-        str | None, typer.Option(help="How the portal is reached. [env: WARDGATE_EXTERNAL_URL]")
-    ] = None,
-    account_name: Annotated[
-        str | None, typer.Option(help="Name of the account, made at the first start.")
-    ] = None,
-    account_slug: Annotated[str | None, typer.Option(help="Its short name in URLs.")] = None,
-    admin_email: Annotated[str | None, typer.Option(help="E-mail address of its admin.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file. [env: WARDGATE_CONFIG]")] = None,
-) -> None:
-    """Run portal, relay and gateway on this machine. Ctrl-C stops them; a second start continues where it was.
+def run(settings: Settings) -> None:
+    """Run portal, relay and gateway until told to stop.
 
-    Example: sudo wardgate up --public-address 203.0.113.7 --admin-email ada@acme.example
+    Raises:
+        UserError: one of them cannot start.
     """
-    settings = Settings.load("up", os.environ, config)
-    level = settings.text("log_level", log_level, "info")
+    level = settings[options.LOG_LEVEL]
     os.environ[logs.PART] = "up"
-    logs.set_up(settings.text("log_format", None, "text"), level)
-    address = settings.text("public_address", public_address, None) or _own_address()
-    try:
-        parse_ip(address)
-    except ValueError as error:
-        raise UserError(f"--public-address: {error}") from error
-    listening = settings.text("listen", listen, "0.0.0.0:8080")
-    directory = data_dir_of(settings, data_dir)
-    portal = portal_settings(settings, data_dir=directory, listen=listening, external_url=external_url)
-    if settings.text("external_url", external_url, None) is None:
+    logs.set_up(settings[options.LOG_FORMAT], level)
+    address = str(settings[options.PUBLIC_ADDRESS] or _own_address())
+    directory = data_dir_of(settings)
+    portal = portal_settings(settings, data_dir=directory, listen=settings[options.LISTEN])
+    if settings[options.EXTERNAL_URL] is None:
         scheme = "http" if portal.tls_certificate is None else "https"
         portal = replace(portal, external_url=f"{scheme}://{_in_url(address)}:{portal.port}")
-    wanted = checked(
-        settings.text("account_name", account_name, "Home network"),
-        settings.text("account_slug", account_slug, "home"),
-        settings.text("admin_email", admin_email, "admin@wardgate.local"),
-        None,
+    name, slug, email = (
+        settings[one] for one in (options.ACCOUNT_NAME, options.ACCOUNT_SLUG, options.ADMIN_EMAIL)
     )
     # Another portal on this port would answer for ours: find out before anything is made.
     listener_of(portal).close()
-    result = initialise(settings, portal, wanted, new_tokens=False, is_url_set=True)
+    result = initialise(settings, portal, Wanted(name, slug, email), new_tokens=False, is_url_set=True)
     try:
         keys = data_directory.load_keys(directory)
         tokens = asyncio.run(_hand_over_tokens(portal, keys, result.account_slug))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
-    plan = _children(portal, tokens, address, level, config)
+    plan = _children(portal, tokens, address, logging.getLevelName(level).lower(), settings[CONFIG])
     has_gateway = any(child.name == "gateway" for child in plan)
     text = told(portal, result.sign_in_link, tokens.client, has_gateway=has_gateway)
-    asyncio.run(_run(plan, portal, lambda: typer.echo(text)))
+    asyncio.run(_run(plan, portal, lambda: echo(text)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def test_any_words_are_a_request_or_wrong_usage(words: list[str]) -> None:
 @given(st.lists(st.text(max_size=8), max_size=5) | command_lines())
 def test_completion_offers_only_what_continues_the_word(words: list[str]) -> None:
     unfinished = words[-1] if words else ""
-    assert all(word.startswith(unfinished) for word, _told in suggest(["admin", *words], {"admin": ""}))
+    assert all(word.startswith(unfinished) for word, _told in suggest(["admin", *words]))
 
 
 @given(

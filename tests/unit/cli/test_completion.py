@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.completion import suggest
-from wardgate.cli.main import COMMANDS, main
+from wardgate.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -34,12 +35,12 @@ from wardgate.cli.main import COMMANDS, main
     ],
 )
 def test_the_shell_is_offered_what_may_come_next(words: list[str], offered: set[str]) -> None:
-    assert {word for word, _told in suggest(words, COMMANDS)} == offered
+    assert {word for word, _told in suggest(words)} == offered
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [one.name for one in ROOT.children()])
 def test_every_command_offers_its_options_each_with_a_word_on_it(command: str) -> None:
-    offered = suggest([command, "-"], COMMANDS) or suggest([command, ""], COMMANDS)
+    offered = suggest([command, "-"])
     assert offered
     assert all(told for _word, told in offered)
 

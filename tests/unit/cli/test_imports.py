@@ -17,12 +17,14 @@ SERVER = {
     "aiosmtplib",
 }
 PACKETS = {"wardgate_native", "pyroute2"}
+LIBRARIES = {"asyncio", "httpx2", "rich", "yaml", "cryptography", "msgspec", "structlog"}
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("main", STORE | SERVER | PACKETS | {"asyncio", "httpx2", "rich", "yaml", "cryptography"}),
+        ("main", STORE | SERVER | PACKETS | LIBRARIES),
         ("admin.execution", STORE | SERVER | PACKETS),
         ("explain", STORE | SERVER | PACKETS),
         ("init", SERVER | PACKETS | {"alembic"}),
@@ -34,6 +36,35 @@ PACKETS = {"wardgate_native", "pyroute2"}
     ],
 )
 def test_a_command_does_not_load(module: str, unwanted: set[str]) -> None:
-    program = f"import sys, wardgate.cli.{module}; print(*sys.modules)"
+    assert unwanted & loaded_by(f"import wardgate.cli.{module}") == set()
+
+
+@pytest.mark.timeout(120)  # processes of their own
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["portal", "--help"],
+        ["up", "--help"],
+        ["client", "--help"],
+        ["admin", "sites", "create", "--help"],
+        ["__complete", "portal", "--"],
+        ["portla"],
+    ],
+)
+def test_help_completion_and_mistakes_load_nothing_that_does_work(words: list[str]) -> None:
+    program = f"""
+import contextlib, io
+from wardgate.cli.main import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main({words})
+"""
+    loaded = loaded_by(program)
+    assert (STORE | SERVER | PACKETS | LIBRARIES) & loaded == set()
+    assert {name for name in loaded if name.startswith("wardgate.portal")} == set()
+
+
+def loaded_by(program: str) -> set[str]:
+    program += "\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert unwanted & set(done.stdout.split()) == set()
+    return set(done.stdout.split())

@@ -20,7 +20,7 @@ def test_lines_of_a_part_name_it_and_numbers_are_rounded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(logs.PART, "relay")
-    logs.set_up("text", "info")
+    logs.set_up("text", logging.INFO)
     logging.getLogger("wardgate.x").info("connection established", extra={"took_s": 0.123456789})
     line = capsys.readouterr().err
     assert "[relay] connection established" in line
@@ -31,7 +31,7 @@ def test_programs_get_the_part_as_a_field_and_numbers_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(logs.PART, "relay")
-    logs.set_up("json", "info")
+    logs.set_up("json", logging.INFO)
     logging.getLogger("wardgate.x").info("hello", extra={"took_s": 0.123456789})
     record = json.loads(capsys.readouterr().err)
     assert (record["part"], record["event"], record["took_s"]) == ("relay", "hello", 0.123456789)
@@ -41,7 +41,7 @@ def test_a_process_of_its_own_has_no_part(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(logs.PART, raising=False)
-    logs.set_up("text", "info")
+    logs.set_up("text", logging.INFO)
     logging.getLogger("wardgate.x").info("hello")
     assert "] hello" in capsys.readouterr().err.replace("[info     ] hello", "] hello")
 
@@ -50,7 +50,7 @@ def test_a_name_commands_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(logs.PART, raising=False)
-    logs.set_up("text", "info")
+    logs.set_up("text", logging.INFO)
     logging.getLogger("wardgate.x").info("access granted", extra={"resource": "wiki\x1b[2J\u202e\n"})
     line = capsys.readouterr().err
     assert "wiki\\x1b[2J\\u202e\\n" in line

@@ -121,7 +121,7 @@ def test_init_refuses_what_it_cannot_use(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         init(flag, value)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     _one_line(capsys, said)
     assert not (tmp_path / "data" / "wardgate.db").exists()
 
@@ -229,7 +229,7 @@ def test_bad_portal_settings_say_what_is_wrong(
     init: Init, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     init()
-    _fails("portal", *arguments)
+    _fails("portal", *arguments, code=2)
     _one_line(capsys, said)
 
 
@@ -301,10 +301,10 @@ def _run(*arguments: str) -> None:
         raise SystemExit(ended.value.code)
 
 
-def _fails(*arguments: str) -> None:
+def _fails(*arguments: str, code: int = 1) -> None:
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
-    assert ended.value.code == 1
+    assert ended.value.code == code
 
 
 def _one_line(capsys: pytest.CaptureFixture[str], said: str) -> None:

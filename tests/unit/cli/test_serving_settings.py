@@ -1,10 +1,12 @@
 """How the portal is served: what `wardgate portal` makes of its settings, and what it refuses in one line."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from wardgate.cli.commands.portal import LISTEN
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import portal_settings
 from wardgate.cli.settings import Settings
@@ -18,6 +20,10 @@ def test_by_default_nobody_is_trusted_and_any_host_will_do() -> None:
     assert not settings.is_secure
     assert settings.rest_url == settings.web_url == "http://127.0.0.1:8080"
     assert settings.socket_url == "ws://127.0.0.1:8080"
+
+
+def test_what_nobody_sets_is_what_the_portal_has_by_default() -> None:
+    assert _read() == replace(PortalSettings(), data_dir=Path("/data"))
 
 
 def test_a_part_without_a_host_of_its_own_is_at_the_external_urls() -> None:
@@ -44,8 +50,8 @@ def test_mail_goes_nowhere_until_a_server_is_named() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"smtp_url": "https://ada:s3cret@mail.example.org"}, "WARDGATE_SMTP_URL cannot be read"),
-        ({"mail_from": "nobody"}, "mail_from: 'nobody' is not"),
+        ({"smtp_url": "https://ada:s3cret@mail.example.org"}, "^WARDGATE_SMTP_URL: "),
+        ({"mail_from": "nobody"}, "^WARDGATE_MAIL_FROM: 'nobody' is not"),
         ({"smtp_url": "smtp://mail.example.org"}, "needs WARDGATE_MAIL_FROM"),
     ],
 )
@@ -96,12 +102,12 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         ({"rest_host": "https://api.example.org"}, "rest_host"),
         ({"socket_host": "connect.example.org:443"}, "socket_host"),
         ({"web_host": "-.example.org"}, "web_host"),
-        ({"external_url": "portal.example.org"}, "external-url"),
-        ({"external_url": "https://"}, "external-url"),
-        ({"external_url": "https://portal.example.org/wardgate"}, "external-url"),
-        ({"external_url": "https://portal.example.org:99999"}, "external-url"),
-        ({"external_url": "https://ada@portal.example.org"}, "external-url"),
-        ({"external_url": "https://[::1"}, "external-url"),
+        ({"external_url": "portal.example.org"}, "external_url"),
+        ({"external_url": "https://"}, "external_url"),
+        ({"external_url": "https://portal.example.org/wardgate"}, "external_url"),
+        ({"external_url": "https://portal.example.org:99999"}, "external_url"),
+        ({"external_url": "https://ada@portal.example.org"}, "external_url"),
+        ({"external_url": "https://[::1"}, "external_url"),
         ({"metrics_port": "many"}, "METRICS_PORT"),
         ({"metrics_port": "65536"}, "metrics_port"),
         ({"metrics_port": "-1"}, "metrics_port"),
@@ -125,12 +131,11 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
 def test_what_cannot_be_meant_is_refused_by_name(given: dict[str, str], named: str) -> None:
     with pytest.raises(UserError) as refused:
         _read(**given)
-    assert named in str(refused.value)
+    assert named.upper() in str(refused.value).upper()
     assert "\n" not in str(refused.value)
 
 
 def _read(**given: str) -> PortalSettings:
     environment = {f"WARDGATE_{name.upper()}": value for name, value in given.items()}
-    return portal_settings(
-        Settings("portal", environment), data_dir=Path("/data"), listen=None, external_url=None
-    )
+    settings = Settings("portal", environment)
+    return portal_settings(settings, data_dir=Path("/data"), listen=settings[LISTEN])

@@ -4,31 +4,51 @@ from pathlib import Path
 
 import pytest
 
+from wardgate.cli import values
 from wardgate.cli.errors import UserError
-from wardgate.cli.settings import Settings, parse_duration_s
+from wardgate.cli.parameters import Setting
+from wardgate.cli.settings import Settings
+
+LISTEN = Setting(name="listen", help="", read=values.text, default="default")
+NAME = Setting[str | None](name="name", help="", read=values.text, default=None, foreign=("FIREZONE_NAME",))
+TOKEN = Setting[str | None](name="token", help="", read=values.secret, default=None)
+PORT = Setting(name="port", help="", read=values.whole_number, default=3478)
+SECURE = Setting(name="secure", help="", read=values.boolean, default=False)
+RATE = Setting(name="rate", help="", read=values.number, default=1.0)
+WHOLE_RATE = Setting(name="rate", help="", read=values.whole_number, default=1)
+PROXIES = Setting[tuple[str, ...]](
+    name="trusted_proxies", help="", read=values.list_of(values.text), default=()
+)
 
 
-def test_a_flag_wins_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
+def test_an_option_wins_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
     config = tmp_path / "wardgate.toml"
     config.write_text('listen = "top"\n[portal]\nlisten = "table"\n')
     environment = {"WARDGATE_CONFIG": str(config)}
 
-    assert Settings.load("relay", environment).text("listen", None, None) == "top"
-    assert Settings.load("portal", environment).text("listen", None, None) == "table"
+    assert Settings.load("relay", environment)[LISTEN] == "top"
+    assert Settings.load("portal", environment)[LISTEN] == "table"
     environment["WARDGATE_LISTEN"] = "environment"
-    assert Settings.load("portal", environment).text("listen", None, None) == "environment"
-    assert Settings.load("portal", environment).text("listen", "flag", None) == "flag"
+    assert Settings.load("portal", environment)[LISTEN] == "environment"
+    assert Settings.load("portal", environment, {"listen": "option"})[LISTEN] == "option"
+
+
+def test_the_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(f'listen = "{name}"\n')
+    environment = {"WARDGATE_CONFIG": str(tmp_path / "one")}
+    assert Settings.load("portal", environment, {"config": tmp_path / "other"})[LISTEN] == "other"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert Settings("portal", {"WARDGATE_LISTEN": ""}).text("listen", None, "default") == "default"
+    assert Settings("portal", {"WARDGATE_LISTEN": ""})[LISTEN] == "default"
 
 
 def test_a_foreign_name_is_asked_after_our_own() -> None:
     settings = Settings("gateway", {"FIREZONE_NAME": "foreign"})
-    assert settings.text("name", None, None, env=["FIREZONE_NAME"]) == "foreign"
+    assert settings[NAME] == "foreign"
     settings = Settings("gateway", {"FIREZONE_NAME": "foreign", "WARDGATE_NAME": "ours"})
-    assert settings.text("name", None, None, env=["FIREZONE_NAME"]) == "ours"
+    assert settings[NAME] == "ours"
 
 
 @pytest.mark.parametrize("how", ["file variable", "credential", "path as value"])
@@ -40,58 +60,57 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path, how: str) -> None:
         "credential": {"CREDENTIALS_DIRECTORY": str(tmp_path)},
         "path as value": {"WARDGATE_TOKEN": str(file)},
     }[how]
-    assert Settings("gateway", environment).secret("token", None, None) == "hush"
+    assert Settings("gateway", environment)[TOKEN] == "hush"
 
 
 def test_an_unreadable_secret_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"WARDGATE_TOKEN_FILE: cannot read .*absent"):
-        Settings("gateway", {"WARDGATE_TOKEN_FILE": str(tmp_path / "absent")}).secret("token", None, None)
+        _ = Settings("gateway", {"WARDGATE_TOKEN_FILE": str(tmp_path / "absent")})[TOKEN]
 
 
 def test_a_value_of_the_wrong_kind_is_refused_by_its_name() -> None:
     with pytest.raises(UserError, match="WARDGATE_PORT"):
-        Settings("relay", {"WARDGATE_PORT": "many"}).integer("port", None, 3478)
+        _ = Settings("relay", {"WARDGATE_PORT": "many"})[PORT]
     with pytest.raises(UserError, match="WARDGATE_SECURE"):
-        Settings("relay", {"WARDGATE_SECURE": "perhaps"}).boolean("secure", None, False)
+        _ = Settings("relay", {"WARDGATE_SECURE": "perhaps"})[SECURE]
+    with pytest.raises(UserError, match=r"^port in the settings file: 'many' is not a whole number$"):
+        _ = Settings("relay", {}, {"port": "many"})[PORT]
 
 
 @pytest.mark.parametrize("text", ["many", "1e400", "nan", "1,5", "0x10"])
 def test_what_is_no_number_is_refused_in_words(text: str) -> None:
     settings = Settings("portal", {"WARDGATE_RATE": text})
     with pytest.raises(UserError, match=f"^WARDGATE_RATE: '{text}' is not a number$"):
-        settings.number("rate", None, 1.0)
+        _ = settings[RATE]
     with pytest.raises(UserError, match=f"^WARDGATE_RATE: '{text}' is not a whole number$"):
-        settings.integer("rate", None, 1)
+        _ = settings[WHOLE_RATE]
 
 
 def test_a_number_may_have_a_fraction() -> None:
-    assert Settings("portal", {"WARDGATE_RATE": "0.5"}).number("rate", None, 1) == 0.5
+    assert Settings("portal", {"WARDGATE_RATE": "0.5"})[RATE] == 0.5
 
 
 def test_a_broken_settings_file_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "wardgate.toml"
     config.write_text("listen = ")
     with pytest.raises(UserError, match="not valid TOML"):
-        Settings.load("portal", {}, config)
+        Settings.load("portal", {}, {"config": config})
 
 
 def test_lists_come_from_commas_and_from_arrays() -> None:
-    assert Settings("portal", {"WARDGATE_TRUSTED_PROXIES": "10.0.0.1, 10.0.0.2"}).texts(
-        "trusted_proxies", None, []
-    ) == ["10.0.0.1", "10.0.0.2"]
-    assert Settings("portal", {}, {"trusted_proxies": ["10.0.0.1"]}).texts("trusted_proxies", None, []) == [
-        "10.0.0.1"
-    ]
+    both = ("10.0.0.1", "10.0.0.2")
+    assert Settings("portal", {"WARDGATE_TRUSTED_PROXIES": "10.0.0.1, 10.0.0.2"})[PROXIES] == both
+    assert Settings("portal", {}, {"trusted_proxies": list(both)})[PROXIES] == both
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("5m", 300), ("1h 30m", 5400), ("30d", 2_592_000), ("250ms", 0.25)]
 )
 def test_durations_are_read_in_seconds(text: str, seconds: float) -> None:
-    assert parse_duration_s(text) == pytest.approx(seconds)
+    assert values.parse_duration_s(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "-3s"])
 def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
-        parse_duration_s(text)
+        values.parse_duration_s(text)

@@ -4,8 +4,9 @@ import pytest
 
 from wardgate.cli import explain
 from wardgate.cli.admin import names
+from wardgate.cli.admin.catalogue import NOUNS
 from wardgate.cli.completion import suggest
-from wardgate.cli.main import COMMANDS, main
+from wardgate.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -60,22 +61,24 @@ def test_help_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         (["admin", "sites", "create", "--name"], None),
         (["explain", "--remote-ip"], None),
         (["portal"], None),
-        (["admin"], None),
     ],
 )
-def test_where_a_name_may_stand_names_are_completed(words: list[str], noun: str | None) -> None:
-    wanted = names.noun_wanted(words)
-    assert (None if wanted is None else wanted.name) == noun
+def test_where_a_name_may_stand_names_are_completed(
+    words: list[str], noun: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "names_of", lambda wanted: [(wanted, "")])
+    offered = {word for word, _ in suggest([*words, ""])}
+    assert offered & {one.name for one in NOUNS} == ({noun} if noun else set())
 
 
 def test_names_are_offered_and_a_portal_that_fails_offers_none(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"data": [{"name": "Berlin"}, {"name": "Bern"}, {"name": "b\x1bad"}, {"name": None}]}
     monkeypatch.setattr(names, "_ask", lambda _path, *, is_operator: answer)
-    assert ("Berlin", "site") in suggest(["admin", "sites", "delete", "Ber"], COMMANDS)
-    assert [word for word, _ in suggest(["admin", "sites", "delete", "b"], COMMANDS)] == []
+    assert ("Berlin", "site") in suggest(["admin", "sites", "delete", "Ber"])
+    assert [word for word, _ in suggest(["admin", "sites", "delete", "b"])] == []
 
     def fails(_path: str, *, is_operator: bool) -> None:
         raise OSError(is_operator)
 
     monkeypatch.setattr(names, "_ask", fails)
-    assert suggest(["admin", "sites", "delete", "Ber"], COMMANDS) == []
+    assert suggest(["admin", "sites", "delete", "Ber"]) == []

@@ -1,72 +1,56 @@
 """One run of `wardgate admin`."""
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import httpx2
 
-from wardgate.cli.admin.arguments import Request, parse
+from wardgate.cli.admin.arguments import Request, request_of
 from wardgate.cli.admin.calls import body_of, is_secret, path_of, query_of, with_names
 from wardgate.cli.admin.rendering import one_json_line, one_line, show_object, show_objects
 from wardgate.cli.admin.vocabulary import OWN_ID, Answer, Output
+from wardgate.cli.commands.rest import CA_FILE
 from wardgate.cli.errors import UsageError, UserError
-from wardgate.cli.rest_client import RestClient, find_profile, read_token
+from wardgate.cli.profile import find_profile
+from wardgate.cli.rest_client import RestClient
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run `wardgate admin` in this process.
+def run(settings: Settings) -> None:
+    """Run one verb in this process.
 
     Raises:
         UserError: it failed; the message is one line.
     """
-    terminal = Terminal.of_this_process()
-    try:
-        asyncio.run(execute(arguments, terminal=terminal, now=datetime.now(UTC)))
-        terminal.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read had enough, as `head` has. Python flushes once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    now = datetime.now(UTC)
+    asyncio.run(execute(request_of(settings, now=now), terminal=Terminal.of_this_process()))
 
 
 async def execute(
-    arguments: Sequence[str],
+    request: Request,
     *,
     terminal: Terminal,
-    now: datetime,
     transport: httpx2.AsyncBaseTransport | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Run one command.
+    """Carry one request out.
 
     Args:
-        now: aware UTC; durations count from it.
         transport: how to reach the portal; the network by default.
         sleep: waits when the portal asks for it; seconds.
 
     Raises:
         UserError: it failed; the message is one line.
-        SystemExit: help was asked for.
     """
-    request = parse(arguments or ["--help"], now=now)
-    settings = Settings.load("rest", os.environ, request.config)
     profile = find_profile(
-        request.url,
-        None if request.token_file is None else read_token(request.token_file),
-        request.config,
-        is_operator=request.noun.is_operators or request.verb.is_operators,
+        request.settings, is_operator=request.noun.is_operators or request.verb.is_operators
     )
     async with RestClient(
         profile,
         transport=transport,
-        ca_file=settings.path("ca_file", request.ca_file, None),
+        ca_file=request.settings[CA_FILE],
         notify=lambda line: terminal.note(f"wardgate: {line}"),
         sleep=sleep,
     ) as client:

@@ -10,6 +10,7 @@ import pytest
 
 from support.browser import make_api_token
 from support.portal import World, make_world, portal_running
+from wardgate.cli.admin.arguments import parse
 from wardgate.cli.admin.execution import execute
 from wardgate.cli.errors import UserError
 from wardgate.cli.terminal import Terminal
@@ -89,7 +90,8 @@ def runner(transport: httpx2.AsyncBaseTransport, waits: Waits) -> Admin:
         out, err = io.StringIO(), io.StringIO()
         terminal = Terminal(io.StringIO(stdin or ""), out, err, stdin is not None, columns)
         try:
-            await execute(arguments, terminal=terminal, now=now, transport=transport, sleep=waits)
+            request = parse(arguments, now=now)
+            await execute(request, terminal=terminal, transport=transport, sleep=waits)
         except UserError as error:
             return Ran(error.exit_code, out.getvalue(), err.getvalue(), str(error))
         return Ran(0, out.getvalue(), err.getvalue(), "")

@@ -239,13 +239,13 @@ async def test_members_are_changed_in_the_version_that_was_listed(admin: Admin) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nonsense",), "there is no noun 'nonsense' (`wardgate admin --help`)"),
-        (("resource", "list"), "there is no noun 'resource'; did you mean 'resources'?"),
+        (("nonsense",), "there is no command 'nonsense' (`wardgate admin --help`)"),
+        (("resource", "list"), "there is no command 'resource'; did you mean 'resources'?"),
         (
             ("sites", "list", "--nam", "x"),
-            "unrecognized arguments: --nam x; did you mean '--name'? (`wardgate admin sites list --help`)",
+            "there is no option '--nam'; did you mean '--name'? (`wardgate admin sites list --help`)",
         ),
-        (("sites",), "VERB"),
+        (("sites",), "sites needs a command: list, show, create"),
         (("sites", "dance"), "dance"),
         (("sites", "create"), "--name"),
         (("sites", "show"), "SITE"),

@@ -1,0 +1,141 @@
+"""Commands on a data directory and its database: `init`, `db`, `sign-in-link`."""
+
+from typing import TYPE_CHECKING, Final
+
+from wardgate.cli import values
+from wardgate.cli.command_line import Command
+from wardgate.cli.commands.portal import DATA_DIR, DATABASE_URL, EXTERNAL_URL, read_database
+from wardgate.cli.parameters import AS_JSON, CONFIG, Parameter, Setting, switch
+
+if TYPE_CHECKING:
+    from wardgate.portal.store import Database
+
+
+def _account_name(text: str) -> str:
+    name = text.strip()
+    if not 3 <= len(name) <= 64:
+        raise ValueError(f"{text!r} must have 3 to 64 characters")
+    return name
+
+
+def _slug(text: str) -> str:
+    from wardgate.portal.provisioning import check_slug
+    from wardgate.portal.segments import RESERVED_SLUGS
+
+    return check_slug(text, RESERVED_SLUGS)
+
+
+def _email(text: str) -> str:
+    from wardgate.portal.provisioning import check_email
+
+    return check_email(text)
+
+
+def _search_domain(text: str) -> str:
+    from wardgate.portal.provisioning import check_search_domain
+
+    return check_search_domain(text)
+
+
+ACCOUNT_NAME: Final = Setting(
+    name="account_name", help="name of the account", read=_account_name, default="", value="NAME"
+)
+ACCOUNT_SLUG: Final = Setting(
+    name="account_slug", help="its short name in URLs", read=_slug, default="", value="SLUG"
+)
+ADMIN_EMAIL: Final = Setting(
+    name="admin_email", help="e-mail address of its first admin", read=_email, default="", value="ADDRESS"
+)
+SEARCH_DOMAIN: Final = Setting[str | None](
+    name="search_domain",
+    help="DNS search domain of the account's clients",
+    read=_search_domain,
+    default=None,
+    value="DOMAIN",
+)
+
+INIT_SETTINGS: Final = (ACCOUNT_NAME, ACCOUNT_SLUG, ADMIN_EMAIL, SEARCH_DOMAIN)
+NEW_TOKENS: Final = switch("new_tokens", "replace the API and operator tokens that an earlier run made")
+
+INIT: Final = Command(
+    name="init",
+    help="Make a data directory, the first account and its admin.",
+    details="Running it again changes nothing and prints a new sign-in link. It may run while the portal does. The account's name, its"
+    " slug and the admin's address are needed.",
+    parameters=(DATA_DIR, *INIT_SETTINGS, EXTERNAL_URL, NEW_TOKENS, AS_JSON, CONFIG),
+    examples=(
+        "wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email ada@acme.example",
+    ),
+    section="portal",
+    run="wardgate.cli.init:run",
+)
+
+ONE_OF_SEVERAL: Final = Parameter[str | None](
+    name="account_slug",
+    help="which account; needed when there are several",
+    read=values.text,
+    default=None,
+    value="SLUG",
+)
+EMAIL: Final = Parameter[str | None](
+    name="email",
+    help="which admin; the first one by default",
+    read=values.text,
+    default=None,
+    value="ADDRESS",
+)
+
+SIGN_IN_LINK: Final = Command(
+    name="sign-in-link",
+    help="Print a one-time sign-in link for an admin.",
+    details="It needs the data directory, not a token, so that nobody is locked out. The link works once, within an hour, and leads to the"
+    " external URL that `wardgate init` was given, unless another is set. The portal may be running.",
+    parameters=(ONE_OF_SEVERAL, EMAIL, DATA_DIR, EXTERNAL_URL, CONFIG),
+    examples=("wardgate sign-in-link --data-dir ./data --account-slug acme",),
+    section="portal",
+    run="wardgate.cli.sign_in_link:run",
+)
+
+SOURCE: "Final[Parameter[Database | None]]" = Parameter(
+    name="source",
+    option="from",
+    help="database to read, such as sqlite:////path/wardgate.db",
+    read=read_database,
+    default=None,
+    value="URL",
+    is_required=True,
+)
+TARGET: "Final[Parameter[Database | None]]" = Parameter(
+    name="target",
+    option="to",
+    help="empty database to fill, such as postgresql://…",
+    read=read_database,
+    default=None,
+    value="URL",
+    is_required=True,
+)
+_UPGRADE: Final = Command(
+    name="upgrade",
+    help="Bring the schema up to date; `wardgate portal` does the same when it starts.",
+    parameters=(DATABASE_URL, DATA_DIR, CONFIG),
+    examples=("wardgate db upgrade --database-url postgresql://wardgate@db.example.org/wardgate",),
+    section="portal",
+    run="wardgate.cli.db:upgrade",
+)
+_COPY: Final = Command(
+    name="copy",
+    help="Copy everything from one database to an empty one and verify it.",
+    details="Rows are counted and their hashes compared. The portal must be stopped.",
+    parameters=(SOURCE, TARGET),
+    examples=(
+        "wardgate db copy --from sqlite:////var/lib/wardgate/wardgate.db"
+        " --to postgresql://wardgate@db.example.org/wardgate",
+    ),
+    run="wardgate.cli.db:copy",
+)
+DB: Final = Command(
+    name="db",
+    help="Bring a database up to date, or move an installation to another one.",
+    examples=(*_UPGRADE.examples, *_COPY.examples),
+    children=lambda: (_UPGRADE, _COPY),
+)

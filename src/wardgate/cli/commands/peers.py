@@ -1,0 +1,70 @@
+"""What gateway, client and relay have in common; `replace` makes one of them differ."""
+
+from typing import Final
+
+from wardgate.cli import values
+from wardgate.cli.parameters import Setting
+
+DEFAULT_PORT: Final = 52625
+"""UDP, of gateway and client (data-plane §1.2)."""
+
+API_URL: Final = Setting[str | None](
+    name="api_url",
+    help="the portal, such as wss://portal.example.org; needed",
+    read=values.portal_url,
+    default=None,
+    aliases=("-u",),
+    value="URL",
+    foreign=("FIREZONE_API_URL",),
+)
+TOKEN: Final = Setting[str | None](
+    name="token",
+    help="what the portal lets it in by; needed",
+    read=values.secret,
+    default=None,
+    foreign=("FIREZONE_TOKEN",),
+)
+NAME: Final = Setting[str | None](
+    name="name",
+    help="name in the portal",
+    read=values.text,
+    default=None,
+    foreign=("FIREZONE_NAME",),
+    fallback="the host's name",
+)
+ID: Final = Setting[str | None](
+    name="id",
+    help="stable identity of this device",
+    read=values.text,
+    default=None,
+    aliases=("--firezone-id", "-i"),
+    foreign=("FIREZONE_ID",),
+    fallback="derived from the machine",
+)
+INTERFACE: Final = Setting(
+    name="interface", help="name of the TUN interface", read=values.text, default="wardgate", value="NAME"
+)
+LISTEN_PORT: Final = Setting(
+    name="listen_port",
+    help="preferred UDP port",
+    read=values.whole_number_within(0, 65535),
+    default=DEFAULT_PORT,
+    value="PORT",
+)
+MAX_PARTITION_TIME: Final = Setting[float | None](
+    name="max_partition_time",
+    help="end after this long without a portal",
+    read=values.parse_duration_s,
+    default=None,
+    value="DURATION",
+    foreign=("MAX_PARTITION_TIME",),
+)
+HEALTH_CHECK_ADDR: Final = Setting(
+    name="health_check_addr",
+    help="HTTP listener for health and metrics",
+    read=values.host_and_port,
+    default=("127.0.0.1", 8081),
+    written_default="127.0.0.1:8081",
+    value="HOST:PORT",
+    foreign=("HEALTH_CHECK_ADDR",),
+)
