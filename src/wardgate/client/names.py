@@ -8,6 +8,7 @@ engine holds packets to them (§4.8).
 
 import logging
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 import dns.message
@@ -42,8 +43,9 @@ class ClientNames:
         self._proxies: Final = ProxyAddresses()
         self._resolver: Final = StubResolver(self._proxies)
         self._states: Final = NameStates()
+        # What the engine has: routes of networks, and of each name.
         self._routes: tuple[c.Route, ...] | None = None
-        self._routed: set[str] = set()  # names whose addresses the engine knows
+        self._name_routes: dict[str, tuple[c.Route, ...]] = {}
 
     def resolve(self, query: dns.message.Message) -> Resolution:
         """Decide on a query; a name that matches a resource gets proxy addresses."""
@@ -119,26 +121,27 @@ class ClientNames:
             self._apply(c.Authorize(str(rule.resource_id), str(gateway_id), addresses))
 
     def _set_routes(self) -> None:
-        routes = self._resources.routes(self._proxies)
-        self._routed = {name for name, _ in self._proxies}
-        if self._routes is None or set(routes) != set(self._routes):
-            self._routes = routes
-            self._apply(c.SetRoutes(routes))
+        """Hand over the whole table if it is not what the engine has."""
+        routes, name_routes = self._resources.network_routes(), self._resources.name_routes(self._proxies)
+        known = (set(self._routes), self._name_routes) if self._routes is not None else None
+        if (set(routes), name_routes) != known:
+            self._routes, self._name_routes = routes, name_routes
+            self._apply(c.SetRoutes((*chain.from_iterable(name_routes.values()), *routes)))
 
     def _route(self, name: str, proxies: Proxies) -> None:
-        """Route a name's addresses; only its own are matched anew, but the engine takes whole tables."""
-        forgotten = self._proxies.forget_surplus()
-        if forgotten:
-            log.info("names asked for longest ago are forgotten", extra={"names": len(forgotten)})
-            for other in forgotten:
-                self._states.forget_name(other)
+        """Route a name's addresses and make room for it, at a cost that does not depend on how many names there are."""
+        if name not in self._name_routes:
+            routes = self._resources.name_routes([(name, proxies)])
+            if routes and self._apply(c.AddRoutes(routes[name])):
+                self._name_routes.update(routes)
+        for forgotten in self._proxies.forget_surplus():
+            log.debug("the name asked for longest ago is forgotten")
+            self._states.forget_name(forgotten)
             self._carry_out()
-            self._routes = None
-            self._set_routes()
-        elif name not in self._routed:
-            self._routed.add(name)
-            self._routes = (*(self._routes or ()), *self._resources.routes_of([(name, proxies)]))
-            self._apply(c.SetRoutes(self._routes))
+            former = self._name_routes.pop(forgotten, ())
+            if former:
+                removed = (c.RemovedRoute(route.prefix, route.resource_id, route.table) for route in former)
+                self._apply(c.RemoveRoutes(tuple(removed)))
 
     def _carry_out(self) -> None:
         while (action := self._states.poll_action()) is not None:

@@ -10,7 +10,7 @@ from wardgate.connect import log_fields as fields
 from wardgate.connect.filters import engine_filters
 from wardgate.connect.log_names import name_of, resource_fields
 from wardgate.datapath.commands import Route
-from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
+from wardgate.dns.proxy_addresses import Proxies
 from wardgate.dns.stub_resolver import NameRule
 from wardgate.model.addresses import (
     EVERYWHERE,
@@ -126,26 +126,29 @@ class ResourceTable:
             )
         return self._rules
 
-    def routes_of(self, names: Iterable[tuple[str, Proxies]]) -> tuple[Route, ...]:
-        """The routes of some names' addresses."""
-        names, routes = tuple(names), list[Route]()
+    def name_routes(self, names: Iterable[tuple[str, Proxies]]) -> dict[str, tuple[Route, ...]]:
+        """The routes of some names' addresses, for those names that a resource matches."""
+        names, routes = tuple(names), dict[str, tuple[Route, ...]]()
         for rank, rule in enumerate(self.name_rules()):
-            matching = [assigned for name, assigned in names if rule.pattern.matches(name)]
+            matching = [(name, assigned) for name, assigned in names if rule.pattern.matches(name)]
             if not matching:
                 continue
             resource = self._entries[rule.resource_id].resource
             assert isinstance(resource, m.ClientDnsResource)
             filters = engine_filters(resource.filters)
-            routes += [
-                Route(_single(address), str(resource.id), "dns", filters, rank)
-                for assigned in matching
-                for address in rule.addresses(assigned)
-            ]
-        return tuple(routes)
+            for name, assigned in matching:
+                routes[name] = (
+                    *routes.get(name, ()),
+                    *(
+                        Route(_single(address), str(resource.id), "dns", filters, rank)
+                        for address in rule.addresses(assigned)
+                    ),
+                )
+        return routes
 
-    def routes(self, proxies: ProxyAddresses) -> tuple[Route, ...]:
-        """The engine's complete route table."""
-        routes = list(self.routes_of(proxies))
+    def network_routes(self) -> tuple[Route, ...]:
+        """All routes but those of names."""
+        routes = list[Route]()
         for entry in self._entries.values():
             if entry.network is not None and isinstance(entry.resource, m.ClientCidrResource):
                 filters = engine_filters(entry.resource.filters)

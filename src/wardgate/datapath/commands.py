@@ -108,6 +108,27 @@ class SetRoutes(Command, frozen=True, tag="set_routes"):
     routes: tuple[Route, ...]
 
 
+class AddRoutes(Command, frozen=True, tag="add_routes"):
+    """Client: add routes, or replace filters and rank of those it has (same table, prefix and resource)."""
+
+    routes: tuple[Route, ...]
+
+
+class RemoveRoutes(Command, frozen=True, tag="remove_routes"):
+    """Client: remove routes; unknown ones are passed over.
+
+    Peers lose the sources that these prefixes allowed them; a resource whose last route goes loses its authorizations.
+    """
+
+    routes: tuple["RemovedRoute", ...]
+
+
+class RemovedRoute(msgspec.Struct, frozen=True):
+    prefix: str
+    resource_id: str
+    table: Literal["device", "dns", "cidr", "internet"]
+
+
 class Authorize(Command, frozen=True, tag="authorize"):
     """Client: packets for this resource go to this peer from now on; buffered ones are routed again.
 
@@ -223,6 +244,8 @@ AnyCommand = (
     | AddRemoteCandidates
     | RemoveRemoteCandidates
     | SetRoutes
+    | AddRoutes
+    | RemoveRoutes
     | Authorize
     | Deauthorize
     | HoldName

@@ -1,9 +1,9 @@
 """Proxy addresses: the stand-ins that the client hands out for names of DNS resources (data-plane §3, §4.5).
 
 On its first query a name gets four IPv4 and four IPv6 addresses, in sequence, and keeps them. At most `MAX_NAMES` are known: when
-there are more, those asked for longest ago are forgotten, many at once, since that costs a new route table. Addresses of a forgotten
-name are not used again before the whole range has been. A gateway recognises a restarted client by an address that
-changed its name and then resets that client's translations (§5.4); early reuse within one process would do the same.
+there are more, the one asked for longest ago is forgotten. Addresses of a forgotten name are not used again before the whole
+range has been. A gateway recognises a restarted client by an address that changed its name and then resets that client's
+translations (§5.4); early reuse within one process would do the same.
 """
 
 import logging
@@ -58,9 +58,7 @@ class ProxyAddresses:
 
     def forget_surplus(self) -> tuple[str, ...]:
         """Forget the names asked for longest ago if there are too many; returns them."""
-        if len(self._by_name) <= self._max_names:
-            return ()
-        surplus = len(self._by_name) - self._max_names + self._max_names // 8
+        surplus = max(0, len(self._by_name) - self._max_names)
         forgotten = tuple(islice(self._by_name, surplus))
         for name in forgotten:
             proxies = self._by_name.pop(name)

@@ -1,10 +1,16 @@
 import json
+import sys
+import tracemalloc
+from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from statistics import median
+from types import FrameType
 from uuid import UUID
 
 import dns.message
 import dns.rcode
+import msgspec
 import pytest
 
 from support.log_records import lines
@@ -215,10 +221,10 @@ def test_init_reconciles_the_resources(client: Client, engine: RecordingEngine) 
 
 def test_a_query_for_a_resource_routes_its_proxy_addresses(client: Client, engine: RecordingEngine) -> None:
     query(client, 1, "app.corp.example")
-    routes = [route for route in engine.last(c.SetRoutes).routes if route.table == "dns"]
+    [added] = engine.of(c.AddRoutes)
 
-    assert len(routes) == 8
-    assert routes[0] == c.Route("100.96.0.1/32", str(NAMED), "dns")
+    assert len(added.routes) == 8
+    assert added.routes[0] == c.Route("100.96.0.1/32", str(NAMED), "dns")
     answer = answers(client)[1]
     assert answer is not None
     assert len(answer.answer[0]) == 4
@@ -235,7 +241,7 @@ def test_the_most_specific_resource_comes_first_wherever_the_portal_lists_it(
         client.handle_joined()
         client.handle_message(init(*listed), now=0.0)
         query(client, 1, "app.corp.example")
-        ranks = {route.resource_id: route.rank for route in engine.last(c.SetRoutes).routes}
+        ranks = {route.resource_id: route.rank for route in engine.last(c.AddRoutes).routes}
         assert ranks == {str(narrow.id): 0, str(NAMED): 1}
         drained(client)
         query(client, 2, "app.corp.example", "TXT")
@@ -281,7 +287,7 @@ def test_a_name_asked_for_after_the_grant_joins_it(client: Client, engine: Recor
     query(client, 2, "second.corp.example")
 
     assert [type(command) for command in engine.commands] == [
-        c.SetRoutes,
+        c.AddRoutes,
         c.HoldName,
         c.SendControlPacket,
         c.Authorize,
@@ -557,11 +563,12 @@ def test_names_are_bounded_and_the_ones_asked_for_longest_ago_make_room(
     engine.forget()
     query(small, 17, "last.corp.example")
 
-    [table] = engine.of(c.SetRoutes)
-    prefixes = {route.prefix for route in table.routes if route.table == "dns"}
-    assert len(prefixes) == 8 * (17 - 3), "an eighth at once, and the one too many"
-    assert "100.96.0.1/32" in prefixes, "somebody has just asked for this one"
-    assert "100.96.0.5/32" not in prefixes, "nobody has asked for n1 since"
+    [added], [removed] = engine.of(c.AddRoutes), engine.of(c.RemoveRoutes)
+    assert added.routes[0].prefix == "100.96.0.65/32"
+    assert len(removed.routes) == 8
+    assert removed.routes[0] == c.RemovedRoute("100.96.0.5/32", str(NAMED), "dns"), (
+        "nobody asked for n1 since"
+    )
 
     drained(small)
     query(small, 18, "n1.corp.example")
@@ -576,7 +583,7 @@ def test_a_forgotten_name_leaves_its_gateway_nothing_to_hold(small: Client, engi
         query(small, number, f"n{number}.corp.example")
 
     released = [command.proxy_ips[0] for command in engine.of(c.ReleaseName)]
-    assert released == ["100.96.0.1", "100.96.0.5", "100.96.0.9"]
+    assert released == ["100.96.0.1"]
 
 
 def test_lines_name_resource_and_site_beside_their_ids(
@@ -619,3 +626,49 @@ def test_what_has_no_name_here_is_logged_by_its_id(client: Client, caplog: pytes
         ),
         ("connection closed", {"gateway_id": str(OTHER_GATEWAY), "by": "remote"}),
     ]
+
+
+def test_the_300th_name_costs_what_the_10th_did(
+    engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=150))
+    client = Client(engine)
+    client.handle_joined()
+    client.handle_message(init(DNS_RESOURCE), now=0.0)
+    connect(client, NAMED)
+    spent = {10: list[tuple[int, int, int]](), 300: list[tuple[int, int, int]]()}
+    for number in range(1, 306):
+        engine.forget()
+        message = dns.message.make_query(f"n{number:04}.corp.example", "A").to_wire()
+        handle = partial(
+            client.handle_query, number, message, sentinel=SENTINEL, is_udp=True, now=number / 100
+        )
+        first = 10 if number < 16 else 300
+        if first <= number:
+            spent[first].append(cost_of(handle, engine))
+        else:
+            handle()
+        drained(client)
+
+    # Medians, since tables grow by leaps.
+    few, many = (tuple(map(median, zip(*spent[first], strict=True))) for first in (10, 300))
+    assert 0 < many[0] < 2 * few[0], "bytes handed over; the name that makes room is among them"
+    assert 0 < many[1] < 2 * few[1], "functions called"
+    assert 0 < many[2] < 2 * few[2], "memory taken at once"
+
+
+def cost_of(handle: Callable[[], None], engine: RecordingEngine) -> tuple[int, int, int]:
+    """The bytes of the commands that follow, the calls made, and the bytes of memory taken at once."""
+    calls = 0
+
+    def count(_frame: FrameType, _event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    tracemalloc.start()
+    sys.setprofile(count)
+    handle()
+    sys.setprofile(None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return sum(len(msgspec.json.encode(command)) for command in engine.commands), calls, peak

@@ -48,6 +48,10 @@ CLIENT_COMMANDS: tuple[Command, ...] = (
             Route(prefix="::/0", resource_id="internet", table="internet"),
         )
     ),
+    commands.AddRoutes(routes=(Route(prefix="100.96.0.2/32", resource_id="app", table="dns", rank=3),)),
+    commands.RemoveRoutes(
+        routes=(commands.RemovedRoute(prefix="100.96.0.2/32", resource_id="app", table="dns"),)
+    ),
     commands.AddRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
     RemoveRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
     Authorize(resource_id="pool", peer_id="gateway", addresses=("100.64.0.9",), device_address="100.64.0.9"),

@@ -41,6 +41,8 @@ pub enum Command {
     AddRemoteCandidates(RemoteCandidates),
     RemoveRemoteCandidates(RemoteCandidates),
     SetRoutes(SetRoutes),
+    AddRoutes(AddRoutes),
+    RemoveRoutes(RemoveRoutes),
     Authorize(Authorize),
     Deauthorize(Deauthorize),
     HoldName(HoldName),
@@ -133,6 +135,23 @@ pub struct RemoteCandidates {
 #[derive(Clone, Debug, Deserialize)]
 pub struct SetRoutes {
     pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct AddRoutes {
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemoveRoutes {
+    pub routes: Vec<RemovedRoute>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemovedRoute {
+    pub prefix: Prefix,
+    pub resource_id: String,
+    pub table: Table,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use wardgate_datapath::command::{
-    Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials, IceProfile,
-    IceRole, Key, RelayServer, RemoteCandidates, Route, SetAddresses, SetRelays, SetRoutes, Table,
-    Translate, UpsertPeer,
+    AddRoutes, Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials,
+    IceProfile, IceRole, Key, RelayServer, RemoteCandidates, RemoveRoutes, RemovedRoute, Route,
+    SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
 };
 use wardgate_datapath::event::Event;
 use wardgate_datapath::prefix::Prefix;
@@ -60,7 +60,7 @@ pub fn tunnel(input: &[u8]) -> bool {
         world.run(Duration::from_secs(1));
     }
     while let Some(step) = script.step() {
-        match step % 14 {
+        match step % 15 {
             0 => {
                 let (from, stride) = (source(script.byte()), script.short());
                 let mut datagrams = script.bytes().to_vec();
@@ -114,6 +114,10 @@ pub fn tunnel(input: &[u8]) -> bool {
                 if let Ok(packet) = (ControlPacket { event, body }).encode() {
                     world.drive_b(|end, now, wire| end.seal(&packet, now, wire));
                 }
+            }
+            14 => {
+                let command = drawn_routes(&mut script);
+                world.drive_a(|end, now, wire| end.change_routes(command, now, wire));
             }
             _ => world.drive_b(Puppet::meet),
         }
@@ -251,6 +255,15 @@ impl Subject {
                     self.tun.real.insert(real);
                 }
             }
+        }
+        self.drain();
+    }
+
+    /// Names come and go, and with the last route to the resource of a peer its connection.
+    fn change_routes(&mut self, command: Command, now: Instant, wire: &mut Wire) {
+        for _ in 0..2 {
+            let applied = self.engine.apply(command.clone(), now, &mut self.tun, wire);
+            assert_eq!(applied.is_ok(), self.role == Role::Client);
         }
         self.drain();
     }
@@ -474,6 +487,40 @@ fn hostile_translation(script: &mut Input<'_>) -> Translate {
         name,
         addresses,
     }
+}
+
+/// Routes of names that a program asks for or that make room, among them those that the world began with.
+fn drawn_routes(script: &mut Input<'_>) -> Command {
+    let is_new = script.byte().is_multiple_of(2);
+    let routes = (0..script.byte() % 16).map(|_| {
+        let (choice, last) = (script.byte(), script.byte());
+        let prefix = match choice % 4 {
+            0 => net(),
+            1 => Prefix::host(PROXY.into()),
+            2 => Prefix::host(Ipv4Addr::new(100, 96, 0, last).into()),
+            _ => Prefix::new(Ipv4Addr::new(last, 0, 0, 0).into(), last % 33).unwrap_or_else(net),
+        };
+        let table = [Table::Device, Table::Dns, Table::Cidr, Table::Internet];
+        RemovedRoute {
+            prefix,
+            resource_id: ["net", "app", "other"][usize::from(choice / 4 % 3)].to_owned(),
+            table: table[usize::from(choice / 16 % 4)],
+        }
+    });
+    let routes: Vec<_> = routes.collect();
+    if !is_new {
+        return Command::RemoveRoutes(RemoveRoutes { routes });
+    }
+    let added = routes.into_iter().map(|route| Route {
+        prefix: route.prefix,
+        resource_id: route.resource_id,
+        table: route.table,
+        filters: Vec::new(),
+        rank: 0,
+    });
+    Command::AddRoutes(AddRoutes {
+        routes: added.collect(),
+    })
 }
 
 /// What the portal passes on of a device that says what it likes about itself.

@@ -17,6 +17,7 @@ use super::links::PeerKey;
 use super::packet_ring::PacketRing;
 use super::prefix_map::PrefixMap;
 use super::route_table::{ResourceId, Route, RouteTable};
+use super::steps;
 use crate::command::{self, Table};
 use crate::prefix::Prefix;
 
@@ -25,6 +26,8 @@ const TABLES: [Table; 4] = [Table::Device, Table::Dns, Table::Cidr, Table::Inter
 const INTENT_SPACING: Duration = Duration::from_secs(2);
 const PENDING_PACKETS: usize = 128;
 const HELD_PACKETS: usize = 32;
+/// Ours: 4,096 names of eight addresses under 32 patterns each.
+const MAX_ROUTES: usize = 1 << 20;
 
 /// What becomes of a packet from the TUN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,9 @@ pub struct HoldId(u64);
 pub struct Client {
     /// In the order in which they are asked.
     tables: [RouteTable; 4],
-    routed: BTreeSet<ResourceId>,
+    /// How many routes lead to each resource.
+    routed: BTreeMap<ResourceId, usize>,
+    route_count: usize,
     authorizations: BTreeMap<ResourceId, BTreeMap<Option<IpAddr>, PeerKey>>,
     allowed: BTreeMap<PeerKey, Allowed>,
     pending: BTreeMap<Target, Pending>,
@@ -73,7 +78,8 @@ pub struct Client {
 #[derive(Debug, Default)]
 struct Allowed {
     by_target: BTreeMap<Target, BTreeSet<Prefix>>,
-    union: PrefixMap<()>,
+    /// How many targets allow each prefix.
+    union: PrefixMap<usize>,
 }
 
 #[derive(Debug)]
@@ -86,8 +92,13 @@ struct Pending {
 struct Hold {
     peer: PeerKey,
     resource: ResourceId,
+    proxies: Vec<IpAddr>,
     packets: PacketRing,
 }
+
+/// The client would have more than [`MAX_ROUTES`] routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyRoutes;
 
 impl Client {
     pub fn set_peer_addresses(&mut self, key: PeerKey, addresses: [IpAddr; 2]) {
@@ -109,35 +120,64 @@ impl Client {
     }
 
     /// Replace all routes. Returns the resources that have none any more.
-    pub fn set_routes(&mut self, routes: Vec<command::Route>) -> Vec<ResourceId> {
-        let mut tables: [RouteTable; 4] = Default::default();
-        let mut routed: BTreeSet<ResourceId> = BTreeSet::new();
-        for route in routes {
-            let resource = match routed.get(route.resource_id.as_str()) {
-                Some(known) => known.clone(),
-                None => ResourceId::from(route.resource_id),
-            };
-            routed.insert(resource.clone());
-            tables[position(route.table)].insert(
-                route.prefix,
-                Route {
-                    resource,
-                    filters: Arc::new(FilterSet::new(route.filters)),
-                    rank: route.rank,
-                    deadline: None,
-                },
-            );
+    pub fn set_routes(
+        &mut self,
+        routes: Vec<command::Route>,
+    ) -> Result<Vec<ResourceId>, TooManyRoutes> {
+        if routes.len() > MAX_ROUTES {
+            return Err(TooManyRoutes);
         }
-        self.tables = tables;
-        self.routed = routed;
+        self.tables = Default::default();
+        self.routed.clear();
+        self.route_count = 0;
+        for route in routes {
+            self.add_route(route);
+        }
         let known = self.authorizations.keys();
         let pending = self.pending.keys().map(|target| &target.resource);
         let gone: BTreeSet<ResourceId> = known
             .chain(pending)
-            .filter(|resource| !self.routed.contains(*resource))
+            .filter(|resource| !self.routed.contains_key(*resource))
             .cloned()
             .collect();
-        gone.into_iter().collect()
+        Ok(gone.into_iter().collect())
+    }
+
+    /// Add routes, or replace filters and rank of known ones. What one costs does not depend on how many there are.
+    pub fn add_routes(&mut self, routes: Vec<command::Route>) -> Result<(), TooManyRoutes> {
+        let unknown = routes.iter().filter(|route| {
+            !self.tables[position(route.table)].contains(route.prefix, &route.resource_id)
+        });
+        if self.route_count + unknown.count() > MAX_ROUTES {
+            return Err(TooManyRoutes);
+        }
+        for route in routes {
+            self.add_route(route);
+        }
+        Ok(())
+    }
+
+    /// Remove routes, and what their resources' peers may send from these prefixes. Returns the resources that have no
+    /// route any more.
+    pub fn remove_routes(&mut self, routes: Vec<command::RemovedRoute>) -> Vec<ResourceId> {
+        let mut gone = Vec::new();
+        for route in routes {
+            steps::count(1);
+            let resource = &*route.resource_id;
+            if !self.tables[position(route.table)].remove(route.prefix, resource) {
+                continue;
+            }
+            self.route_count -= 1;
+            self.disallow_prefix(resource, route.prefix);
+            if let Some((resource, count)) = self.routed.remove_entry(resource) {
+                if count > 1 {
+                    self.routed.insert(resource, count - 1);
+                } else {
+                    gone.push(resource);
+                }
+            }
+        }
+        gone
     }
 
     /// Let a target's packets go to a peer. Returns the packets that waited for it, and the peer that served the target
@@ -160,8 +200,9 @@ impl Client {
         let allowed = self.allowed.entry(key).or_default();
         let sources = allowed.by_target.entry(target.clone()).or_default();
         for address in addresses {
-            sources.insert(address);
-            *allowed.union.entry(address) = ();
+            if sources.insert(address) {
+                *allowed.union.entry(address) += 1;
+            }
         }
         let waiting = self
             .pending
@@ -217,13 +258,19 @@ impl Client {
                 Hold {
                     peer: key,
                     resource: resource.into(),
+                    proxies: Vec::new(),
                     packets: PacketRing::new(HELD_PACKETS),
                 },
             );
             id
         });
+        let Some(hold) = self.holds.get_mut(&id) else {
+            return;
+        };
         for proxy in proxies {
-            self.held_addresses.insert((key, *proxy), id);
+            if self.held_addresses.insert((key, *proxy), id) != Some(id) {
+                hold.proxies.push(*proxy);
+            }
         }
     }
 
@@ -233,9 +280,8 @@ impl Client {
             .iter()
             .filter_map(|proxy| self.held_addresses.get(&(key, *proxy)).copied())
             .collect();
-        self.held_addresses.retain(|_, id| !ids.contains(id));
         ids.into_iter()
-            .filter_map(|id| self.holds.remove(&id))
+            .filter_map(|id| self.end_hold(id))
             .flat_map(|mut hold| hold.packets.drain())
             .collect()
     }
@@ -345,9 +391,31 @@ impl Client {
         *self = Self {
             tables,
             routed,
+            route_count: self.route_count,
             last_hold: self.last_hold,
             ..Self::default()
         };
+    }
+
+    fn add_route(&mut self, route: command::Route) {
+        steps::count(1);
+        let resource = match self.routed.get_key_value(route.resource_id.as_str()) {
+            Some((known, _)) => known.clone(),
+            None => ResourceId::from(route.resource_id),
+        };
+        let is_new = self.tables[position(route.table)].insert(
+            route.prefix,
+            Route {
+                resource: resource.clone(),
+                filters: Arc::new(FilterSet::new(route.filters)),
+                rank: route.rank,
+                deadline: None,
+            },
+        );
+        if is_new {
+            self.route_count += 1;
+            *self.routed.entry(resource).or_default() += 1;
+        }
     }
 
     fn judge_target(
@@ -396,14 +464,39 @@ impl Client {
         let Some(allowed) = self.allowed.get_mut(&key) else {
             return;
         };
-        allowed.by_target.retain(|target, _| !matches(target));
+        let union = &mut allowed.union;
+        allowed.by_target.retain(|target, sources| {
+            let stays = !matches(target);
+            if !stays {
+                for source in &*sources {
+                    release_source(union, *source);
+                }
+            }
+            stays
+        });
         if allowed.by_target.is_empty() {
             self.allowed.remove(&key);
-            return;
         }
-        allowed.union = PrefixMap::default();
-        for prefix in allowed.by_target.values().flatten() {
-            *allowed.union.entry(*prefix) = ();
+    }
+
+    /// A resource's peer may not send from this prefix any more, unless something else allows it.
+    fn disallow_prefix(&mut self, resource: &str, prefix: Prefix) {
+        let peer = self
+            .authorizations
+            .get_key_value(resource)
+            .and_then(|(resource, peers)| Some((resource, *peers.get(&None)?)));
+        let Some((resource, key)) = peer else {
+            return;
+        };
+        let target = Target {
+            resource: resource.clone(),
+            device: None,
+        };
+        if let Some(allowed) = self.allowed.get_mut(&key)
+            && let Some(sources) = allowed.by_target.get_mut(&target)
+            && sources.remove(&prefix)
+        {
+            release_source(&mut allowed.union, prefix);
         }
     }
 
@@ -414,11 +507,31 @@ impl Client {
             .filter(|(_, hold)| matches(hold))
             .map(|(id, _)| *id)
             .collect();
-        self.held_addresses.retain(|_, id| !ids.contains(id));
-        ids.iter()
-            .filter_map(|id| self.holds.remove(id))
+        ids.into_iter()
+            .filter_map(|id| self.end_hold(id))
             .map(|hold| hold.packets.len())
             .sum()
+    }
+
+    fn end_hold(&mut self, id: HoldId) -> Option<Hold> {
+        let hold = self.holds.remove(&id)?;
+        for proxy in &hold.proxies {
+            steps::count(1);
+            let held = (hold.peer, *proxy);
+            if self.held_addresses.get(&held) == Some(&id) {
+                self.held_addresses.remove(&held);
+            }
+        }
+        Some(hold)
+    }
+}
+
+fn release_source(union: &mut PrefixMap<usize>, source: Prefix) {
+    if let Some(count) = union.get_mut(source) {
+        *count -= 1;
+        if *count == 0 {
+            union.remove(source);
+        }
     }
 }
 
@@ -437,5 +550,49 @@ fn position(table: Table) -> usize {
         Table::Dns => 1,
         Table::Cidr => 2,
         Table::Internet => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn routes_are_bounded_and_refused_whole() {
+        let mut client = Client::default();
+        let routes = |numbers: std::ops::Range<u32>| -> Vec<command::Route> {
+            let route = |number| command::Route {
+                prefix: Prefix::host(Ipv4Addr::from_bits(number).into()),
+                resource_id: "r".to_owned(),
+                table: Table::Dns,
+                filters: Vec::new(),
+                rank: 0,
+            };
+            numbers.map(route).collect()
+        };
+        let most = MAX_ROUTES as u32;
+        assert!(client.set_routes(routes(0..most + 1)).is_err());
+        assert_eq!(client.route_count, 0);
+        client.set_routes(routes(0..most - 2)).unwrap();
+        assert_eq!(
+            client.add_routes(routes(most - 3..most + 1)),
+            Err(TooManyRoutes)
+        );
+        assert_eq!(client.route_count, MAX_ROUTES - 2);
+        client.add_routes(routes(most - 4..most)).unwrap();
+        client.add_routes(routes(most - 4..most)).unwrap();
+        assert_eq!(client.route_count, MAX_ROUTES);
+        let removed = routes(0..1).into_iter().map(|route| command::RemovedRoute {
+            prefix: route.prefix,
+            resource_id: route.resource_id,
+            table: route.table,
+        });
+        assert!(client.remove_routes(removed.collect()).is_empty());
+        client.add_routes(routes(0..1)).unwrap();
+        assert_eq!(
+            client.add_routes(routes(most..most + 1)),
+            Err(TooManyRoutes)
+        );
     }
 }

@@ -40,6 +40,10 @@ impl<V: Default> PrefixMap<V> {
 }
 
 impl<V> PrefixMap<V> {
+    pub fn get(&self, prefix: Prefix) -> Option<&V> {
+        self.values.get(&prefix)
+    }
+
     pub fn get_mut(&mut self, prefix: Prefix) -> Option<&mut V> {
         self.values.get_mut(&prefix)
     }

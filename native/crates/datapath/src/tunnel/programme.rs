@@ -9,15 +9,16 @@ use wardgate_packet::offload::TunRead;
 use wardgate_packet::{ControlEvent, ControlPacket};
 use wardgate_wireguard::{PresharedKey, PublicKey};
 
-use super::client::{Client, Target};
+use super::client::{Client, Target, TooManyRoutes};
 use super::counters::Counter;
 use super::filter_set::FilterSet;
 use super::gateway::{self, Gateway, NotTranslated};
 use super::links::{ConnectionConfig, PeerKey};
+use super::route_table::ResourceId;
 use super::{OwnAddresses, RoleState, TunnelEngine};
 use crate::command::{
     self, Authorize, Command, Grant, HoldName, IceProfile, IceRole, Refused, ReleaseName,
-    RetainGrants, SendControlPacket, SetRelays, SetRoutes, Translate, UpsertPeer,
+    RetainGrants, SendControlPacket, SetRelays, Translate, UpsertPeer,
 };
 use crate::event::Event;
 use crate::{Outbox, TunSink};
@@ -74,7 +75,17 @@ impl TunnelEngine {
                         .remove_remote_candidate(index, candidate, now);
                 }
             }
-            Command::SetRoutes(command) => self.set_routes(command, now, out)?,
+            Command::SetRoutes(command) => {
+                let gone = self.client("set_routes")?.set_routes(command.routes)?;
+                self.deauthorize_all(gone, now, out);
+            }
+            Command::AddRoutes(command) => {
+                self.client("add_routes")?.add_routes(command.routes)?;
+            }
+            Command::RemoveRoutes(command) => {
+                let gone = self.client("remove_routes")?.remove_routes(command.routes);
+                self.deauthorize_all(gone, now, out);
+            }
             Command::Authorize(command) => self.authorize(command, now, tun, out)?,
             Command::Deauthorize(command) => {
                 self.client("deauthorize")?;
@@ -219,19 +230,6 @@ impl TunnelEngine {
         Ok(())
     }
 
-    fn set_routes(
-        &mut self,
-        command: SetRoutes,
-        now: Instant,
-        out: &mut impl Outbox,
-    ) -> Result<(), Refused> {
-        let gone = self.client("set_routes")?.set_routes(command.routes);
-        for resource in gone {
-            self.deauthorize(&resource, now, out);
-        }
-        Ok(())
-    }
-
     fn authorize(
         &mut self,
         command: Authorize,
@@ -255,6 +253,12 @@ impl TunnelEngine {
             self.forward(&TunRead::whole(&packet), now, tun, out);
         }
         Ok(())
+    }
+
+    fn deauthorize_all(&mut self, resources: Vec<ResourceId>, now: Instant, out: &mut impl Outbox) {
+        for resource in resources {
+            self.deauthorize(&resource, now, out);
+        }
     }
 
     fn deauthorize(&mut self, resource: &str, now: Instant, out: &mut impl Outbox) {
@@ -460,6 +464,12 @@ impl TunnelEngine {
         }
         let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
         Ok(Some(self.epoch + since_epoch))
+    }
+}
+
+impl From<TooManyRoutes> for Refused {
+    fn from(_: TooManyRoutes) -> Self {
+        Self::Invalid("there would be too many routes".to_owned())
     }
 }
 

@@ -33,23 +33,46 @@ pub struct Match<'a> {
 
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
+    /// Of each prefix in the order of resource ids, one for each.
     routes: PrefixMap<Vec<Route>>,
 }
 
 impl RouteTable {
-    pub fn insert(&mut self, prefix: Prefix, route: Route) {
-        self.routes.entry(prefix).push(route);
+    /// Add or replace a resource's claim to a prefix; whether it is new.
+    pub fn insert(&mut self, prefix: Prefix, route: Route) -> bool {
+        let routes = self.routes.entry(prefix);
+        match position(routes, &route.resource) {
+            Ok(at) => {
+                routes[at] = route;
+                false
+            }
+            Err(at) => {
+                routes.insert(at, route);
+                true
+            }
+        }
     }
 
-    /// Remove a resource's claim to a prefix.
-    pub fn remove(&mut self, prefix: Prefix, resource: &str) {
+    /// Remove a resource's claim to a prefix; whether it was there.
+    pub fn remove(&mut self, prefix: Prefix, resource: &str) -> bool {
         let Some(routes) = self.routes.get_mut(prefix) else {
-            return;
+            return false;
         };
-        routes.retain(|route| &*route.resource != resource);
+        let Ok(at) = position(routes, resource) else {
+            return false;
+        };
+        routes.remove(at);
         if routes.is_empty() {
             self.routes.remove(prefix);
         }
+        true
+    }
+
+    /// Whether a resource claims exactly this prefix.
+    pub fn contains(&self, prefix: Prefix, resource: &str) -> bool {
+        self.routes
+            .get(prefix)
+            .is_some_and(|routes| position(routes, resource).is_ok())
     }
 
     /// The best live route: one that permits, then smaller rank, then longer prefix, then greater resource id.
@@ -74,6 +97,13 @@ impl RouteTable {
             })
             .map(|(_, found)| found)
     }
+}
+
+fn position(routes: &[Route], resource: &str) -> Result<usize, usize> {
+    routes.binary_search_by(|route| {
+        steps::count(1);
+        (*route.resource).cmp(resource)
+    })
 }
 
 #[cfg(test)]
@@ -147,6 +177,25 @@ mod tests {
             ("10.0.0.0/8", route("a", 0, None)),
         ]);
         assert_eq!(best(&ids, now), Some(("b".into(), true)));
+    }
+
+    #[test]
+    fn a_resource_claims_a_prefix_once() {
+        let prefix = "10.0.0.0/8".parse().unwrap();
+        let mut table = RouteTable::default();
+        for resource in ["b", "c", "a"] {
+            assert!(table.insert(prefix, route(resource, 0, None)));
+        }
+        assert!(!table.insert(prefix, route("b", 0, Some((22, 22)))));
+        assert!(!table.remove("10.0.0.0/9".parse().unwrap(), "b"));
+        for resource in ["c", "b", "a"] {
+            assert_eq!(best(&table, an_instant()), Some((resource.into(), true)));
+            assert!(table.contains(prefix, resource));
+            assert!(table.remove(prefix, resource));
+            assert!(!table.contains(prefix, resource));
+            assert!(!table.remove(prefix, resource));
+        }
+        assert_eq!(best(&table, an_instant()), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Two engines, a relay, a network: what gets through and what does not.
 
 mod hostile;
+mod names;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};
