@@ -12,18 +12,13 @@ from uuid import UUID
 
 from benches import decisions
 from wardgate.portal import credentials, provisioning
+from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.services import Services
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import (
-    Account,
-    Actor,
-    Device,
-    Group,
-    Membership,
-    Policy,
-    Resource,
-    Site,
-)
 
 SHOWN: Final = 500  # resources of the client whose `init` is measured
 

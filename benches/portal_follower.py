@@ -13,10 +13,10 @@ import time
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.location import parse_database_url
-from wardgate.portal.store.rows import Change
 
 
 class Printer:

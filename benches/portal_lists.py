@@ -18,8 +18,8 @@ from sqlalchemy import create_engine, select
 
 from benches.portal_account import Organisation, Stopwatch, Taken, percentiles
 from benches.portal_sockets import sync_ms
+from wardgate.portal.access.tables import POLICIES
 from wardgate.portal.app import Portal
-from wardgate.portal.store import schema
 
 LISTINGS: Final = 200  # of each subject, alternating
 WARM_UP: Final = 10
@@ -121,7 +121,7 @@ class BarePage(BaseModel):
 
 def bare_endpoint(path: Path, account_id: UUID, token: str) -> FastAPI:
     """The same rows by the two libraries alone: nothing counted, logged, throttled or awaited, the token in memory."""
-    app, engine, policies = FastAPI(), create_engine(f"sqlite:///{path}"), schema.policies
+    app, engine, policies = FastAPI(), create_engine(f"sqlite:///{path}"), POLICIES.table
     digest = hashlib.sha256(token.encode()).digest()
 
     async def check(given: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:

@@ -25,10 +25,11 @@ from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
+from wardgate.portal.logs.tables import API_REQUEST_LOGS
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store import SqliteFile, schema
-from wardgate.portal.store.rows import Actor
+from wardgate.portal.store import SqliteFile
 
 ROWS: Final = 1_000_000
 SLICE: Final = 10_000
@@ -123,7 +124,7 @@ async def _fill(portal: Portal, rows: int) -> str:
     for start in range(0, rows, SLICE):
         async with services.store.writing(is_synced=False) as tx:
             await tx.execute(
-                insert(schema.api_request_logs),
+                insert(API_REQUEST_LOGS.table),
                 [
                     {
                         "account_id": account_id,

@@ -31,7 +31,8 @@ from interop.crash_callers import Caller, Founded, Founder, Group, LoadedCaller
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.account_lifecycle import REMIND
-from wardgate.portal.store import Database, PostgresServer, Store, Transaction, parse_database_url, schema
+from wardgate.portal.installation.tables import JOBS
+from wardgate.portal.store import Database, PostgresServer, Store, Transaction, parse_database_url
 
 CALLERS = 8
 ROUNDS = {"default": 5, "long": 50}
@@ -238,9 +239,7 @@ async def compare_accounts(transaction: Transaction, first_id: UUID, founder: Fo
         {str(one.id): Founded(one.slug, is_ending=one.scheduled_deletion_at is not None) for one in accounts}
     )
     jobs = await transaction.execute(
-        select(schema.jobs.c.arguments).where(
-            schema.jobs.c.kind == REMIND, schema.jobs.c.finished_at.is_(None)
-        )
+        select(JOBS.c.arguments).where(JOBS.c.kind == REMIND, JOBS.c.finished_at.is_(None))
     )
     reminded = sorted(arguments["account_id"] for (arguments,) in jobs)
     assert reminded == sorted(str(one.id) for one in accounts if one.scheduled_deletion_at is not None)

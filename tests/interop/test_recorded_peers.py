@@ -17,9 +17,11 @@ from uuid import UUID
 import pytest
 
 from support.portal import Peer, World, make_world, portal_running
+from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import Device, Policy, PolicyAuthorization, Resource, Site
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "control-channel"
 CLIENT_ID = UUID("54f030c0-880f-5ce0-8c89-799e9df58799")

@@ -14,11 +14,12 @@ import pytest
 
 from support.portal import CLIENT_AGENT, GATEWAY_AGENT, Peer, World, make_world
 from support.virtual_portal import playing
+from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
 from wardgate.portal.app import Portal
 from wardgate.portal.channels.endpoint import FLUSH_S
 from wardgate.portal.channels.session import ALLOWANCES, JOINS_AT_ONCE, MAX_STALL_S
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import Device, Policy, PolicyAuthorization, Resource
 from wardgate.wire.dialect import PeerKind
 
 pytestmark = pytest.mark.timeout(240)

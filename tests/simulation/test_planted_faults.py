@@ -15,13 +15,14 @@ from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcome
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.access import tables as access
 from wardgate.portal.channels import endpoint, journal
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.channels.standing import Claim
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot import accounts as account_views
-from wardgate.portal.store import Feed, Transaction, consequences
-from wardgate.portal.store.rows import Change
+from wardgate.portal.store import Feed, Transaction
 from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed
@@ -140,7 +141,7 @@ def a_returning_gateway_is_not_told_of_filters(monkeypatch: pytest.MonkeyPatch) 
 
 def a_policy_of_another_group_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        consequences,
+        access,
         "_grants",
         lambda policy: (policy.conditions, policy.resource_id, policy.flow_log_uploads_enabled),
     )

@@ -9,7 +9,7 @@ import httpx2
 from support.portal import World
 from wardgate.portal import credentials
 from wardgate.portal.app import Portal
-from wardgate.portal.store.rows import Actor
+from wardgate.portal.people.tables import Actor
 
 
 def caller(portal: Portal, token: str | None = None, **headers: str) -> httpx2.AsyncClient:

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.store import Store, Transaction
-from wardgate.portal.store.rows import Change
 
 
 @contextlib.contextmanager

@@ -7,8 +7,11 @@ from uuid import UUID
 
 from support.pools import caught_up
 from support.portal import Peer, World
+from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.people.tables import Group, Membership
+from wardgate.portal.schema.row import Row
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.rows import Device, Group, Membership, Policy, Resource, Row
 
 
 @dataclass(slots=True)

@@ -8,7 +8,9 @@ from typing import Any
 
 from support.patience import PATIENCE_S
 from support.portal import Peer, World
-from wardgate.portal.store.rows import Change, Device, Policy, Resource, StaticDevicePoolMember
+from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
+from wardgate.portal.logs.tables import Change
 
 REQUESTS = {1: "create_flow", 2: "request_authorization"}
 FAILURES = {1: "flow_creation_failed", 2: "authorization_creation_failed"}

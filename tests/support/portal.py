@@ -17,21 +17,16 @@ import wardgate
 from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from wardgate.portal import credentials, provisioning
+from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.app import Portal
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.environment import Environment, SystemClock
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.message import Mailer
+from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import PostgresServer
-from wardgate.portal.store.rows import (
-    Actor,
-    Group,
-    Membership,
-    Policy,
-    Resource,
-    Site,
-)
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.user_agent import build_user_agent
 

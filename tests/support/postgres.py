@@ -22,7 +22,8 @@ from pathlib import Path
 import asyncpg
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import PostgresServer, Store, schema
+from wardgate.portal.store import PostgresServer, Store
+from wardgate.portal.store.tables import metadata
 
 _START_S = 30.0
 _OPTIONS = (
@@ -112,7 +113,7 @@ class PostgresCluster:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
-        names = ", ".join(table.name for table in schema.metadata.sorted_tables)
+        names = ", ".join(table.name for table in metadata.sorted_tables)
         await self._execute(database, f"TRUNCATE {names} RESTART IDENTITY")
         self._unused.append(database)
 

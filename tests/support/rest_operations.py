@@ -7,22 +7,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from support.portal import World
+from wardgate.portal.access.tables import Resource
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
+from wardgate.portal.installation.tables import Banner
+from wardgate.portal.people.tables import ExternalIdentity
 from wardgate.portal.provisioning import provision
 from wardgate.portal.rest.application import openapi, paths
-from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import (
+from wardgate.portal.sign_in.tables import (
     ApiToken,
-    Banner,
-    Device,
     EntraAuthProvider,
-    ExternalIdentity,
-    GatewayToken,
     GoogleAuthProvider,
     OidcAuthProvider,
     OktaAuthProvider,
-    Resource,
-    StaticDevicePoolMember,
 )
+from wardgate.portal.sites.tables import GatewayToken
+from wardgate.portal.store import Transaction
 
 Schema = dict[str, Any]
 

@@ -20,12 +20,13 @@ from wardgate.portal import credentials, data_directory, provisioning
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
 from wardgate.portal.limits import LimitReached, check_actor, check_api_token
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.rules import make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account, Actor
 
 SIGN_IN_LINK_LIFETIME_S: Final = 3600
 API_TOKEN_LIFETIME: Final = timedelta(days=365)

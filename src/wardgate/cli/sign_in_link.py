@@ -12,10 +12,11 @@ from wardgate.cli.terminal import echo
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account, Actor
 
 LIFETIME_S = 3600
 

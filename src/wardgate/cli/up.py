@@ -36,10 +36,10 @@ from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.devices.rules import make_site_token
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Store, Transaction, Unusable
-from wardgate.portal.store.rows import Account
 from wardgate.wire.tokens import InvalidToken
 
 log = logging.getLogger(__name__)

@@ -11,19 +11,13 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AccountId, TokenId
+from wardgate.portal.installation.tables import Account, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.sign_in.tables import ApiToken, ClientToken, SignInLink
+from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Repository, Transaction
 from wardgate.portal.store.api_calls import find_api_caller
-from wardgate.portal.store.rows import (
-    Account,
-    Actor,
-    ApiToken,
-    ClientToken,
-    GatewayToken,
-    OperatorToken,
-    RelayToken,
-    SignInLink,
-)
 from wardgate.wire.tokens import (
     SALT_BYTES,
     SECRET_BYTES,

@@ -15,9 +15,9 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select
 
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import Forbidden
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.rows import Account
 
 USERS: Final = ("account_user", "account_admin_user")
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardgate.model.host_name import ascii_name
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.account_config import AccountConfig
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.people.tables import Actor, Group
+from wardgate.portal.sign_in.tables import EmailOtpAuthProvider
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.snapshot.entities import EVERYONE
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import Account, Actor, EmailOtpAuthProvider, Group, Resource, Site
 
 _KEY_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{1,98}[a-z0-9]")

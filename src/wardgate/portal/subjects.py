@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from wardgate.portal.http.origin import Origin
-from wardgate.portal.store.rows import Actor
+from wardgate.portal.people.tables import Actor
 
 MAX_USER_AGENT_CHARS: Final = 255
 

@@ -22,16 +22,22 @@ from uuid import UUID
 import dns.message
 
 from wardgate.model.addresses import IpAddress
+from wardgate.portal.access.tables import Policy as PolicyRow
+from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.app import Portal
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.credentials import issue
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.portal.keys import Keys
+from wardgate.portal.people.tables import Actor as ActorRow
+from wardgate.portal.people.tables import Group as GroupRow
+from wardgate.portal.people.tables import Membership as MembershipRow
 from wardgate.portal.provisioning import Provisioned, provision
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.snapshot.accounts import Accounts
-from wardgate.portal.store import Feed, Transaction, rows
+from wardgate.portal.store import Feed, Transaction
 from wardgate.simulation.control_link import AsgiApp
 from wardgate.simulation.distant_store import DistantStore
 from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violation
@@ -194,22 +200,22 @@ class World:
     # The administrator
 
     async def add_site(self) -> UUID:
-        row: rows.Site = await self._insert(
-            lambda tx: rows.Site(id=tx.new_id(), account_id=self._account_id, name=f"site-{tx.new_id()}"),
+        row: SiteRow = await self._insert(
+            lambda tx: SiteRow(id=tx.new_id(), account_id=self._account_id, name=f"site-{tx.new_id()}"),
             "sites",
         )
         return row.id
 
     async def add_group(self, name: str) -> None:
         row = await self._insert(
-            lambda tx: rows.Group(id=tx.new_id(), account_id=self._account_id, name=name), "groups"
+            lambda tx: GroupRow(id=tx.new_id(), account_id=self._account_id, name=name), "groups"
         )
         self._groups[name] = row.id
         self.model.members[name] = set()
 
     async def add_actor(self, name: str) -> None:
         row = await self._insert(
-            lambda tx: rows.Actor(
+            lambda tx: ActorRow(
                 id=tx.new_id(), account_id=self._account_id, type="service_account", name=name
             ),
             "actors",
@@ -219,7 +225,7 @@ class World:
 
     async def add_resource(self, name: str, resource: SimResource) -> None:
         row = await self._insert(
-            lambda tx: rows.Resource(
+            lambda tx: ResourceRow(
                 id=tx.new_id(),
                 account_id=self._account_id,
                 type=resource.kind,
@@ -283,7 +289,7 @@ class World:
         if only_for is not None:
             conditions.insert(self.rng.randint(0, len(conditions)), self._address_condition(only_for))
         row = await self._insert(
-            lambda tx: rows.Policy(
+            lambda tx: PolicyRow(
                 id=tx.new_id(),
                 account_id=self._account_id,
                 group_id=self._groups[group],
@@ -363,7 +369,7 @@ class World:
 
     async def join_group(self, actor: str, group: str) -> None:
         await self._insert(
-            lambda tx: rows.Membership(
+            lambda tx: MembershipRow(
                 id=tx.new_id(),
                 account_id=self._account_id,
                 actor_id=self._actors[actor],
@@ -428,9 +434,7 @@ class World:
 
     async def _api_token(self) -> str:
         robot = await self._insert(
-            lambda tx: rows.Actor(
-                id=tx.new_id(), account_id=self._account_id, type="api_client", name="robot"
-            ),
+            lambda tx: ActorRow(id=tx.new_id(), account_id=self._account_id, type="api_client", name="robot"),
             "actors",
         )
         async with self._store.writing() as transaction:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.portal import Peer, World
-from wardgate.portal.store.rows import Resource
+from wardgate.portal.access.tables import Resource
 
 CANDIDATE = "candidate:1 1 udp 2130706431 192.0.2.7 40000 typ host"
 

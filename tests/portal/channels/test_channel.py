@@ -18,7 +18,7 @@ from wardgate.portal.channels.session import (
     CloseCode,
     Session,
 )
-from wardgate.portal.store.rows import Change
+from wardgate.portal.logs.tables import Change
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing

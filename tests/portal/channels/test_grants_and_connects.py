@@ -12,10 +12,10 @@ from support.gates import Gates, gates_of
 from support.pools import caught_up, device_of, static_pair
 from support.portal import Peer, World, make_world, portal_running
 from support.postgres import postgres_database
+from wardgate.portal.access.tables import Policy
 from wardgate.portal.app import Portal
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer, Store
-from wardgate.portal.store.rows import Policy
 
 Step = Callable[[], Awaitable[None]]
 

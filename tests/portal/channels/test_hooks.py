@@ -14,17 +14,11 @@ import pytest
 
 from support.hooks import Hook, Stage, play
 from support.portal import World
-from wardgate.portal.store.rows import (
-    Actor,
-    ClientToken,
-    Device,
-    ExternalIdentity,
-    OidcAuthProvider,
-    PolicyAuthorization,
-    PortalSession,
-    Site,
-    UserpassAuthProvider,
-)
+from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.people.tables import Actor, ExternalIdentity
+from wardgate.portal.sign_in.tables import ClientToken, OidcAuthProvider, PortalSession, UserpassAuthProvider
+from wardgate.portal.sites.tables import Site
 
 SIGNED_OUT = ("disconnect token_expired", "phx_close")
 CREATED = ("resource_created_or_updated net",)

@@ -21,7 +21,7 @@ from support.patience import PATIENCE_S
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
 from wardgate.portal.app import Portal
-from wardgate.portal.store.rows import Site
+from wardgate.portal.sites.tables import Site
 
 
 class Point(Enum):

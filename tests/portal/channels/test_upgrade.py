@@ -16,8 +16,9 @@ from support.portal import (
     portal_running,
     portal_with_held_clock,
 )
+from wardgate.portal.access.tables import Resource
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Device, Resource
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 

@@ -10,10 +10,10 @@ from support.letterbox import Letterbox
 from support.portal import Refused, World, make_world
 from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, Locked, WrongSlug
+from wardgate.portal.installation.tables import Account, Job
 from wardgate.portal.jobs import account_deletion
-from wardgate.portal.store import schema
 from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.rows import Account, Job
+from wardgate.portal.store.tables import metadata
 
 ADA = Author("Ada")
 ADMIN = "admin@acme.example"
@@ -141,7 +141,7 @@ async def test_a_due_account_is_swept_deleted_with_everything_and_its_admins_are
     async with services.store.reading() as transaction:
         assert await transaction.accounts.load(world.account_id) is None
         assert await transaction.accounts.load(other.account_id) is not None
-        for table in schema.metadata.sorted_tables:
+        for table in metadata.sorted_tables:
             if "account_id" in table.c and table.name not in ("changes", "change_counters"):
                 rows = await transaction.execute(table.select().where(table.c.account_id == world.account_id))
                 assert rows.first() is None, table.name

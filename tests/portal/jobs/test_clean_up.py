@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from support.portal import World, make_world, portal_running
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.jobs import clean_up
+from wardgate.portal.logs.tables import Decision
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Decision, OneTimePasscode, PolicyAuthorization
+from wardgate.portal.sign_in.tables import OneTimePasscode
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])

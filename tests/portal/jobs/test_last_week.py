@@ -11,8 +11,8 @@ from wardgate.portal import provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.installation.account_lifecycle import Author
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.jobs import Runner, account_deletion, mail
-from wardgate.portal.store.rows import Account
 
 _LETTERBOX = Letterbox()
 

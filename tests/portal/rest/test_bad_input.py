@@ -26,7 +26,7 @@ from support.rest_operations import Furnished, Operation, Schema, furnish, opera
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import pipeline
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store import schema
+from wardgate.portal.store.tables import metadata
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -367,7 +367,7 @@ async def rows_of(furnished: Furnished) -> dict[str, list[Any]]:
     """Dump every row of the account and of the installation, but for the use of tokens and the logs of calls."""
     dumped: dict[str, list[Any]] = {}
     async with furnished.world.portal.services.store.reading() as transaction:
-        for table in schema.metadata.sorted_tables:
+        for table in metadata.sorted_tables:
             if table.name in VOLATILE:
                 continue
             columns = [one for one in table.c if not one.name.startswith("last_seen_")]

@@ -9,8 +9,10 @@ import pytest
 
 from support.portal import World
 from wardgate.portal import limits
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import LimitReached
-from wardgate.portal.store.rows import Account, Actor, Site
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.sites.tables import Site
 
 USER = {"type": "account_user", "name": "Bob", "email": "bob@example.org"}
 

@@ -13,8 +13,9 @@ from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, authorize
 from wardgate.policy.evaluation import UNDETERMINED, Facts
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, as_json, explain
+from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.logs.tables import Decision
 from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.rows import Decision, Policy, Resource
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 

@@ -5,7 +5,8 @@ from uuid import uuid4
 import httpx2
 
 from support.portal import World
-from wardgate.portal.store.rows import Device, Resource
+from wardgate.portal.access.tables import Resource
+from wardgate.portal.devices.tables import Device
 
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 

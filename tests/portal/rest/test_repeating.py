@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from support.browser import caller, make_api_token
 from support.portal import World
-from wardgate.portal.store import schema
+from wardgate.portal.logs.tables import IDEMPOTENCY_KEYS
 
 KEY = {"idempotency-key": "b2f8-first try"}
 
@@ -44,7 +44,7 @@ async def test_a_kept_answer_does_not_show_its_token_in_the_database(
 ) -> None:
     answer = await api.post(f"/sites/{world.site.id}/gateway_tokens", headers=KEY)
     async with world.portal.services.store.reading() as transaction:
-        (kept,) = (await transaction.execute(select(schema.idempotency_keys.c.answer))).scalars()
+        (kept,) = (await transaction.execute(select(IDEMPOTENCY_KEYS.c.answer))).scalars()
     assert answer.json()["data"]["token"].encode() not in kept
 
 
@@ -72,7 +72,7 @@ async def test_a_key_is_forgotten_after_a_day(api: httpx2.AsyncClient, world: Wo
     await api.post("/sites", json={"site": {"name": "a"}}, headers=KEY)
     async with world.portal.services.store.writing() as transaction:
         await transaction.execute(
-            update(schema.idempotency_keys).values(inserted_at=transaction.now - timedelta(hours=25))
+            update(IDEMPOTENCY_KEYS.table).values(inserted_at=transaction.now - timedelta(hours=25))
         )
     assert (await api.post("/sites", json={"site": {"name": "b"}}, headers=KEY)).status_code == 201
 

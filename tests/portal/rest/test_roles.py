@@ -8,8 +8,8 @@ import pytest
 
 from support.portal import World
 from wardgate import portal
+from wardgate.portal.schema.rights import READ
 from wardgate.portal.store import permissions
-from wardgate.portal.store.permissions import READ
 
 PORTAL = Path(portal.__path__[0])
 ENDPOINTS = sorted(

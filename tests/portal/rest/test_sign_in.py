@@ -8,10 +8,10 @@ import httpx2
 import pytest
 
 from support.portal import World
-from wardgate.portal.store.rows import (
+from wardgate.portal.people.tables import ExternalIdentity
+from wardgate.portal.sign_in.tables import (
     ClientToken,
     EntraAuthProvider,
-    ExternalIdentity,
     GoogleAuthProvider,
     OidcAuthProvider,
     OktaAuthProvider,

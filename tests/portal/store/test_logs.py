@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from support.portal import World, make_world, portal_running
+from wardgate.portal.logs.tables import FlowLog
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.logs import Logs, Stream, by_actor, containing, within
-from wardgate.portal.store.rows import FlowLog
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 

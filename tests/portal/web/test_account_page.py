@@ -10,8 +10,8 @@ import pytest
 
 from support.browser import caller, sign_in_link
 from support.portal import World
+from wardgate.portal.installation.tables import Account, Banner
 from wardgate.portal.store.logs import Logs, Stream
-from wardgate.portal.store.rows import Account, Banner
 from wardgate.portal.web.account import countdown, notice_of
 
 

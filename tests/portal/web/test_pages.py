@@ -20,8 +20,8 @@ from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
+from wardgate.portal.logs.tables import Decision
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Decision
 
 ASSETS = Path(web.__file__).parent / "assets"
 

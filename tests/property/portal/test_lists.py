@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from wardgate.portal.access.tables import Policy as PolicyRow
+from wardgate.portal.access.tables import Resource as ResourceRow
+from wardgate.portal.devices.tables import Device as DeviceRow
+from wardgate.portal.installation.tables import Account as AccountRow
+from wardgate.portal.installation.tables import Banner as BannerRow
+from wardgate.portal.installation.tables import Job as JobRow
+from wardgate.portal.installation.tables import RelayToken as RelayTokenRow
 from wardgate.portal.people.rest.groups import AnyGroupView
+from wardgate.portal.people.tables import Actor as ActorRow
+from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
+from wardgate.portal.people.tables import Group as GroupRow
 from wardgate.portal.rest.account_views import BannerView, OperatedAccountView
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.pages import Page
@@ -43,8 +53,16 @@ from wardgate.portal.rest.views import (
     SiteView,
     listed,
 )
+from wardgate.portal.schema.row import Row
 from wardgate.portal.sign_in.rest.api_clients import ApiClientView, ApiTokenView
-from wardgate.portal.store import rows
+from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
+from wardgate.portal.sign_in.tables import ClientToken as ClientTokenRow
+from wardgate.portal.sign_in.tables import EmailOtpAuthProvider as EmailOtpAuthProviderRow
+from wardgate.portal.sign_in.tables import EntraAuthProvider as EntraAuthProviderRow
+from wardgate.portal.sign_in.tables import GoogleAuthProvider as GoogleAuthProviderRow
+from wardgate.portal.sign_in.tables import OidcAuthProvider as OidcAuthProviderRow
+from wardgate.portal.sign_in.tables import OktaAuthProvider as OktaAuthProviderRow
+from wardgate.portal.sites.tables import Site as SiteRow
 
 MADE_OF_VIEWS = {
     "DecisionView",
@@ -58,34 +76,34 @@ AN_INSTANT = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 @dataclass(frozen=True)
 class Listed:
     view: type[BaseModel]
-    row_class: type[rows.Row]
+    row_class: type[Row]
     shown: Callable[[Any], Shown]
 
 
 LISTED = (
-    Listed(ActorView, rows.Actor, ActorView.shown),
-    Listed(AnyGroupView, rows.Group, AnyGroupView.shown),
-    Listed(ApiClientView, rows.Actor, ApiClientView.shown),
-    Listed(ApiTokenView, rows.ApiToken, ApiTokenView.shown),
-    Listed(BannerView, rows.Banner, BannerView.shown),
-    Listed(ClientTokenView, rows.ClientToken, ClientTokenView.shown),
-    Listed(ClientView, rows.Device, lambda row: ClientView.shown(row, online=True)),
-    Listed(EmailOtpAuthProviderView, rows.EmailOtpAuthProvider, EmailOtpAuthProviderView.shown),
-    Listed(EntraAuthProviderView, rows.EntraAuthProvider, EntraAuthProviderView.shown),
-    Listed(ExternalIdentityView, rows.ExternalIdentity, ExternalIdentityView.shown),
-    Listed(GatewayView, rows.Device, lambda row: GatewayView.shown(row, online=False, rotated_at=AN_INSTANT)),
-    Listed(GoogleAuthProviderView, rows.GoogleAuthProvider, GoogleAuthProviderView.shown),
-    Listed(GroupView, rows.Group, GroupView.shown),
-    Listed(JobView, rows.Job, JobView.shown),
-    Listed(MemberView, rows.Actor, MemberView.shown),
-    Listed(OidcAuthProviderView, rows.OidcAuthProvider, OidcAuthProviderView.shown),
-    Listed(OktaAuthProviderView, rows.OktaAuthProvider, OktaAuthProviderView.shown),
-    Listed(OperatedAccountView, rows.Account, OperatedAccountView.shown),
-    Listed(PolicyView, rows.Policy, PolicyView.shown),
-    Listed(PoolMemberView, rows.Device, PoolMemberView.shown),
-    Listed(RelayTokenView, rows.RelayToken, RelayTokenView.shown),
-    Listed(ResourceView, rows.Resource, ResourceView.shown),
-    Listed(SiteView, rows.Site, SiteView.shown),
+    Listed(ActorView, ActorRow, ActorView.shown),
+    Listed(AnyGroupView, GroupRow, AnyGroupView.shown),
+    Listed(ApiClientView, ActorRow, ApiClientView.shown),
+    Listed(ApiTokenView, ApiTokenRow, ApiTokenView.shown),
+    Listed(BannerView, BannerRow, BannerView.shown),
+    Listed(ClientTokenView, ClientTokenRow, ClientTokenView.shown),
+    Listed(ClientView, DeviceRow, lambda row: ClientView.shown(row, online=True)),
+    Listed(EmailOtpAuthProviderView, EmailOtpAuthProviderRow, EmailOtpAuthProviderView.shown),
+    Listed(EntraAuthProviderView, EntraAuthProviderRow, EntraAuthProviderView.shown),
+    Listed(ExternalIdentityView, ExternalIdentityRow, ExternalIdentityView.shown),
+    Listed(GatewayView, DeviceRow, lambda row: GatewayView.shown(row, online=False, rotated_at=AN_INSTANT)),
+    Listed(GoogleAuthProviderView, GoogleAuthProviderRow, GoogleAuthProviderView.shown),
+    Listed(GroupView, GroupRow, GroupView.shown),
+    Listed(JobView, JobRow, JobView.shown),
+    Listed(MemberView, ActorRow, MemberView.shown),
+    Listed(OidcAuthProviderView, OidcAuthProviderRow, OidcAuthProviderView.shown),
+    Listed(OktaAuthProviderView, OktaAuthProviderRow, OktaAuthProviderView.shown),
+    Listed(OperatedAccountView, AccountRow, OperatedAccountView.shown),
+    Listed(PolicyView, PolicyRow, PolicyView.shown),
+    Listed(PoolMemberView, DeviceRow, PoolMemberView.shown),
+    Listed(RelayTokenView, RelayTokenRow, RelayTokenView.shown),
+    Listed(ResourceView, ResourceRow, ResourceView.shown),
+    Listed(SiteView, SiteRow, SiteView.shown),
 )
 
 SCALARS: dict[type, st.SearchStrategy[Any]] = {
@@ -124,9 +142,9 @@ COMPOSITES: dict[str, st.SearchStrategy[Any]] = {
     "preferences": st.just({}),
 }
 # What the database holds of these columns, narrower than the class says.
-NARROWER: dict[type[rows.Row], dict[str, st.SearchStrategy[Any]]] = {
-    rows.Device: {"actor_id": st.uuids(), "ipv4": st.text(), "ipv6": st.text()},
-    rows.Group: {"type": st.sampled_from(["static", "managed"])},
+NARROWER: dict[type[Row], dict[str, st.SearchStrategy[Any]]] = {
+    DeviceRow: {"actor_id": st.uuids(), "ipv4": st.text(), "ipv6": st.text()},
+    GroupRow: {"type": st.sampled_from(["static", "managed"])},
 }
 
 
@@ -155,7 +173,7 @@ def test_every_documented_list_is_among_those_compared() -> None:
     assert documented == {one.view.__name__ for one in LISTED} | MADE_OF_VIEWS
 
 
-def rows_of(row_class: type[rows.Row]) -> st.SearchStrategy[Any]:
+def rows_of(row_class: type[Row]) -> st.SearchStrategy[Any]:
     names, hints = [field.name for field in fields(row_class)], get_type_hints(row_class)
     special = COMPOSITES | NARROWER.get(row_class, {})
     drawn = {name: special[name] if name in special else values(hints[name]) for name in names}

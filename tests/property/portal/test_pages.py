@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardgate.portal.environment import Environment, SystemClock
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.people.tables import Group
 from wardgate.portal.rest.pages import Page, PageQuery, load_page, page_query
 from wardgate.portal.store import Store
-from wardgate.portal.store.rows import Account, Group
 
 
 class SteppingClock(SystemClock):

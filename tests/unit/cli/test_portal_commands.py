@@ -18,8 +18,8 @@ from wardgate.portal import credentials, data_directory
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.data_directory import Lock
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.store import SqliteFile, Store
-from wardgate.portal.store.rows import Account
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from uuid import UUID
 from support.worlds import ADA, BASICS, ROBOT, STAFF
 from support.worlds import EVERYONE as EVERYONE_GROUP
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
-from wardgate.portal.store.rows import Change
 
 LAPTOP, TOKEN, GATEWAY, OTHER = (str(UUID(int=number)) for number in range(900, 904))
 ADAS = Interest(frozenset({str(ADA.id), LAPTOP, TOKEN}), ADA.id)

@@ -12,10 +12,11 @@ from uuid import UUID
 
 from wardgate.model.conditions import InvalidCondition, parse_condition, render_condition
 from wardgate.portal.access.addresses import MAX_FILTERS, check_address, check_filters
+from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.edits import BLANK, Edit, Given
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
 from wardgate.portal.store import AccountTables, Conflict
-from wardgate.portal.store.rows import Account, Policy, Resource
 
 IP_STACKS: Final = ("dual", "ipv4_only", "ipv6_only")
 POOL_TYPES: Final = ("static_device_pool", "dynamic_device_pool")

@@ -12,9 +12,9 @@ from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.bus import Address
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.channels.journal import Journal
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
-from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.user_agent import client_software

@@ -30,6 +30,7 @@ from wardgate.model.ids import (
 from wardgate.model.resources import DevicePool, InternetResource
 from wardgate.policy import pools
 from wardgate.policy.engine import Denied, Granted, authorize
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.bus import ClientPresence, DirectedMessage
 from wardgate.portal.bus.messages import (
@@ -56,9 +57,9 @@ from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.resource_list import Lost, ResourceList
 from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import client_interface, flow_logs_setting
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
-from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.dialect import Dialect

@@ -13,10 +13,14 @@ from uuid import UUID
 from wardgate.portal import credentials
 from wardgate.portal.bus import Address, Bus
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.http.origin import Origin
+from wardgate.portal.installation.tables import Account, RelayToken
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.tables import ClientToken
+from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import Account, Actor, ClientToken, Device, GatewayToken, RelayToken
 from wardgate.wire.errors import InvalidConnectParameters
 from wardgate.wire.tokens import InvalidToken
 from wardgate.wire.upgrade import (

@@ -17,8 +17,9 @@ import msgspec
 from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted
 from wardgate.policy.explanation import ExplainedGateway, ExplainedTarget, as_json, explain
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.access.tables import PolicyAuthorization as PolicyAuthorizationRow
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.store import rows
+from wardgate.portal.logs.tables import Decision as DecisionRow
 
 EQUAL_DENIALS_S: Final = 10.0
 MAX_DIFFERENT_DENIALS: Final = 32
@@ -64,7 +65,7 @@ class DecisionLog:
         self,
         access: AccessRequest,
         grant: Granted,
-        authorization: rows.PolicyAuthorization,
+        authorization: PolicyAuthorizationRow,
         *,
         now: datetime,
         gateway: ExplainedGateway | None = None,
@@ -138,7 +139,7 @@ class DecisionLog:
         self,
         answer: _Answer,
         *,
-        authorization: rows.PolicyAuthorization | None = None,
+        authorization: PolicyAuthorizationRow | None = None,
         repeats: int = 0,
         unlisted: int = 0,
     ) -> None:
@@ -155,7 +156,7 @@ class DecisionLog:
         resource = answer.snapshot.resources.get(answer.access.resource_id)
         granted = authorization is not None
         context.journal.write_decision(
-            rows.Decision(
+            DecisionRow(
                 account_id=context.device.account_id,
                 log_id=f"d{context.environment.rng.getrandbits(92):023x}",
                 outcome="granted" if granted else "denied",

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from wardgate.model.ids import ActorId
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.client_session import ClientSession
@@ -38,11 +39,11 @@ from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
 from wardgate.portal.http.rate_limit import TokenBuckets
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
-from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing
 from wardgate.wire.upgrade import PATHS, PROBLEM_JSON, bearer_token, problem_document

@@ -16,6 +16,7 @@ from wardgate.model.ids import (
     TokenId,
 )
 from wardgate.model.resources import Resource
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address, DirectedMessage, GatewayPresence
 from wardgate.portal.bus.messages import (
     CandidatesOfClient,
@@ -32,10 +33,10 @@ from wardgate.portal.channels.registration import CHECK_S, Registration
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session, row_id
 from wardgate.portal.channels.views import flow_logs_setting
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.entities import resource_of
-from wardgate.portal.store.rows import Change, PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
 from wardgate.wire.dialect import Dialect

@@ -8,8 +8,8 @@ hence grants are found by their own id before anything is rejected.
 from collections.abc import Iterable, Iterator
 
 from wardgate.model.ids import AuthorizationId, ClientId, DeviceId, ResourceId
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import Holding
-from wardgate.portal.store.rows import PolicyAuthorization
 from wardgate.wire import messages as wire
 
 

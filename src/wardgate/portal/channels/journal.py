@@ -20,15 +20,17 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AuthorizationId
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.session import Record
 from wardgate.portal.channels.standing import Claim, standing
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Decision
 from wardgate.portal.services import Services
 from wardgate.portal.store import DanglingReference, Store, Transaction
 from wardgate.portal.store.logs import Logs
-from wardgate.portal.store.rows import Decision, Device, PolicyAuthorization
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from wardgate.model.resources import InternetResource, StaticDevicePool
 from wardgate.model.versions import uses_site_names
 from wardgate.policy.engine import Granted
 from wardgate.policy.snapshot import site_of
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.views import ice_credentials
-from wardgate.portal.store.rows import PolicyAuthorization
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import (
     derive_client_psk,

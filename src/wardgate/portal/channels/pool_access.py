@@ -34,7 +34,7 @@ from wardgate.portal.channels.offers import authorization_row, offer_to_client
 from wardgate.portal.channels.session import row_id
 from wardgate.portal.channels.standing import Target
 from wardgate.portal.channels.storing import store_grant
-from wardgate.portal.store.rows import Change
+from wardgate.portal.logs.tables import Change
 from wardgate.wire import messages as wire
 from wardgate.wire.resource_views import filter_views
 from wardgate.wire.user_agent import client_software

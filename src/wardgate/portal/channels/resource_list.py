@@ -11,7 +11,7 @@ from wardgate.model.versions import moves_sites_in_place
 from wardgate.policy import pools
 from wardgate.policy.engine import connectable_resources
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.store.rows import Change
+from wardgate.portal.logs.tables import Change
 from wardgate.wire import messages as wire
 
 Lost = dict[ClientId, tuple[str, str]]

@@ -22,7 +22,7 @@ from uuid import UUID
 from wardgate.portal.bus import DirectedMessage
 from wardgate.portal.environment import Clock
 from wardgate.portal.http.rate_limit import Allowance
-from wardgate.portal.store.rows import Change
+from wardgate.portal.logs.tables import Change
 from wardgate.wire import frames
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Malformed, PeerKind, Unknown

@@ -33,9 +33,12 @@ from wardgate.model.resources import (
 from wardgate.policy import pools
 from wardgate.policy.engine import AccessRequest, Granted, authorize
 from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.logs.tables import CHANGES
+from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import GRANTS, AccountView, evolve
-from wardgate.portal.store import Transaction, schema
-from wardgate.portal.store.rows import ClientToken, Device, PolicyAuthorization
+from wardgate.portal.store import Transaction
 
 MAX_CHANGES: Final = 1000
 """How far the view may lag behind the database; beyond that no claim is valid, and clients ask again."""
@@ -76,7 +79,7 @@ async def standing(transaction: Transaction, claims: Sequence[Claim], *, now: da
         of_view = [claim for claim in claims if claim.view is view]
         snapshot, followed, moved_at = view.snapshot, view.sequence, view.moved_at
         if position > followed:
-            changes = schema.changes.c
+            changes = CHANGES.c
             news = await transaction.changes(
                 account_id, changes.sequence > followed, changes.object != GRANTS, limit=MAX_CHANGES + 1
             )

@@ -2,10 +2,10 @@
 
 from wardgate.model.ids import AuthorizationId
 from wardgate.policy.engine import AccessRequest, Granted
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantStored
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.standing import Claim, Target
-from wardgate.portal.store.rows import PolicyAuthorization
 
 
 def store_grant(

@@ -5,8 +5,8 @@ from typing import Final
 
 from wardgate.model.host_name import ascii_name
 from wardgate.portal.account_config import AccountConfig, DohProvider
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.rows import Device
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import IceCredentialPair
 

@@ -8,13 +8,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.access.rules import load_resource
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.credentials import Issued, issue
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.edits import Edit, Given
 from wardgate.portal.keys import Keys
 from wardgate.portal.outcomes import Invalid, Missing, Unsuitable, WrongState
 from wardgate.portal.sites.rules import load_site
+from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import AccountTables, Conflict, Transaction
-from wardgate.portal.store.rows import Device, GatewayToken, Resource, StaticDevicePoolMember
 
 PSK_BASE_BYTES: Final = 32
 MIN_HOSTNAME_CHARS: Final = 3

@@ -14,14 +14,15 @@ from wardgate.model.addresses import RESERVED, parse_ip
 from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS, AccountConfig, UpstreamDns
 from wardgate.portal.credentials import Issued, issue, issue_sign_in_link
 from wardgate.portal.edits import BLANK, INVALID, Edit, Given
+from wardgate.portal.installation.tables import Account, Banner, RelayToken
 from wardgate.portal.keys import Keys
 from wardgate.portal.limits import DEFAULTS
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.provisioning import check_email, check_search_domain, check_slug, provision
 from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.sign_in.rules import make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Transaction
-from wardgate.portal.store.rows import Account, Actor, Banner, RelayToken
 
 SIGN_IN_LINK_LIFETIME_S: Final = 24 * 3600  # the operator has to pass it on
 API_TOKEN_LIFETIME: Final = timedelta(days=365)

@@ -7,11 +7,20 @@ from uuid import UUID
 
 from sqlalchemy import Column, select
 
+from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS
 from wardgate.portal.credentials import ROTATION_GRACE
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
-from wardgate.portal.store import Transaction, schema
+from wardgate.portal.sign_in.tables import (
+    API_TOKENS,
+    CLIENT_TOKENS,
+    ONE_TIME_PASSCODES,
+    PORTAL_SESSIONS,
+    SIGN_IN_LINKS,
+)
+from wardgate.portal.sites.tables import GATEWAY_TOKENS
+from wardgate.portal.store import Transaction
 from wardgate.portal.store.job_queue import JobQueue
 
 LOG_RETENTION: Final = timedelta(days=90)
@@ -26,7 +35,7 @@ async def clean_authorizations(services: Services, _arguments: Mapping[str, Any]
     """Delete expired grants; returns how many."""
     deleted = 0
     before = services.environment.clock.now() - AUTHORIZATION_SLACK
-    for account_id in await _accounts_with(services, [(schema.policy_authorizations.c.expires_at, before)]):
+    for account_id in await _accounts_with(services, [(POLICY_AUTHORIZATIONS.c.expires_at, before)]):
         async with services.store.writing() as transaction:
             grants = transaction.of(account_id).authorizations
             deleted += await grants.delete_where(grants.c.expires_at < before)
@@ -38,7 +47,7 @@ async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -
     deleted = 0
     now = services.environment.clock.now()
     ends = [(table.c.expires_at, now) for table in _EXPIRING]
-    ends.append((schema.gateway_tokens.c.rotated_at, now - ROTATION_GRACE))
+    ends.append((GATEWAY_TOKENS.c.rotated_at, now - ROTATION_GRACE))
     for account_id in await _accounts_with(services, ends):
         async with services.store.writing() as transaction:
             tables = transaction.of(account_id)
@@ -95,11 +104,11 @@ async def _accounts_with(services: Services, ends: Sequence[tuple[Column[Any], d
 
 
 _EXPIRING: Final = (
-    schema.client_tokens,
-    schema.api_tokens,
-    schema.one_time_passcodes,
-    schema.portal_sessions,
-    schema.sign_in_links,
+    CLIENT_TOKENS.table,
+    API_TOKENS.table,
+    ONE_TIME_PASSCODES.table,
+    PORTAL_SESSIONS.table,
+    SIGN_IN_LINKS.table,
 )
 
 KINDS: Final = (

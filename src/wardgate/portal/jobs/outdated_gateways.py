@@ -14,13 +14,13 @@ import wardgate
 from wardgate.model.versions import Version
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.installation.account_lifecycle import account_url
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.mail.letters import OutdatedGateway, OutdatedGateways
 from wardgate.portal.mail.queue import admin_addresses, post
 from wardgate.portal.services import Services
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.rows import Account
 from wardgate.wire.user_agent import (
     GATEWAY_SPEAKS,
     announced_version,

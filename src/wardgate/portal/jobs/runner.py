@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.installation.tables import Job
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.services import Services
 from wardgate.portal.store.database import DATABASE_ERRORS
-from wardgate.portal.store.job_queue import JOBS, JobQueue
-from wardgate.portal.store.rows import Job
+from wardgate.portal.store.job_queue import JOBS_TOPIC, JobQueue
 from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Runner:
             await self._stop()
 
     def _hear(self, topics: frozenset[UUID]) -> None:
-        if JOBS in topics:
+        if JOBS_TOPIC in topics:
             self._awake.set()
 
     async def _turn(self) -> float:

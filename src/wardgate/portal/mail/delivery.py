@@ -11,11 +11,11 @@ from uuid import UUID
 
 import msgspec
 
+from wardgate.portal.installation.tables import OutboundEmail
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.queue import permitted
 from wardgate.portal.services import Services
 from wardgate.portal.store.mail_records import MailRecords
-from wardgate.portal.store.rows import OutboundEmail
 
 log = logging.getLogger(__name__)
 

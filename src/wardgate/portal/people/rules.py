@@ -7,11 +7,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.edits import BLANK, Edit, Given
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import USERS, check_actor, check_promotion
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.people.tables import Actor, ExternalIdentity, Group, Membership
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.store import AccountTables, Conflict
-from wardgate.portal.store.rows import Account, Actor, ExternalIdentity, Group, Membership
 
 ACTOR_TYPES: Final = (*USERS, "service_account", "api_client")
 MADE_TYPES: Final = (*USERS, "service_account")

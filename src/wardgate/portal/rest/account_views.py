@@ -4,9 +4,10 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from wardgate.portal.installation.tables import Account as AccountRow
+from wardgate.portal.installation.tables import Banner as BannerRow
 from wardgate.portal.limits import limits_of
 from wardgate.portal.rest.views import Instant, Shown
-from wardgate.portal.store import rows
 
 
 class FeaturesView(BaseModel):
@@ -48,11 +49,11 @@ class OperatedAccountView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Account) -> "OperatedAccountView":
+    def of(cls, row: AccountRow) -> "OperatedAccountView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Account) -> Shown:
+    def shown(row: AccountRow) -> Shown:
         plain = {name: getattr(row, name) for name in OperatedAccountView.model_fields}
         features = {name: bool(row.features.get(name)) for name in FeaturesView.model_fields}
         return plain | {"features": features, "limits": LimitsView(**limits_of(row)).model_dump()}
@@ -74,7 +75,7 @@ class DeletionView(BaseModel):
     scheduled_deletion_at: Instant | None
 
     @classmethod
-    def of(cls, row: rows.Account) -> "DeletionView":
+    def of(cls, row: AccountRow) -> "DeletionView":
         return cls(
             slug=row.slug, is_disabled=row.is_disabled, scheduled_deletion_at=row.scheduled_deletion_at
         )
@@ -90,9 +91,9 @@ class BannerView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Banner) -> "BannerView":
+    def of(cls, row: BannerRow) -> "BannerView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Banner) -> Shown:
+    def shown(row: BannerRow) -> Shown:
         return {name: getattr(row, name) for name in BannerView.model_fields}

@@ -18,8 +18,9 @@ from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, instant_text
 from wardgate.policy.selection import Position
 from wardgate.portal.bus import ClientPresence
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.services import Services
-from wardgate.portal.store.rows import ClientToken, Device
+from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.wire.user_agent import announced_version, client_software
 
 Source = Literal["given", "looked_up", "connection", "device", "undetermined"]

@@ -10,12 +10,14 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from wardgate.portal.http.origin import Origin
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
+from wardgate.portal.schema.rights import Action
+from wardgate.portal.schema.row import Row
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
-from wardgate.portal.store.permissions import Action
-from wardgate.portal.store.rows import Account, Actor, Row
 from wardgate.portal.subjects import operator_subject, subject_of
 
 SCOPE_KEY = "wardgate.caller"

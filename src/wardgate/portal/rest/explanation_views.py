@@ -6,8 +6,9 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from wardgate.policy.explanation import Explanation, as_json, as_text, from_json, why_not
+from wardgate.portal.access.tables import Resource as ResourceRow
+from wardgate.portal.logs.tables import Decision as DecisionRow
 from wardgate.portal.rest.views import Instant, ResourceType, Shown
-from wardgate.portal.store import rows
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
 
@@ -138,7 +139,7 @@ class OfferView(BaseModel):
     reason: str | None
 
     @staticmethod
-    def shown(row: rows.Resource, told: Explanation) -> Shown:
+    def shown(row: ResourceRow, told: Explanation) -> Shown:
         return {
             "id": row.id,
             "name": row.name,
@@ -169,7 +170,7 @@ class DecisionView(BaseModel):
     explanation: ExplanationView
 
     @classmethod
-    def of(cls, row: rows.Decision) -> "DecisionView":
+    def of(cls, row: DecisionRow) -> "DecisionView":
         names = cls.model_fields.keys() - {"timestamp", "client_id", "explanation"}
         values: dict[str, Any] = {name: getattr(row, name) for name in names}
         told = from_json(row.explanation)

@@ -6,9 +6,9 @@ from uuid import UUID
 import msgspec
 from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 
+from wardgate.portal.logs.tables import ApiRequest, Change, FlowLog, SessionLog
 from wardgate.portal.rest.views import Instant, instant_text
 from wardgate.portal.store.logs import LogEntry
-from wardgate.portal.store.rows import ApiRequest, Change, FlowLog, SessionLog
 
 Image = Annotated[
     dict[str, Any],

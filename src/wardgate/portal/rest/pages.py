@@ -19,8 +19,8 @@ from pydantic import WithJsonSchema
 from sqlalchemy import ColumnElement, and_, or_
 
 from wardgate.portal.rest.problems import Problem
+from wardgate.portal.schema.row import Row
 from wardgate.portal.store import Repository
-from wardgate.portal.store.rows import Row
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100

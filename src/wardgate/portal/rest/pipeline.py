@@ -23,6 +23,7 @@ from wardgate.portal.http.headers import headers_of, raw_headers
 from wardgate.portal.http.origin import Origin, origin_of
 from wardgate.portal.http.rate_limit import TokenBuckets, retry_after
 from wardgate.portal.http.security_headers import API_SECURITY
+from wardgate.portal.logs.tables import ApiRequest
 from wardgate.portal.rest.caller import SCOPE_KEY, Caller
 from wardgate.portal.rest.entrance import REQUEST_ID
 from wardgate.portal.rest.idempotency import Answer, Carry, Recorder, answer_once
@@ -40,7 +41,6 @@ from wardgate.portal.rest.problems import (
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.store.api_calls import TokenUse, append_api_requests, note_token_uses
-from wardgate.portal.store.rows import ApiRequest
 from wardgate.wire.tokens import InvalidToken
 
 TOKENS_PER_REQUEST: Final = 10.0

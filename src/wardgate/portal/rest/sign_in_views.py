@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
 from wardgate.portal.rest.views import EmailClaim, EmailVerification, Instant, ProviderContext, Shown
-from wardgate.portal.store import rows
 
 
 class ExternalIdentityView(BaseModel):
@@ -32,11 +32,11 @@ class ExternalIdentityView(BaseModel):
     inserted_at: Instant
 
     @classmethod
-    def of(cls, row: rows.ExternalIdentity) -> "ExternalIdentityView":
+    def of(cls, row: ExternalIdentityRow) -> "ExternalIdentityView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.ExternalIdentity) -> Shown:
+    def shown(row: ExternalIdentityRow) -> Shown:
         plain = {name: getattr(row, name, None) for name in ExternalIdentityView.model_fields}
         prefix, colon, rest = row.idp_id.partition(":")
         return plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix}

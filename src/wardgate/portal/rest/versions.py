@@ -15,15 +15,15 @@ from uuid import UUID
 import msgspec
 
 from wardgate.portal.rest.problems import Problem
-from wardgate.portal.store.consequences import LATEST_SESSION
-from wardgate.portal.store.rows import Row
+from wardgate.portal.schema.row import Row
+from wardgate.portal.store.tables import TABLES
 
 CHANGED: Final = "The object has changed since the version that If-Match names."
 
 
 def tag_of(row: Row) -> str:
     """Return the entity tag of a row, quotes included."""
-    left_out = LATEST_SESSION.get(row.table, frozenset())
+    left_out = TABLES[row.table].latest_use
     return _tag({field.name: getattr(row, field.name) for field in fields(row) if field.name not in left_out})
 
 

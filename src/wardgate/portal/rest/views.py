@@ -19,12 +19,22 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from wardgate.model.conditions import Operator, Property
+from wardgate.portal.access.tables import Policy as PolicyRow
+from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.account_config import AccountConfig, UpstreamDns
+from wardgate.portal.devices.tables import Device as DeviceRow
+from wardgate.portal.installation.tables import Account as AccountRow
+from wardgate.portal.installation.tables import Job as JobRow
+from wardgate.portal.installation.tables import RelayToken as RelayTokenRow
+from wardgate.portal.people.tables import Actor as ActorRow
+from wardgate.portal.people.tables import Group as GroupRow
 from wardgate.portal.rest.pages import Page
-from wardgate.portal.store import rows
+from wardgate.portal.schema.row import Row
+from wardgate.portal.sign_in.tables import ClientToken as ClientTokenRow
+from wardgate.portal.sites.tables import Site as SiteRow
 
 T = TypeVar("T")
-_RowT = TypeVar("_RowT", bound=rows.Row)
+_RowT = TypeVar("_RowT", bound=Row)
 
 
 def instant_text(instant: datetime) -> str:
@@ -146,7 +156,7 @@ class AccountSettingsView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Account) -> "AccountSettingsView":
+    def of(cls, row: AccountRow) -> "AccountSettingsView":
         config = AccountConfig.parse(row.config)
         return cls(
             name=row.name,
@@ -174,11 +184,11 @@ class ActorView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Actor) -> "ActorView":
+    def of(cls, row: ActorRow) -> "ActorView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Actor) -> Shown:
+    def shown(row: ActorRow) -> Shown:
         return {
             "id": row.id,
             "name": row.name,
@@ -201,11 +211,11 @@ class ClientTokenView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.ClientToken) -> "ClientTokenView":
+    def of(cls, row: ClientTokenRow) -> "ClientTokenView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.ClientToken) -> Shown:
+    def shown(row: ClientTokenRow) -> Shown:
         return {
             "id": row.id,
             "actor_id": row.actor_id,
@@ -234,11 +244,11 @@ class RelayTokenView(BaseModel):
     inserted_at: Instant
 
     @classmethod
-    def of(cls, row: rows.RelayToken) -> "RelayTokenView":
+    def of(cls, row: RelayTokenRow) -> "RelayTokenView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.RelayToken) -> Shown:
+    def shown(row: RelayTokenRow) -> Shown:
         return {"id": row.id, "name": row.name, "inserted_at": row.inserted_at}
 
 
@@ -282,7 +292,7 @@ class JobView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def shown(cls, row: rows.Job) -> Shown:
+    def shown(cls, row: JobRow) -> Shown:
         return {name: getattr(row, name) for name in cls.model_fields}
 
 
@@ -338,11 +348,11 @@ class ClientView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Device, *, online: bool) -> "ClientView":
+    def of(cls, row: DeviceRow, *, online: bool) -> "ClientView":
         return cls(**cls.shown(row, online=online))
 
     @staticmethod
-    def shown(row: rows.Device, *, online: bool) -> Shown:
+    def shown(row: DeviceRow, *, online: bool) -> Shown:
         plain = {name: getattr(row, name, None) for name in ClientView.model_fields}
         return plain | {"online": online, "created_at": row.inserted_at}
 
@@ -366,11 +376,11 @@ class GatewayView(BaseModel):
     last_seen_remote_ip_location_lon: float | None
 
     @classmethod
-    def of(cls, row: rows.Device, *, online: bool, rotated_at: datetime | None, **more: Any) -> "GatewayView":
+    def of(cls, row: DeviceRow, *, online: bool, rotated_at: datetime | None, **more: Any) -> "GatewayView":
         return cls(**cls.shown(row, online=online, rotated_at=rotated_at), **more)
 
     @staticmethod
-    def shown(row: rows.Device, *, online: bool, rotated_at: datetime | None) -> Shown:
+    def shown(row: DeviceRow, *, online: bool, rotated_at: datetime | None) -> Shown:
         plain = {name: getattr(row, name, None) for name in GatewayView.model_fields}
         return plain | {"online": online, "rotated_at": rotated_at}
 
@@ -391,11 +401,11 @@ class GroupView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Group) -> "GroupView":
+    def of(cls, row: GroupRow) -> "GroupView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Group) -> Shown:
+    def shown(row: GroupRow) -> Shown:
         return {
             "id": row.id,
             "name": row.name,
@@ -415,7 +425,7 @@ class MemberView(BaseModel):
     type: ActorType
 
     @staticmethod
-    def shown(row: rows.Actor) -> Shown:
+    def shown(row: ActorRow) -> Shown:
         return {"id": row.id, "name": row.name, "type": row.type}
 
 
@@ -429,7 +439,7 @@ class PoolMemberView(BaseModel):
     last_seen_at: Instant | None
 
     @staticmethod
-    def shown(row: rows.Device) -> Shown:
+    def shown(row: DeviceRow) -> Shown:
         return {"id": row.id, "name": row.name, "last_seen_at": row.last_seen_at}
 
 
@@ -442,11 +452,11 @@ class SiteView(BaseModel):
     name: str
 
     @classmethod
-    def of(cls, row: rows.Site) -> "SiteView":
+    def of(cls, row: SiteRow) -> "SiteView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Site) -> Shown:
+    def shown(row: SiteRow) -> Shown:
         return {"id": row.id, "name": row.name}
 
 
@@ -485,11 +495,11 @@ class ResourceView(BaseModel):
         return handler(plain)
 
     @classmethod
-    def of(cls, row: rows.Resource) -> "ResourceView":
+    def of(cls, row: ResourceRow) -> "ResourceView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Resource) -> Shown:
+    def shown(row: ResourceRow) -> Shown:
         shown: Shown = {
             "id": row.id,
             "name": row.name,
@@ -524,11 +534,11 @@ class PolicyView(BaseModel):
     conditions: list[ConditionView]
 
     @classmethod
-    def of(cls, row: rows.Policy) -> "PolicyView":
+    def of(cls, row: PolicyRow) -> "PolicyView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Policy) -> Shown:
+    def shown(row: PolicyRow) -> Shown:
         return {
             "id": row.id,
             "group_id": row.group_id,

@@ -13,13 +13,13 @@ from uuid import UUID
 
 from wardgate.portal.edits import INVALID, Edit, Given
 from wardgate.portal.outcomes import Invalid, Missing
-from wardgate.portal.store import AccountTables, Conflict, Repository
-from wardgate.portal.store.rows import (
+from wardgate.portal.sign_in.tables import (
     EntraAuthProvider,
     GoogleAuthProvider,
     OidcAuthProvider,
     OktaAuthProvider,
 )
+from wardgate.portal.store import AccountTables, Conflict, Repository
 
 CONTEXTS: Final = ("clients_and_portal", "clients_only", "portal_only")
 EMAIL_CLAIMS: Final = ("email", "upn", "preferred_username")

@@ -8,12 +8,14 @@ from uuid import UUID
 
 from wardgate.portal.credentials import Issued, issue
 from wardgate.portal.edits import BLANK, INVALID, Edit, Given
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.instants import parse_rfc_3339
 from wardgate.portal.keys import Keys
 from wardgate.portal.limits import USERS, check_actor, check_api_token
 from wardgate.portal.outcomes import Invalid, Missing, Unsuitable
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.sign_in.tables import ApiToken, ClientToken
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.rows import Account, Actor, ApiToken, ClientToken
 
 API_CLIENT: Final = "api_client"
 OWNERS_OF_CLIENT_TOKENS: Final = (*USERS, "service_account")

@@ -5,10 +5,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.edits import Edit, Given
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import check_site
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables, Conflict
-from wardgate.portal.store.rows import Account, Site
 
 MAX_NAME_CHARS: Final = 64
 NAME_TAKEN: Final = {"name": ["has already been taken"]}

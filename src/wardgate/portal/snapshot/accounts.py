@@ -17,12 +17,12 @@ from uuid import UUID
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.audience import Batch, Interest
 from wardgate.portal.snapshot.client_views import ClientViews
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
-from wardgate.portal.store.rows import Change
 from wardgate.supervision import Tasks
 
 GRANTS: Final = "policy_authorizations"

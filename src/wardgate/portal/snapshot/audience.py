@@ -11,7 +11,7 @@ from uuid import UUID
 
 from wardgate.model.ids import ActorId
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.store.rows import Change
+from wardgate.portal.logs.tables import Change
 
 _ADDRESSED: Final = {
     "actors": ("id",),

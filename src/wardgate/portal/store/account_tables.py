@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,45 +16,55 @@ from sqlalchemy import (
 )
 
 from wardgate.model.addresses import LAST_TUNNEL_OFFSET, TUNNEL_IPV4, TUNNEL_IPV6
-from wardgate.portal.store import schema
-from wardgate.portal.store.consequences import (
-    ACCOUNT_TABLES_IN_DELETION_ORDER,
-    IDENTITY_PROVIDER_TABLES,
-    Removal,
+from wardgate.portal.access.tables import (
+    POLICIES,
+    POLICY_AUTHORIZATIONS,
+    RESOURCES,
+    PolicyAuthorization,
 )
-from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
-from wardgate.portal.store.permissions import Action, require
-from wardgate.portal.store.repositories import Repository, TenantRepository
-from wardgate.portal.store.rows import (
-    Account,
-    Actor,
-    ApiToken,
+from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, Device
+from wardgate.portal.installation.tables import ACCOUNTS, Account
+from wardgate.portal.logs.tables import (
+    Change,
+    Decision,
+)
+from wardgate.portal.people.tables import (
+    ACTORS,
+    EXTERNAL_IDENTITIES,
+    GROUPS,
+    MEMBERSHIPS,
+    ExternalIdentity,
+)
+from wardgate.portal.schema.declaration import Removal
+from wardgate.portal.schema.rights import Action
+from wardgate.portal.sign_in.tables import (
+    API_TOKENS,
+    AUTH_PROVIDERS,
+    CLIENT_TOKENS,
+    EMAIL_OTP_AUTH_PROVIDERS,
+    ENTRA_AUTH_PROVIDERS,
+    GOOGLE_AUTH_PROVIDERS,
+    IDENTITY_PROVIDERS,
+    OIDC_AUTH_PROVIDERS,
+    OKTA_AUTH_PROVIDERS,
+    ONE_TIME_PASSCODES,
+    PENDING_IDENTITIES,
+    PORTAL_SESSIONS,
+    SIGN_IN_LINKS,
+    USERPASS_AUTH_PROVIDERS,
     AuthProvider,
     AuthProviderDetails,
-    Change,
-    ClientToken,
-    Decision,
-    Device,
-    EmailOtpAuthProvider,
-    EntraAuthProvider,
-    ExternalIdentity,
-    GatewayToken,
-    GoogleAuthProvider,
-    Group,
-    Membership,
-    OidcAuthProvider,
-    OktaAuthProvider,
-    OneTimePasscode,
-    PendingIdentity,
-    Policy,
-    PolicyAuthorization,
-    PortalSession,
-    Resource,
-    SignInLink,
-    Site,
-    StaticDevicePoolMember,
-    UserpassAuthProvider,
 )
+from wardgate.portal.sites.tables import GATEWAY_TOKENS, SITES
+from wardgate.portal.store.consequences import (
+    ACCOUNT_TABLES_IN_DELETION_ORDER,
+    DELETED_WITH_ACCOUNTS,
+    DEPENDANTS_OF_ACCOUNTS,
+)
+from wardgate.portal.store.errors import AddressesExhausted, DanglingReference
+from wardgate.portal.store.permissions import require
+from wardgate.portal.store.repositories import Repository, TenantRepository
+from wardgate.portal.store.tables import TABLES
 
 if TYPE_CHECKING:
     from wardgate.portal.store.transaction import Transaction
@@ -69,34 +79,38 @@ class AccountTables:
         self.account_id = account_id
         self._transaction = transaction
         self._role = role
-        self.actors = TenantRepository(transaction, Actor, account_id, role)
+        self.actors = TenantRepository(transaction, ACTORS, account_id, role)
         self.external_identities = ExternalIdentityRepository(transaction, account_id, role)
-        self.pending_identities = TenantRepository(transaction, PendingIdentity, account_id, role)
-        self.one_time_passcodes = TenantRepository(transaction, OneTimePasscode, account_id, role)
-        self.auth_providers = TenantRepository(transaction, AuthProvider, account_id, role)
+        self.pending_identities = TenantRepository(transaction, PENDING_IDENTITIES, account_id, role)
+        self.one_time_passcodes = TenantRepository(transaction, ONE_TIME_PASSCODES, account_id, role)
+        self.auth_providers = TenantRepository(transaction, AUTH_PROVIDERS, account_id, role)
         self.email_otp_auth_providers = AuthProviderRepository(
-            transaction, EmailOtpAuthProvider, account_id, role
+            transaction, EMAIL_OTP_AUTH_PROVIDERS, account_id, role
         )
         self.userpass_auth_providers = AuthProviderRepository(
-            transaction, UserpassAuthProvider, account_id, role
+            transaction, USERPASS_AUTH_PROVIDERS, account_id, role
         )
-        self.google_auth_providers = AuthProviderRepository(transaction, GoogleAuthProvider, account_id, role)
-        self.entra_auth_providers = AuthProviderRepository(transaction, EntraAuthProvider, account_id, role)
-        self.okta_auth_providers = AuthProviderRepository(transaction, OktaAuthProvider, account_id, role)
-        self.oidc_auth_providers = AuthProviderRepository(transaction, OidcAuthProvider, account_id, role)
-        self.groups = TenantRepository(transaction, Group, account_id, role)
-        self.memberships = TenantRepository(transaction, Membership, account_id, role)
-        self.sites = TenantRepository(transaction, Site, account_id, role)
-        self.resources = TenantRepository(transaction, Resource, account_id, role)
-        self.policies = TenantRepository(transaction, Policy, account_id, role)
-        self.client_tokens = TenantRepository(transaction, ClientToken, account_id, role)
-        self.gateway_tokens = TenantRepository(transaction, GatewayToken, account_id, role)
-        self.api_tokens = TenantRepository(transaction, ApiToken, account_id, role)
+        self.google_auth_providers = AuthProviderRepository(
+            transaction, GOOGLE_AUTH_PROVIDERS, account_id, role
+        )
+        self.entra_auth_providers = AuthProviderRepository(
+            transaction, ENTRA_AUTH_PROVIDERS, account_id, role
+        )
+        self.okta_auth_providers = AuthProviderRepository(transaction, OKTA_AUTH_PROVIDERS, account_id, role)
+        self.oidc_auth_providers = AuthProviderRepository(transaction, OIDC_AUTH_PROVIDERS, account_id, role)
+        self.groups = TenantRepository(transaction, GROUPS, account_id, role)
+        self.memberships = TenantRepository(transaction, MEMBERSHIPS, account_id, role)
+        self.sites = TenantRepository(transaction, SITES, account_id, role)
+        self.resources = TenantRepository(transaction, RESOURCES, account_id, role)
+        self.policies = TenantRepository(transaction, POLICIES, account_id, role)
+        self.client_tokens = TenantRepository(transaction, CLIENT_TOKENS, account_id, role)
+        self.gateway_tokens = TenantRepository(transaction, GATEWAY_TOKENS, account_id, role)
+        self.api_tokens = TenantRepository(transaction, API_TOKENS, account_id, role)
         self.devices = DeviceRepository(transaction, account_id, role)
         self.authorizations = AuthorizationRepository(transaction, account_id, role)
-        self.portal_sessions = TenantRepository(transaction, PortalSession, account_id, role)
-        self.sign_in_links = TenantRepository(transaction, SignInLink, account_id, role)
-        self.pool_members = TenantRepository(transaction, StaticDevicePoolMember, account_id, role)
+        self.portal_sessions = TenantRepository(transaction, PORTAL_SESSIONS, account_id, role)
+        self.sign_in_links = TenantRepository(transaction, SIGN_IN_LINKS, account_id, role)
+        self.pool_members = TenantRepository(transaction, STATIC_DEVICE_POOL_MEMBERS, account_id, role)
 
     @property
     def now(self) -> datetime:
@@ -158,15 +172,17 @@ class AccountTables:
 
     def by_name(self, table: str) -> TenantRepository[Any]:
         """Return the repository of a table."""
-        repository: TenantRepository[Any] = getattr(self, _SHORT_NAMES.get(table, table))
-        return repository
+        for repository in vars(self).values():
+            if isinstance(repository, TenantRepository) and repository.table == table:
+                return repository
+        return TenantRepository(self._transaction, TABLES[table], self.account_id, self._role)
 
 
 class AccountRepository(Repository[Account]):
     """The accounts themselves; each one's changes go to its own feed."""
 
     def __init__(self, transaction: "Transaction") -> None:
-        super().__init__(transaction, Account)
+        super().__init__(transaction, ACCOUNTS)
 
     async def by_slug(self, slug: str) -> Account | None:
         return await self.find(func.lower(self.c.slug) == slug.lower())
@@ -193,24 +209,23 @@ class AccountRepository(Repository[Account]):
 
     async def delete_row(self, row: Account) -> None:
         """Delete the account with everything it has, logs included; its feed holds nothing but its own deletion."""
-        mail = schema.outbound_emails
-        await self._transaction.execute(
-            update(mail).where(mail.c.account_id == row.id).values(account_id=None)
-        )
+        for dependant in DEPENDANTS_OF_ACCOUNTS:
+            column = TABLES[dependant.table].c[dependant.column]
+            await self._transaction.execute(
+                update(column.table).where(column == row.id).values({dependant.column: None})
+            )
         for name in ACCOUNT_TABLES_IN_DELETION_ORDER:
-            table = schema.metadata.tables[name]
-            await self._transaction.execute(delete(table).where(table.c.account_id == row.id))
+            await self._delete_of_account(name, row.id)
         self._transaction.forget(row.id)
-        for log in (
-            schema.changes,
-            schema.decisions,
-            schema.api_request_logs,
-            schema.session_logs,
-            schema.flow_logs,
-            schema.idempotency_keys,
-        ):
-            await self._transaction.execute(delete(log).where(log.c.account_id == row.id))
+        for name in DELETED_WITH_ACCOUNTS:
+            await self._delete_of_account(name, row.id)
         await super().delete_row(row)
+
+    async def _delete_of_account(self, name: str, account_id: UUID) -> None:
+        declaration = TABLES[name]
+        await self._transaction.execute(
+            delete(declaration.table).where(declaration.c.account_id == account_id)
+        )
 
     def _feed_of(self, row: Account) -> UUID:
         return row.id
@@ -220,7 +235,7 @@ class DeviceRepository(TenantRepository[Device]):
     """Devices; a new one draws its tunnel addresses here (portal-domain §3.8)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
-        super().__init__(transaction, Device, account_id, role)
+        super().__init__(transaction, DEVICES, account_id, role)
 
     async def insert(self, row: Device) -> Device:
         """Insert a device; empty addresses are drawn.
@@ -250,7 +265,7 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
     """Grants: inserted in groups, never updated (portal-domain §3.12)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
-        super().__init__(transaction, PolicyAuthorization, account_id, role)
+        super().__init__(transaction, POLICY_AUTHORIZATIONS, account_id, role)
 
     async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
         """Insert what can be inserted; rows that name something gone are left out. Returns what was stored."""
@@ -298,20 +313,18 @@ class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
     """Identities; with one goes what its actor holds by sign-ins at the same issuer (portal-domain §8.4)."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
-        super().__init__(transaction, ExternalIdentity, account_id, role)
+        super().__init__(transaction, EXTERNAL_IDENTITIES, account_id, role)
 
     async def delete_row(self, row: ExternalIdentity) -> None:
         await super().delete_row(row)
         tables = self._transaction.of(self._account_id)
-        for name in IDENTITY_PROVIDER_TABLES:
-            providers = tables.by_name(name)
+        for declaration in IDENTITY_PROVIDERS:
+            providers = tables.by_name(declaration.name)
             for provider in await providers.load_all(providers.c.issuer == row.issuer):
                 held_by_it = {"actor_id": row.actor_id, "auth_provider_id": provider.id}
                 await tables.remove(Removal("client_tokens", held_by_it))
                 await tables.remove(Removal("portal_sessions", held_by_it))
 
-
-_SHORT_NAMES: Final = {
-    "policy_authorizations": "authorizations",
-    "static_device_pool_members": "pool_members",
-}
+    @property
+    def _takes_others_along(self) -> bool:
+        return True

@@ -12,10 +12,11 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
-from wardgate.portal.store import schema
+from wardgate.portal.installation.tables import ACCOUNTS, Account
+from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
+from wardgate.portal.people.tables import ACTORS, Actor
+from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
 from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.row_building import built
-from wardgate.portal.store.rows import Account, Actor, ApiRequest, ApiToken
 from wardgate.portal.store.transaction import Transaction
 
 
@@ -42,17 +43,17 @@ async def find_api_caller(
     row = result.first()
     if row is None:
         return None
-    of_account, of_actor = len(schema.accounts.c), len(schema.accounts.c) + len(schema.actors.c)
+    of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
     return (
-        built(Account, row[:of_account]),
-        built(Actor, row[of_account:of_actor]),
-        built(ApiToken, row[of_actor:]),
+        ACCOUNTS.rows.of(row[:of_account]),
+        ACTORS.rows.of(row[of_account:of_actor]),
+        API_TOKENS.rows.of(row[of_actor:]),
     )
 
 
 async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:
     """Append to the log of calls; what cannot be stored of an entry is cut off or left out."""
-    table = schema.api_request_logs
+    table = API_REQUEST_LOGS.table
     await transaction.execute(_APPEND, [made_storable(table, _without_seq(request)) for request in requests])
 
 
@@ -69,7 +70,7 @@ def _without_seq(request: ApiRequest) -> dict[str, Any]:
 
 def _of_use(use: TokenUse) -> dict[str, Any]:
     storable = made_storable(
-        schema.api_tokens,
+        API_TOKENS.table,
         {
             "last_seen_user_agent": use.user_agent,
             "last_seen_remote_ip": use.remote_ip,
@@ -84,31 +85,30 @@ def _of_use(use: TokenUse) -> dict[str, Any]:
 
 
 _FIND: Final = (
-    select(schema.accounts, schema.actors, schema.api_tokens)
+    select(ACCOUNTS.table, ACTORS.table, API_TOKENS.table)
     .select_from(
-        schema.api_tokens.join(schema.accounts, schema.accounts.c.id == schema.api_tokens.c.account_id).join(
-            schema.actors,
-            (schema.actors.c.account_id == schema.api_tokens.c.account_id)
-            & (schema.actors.c.id == schema.api_tokens.c.actor_id),
+        API_TOKENS.table.join(ACCOUNTS.table, ACCOUNTS.c.id == API_TOKENS.c.account_id).join(
+            ACTORS.table,
+            (ACTORS.c.account_id == API_TOKENS.c.account_id) & (ACTORS.c.id == API_TOKENS.c.actor_id),
         )
     )
     .where(
-        schema.api_tokens.c.account_id == bindparam("account_id"),
-        schema.api_tokens.c.id == bindparam("token_id"),
+        API_TOKENS.c.account_id == bindparam("account_id"),
+        API_TOKENS.c.id == bindparam("token_id"),
     )
 )
 _LOGGED: Final = tuple(field.name for field in fields(ApiRequest) if field.name != "seq")
-_APPEND: Final = insert(schema.api_request_logs)
+_APPEND: Final = insert(API_REQUEST_LOGS.table)
 _NOTE_USE: Final = (
-    update(schema.api_tokens)
+    update(API_TOKENS.table)
     .where(
-        schema.api_tokens.c.account_id == bindparam("of_account"),
-        schema.api_tokens.c.id == bindparam("of_token"),
+        API_TOKENS.c.account_id == bindparam("of_account"),
+        API_TOKENS.c.id == bindparam("of_token"),
     )
     .values(
         {
             column.name: bindparam(column.name)
-            for column in schema.api_tokens.c
+            for column in API_TOKENS.c
             if column.name.startswith("last_seen_")
         }
     )

@@ -17,11 +17,11 @@ from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import schema
 from wardgate.portal.store.database import adapter
 from wardgate.portal.store.errors import Unusable
 from wardgate.portal.store.location import Database, SqliteFile
 from wardgate.portal.store.migrations import upgrade
+from wardgate.portal.store.tables import metadata
 
 _SLICE: Final = 500
 _HASH_BITS: Final = 256
@@ -61,9 +61,9 @@ async def copy(source: Database, target: Database, environment: Environment) -> 
                     # One side is idle while the other works.
                     await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             await _require_empty(new, target)
-            copied = [await _copy_table(old, new, table) for table in schema.metadata.sorted_tables]
+            copied = [await _copy_table(old, new, table) for table in metadata.sorted_tables]
             for before in copied:
-                after = await fingerprint(new, schema.metadata.tables[before.table])
+                after = await fingerprint(new, metadata.tables[before.table])
                 if after != before:
                     raise Unusable(f"{target} did not keep what it was given: {after} instead of {before}")
             await new.commit()
@@ -99,7 +99,7 @@ async def _copy_table(old: AsyncConnection, new: AsyncConnection, table: Table) 
 
 
 async def _require_empty(connection: AsyncConnection, target: Database) -> None:
-    for table in schema.metadata.sorted_tables:
+    for table in metadata.sorted_tables:
         count = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
         if count:
             raise Unusable(

@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Change
 from wardgate.portal.store.database import DATABASE_ERRORS, Store
-from wardgate.portal.store.rows import Change
 
 POLL_S = 0.25
 RETRY_S = 1.0

@@ -17,18 +17,17 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wardgate.portal.store import schema
+from wardgate.portal.installation.tables import JOB_SCHEDULES, JOBS, Job
 from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.rows import Job
 from wardgate.portal.store.transaction import Transaction
 
-JOBS: Final = UUID(int=1)
+JOBS_TOPIC: Final = UUID(int=1)
 """The topic of commits that enqueue a job, and what claims are held by."""
 
 STATES: Final = ("available", "executing", "completed", "discarded")
 LOST: Final = "the worker stopped without a word"
-_C: Final = schema.jobs.c
-_SCHEDULES: Final = schema.job_schedules.c
+_C: Final = JOBS.c
+_SCHEDULES: Final = JOB_SCHEDULES.c
 
 
 class JobQueue:
@@ -61,19 +60,19 @@ class JobQueue:
             "inserted_at": now,
             "updated_at": now,
         }
-        statement = self._insert(schema.jobs).on_conflict_do_nothing(
+        statement = self._insert(JOBS.table).on_conflict_do_nothing(
             index_elements=[_C.unique_key], index_where=_C.finished_at.is_(None)
         )
         added = bool((await self._transaction.execute(statement, row)).rowcount == 1)
         if added:
-            self._transaction.hint(JOBS)
+            self._transaction.hint(JOBS_TOPIC)
         return added
 
     async def enqueue_scheduled(self, kind: str, due_at: datetime, *, max_attempts: int) -> None:
         """Add the job of one moment of a schedule, whichever worker comes first; none while an earlier one is unfinished."""
-        await self._transaction.hold(JOBS)
+        await self._transaction.hold(JOBS_TOPIC)
         result = await self._transaction.execute(
-            update(schema.job_schedules)
+            update(JOB_SCHEDULES.table)
             .where(_SCHEDULES.kind == kind, _SCHEDULES.enqueued_until < due_at)
             .values(enqueued_until=due_at)
         )
@@ -82,17 +81,17 @@ class JobQueue:
 
     async def enqueued_until(self) -> dict[str, datetime]:
         """Return up to when each schedule has been enqueued."""
-        result = await self._transaction.execute(select(schema.job_schedules))
+        result = await self._transaction.execute(select(JOB_SCHEDULES.table))
         return {row.kind: row.enqueued_until for row in result}
 
     async def begin_schedules(self, kinds: Collection[str]) -> dict[str, datetime]:
         """Return up to when each of these schedules has been enqueued; one met for the first time begins now."""
-        await self._transaction.hold(JOBS)
+        await self._transaction.hold(JOBS_TOPIC)
         known = await self.enqueued_until()
         for kind in sorted(set(kinds) - known.keys()):
             known[kind] = self._transaction.now
             await self._transaction.execute(
-                insert(schema.job_schedules), {"kind": kind, "enqueued_until": known[kind]}
+                insert(JOB_SCHEDULES.table), {"kind": kind, "enqueued_until": known[kind]}
             )
         return {kind: known[kind] for kind in kinds}
 
@@ -100,10 +99,10 @@ class JobQueue:
         self, worker_id: UUID, kinds: Collection[str], *, limit: int, lease_s: float
     ) -> list[Job]:
         """Lease up to `limit` jobs of these kinds that are due, or whose worker was lost, oldest first."""
-        await self._transaction.hold(JOBS)
+        await self._transaction.hold(JOBS_TOPIC)
         now = self._transaction.now
         await self._transaction.execute(
-            update(schema.jobs)
+            update(JOBS.table)
             .where(_C.state == "executing", _C.lease_expires_at <= now, _C.attempt >= _C.max_attempts)
             .values(state="discarded", last_error=LOST, finished_at=now, updated_at=now)
         )
@@ -118,7 +117,7 @@ class JobQueue:
         if not ids:
             return []
         await self._transaction.execute(
-            update(schema.jobs)
+            update(JOBS.table)
             .where(_C.id.in_(ids))
             .values(
                 state="executing",
@@ -129,7 +128,7 @@ class JobQueue:
             )
         )
         result = await self._transaction.execute(
-            select(schema.jobs).where(_C.id.in_(ids)).order_by(_C.run_at, _C.id)
+            select(JOBS.table).where(_C.id.in_(ids)).order_by(_C.run_at, _C.id)
         )
         return [Job(**row) for row in result.mappings()]
 
@@ -161,7 +160,7 @@ class JobQueue:
 
     async def fail(self, job: Job, error: str, *, retry_at: datetime) -> bool:
         """Note a failure: try again at `retry_at`, or never after the last attempt. False: the lease was lost."""
-        error = made_storable(schema.jobs, {"last_error": error})["last_error"]
+        error = made_storable(JOBS.table, {"last_error": error})["last_error"]
         if job.attempt < job.max_attempts:
             return await self._update(
                 job, state="available", run_at=retry_at, last_error=error, lease_expires_at=None
@@ -174,7 +173,7 @@ class JobQueue:
     async def release(self, worker_id: UUID) -> None:
         """Give back what a worker that stops in order has not finished; the attempt does not count."""
         await self._transaction.execute(
-            update(schema.jobs)
+            update(JOBS.table)
             .where(_C.leased_by == worker_id, _C.state == "executing")
             .values(
                 state="available",
@@ -183,19 +182,19 @@ class JobQueue:
                 updated_at=self._transaction.now,
             )
         )
-        self._transaction.hint(JOBS)
+        self._transaction.hint(JOBS_TOPIC)
 
     async def cancel(self, unique_keys: Collection[str]) -> int:
         """Delete the jobs with these keys that have not begun; one that runs finds out by itself. Returns how many."""
         self._transaction.require_writable()
         result = await self._transaction.execute(
-            delete(schema.jobs).where(_C.unique_key.in_(list(unique_keys)), _C.state == "available")
+            delete(JOBS.table).where(_C.unique_key.in_(list(unique_keys)), _C.state == "available")
         )
         return int(result.rowcount)
 
     async def load(self, *, state: str | None = None, limit: int) -> list[Job]:
         """Return jobs, the newest first."""
-        statement = select(schema.jobs).order_by(_C.inserted_at.desc(), _C.id).limit(limit)
+        statement = select(JOBS.table).order_by(_C.inserted_at.desc(), _C.id).limit(limit)
         if state is not None:
             statement = statement.where(_C.state == state)
         return [Job(**row) for row in (await self._transaction.execute(statement)).mappings()]
@@ -208,12 +207,12 @@ class JobQueue:
         return {**dict.fromkeys(STATES, 0), **{row.state: row.jobs for row in result}}
 
     async def delete_finished_before(self, instant: datetime) -> int:
-        result = await self._transaction.execute(delete(schema.jobs).where(_C.finished_at < instant))
+        result = await self._transaction.execute(delete(JOBS.table).where(_C.finished_at < instant))
         return int(result.rowcount)
 
     async def _update(self, job: Job, **values: Any) -> bool:
         result = await self._transaction.execute(
-            update(schema.jobs)
+            update(JOBS.table)
             .where(
                 _C.id == job.id,
                 _C.state == "executing",

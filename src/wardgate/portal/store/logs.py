@@ -13,8 +13,20 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, Text, cast, func, insert, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wardgate.portal.store import schema
-from wardgate.portal.store.rows import ApiRequest, Change, FlowLog, KeptAnswer, SessionLog
+from wardgate.portal.logs.tables import (
+    API_REQUEST_LOGS,
+    CHANGES,
+    DECISIONS,
+    FLOW_KEY,
+    FLOW_LOGS,
+    IDEMPOTENCY_KEYS,
+    SESSION_LOGS,
+    ApiRequest,
+    Change,
+    FlowLog,
+    KeptAnswer,
+    SessionLog,
+)
 from wardgate.portal.store.transaction import Transaction
 
 LogEntry = Change | SessionLog | FlowLog | ApiRequest
@@ -37,10 +49,10 @@ STREAM_OF_DIGIT: Final = {
 }
 
 _TABLES: Final[dict[Stream, Table]] = {
-    Stream.CHANGE: schema.changes,
-    Stream.SESSION: schema.session_logs,
-    Stream.FLOW: schema.flow_logs,
-    Stream.API_REQUEST: schema.api_request_logs,
+    Stream.CHANGE: CHANGES.table,
+    Stream.SESSION: SESSION_LOGS.table,
+    Stream.FLOW: FLOW_LOGS.table,
+    Stream.API_REQUEST: API_REQUEST_LOGS.table,
 }
 _ROW_CLASSES: Final[dict[Stream, type[Any]]] = {
     Stream.CHANGE: Change,
@@ -86,7 +98,7 @@ class Logs:
             subject=subject,
             timestamp=self._transaction.now,
         )
-        await self._transaction.execute(insert(schema.session_logs), asdict(row))
+        await self._transaction.execute(insert(SESSION_LOGS.table), asdict(row))
 
     async def report_flows(self, rows: Sequence[FlowLog]) -> None:
         """Store reports of flows. A key that is known changes once, when an open flow is reported closed."""
@@ -94,13 +106,13 @@ class Logs:
             return
         names = ("outers", "flow_end", "last_packet", "rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
         dialect = self._transaction.dialect
-        statement = (sqlite if dialect == "sqlite" else postgresql).insert(schema.flow_logs)
+        statement = (sqlite if dialect == "sqlite" else postgresql).insert(FLOW_LOGS.table)
         new = statement.excluded
         await self._transaction.execute(
             statement.on_conflict_do_update(
-                index_elements=list(schema.FLOW_KEY),
+                index_elements=list(FLOW_KEY),
                 set_={name: new[name] for name in names},
-                where=schema.flow_logs.c.flow_end.is_(None) & new.flow_end.is_not(None),
+                where=FLOW_LOGS.c.flow_end.is_(None) & new.flow_end.is_not(None),
             ),
             [asdict(row) for row in rows],
         )
@@ -139,7 +151,7 @@ class Logs:
 
     async def count_decisions(self, *conditions: ColumnElement[bool]) -> int:
         """Return how many decisions of the account meet all conditions."""
-        table = schema.decisions
+        table = DECISIONS.table
         result = await self._transaction.execute(
             select(func.count()).select_from(table).where(table.c.account_id == self._account_id, *conditions)
         )
@@ -159,9 +171,9 @@ class KeptAnswers:
 
     async def find(self, key_hash: str, *, not_before: datetime) -> KeptAnswer | None:
         await self._transaction.hold(self._account_id)
-        c = schema.idempotency_keys.c
+        c = IDEMPOTENCY_KEYS.c
         result = await self._transaction.execute(
-            select(schema.idempotency_keys).where(
+            select(IDEMPOTENCY_KEYS.table).where(
                 c.account_id == self._account_id, c.token_id == self._token_id, c.key_hash == key_hash
             )
         )
@@ -176,9 +188,9 @@ class KeptAnswers:
         Raises:
             Conflict: another transaction kept one for the same key at the same time.
         """
-        c = schema.idempotency_keys.c
+        c = IDEMPOTENCY_KEYS.c
         await self._transaction.execute(
-            schema.idempotency_keys.delete().where(
+            IDEMPOTENCY_KEYS.table.delete().where(
                 c.account_id == self._account_id, c.token_id == self._token_id, c.key_hash == key_hash
             )
         )
@@ -190,7 +202,7 @@ class KeptAnswers:
             answer=answer,
             inserted_at=self._transaction.now,
         )
-        await self._transaction.execute(insert(schema.idempotency_keys), asdict(row))
+        await self._transaction.execute(insert(IDEMPOTENCY_KEYS.table), asdict(row))
 
 
 def sort_keys(stream: Stream) -> list[ColumnElement[Any]]:
@@ -245,4 +257,4 @@ def _in_subject(stream: Stream, name: str, value: str) -> ColumnElement[bool]:
 
 
 def _is_readable(stream: Stream) -> ColumnElement[bool]:
-    return schema.changes.c.audience == "audit" if stream is Stream.CHANGE else true()
+    return CHANGES.c.audience == "audit" if stream is Stream.CHANGE else true()

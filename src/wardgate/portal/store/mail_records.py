@@ -9,14 +9,19 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wardgate.portal.store import schema
+from wardgate.portal.installation.tables import (
+    EMAIL_SUPPRESSIONS,
+    OUTBOUND_EMAIL_DELIVERIES,
+    OUTBOUND_EMAILS,
+    OutboundEmail,
+    OutboundEmailDelivery,
+)
 from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.rows import OutboundEmail, OutboundEmailDelivery
 from wardgate.portal.store.transaction import Transaction
 
-_EMAILS: Final = schema.outbound_emails.c
-_DELIVERIES: Final = schema.outbound_email_deliveries.c
-_SUPPRESSIONS: Final = schema.email_suppressions.c
+_EMAILS: Final = OUTBOUND_EMAILS.c
+_DELIVERIES: Final = OUTBOUND_EMAIL_DELIVERIES.c
+_SUPPRESSIONS: Final = EMAIL_SUPPRESSIONS.c
 
 
 class MailRecords:
@@ -36,7 +41,7 @@ class MailRecords:
     async def suppress(self, email: str) -> None:
         """Remember that an address must not be mailed."""
         await self._insert_new(
-            schema.email_suppressions, {"email": email.lower(), "inserted_at": self._transaction.now}
+            EMAIL_SUPPRESSIONS.table, {"email": email.lower(), "inserted_at": self._transaction.now}
         )
 
     async def record(self, email: OutboundEmail, addresses: Collection[str]) -> None:
@@ -49,7 +54,7 @@ class MailRecords:
             "recipients": email.recipients,
             "inserted_at": now,
         }
-        await self._insert_new(schema.outbound_emails, row)
+        await self._insert_new(OUTBOUND_EMAILS.table, row)
         for address in addresses:
             delivery = {
                 "message_id": email.message_id,
@@ -58,12 +63,12 @@ class MailRecords:
                 "inserted_at": now,
                 "updated_at": now,
             }
-            await self._insert_new(schema.outbound_email_deliveries, delivery)
+            await self._insert_new(OUTBOUND_EMAIL_DELIVERIES.table, delivery)
 
     async def load(self, message_id: str) -> OutboundEmail | None:
         """Return a message, or none."""
         result = await self._transaction.execute(
-            select(schema.outbound_emails).where(_EMAILS.message_id == message_id)
+            select(OUTBOUND_EMAILS.table).where(_EMAILS.message_id == message_id)
         )
         row = result.mappings().one_or_none()
         return None if row is None else OutboundEmail(**row)
@@ -71,7 +76,7 @@ class MailRecords:
     async def deliveries(self, message_id: str) -> list[OutboundEmailDelivery]:
         """Return what became of a message, one entry a recipient."""
         result = await self._transaction.execute(
-            select(schema.outbound_email_deliveries)
+            select(OUTBOUND_EMAIL_DELIVERIES.table)
             .where(_DELIVERIES.message_id == message_id)
             .order_by(_DELIVERIES.email)
         )
@@ -81,7 +86,7 @@ class MailRecords:
         """Note what became of a pending delivery; false: there is none pending."""
         self._transaction.require_writable()
         result = await self._transaction.execute(
-            update(schema.outbound_email_deliveries)
+            update(OUTBOUND_EMAIL_DELIVERIES.table)
             .where(
                 _DELIVERIES.message_id == message_id,
                 _DELIVERIES.email == email.lower(),

@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, exc, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from wardgate.portal.store import schema
+from wardgate.portal.logs.tables import CHANGE_COUNTERS
 from wardgate.portal.store.errors import Unusable
 from wardgate.portal.store.location import PostgresServer
 
@@ -107,7 +107,7 @@ class PostgresDatabase:
         """Return whose feed has moved, or may have, since the last call."""
         if not account_ids:
             return frozenset()
-        counters = schema.change_counters.c
+        counters = CHANGE_COUNTERS.c
         async with self.reading() as connection:
             result = await connection.execute(
                 select(counters.account_id, counters.sequence).where(

@@ -11,8 +11,9 @@ from typing import Any, Final
 from sqlalchemy import JSON, BigInteger, Column, Integer, String, Table, exc
 from sqlalchemy.sql import visitors
 
-from wardgate.portal.store import schema
+from wardgate.portal.schema.columns import LEAST
 from wardgate.portal.store.errors import Conflict, DanglingReference, StoreError, Unstorable
+from wardgate.portal.store.tables import metadata
 
 _UNIQUE: Final = "23505"
 _DANGLING: Final = frozenset({"23001", "23503"})
@@ -73,8 +74,8 @@ def _trimmed(column: Column[Any], value: Any) -> Any:
 
 def _fault(column: Column[Any], value: Any) -> str | None:
     kind = column.type
-    if isinstance(value, str | bytes) and len(value) < column.info.get(schema.LEAST, 0):
-        return "is empty" if not value else f"is shorter than {column.info[schema.LEAST]}"
+    if isinstance(value, str | bytes) and len(value) < column.info.get(LEAST, 0):
+        return "is empty" if not value else f"is shorter than {column.info[LEAST]}"
     if isinstance(value, str) and isinstance(kind, String):
         if kind.length is not None and len(value) > kind.length:
             return f"is longer than {kind.length} characters"
@@ -124,7 +125,7 @@ def _state(error: exc.DBAPIError) -> str | None:
 def _unique_keys() -> dict[str, Conflict]:
     """Map how SQLite and PostgreSQL name a unique index in an error to what the caller is told."""
     keys = {}
-    for table in schema.metadata.tables.values():
+    for table in metadata.tables.values():
         primary = [column.name for column in table.primary_key.columns]
         conflict = Conflict(table.name, tuple(name for name in primary if name != "account_id"))
         keys[str(table.primary_key.name or f"{table.name}_pkey")] = conflict

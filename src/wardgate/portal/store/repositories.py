@@ -1,6 +1,6 @@
 """Repositories: the verbs on each table, with account scoping, deletion map and change capture in one place.
 
-`Repository` is generic over the row class. A tenant's repositories are reached through `Transaction.of(account_id)`; they add the
+`Repository` is generic over the row class and made from its table's declaration. A tenant's repositories are reached through `Transaction.of(account_id)`; they add the
 account to every statement and refuse rows of another account, so no caller can forget it. Conditions are SQLAlchemy
 expressions over `repository.c`:
 
@@ -15,7 +15,6 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Table,
     Text,
     Uuid,
     cast,
@@ -26,24 +25,14 @@ from sqlalchemy import (
     update,
 )
 
-from wardgate.portal.store import schema
-from wardgate.portal.store.consequences import (
-    DEPENDANTS,
-    LATEST_SESSION,
-    ROW_BY_ROW,
-    OnDelete,
-    Removal,
-    consequences_of_delete,
-    consequences_of_update,
-)
+from wardgate.portal.schema.declaration import OnDelete, Removal, TableDeclaration, nothing_on_delete
+from wardgate.portal.schema.rights import Action
+from wardgate.portal.schema.row import Row, TenantRow
+from wardgate.portal.schema.row_building import values_of
+from wardgate.portal.store.consequences import DEPENDANTS
 from wardgate.portal.store.errors import DanglingReference
-from wardgate.portal.store.permissions import Action, require
+from wardgate.portal.store.permissions import require
 from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.row_building import built, values_of
-from wardgate.portal.store.rows import (
-    Row,
-    TenantRow,
-)
 
 if TYPE_CHECKING:
     from wardgate.portal.store.transaction import Transaction
@@ -61,11 +50,17 @@ _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 class Repository(Generic[_RowT]):
     """The verbs on one table. `c` holds its columns for conditions and ordering, `row_class` the class of its rows."""
 
-    def __init__(self, transaction: "Transaction", row_class: type[_RowT]) -> None:
+    def __init__(self, transaction: "Transaction", declaration: TableDeclaration[_RowT]) -> None:
         self._transaction = transaction
-        self.row_class = row_class
-        self._table: Table = schema.metadata.tables[row_class.table]
-        self.c = self._table.c
+        self.row_class = declaration.row_class
+        self._declaration = declaration
+        self._table = declaration.table
+        self.c = declaration.c
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self._table.name
 
     @property
     def _scope(self) -> tuple[ColumnElement[bool], ...]:
@@ -95,7 +90,7 @@ class Repository(Generic[_RowT]):
         )
         await self._hold()
         result = await self._transaction.execute(statement)
-        return [built(self.row_class, row) for row in result]
+        return [self._declaration.rows.of(row) for row in result]
 
     async def load_column(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> list[_T]:
         """Return one column of the rows that meet all conditions, in no order."""
@@ -146,7 +141,7 @@ class Repository(Generic[_RowT]):
         await self._transaction.hold(self._feed_of(row))
         row = replace(row, inserted_at=self._transaction.now, updated_at=self._transaction.now)
         await self._transaction.execute(insert(self._table), values_of(row))
-        self._transaction.record(self._feed_of(row), "insert", None, row)
+        self._record("insert", None, row)
         return row
 
     async def insert_all(self, rows: Sequence[_RowT]) -> list[_RowT]:
@@ -162,7 +157,7 @@ class Repository(Generic[_RowT]):
         if stamped:
             await self._transaction.execute(insert(self._table), [values_of(row) for row in stamped])
         for row in stamped:
-            self._transaction.record(self._feed_of(row), "insert", None, row)
+            self._record("insert", None, row)
         return stamped
 
     async def save(self, row: _RowT) -> _RowT:
@@ -181,7 +176,7 @@ class Repository(Generic[_RowT]):
         changed -= {"inserted_at", "updated_at"}
         if not changed:
             return before
-        latest_session_only = changed <= LATEST_SESSION.get(self._table.name, frozenset())
+        latest_session_only = changed <= self._declaration.latest_use
         # The stamp tells when an admin or a peer changed what the row says, not when it was last used.
         updated_at = before.updated_at if latest_session_only else self._transaction.now
         row = replace(row, inserted_at=before.inserted_at, updated_at=updated_at)
@@ -192,8 +187,8 @@ class Repository(Generic[_RowT]):
         )
         if latest_session_only:
             return row
-        self._transaction.record(self._feed_of(row), "update", before, row)
-        for removal in consequences_of_update(before, row):
+        self._record("update", before, row)
+        for removal in self._declaration.removes_on_update(before, row):
             await self._transaction.of(self._feed_of(row)).remove(removal)
         return row
 
@@ -217,11 +212,15 @@ class Repository(Generic[_RowT]):
 
     async def delete_rows(self, rows: Sequence[_RowT]) -> None:
         """Delete loaded rows, each with what goes with it; for the deletion map."""
-        if self._table.name in ROW_BY_ROW:
+        if self._takes_others_along:
             for row in rows:
                 await self.delete_row(row)
         else:
             await self._delete_leaves(rows)
+
+    @property
+    def _takes_others_along(self) -> bool:
+        return self.table in DEPENDANTS or self._declaration.removes_on_delete is not nothing_on_delete
 
     async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:
         """Delete rows that nothing depends on, many a statement: a policy may take thousands of grants with it."""
@@ -231,21 +230,22 @@ class Repository(Generic[_RowT]):
                 delete(self._table).where(*self._scope, self.c.id.in_([row.id for row in some]))
             )
         for row in rows:
-            self._transaction.record(self._feed_of(row), "delete", row, None)
+            self._record("delete", row, None)
 
     async def delete_row(self, row: _RowT) -> None:
-        for dependant in DEPENDANTS.get(self._table.name, ()):
+        """Delete a loaded row with what goes with it."""
+        for dependant in DEPENDANTS.get(self.table, ()):
             tables = self._transaction.of(self._feed_of(row))
             if dependant.on_delete is OnDelete.DELETE:
                 await tables.remove(Removal(dependant.table, {dependant.column: row.id}))
             else:
                 await tables.clear_where(dependant.table, dependant.column, row.id)
-        for removal in consequences_of_delete(row):
+        for removal in self._declaration.removes_on_delete(row):
             await self._transaction.of(self._feed_of(row)).remove(removal)
         result = await self._transaction.execute(delete(self._table).where(*self._scope, self.c.id == row.id))
         # A dependant may be reached on two ways (a device by its actor, an authorization by device and token).
         if result.rowcount:
-            self._transaction.record(self._feed_of(row), "delete", row, None)
+            self._record("delete", row, None)
 
     async def _hold(self) -> None:
         """Become the only writer of what this repository reads, so that what was read still holds at the commit."""
@@ -260,6 +260,11 @@ class Repository(Generic[_RowT]):
     def _feed_of(self, _row: _RowT) -> UUID:
         return INSTALLATION
 
+    def _record(self, operation: str, before: _RowT | None, after: _RowT | None) -> None:
+        row = after if after is not None else before
+        assert row is not None
+        self._transaction.record(self._declaration, self._feed_of(row), operation, before, after)
+
 
 class InstallationRepository(Repository[_RowT]):
     """Rows that belong to no account; their changes go to the installation's feed."""
@@ -269,10 +274,14 @@ class TenantRepository(Repository[_TenantRowT]):
     """Rows of one account."""
 
     def __init__(
-        self, transaction: "Transaction", row_class: type[_TenantRowT], account_id: UUID, role: str | None
+        self,
+        transaction: "Transaction",
+        declaration: TableDeclaration[_TenantRowT],
+        account_id: UUID,
+        role: str | None,
     ) -> None:
         """Make the repository for an actor of the type `role` (none: for the system itself)."""
-        super().__init__(transaction, row_class)
+        super().__init__(transaction, declaration)
         self._account_id = account_id
         self._role = role
 
@@ -284,7 +293,7 @@ class TenantRepository(Repository[_TenantRowT]):
         await self._transaction.hold(self._account_id)
 
     def _require(self, action: Action) -> None:
-        require(self._role, action, self._table.name)
+        require(self._role, action, self.table)
 
     def _check(self, row: _TenantRowT) -> None:
         if row.account_id != self._account_id:

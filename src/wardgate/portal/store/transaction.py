@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -27,29 +27,34 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import schema
-from wardgate.portal.store.account_tables import AccountRepository, AccountTables
-from wardgate.portal.store.consequences import (
-    INTERNAL_TABLES,
-    REDACTED,
-    SECRET_COLUMNS,
+from wardgate.portal.installation.tables import (
+    BANNERS,
+    OPERATOR_TOKENS,
+    RELAY_TOKENS,
 )
-from wardgate.portal.store.refusals import is_bad_value, refusal
-from wardgate.portal.store.repositories import InstallationRepository
-from wardgate.portal.store.row_building import values_of
-from wardgate.portal.store.rows import (
-    Actor,
+from wardgate.portal.logs.tables import (
+    API_REQUEST_LOGS,
+    CHANGE_COUNTERS,
+    CHANGES,
+    DECISIONS,
+    FLOW_LOGS,
+    IDEMPOTENCY_KEYS,
+    SESSION_LOGS,
     ApiRequest,
-    Banner,
     Change,
     Decision,
-    OperatorToken,
-    RelayToken,
-    Row,
 )
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.schema.declaration import TableDeclaration
+from wardgate.portal.schema.row_building import values_of
+from wardgate.portal.store.account_tables import AccountRepository, AccountTables
+from wardgate.portal.store.refusals import is_bad_value, refusal
+from wardgate.portal.store.repositories import InstallationRepository
 
 DELETED_AT_ONCE: Final = 1000
 """A statement holds up everybody while it runs on SQLite: some milliseconds of deleting at a time."""
+
+_RowT = TypeVar("_RowT")
 
 Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
@@ -60,6 +65,7 @@ class PendingChange:
 
     account_id: UUID
     object: str
+    audience: str
     operation: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
@@ -87,9 +93,9 @@ class Transaction:
         self._hints: set[UUID] = set()
         self.now = environment.clock.now()
         self.accounts = AccountRepository(self)
-        self.relay_tokens = InstallationRepository(self, RelayToken)
-        self.operator_tokens = InstallationRepository(self, OperatorToken)
-        self.banners = InstallationRepository(self, Banner)
+        self.relay_tokens = InstallationRepository(self, RELAY_TOKENS)
+        self.operator_tokens = InstallationRepository(self, OPERATOR_TOKENS)
+        self.banners = InstallationRepository(self, BANNERS)
 
     @property
     def dialect(self) -> str:
@@ -131,19 +137,19 @@ class Transaction:
 
     async def touch(self) -> None:
         """Write something that changes nothing, to see whether writing works."""
-        counters = schema.change_counters
+        counters = CHANGE_COUNTERS.table
         await self.execute(update(counters).values(sequence=counters.c.sequence))
 
     async def sequences(self) -> dict[UUID, int]:
         """Return the feed position of every account."""
         result = await self._connection.execute(
-            select(schema.change_counters.c.account_id, schema.change_counters.c.sequence)
+            select(CHANGE_COUNTERS.c.account_id, CHANGE_COUNTERS.c.sequence)
         )
         return {row.account_id: row.sequence for row in result}
 
     async def sequence(self, account_id: UUID) -> int:
         """Return the feed position of one account, 0 when nothing happened yet."""
-        counters = schema.change_counters.c
+        counters = CHANGE_COUNTERS.c
         result = await self._connection.execute(
             select(counters.sequence).where(counters.account_id == account_id)
         )
@@ -151,16 +157,16 @@ class Transaction:
 
     async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
         """Return the next changes of one account's feed, in order and without gaps."""
-        return await self.changes(account_id, schema.changes.c.sequence > sequence, limit=limit)
+        return await self.changes(account_id, CHANGES.c.sequence > sequence, limit=limit)
 
     async def changes(
         self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
     ) -> list[Change]:
-        """Return rows of one account's feed by conditions over `schema.changes.c`."""
-        order = schema.changes.c.sequence
+        """Return rows of one account's feed by conditions over `CHANGES.c`."""
+        order = CHANGES.c.sequence
         result = await self._connection.execute(
-            select(schema.changes)
-            .where(schema.changes.c.account_id == account_id, *conditions)
+            select(CHANGES.table)
+            .where(CHANGES.c.account_id == account_id, *conditions)
             .order_by(order.desc() if newest_first else order)
             .limit(limit)
         )
@@ -173,13 +179,13 @@ class Transaction:
                 {name: value for name, value in values_of(decision).items() if name != "seq"}
                 for decision in decisions
             ]
-            await self.execute(insert(schema.decisions), rows)
+            await self.execute(insert(DECISIONS.table), rows)
 
     async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
         """Return the newest REST calls of one account."""
-        log = schema.api_request_logs.c
+        log = API_REQUEST_LOGS.c
         result = await self._connection.execute(
-            select(schema.api_request_logs)
+            select(API_REQUEST_LOGS.table)
             .where(log.account_id == account_id)
             .order_by(log.seq.desc())
             .limit(limit)
@@ -189,11 +195,11 @@ class Transaction:
     async def decisions(
         self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
     ) -> list[Decision]:
-        """Return answered requests of one account by conditions over `schema.decisions.c`."""
-        order = schema.decisions.c.seq
+        """Return answered requests of one account by conditions over `DECISIONS.c`."""
+        order = DECISIONS.c.seq
         result = await self._connection.execute(
-            select(schema.decisions)
-            .where(schema.decisions.c.account_id == account_id, *conditions)
+            select(DECISIONS.table)
+            .where(DECISIONS.c.account_id == account_id, *conditions)
             .order_by(order.desc() if newest_first else order)
             .limit(limit)
         )
@@ -207,24 +213,24 @@ class Transaction:
         """
         deleted = 0
         for column in (
-            schema.changes.c.committed_at,
-            schema.api_request_logs.c.inserted_at,
-            schema.session_logs.c.timestamp,
+            CHANGES.c.committed_at,
+            API_REQUEST_LOGS.c.inserted_at,
+            SESSION_LOGS.c.timestamp,
         ):
             deleted += await self._delete_before(column, instant)
         return deleted
 
     async def delete_decisions_before(self, instant: datetime) -> int:
         """Delete answers to access requests before this; returns how many."""
-        return await self._delete_before(schema.decisions.c.decided_at, instant)
+        return await self._delete_before(DECISIONS.c.decided_at, instant)
 
     async def delete_flows_before(self, instant: datetime) -> int:
         """Delete reports of flows that began before this; returns how many."""
-        return await self._delete_before(schema.flow_logs.c.flow_start, instant)
+        return await self._delete_before(FLOW_LOGS.c.flow_start, instant)
 
     async def delete_kept_answers_before(self, instant: datetime) -> int:
         """Delete answers kept for repeated calls before this; returns how many."""
-        return await self._delete_before(schema.idempotency_keys.c.inserted_at, instant)
+        return await self._delete_before(IDEMPOTENCY_KEYS.c.inserted_at, instant)
 
     async def _delete_before(self, column: Column[Any], instant: datetime) -> int:
         key = tuple(column.table.primary_key)
@@ -248,7 +254,7 @@ class Transaction:
             ).scalar_one()
             first = last - len(pending) + 1
             await self._connection.execute(
-                insert(schema.changes),
+                insert(CHANGES.table),
                 [self._numbered(change, first + index) for index, change in enumerate(pending)],
             )
         self._pending.clear()
@@ -275,11 +281,26 @@ class Transaction:
             self._refusal = refusal(error)
             raise self._refusal from error
 
-    def record(self, account_id: UUID, operation: str, before: Row | None, after: Row | None) -> None:
-        """Remember a change for the feed; for the repositories."""
-        row = after if after is not None else before
-        assert row is not None
-        self._pending.append(PendingChange(account_id, row.table, operation, _image(before), _image(after)))
+    def record(
+        self,
+        declaration: TableDeclaration[_RowT],
+        account_id: UUID,
+        operation: str,
+        before: _RowT | None,
+        after: _RowT | None,
+    ) -> None:
+        """Remember a change of a row for the feed of an account; for the repositories."""
+        encode = declaration.rows.encode
+        self._pending.append(
+            PendingChange(
+                account_id,
+                declaration.name,
+                declaration.recording.value,
+                operation,
+                None if before is None else encode(before),
+                None if after is None else encode(after),
+            )
+        )
 
     def forget(self, account_id: UUID) -> None:
         """Leave what happened in an account out of its feed: nobody is left to read it."""
@@ -309,7 +330,7 @@ class Transaction:
             "log_id": f"c{microseconds:013x}{sequence & ((1 << 40) - 1):010x}",
             "object": change.object,
             "operation": change.operation,
-            "audience": "internal" if change.object in INTERNAL_TABLES else "audit",
+            "audience": change.audience,
             "before": change.before,
             "after": change.after,
             "subject": self._subject,
@@ -324,23 +345,5 @@ _RAISE_COUNTER: Final = (
         " RETURNING sequence"
     )
     .bindparams(bindparam("account_id", type_=Uuid()))
-    .columns(schema.change_counters.c.sequence)
+    .columns(CHANGE_COUNTERS.c.sequence)
 )
-
-
-def _image(row: Row | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    return {
-        name: REDACTED if name in SECRET_COLUMNS else _json(value) for name, value in values_of(row).items()
-    }
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return value

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from wardgate.portal.account_config import AccountConfig, DohProvider, UpstreamDns
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import limits_of, used_of
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
-from wardgate.portal.store.rows import Account, Actor
 
 _USED: Final = (
     ("People", "users_count"),

@@ -38,10 +38,10 @@ from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.security_headers import page_security, transport_security
 from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, WrongSlug
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.schema.rights import Action
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE
-from wardgate.portal.store.permissions import Action
-from wardgate.portal.store.rows import Account
 from wardgate.portal.subjects import subject_of
 from wardgate.portal.web.account import load_account_page, notice_of
 from wardgate.portal.web.overview import load_overview

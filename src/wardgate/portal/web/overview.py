@@ -8,8 +8,9 @@ import msgspec
 
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import ClientPresence, GatewayPresence
+from wardgate.portal.logs.tables import Decision
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
-from wardgate.portal.store.rows import Actor, Decision
 from wardgate.wire.user_agent import software_text
 
 DECISIONS_SHOWN: Final = 20

@@ -11,10 +11,12 @@ from starlette.responses import Response
 
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.session_cookie import SessionCookie
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.tables import PortalSession
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.logs import Logs
-from wardgate.portal.store.rows import Account, Actor, PortalSession
 from wardgate.portal.subjects import subject_of
 
 LIFETIME: Final = timedelta(seconds=28_800)  # identity §7: the default of a portal session

@@ -6,8 +6,8 @@ import pytest
 
 from support.portal import World
 from unit.cli.admin.conftest import Admin
+from wardgate.portal.people.tables import ExternalIdentity
 from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.rows import ExternalIdentity
 
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 

@@ -6,8 +6,8 @@ import pytest
 
 from unit.portal.rules.conftest import Office
 from wardgate.portal.access import rules
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
-from wardgate.portal.store.rows import Resource
 
 
 async def _resource(office: Office, **given: Any) -> Resource:

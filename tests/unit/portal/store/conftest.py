@@ -8,8 +8,9 @@ import pytest
 
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.logs.tables import ApiRequest
 from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Transaction
-from wardgate.portal.store.rows import Account, ApiRequest
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from unit.portal.store.conftest import make_account, make_api_request
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.sign_in.tables import ApiToken
 from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.api_calls import TokenUse, append_api_requests, find_api_caller, note_token_uses
-from wardgate.portal.store.rows import Actor, ApiToken
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 

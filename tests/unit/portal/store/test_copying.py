@@ -10,8 +10,9 @@ from unit.portal.store.conftest import make_account
 from unit.portal.store.test_migrations import fingerprints, opened
 from unit.portal.store.whole_database import fill_database
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import PostgresServer, SqliteFile, Store, Unusable, copying, schema
+from wardgate.portal.store import PostgresServer, SqliteFile, Store, Unusable, copying
 from wardgate.portal.store.copying import Fingerprint, copy
+from wardgate.portal.store.tables import metadata
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ async def test_everything_arrives(tmp_path: Path, environment: Environment, serv
     account_id = await fill_database(store)
     await store.close()
     copied = await copy(file, server, environment)
-    assert {table.table for table in copied if table.rows} == set(schema.metadata.tables)
+    assert {table.table for table in copied if table.rows} == set(metadata.tables)
     for location in (file, server):
         async with opened(location, environment) as database:
             assert await fingerprints(database) == copied

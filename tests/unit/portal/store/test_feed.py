@@ -16,10 +16,11 @@ from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Change
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
 from wardgate.portal.store import feed as feed_module
 from wardgate.portal.store.feed import FeedBroken
-from wardgate.portal.store.rows import Change, Site
 
 
 async def test_a_reader_is_woken_by_each_commit(
@@ -132,7 +133,7 @@ import asyncio, sys
 from uuid import UUID
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Store, parse_database_url
-from wardgate.portal.store.rows import Site
+from wardgate.portal.sites.tables import Site
 
 async def write():
     store = await Store.open(parse_database_url(sys.argv[1]), Environment.of_this_process())

@@ -7,9 +7,10 @@ import pytest
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_account import WholeAccount, fill_account
-from wardgate.portal.store import DanglingReference, Store, schema
+from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.store import DanglingReference, Store
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
-from wardgate.portal.store.rows import TenantRow
+from wardgate.portal.store.tables import metadata
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ async def test_details_without_their_parent_are_refused(
     for row in details:
         with pytest.raises(DanglingReference):  # noqa: PT012
             async with store.writing() as transaction:
-                table = schema.metadata.tables[row.table]
+                table = metadata.tables[row.table]
                 values = {column.name: getattr(row, column.name) for column in table.c}
                 await transaction.execute(table.insert().values(values | {"account_id": account_id}))
     assert len(details) == 6
@@ -116,7 +117,7 @@ def _references(table: str) -> list[tuple[str, str]]:
     """Return the columns of a table that name a row of the same account, each with the table that it names."""
     return [
         (key.parent.name, key.column.table.name)
-        for constraint in schema.metadata.tables[table].foreign_key_constraints
+        for constraint in metadata.tables[table].foreign_key_constraints
         for key in constraint.elements
         if key.column.name == "id" and key.column.table.name != "accounts"
     ]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from wardgate.portal.environment import Environment, SystemClock
+from wardgate.portal.installation.tables import Job
 from wardgate.portal.store import Database, Store
-from wardgate.portal.store.job_queue import JOBS, LOST, JobQueue
-from wardgate.portal.store.rows import Job
+from wardgate.portal.store.job_queue import JOBS_TOPIC, LOST, JobQueue
 
 KIND = "sweep"
 LEASE_S = 60.0
@@ -53,7 +53,7 @@ async def test_the_commit_tells_listeners(store: Store) -> None:
     heard: list[object] = []
     store.on_commit(heard.append)
     await enqueue(store)
-    assert heard == [frozenset({JOBS})]
+    assert heard == [frozenset({JOBS_TOPIC})]
 
 
 async def test_a_job_waits_for_its_time(store: Store, clock: SteppedClock) -> None:

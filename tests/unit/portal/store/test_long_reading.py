@@ -15,10 +15,11 @@ from support.portal import make_world, portal_running
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.environment import Environment
 from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
-from wardgate.portal.store import SqliteFile, Store, schema
+from wardgate.portal.logs.tables import API_REQUEST_LOGS
+from wardgate.portal.schema.row_building import values_of
+from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store.api_calls import append_api_requests
 from wardgate.portal.store.logs import Logs, Stream, containing
-from wardgate.portal.store.row_building import values_of
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 _Result = TypeVar("_Result")
@@ -132,7 +133,7 @@ async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() ->
             old = replace(request, inserted_at=transaction.now - LOG_RETENTION - timedelta(days=1))
             row = {name: value for name, value in values_of(old).items() if name != "seq"}
             await transaction.execute(
-                insert(schema.api_request_logs),
+                insert(API_REQUEST_LOGS.table),
                 [{**row, "log_id": f"a{number:023x}"} for number in range(total)],
             )
             await append_api_requests(transaction, [request])

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
+from wardgate.portal.installation.tables import OutboundEmail
 from wardgate.portal.store import Store
 from wardgate.portal.store.mail_records import MailRecords
-from wardgate.portal.store.rows import OutboundEmail
 
 
 async def test_a_suppressed_address_is_found_in_whatever_case(store: Store) -> None:

@@ -12,11 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from support.postgres import postgres_database
 from unit.portal.store.whole_database import fill_database
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Unusable, schema
+from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Unusable
 from wardgate.portal.store.copying import Fingerprint, fingerprint
 from wardgate.portal.store.database import DatabaseAdapter, adapter
 from wardgate.portal.store.migrations import HEAD, upgrade
 from wardgate.portal.store.migrations.steps import downgrade, revisions, upgrade_to
+from wardgate.portal.store.tables import metadata
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def test_the_revisions_lead_to_the_declared_schema(
     """Columns, keys, references, checks and indexes are those of a database made from the declaration."""
     async with opened(empty, environment) as migrated, opened(fresh, environment) as declared:
         await run(migrated, upgrade)
-        await run(declared, schema.metadata.create_all)
+        await run(declared, metadata.create_all)
         found = await shape(migrated)
         assert found - {one for one in found if "alembic_version" in one} == await shape(declared)
 
@@ -67,7 +68,7 @@ async def test_down_to_nothing_and_up_again(empty: Database, environment: Enviro
         await run(database, lambda connection: downgrade(connection, "base"))
         assert await tables(database) == {"alembic_version"}
         await run(database, upgrade)
-        assert await tables(database) == {"alembic_version", *schema.metadata.tables}
+        assert await tables(database) == {"alembic_version", *metadata.tables}
 
 
 @pytest.mark.parametrize("revision", revisions())
@@ -205,7 +206,7 @@ async def shape(database: DatabaseAdapter) -> set[str]:
 
 async def fingerprints(database: DatabaseAdapter) -> list[Fingerprint]:
     async with database.reading() as connection:
-        return [await fingerprint(connection, table) for table in schema.metadata.sorted_tables]
+        return [await fingerprint(connection, table) for table in metadata.sorted_tables]
 
 
 def _shape_of_sqlite(connection: Connection) -> set[str]:

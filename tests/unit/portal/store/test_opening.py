@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
 from wardgate.portal.store.database import adapter
 from wardgate.portal.store.migrations import upgrade
-from wardgate.portal.store.rows import Account
 
 
 async def test_the_file_is_readable_by_its_owner_only(tmp_path: Path, environment: Environment) -> None:

@@ -8,9 +8,11 @@ from uuid import UUID
 import pytest
 
 from unit.portal.store.whole_account import WholeAccount, fill_account
+from wardgate.portal.people.tables import Actor
+from wardgate.portal.schema.rights import ALL, READ, Action
+from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import AccountTables, NotAllowed, Store, StoreError, Transaction
-from wardgate.portal.store.permissions import ALL, PERMISSIONS, READ, Action, rights
-from wardgate.portal.store.rows import Actor, TenantRow
+from wardgate.portal.store.permissions import PERMISSIONS, rights
 
 ROLES = ("account_admin_user", "api_client", "account_user", "service_account")
 NOBODY = UUID(int=7)

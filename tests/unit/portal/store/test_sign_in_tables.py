@@ -8,22 +8,21 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from unit.portal.store.whole_account import GOOGLE, LATER, WholeAccount, fill_account
-from wardgate.portal.store import Conflict, Store, Transaction, Unstorable
-from wardgate.portal.store.consequences import PROVIDER_TABLES
-from wardgate.portal.store.rows import (
-    Actor,
+from wardgate.portal.devices.tables import StaticDevicePoolMember
+from wardgate.portal.people.tables import Actor, ExternalIdentity
+from wardgate.portal.sign_in.tables import (
+    PROVIDERS,
     AuthProviderDetails,
     ClientToken,
     EmailOtpAuthProvider,
     EntraAuthProvider,
-    ExternalIdentity,
     GoogleAuthProvider,
     OidcAuthProvider,
     OktaAuthProvider,
     OneTimePasscode,
-    StaticDevicePoolMember,
     UserpassAuthProvider,
 )
+from wardgate.portal.store import Conflict, Store, Transaction, Unstorable
 
 ISSUED = ("client_tokens", "portal_sessions", "pending_identities")
 
@@ -45,7 +44,7 @@ async def test_a_providers_parent_comes_and_goes_with_it(
             assert parent.type == details.type
             assert await tables.by_name(details.table).delete(details.id)
             assert await tables.auth_providers.load(details.id) is None
-        for table in (*ISSUED, *PROVIDER_TABLES):
+        for table in (*ISSUED, *(provider.name for provider in PROVIDERS)):
             assert await tables.by_name(table).count() == 0, table
 
 

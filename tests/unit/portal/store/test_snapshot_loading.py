@@ -13,22 +13,16 @@ import pytest
 from support.patience import PATIENCE_S
 from unit.portal.store.conftest import make_account
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.tables import Change
+from wardgate.portal.people.tables import Actor, Group, Membership
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.snapshot.accounts import Accounts, evolve
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store, Transaction
-from wardgate.portal.store.rows import (
-    Actor,
-    Change,
-    Device,
-    Group,
-    Membership,
-    Policy,
-    Resource,
-    Site,
-    StaticDevicePoolMember,
-)
 
 CONDITIONS: list[list[dict[str, Any]]] = [
     [],

@@ -5,33 +5,26 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from wardgate.portal.store import Transaction
-from wardgate.portal.store.rows import (
-    Actor,
+from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
+from wardgate.portal.people.tables import Actor, ExternalIdentity, Group, Membership
+from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.sign_in.tables import (
     ApiToken,
     ClientToken,
-    Device,
     EmailOtpAuthProvider,
     EntraAuthProvider,
-    ExternalIdentity,
-    GatewayToken,
     GoogleAuthProvider,
-    Group,
-    Membership,
     OidcAuthProvider,
     OktaAuthProvider,
     OneTimePasscode,
     PendingIdentity,
-    Policy,
-    PolicyAuthorization,
     PortalSession,
-    Resource,
     SignInLink,
-    Site,
-    StaticDevicePoolMember,
-    TenantRow,
     UserpassAuthProvider,
 )
+from wardgate.portal.sites.tables import GatewayToken, Site
+from wardgate.portal.store import Transaction
 
 LATER = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 GOOGLE = "https://accounts.google.com"

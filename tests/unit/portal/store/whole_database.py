@@ -8,9 +8,11 @@ from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, Strin
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_account import fill_account
-from wardgate.portal.store import Store, Transaction, schema
-from wardgate.portal.store.column_types import UtcDateTime, Uuid
+from wardgate.portal.installation.tables import ACCOUNTS
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid
+from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
+from wardgate.portal.store.tables import metadata
 
 _SOME_TIME: Final = datetime(2029, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 _WORDS: Final[dict[str, dict[str, Any]]] = {
@@ -31,10 +33,10 @@ async def fill_database(store: Store) -> UUID:
     account_id = await make_account(store, "acme")
     async with store.writing({"actor_name": "Ада", "ip_lat": 52.5}) as transaction:
         await fill_account(transaction, account_id)
-        for table in schema.metadata.sorted_tables:
+        for table in metadata.sorted_tables:
             if not _is_filled(table):
                 await _fill(transaction, table, account_id)
-        accounts = schema.accounts
+        accounts = ACCOUNTS.table
         await transaction.execute(
             update(accounts)
             .where(accounts.c.id == account_id)

@@ -18,9 +18,12 @@ from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, aut
 from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.devices.rules import load_client
+from wardgate.portal.logs.tables import DECISIONS
 from wardgate.portal.people.rules import load_actor
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.logs import parse_instant
@@ -39,9 +42,7 @@ from wardgate.portal.rest.parameters import DATE_TIME, IP, UUID_TEXT, Id, parse_
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, Metadata, Shown, listed
-from wardgate.portal.store import schema
 from wardgate.portal.store.logs import Logs
-from wardgate.portal.store.rows import Actor, Resource
 from wardgate.wire.user_agent import parse_version
 
 routes = Routes("explanations", "/wardgate", tag="Wardgate")
@@ -156,7 +157,7 @@ async def index(
     page_cursor: PageCursor = None,
 ) -> ListOf[DecisionView]:
     """List the answers to access requests, newest first."""
-    c = schema.decisions.c
+    c = DECISIONS.c
     wanted: list[ColumnElement[bool]] = []
     for name, text in (("actor_id", actor_id), ("device_id", client_id), ("resource_id", resource_id)):
         if text is not None:
@@ -200,7 +201,7 @@ async def show(
     caller: ForAccount, log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
 ) -> Data[DecisionView]:
     async with caller.reading() as tables:
-        rows = await tables.decisions(schema.decisions.c.log_id == log_id.lower(), limit=1)
+        rows = await tables.decisions(DECISIONS.c.log_id == log_id.lower(), limit=1)
     if not rows:
         raise not_found()
     return Data(data=DecisionView.of(rows[0]))
@@ -225,7 +226,7 @@ async def _looked_up(
     who = parse_id(client_id if actor_id is None else actor_id)
     if who is None:
         raise not_found()
-    c = schema.decisions.c
+    c = DECISIONS.c
     by = c.device_id if actor_id is None else c.actor_id
     async with caller.reading() as tables:
         rows = await tables.decisions(by == who, c.resource_id == resource_id, c.decided_at <= at, limit=1)

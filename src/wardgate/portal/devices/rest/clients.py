@@ -6,6 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from wardgate.portal.devices import rules
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import EVERYWHERE, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
@@ -13,7 +14,6 @@ from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import ClientView, Data, ListOf, listed
-from wardgate.portal.store.rows import Device
 
 routes = Routes("clients", tag="Clients")
 

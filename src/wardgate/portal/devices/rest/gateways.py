@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from wardgate.model.addresses import parse_ip
 from wardgate.portal.devices import rules
+from wardgate.portal.devices.tables import Device
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
@@ -34,7 +35,6 @@ from wardgate.portal.rest.views import (
     listed,
 )
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.rows import Device
 
 routes = Routes("gateways", "/sites/{site_id}", tag="Gateways")
 

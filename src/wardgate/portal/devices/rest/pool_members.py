@@ -8,7 +8,9 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.devices import rules
+from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, StaticDevicePoolMember
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
@@ -18,8 +20,6 @@ from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.rows import Resource, StaticDevicePoolMember
-from wardgate.portal.store.schema import static_device_pool_members
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
 
@@ -58,7 +58,7 @@ class PoolMembersPatchBody(BaseModel):
 async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         pool = await rules.load_static_pool(tables, resource_id)
-        members = static_device_pool_members.c
+        members = STATIC_DEVICE_POOL_MEMBERS.c
         ids = select(members.device_id).where(
             members.account_id == caller.account.id, members.resource_id == pool.id
         )

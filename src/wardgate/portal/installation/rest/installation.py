@@ -9,6 +9,7 @@ from pydantic import BaseModel
 import wardgate
 from wardgate.portal.credentials import Issued
 from wardgate.portal.installation import rules
+from wardgate.portal.installation.tables import JOBS, RelayToken
 from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
@@ -29,7 +30,6 @@ from wardgate.portal.rest.views import (
 )
 from wardgate.portal.store import Repository
 from wardgate.portal.store.job_queue import STATES, JobQueue
-from wardgate.portal.store.rows import Job, RelayToken
 
 routes = Routes("installation", "/wardgate", tag="Wardgate: installation")
 
@@ -109,7 +109,7 @@ async def jobs(
     if state is not None and state not in STATES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {state[:64]}")
     async with caller.reading() as transaction:
-        rows = Repository(transaction, Job)
+        rows = Repository(transaction, JOBS)
         wanted = [] if state is None else [rows.c.state == state]
         return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.shown)
 

@@ -16,6 +16,8 @@ from pydantic.config import JsonDict
 from sqlalchemy import ColumnElement, false, select
 
 from wardgate.portal.people import rules
+from wardgate.portal.people.tables import Group, Membership
+from wardgate.portal.people.tables import Group as GroupRow
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
 from wardgate.portal.rest.pages import Paging, load_page
@@ -24,8 +26,7 @@ from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, Shown, listed
-from wardgate.portal.store import AccountTables, rows
-from wardgate.portal.store.rows import Group, Membership
+from wardgate.portal.store import AccountTables
 
 routes = Routes("groups", "/groups", tag="Groups")
 routes_of_all = Routes("all_groups", "/wardgate/groups", tag="Wardgate")
@@ -42,11 +43,11 @@ class AnyGroupView(GroupView):
     type: Literal["static", "managed"]
 
     @classmethod
-    def of(cls, row: rows.Group) -> "AnyGroupView":
+    def of(cls, row: GroupRow) -> "AnyGroupView":
         return cls(**cls.shown(row))
 
     @staticmethod
-    def shown(row: rows.Group) -> Shown:
+    def shown(row: GroupRow) -> Shown:
         return GroupView.shown(row) | {"type": row.type}
 
 

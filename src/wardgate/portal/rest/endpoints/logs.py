@@ -27,7 +27,7 @@ from wardgate.portal.rest.parameters import DATE_TIME, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, Metadata
-from wardgate.portal.store.column_types import UtcDateTime
+from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.store.logs import (
     STREAM_OF_DIGIT,
     LogEntry,

@@ -11,6 +11,7 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.installation.rules import load_account
+from wardgate.portal.people.tables import Actor as ActorRow
 from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
@@ -26,7 +27,7 @@ from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, Instant, ListOf, Shown, listed
 from wardgate.portal.sign_in import rules
-from wardgate.portal.store import rows
+from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
 
 routes = Routes("api_clients", "/wardgate/accounts/{account_id}/api_clients", tag="Wardgate: installation")
 
@@ -42,11 +43,11 @@ class ApiClientView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.Actor) -> "ApiClientView":
+    def of(cls, row: ActorRow) -> "ApiClientView":
         return cls(**cls.shown(row))
 
     @classmethod
-    def shown(cls, row: rows.Actor) -> Shown:
+    def shown(cls, row: ActorRow) -> Shown:
         return {name: getattr(row, name) for name in cls.model_fields}
 
 
@@ -63,11 +64,11 @@ class ApiTokenView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: rows.ApiToken) -> "ApiTokenView":
+    def of(cls, row: ApiTokenRow) -> "ApiTokenView":
         return cls(**ApiTokenView.shown(row))
 
     @staticmethod
-    def shown(row: rows.ApiToken) -> Shown:
+    def shown(row: ApiTokenRow) -> Shown:
         return {name: getattr(row, name) for name in ApiTokenView.model_fields}
 
 

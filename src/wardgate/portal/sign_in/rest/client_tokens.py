@@ -22,7 +22,7 @@ from wardgate.portal.rest.views import (
     listed,
 )
 from wardgate.portal.sign_in import rules
-from wardgate.portal.store.rows import ClientToken
+from wardgate.portal.sign_in.tables import ClientToken
 
 routes = Routes("client_tokens", tag="Client Tokens")
 

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from wardgate.portal.store import schema
+from wardgate.portal.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=schema.metadata,
+    target_metadata=metadata,
     render_as_batch=True,
     transactional_ddl=False,
 )

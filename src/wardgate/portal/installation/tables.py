@@ -1,0 +1,273 @@
+"""Accounts, and what belongs to none: operator, relays, banners, outbound e-mail, jobs (portal-domain §3.1, §3.15, §14)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+    func,
+)
+
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid
+from wardgate.portal.schema.columns import Json, key_bytes, one_of, stamps, token_secret, words
+from wardgate.portal.schema.declaration import (
+    AllConnections,
+    OnDelete,
+    Recording,
+    Reference,
+    Removal,
+    installation_table,
+    plain_table,
+)
+from wardgate.portal.schema.rights import ALL, NONE, READ, READ_UPDATE, rights_of
+from wardgate.portal.schema.row import UNSTAMPED_AT, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account(Row):
+    """One tenant (§3.1). `key` is the short account code; `ingest_signing_key` is secret."""
+
+    table: ClassVar[str] = "accounts"
+    name: str
+    legal_name: str
+    slug: str
+    key: str
+    ingest_signing_key: bytes
+    features: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    is_disabled: bool = False
+    disabled_reason: str | None = None
+    scheduled_deletion_at: datetime | None = None
+    lock_enabled_at: datetime | None = None
+
+
+def _removed_with_a_disabled_account(before: Account, after: Account) -> Iterator[Removal]:
+    if after.is_disabled and not before.is_disabled:
+        yield Removal("policy_authorizations", {})
+        yield Removal("client_tokens", {})
+
+
+ACCOUNTS: Final = installation_table(
+    Account,
+    words("name", 3, 64),
+    words("legal_name", 1, 255),
+    words("slug", 3, 100),
+    words("key", 6, 6),
+    key_bytes("ingest_signing_key"),
+    Column("features", Json, nullable=False),
+    Column("limits", Json, nullable=False),
+    Column("config", Json, nullable=False),
+    Column("is_disabled", Boolean(), nullable=False),
+    Column("disabled_reason", Text()),
+    Column("scheduled_deletion_at", UtcDateTime()),
+    Column("lock_enabled_at", UtcDateTime()),
+    # Ours: an API client may change its account's settings, because the API offers them.
+    rights=rights_of(admin=ALL, api_client=READ_UPDATE, user=READ, service_account=READ),
+    heard_by=AllConnections(),
+    removes_on_update=_removed_with_a_disabled_account,
+)
+Index("accounts_slug_index", func.lower(ACCOUNTS.c.slug), unique=True)
+Index("accounts_key_index", ACCOUNTS.c.key, unique=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayToken(Row):
+    """A relay's credential; it belongs to the installation and to no account."""
+
+    table: ClassVar[str] = "relay_tokens"
+    name: str
+    secret_salt: str
+    secret_hash: str
+
+
+RELAY_TOKENS: Final = installation_table(
+    RelayToken, words("name", 1, 255), *token_secret(), heard_by=AllConnections()
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorToken(Row):
+    """The operator's credential for what belongs to no account."""
+
+    table: ClassVar[str] = "operator_tokens"
+    name: str
+    secret_salt: str
+    secret_hash: str
+
+
+OPERATOR_TOKENS: Final = installation_table(OperatorToken, words("name", 1, 255), *token_secret())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banner(Row):
+    """What the operator tells all admins (§3.15): `color` is warning, info, error, success or announcement."""
+
+    table: ClassVar[str] = "banners"
+    message: str
+    color: str = "warning"
+
+
+BANNERS: Final = installation_table(
+    Banner,
+    Column("message", Text(), nullable=False),
+    Column("color", String(16), nullable=False),
+    one_of("color", "warning", "info", "error", "success", "announcement"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailSuppression:
+    """An address, in lower case, that must not be mailed (§14)."""
+
+    table: ClassVar[str] = "email_suppressions"
+    email: str
+    inserted_at: datetime = UNSTAMPED_AT
+
+
+EMAIL_SUPPRESSIONS: Final = plain_table(
+    EmailSuppression,
+    Column("email", String(320), primary_key=True),
+    Column("inserted_at", UtcDateTime(), nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundEmail:
+    """A message that the mail provider took and named (§14); it outlives its account."""
+
+    table: ClassVar[str] = "outbound_emails"
+    message_id: str
+    subject: str
+    recipients: list[str]
+    account_id: UUID | None = None
+    inserted_at: datetime = UNSTAMPED_AT
+
+
+OUTBOUND_EMAILS: Final = plain_table(
+    OutboundEmail,
+    Column("message_id", String(255), primary_key=True),
+    Reference("account_id", "accounts", OnDelete.CLEAR, is_optional=True),
+    Column("subject", String(998), nullable=False),
+    Column("recipients", Json, nullable=False),
+    Column("inserted_at", UtcDateTime(), nullable=False),
+)
+Index("outbound_emails_account_id_index", OUTBOUND_EMAILS.c.account_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundEmailDelivery:
+    """What became of a message at one recipient: pending, delivered, bounced, suppressed, quarantined, filtered_spam, failed."""
+
+    table: ClassVar[str] = "outbound_email_deliveries"
+    message_id: str
+    email: str
+    status: str = "pending"
+    inserted_at: datetime = UNSTAMPED_AT
+    updated_at: datetime = UNSTAMPED_AT
+
+
+OUTBOUND_EMAIL_DELIVERIES: Final = plain_table(
+    OutboundEmailDelivery,
+    Column("message_id", String(255), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("status", String(16), nullable=False),
+    *stamps(),
+    PrimaryKeyConstraint("message_id", "email", name="outbound_email_deliveries_pkey"),
+    ForeignKeyConstraint(
+        ["message_id"],
+        ["outbound_emails.message_id"],
+        name="outbound_email_deliveries_message_id_fkey",
+        ondelete="RESTRICT",
+    ),
+    one_of(
+        "status",
+        "pending",
+        "delivered",
+        "bounced",
+        "suppressed",
+        "quarantined",
+        "filtered_spam",
+        "failed",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Row):
+    """A piece of background work; its changes are no part of any feed.
+
+    Attributes:
+        unique_key: at most one unfinished job has it.
+        state: `available` (waits for `run_at`), `executing` (leased), `completed`, or `discarded` after its last attempt.
+        attempt: how often it was begun.
+        lease_expires_at: when another worker may take it over; the worker that runs it renews the lease.
+    """
+
+    table: ClassVar[str] = "jobs"
+    kind: str
+    arguments: dict[str, Any]
+    unique_key: str | None
+    state: str
+    attempt: int
+    max_attempts: int
+    run_at: datetime
+    leased_by: UUID | None = None
+    lease_expires_at: datetime | None = None
+    last_error: str | None = None
+    finished_at: datetime | None = None
+
+
+# Work to do belongs to the installation; what it is about stands in `arguments`.
+JOBS: Final = installation_table(
+    Job,
+    Column("kind", String(64), nullable=False),
+    Column("arguments", Json, nullable=False),
+    Column("unique_key", String(255)),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer(), nullable=False),
+    Column("max_attempts", Integer(), nullable=False),
+    Column("run_at", UtcDateTime(), nullable=False),
+    Column("leased_by", Uuid()),
+    Column("lease_expires_at", UtcDateTime()),
+    Column("last_error", String(1000)),
+    Column("finished_at", UtcDateTime()),
+    one_of("state", "available", "executing", "completed", "discarded"),
+    rights=rights_of(admin=READ, api_client=NONE, user=NONE, service_account=NONE),
+    recording=Recording.NONE,
+)
+Index(
+    "jobs_unique_key_index",
+    JOBS.c.unique_key,
+    unique=True,
+    sqlite_where=JOBS.c.finished_at.is_(None),
+    postgresql_where=JOBS.c.finished_at.is_(None),
+)
+Index("jobs_state_run_at_index", JOBS.c.state, JOBS.c.run_at)
+Index("jobs_finished_at_index", JOBS.c.finished_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSchedule:
+    """Until when the jobs of a regular kind have been enqueued."""
+
+    table: ClassVar[str] = "job_schedules"
+    kind: str
+    enqueued_until: datetime
+
+
+JOB_SCHEDULES: Final = plain_table(
+    JobSchedule,
+    Column("kind", String(64), primary_key=True),
+    Column("enqueued_until", UtcDateTime(), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What happened: changes, decisions, API requests, sessions, flows."""

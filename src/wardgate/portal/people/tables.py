@@ -1,0 +1,186 @@
+"""Who is in an account: actors, their identities at providers, groups, memberships (portal-domain §3.2 to §3.4)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, String, func
+
+from wardgate.portal.schema.columns import Json, one_of, profile, secret, words
+from wardgate.portal.schema.declaration import (
+    AllConnections,
+    InSnapshot,
+    Named,
+    Reference,
+    Removal,
+    listing_index,
+    tenant_table,
+)
+from wardgate.portal.schema.rights import ALL, MANAGERS, NONE, READ, READABLE_BY_ALL, rights_of
+from wardgate.portal.schema.row import TenantRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor(TenantRow):
+    """Who can sign in or hold tokens (§3.2): account_user, account_admin_user, service_account, api_client.
+
+    `password_hash` is argon2 and secret; only the provider of type userpass reads it.
+    """
+
+    table: ClassVar[str] = "actors"
+    type: str
+    name: str
+    email: str | None = None
+    password_hash: str | None = None
+    allow_email_otp_sign_in: bool = False
+    preferences: dict[str, Any] = field(default_factory=dict)
+    is_disabled: bool = False
+
+
+def _removed_with_an_actors_standing(before: Actor, after: Actor) -> Iterator[Removal]:
+    disabled = after.is_disabled and not before.is_disabled
+    if disabled:
+        yield Removal("client_tokens", {"actor_id": after.id})
+    if disabled or (before.type == "account_admin_user" and after.type != before.type):
+        yield Removal("portal_sessions", {"actor_id": after.id})
+        yield Removal("sign_in_links", {"actor_id": after.id})
+    if _address(before) != _address(after):
+        yield Removal("external_identities", {"actor_id": after.id})
+
+
+def _address(actor: Actor) -> str:
+    """What an e-mail address means; an edit of nothing else is no change of it (rest-api §8.2)."""
+    return (actor.email or "").strip().lower()
+
+
+ACTORS: Final = tenant_table(
+    Actor,
+    Column("type", String(32), nullable=False),
+    words("name", 1, 255),
+    Column("email", String(160)),
+    secret(Column("password_hash", String(255))),
+    Column("allow_email_otp_sign_in", Boolean(), nullable=False),
+    Column("preferences", Json, nullable=False),
+    Column("is_disabled", Boolean(), nullable=False),
+    one_of("type", "account_user", "account_admin_user", "service_account", "api_client"),
+    CheckConstraint(
+        "(type IN ('account_user', 'account_admin_user')) = (email IS NOT NULL)",
+        name="actors_email_matches_type_check",
+    ),
+    rights=MANAGERS,
+    heard_by=Named(("id",)),
+    snapshot=InSnapshot(("type", "name", "email", "is_disabled")),
+    removes_on_update=_removed_with_an_actors_standing,
+)
+Index("actors_account_id_email_index", ACTORS.c.account_id, func.lower(ACTORS.c.email), unique=True)
+listing_index(ACTORS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalIdentity(TenantRow):
+    """An actor's record at an identity provider (portal-domain §3.3), known there by `idp_id`; one an actor and issuer."""
+
+    table: ClassVar[str] = "external_identities"
+    actor_id: UUID
+    issuer: str
+    idp_id: str
+    email: str | None = None
+    name: str | None = None
+    given_name: str | None = None
+    family_name: str | None = None
+    middle_name: str | None = None
+    nickname: str | None = None
+    preferred_username: str | None = None
+    profile: str | None = None
+    picture: str | None = None
+    firezone_avatar_url: str | None = None
+
+
+EXTERNAL_IDENTITIES: Final = tenant_table(
+    ExternalIdentity,
+    Reference("actor_id", "actors"),
+    words("issuer", 1, 2048),
+    words("idp_id", 1, 255),
+    Column("email", String(255)),
+    Column("name", String(255)),
+    *profile(),
+    Column("firezone_avatar_url", String(2048)),
+    rights=MANAGERS,
+)
+Index(
+    "external_identities_account_id_idp_id_issuer_index",
+    EXTERNAL_IDENTITIES.c.account_id,
+    EXTERNAL_IDENTITIES.c.idp_id,
+    EXTERNAL_IDENTITIES.c.issuer,
+    unique=True,
+)
+Index(
+    "external_identities_account_id_actor_id_issuer_index",
+    EXTERNAL_IDENTITIES.c.account_id,
+    EXTERNAL_IDENTITIES.c.actor_id,
+    EXTERNAL_IDENTITIES.c.issuer,
+    unique=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group(TenantRow):
+    """A set of actors (§3.4). Everyone: `type` managed, no `idp_id`, and no membership rows."""
+
+    table: ClassVar[str] = "groups"
+    name: str
+    type: str = "static"
+    entity_type: str = "group"
+    idp_id: str | None = None
+    email: str | None = None
+
+
+GROUPS: Final = tenant_table(
+    Group,
+    words("name", 1, 255),
+    Column("type", String(16), nullable=False),
+    Column("entity_type", String(16), nullable=False),
+    Column("idp_id", String(255)),
+    Column("email", String(255)),
+    one_of("type", "static", "managed"),
+    one_of("entity_type", "group", "org_unit"),
+    rights=rights_of(admin=ALL, api_client=ALL, user=READ, service_account=NONE),
+    heard_by=AllConnections(),
+    snapshot=InSnapshot(("type", "name", "idp_id")),
+)
+Index(
+    "groups_account_id_name_index",
+    GROUPS.c.account_id,
+    GROUPS.c.name,
+    unique=True,
+    sqlite_where=GROUPS.c.idp_id.is_(None),
+    postgresql_where=GROUPS.c.idp_id.is_(None),
+)
+Index("groups_account_id_idp_id_index", GROUPS.c.account_id, GROUPS.c.idp_id, unique=True)
+listing_index(GROUPS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership(TenantRow):
+    table: ClassVar[str] = "memberships"
+    actor_id: UUID
+    group_id: UUID
+
+
+MEMBERSHIPS: Final = tenant_table(
+    Membership,
+    Reference("actor_id", "actors"),
+    Reference("group_id", "groups"),
+    rights=READABLE_BY_ALL,
+    heard_by=Named(("actor_id",)),
+    snapshot=InSnapshot(("actor_id", "group_id"), slice=1000),
+)
+Index(
+    "memberships_account_id_actor_id_group_id_index",
+    MEMBERSHIPS.c.account_id,
+    MEMBERSHIPS.c.actor_id,
+    MEMBERSHIPS.c.group_id,
+    unique=True,
+)
+listing_index(MEMBERSHIPS, "group_id")

@@ -1,0 +1,1 @@
+"""The vocabulary in which tables are declared: rows, columns, rights, references."""

@@ -1,0 +1,28 @@
+"""All tables there are: the declarations of every domain, in one place."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wardgate.portal.access import tables as access
+from wardgate.portal.devices import tables as devices
+from wardgate.portal.installation import tables as installation
+from wardgate.portal.logs import tables as logs
+from wardgate.portal.people import tables as people
+from wardgate.portal.schema.declaration import TableDeclaration, metadata
+from wardgate.portal.sign_in import tables as sign_in
+from wardgate.portal.sites import tables as sites
+
+__all__ = ["DOMAINS", "TABLES", "metadata"]
+
+DOMAINS: Final[Mapping[str, tuple[TableDeclaration[Any], ...]]] = {
+    domain.__name__.split(".")[-2]: tuple(
+        declared for declared in vars(domain).values() if isinstance(declared, TableDeclaration)
+    )
+    for domain in (sign_in, people, access, sites, devices, logs, installation)
+}
+"""What each domain declares, in its order."""
+
+TABLES: Final[Mapping[str, TableDeclaration[Any]]] = {
+    declaration.name: declaration for declarations in DOMAINS.values() for declaration in declarations
+}
+"""By name. The dependants of a row are removed in this order."""
