@@ -5,10 +5,13 @@ The answer is one candidate a line, a tab and what it means. So a script never g
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, Final
 
 from wardgate.cli.command_line import Command
 from wardgate.cli.commands.tree import ROOT, SHELL
+from wardgate.cli.errors import UserError
 from wardgate.cli.parameters import AnyParameter, Form
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
@@ -74,7 +77,7 @@ def _candidates(before: Sequence[str], *, wants_option: bool) -> list[Candidate]
         command = child
     wanted = _wanted(command, rest)
     if wanted is not None and (wanted.is_option or not wants_option):
-        return _values(wanted)
+        return _values(wanted, command, rest)
     return _options(command)
 
 
@@ -84,7 +87,7 @@ def _options(command: Command) -> list[Candidate]:
 
 def _wanted(command: Command, given: Sequence[str]) -> AnyParameter | None:
     """Return the parameter whose value comes next; none: an option does."""
-    taking = {flag: one for one in command.parameters if one.takes_value for flag in one.flags}
+    taking = _taking(command)
     if given and given[-1] in taking:
         return taking[given[-1]]
     arguments = [word for place, word in enumerate(given) if not _is_of_option(given, place, taking)]
@@ -94,13 +97,24 @@ def _wanted(command: Command, given: Sequence[str]) -> AnyParameter | None:
     return positional[-1] if positional and positional[-1].form is Form.ARGUMENTS else None
 
 
+def _taking(command: Command) -> dict[str, AnyParameter]:
+    """Return which option takes the next word, by its spellings."""
+    return {flag: one for one in command.parameters if one.takes_value for flag in one.flags}
+
+
 def _is_of_option(given: Sequence[str], place: int, taking: Mapping[str, AnyParameter]) -> bool:
     return given[place].startswith("-") or (place > 0 and given[place - 1] in taking)
 
 
-def _values(parameter: AnyParameter) -> list[Candidate]:
+def _values(parameter: AnyParameter, command: Command, words: Sequence[str]) -> list[Candidate]:
     if not parameter.noun:
         return [(choice, "") for choice in parameter.choices]
     from wardgate.cli.admin.names import names_of
 
-    return names_of(parameter.noun)
+    taking = _taking(command)
+    given: dict[str, Any] = {}
+    for option, text in pairwise(words):
+        if option in taking:
+            with suppress(ValueError, UserError):
+                given[taking[option].name] = taking[option].read(text)
+    return names_of(parameter.noun, given)

@@ -72,7 +72,7 @@ def _lines(command: Command, name: str, width: int) -> Iterator[str]:
         for one in command.parameters
         if isinstance(one, Setting) and one.form is Form.ABSENT
     ]
-    yield from _table("Without an option, for it would show in the list of processes", secrets, width)
+    yield from _table("Secrets, which are not taken from the command line", secrets, width)
     if command.examples:
         yield from ("", "Examples:", *(f"  {example}" for example in command.examples))
     yield from _paragraphs(command.notes.split("\n\n"), width)

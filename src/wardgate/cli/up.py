@@ -65,9 +65,8 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: one of them cannot start.
     """
-    level = settings[options.LOG_LEVEL]
     os.environ[logs.PART] = "up"
-    logs.set_up(settings[options.LOG_FORMAT], level)
+    logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
     address = str(settings[options.PUBLIC_ADDRESS] or _own_address())
     directory = data_dir_of(settings)
     portal = portal_settings(settings, data_dir=directory, listen=settings[options.LISTEN])
@@ -85,7 +84,7 @@ def run(settings: Settings) -> None:
         tokens = asyncio.run(_hand_over_tokens(portal, keys, result.account_slug))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
-    plan = _children(portal, tokens, address, logging.getLevelName(level).lower(), settings[CONFIG])
+    plan = _children(portal, tokens, address, settings)
     has_gateway = any(child.name == "gateway" for child in plan)
     text = told(portal, result.sign_in_link, tokens.client, has_gateway=has_gateway)
     asyncio.run(_run(plan, portal, lambda: echo(text)))
@@ -165,9 +164,7 @@ async def _make_client_token(transaction: Transaction, account: Account, keys: K
     return issued.text
 
 
-def _children(
-    portal: PortalSettings, tokens: _Tokens, address: str, level: str, config: Path | None
-) -> list[_Child]:
+def _children(portal: PortalSettings, tokens: _Tokens, address: str, settings: Settings) -> list[_Child]:
     assert portal.data_dir is not None
     # With TLS or hosts of their own the external name is part of the way: then the children take it too.
     is_reached_by_address = portal.tls_certificate is None and portal.hosts is None
@@ -175,11 +172,15 @@ def _children(
     bare = {
         name: value for name, value in os.environ.items() if not name.startswith(("WARDGATE_", "FIREZONE_"))
     }
-    common = {**bare, "WARDGATE_LOG_LEVEL": level}
+    log_lines = {
+        "WARDGATE_LOG_FORMAT": settings[options.LOG_FORMAT],
+        "WARDGATE_LOG_LEVEL": logging.getLevelName(settings[options.LOG_LEVEL]).lower(),
+    }
+    common = {**bare, **log_lines}
     # The portal reads what `up` itself has read: both must mean the same database and certificate.
-    portals = {**os.environ, "WARDGATE_LOG_LEVEL": level}
-    if config is not None:
-        portals["WARDGATE_CONFIG"] = str(config)
+    portals = {**os.environ, **log_lines}
+    if settings[CONFIG] is not None:
+        portals["WARDGATE_CONFIG"] = str(settings[CONFIG])
     family = "PUBLIC_IP6_ADDR" if ":" in address else "PUBLIC_IP4_ADDR"
     children = [
         _Child(

@@ -1,5 +1,6 @@
 """What `wardgate up` tells a person once everything runs."""
 
+import logging
 import os
 import shlex
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from wardgate.cli import up
+from wardgate.cli.settings import Settings
 from wardgate.cli.up import CLIENT_TOKEN_THERE, told
 from wardgate.portal.settings import PortalSettings
 
@@ -80,6 +83,17 @@ def test_the_printed_line_makes_a_file_that_only_its_owner_reads(token_file: Pat
     assert there.read_text() == f"{TOKEN}\n"
     assert there.stat().st_mode & 0o777 == 0o600
     assert there.stat().st_uid == os.geteuid()
+
+
+def test_every_child_logs_as_its_parent_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDGATE_LOG_LEVEL", "error")
+    tokens = up._Tokens(tmp_path, tmp_path, tmp_path)
+    settings = Settings("up", os.environ, given={"log_format": "json", "log_level": logging.DEBUG})
+    children = up._children(portal("http://192.0.2.7:8080"), tokens, "192.0.2.7", settings)
+    assert {"portal", "relay"} <= {child.name for child in children}
+    for child in children:
+        assert child.environment["WARDGATE_LOG_FORMAT"] == "json"
+        assert child.environment["WARDGATE_LOG_LEVEL"] == "debug"
 
 
 @pytest.mark.parametrize("has_gateway", [False, True])

@@ -66,19 +66,19 @@ def test_help_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 def test_where_a_name_may_stand_names_are_completed(
     words: list[str], noun: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "names_of", lambda wanted: [(wanted, "")])
+    monkeypatch.setattr(names, "names_of", lambda wanted, _given: [(wanted, "")])
     offered = {word for word, _ in suggest([*words, ""])}
     assert offered & {one.name for one in NOUNS} == ({noun} if noun else set())
 
 
 def test_names_are_offered_and_a_portal_that_fails_offers_none(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {"data": [{"name": "Berlin"}, {"name": "Bern"}, {"name": "b\x1bad"}, {"name": None}]}
-    monkeypatch.setattr(names, "_ask", lambda _path, *, is_operator: answer)
+    monkeypatch.setattr(names, "_ask", lambda _path, _given, **_options: answer)
     assert ("Berlin", "site") in suggest(["admin", "sites", "delete", "Ber"])
     assert [word for word, _ in suggest(["admin", "sites", "delete", "b"])] == []
 
-    def fails(_path: str, *, is_operator: bool) -> None:
-        raise OSError(is_operator)
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise OSError
 
     monkeypatch.setattr(names, "_ask", fails)
     assert suggest(["admin", "sites", "delete", "Ber"]) == []

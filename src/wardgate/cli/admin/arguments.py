@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from wardgate.cli import values
 from wardgate.cli.admin.catalogue import NOUNS, noun_named
-from wardgate.cli.admin.examples import EXAMPLES
+from wardgate.cli.admin.examples import EXAMPLES, examples_of
 from wardgate.cli.admin.vocabulary import (
     OWN_ID,
     PARENTS,
@@ -114,23 +114,22 @@ def nouns() -> tuple[Command, ...]:
 
 
 def _command_of(noun: Noun) -> Command:
-    examples = [f"wardgate admin {noun.name} {example}" for example in EXAMPLES.get(noun.name, ())]
+    written = tuple(f"wardgate admin {noun.name} {example}" for example in EXAMPLES.get(noun.name, ()))
     return Command(
         name=noun.name,
         help=noun.help,
-        examples=tuple(examples),
+        examples=written or examples_of(noun, noun.verbs[0]),
         notes=NOTES,
         children=lambda: tuple(_command_within(noun, verb) for verb in noun.verbs),
     )
 
 
 def _command_within(noun: Noun, verb: Verb) -> Command:
-    examples = [example for example in EXAMPLES.get(noun.name, ()) if example.split()[0] == verb.name]
     return Command(
         name=verb.name,
         help=verb.help,
         parameters=tuple(_parameters(noun, verb)),
-        examples=tuple(f"wardgate admin {noun.name} {example}" for example in examples),
+        examples=examples_of(noun, verb),
         notes=NOTES,
         section="rest",
         run="wardgate.cli.admin.execution:run",

@@ -1,6 +1,49 @@
-"""What help shows of each noun."""
+"""What help shows of each noun and verb: an example that is worth reading, else one made of what the verb needs."""
 
 from typing import Final
+
+from wardgate.cli.admin.vocabulary import OWN_ID, PARENTS, Body, Noun, Verb
+
+_SOME_ID: Final = "5f2c1a9e-7d1b-4c55-9a55-0d3c2f1e8b77"
+_NAMES: Final = {
+    "accounts": "acme",
+    "actors": "Grace",
+    "api-clients": "terraform",
+    "api-tokens": "ci",
+    "clients": "laptop",
+    "device-pools": "laptops",
+    "gateways": "gw-1",
+    "groups": "Operations",
+    "relay-tokens": "relay-vienna",
+    "resources": "shop",
+    "sites": "Paris",
+}
+_NEW_NAME: Final = "Renamed"
+
+
+def examples_of(noun: Noun, verb: Verb) -> tuple[str, ...]:
+    """Return whole command lines."""
+    start = f"wardgate admin {noun.name}"
+    written = [text for text in EXAMPLES.get(noun.name, ()) if text.split()[0] == verb.name]
+    return tuple(f"{start} {text}" for text in written or [_made_of_what_is_needed(noun, verb)])
+
+
+def _made_of_what_is_needed(noun: Noun, verb: Verb) -> str:
+    words = [verb.name]
+    for placeholder in verb.placeholders:
+        if placeholder in OWN_ID:
+            words.append(_NAMES.get(noun.name, _SOME_ID))
+        else:
+            words += [f"--{placeholder.replace('_', '-')}", _NAMES[PARENTS[placeholder]]]
+    if verb.elements:
+        words.append(_NAMES[verb.elements])
+    fields = [field for field in (*verb.fields, *verb.filters) if field.is_required]
+    if verb.method == "PATCH" and verb.body is Body.FIELDS and not fields:
+        fields = [verb.fields[0]]
+    for field in fields:
+        words += [field.flag, next(iter(field.choices), _NEW_NAME)]
+    return " ".join(words)
+
 
 EXAMPLES: Final = {
     "account-settings": (
@@ -36,10 +79,12 @@ EXAMPLES: Final = {
     "policies": (
         "create --group Operations --resource shop --condition 'remote_ip is_in_cidr 10.0.0.0/8 192.0.2.0/24'",
         "list --resource shop",
+        f"update {_SOME_ID} --description 'People on call' --disabled",
     ),
     "logs": (
         "list --type change --begin 24h --contains Operations",
         "export --type api_request",
+        "show 66a1b2c3d4e5f60718293a4b",
     ),
     "decisions": ("list --actor Grace --outcome denied --begin 24h",),
     "accounts": (
@@ -52,6 +97,14 @@ EXAMPLES: Final = {
     ),
     "api-clients": ("create --account acme --name terraform",),
     "api-tokens": ("create --account acme --api-client terraform --name ci --expires-at 90d",),
+    "google-providers": ("create --account acme --name Google",),
+    "entra-providers": (
+        "create --account acme --name Entra --issuer https://login.microsoftonline.com/TENANT/v2.0",
+    ),
+    "okta-providers": (
+        "create --account acme --name Okta --okta-domain acme.okta.com --client-id wardgate"
+        " --client-secret S3CRET",
+    ),
     "oidc-providers": (
         "create --account acme --name Keycloak --client-id wardgate --client-secret S3CRET"
         " --discovery-document-uri https://sso.example.org/realms/acme/.well-known/openid-configuration",
@@ -61,4 +114,4 @@ EXAMPLES: Final = {
     "jobs": ("list --state discarded",),
     "health": ("show --json",),
 }
-"""Noun → what one may write after it; a test reads each."""
+"""Noun → what one may write after it."""
