@@ -23,6 +23,7 @@ from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, co
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.snapshot.entities import entity_of
+from wardgate.portal.store.tables import TABLES
 
 Row = dict[str, Any]
 
@@ -164,7 +165,7 @@ def with_wide_group(snapshot: Snapshot, tables: dict[str, list[Row]], rng: rando
 
 def entities(tables: dict[str, list[Row]]) -> list[Entity]:
     """Turn rows into entities as the portal does: every reference becomes an object of its own."""
-    made = (entity_of(table, row) for table, rows in tables.items() for row in rows)
+    made = (entity_of(TABLES[table].rows.decode(row)) for table, rows in tables.items() for row in rows)
     return [one for one in made if one is not None]
 
 

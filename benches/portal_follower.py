@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.location import parse_database_url
+from wardgate.portal.store.row_changes import RowChange
 
 
 class Printer:
     """Listens to a view as a connection does."""
 
-    def handle_changes(self, _changes: list[Change]) -> None:
+    def handle_changes(self, _changes: Sequence[RowChange]) -> None:
         print(time.monotonic(), flush=True)
 
     def handle_view_lost(self) -> None:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -46,6 +46,7 @@ from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import Accounts, AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import Database, PostgresServer, SqliteFile
+from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
 from wardgate.wire.user_agent import build_user_agent
@@ -234,7 +235,7 @@ def told_ms(services: Services, organisation: Organisation, view: AccountView) -
     for number, actor in enumerate(organisation.actors[:TOLD], start=2):
         session = _session(services, view, _connected(organisation, actor, number))
         session.handle_text(JOIN)
-        view.attach(session, Interest(frozenset((str(actor.id),)), ActorId(actor.id)))
+        view.attach(session, Interest.in_(actor.id, actor_id=ActorId(actor.id)))
         sessions.append(session)
     group_id, actor_id = organisation.policies[0].group_id, organisation.actors[-1].id
     batches = {
@@ -390,7 +391,7 @@ class Arrival:
     def __init__(self) -> None:
         self.at: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
-    def handle_changes(self, _changes: list[Change]) -> None:
+    def handle_changes(self, _changes: Sequence[RowChange]) -> None:
         self.at.set_result(time.perf_counter())
 
     def handle_view_lost(self) -> None:

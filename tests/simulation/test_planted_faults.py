@@ -21,8 +21,10 @@ from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.channels.standing import Claim
 from wardgate.portal.logs.tables import Change
+from wardgate.portal.people.tables import Membership
 from wardgate.portal.snapshot import accounts as account_views
 from wardgate.portal.store import Feed, Transaction
+from wardgate.portal.store.row_changes import Deleted, RowChange
 from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed
@@ -94,10 +96,11 @@ def test_a_planted_fault_is_found(fault: type[_Filter], complaint: str) -> None:
 def a_snapshot_that_misses_who_left_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = account_views.evolve
 
-    def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:
-        return whole(
-            snapshot, [one for one in changes if one.object != "memberships" or one.after is not None]
-        )
+    def evolve(snapshot: Snapshot, changes: Sequence[RowChange]) -> Snapshot:
+        kept = [
+            one for one in changes if not (isinstance(one, Deleted) and isinstance(one.before, Membership))
+        ]
+        return whole(snapshot, kept)
 
     monkeypatch.setattr(account_views, "evolve", evolve)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from support.patience import PATIENCE_S
 from support.portal import Peer, World
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.store.row_changes import RowChange
 
 REQUESTS = {1: "create_flow", 2: "request_authorization"}
 FAILURES = {1: "flow_creation_failed", 2: "authorization_creation_failed"}
@@ -102,7 +102,7 @@ class _Seen:
     def __init__(self) -> None:
         self._batch = asyncio.Event()
 
-    def handle_changes(self, _changes: list[Change]) -> None:
+    def handle_changes(self, _changes: Sequence[RowChange]) -> None:
         self._batch.set()
 
     def handle_view_lost(self) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from support.reference_evaluator import Row, World, ranges
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.snapshot.entities import entity_of
+from wardgate.portal.store.tables import TABLES
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Los_Angeles", "Pacific/Chatham"]
 ADDRESSES = ["203.0.113.5", "10.1.2.3", "192.0.2.1", "2001:db8::1", "2001:db8:1::7"]
@@ -181,7 +182,7 @@ def _entities(world: World, rng: random.Random) -> list[Entity]:
 
 
 def _entity(table: str, row: Row) -> Entity:
-    entity = entity_of(table, row)
+    entity = entity_of(TABLES[table].rows.decode(row))
     assert entity is not None
     return entity
 

@@ -1,6 +1,7 @@
 """Framing, life cycle and limits of a channel (protocol §1.8 to §1.11), on a clock that the test moves."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from wardgate.portal.channels.session import (
     CloseCode,
     Session,
 )
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing
@@ -63,7 +64,7 @@ class Echo(Session):
                 return None
 
     def _on_message(self, message: object) -> None: ...
-    def _on_changes(self, changes: list[Change]) -> None: ...
+    def _on_changes(self, changes: Sequence[RowChange]) -> None: ...
     def _on_timeout(self) -> None: ...
     def _next_timeout(self) -> float | None:
         return None

@@ -21,6 +21,7 @@ from wardgate.portal.channels.resource_list import ResourceList
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
+from wardgate.portal.store.row_changes import RowChange, row_change
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CHANGES = 60
@@ -76,7 +77,7 @@ class _Account:
             ]
         )
 
-    def change(self, rng: random.Random) -> Change:
+    def change(self, rng: random.Random) -> RowChange:
         """Change, delete or insert one row, and let the view know."""
         table = rng.choice([*self.world, "policies", "memberships"])
         rows = self.world[table]
@@ -91,7 +92,7 @@ class _Account:
         self.world[table] = [row for row in rows if row is not before] + ([] if after is None else [after])
         change = self._change(self.view.sequence + 1, table, before, after)
         self.view.apply([change])
-        return change
+        return row_change(change)
 
     def _another(self, rng: random.Random, table: str, like: Row | None) -> Row:
         """Draw a row of a table that refers to rows of this world."""
@@ -151,7 +152,7 @@ def _list_of_a_client(rng: random.Random, account: _Account) -> tuple[ResourceLi
         ),
         software=ClientSoftware(Component.HEADLESS, Version(1, 5, 12)),
     )
-    interest = Interest(frozenset((str(context.actor.id), str(context.device.id))), ActorId(context.actor.id))
+    interest = Interest.in_(context.actor.id, context.device.id, actor_id=ActorId(context.actor.id))
     return ResourceList(cast("ClientContext", _Follower(context))), interest
 
 

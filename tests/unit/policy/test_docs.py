@@ -27,6 +27,7 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import as_text, explain
 from wardgate.policy.pools import NoTarget, find_named, find_target
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.access.tables import RESOURCES
 from wardgate.portal.snapshot.entities import entity_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
@@ -178,7 +179,7 @@ def test_a_pool_on_the_page_leads_where_the_page_says(reach: Reach) -> None:
         "filters": [],
         "address_description": None,
     }
-    pool = entity_of("resources", {**row, **told["pool"]})
+    pool = entity_of(RESOURCES.rows.decode({**row, **told["pool"]}))
     assert isinstance(pool, DevicePool)
     devices = [
         ClientDevice(ClientId(DeviceId(UUID(int=10 + number))), **{"hostname": None, **device})

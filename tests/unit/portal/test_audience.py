@@ -1,5 +1,6 @@
 """Of a batch of changes each connection hears what is meant for it, in order."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,15 +11,20 @@ from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
+from wardgate.portal.store.row_changes import RowChange, row_change
 
-LAPTOP, TOKEN, GATEWAY, OTHER = (str(UUID(int=number)) for number in range(900, 904))
-ADAS = Interest(frozenset({str(ADA.id), LAPTOP, TOKEN}), ADA.id)
-ROBOTS = Interest(frozenset({str(ROBOT.id)}), ROBOT.id)
-GATEWAYS = Interest(frozenset({GATEWAY}))
+LAPTOP, TOKEN, GATEWAY, OTHER, ONE = (str(UUID(int=number)) for number in range(900, 905))
+ADAS = Interest.in_(ADA.id, UUID(LAPTOP), UUID(TOKEN), actor_id=ADA.id)
+ROBOTS = Interest.in_(ROBOT.id, actor_id=ROBOT.id)
+GATEWAYS = Interest.in_(UUID(GATEWAY))
 SNAPSHOT = Snapshot.of(BASICS)
 
 
-def change(table: str, *, before: dict[str, Any] | None = None, **after: Any) -> Change:
+def change(table: str, *, before: dict[str, Any] | None = None, **after: Any) -> RowChange:
+    return row_change(entry(table, before=before, **after))
+
+
+def entry(table: str, *, before: dict[str, Any] | None = None, **after: Any) -> Change:
     return Change(
         account_id=UUID(int=1),
         sequence=1,
@@ -33,12 +39,12 @@ def change(table: str, *, before: dict[str, Any] | None = None, **after: Any) ->
     )
 
 
-def heard(interest: Interest, *changes: Change) -> list[Change]:
+def heard(interest: Interest, *changes: RowChange) -> list[RowChange]:
     return Batch(changes).part_for(interest, SNAPSHOT)
 
 
 def test_everybody_hears_of_resources_and_sites_in_order() -> None:
-    changes = [change("sites", id="1"), change("resources", id="2"), change("accounts", id="3")]
+    changes = [change("sites", id=ONE), change("resources", id=ONE), change("accounts", id=ONE)]
     for interest in (ADAS, ROBOTS, GATEWAYS):
         assert heard(interest, *changes) == changes
 
@@ -61,7 +67,7 @@ def test_a_token_is_heard_of_by_its_connection() -> None:
 
 
 def test_a_policy_is_heard_of_by_the_members_of_its_group_before_and_after() -> None:
-    staff, nobody, everyone = (str(one) for one in (STAFF.id, UUID(int=904), EVERYONE_GROUP.id))
+    staff, nobody, everyone = (str(one) for one in (STAFF.id, UUID(int=905), EVERYONE_GROUP.id))
     for row in (
         change("policies", group_id=staff),
         change("policies", before={"group_id": staff}, group_id=None),
@@ -77,7 +83,7 @@ def test_a_policy_is_heard_of_by_the_members_of_its_group_before_and_after() -> 
 def test_own_and_common_changes_come_once_and_in_their_order() -> None:
     changes = [
         change("policies", before={"group_id": str(STAFF.id)}, group_id=str(EVERYONE_GROUP.id)),
-        change("sites", id="1"),
+        change("sites", id=ONE),
         change("memberships", actor_id=str(ADA.id)),
         change("memberships", actor_id=OTHER),
         change("actors", id=str(ADA.id)),
@@ -95,16 +101,16 @@ def test_a_view_tells_its_listeners_what_they_are_interested_in() -> None:
     view.attach(ada, ADAS)
     view.attach(gateway, GATEWAYS)
     view.attach(everything)
-    token = change("client_tokens", id=TOKEN)
-    view.apply([token])
-    assert (ada.batches, gateway.batches, everything.batches) == ([[token]], [], [[token]])
+    view.apply([entry("client_tokens", id=TOKEN)])
+    assert [[one.rows[0].id for one in batch] for batch in ada.batches] == [[UUID(TOKEN)]]
+    assert (gateway.batches, everything.batches) == ([], ada.batches)
 
 
 class _Ear:
     """A listener that remembers."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Change]] = []
+        self.batches: list[Sequence[RowChange]] = []
 
-    def handle_changes(self, changes: list[Change]) -> None:
+    def handle_changes(self, changes: Sequence[RowChange]) -> None:
         self.batches.append(changes)

@@ -9,13 +9,12 @@ One request:
 The parts are documented in their modules: `resource_list`, `asked_grants`, `decision_log`, `offers`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
-from uuid import UUID
 
 from wardgate.model.ids import (
     AccountId,
@@ -30,7 +29,7 @@ from wardgate.model.ids import (
 from wardgate.model.resources import DevicePool, InternetResource
 from wardgate.policy import pools
 from wardgate.policy.engine import Denied, Granted, authorize
-from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.bus import ClientPresence, DirectedMessage
 from wardgate.portal.bus.messages import (
@@ -55,11 +54,14 @@ from wardgate.portal.channels.pool_access import PoolAccess
 from wardgate.portal.channels.registration import CHECK_S, Registration, supersede
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.resource_list import Lost, ResourceList
-from wardgate.portal.channels.session import Session, row_id
+from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import client_interface, flow_logs_setting
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import AccountView
+from wardgate.portal.store.row_changes import Deleted, RowChange, Updated
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.dialect import Dialect
@@ -288,36 +290,36 @@ class ClientSession(Session):
             case _:
                 raise TypeError(f"a client session got {type(message).__name__}")
 
-    def _on_changes(self, changes: list[Change]) -> None:
+    def _on_changes(self, changes: Sequence[RowChange]) -> None:
         now = self._context.now()
         reset: set[ResourceId] = set()
         revoked: list[Holding] = []
         is_concerned = False
         for change in changes:
             is_concerned |= self._list.concerns(change)
-            match change.object, change.operation:
-                case "client_tokens", "delete" if row_id(change) == self._context.token.id:
+            match change:
+                case Deleted(ClientToken(id=self._context.token.id)):
                     self._stop("token_expired")
                     return
-                case "devices", "delete" if row_id(change) == self._context.device.id:
+                case Deleted(Device(id=self._context.device.id)):
                     self._stop()
                     return
-                case "devices", "update" if row_id(change) == self._context.device.id:
-                    self._own_device_changed(change)
-                case "accounts", "delete":
+                case Updated(_, Device(id=self._context.device.id) as device):
+                    self._own_device_changed(device)
+                case Deleted(Account()):
                     self._stop("token_expired")
                     return
-                case "accounts", "update":
-                    self._account_changed(change)
-                case "policy_authorizations", "delete":
-                    authorization_id = AuthorizationId(row_id(change))
+                case Updated(Account() as before, Account() as after):
+                    self._account_changed(before, after)
+                case Deleted(PolicyAuthorization() as grant):
+                    authorization_id = AuthorizationId(grant.id)
                     self._pools.revoke(authorization_id)
                     holding = self._asked.revoke(authorization_id, now_unix=self._context.now_unix())
                     revoked += [] if holding is None else [holding]
-                case "policies", "update":
-                    reset |= self._policy_replaced(change, now)
-                case "resources", "update":
-                    self._pools.handle_resource_change(change)
+                case Updated(Policy() as before, Policy() as after):
+                    reset |= self._policy_replaced(before, after, now)
+                case Updated(Resource() as before, Resource() as after):
+                    self._pools.handle_resource_change(before, after)
                 case _:
                     pass
         gone = self._devices_gone(revoked, changes)
@@ -327,46 +329,48 @@ class ClientSession(Session):
         for holding in revoked:
             self._grant_again(holding, now)
 
-    def _own_device_changed(self, change: Change) -> None:
-        assert change.after is not None
-        after, device = change.after, self._context.device
-        moved = (after["ipv4"], after["ipv6"]) != (device.ipv4, device.ipv6)
-        verified_at = None if after["verified_at"] is None else datetime.fromisoformat(after["verified_at"])
-        shared = {name: after[name] for name in ("name", "ipv4", "ipv6")}
-        self._context.replace_device(replace(device, **shared, verified_at=verified_at))
+    def _own_device_changed(self, after: Device) -> None:
+        device = self._context.device
+        moved = (after.ipv4, after.ipv6) != (device.ipv4, device.ipv6)
+        self._context.replace_device(
+            replace(device, name=after.name, ipv4=after.ipv4, ipv6=after.ipv6, verified_at=after.verified_at)
+        )
         if self._registration is not None:
             self._registration.update(
-                name=after["name"], ipv4=IPv4Address(after["ipv4"]), ipv6=IPv6Address(after["ipv6"])
+                name=after.name, ipv4=IPv4Address(after.ipv4), ipv6=IPv6Address(after.ipv6)
             )
         if moved and self.is_joined:
             self._push_init()
 
-    def _account_changed(self, change: Change) -> None:
-        device, images = self._context.device, (change.before or {}, change.after or {})
-        before, after = (
-            client_interface(device, AccountConfig.parse(image.get("config", {}))) for image in images
-        )
-        if before != after:
-            self._push(wire.ConfigChanged(after))
+    def _account_changed(self, before: Account, after: Account) -> None:
+        interfaces = [
+            client_interface(self._context.device, AccountConfig.parse(account.config))
+            for account in (before, after)
+        ]
+        if interfaces[0] != interfaces[1]:
+            self._push(wire.ConfigChanged(interfaces[1]))
 
-    def _policy_replaced(self, change: Change, now: datetime) -> set[ResourceId]:
+    def _policy_replaced(self, before: Policy, after: Policy, now: datetime) -> set[ResourceId]:
         """Return the resource that is deleted and created again because peers treat its policy as another one
         (portal-domain §8.5).
         """
-        before, after = change.before or {}, change.after or {}
-        if all(before[name] == after[name] for name in ("conditions", "group_id", "resource_id")):
+        if (before.conditions, before.group_id, before.resource_id) == (
+            after.conditions,
+            after.group_id,
+            after.resource_id,
+        ):
             return set()
-        resource_id = ResourceId(UUID(after["resource_id"]))
-        rests_on_it = self._list.rests_on(PolicyId(row_id(change)), resource_id, now=now)
+        resource_id = ResourceId(after.resource_id)
+        rests_on_it = self._list.rests_on(PolicyId(after.id), resource_id, now=now)
         return {resource_id} if rests_on_it else set()
 
-    def _devices_gone(self, revoked: list[Holding], changes: list[Change]) -> Lost:
+    def _devices_gone(self, revoked: list[Holding], changes: Sequence[RowChange]) -> Lost:
         """Return the devices whose grants ended because they have left the pool, with their addresses."""
         snapshot, gone = self._context.snapshot, Lost()
         deleted = {
-            row_id(change): change.before
+            change.before.id: change.before
             for change in changes
-            if change.object == "devices" and change.operation == "delete" and change.before is not None
+            if isinstance(change, Deleted) and isinstance(change.before, Device)
         }
         for holding in revoked:
             pool, device_id = snapshot.resources.get(holding.resource_id), ClientId(holding.receiver_id)
@@ -376,7 +380,7 @@ class ClientSession(Session):
             if device is not None and not pools.belongs_to(snapshot, pool, device):
                 gone[device_id] = (device.ipv4, device.ipv6)
             elif device_id in deleted:
-                gone[device_id] = (deleted[device_id]["ipv4"], deleted[device_id]["ipv6"])
+                gone[device_id] = (deleted[device_id].ipv4, deleted[device_id].ipv6)
         return gone
 
     def _grant_again(self, holding: Holding, now: datetime) -> None:

@@ -7,7 +7,7 @@ calls `handle_timeout`. The session decides everything; nothing here looks into 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -39,11 +39,11 @@ from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
 from wardgate.portal.http.rate_limit import TokenBuckets
-from wardgate.portal.logs.tables import Change
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
+from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing
 from wardgate.wire.upgrade import PATHS, PROBLEM_JSON, bearer_token, problem_document
@@ -331,10 +331,10 @@ def _interest_of(connected: Connected) -> Interest | None:
     """Return whose changes concern a connection; a relay, of which there are few, receives all."""
     match connected:
         case ConnectedClient():
-            ids = (connected.device.id, connected.token.id, connected.actor.id)
-            return Interest(frozenset(str(one) for one in ids), ActorId(connected.actor.id))
+            actor_id = ActorId(connected.actor.id)
+            return Interest.in_(connected.device.id, connected.token.id, actor_id, actor_id=actor_id)
         case ConnectedGateway():
-            return Interest(frozenset(str(one) for one in (connected.device.id, connected.token.id)))
+            return Interest.in_(connected.device.id, connected.token.id)
         case ConnectedRelay():
             return None
 
@@ -343,10 +343,10 @@ class _Early:
     """Keeps, in order, the changes and messages that arrive while a session is still being made."""
 
     def __init__(self) -> None:
-        self._news: list[list[Change] | GrantQueued | WithdrawGrant] = []
+        self._news: list[tuple[RowChange, ...] | GrantQueued | WithdrawGrant] = []
 
-    def handle_changes(self, changes: list[Change]) -> None:
-        self._news.append(changes)
+    def handle_changes(self, changes: Sequence[RowChange]) -> None:
+        self._news.append(tuple(changes))
 
     def handle_message(self, message: GrantQueued | WithdrawGrant) -> None:
         self._news.append(message)
@@ -356,7 +356,7 @@ class _Early:
 
     def replay(self, session: Session) -> None:
         for news in self._news:
-            if isinstance(news, list):
+            if isinstance(news, tuple):
                 session.handle_changes(news)
             else:
                 session.handle_message(news)

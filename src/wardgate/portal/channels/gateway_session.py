@@ -1,6 +1,6 @@
 """A gateway's session (protocol §3.3): the grants it holds, its relays, candidates, its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -17,6 +17,7 @@ from wardgate.model.ids import (
 )
 from wardgate.model.resources import Resource
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.bus import Address, DirectedMessage, GatewayPresence
 from wardgate.portal.bus.messages import (
     CandidatesOfClient,
@@ -31,12 +32,15 @@ from wardgate.portal.channels.connecting import ConnectedGateway, has_foreign_ke
 from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.registration import CHECK_S, Registration
 from wardgate.portal.channels.relay_selection import RelaySelection
-from wardgate.portal.channels.session import Session, row_id
+from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import flow_logs_setting
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.services import Services
+from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.entities import resource_of
+from wardgate.portal.store.row_changes import Deleted, RowChange, Updated
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
 from wardgate.wire.dialect import Dialect
@@ -251,27 +255,27 @@ class GatewaySession(Session):
             case _:
                 raise TypeError(f"a gateway session got {type(message).__name__}")
 
-    def _on_changes(self, changes: list[Change]) -> None:
+    def _on_changes(self, changes: Sequence[RowChange]) -> None:
         for change in changes:
-            match change.object, change.operation:
-                case "gateway_tokens", "delete" if row_id(change) == self._token.id:
+            match change:
+                case Deleted(GatewayToken(id=self._token.id)):
                     self._stop("token_expired")
                     return
-                case "devices", "delete" if row_id(change) == self._device.id:
+                case Deleted(Device(id=self._device.id)):
                     self._stop()
                     return
-                case "devices", "update" if row_id(change) == self._device.id:
-                    self._own_device_changed(change)
-                case "accounts", "delete":
+                case Updated(_, Device(id=self._device.id) as device):
+                    self._own_device_changed(device)
+                case Deleted(Account()):
                     self._stop("token_expired")
                     return
-                case "accounts", "update":
-                    if (change.before or {}).get("slug") != (change.after or {}).get("slug"):
+                case Updated(Account() as before, Account() as after):
+                    if before.slug != after.slug:
                         self._push_init()
-                case "policy_authorizations", "delete":
-                    self._drop(AuthorizationId(row_id(change)))
-                case "resources", "update":
-                    self._resource_changed(change)
+                case Deleted(PolicyAuthorization() as grant):
+                    self._drop(AuthorizationId(grant.id))
+                case Updated(ResourceRow() as before, ResourceRow() as after):
+                    self._resource_changed(before, after)
                 case _:
                     pass
 
@@ -281,28 +285,22 @@ class GatewaySession(Session):
             self._services.counters["revocations"] += 1
             self._push(rejected)
 
-    def _own_device_changed(self, change: Change) -> None:
-        assert change.after is not None
-        after = change.after
-        moved = (after["ipv4"], after["ipv6"]) != (self._device.ipv4, self._device.ipv6)
-        self._device = replace(self._device, name=after["name"], ipv4=after["ipv4"], ipv6=after["ipv6"])
+    def _own_device_changed(self, after: Device) -> None:
+        moved = (after.ipv4, after.ipv6) != (self._device.ipv4, self._device.ipv6)
+        self._device = replace(self._device, name=after.name, ipv4=after.ipv4, ipv6=after.ipv6)
         if self._registration is not None:
             self._registration.update(
-                name=after["name"], ipv4=IPv4Address(after["ipv4"]), ipv6=IPv6Address(after["ipv6"])
+                name=after.name, ipv4=IPv4Address(after.ipv4), ipv6=IPv6Address(after.ipv6)
             )
         if moved:
             self._push_init()
 
-    def _resource_changed(self, change: Change) -> None:
-        before, after = change.before, change.after
-        assert before is not None
-        assert after is not None
-        id_ = ResourceId(row_id(change))
-        if any(before[name] != after[name] for name in ("address", "type", "ip_stack")):
-            for holding in self._held.of_resource(id_):
+    def _resource_changed(self, before: ResourceRow, after: ResourceRow) -> None:
+        if (before.address, before.type, before.ip_stack) != (after.address, after.type, after.ip_stack):
+            for holding in self._held.of_resource(ResourceId(after.id)):
                 self._held.remove(holding)
                 self._push(wire.RejectAccess(holding.client_id, holding.resource_id))
-        elif before["filters"] != after["filters"]:
+        elif before.filters != after.filters:
             self._push_resource(resource_of(after))
 
 

@@ -24,6 +24,7 @@ from wardgate.policy import pools
 from wardgate.policy.engine import AccessRequest, Granted
 from wardgate.policy.explanation import ExplainedTarget
 from wardgate.policy.pools import NoTarget
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.bus.messages import CandidatesOfClient, GrantAcknowledged, Holding, OfferDeviceAccess
 from wardgate.portal.channels.asked_grants import AskedGrants
@@ -31,10 +32,8 @@ from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientCon
 from wardgate.portal.channels.decision_log import DecisionLog
 from wardgate.portal.channels.held_grants import HeldGrants, holding_of
 from wardgate.portal.channels.offers import authorization_row, offer_to_client
-from wardgate.portal.channels.session import row_id
 from wardgate.portal.channels.standing import Target
 from wardgate.portal.channels.storing import store_grant
-from wardgate.portal.logs.tables import Change
 from wardgate.wire import messages as wire
 from wardgate.wire.resource_views import filter_views
 from wardgate.wire.user_agent import client_software
@@ -188,11 +187,10 @@ class PoolAccess:
             self._context.services.counters["revocations"] += 1
             self._context.push(rejected)
 
-    def handle_resource_change(self, change: Change) -> None:
+    def handle_resource_change(self, before: Resource, after: Resource) -> None:
         """Push the new filters of a pool through which others reach the client."""
-        before, after = change.before or {}, change.after or {}
-        resource_id = ResourceId(row_id(change))
-        if before.get("filters") != after.get("filters") and self._held.of_resource(resource_id):
+        resource_id = ResourceId(after.id)
+        if before.filters != after.filters and self._held.of_resource(resource_id):
             self._push_filters(resource_id)
 
     def push_filters(self) -> None:

@@ -2,7 +2,7 @@
 connection of an id wins.
 """
 
-from uuid import UUID
+from collections.abc import Sequence
 
 from wardgate.model.ids import RelayId, TokenId
 from wardgate.portal.bus import DirectedMessage, RelayPresence
@@ -10,8 +10,9 @@ from wardgate.portal.bus.messages import Superseded
 from wardgate.portal.channels.connecting import ConnectedRelay
 from wardgate.portal.channels.registration import CHECK_S, Registration, supersede
 from wardgate.portal.channels.session import CloseCode, Session
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.installation.tables import RelayToken
 from wardgate.portal.services import Services
+from wardgate.portal.store.row_changes import Deleted, RowChange
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import relay_id
 from wardgate.wire.dialect import Dialect
@@ -65,16 +66,14 @@ class RelaySession(Session):
         if self._registration is not None and self._registration.is_superseded_by(message):
             self._stop()
 
-    def _on_changes(self, changes: list[Change]) -> None:
+    def _on_changes(self, changes: Sequence[RowChange]) -> None:
         for change in changes:
-            if (
-                change.object == "relay_tokens"
-                and change.operation == "delete"
-                and change.before is not None
-                and UUID(change.before["id"]) == self._connected.token.id
-            ):
-                self._close(CloseCode.GOING_AWAY)
-                return
+            match change:
+                case Deleted(RelayToken(id=self._connected.token.id)):
+                    self._close(CloseCode.GOING_AWAY)
+                    return
+                case _:
+                    pass
 
     def _on_timeout(self) -> None:
         now = self._clock.monotonic()

@@ -2,7 +2,6 @@
 
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from wardgate.model.ids import ActorId, ClientId, GroupId, PolicyId, ResourceId
@@ -10,8 +9,13 @@ from wardgate.model.resources import DevicePool
 from wardgate.model.versions import moves_sites_in_place
 from wardgate.policy import pools
 from wardgate.policy.engine import connectable_resources
+from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.people.tables import Actor, Group, Membership
+from wardgate.portal.sites.tables import Site
+from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire import messages as wire
 
 Lost = dict[ClientId, tuple[str, str]]
@@ -23,7 +27,6 @@ class ResourceList:
 
     def __init__(self, context: ClientContext) -> None:
         self._context = context
-        self._actor_id, self._device_id = str(context.actor.id), str(context.device.id)
         self._shown: dict[ResourceId, wire.ClientResource] = {}
 
     def __contains__(self, resource_id: ResourceId) -> bool:
@@ -85,37 +88,39 @@ class ResourceList:
             )
         )
 
-    def concerns(self, change: Change) -> bool:
+    def concerns(self, change: RowChange) -> bool:
         """Tell whether a change may alter the list: most do not, and every client of the account receives
         each.
         """
-        images: list[dict[str, Any]] = [one for one in (change.before, change.after) if one is not None]
-        match change.object:
-            case "sites" | "accounts":
+        return any(self._depends_on(row) for row in change.rows)
+
+    def _depends_on(self, row: object) -> bool:
+        match row:
+            case Site() | Account():
                 return True
-            case "groups":  # Everyone has no memberships
-                return any(image["type"] == "managed" for image in images)
-            case "policies":
-                return any(self._is_in(image["group_id"]) for image in images)
-            case "resources":
-                return any(self._is_offered(ResourceId(UUID(image["id"]))) for image in images)
-            case "static_device_pool_members":
-                return any(ResourceId(UUID(image["resource_id"])) in self._shown for image in images)
-            case "actors":
-                return any(image["id"] == self._actor_id for image in images)
-            case "memberships":
-                return any(image["actor_id"] == self._actor_id for image in images)
-            case "devices":
-                return any(image["id"] == self._device_id or self._shows(image["id"]) for image in images)
+            case Group():  # Everyone has no memberships
+                return row.type == "managed"
+            case Policy():
+                return self._is_in(row.group_id)
+            case Resource():
+                return self._is_offered(ResourceId(row.id))
+            case StaticDevicePoolMember():
+                return ResourceId(row.resource_id) in self._shown
+            case Actor():
+                return row.id == self._context.actor.id
+            case Membership():
+                return row.actor_id == self._context.actor.id
+            case Device():
+                return row.id == self._context.device.id or self._shows(row.id)
             case _:
                 return False
 
-    def _is_in(self, group_id: str | None) -> bool:
+    def _is_in(self, group_id: UUID | None) -> bool:
         actor = self._context.snapshot.actors.get(ActorId(self._context.actor.id))
         return (
             actor is not None
             and group_id is not None
-            and self._context.snapshot.is_member(actor, GroupId(UUID(group_id)))
+            and self._context.snapshot.is_member(actor, GroupId(group_id))
         )
 
     def _is_offered(self, resource_id: ResourceId) -> bool:
@@ -128,9 +133,9 @@ class ResourceList:
             actor is not None and offer is not None and bool(snapshot.candidates(actor, offer))
         )
 
-    def _shows(self, device_id: str) -> bool:
+    def _shows(self, device_id: UUID) -> bool:
         return any(
-            str(device.client_id) == device_id
+            device.client_id == device_id
             for resource in self._shown.values()
             if isinstance(resource, wire.ClientStaticDevicePool)
             for device in resource.devices

@@ -14,15 +14,14 @@ the account reach it from outside a frame; `on_output` is called whenever it may
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Final
-from uuid import UUID
 
 from wardgate.portal.bus import DirectedMessage
 from wardgate.portal.environment import Clock
 from wardgate.portal.http.rate_limit import Allowance
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire import frames
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Malformed, PeerKind, Unknown
@@ -166,7 +165,7 @@ class Session(ABC):
         """Take a message of another session; the bus's mailbox."""
         self._guarded(lambda: self._on_message(message))
 
-    def handle_changes(self, changes: list[Change]) -> None:
+    def handle_changes(self, changes: Sequence[RowChange]) -> None:
         """Take a batch of the account's changes; the view already shows the state after it."""
         self._guarded(lambda: self._on_changes(changes))
 
@@ -264,7 +263,7 @@ class Session(ABC):
     def _on_message(self, message: DirectedMessage) -> None: ...
 
     @abstractmethod
-    def _on_changes(self, changes: list[Change]) -> None: ...
+    def _on_changes(self, changes: Sequence[RowChange]) -> None: ...
 
     @abstractmethod
     def _on_timeout(self) -> None: ...
@@ -419,13 +418,6 @@ class Session(ABC):
             self._counters["channel_crashes"] += 1
             self._send(self._framing.encode(self._dialect.topic, frames.ERROR, {}, join_ref=self._join_ref))
             self._close(CloseCode.SERVICE_RESTART)
-
-
-def row_id(change: Change) -> UUID:
-    """Return the id of the row that changed."""
-    image = change.after if change.after is not None else change.before
-    assert image is not None
-    return UUID(image["id"])
 
 
 def _bytes_of(text: str) -> int:

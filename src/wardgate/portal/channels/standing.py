@@ -39,6 +39,7 @@ from wardgate.portal.logs.tables import CHANGES
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import GRANTS, AccountView, evolve
 from wardgate.portal.store import Transaction
+from wardgate.portal.store.row_changes import row_change
 
 MAX_CHANGES: Final = 1000
 """How far the view may lag behind the database; beyond that no claim is valid, and clients ask again."""
@@ -86,7 +87,8 @@ async def standing(transaction: Transaction, claims: Sequence[Claim], *, now: da
             if len(news) > MAX_CHANGES:
                 continue
             if news:
-                snapshot, moved_at = evolve(snapshot, news), news[-1].sequence
+                snapshot = evolve(snapshot, [row_change(one) for one in news])
+                moved_at = news[-1].sequence
         untouched = [claim for claim in of_view if claim.sequence >= moved_at]
         others = [claim for claim in of_view if claim.sequence < moved_at]
         stand += untouched

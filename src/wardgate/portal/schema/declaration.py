@@ -45,6 +45,9 @@ metadata: Final = MetaData()
 """The schema. Whoever needs all of it takes it from `wardgate.portal.store.tables`, which imports every declaration."""
 
 
+_KEY_AND_STAMPS: Final = frozenset({"account_id", "id", "inserted_at", "updated_at"})
+
+
 class OnDelete(Enum):
     """What becomes of a row when the row that it names is deleted."""
 
@@ -180,6 +183,11 @@ class TableDeclaration(Generic[_RowT]):
     def latest_use(self) -> frozenset[str]:
         """Columns of the latest use; an update of nothing else is neither audited nor broadcast (portal-domain §18)."""
         return self._marked(LATEST_USE)
+
+    @cached_property
+    def described(self) -> tuple[str, ...]:
+        """What a row says beside its key and stamps."""
+        return tuple(column.name for column in self.table.c if column.name not in _KEY_AND_STAMPS)
 
     @cached_property
     def rows(self) -> Building[_RowT]:

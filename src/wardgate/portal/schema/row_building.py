@@ -30,6 +30,7 @@ class Building(Generic[_RowT]):
 
     def __init__(self, row_class: type[_RowT], table: Table, secrets: frozenset[str]) -> None:
         self._row_class = row_class
+        self._columns = table.c
         self._secrets = secrets
         self._fields: tuple[Field[Any], ...] = fields(row_class)  # type: ignore[arg-type]
         self._slots = self._slots_of([column.name for column in table.c])
@@ -41,12 +42,23 @@ class Building(Generic[_RowT]):
 
     def of(self, values: Iterable[Any]) -> _RowT:
         """Return a row of the values of all columns, in the order of `select(table)`."""
-        return self._fill(self._slots, values)
+        row = object.__new__(self._row_class)
+        for into_slot, value in zip(self._slots, values, strict=True):
+            into_slot(row, value)
+        return row
 
     def partial(self, names: Sequence[str]) -> Callable[[Iterable[Any]], _RowT]:
-        """Return what makes rows of the values of these columns, in their order."""
+        """Return what makes rows of the values of these columns, in their order; ids may be text, as `slices` has them."""
         slots = self._slots_of(names)
-        return lambda values: self._fill(slots, values)
+        parse = tuple(_parse_uuid if isinstance(self._columns[name].type, Uuid) else None for name in names)
+
+        def row_of(values: Iterable[Any]) -> _RowT:
+            row = object.__new__(self._row_class)
+            for into_slot, parsed, value in zip(slots, parse, values, strict=True):
+                into_slot(row, value if parsed is None or value is None else parsed(value))
+            return row
+
+        return row_of
 
     def encode(self, row: _RowT) -> dict[str, Any]:
         """Return the row as the change feed keeps it: JSON, secrets as `REDACTED`."""
@@ -68,12 +80,6 @@ class Building(Generic[_RowT]):
                 into_slot(row, _default_of(field))
             else:
                 into_slot(row, value if decode is None or value is None else decode(value))
-        return row
-
-    def _fill(self, slots: tuple[_Setter, ...], values: Iterable[Any]) -> _RowT:
-        row = object.__new__(self._row_class)
-        for into_slot, value in zip(slots, values, strict=True):
-            into_slot(row, value)
         return row
 
     def _slots_of(self, names: Iterable[str]) -> tuple[_Setter, ...]:

@@ -9,23 +9,26 @@ A view that cannot follow is not looked at again: it is dropped, its listeners a
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
 from wardgate.policy.snapshot import Entity, Snapshot
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Account
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.snapshot.audience import Batch, Interest
 from wardgate.portal.snapshot.client_views import ClientViews
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
+from wardgate.portal.store.row_changes import Deleted, Inserted, RowChange, Updated, row_change
 from wardgate.supervision import Tasks
 
-GRANTS: Final = "policy_authorizations"
+GRANTS: Final = PolicyAuthorization.table
 """The table whose changes say nothing about what is granted."""
 
 _IDLE_S: Final = 60.0
@@ -44,11 +47,21 @@ class AccountFacts:
     features: Mapping[str, Any] = field(default_factory=dict)
     ingest_signing_key: bytes = field(default=b"", repr=False)
 
+    def after(self, account: Account) -> Self:
+        """Return the facts after a change of the account. The key stays: the feed has no secrets."""
+        return replace(
+            self,
+            name=account.name,
+            slug=account.slug,
+            config=AccountConfig.parse(account.config),
+            features=account.features,
+        )
+
 
 class Listener(Protocol):
     """A connection that lives off an account's view."""
 
-    def handle_changes(self, changes: list[Change]) -> None:
+    def handle_changes(self, changes: Sequence[RowChange]) -> None:
         """Take in one batch; the view already shows the state after it. Must not block or raise."""
 
     def handle_view_lost(self) -> None:
@@ -86,21 +99,19 @@ class AccountView:
         if not fresh:
             return
         self.sequence = fresh[-1].sequence
-        self.snapshot = evolve(self.snapshot, fresh)
-        for change in fresh:
-            if change.object != GRANTS:
+        rows = [row_change(change) for change in fresh]
+        self.snapshot = evolve(self.snapshot, rows)
+        for change in rows:
+            if not isinstance(change.rows[0], PolicyAuthorization):
                 self.moved_at = change.sequence
-            if change.object == "accounts" and change.after is not None:
-                self.facts = replace(
-                    self.facts,
-                    name=change.after["name"],
-                    slug=change.after["slug"],
-                    config=AccountConfig.parse(change.after["config"]),
-                    features=change.after["features"],
-                )
-        batch = Batch(fresh)
+            match change:
+                case Inserted(Account() as account) | Updated(_, Account() as account):
+                    self.facts = self.facts.after(account)
+                case _:
+                    pass
+        batch = Batch(rows)
         for listener, interest in tuple(self._listeners.values()):
-            heard = fresh if interest is None else batch.part_for(interest, self.snapshot)
+            heard = rows if interest is None else batch.part_for(interest, self.snapshot)
             if heard:
                 listener.handle_changes(heard)
 
@@ -185,14 +196,7 @@ class Accounts:
             snapshot = await load_snapshot(transaction.of(account_id), is_disabled=is_disabled)
         facts = AccountFacts(account_id)
         if account is not None:
-            facts = AccountFacts(
-                account_id,
-                account.name,
-                account.slug,
-                AccountConfig.parse(account.config),
-                account.features,
-                account.ingest_signing_key,
-            )
+            facts = replace(facts.after(account), ingest_signing_key=account.ingest_signing_key)
         return AccountView(facts, snapshot, sequence)
 
 
@@ -200,24 +204,23 @@ def _uncounted() -> None:
     """Nobody counts."""
 
 
-def evolve(snapshot: Snapshot, changes: list[Change]) -> Snapshot:
+def evolve(snapshot: Snapshot, changes: Sequence[RowChange]) -> Snapshot:
     """Return the snapshot after a batch of changes, in their order."""
-    puts: dict[tuple[str, str], Entity] = {}
-    drops: dict[tuple[str, str], Entity] = {}
+    puts: dict[tuple[type, UUID], Entity] = {}
+    drops: dict[tuple[type, UUID], Entity] = {}
     is_disabled: bool | None = None
     for change in changes:
-        image = change.after if change.after is not None else change.before
-        assert image is not None
-        if change.object == "accounts":
-            is_disabled = True if change.after is None else bool(change.after["is_disabled"])
-            continue
-        entity = entity_of(change.object, image)
-        key = (change.object, str(image["id"]))
-        if change.after is not None and entity is not None:
-            puts[key] = entity
-            continue
-        puts.pop(key, None)
-        before = entity if change.before is None else entity_of(change.object, change.before)
-        if before is not None:
-            drops[key] = before
+        match change:
+            case Deleted(Account()):
+                is_disabled = True
+            case Inserted(Account() as account) | Updated(_, Account() as account):
+                is_disabled = account.is_disabled
+            case Inserted(row) | Updated(_, row) if (entity := entity_of(row)) is not None:
+                puts[type(row), row.id] = entity
+            case Updated(row) | Deleted(row):
+                puts.pop((type(row), row.id), None)
+                if (before := entity_of(row)) is not None:
+                    drops[type(row), row.id] = before
+            case Inserted():
+                """The policy engine needs nothing of it."""
     return snapshot.evolve(puts=puts.values(), drops=drops.values(), is_disabled=is_disabled)

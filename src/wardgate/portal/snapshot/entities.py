@@ -1,12 +1,12 @@
-"""Rows as the policy engine knows them: entities, built from a row of the store or from its JSON image in the change feed.
+"""Rows as the policy engine knows them: entities.
 
-Ids may be `UUID`s or their text; what is stored but cannot be read is left out with a warning, so that it grants nothing.
+Of a row only the columns are read that its table's declaration names (`snapshot`). What is stored but cannot be read is left out with a
+warning, so that it grants nothing.
 """
 
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
 
 from wardgate.model.addresses import parse_ip, parse_network
 from wardgate.model.conditions import Condition, parse_stored_condition
@@ -47,107 +47,89 @@ from wardgate.model.resources import (
     StaticDevicePool,
 )
 from wardgate.policy.snapshot import Entity
+from wardgate.portal.access import tables as access
+from wardgate.portal.devices import tables as devices
+from wardgate.portal.people import tables as people
+from wardgate.portal.sites import tables as sites
 
 log = logging.getLogger(__name__)
 
 EVERYONE: Final = "Everyone"
 
 
-def entity_of(table: str, values: Mapping[str, Any]) -> Entity | None:
-    """Build what the policy engine knows of a row or of its JSON image; none: it needs nothing of this table or row."""
-    match table:
-        case "actors":
-            return Actor(
-                ActorId(_uuid(values["id"])),
-                ActorType(values["type"]),
-                values["name"],
-                values["email"],
-                values["is_disabled"],
-            )
-        case "groups":
-            synced = values["idp_id"] is not None
+def entity_of(row: object) -> Entity | None:
+    """Build what the policy engine knows of a row; none: it needs nothing of this table or row."""
+    match row:
+        case people.Actor():
+            return Actor(ActorId(row.id), ActorType(row.type), row.name, row.email, row.is_disabled)
+        case people.Group():
+            synced = row.idp_id is not None
             return Group(
-                GroupId(_uuid(values["id"])),
-                values["name"],
-                GroupType(values["type"]),
-                is_everyone=values["type"] == "managed" and not synced and values["name"] == EVERYONE,
+                GroupId(row.id),
+                row.name,
+                GroupType(row.type),
+                is_everyone=row.type == "managed" and not synced and row.name == EVERYONE,
                 is_synced=synced,
             )
-        case "memberships":
-            return Membership(
-                MembershipId(_uuid(values["id"])),
-                ActorId(_uuid(values["actor_id"])),
-                GroupId(_uuid(values["group_id"])),
-            )
-        case "sites":
-            return Site(SiteId(_uuid(values["id"])), values["name"], SiteManager(values["managed_by"]))
-        case "policies":
-            return _policy_of(values)
-        case "resources":
-            return resource_of(values)
-        case "devices" if values["type"] == "client":
-            return ClientDevice(
-                ClientId(DeviceId(_uuid(values["id"]))),
-                values["name"],
-                values["ipv4"],
-                values["ipv6"],
-                values["hostname"],
-            )
-        case "static_device_pool_members" | "pool_members":
+        case people.Membership():
+            return Membership(MembershipId(row.id), ActorId(row.actor_id), GroupId(row.group_id))
+        case sites.Site():
+            return Site(SiteId(row.id), row.name, SiteManager(row.managed_by))
+        case access.Policy():
+            return _policy_of(row)
+        case access.Resource():
+            return resource_of(row)
+        case devices.Device() if row.type == "client":
+            return ClientDevice(ClientId(DeviceId(row.id)), row.name, row.ipv4, row.ipv6, row.hostname)
+        case devices.StaticDevicePoolMember():
             return PoolMember(
-                PoolMemberId(_uuid(values["id"])),
-                ResourceId(_uuid(values["resource_id"])),
-                ClientId(DeviceId(_uuid(values["device_id"]))),
+                PoolMemberId(row.id), ResourceId(row.resource_id), ClientId(DeviceId(row.device_id))
             )
         case _:
             return None
 
 
-def _policy_of(values: Mapping[str, Any]) -> Policy | None:
+def _policy_of(row: access.Policy) -> Policy | None:
     """Build a policy; none (and a warning) when a condition is of an unknown property: it then grants nothing."""
     try:
-        conditions = tuple(_condition(condition) for condition in values["conditions"])
+        conditions = tuple(_condition(condition) for condition in row.conditions)
     except (ValueError, KeyError, TypeError):
-        log.warning(
-            "a stored policy cannot be read and grants nothing", extra={"policy_id": str(values["id"])}
-        )
+        log.warning("a stored policy cannot be read and grants nothing", extra={"policy_id": str(row.id)})
         return None
     return Policy(
-        PolicyId(_uuid(values["id"])),
-        None if values["group_id"] is None else GroupId(_uuid(values["group_id"])),
-        ResourceId(_uuid(values["resource_id"])),
+        PolicyId(row.id),
+        None if row.group_id is None else GroupId(row.group_id),
+        ResourceId(row.resource_id),
         conditions,
-        values["is_disabled"],
-        values["description"],
-        values["flow_log_uploads_enabled"],
+        row.is_disabled,
+        row.description,
+        row.flow_log_uploads_enabled,
     )
 
 
-def resource_of(values: Mapping[str, Any]) -> Resource | None:
+def resource_of(row: access.Resource) -> Resource | None:
     """Build a resource; none (and a warning) when what is stored cannot be read, so that nobody is granted it."""
-    id_ = ResourceId(_uuid(values["id"]))
-    site_id = None if values["site_id"] is None else SiteId(_uuid(values["site_id"]))
-    name, described = values["name"], values["address_description"]
+    id_ = ResourceId(row.id)
+    site_id = None if row.site_id is None else SiteId(row.site_id)
+    name, described = row.name, row.address_description
     try:
-        filters = tuple(_filter(one) for one in values["filters"])
-        match values["type"]:
-            case "dns":
-                pattern = NamePattern.parse(values["address"])
-                return DnsResource(
-                    id_, name, site_id, pattern, IpStack(values["ip_stack"]), described, filters
-                )
-            case "cidr":
-                return CidrResource(id_, name, site_id, parse_network(values["address"]), described, filters)
-            case "ip":
-                return IpResource(id_, name, site_id, parse_ip(values["address"]), described, filters)
-            case "internet":
+        filters = tuple(_filter(one) for one in row.filters)
+        match row:
+            case access.Resource(type="dns", address=str(address), ip_stack=str(ip_stack)):
+                pattern = NamePattern.parse(address)
+                return DnsResource(id_, name, site_id, pattern, IpStack(ip_stack), described, filters)
+            case access.Resource(type="cidr", address=str(address)):
+                return CidrResource(id_, name, site_id, parse_network(address), described, filters)
+            case access.Resource(type="ip", address=str(address)):
+                return IpResource(id_, name, site_id, parse_ip(address), described, filters)
+            case access.Resource(type="internet"):
                 return InternetResource(id_, name, site_id)
-            case "static_device_pool":
+            case access.Resource(type="static_device_pool"):
                 return StaticDevicePool(id_, name, filters)
-            case "dynamic_device_pool":
-                return DynamicDevicePool(id_, name, NamePattern.parse(values["address"]), filters)
+            case access.Resource(type="dynamic_device_pool", address=str(address)):
+                return DynamicDevicePool(id_, name, NamePattern.parse(address), filters)
             case _:
-                return None
+                raise ValueError(row.type)
     except (ValueError, KeyError, TypeError):
         log.warning(
             "a stored resource cannot be read and is offered to nobody", extra={"resource_id": str(id_)}
@@ -163,7 +145,3 @@ def _filter(stored: Mapping[str, Any]) -> Filter:
 
 def _condition(stored: Mapping[str, Any]) -> Condition:
     return parse_stored_condition(stored["property"], stored["operator"], list(stored["values"]))
-
-
-def _uuid(value: UUID | str) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -16,13 +16,13 @@ from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.environment import Environment
-from wardgate.portal.logs.tables import Change
 from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.snapshot.accounts import Accounts, evolve
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store, Transaction
+from wardgate.portal.store.row_changes import RowChange, row_change
 
 CONDITIONS: list[list[dict[str, Any]]] = [
     [],
@@ -120,7 +120,7 @@ class _Arrival:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def handle_changes(self, _changes: list[Change]) -> None:
+    def handle_changes(self, _changes: Sequence[RowChange]) -> None:
         self._event.set()
 
     def handle_view_lost(self) -> None:
@@ -181,28 +181,24 @@ async def _other_account(tx: Transaction) -> UUID:
 async def _from_whole_rows(tx: Transaction, account_id: UUID) -> Snapshot:
     """Build the snapshot from all columns of all rows."""
     tables = tx.of(account_id)
-    of_table = {
-        "actors": tables.actors,
-        "groups": tables.groups,
-        "memberships": tables.memberships,
-        "sites": tables.sites,
-        "resources": tables.resources,
-        "policies": tables.policies,
-        "devices": tables.devices,
-        "static_device_pool_members": tables.pool_members,
-    }
-    entities = [
-        entity_of(name, {column: getattr(row, column) for column in row.__dataclass_fields__})
-        for name, repository in of_table.items()
-        for row in await repository.load_all()
-    ]
+    repositories = (
+        tables.actors,
+        tables.groups,
+        tables.memberships,
+        tables.sites,
+        tables.resources,
+        tables.policies,
+        tables.devices,
+        tables.pool_members,
+    )
+    entities = [entity_of(row) for repository in repositories for row in await repository.load_all()]
     return Snapshot.of(entity for entity in entities if entity is not None)
 
 
 async def _from_the_feed(tx: Transaction, account_id: UUID, sequence: int) -> Snapshot:
     """Build the snapshot from nothing but the changes up to a position."""
     changes = await tx.changes_after(account_id, 0, 1_000_000)
-    return evolve(Snapshot(), [change for change in changes if change.sequence <= sequence])
+    return evolve(Snapshot(), [row_change(change) for change in changes if change.sequence <= sequence])
 
 
 async def _insert_account(tx: Transaction, account_id: UUID, rng: random.Random, *, scale: int) -> None:
