@@ -41,7 +41,7 @@ def test_any_name_is_shown_in_its_cell(name: str, owner: str) -> None:
         position=None,
         connected_at=NOW,
     )
-    page = TEMPLATE.render(overview=Overview((peer_cells(presence, owner),), (), (), ()))
+    page = TEMPLATE.render(page=Overview((peer_cells(presence, owner),), (), (), ()))
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
     assert len(cells) == 6
     assert [html.unescape(cell) for cell in cells[:2]] == [told(name), told(owner)]

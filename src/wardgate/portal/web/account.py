@@ -7,8 +7,9 @@ from typing import Final
 from wardgate.portal.account_config import AccountConfig, DohProvider, UpstreamDns
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import limits_of, used_of
-from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
+from wardgate.portal.web.page import Page
+from wardgate.portal.web.sessions import SignedIn
 
 _USED: Final = (
     ("People", "users_count"),
@@ -57,11 +58,12 @@ class Notice:
     is_cancellable: bool
 
 
-async def load_account_page(services: Services, account: Account, viewer: Actor) -> AccountPage:
+async def load_account_page(services: Services, signed_in: SignedIn) -> AccountPage:
     """Gather what is to be shown of an account now."""
+    account = signed_in.account
     limits, config = limits_of(account), AccountConfig.parse(account.config)
     async with services.store.reading() as transaction:
-        tables, now = transaction.on_behalf_of(viewer), transaction.now
+        tables, now = transaction.on_behalf_of(signed_in.actor), transaction.now
         usage = [Usage(told, await used_of(tables, name, now=now), limits[name]) for told, name in _USED]
     return AccountPage(
         settings=(
@@ -79,6 +81,9 @@ async def load_account_page(services: Services, account: Account, viewer: Actor)
         is_locked=account.lock_enabled_at is not None,
         sends_mail=services.environment.mailer is not None,
     )
+
+
+PAGE: Final = Page("Account", "/account", "account.html", load_account_page)
 
 
 def notice_of(account: Account, *, now: datetime) -> Notice | None:

@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import logging
 import mimetypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -43,8 +43,11 @@ from wardgate.portal.schema.rights import Action
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.subjects import subject_of
-from wardgate.portal.web.account import load_account_page, notice_of
+from wardgate.portal.web import account as account_page
+from wardgate.portal.web.account import notice_of
 from wardgate.portal.web.overview import load_overview
+from wardgate.portal.web.page import Page
+from wardgate.portal.web.pages import PAGES
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.supervision import Tasks
 from wardgate.wire.tokens import InvalidToken
@@ -85,15 +88,15 @@ class _Pages:
         }
         self._templates = load_templates()
         self._templates.globals["asset"] = self._asset_path
+        self._templates.globals["pages"] = PAGES
 
     def application(self) -> App:
         starlette = Starlette(
             routes=[
                 Route("/", self._home),
                 Route("/assets/{name}", self._asset),
-                Route("/{slug}", self._overview),
+                *(Route(f"/{{slug}}{page.path}", self._shows(page)) for page in PAGES),
                 Route("/{slug}/events", self._events),
-                Route("/{slug}/account", self._account),
                 Route("/{slug}/account/deletion", self._schedule_deletion, methods=["POST"]),
                 Route("/{slug}/account/deletion/cancel", self._cancel_deletion, methods=["POST"]),
                 Route("/{slug}/sign_in/link/{secret}", self._sign_in, methods=["GET"]),
@@ -125,18 +128,16 @@ class _Pages:
         media_type = mimetypes.guess_type(name)[0] or "text/plain"
         return Response(content, media_type=media_type, headers={"cache-control": lifetime})
 
-    async def _overview(self, request: Request) -> Response:
-        signed_in = await self._sessions.find(request, request.path_params["slug"])
-        if signed_in is None:
-            return self._signed_out(request)
-        overview = await load_overview(self._services, signed_in.actor)
-        return await self._page_of(request, signed_in, "overview.html", here="", overview=overview)
+    def _shows(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler that shows a page to whoever is signed in."""
 
-    async def _account(self, request: Request) -> Response:
-        signed_in = await self._sessions.find(request, request.path_params["slug"])
-        if signed_in is None:
-            return self._signed_out(request)
-        return await self._account_page(request, signed_in)
+        async def show(request: Request) -> Response:
+            signed_in = await self._sessions.find(request, request.path_params["slug"])
+            if signed_in is None:
+                return self._signed_out(request)
+            return await self._page_of(request, signed_in, page)
+
+        return show
 
     async def _schedule_deletion(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
@@ -157,7 +158,7 @@ class _Pages:
                     )
         except WrongSlug:
             told = "This is not the account's slug. Nothing has changed."
-            return await self._account_page(request, signed_in, error=told)
+            return await self._page_of(request, signed_in, account_page.PAGE, error=told)
         except LifecycleError as refused:
             log.info("an account's deletion was refused", extra={"reason": str(refused)})
         return _back_to_account(signed_in)
@@ -179,31 +180,27 @@ class _Pages:
             log.info("cancelling a deletion was refused", extra={"reason": str(refused)})
         return _back_to_account(signed_in)
 
-    async def _account_page(
-        self, request: Request, signed_in: SignedIn, *, error: str | None = None
+    async def _page_of(
+        self, request: Request, signed_in: SignedIn, page: Page, *, error: str | None = None
     ) -> Response:
-        page = await load_account_page(self._services, signed_in.account, signed_in.actor)
-        response = await self._page_of(
-            request, signed_in, "account.html", here="/account", page=page, error=error
-        )
-        if error is not None:
-            response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
-        return response
-
-    async def _page_of(self, request: Request, signed_in: SignedIn, template: str, **values: Any) -> Response:
-        """Write a page of an account, with what all of them show."""
+        """Write a page of an account, with what all of them show; `error` is why a form of it was refused."""
         async with self._services.store.reading() as transaction:
             banners = await transaction.banners.load_all()
-        return self._page(
+        response = self._page(
             request,
-            template,
+            page.template,
+            here=page,
+            page=await page.load(self._services, signed_in),
             account=signed_in.account,
             actor=signed_in.actor,
             csrf_token=self._sessions.form_token(signed_in),
             banners=banners,
             notice=notice_of(signed_in.account, now=self._services.environment.clock.now()),
-            **values,
+            error=error,
         )
+        if error is not None:
+            response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+        return response
 
     async def _form(self, request: Request, signed_in: SignedIn) -> dict[str, str]:
         """Read a form's texts.
@@ -233,8 +230,8 @@ class _Pages:
             # A page whose stream ends connects again, to one that can follow.
             while not follower.done() and await self._sessions.is_alive(signed_in):
                 changed.clear()
-                overview = await load_overview(self._services, signed_in.actor)
-                yield _event(self._templates.get_template("online.html").render(overview=overview))
+                overview = await load_overview(self._services, signed_in)
+                yield _event(self._templates.get_template("online.html").render(page=overview))
                 while not changed.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(KEEPALIVE_S):

@@ -9,8 +9,9 @@ import msgspec
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.logs.tables import Decision
-from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
+from wardgate.portal.web.page import Page
+from wardgate.portal.web.sessions import SignedIn
 from wardgate.wire.user_agent import software_text
 
 DECISIONS_SHOWN: Final = 20
@@ -39,8 +40,9 @@ class Overview:
     decisions: tuple[ShownDecision, ...]
 
 
-async def load_overview(services: Services, viewer: Actor) -> Overview:
-    """Gather what a viewer may see of their account now."""
+async def load_overview(services: Services, signed_in: SignedIn) -> Overview:
+    """Gather what the person signed in may see of the account now."""
+    viewer = signed_in.actor
     bus, account_id = services.environment.bus, viewer.account_id
     clients, gateways = bus.members("client", account_id), bus.members("gateway", account_id)
     async with services.store.reading() as transaction:
@@ -64,6 +66,9 @@ async def load_overview(services: Services, viewer: Actor) -> Overview:
         ),
         decisions=tuple(_decision(one) for one in decisions),
     )
+
+
+PAGE: Final = Page("Overview", "", "overview.html", load_overview)
 
 
 def peer_cells(presence: ClientPresence | GatewayPresence, belongs_to: str) -> Cells:
