@@ -22,10 +22,12 @@ from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
-from wardgate.portal.limits import LimitReached, check_actor, check_api_token
+from wardgate.portal.limits import check_api_token
+from wardgate.portal.outcomes import Refused
+from wardgate.portal.people.rules import make_actor
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.sign_in.rules import make_first_api_token
+from wardgate.portal.sign_in.rules import make_api_client, make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Store, Transaction, Unusable
 
 SIGN_IN_LINK_LIFETIME_S: Final = 3600
@@ -86,7 +88,7 @@ def initialise(
         environment = Environment.of_this_process()
         keys = data_directory.make_keys(directory, environment.rng)
         result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
-    except (DataDirectoryUnusable, Unusable, Conflict, LimitReached) as error:
+    except (DataDirectoryUnusable, Unusable, Conflict, Refused) as error:
         raise UserError(str(error)) from error
     _save_profile(Profile.path(settings, directory), portal, result, is_url_set=is_url_set)
     return result
@@ -144,7 +146,7 @@ async def _initialise(
                         replace(account, config=config.within(account.config))
                     )
             tables = transaction.of(account.id)
-            admin = await _admin(transaction, tables, account, wanted.email)
+            admin = await _admin(tables, account, wanted.email)
             with_tokens = is_new or new_tokens
             api_token = await _api_token(transaction, tables, account, keys) if with_tokens else None
             first_operator = await transaction.operator_tokens.count() == 0
@@ -165,32 +167,25 @@ async def _initialise(
     )
 
 
-async def _admin(transaction: Transaction, tables: AccountTables, account: Account, email: str) -> Actor:
+async def _admin(tables: AccountTables, account: Account, email: str) -> Actor:
     admin = await tables.actors.find(
         tables.actors.c.email == email, tables.actors.c.type == "account_admin_user"
     )
     if admin is not None:
         return admin
-    await check_actor(tables, account, "account_admin_user", now=transaction.now)
-    return await tables.actors.insert(
-        Actor(
-            id=transaction.new_id(),
-            account_id=account.id,
-            type="account_admin_user",
-            name=email.partition("@")[0],
-            email=email,
-            allow_email_otp_sign_in=True,
-        )
-    )
+    given = {
+        "name": email.partition("@")[0],
+        "type": "account_admin_user",
+        "email": email,
+        "allow_email_otp_sign_in": True,
+    }
+    return await make_actor(tables, account, given)
 
 
 async def _api_token(transaction: Transaction, tables: AccountTables, account: Account, keys: Keys) -> str:
     actor = await tables.actors.find(tables.actors.c.type == "api_client", tables.actors.c.name == TOKEN_NAME)
     if actor is None:
-        await check_actor(tables, account, "api_client", now=transaction.now)
-        actor = await tables.actors.insert(
-            Actor(id=transaction.new_id(), account_id=account.id, type="api_client", name=TOKEN_NAME)
-        )
+        actor = await make_api_client(tables, account, {"name": TOKEN_NAME})
     await tables.api_tokens.delete_where(tables.api_tokens.c.actor_id == actor.id)
     await check_api_token(tables, account, actor.id)
     return await make_first_api_token(

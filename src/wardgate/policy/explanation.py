@@ -33,10 +33,13 @@ class ExplainedGroup(msgspec.Struct, frozen=True):
     membership_id: str | None = None
 
 
+InputName = Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
+
+
 class ExplainedInput(msgspec.Struct, frozen=True):
     """Something that was judged by, and where it comes from. `value` None: there is none, or with `undetermined` nobody knows."""
 
-    name: Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
+    name: InputName
     value: str | None
     source: Literal["given", "looked_up", "connection", "device", "undetermined"]
 

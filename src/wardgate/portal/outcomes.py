@@ -30,7 +30,7 @@ class Invalid(Refused):
     """
 
     def __init__(self, errors: FieldErrors) -> None:
-        super().__init__(", ".join(sorted(errors)))
+        super().__init__("; ".join(_sentence(field, messages) for field, messages in errors.items()))
         self.errors = errors
 
 
@@ -48,3 +48,9 @@ class Unsuitable(Refused):
 
 class WrongState(Refused):
     """Not in the present state of the object."""
+
+
+def _sentence(field: str, messages: object) -> str:
+    """Say what is wrong with a field, as far as it is said in words."""
+    plain = [one for one in messages if isinstance(one, str)] if isinstance(messages, list) else []
+    return f"{field} {', '.join(plain) or 'is invalid'}"

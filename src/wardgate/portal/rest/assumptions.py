@@ -9,13 +9,13 @@ undetermined  unknown; conditions that depend on it stay open
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import AuthProviderId
 from wardgate.model.versions import ClientSoftware
 from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
-from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, instant_text
+from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, InputName, instant_text
 from wardgate.policy.selection import Position
 from wardgate.portal.bus import ClientPresence
 from wardgate.portal.devices.tables import Device
@@ -84,24 +84,25 @@ def assume(services: Services, said: Said, client: Client | None) -> Assumptions
         if token is None
         else _Known(token.expires_at, "connection", instant_text(token.expires_at))
     )
+    inputs: dict[InputName, _Known[Any]] = {
+        "remote_ip": remote_ip,
+        "region": region,
+        "provider": provider,
+        "verified": verified,
+        "software": user_agent,
+        "token_expires_at": expires_at,
+    }
     return Assumptions(
         facts=Facts(
-            UNDETERMINED if remote_ip.value is None else remote_ip.value,
-            region.or_undetermined(),
-            provider.or_undetermined(),
-            UNDETERMINED if verified.value is None else verified.value,
+            remote_ip=UNDETERMINED if remote_ip.value is None else remote_ip.value,
+            region=region.or_undetermined(),
+            auth_provider_id=provider.or_undetermined(),
+            is_verified=UNDETERMINED if verified.value is None else verified.value,
         ),
         token_expires_at=expires_at.value or TOKEN_UNDETERMINED,
         user_agent=user_agent.value,
         position=position,
-        inputs=(
-            ExplainedInput("remote_ip", remote_ip.text, remote_ip.source),
-            ExplainedInput("region", region.text, region.source),
-            ExplainedInput("provider", provider.text, provider.source),
-            ExplainedInput("verified", verified.text, verified.source),
-            ExplainedInput("software", user_agent.text, user_agent.source),
-            ExplainedInput("token_expires_at", expires_at.text, expires_at.source),
-        ),
+        inputs=tuple(ExplainedInput(name, one.text, one.source) for name, one in inputs.items()),
     )
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.policy.explanation import Explanation, as_json, as_text, from_json, why_not
+from wardgate.policy.explanation import Explanation, InputName, as_json, as_text, from_json, why_not
 from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.logs.tables import Decision as DecisionRow
 from wardgate.portal.rest.views import Instant, ResourceType, Shown
@@ -25,7 +25,7 @@ class GroupOfActor(BaseModel):
 class JudgedBy(BaseModel):
     """Something that was judged by, and where it comes from; `value` null: there is none, or with `undetermined` nobody knows."""
 
-    name: Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
+    name: InputName
     value: str | None
     source: Literal["given", "looked_up", "connection", "device", "undetermined"]
 

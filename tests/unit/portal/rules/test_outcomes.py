@@ -35,3 +35,9 @@ def test_every_outcome_has_its_status(outcome: Refused, status: int) -> None:
 
 def test_no_kind_of_outcome_is_left_out() -> None:
     assert set(Refused.__subclasses__()) == {Invalid, Missing, Forbidden, Unsuitable, WrongState}
+
+
+def test_the_message_of_wrong_values_names_each_field() -> None:
+    assert str(Invalid({"name": ["can't be blank"], "filters": [{"ports": ["bad format"]}]})) == (
+        "name can't be blank; filters is invalid"
+    )
