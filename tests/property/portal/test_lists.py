@@ -49,9 +49,9 @@ from wardgate.portal.rest.views import (
     PoolMemberView,
     RelayTokenView,
     ResourceView,
-    Shown,
     SiteView,
-    listed,
+    ViewFields,
+    list_response,
 )
 from wardgate.portal.schema.row import Row
 from wardgate.portal.sign_in.rest.api_clients import ApiClientView, ApiTokenView
@@ -77,33 +77,35 @@ AN_INSTANT = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 class Listed:
     view: type[BaseModel]
     row_class: type[Row]
-    shown: Callable[[Any], Shown]
+    fields_of: Callable[[Any], ViewFields]
 
 
 LISTED = (
-    Listed(ActorView, ActorRow, ActorView.shown),
-    Listed(AnyGroupView, GroupRow, AnyGroupView.shown),
-    Listed(ApiClientView, ActorRow, ApiClientView.shown),
-    Listed(ApiTokenView, ApiTokenRow, ApiTokenView.shown),
-    Listed(BannerView, BannerRow, BannerView.shown),
-    Listed(ClientTokenView, ClientTokenRow, ClientTokenView.shown),
-    Listed(ClientView, DeviceRow, lambda row: ClientView.shown(row, online=True)),
-    Listed(EmailOtpAuthProviderView, EmailOtpAuthProviderRow, EmailOtpAuthProviderView.shown),
-    Listed(EntraAuthProviderView, EntraAuthProviderRow, EntraAuthProviderView.shown),
-    Listed(ExternalIdentityView, ExternalIdentityRow, ExternalIdentityView.shown),
-    Listed(GatewayView, DeviceRow, lambda row: GatewayView.shown(row, online=False, rotated_at=AN_INSTANT)),
-    Listed(GoogleAuthProviderView, GoogleAuthProviderRow, GoogleAuthProviderView.shown),
-    Listed(GroupView, GroupRow, GroupView.shown),
-    Listed(JobView, JobRow, JobView.shown),
-    Listed(MemberView, ActorRow, MemberView.shown),
-    Listed(OidcAuthProviderView, OidcAuthProviderRow, OidcAuthProviderView.shown),
-    Listed(OktaAuthProviderView, OktaAuthProviderRow, OktaAuthProviderView.shown),
-    Listed(OperatedAccountView, AccountRow, OperatedAccountView.shown),
-    Listed(PolicyView, PolicyRow, PolicyView.shown),
-    Listed(PoolMemberView, DeviceRow, PoolMemberView.shown),
-    Listed(RelayTokenView, RelayTokenRow, RelayTokenView.shown),
-    Listed(ResourceView, ResourceRow, ResourceView.shown),
-    Listed(SiteView, SiteRow, SiteView.shown),
+    Listed(ActorView, ActorRow, ActorView.fields_of),
+    Listed(AnyGroupView, GroupRow, AnyGroupView.fields_of),
+    Listed(ApiClientView, ActorRow, ApiClientView.fields_of),
+    Listed(ApiTokenView, ApiTokenRow, ApiTokenView.fields_of),
+    Listed(BannerView, BannerRow, BannerView.fields_of),
+    Listed(ClientTokenView, ClientTokenRow, ClientTokenView.fields_of),
+    Listed(ClientView, DeviceRow, lambda row: ClientView.fields_of(row, online=True)),
+    Listed(EmailOtpAuthProviderView, EmailOtpAuthProviderRow, EmailOtpAuthProviderView.fields_of),
+    Listed(EntraAuthProviderView, EntraAuthProviderRow, EntraAuthProviderView.fields_of),
+    Listed(ExternalIdentityView, ExternalIdentityRow, ExternalIdentityView.fields_of),
+    Listed(
+        GatewayView, DeviceRow, lambda row: GatewayView.fields_of(row, online=False, rotated_at=AN_INSTANT)
+    ),
+    Listed(GoogleAuthProviderView, GoogleAuthProviderRow, GoogleAuthProviderView.fields_of),
+    Listed(GroupView, GroupRow, GroupView.fields_of),
+    Listed(JobView, JobRow, JobView.fields_of),
+    Listed(MemberView, ActorRow, MemberView.fields_of),
+    Listed(OidcAuthProviderView, OidcAuthProviderRow, OidcAuthProviderView.fields_of),
+    Listed(OktaAuthProviderView, OktaAuthProviderRow, OktaAuthProviderView.fields_of),
+    Listed(OperatedAccountView, AccountRow, OperatedAccountView.fields_of),
+    Listed(PolicyView, PolicyRow, PolicyView.fields_of),
+    Listed(PoolMemberView, DeviceRow, PoolMemberView.fields_of),
+    Listed(RelayTokenView, RelayTokenRow, RelayTokenView.fields_of),
+    Listed(ResourceView, ResourceRow, ResourceView.fields_of),
+    Listed(SiteView, SiteRow, SiteView.fields_of),
 )
 
 SCALARS: dict[type, st.SearchStrategy[Any]] = {
@@ -155,10 +157,10 @@ def test_a_list_says_of_each_object_what_its_view_says(one: Listed, data: st.Dat
     some = data.draw(st.lists(rows_of(one.row_class), max_size=3))
     page = Page(some, count=len(some) + 7, limit=3, next_page="after", prev_page=None)
     metadata = Metadata(count=page.count, limit=3, next_page="after", prev_page=None)
-    views = [one.view(**one.shown(row)) for row in some]
+    views = [one.view(**one.fields_of(row)) for row in some]
     expected = ListOf[one.view](data=views, metadata=metadata).model_dump_json()  # type: ignore[name-defined]
 
-    answer = listed(page, one.shown)
+    answer = list_response(page, one.fields_of)
 
     assert answer.headers["content-type"] == "application/json"
     assert in_order(answer.body) == in_order(expected)

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from wardgate.portal.installation.tables import Account as AccountRow
 from wardgate.portal.installation.tables import Banner as BannerRow
 from wardgate.portal.limits import limits_of
-from wardgate.portal.rest.views import Instant, Shown
+from wardgate.portal.rest.views import Instant, ViewFields
 
 
 class FeaturesView(BaseModel):
@@ -50,10 +50,10 @@ class OperatedAccountView(BaseModel):
 
     @classmethod
     def of(cls, row: AccountRow) -> "OperatedAccountView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: AccountRow) -> Shown:
+    def fields_of(row: AccountRow) -> ViewFields:
         plain = {name: getattr(row, name) for name in OperatedAccountView.model_fields}
         features = {name: bool(row.features.get(name)) for name in FeaturesView.model_fields}
         return plain | {"features": features, "limits": LimitsView(**limits_of(row)).model_dump()}
@@ -92,8 +92,8 @@ class BannerView(BaseModel):
 
     @classmethod
     def of(cls, row: BannerRow) -> "BannerView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: BannerRow) -> Shown:
+    def fields_of(row: BannerRow) -> ViewFields:
         return {name: getattr(row, name) for name in BannerView.model_fields}

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from wardgate.policy.explanation import Explanation, InputName, as_json, as_text, from_json, why_not
 from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.logs.tables import Decision as DecisionRow
-from wardgate.portal.rest.views import Instant, ResourceType, Shown
+from wardgate.portal.rest.views import Instant, ResourceType, ViewFields
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
 
@@ -139,7 +139,7 @@ class OfferView(BaseModel):
     reason: str | None
 
     @staticmethod
-    def shown(row: ResourceRow, told: Explanation) -> Shown:
+    def fields_of(row: ResourceRow, told: Explanation) -> ViewFields:
         return {
             "id": row.id,
             "name": row.name,

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
-from wardgate.portal.rest.views import EmailClaim, EmailVerification, Instant, ProviderContext, Shown
+from wardgate.portal.rest.views import EmailClaim, EmailVerification, Instant, ProviderContext, ViewFields
 
 
 class ExternalIdentityView(BaseModel):
@@ -33,10 +33,10 @@ class ExternalIdentityView(BaseModel):
 
     @classmethod
     def of(cls, row: ExternalIdentityRow) -> "ExternalIdentityView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: ExternalIdentityRow) -> Shown:
+    def fields_of(row: ExternalIdentityRow) -> ViewFields:
         plain = {name: getattr(row, name, None) for name in ExternalIdentityView.model_fields}
         prefix, colon, rest = row.idp_id.partition(":")
         return plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix}
@@ -58,10 +58,10 @@ class AuthProviderView(BaseModel):
 
     @classmethod
     def of(cls, row: Any) -> Self:
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @classmethod
-    def shown(cls, row: Any) -> Shown:
+    def fields_of(cls, row: Any) -> ViewFields:
         """Show a row of the provider's kind: only what the view names, so never its secret."""
         return {name: getattr(row, name) for name in cls.model_fields}
 

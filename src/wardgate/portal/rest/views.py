@@ -87,11 +87,11 @@ class ListOf(BaseModel, Generic[T]):
     metadata: Metadata
 
 
-Shown = dict[str, Any]
+ViewFields = dict[str, Any]
 """The fields of an object by name, as its view declares them: ids and instants as such, nested objects as dictionaries."""
 
 
-def listed(page: Page[_RowT], shown: Callable[[_RowT], Shown]) -> Response:
+def list_response(page: Page[_RowT], fields_of: Callable[[_RowT], ViewFields]) -> Response:
     """Return a response with a page in its envelope.
 
     It has the same content as `ListOf` the views of the rows, but is encoded without building them: for 100 objects that saves a tenth of
@@ -103,14 +103,14 @@ def listed(page: Page[_RowT], shown: Callable[[_RowT], Shown]) -> Response:
         "next_page": page.next_page,
         "prev_page": page.prev_page,
     }
-    data = [_with_instants_as_text(shown(row)) for row in page.rows]
+    data = [_with_instants_as_text(fields_of(row)) for row in page.rows]
     body = msgspec.json.encode({"data": data, "metadata": metadata})
     return Response(body, media_type="application/json")
 
 
-def _with_instants_as_text(shown: Shown) -> Shown:
+def _with_instants_as_text(fields: ViewFields) -> ViewFields:
     return {
-        name: instant_text(value) if isinstance(value, datetime) else value for name, value in shown.items()
+        name: instant_text(value) if isinstance(value, datetime) else value for name, value in fields.items()
     }
 
 
@@ -185,10 +185,10 @@ class ActorView(BaseModel):
 
     @classmethod
     def of(cls, row: ActorRow) -> "ActorView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: ActorRow) -> Shown:
+    def fields_of(row: ActorRow) -> ViewFields:
         return {
             "id": row.id,
             "name": row.name,
@@ -212,10 +212,10 @@ class ClientTokenView(BaseModel):
 
     @classmethod
     def of(cls, row: ClientTokenRow) -> "ClientTokenView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: ClientTokenRow) -> Shown:
+    def fields_of(row: ClientTokenRow) -> ViewFields:
         return {
             "id": row.id,
             "actor_id": row.actor_id,
@@ -245,10 +245,10 @@ class RelayTokenView(BaseModel):
 
     @classmethod
     def of(cls, row: RelayTokenRow) -> "RelayTokenView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: RelayTokenRow) -> Shown:
+    def fields_of(row: RelayTokenRow) -> ViewFields:
         return {"id": row.id, "name": row.name, "inserted_at": row.inserted_at}
 
 
@@ -292,7 +292,7 @@ class JobView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def shown(cls, row: JobRow) -> Shown:
+    def fields_of(cls, row: JobRow) -> ViewFields:
         return {name: getattr(row, name) for name in cls.model_fields}
 
 
@@ -349,10 +349,10 @@ class ClientView(BaseModel):
 
     @classmethod
     def of(cls, row: DeviceRow, *, online: bool) -> "ClientView":
-        return cls(**cls.shown(row, online=online))
+        return cls(**cls.fields_of(row, online=online))
 
     @staticmethod
-    def shown(row: DeviceRow, *, online: bool) -> Shown:
+    def fields_of(row: DeviceRow, *, online: bool) -> ViewFields:
         plain = {name: getattr(row, name, None) for name in ClientView.model_fields}
         return plain | {"online": online, "created_at": row.inserted_at}
 
@@ -377,10 +377,10 @@ class GatewayView(BaseModel):
 
     @classmethod
     def of(cls, row: DeviceRow, *, online: bool, rotated_at: datetime | None, **more: Any) -> "GatewayView":
-        return cls(**cls.shown(row, online=online, rotated_at=rotated_at), **more)
+        return cls(**cls.fields_of(row, online=online, rotated_at=rotated_at), **more)
 
     @staticmethod
-    def shown(row: DeviceRow, *, online: bool, rotated_at: datetime | None) -> Shown:
+    def fields_of(row: DeviceRow, *, online: bool, rotated_at: datetime | None) -> ViewFields:
         plain = {name: getattr(row, name, None) for name in GatewayView.model_fields}
         return plain | {"online": online, "rotated_at": rotated_at}
 
@@ -402,10 +402,10 @@ class GroupView(BaseModel):
 
     @classmethod
     def of(cls, row: GroupRow) -> "GroupView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: GroupRow) -> Shown:
+    def fields_of(row: GroupRow) -> ViewFields:
         return {
             "id": row.id,
             "name": row.name,
@@ -425,7 +425,7 @@ class MemberView(BaseModel):
     type: ActorType
 
     @staticmethod
-    def shown(row: ActorRow) -> Shown:
+    def fields_of(row: ActorRow) -> ViewFields:
         return {"id": row.id, "name": row.name, "type": row.type}
 
 
@@ -439,7 +439,7 @@ class PoolMemberView(BaseModel):
     last_seen_at: Instant | None
 
     @staticmethod
-    def shown(row: DeviceRow) -> Shown:
+    def fields_of(row: DeviceRow) -> ViewFields:
         return {"id": row.id, "name": row.name, "last_seen_at": row.last_seen_at}
 
 
@@ -453,10 +453,10 @@ class SiteView(BaseModel):
 
     @classmethod
     def of(cls, row: SiteRow) -> "SiteView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: SiteRow) -> Shown:
+    def fields_of(row: SiteRow) -> ViewFields:
         return {"id": row.id, "name": row.name}
 
 
@@ -496,11 +496,11 @@ class ResourceView(BaseModel):
 
     @classmethod
     def of(cls, row: ResourceRow) -> "ResourceView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: ResourceRow) -> Shown:
-        shown: Shown = {
+    def fields_of(row: ResourceRow) -> ViewFields:
+        fields: ViewFields = {
             "id": row.id,
             "name": row.name,
             "address": row.address,
@@ -509,10 +509,10 @@ class ResourceView(BaseModel):
             "filters": [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters],
         }
         if row.ip_stack is not None:
-            shown["ip_stack"] = row.ip_stack
+            fields["ip_stack"] = row.ip_stack
         if row.site_id is not None:
-            shown["site_id"] = row.site_id
-        return shown
+            fields["site_id"] = row.site_id
+        return fields
 
 
 _LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
@@ -535,10 +535,10 @@ class PolicyView(BaseModel):
 
     @classmethod
     def of(cls, row: PolicyRow) -> "PolicyView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: PolicyRow) -> Shown:
+    def fields_of(row: PolicyRow) -> ViewFields:
         return {
             "id": row.id,
             "group_id": row.group_id,

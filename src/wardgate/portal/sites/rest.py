@@ -10,7 +10,7 @@ from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, SiteView, listed
+from wardgate.portal.rest.views import Data, ListOf, SiteView, list_response
 from wardgate.portal.sites import rules
 
 routes = Routes("sites", "/sites", tag="Sites")
@@ -37,7 +37,7 @@ class SiteBody(BaseModel):
 async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
     async with caller.reading() as tables:
         wanted = [] if name is None else [tables.sites.c.name == name]
-        return listed(await load_page(tables.sites, paging, *wanted), SiteView.shown)
+        return list_response(await load_page(tables.sites, paging, *wanted), SiteView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

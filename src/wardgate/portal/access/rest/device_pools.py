@@ -17,7 +17,7 @@ from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, requir
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, ResourceView, listed
+from wardgate.portal.rest.views import Data, ListOf, ResourceView, list_response
 
 routes = Routes("device_pools", "/wardgate/device_pools", tag="Wardgate")
 
@@ -54,8 +54,8 @@ async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> 
     async with caller.reading() as tables:
         c = tables.resources.c
         wanted = [] if name is None else [c.name == name]
-        return listed(
-            await load_page(tables.resources, paging, c.type.in_(POOL_TYPES), *wanted), ResourceView.shown
+        return list_response(
+            await load_page(tables.resources, paging, c.type.in_(POOL_TYPES), *wanted), ResourceView.fields_of
         )
 
 

@@ -41,7 +41,7 @@ from wardgate.portal.rest.pages import (
 from wardgate.portal.rest.parameters import DATE_TIME, IP, UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, Metadata, Shown, listed
+from wardgate.portal.rest.views import Data, ListOf, Metadata, ViewFields, list_response
 from wardgate.portal.store.logs import Logs
 from wardgate.wire.user_agent import parse_version
 
@@ -121,16 +121,16 @@ async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noq
         snapshot = view.snapshot
     now = caller.services.environment.clock.now()
 
-    def shown(row: Resource) -> Shown:
+    def fields_of(row: Resource) -> ViewFields:
         request = AccessRequest(
             ActorId(actor.id), ResourceId(row.id), assumed.facts, assumed.token_expires_at, assumed.software
         )
         decision = authorize(snapshot, request, now=now)
         offered = _offered(snapshot, request, decision, client, now=now)
         told = explain(snapshot, request, decision, now=now, offered=offered)
-        return OfferView.shown(row, told)
+        return OfferView.fields_of(row, told)
 
-    return listed(page, shown)
+    return list_response(page, fields_of)
 
 
 def _offered(

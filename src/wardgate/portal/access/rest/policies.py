@@ -24,7 +24,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, PolicyView, listed
+from wardgate.portal.rest.views import Data, ListOf, PolicyView, list_response
 
 routes = Routes("policies", "/policies", tag="Policies")
 
@@ -83,7 +83,7 @@ async def index(
             for column, given in ((c.group_id, group_id), (c.resource_id, resource_id))
             if given is not None
         ]
-        return listed(await load_page(tables.policies, paging, *wanted), PolicyView.shown)
+        return list_response(await load_page(tables.policies, paging, *wanted), PolicyView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

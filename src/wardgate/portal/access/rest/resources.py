@@ -15,7 +15,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, ResourceView, listed
+from wardgate.portal.rest.views import Data, ListOf, ResourceView, list_response
 
 routes = Routes("resources", "/resources", tag="Resources")
 
@@ -88,7 +88,7 @@ async def index(
             (c.site_id, None if site_id is None else parse_id(site_id)),
         )
         wanted = [column == value for column, value in given if value is not None]
-        return listed(await load_page(tables.resources, paging, *wanted), ResourceView.shown)
+        return list_response(await load_page(tables.resources, paging, *wanted), ResourceView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

@@ -13,7 +13,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import ClientView, Data, ListOf, listed
+from wardgate.portal.rest.views import ClientView, Data, ListOf, list_response
 
 routes = Routes("clients", tag="Clients")
 
@@ -52,20 +52,20 @@ async def index(
             if value is not None
         ]
         page = await load_page(tables.devices, paging, c.type == "client", *wanted)
-        return listed(page, lambda row: ClientView.shown(row, online=row.id in online))
+        return list_response(page, lambda row: ClientView.fields_of(row, online=row.id in online))
 
 
 @routes.get("/clients/{id}", is_versioned=True)
 async def show(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.reading() as tables:
-        return _shown(caller, await rules.load_client(tables, id))
+        return _view(caller, await rules.load_client(tables, id))
 
 
 @routes.edit("/clients/{id}", is_versioned=True)
 async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await rules.load_client(tables, id))
-        return _shown(caller, await rules.rename(tables, before, body.client.given()))
+        return _view(caller, await rules.rename(tables, before, body.client.given()))
 
 
 @routes.put("/clients/{id}/verify", is_versioned=True)
@@ -73,14 +73,14 @@ async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     """Verify a client; the first time stays."""
     async with caller.writing() as (tables, _):
         before = caller.expected(await rules.load_client(tables, id))
-        return _shown(caller, await rules.verify_client(tables, before))
+        return _view(caller, await rules.verify_client(tables, before))
 
 
 @routes.put("/clients/{id}/unverify", is_versioned=True)
 async def unverify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         before = caller.expected(await rules.load_client(tables, id))
-        return _shown(caller, await rules.unverify_client(tables, before))
+        return _view(caller, await rules.unverify_client(tables, before))
 
 
 @routes.put("/wardgate/clients/{id}/hostname", is_versioned=True, tag="Wardgate")
@@ -90,7 +90,7 @@ async def set_hostname(caller: ForAccount, id: Id, body: HostnameBody) -> Data[C
         raise unprocessed()
     async with caller.writing() as (tables, _):
         before = caller.expected(await rules.load_client(tables, id))
-        return _shown(caller, await rules.set_hostname(tables, before, body.client.given()))
+        return _view(caller, await rules.set_hostname(tables, before, body.client.given()))
 
 
 @routes.delete("/clients/{id}", is_versioned=True)
@@ -101,5 +101,5 @@ async def delete(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
         return Data(data=ClientView.of(client, online=client.id in caller.online_ids("client")))
 
 
-def _shown(caller: AccountCaller, row: Device) -> Data[ClientView]:
+def _view(caller: AccountCaller, row: Device) -> Data[ClientView]:
     return Data(data=ClientView.of(caller.tagged(row), online=row.id in caller.online_ids("client")))

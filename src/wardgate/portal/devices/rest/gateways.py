@@ -32,7 +32,7 @@ from wardgate.portal.rest.views import (
     ListOf,
     NewGatewayView,
     NewTokenView,
-    listed,
+    list_response,
 )
 from wardgate.portal.store import AccountTables
 
@@ -81,9 +81,9 @@ async def index(
         tokens = tables.gateway_tokens
         ids = [row.gateway_token_id for row in page.rows if row.gateway_token_id is not None]
         rotated = {token.id: token.rotated_at for token in await tokens.load_all(tokens.c.id.in_(ids))}
-    return listed(
+    return list_response(
         page,
-        lambda row: GatewayView.shown(
+        lambda row: GatewayView.fields_of(
             row,
             online=row.id in online,
             rotated_at=None if row.gateway_token_id is None else rotated.get(row.gateway_token_id),

@@ -18,7 +18,7 @@ from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, listed
+from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, list_response
 from wardgate.portal.store import AccountTables
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
@@ -63,7 +63,7 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
             members.account_id == caller.account.id, members.resource_id == pool.id
         )
         page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
-        answer = listed(page, PoolMemberView.shown)
+        answer = list_response(page, PoolMemberView.fields_of)
         answer.headers["etag"] = tag_of_members(pool.id, await rules.members_of(tables, pool))
         return answer
 

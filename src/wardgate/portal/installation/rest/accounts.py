@@ -28,7 +28,7 @@ from wardgate.portal.rest.fields import (
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, listed
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("accounts", tag="Wardgate: installation")
 
@@ -121,7 +121,9 @@ async def index(
         wanted = [] if name is None else [c.name == name]
         if slug is not None:
             wanted.append(func.lower(c.slug) == slug.lower())
-        return listed(await load_page(transaction.accounts, paging, *wanted), OperatedAccountView.shown)
+        return list_response(
+            await load_page(transaction.accounts, paging, *wanted), OperatedAccountView.fields_of
+        )
 
 
 @routes.get("/wardgate/accounts/{id}", is_versioned=True)

@@ -13,7 +13,7 @@ from wardgate.portal.rest.fields import Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, listed
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("banners", "/wardgate/banners", tag="Wardgate: installation")
 
@@ -31,7 +31,7 @@ class BannerBody(BaseModel):
 @routes.get("", response_model=ListOf[BannerView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
-        return listed(await load_page(transaction.banners, paging), BannerView.shown)
+        return list_response(await load_page(transaction.banners, paging), BannerView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

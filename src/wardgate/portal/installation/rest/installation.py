@@ -26,7 +26,7 @@ from wardgate.portal.rest.views import (
     NewRelayTokenView,
     RelayTokenView,
     RelayView,
-    listed,
+    list_response,
 )
 from wardgate.portal.store import Repository
 from wardgate.portal.store.job_queue import STATES, JobQueue
@@ -47,7 +47,7 @@ class RelayTokenBody(BaseModel):
 @routes.get("/relay_tokens", response_model=ListOf[RelayTokenView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
     async with caller.reading() as transaction:
-        return listed(await load_page(transaction.relay_tokens, paging), RelayTokenView.shown)
+        return list_response(await load_page(transaction.relay_tokens, paging), RelayTokenView.fields_of)
 
 
 @routes.get("/relay_tokens/{id}", is_versioned=True)
@@ -111,7 +111,7 @@ async def jobs(
     async with caller.reading() as transaction:
         rows = Repository(transaction, JOBS)
         wanted = [] if state is None else [rows.c.state == state]
-        return listed(await load_page(rows, paging, *wanted, newest_first=True), JobView.shown)
+        return list_response(await load_page(rows, paging, *wanted, newest_first=True), JobView.fields_of)
 
 
 @routes.get("/health")

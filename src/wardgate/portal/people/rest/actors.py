@@ -14,7 +14,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import ActorView, Data, ListOf, listed
+from wardgate.portal.rest.views import ActorView, Data, ListOf, list_response
 
 routes = Routes("actors", "/actors", tag="Actors")
 
@@ -64,7 +64,7 @@ async def index(
             for column, value in ((c.name, name), (c.email, email), (c.type, type))
             if value is not None
         ]
-        return listed(await load_page(tables.actors, paging, *wanted), ActorView.shown)
+        return list_response(await load_page(tables.actors, paging, *wanted), ActorView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

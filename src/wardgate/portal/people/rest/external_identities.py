@@ -8,7 +8,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.sign_in_views import ExternalIdentityView
-from wardgate.portal.rest.views import Data, ListOf, listed
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("external_identities", "/actors/{actor_id}/external_identities", tag="External Identities")
 
@@ -18,7 +18,7 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         identities = tables.external_identities
         page = await load_page(identities, paging, identities.c.actor_id == actor_id, newest_first=True)
-        return listed(page, ExternalIdentityView.shown)
+        return list_response(page, ExternalIdentityView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)

@@ -25,7 +25,15 @@ from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import Data, GroupView, ListOf, MembersView, MemberView, Shown, listed
+from wardgate.portal.rest.views import (
+    Data,
+    GroupView,
+    ListOf,
+    MembersView,
+    MemberView,
+    ViewFields,
+    list_response,
+)
 from wardgate.portal.store import AccountTables
 
 routes = Routes("groups", "/groups", tag="Groups")
@@ -44,11 +52,11 @@ class AnyGroupView(GroupView):
 
     @classmethod
     def of(cls, row: GroupRow) -> "AnyGroupView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @staticmethod
-    def shown(row: GroupRow) -> Shown:
-        return GroupView.shown(row) | {"type": row.type}
+    def fields_of(row: GroupRow) -> ViewFields:
+        return GroupView.fields_of(row) | {"type": row.type}
 
 
 class GroupFields(Fields):
@@ -114,7 +122,9 @@ async def index(
     async with caller.reading() as tables:
         wanted = _conditions(tables, name, directory_id, entity_type)
         is_published = tables.groups.c.type != "managed"
-        return listed(await load_page(tables.groups, paging, is_published, *wanted), GroupView.shown)
+        return list_response(
+            await load_page(tables.groups, paging, is_published, *wanted), GroupView.fields_of
+        )
 
 
 @routes_of_all.get("", name="index", summary="Index", response_model=ListOf[AnyGroupView])
@@ -127,7 +137,7 @@ async def index_of_all(
 ) -> Response:
     async with caller.reading() as tables:
         wanted = _conditions(tables, name, directory_id, entity_type)
-        return listed(await load_page(tables.groups, paging, *wanted), AnyGroupView.shown)
+        return list_response(await load_page(tables.groups, paging, *wanted), AnyGroupView.fields_of)
 
 
 def _conditions(
@@ -208,7 +218,7 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
             memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id
         )
         page = await load_page(tables.actors, paging, tables.actors.c.id.in_(in_group))
-        answer = listed(page, MemberView.shown)
+        answer = list_response(page, MemberView.fields_of)
         if group_id is not None:
             everybody = await memberships.load_column(
                 memberships.c.actor_id, memberships.c.group_id == group_id
@@ -246,13 +256,13 @@ async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatch
         group = await rules.load_group_with_editable_members(tables, group_id)
         current = await _current(caller, tables, group)
         errors: list[str] = []
-        added, removed = _parsed(_listed(changes.add), errors), _parsed(_listed(changes.remove), errors)
+        added, removed = _parsed(_as_list(changes.add), errors), _parsed(_as_list(changes.remove), errors)
         await _check_actors(tables, added, errors)
         wanted = (set(current) - removed) | added
         return await _answer(caller, tables, group, current, wanted)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

@@ -25,7 +25,7 @@ from wardgate.portal.rest.fields import (
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, Instant, ListOf, Shown, listed
+from wardgate.portal.rest.views import Data, Instant, ListOf, ViewFields, list_response
 from wardgate.portal.sign_in import rules
 from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
 
@@ -44,10 +44,10 @@ class ApiClientView(BaseModel):
 
     @classmethod
     def of(cls, row: ActorRow) -> "ApiClientView":
-        return cls(**cls.shown(row))
+        return cls(**cls.fields_of(row))
 
     @classmethod
-    def shown(cls, row: ActorRow) -> Shown:
+    def fields_of(cls, row: ActorRow) -> ViewFields:
         return {name: getattr(row, name) for name in cls.model_fields}
 
 
@@ -65,10 +65,10 @@ class ApiTokenView(BaseModel):
 
     @classmethod
     def of(cls, row: ApiTokenRow) -> "ApiTokenView":
-        return cls(**ApiTokenView.shown(row))
+        return cls(**ApiTokenView.fields_of(row))
 
     @staticmethod
-    def shown(row: ApiTokenRow) -> Shown:
+    def fields_of(row: ApiTokenRow) -> ViewFields:
         return {name: getattr(row, name) for name in ApiTokenView.model_fields}
 
 
@@ -120,7 +120,7 @@ async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str |
         actors = transaction.of(account.id).actors
         wanted = [] if name is None else [actors.c.name == name]
         page = await load_page(actors, paging, actors.c.type == rules.API_CLIENT, *wanted)
-        return listed(page, ApiClientView.shown)
+        return list_response(page, ApiClientView.fields_of)
 
 
 @routes.get("/{id}", is_versioned=True)
@@ -172,7 +172,7 @@ async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging:
         client = await rules.load_api_client(tables, api_client_id)
         c = tables.api_tokens.c
         page = await load_page(tables.api_tokens, paging, c.actor_id == client.id, newest_first=True)
-        return listed(page, ApiTokenView.shown)
+        return list_response(page, ApiTokenView.fields_of)
 
 
 @routes.get("/{api_client_id}/tokens/{id}", is_versioned=True)
@@ -199,7 +199,7 @@ async def create_token(
     response.headers["location"] = (
         f"/wardgate/accounts/{account.id}/api_clients/{client.id}/tokens/{issued.id}"
     )
-    return Data(data=NewApiTokenView(**ApiTokenView.shown(caller.tagged(issued.row)), token=issued.text))
+    return Data(data=NewApiTokenView(**ApiTokenView.fields_of(caller.tagged(issued.row)), token=issued.text))
 
 
 @routes.edit("/{api_client_id}/tokens/{id}", is_versioned=True)

@@ -21,7 +21,7 @@ from wardgate.portal.rest.sign_in_views import (
     OidcAuthProviderView,
     OktaAuthProviderView,
 )
-from wardgate.portal.rest.views import Data, ListOf, listed
+from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables, Repository
 
 routes = Routes("auth_providers")
@@ -36,7 +36,9 @@ def _serve(
         async with caller.reading() as tables:
             providers = table(tables)
             wanted = [] if name is None else [providers.c.name == name]
-            return listed(await load_page(providers, paging, *wanted, newest_first=True), view.shown)
+            return list_response(
+                await load_page(providers, paging, *wanted, newest_first=True), view.fields_of
+            )
 
     async def show(caller: ForAccount, id: Id) -> Data[Any]:  # noqa: A002
         async with caller.reading() as tables:

@@ -19,7 +19,7 @@ from wardgate.portal.rest.views import (
     DeletedView,
     ListOf,
     NewClientTokenView,
-    listed,
+    list_response,
 )
 from wardgate.portal.sign_in import rules
 from wardgate.portal.sign_in.tables import ClientToken
@@ -51,7 +51,7 @@ async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
     async with caller.reading() as tables:
         tokens = tables.client_tokens
         page = await load_page(tokens, paging, tokens.c.actor_id == actor_id, newest_first=True)
-        return listed(page, ClientTokenView.shown)
+        return list_response(page, ClientTokenView.fields_of)
 
 
 @routes.get("/actors/{actor_id}/client_tokens/{id}", is_versioned=True)
@@ -98,4 +98,4 @@ async def create_for_any(caller: ForAccount, body: OwnTokenBody) -> Data[NewClie
 
 
 def _view(issued: Issued[ClientToken]) -> Data[NewClientTokenView]:
-    return Data(data=NewClientTokenView(**ClientTokenView.shown(issued.row), token=issued.text))
+    return Data(data=NewClientTokenView(**ClientTokenView.fields_of(issued.row), token=issued.text))

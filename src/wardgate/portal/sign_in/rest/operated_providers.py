@@ -23,7 +23,7 @@ from wardgate.portal.rest.sign_in_views import (
     OidcAuthProviderView,
     OktaAuthProviderView,
 )
-from wardgate.portal.rest.views import Data, ListOf, listed
+from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.sign_in import provider_rules as rules
 from wardgate.portal.sign_in.provider_rules import (
     CLIENT_SESSION_S,
@@ -102,7 +102,9 @@ def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProv
             account = await load_account(transaction, account_id)
             providers = rules.providers_of(transaction.of(account.id), kind)
             wanted = [] if name is None else [providers.c.name == name]
-            return listed(await load_page(providers, paging, *wanted, newest_first=True), view.shown)
+            return list_response(
+                await load_page(providers, paging, *wanted, newest_first=True), view.fields_of
+            )
 
     async def show(caller: ForOperator, account_id: Id, id: Id) -> Data[Any]:  # noqa: A002
         async with caller.reading() as transaction:
