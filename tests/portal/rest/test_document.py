@@ -13,7 +13,7 @@ import pytest
 from support.browser import caller
 from support.portal import World
 from wardgate.policy import explanation
-from wardgate.portal.rest import explanation_views
+from wardgate.portal.access import explanation_views
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.document import as_30
 

@@ -15,44 +15,22 @@ from pydantic import BaseModel
 
 from wardgate.portal.access.tables import Policy as PolicyRow
 from wardgate.portal.access.tables import Resource as ResourceRow
+from wardgate.portal.access.views import PolicyView, ResourceView
 from wardgate.portal.devices.tables import Device as DeviceRow
+from wardgate.portal.devices.views import ClientView, GatewayView, PoolMemberView
 from wardgate.portal.installation.tables import Account as AccountRow
 from wardgate.portal.installation.tables import Banner as BannerRow
 from wardgate.portal.installation.tables import Job as JobRow
 from wardgate.portal.installation.tables import RelayToken as RelayTokenRow
+from wardgate.portal.installation.views import BannerView, JobView, OperatedAccountView, RelayTokenView
 from wardgate.portal.people.rest.groups import AnyGroupView
 from wardgate.portal.people.tables import Actor as ActorRow
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
 from wardgate.portal.people.tables import Group as GroupRow
-from wardgate.portal.rest.account_views import BannerView, OperatedAccountView
+from wardgate.portal.people.views import ActorView, GroupView, MemberView
 from wardgate.portal.rest.application import openapi
 from wardgate.portal.rest.pages import Page
-from wardgate.portal.rest.sign_in_views import (
-    EmailOtpAuthProviderView,
-    EntraAuthProviderView,
-    ExternalIdentityView,
-    GoogleAuthProviderView,
-    OidcAuthProviderView,
-    OktaAuthProviderView,
-)
-from wardgate.portal.rest.views import (
-    ActorView,
-    ClientTokenView,
-    ClientView,
-    GatewayView,
-    GroupView,
-    JobView,
-    ListOf,
-    MemberView,
-    Metadata,
-    PolicyView,
-    PoolMemberView,
-    RelayTokenView,
-    ResourceView,
-    SiteView,
-    ViewFields,
-    list_response,
-)
+from wardgate.portal.rest.views import ListOf, Metadata, ViewFields, list_response
 from wardgate.portal.schema.row import Row
 from wardgate.portal.sign_in.rest.api_clients import ApiClientView, ApiTokenView
 from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
@@ -62,7 +40,17 @@ from wardgate.portal.sign_in.tables import EntraAuthProvider as EntraAuthProvide
 from wardgate.portal.sign_in.tables import GoogleAuthProvider as GoogleAuthProviderRow
 from wardgate.portal.sign_in.tables import OidcAuthProvider as OidcAuthProviderRow
 from wardgate.portal.sign_in.tables import OktaAuthProvider as OktaAuthProviderRow
+from wardgate.portal.sign_in.views import (
+    ClientTokenView,
+    EmailOtpAuthProviderView,
+    EntraAuthProviderView,
+    ExternalIdentityView,
+    GoogleAuthProviderView,
+    OidcAuthProviderView,
+    OktaAuthProviderView,
+)
 from wardgate.portal.sites.tables import Site as SiteRow
+from wardgate.portal.sites.views import SiteView
 
 MADE_OF_VIEWS = {
     "DecisionView",

@@ -10,8 +10,9 @@ from wardgate.portal.rest.fields import Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, SiteView, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.sites import rules
+from wardgate.portal.sites.views import SiteView
 
 routes = Routes("sites", "/sites", tag="Sites")
 ROUTES: Final = (routes,)

@@ -12,12 +12,13 @@ from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import MAX_FILTERS
 from wardgate.portal.access.rest.resources import FilterFields, ResourceFields
 from wardgate.portal.access.rules import POOL_TYPES
+from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, ResourceView, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("device_pools", "/wardgate/device_pools", tag="Wardgate")
 

@@ -18,6 +18,7 @@ from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, aut
 from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.devices.rules import load_client
@@ -27,7 +28,6 @@ from wardgate.portal.people.tables import Actor
 from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.endpoints.logs import parse_instant
-from wardgate.portal.rest.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
     Limit,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from wardgate.model.conditions import Operator, Property
 from wardgate.portal.access import rules
 from wardgate.portal.access.rules import MAX_CONDITIONS, MAX_VALUES
+from wardgate.portal.access.views import PolicyView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
@@ -24,7 +25,7 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, PolicyView, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("policies", "/policies", tag="Policies")
 

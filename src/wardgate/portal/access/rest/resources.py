@@ -9,13 +9,14 @@ from pydantic import BaseModel, Field
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import MAX_FILTERS, MAX_RANGES_A_FILTER, PROTOCOLS
 from wardgate.portal.access.rules import IP_STACKS, RESOURCE_TYPES
+from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import EVERYWHERE, ExactFields, Fields, formatted, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, ResourceView, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("resources", "/resources", tag="Resources")
 

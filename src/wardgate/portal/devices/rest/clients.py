@@ -7,13 +7,14 @@ from pydantic import BaseModel
 
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.devices.views import ClientView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import EVERYWHERE, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import ClientView, Data, ListOf, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("clients", tag="Clients")
 

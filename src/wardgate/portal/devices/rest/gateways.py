@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from wardgate.model.addresses import parse_ip
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.devices.views import GatewayView, NewGatewayView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
@@ -28,9 +29,7 @@ from wardgate.portal.rest.views import (
     Data,
     DeletedCountView,
     DeletedView,
-    GatewayView,
     ListOf,
-    NewGatewayView,
     NewTokenView,
     list_response,
 )

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, StaticDevicePoolMember
+from wardgate.portal.devices.views import PoolMembersView, PoolMemberView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
@@ -18,7 +19,7 @@ from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import Data, ListOf, PoolMembersView, PoolMemberView, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")

@@ -2,10 +2,11 @@
 
 from typing import Final
 
+from wardgate.portal.installation.views import AccountView, Limit
 from wardgate.portal.limits import limits_of, used_of
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import AccountView, Data, Limit
+from wardgate.portal.rest.views import Data
 
 routes = Routes("account", tag="Account")
 

@@ -14,7 +14,7 @@ from wardgate.portal.edits import Edit
 from wardgate.portal.installation import account_lifecycle, rules
 from wardgate.portal.installation.account_lifecycle import Author
 from wardgate.portal.installation.rules import load_account
-from wardgate.portal.rest.account_views import DeletionView, NewAccountView, OperatedAccountView
+from wardgate.portal.installation.views import DeletionView, NewAccountView, OperatedAccountView
 from wardgate.portal.rest.caller import ForAccount, ForOperator
 from wardgate.portal.rest.fields import (
     EVERYWHERE,

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from wardgate.portal.installation import rules
 from wardgate.portal.installation.rules import COLORS, MAX_MESSAGE_CHARS
-from wardgate.portal.rest.account_views import BannerView
+from wardgate.portal.installation.views import BannerView
 from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page

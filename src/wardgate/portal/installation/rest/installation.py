@@ -10,24 +10,21 @@ import wardgate
 from wardgate.portal.credentials import Issued
 from wardgate.portal.installation import rules
 from wardgate.portal.installation.tables import JOBS, RelayToken
+from wardgate.portal.installation.views import (
+    HealthView,
+    IpDatabaseView,
+    JobView,
+    NewRelayTokenView,
+    RelayTokenView,
+    RelayView,
+)
 from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import (
-    Data,
-    DeletedView,
-    HealthView,
-    IpDatabaseView,
-    JobView,
-    ListOf,
-    NewRelayTokenView,
-    RelayTokenView,
-    RelayView,
-    list_response,
-)
+from wardgate.portal.rest.views import Data, DeletedView, ListOf, list_response
 from wardgate.portal.store import Repository
 from wardgate.portal.store.job_queue import STATES, JobQueue
 

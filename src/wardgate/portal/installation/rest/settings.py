@@ -6,10 +6,11 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS
 from wardgate.portal.installation import rules
+from wardgate.portal.installation.views import AccountSettingsView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import Fields, one_of, text
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import AccountSettingsView, Data
+from wardgate.portal.rest.views import Data
 
 routes = Routes("settings", "/wardgate/account_settings", tag="Wardgate")
 

@@ -8,13 +8,14 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.people import rules
 from wardgate.portal.people.rules import ACTOR_TYPES, MADE_TYPES
+from wardgate.portal.people.views import ActorView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, one_of, required, text
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import ActorView, Data, ListOf, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("actors", "/actors", tag="Actors")
 

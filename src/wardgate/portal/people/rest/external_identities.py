@@ -7,8 +7,8 @@ from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.sign_in_views import ExternalIdentityView
 from wardgate.portal.rest.views import Data, ListOf, list_response
+from wardgate.portal.sign_in.views import ExternalIdentityView
 
 routes = Routes("external_identities", "/actors/{actor_id}/external_identities", tag="External Identities")
 

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, false, select
 from wardgate.portal.people import rules
 from wardgate.portal.people.tables import Group, Membership
 from wardgate.portal.people.tables import Group as GroupRow
+from wardgate.portal.people.views import GroupView, MembersView, MemberView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
 from wardgate.portal.rest.pages import Paging, load_page
@@ -25,15 +26,7 @@ from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import (
-    Data,
-    GroupView,
-    ListOf,
-    MembersView,
-    MemberView,
-    ViewFields,
-    list_response,
-)
+from wardgate.portal.rest.views import Data, ListOf, ViewFields, list_response
 from wardgate.portal.store import AccountTables
 
 routes = Routes("groups", "/groups", tag="Groups")

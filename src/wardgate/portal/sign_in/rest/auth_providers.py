@@ -13,7 +13,8 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import not_found
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.sign_in_views import (
+from wardgate.portal.rest.views import Data, ListOf, list_response
+from wardgate.portal.sign_in.views import (
     AuthProviderView,
     EmailOtpAuthProviderView,
     EntraAuthProviderView,
@@ -21,7 +22,6 @@ from wardgate.portal.rest.sign_in_views import (
     OidcAuthProviderView,
     OktaAuthProviderView,
 )
-from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables, Repository
 
 routes = Routes("auth_providers")

@@ -12,17 +12,10 @@ from wardgate.portal.rest.fields import EVERYWHERE, TOKENS, Fields, formatted, r
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import (
-    ClientTokenView,
-    Data,
-    DeletedCountView,
-    DeletedView,
-    ListOf,
-    NewClientTokenView,
-    list_response,
-)
+from wardgate.portal.rest.views import Data, DeletedCountView, DeletedView, ListOf, list_response
 from wardgate.portal.sign_in import rules
 from wardgate.portal.sign_in.tables import ClientToken
+from wardgate.portal.sign_in.views import ClientTokenView, NewClientTokenView
 
 routes = Routes("client_tokens", tag="Client Tokens")
 

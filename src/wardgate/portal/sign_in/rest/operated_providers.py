@@ -16,13 +16,6 @@ from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, on
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.sign_in_views import (
-    AuthProviderView,
-    EntraAuthProviderView,
-    GoogleAuthProviderView,
-    OidcAuthProviderView,
-    OktaAuthProviderView,
-)
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.sign_in import provider_rules as rules
 from wardgate.portal.sign_in.provider_rules import (
@@ -33,6 +26,13 @@ from wardgate.portal.sign_in.provider_rules import (
     VERIFICATIONS,
     WELL_KNOWN,
     ProviderKind,
+)
+from wardgate.portal.sign_in.views import (
+    AuthProviderView,
+    EntraAuthProviderView,
+    GoogleAuthProviderView,
+    OidcAuthProviderView,
+    OktaAuthProviderView,
 )
 
 routes = Routes("operated_providers", "/wardgate/accounts/{account_id}", tag="Wardgate: installation")

@@ -1,12 +1,45 @@
-"""How actors sign in, as the API shows it (rest-api §8.3, §8.14). A provider's secret is no field of any view."""
+"""Tokens and providers, as the REST API represents them (rest-api §8)."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
-from wardgate.portal.rest.views import EmailClaim, EmailVerification, Instant, ProviderContext, ViewFields
+from wardgate.portal.rest.views import Instant, ViewFields, one_of_words
+from wardgate.portal.sign_in.tables import ClientToken as ClientTokenRow
+
+ProviderContext = Annotated[str, one_of_words("clients_and_portal", "clients_only", "portal_only")]
+
+EmailClaim = Annotated[str, one_of_words("email", "upn", "preferred_username")]
+
+EmailVerification = Annotated[str, one_of_words("none", "claim", "proof")]
+
+
+class ClientTokenView(BaseModel):
+    id: UUID
+    actor_id: UUID
+    expires_at: Instant
+    inserted_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, row: ClientTokenRow) -> "ClientTokenView":
+        return cls(**cls.fields_of(row))
+
+    @staticmethod
+    def fields_of(row: ClientTokenRow) -> ViewFields:
+        return {
+            "id": row.id,
+            "actor_id": row.actor_id,
+            "expires_at": row.expires_at,
+            "inserted_at": row.inserted_at,
+            "updated_at": row.updated_at,
+        }
+
+
+class NewClientTokenView(ClientTokenView):
+    token: str
 
 
 class ExternalIdentityView(BaseModel):

@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from wardgate.policy.explanation import Explanation, InputName, as_json, as_text, from_json, why_not
 from wardgate.portal.access.tables import Resource as ResourceRow
+from wardgate.portal.access.views import ResourceType
 from wardgate.portal.logs.tables import Decision as DecisionRow
-from wardgate.portal.rest.views import Instant, ResourceType, ViewFields
+from wardgate.portal.rest.views import Instant, ViewFields
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
 

@@ -1,0 +1,118 @@
+"""Resources and policies, as the REST API represents them (rest-api §8)."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, GetJsonSchemaHandler, SerializerFunctionWrapHandler, model_serializer
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from wardgate.model.conditions import Operator, Property
+from wardgate.portal.access.tables import Policy as PolicyRow
+from wardgate.portal.access.tables import Resource as ResourceRow
+from wardgate.portal.rest.views import ViewFields, one_of_words
+
+ResourceType = Annotated[
+    str, one_of_words("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool")
+]
+
+IpStack = Annotated[str, one_of_words("dual", "ipv4_only", "ipv6_only")]
+
+FilterProtocol = Annotated[str, one_of_words("tcp", "udp", "icmp")]
+
+ConditionProperty = Annotated[str, one_of_words(*(one.value for one in Property))]
+
+ConditionOperator = Annotated[str, one_of_words(*(one.value for one in Operator))]
+
+
+class FilterView(BaseModel):
+    protocol: FilterProtocol
+    ports: list[str]
+
+
+class ResourceView(BaseModel):
+    """`ip_stack` and `site_id` are left out when null."""
+
+    id: UUID
+    name: str
+    address: str | None
+    address_description: str | None
+    type: ResourceType
+    filters: list[FilterView]
+    ip_stack: IpStack | None = None
+    site_id: UUID | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        return {
+            name: value
+            for name, value in plain.items()
+            if value is not None or name not in _LEFT_OUT_WHEN_NULL
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # Documented by its fields: what the serializer returns is only less of the same.
+        plain: Any = {name: value for name, value in core_schema.items() if name != "serialization"}
+        return handler(plain)
+
+    @classmethod
+    def of(cls, row: ResourceRow) -> "ResourceView":
+        return cls(**cls.fields_of(row))
+
+    @staticmethod
+    def fields_of(row: ResourceRow) -> ViewFields:
+        fields: ViewFields = {
+            "id": row.id,
+            "name": row.name,
+            "address": row.address,
+            "address_description": row.address_description,
+            "type": row.type,
+            "filters": [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters],
+        }
+        if row.ip_stack is not None:
+            fields["ip_stack"] = row.ip_stack
+        if row.site_id is not None:
+            fields["site_id"] = row.site_id
+        return fields
+
+
+_LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
+
+
+class ConditionView(BaseModel):
+    property: ConditionProperty
+    operator: ConditionOperator
+    values: list[str]
+
+
+class PolicyView(BaseModel):
+    id: UUID
+    group_id: UUID | None
+    resource_id: UUID
+    description: str | None
+    flow_log_uploads_enabled: bool
+    is_disabled: bool
+    conditions: list[ConditionView]
+
+    @classmethod
+    def of(cls, row: PolicyRow) -> "PolicyView":
+        return cls(**cls.fields_of(row))
+
+    @staticmethod
+    def fields_of(row: PolicyRow) -> ViewFields:
+        return {
+            "id": row.id,
+            "group_id": row.group_id,
+            "resource_id": row.resource_id,
+            "description": row.description,
+            "flow_log_uploads_enabled": row.flow_log_uploads_enabled,
+            "is_disabled": row.is_disabled,
+            "conditions": [
+                {"property": one["property"], "operator": one["operator"], "values": one["values"]}
+                for one in row.conditions
+            ],
+        }
