@@ -188,7 +188,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
-    options.cache = options.cache or options.root / ".cache" / "mutants"
+    # Gates run in the copy: what leads there must not depend on where they stand.
+    options.cache = (options.cache or options.root / ".cache" / "mutants").resolve()
     return options
 
 
