@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from wardgate.simulation.random_pools import run_pools_seed
 from wardgate.simulation.random_world import run_seed
 
 
@@ -19,10 +20,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--pools", action="store_true", help="a life of device pools")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO)
-    print(run_seed(options.seed, steps=options.steps))  # noqa: T201  # its output
+    run = run_pools_seed if options.pools else run_seed
+    print(run(options.seed, steps=options.steps))  # noqa: T201  # its output
 
 
 if __name__ == "__main__":

@@ -37,6 +37,21 @@ class SimResource:
 
 
 @dataclass
+class SimPool:
+    """A device pool as the model knows it: static with members, or dynamic, which leads to whose host name it covers.
+
+    Attributes:
+        devices: names of the clients that it leads to.
+        left_at: when each client was last taken out.
+    """
+
+    id: UUID
+    is_dynamic: bool
+    devices: set[str] = field(default_factory=set)
+    left_at: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class Grant:
     """A policy in the model.
 
@@ -61,6 +76,7 @@ class Model:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.resources: dict[str, SimResource] = {}
+        self.pools: dict[str, SimPool] = {}
         self.removed: set[str] = set()
         self.grants: dict[str, list[Grant]] = {}  # by resource
         self.members: dict[str, set[str]] = {}  # group → actors
@@ -69,7 +85,20 @@ class Model:
         """Until when the portal may have learnt late of what the administrator did."""
         self._ended: dict[tuple[str, str], float] = {}  # (actor, resource) → when it was last taken away
 
+    def id_of(self, name: str) -> UUID:
+        """Return the id of a resource or pool."""
+        return self.pools[name].id if name in self.pools else self.resources[name].id
+
     # What is changed
+
+    def put_in_pool(self, pool: str, device: str, *, is_in: bool) -> None:
+        """Let a pool lead to a device, or no more."""
+        changed = self.pools[pool]
+        if is_in:
+            changed.devices.add(device)
+        elif device in changed.devices:
+            changed.devices.discard(device)
+            changed.left_at[device] = self.clock()
 
     def change_ports(self, resource: str, ports: Ports) -> None:
         changed = self.resources[resource]
@@ -85,6 +114,23 @@ class Model:
             self._ended[actor, resource] = self.clock()
 
     # What follows
+
+    def may_reach(self, actor: str, pool: str, device: str) -> bool:
+        """Whether a client of this actor is to be granted a device of a pool now."""
+        return device in self.pools[pool].devices and self.is_allowed(actor, pool)
+
+    def why_no_device(self, actor: str, pool: str, device: str, *, asked_at: float) -> str | None:
+        """Why a device of a pool must not have been granted to who asked for it then; None: it might be."""
+        ended_at = 0.0
+        if device not in self.pools[pool].devices:
+            ended_at = self.pools[pool].left_at.get(device, 0.0)
+        elif self.is_allowed(actor, pool, at=asked_at - CLOCK_SLACK_S):
+            return None
+        else:
+            ended_at = self._ended_at(actor, [pool])
+        if asked_at - max(ended_at, self.database_far_until) <= REVOCATION_LIMIT_S:
+            return None
+        return f"{device} of {pool}, asked for {asked_at - ended_at:.3f} s after its access ended"
 
     def is_allowed(self, actor: str, resource: str, *, at: float | None = None) -> bool:
         when = self.clock() if at is None else at
@@ -146,6 +192,13 @@ class Model:
         names = self._same_target(resource)
         if any(self.is_allowed(actor, name, at=self.clock() - CLOCK_SLACK_S) for name in names):
             return None
+        ended_at = self._ended_at(actor, names)
+        if self._is_recent(ended_at, informed_at):
+            return None
+        return f"{resource} {self.clock() - ended_at:.3f} s after its access ended"
+
+    def _ended_at(self, actor: str, names: list[str]) -> float:
+        """When the last access of an actor to any of these ended."""
         ends = [self._ended.get((actor, name), 0.0) for name in names]
         ends += [
             grant.ends_at
@@ -153,10 +206,7 @@ class Model:
             for grant in self.grants[name]
             if grant.ends_at is not None and actor in self.members[grant.group]
         ]
-        ended_at = max(ends)
-        if self._is_recent(ended_at, informed_at):
-            return None
-        return f"{resource} {self.clock() - ended_at:.3f} s after its access ended"
+        return max(ends)
 
     def _is_recent(self, ended_at: float, informed_at: float | None) -> bool:
         return (

@@ -31,10 +31,12 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.gateway.look_ups import Resolve
 from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import IpAddress
+from wardgate.model.ids import ResourceId
 from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
 from wardgate.peer.machine import Configure, Send, TunnelMachine
 from wardgate.simulation.control_link import AsgiApp, ControlLink
 from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
+from wardgate.simulation.pool_part import PoolPart
 from wardgate.wire import messages as m
 from wardgate.wire.control_channel import ControlChannel, Joined, Lost, Received
 from wardgate.wire.dialect import Dialect, PeerKind
@@ -392,6 +394,10 @@ class TunnelPeer(Peer):
         )
         self._program = SimulatedEngine(self._engine, self._loop.time)
 
+    @abstractmethod
+    def held(self) -> set[tuple[UUID, UUID]]:
+        """Client and resource of every grant to this peer."""
+
     def send_packet(self, packet: bytes) -> None:
         """A packet from the operating system into the tunnel."""
         self._engine.handle_tun([packet], now=self._loop.time())
@@ -469,7 +475,6 @@ class SimGateway(TunnelPeer):
         return engine
 
     def held(self) -> set[tuple[UUID, UUID]]:
-        """Client and resource of every grant that it enforces."""
         return {(client_id, resource_id) for client_id, resource_id in self._gateway.held()}
 
     def _parameters(self) -> ConnectParameters:
@@ -507,11 +512,24 @@ class SimClient(TunnelPeer):
         self._machine = self._client = Client(self._program)
         self._client.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
+        self.pools = PoolPart()
 
     @property
     def resource_ids(self) -> frozenset[str]:
         """What this client is shown."""
         return frozenset(str(status.resource_id) for status in self._client.status(now=self._loop.time()))
+
+    def held(self) -> set[tuple[UUID, UUID]]:
+        return self.pools.held(unix_now=self._wall().timestamp())
+
+    def ask_for_device(self, pool_id: UUID, ipv4: str) -> asyncio.Future[str] | None:
+        """Ask for the device of a pool that has an address; none while there is no connection."""
+        if self._channel is None or not self._channel.is_joined:
+            return None
+        answer = self.pools.expect(pool_id, ipv4)
+        self._channel.send(m.RequestAuthorization(ResourceId(pool_id), ipv4=ipv4))
+        self._pump()
+        return answer
 
     def ask(self, query: bytes, answered: Callable[[bytes | None], None]) -> None:
         """A DNS query of a program on this host to its first sentinel."""
@@ -529,6 +547,7 @@ class SimClient(TunnelPeer):
         return ClientParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
 
     def _handle_message(self, message: m.Message) -> None:
+        self.pools.handle_message(message)
         self._client.handle_message(message, now=self._loop.time())
 
     def _handle_event(self, event: e.AnyEvent) -> None:

@@ -32,8 +32,8 @@ from wardgate.simulation.world import Counts, World, random_cable
 _SETTLE_S: Final = 100.0  # longer than a peer needs to notice a dead portal link (40 s) and come back
 _ATTEMPTS: Final = 4
 _NOWHERE: Final = UUID(int=0)
-_GROUPS: Final = ("ops", "devs", "leads")
-_ACTORS: Final = ("ada", "bob")
+GROUPS: Final = ("ops", "devs", "leads")
+ACTORS: Final = ("ada", "bob")
 _WRITERS: Final = ("wardgate.portal.channels.journal", "wardgate.portal.channels.endpoint")
 """Who says so when nothing can be written: a grant is lost, a connect is refused."""
 
@@ -42,11 +42,16 @@ Step = Callable[[], Awaitable[None]]
 
 def run_seed(seed: int, *, steps: int = 40, gateway_type: type[SimGateway] = SimGateway) -> Counts:
     """Live one seed's life. Raises Violation with the command that replays it."""
+    return live(lambda: RandomWorld(seed, steps, gateway_type), f"--seed {seed} --steps {steps}")
+
+
+def live(make: Callable[[], RandomWorld], how: str) -> Counts:
+    """Live a life. Raises Violation with the command that replays it, whose arguments are `how`."""
     errors = _Errors()
     logging.getLogger().addHandler(errors)
 
     async def life() -> Counts:
-        world = RandomWorld(seed, steps, gateway_type)
+        world = make()
         errors.is_expected = lambda record: record.name in _WRITERS and world.world.is_disk_full
         return await world.run()
 
@@ -55,7 +60,6 @@ def run_seed(seed: int, *, steps: int = 40, gateway_type: type[SimGateway] = Sim
         gc.collect()  # a task that nobody ended is told of when it is collected
         errors.check()
     except Violation as violation:
-        how = f"--seed {seed} --steps {steps}"
         raise Violation(f"{violation}\nreplay: python -m wardgate.simulation {how}") from violation
     else:
         return counts
@@ -84,7 +88,7 @@ class _Errors(logging.Handler):
 class RandomWorld:
     """Throws the dice; `World` keeps the model."""
 
-    def __init__(self, seed: int, steps: int, gateway_type: type[SimGateway]) -> None:
+    def __init__(self, seed: int, steps: int, gateway_type: type[SimGateway] = SimGateway) -> None:
         self._steps = steps
         self.world = World(seed)
         self.world.gateway_type = gateway_type
@@ -110,18 +114,18 @@ class RandomWorld:
         world, rng = self.world, self._rng
         for _ in range(rng.randint(1, 2)):
             self._sites.append(await world.add_site())
-        for name in _GROUPS:
+        for name in GROUPS:
             await world.add_group(name)
-        for name in _ACTORS:
+        for name in ACTORS:
             await world.add_actor(name)
-            for group in rng.sample(_GROUPS, rng.randint(1, 2)):
+            for group in rng.sample(GROUPS, rng.randint(1, 2)):
                 await world.join_group(name, group)
         for number in range(1, rng.randint(1, 2) + 1):
             await world.add_relay(f"relay-{number}", f"203.0.113.{number}")
         for site in self._sites:
             for _ in range(rng.choice((1, 1, 2))):
                 await self._add_gateway(site)
-        for actor in _ACTORS:
+        for actor in ACTORS:
             self._number += 1
             await world.add_client(f"{actor}s-laptop", actor, random_cable(rng, self._number))
         for kind in ("cidr", "dns", "ip", "dns"):
@@ -129,7 +133,16 @@ class RandomWorld:
         await asyncio.sleep(3)
 
     async def _step(self) -> None:
-        steps: list[tuple[int, Step]] = [
+        (step,) = self._rng.choices(
+            [step for _, step in self._steps_to_take], [weight for weight, _ in self._steps_to_take]
+        )
+        await step()
+        await asyncio.sleep(self._rng.choice((0.0, 0.1, 1.0, 5.0)))
+
+    @property
+    def _steps_to_take(self) -> list[tuple[int, Step]]:
+        """What may happen next, each with its weight."""
+        return [
             (50, self._probe),
             (6, self._grant),
             (5, self._revoke),
@@ -155,9 +168,6 @@ class RandomWorld:
             (1, self._restart_client),
             (2, self._rest),
         ]
-        (step,) = self._rng.choices([step for _, step in steps], [weight for weight, _ in steps])
-        await step()
-        await asyncio.sleep(self._rng.choice((0.0, 0.1, 1.0, 5.0)))
 
     async def _probe(self) -> None:
         """Several programs at once, so that changes meet packets in flight."""
@@ -180,7 +190,7 @@ class RandomWorld:
 
     async def _grant(self) -> None:
         world = self.world
-        group, resource = self._rng.choice(_GROUPS), self._rng.choice(list(world.model.resources))
+        group, resource = self._rng.choice(GROUPS), self._rng.choice(list(world.model.grants))
         if resource in world.model.removed or any(
             grant.group == group for grant in world.model.grants[resource]
         ):
@@ -191,7 +201,7 @@ class RandomWorld:
 
     def _some_actors(self) -> frozenset[str] | None:
         """Whom a condition is about: mostly there is none."""
-        return self._rng.choice((None, None, None, frozenset(), frozenset({"ada"}), frozenset(_ACTORS)))
+        return self._rng.choice((None, None, None, frozenset(), frozenset({"ada"}), frozenset(ACTORS)))
 
     async def _revoke(self) -> None:
         granted = [name for name, grants in self.world.model.grants.items() if grants]
@@ -268,13 +278,13 @@ class RandomWorld:
         """Groups that no policy gives the resource to."""
         return [
             group
-            for group in _GROUPS
+            for group in GROUPS
             if all(grant.group != group for grant in self.world.model.grants[resource])
         ]
 
     def _groups_of(self, client: str) -> list[str]:
         world = self.world
-        return [group for group in _GROUPS if world.actor_of[client] in world.model.members[group]]
+        return [group for group in GROUPS if world.actor_of[client] in world.model.members[group]]
 
     async def _outlive_filter(self) -> None:
         """A resource that is in use is narrowed down; its user does not hear of it, its gateways may be away at the time."""
@@ -308,12 +318,12 @@ class RandomWorld:
         actor, groups = world.actor_of[client], self._groups_of(client)
         if not groups:
             return
-        former, latter = rng.choice(groups), rng.choice(_GROUPS)
+        former, latter = rng.choice(groups), rng.choice(GROUPS)
         resource = await self._grant_anew(former, for_s=60.0)
         (ending,) = world.model.grants[resource]
         await world.probe(client, resource, wait_s=3.0)
         if latter == former:
-            latter = next(group for group in _GROUPS if group != former)
+            latter = next(group for group in GROUPS if group != former)
         if actor not in world.model.members[latter]:
             await world.join_group(actor, latter)
         await world.grant(latter, resource)
@@ -404,7 +414,7 @@ class RandomWorld:
         ]
 
     async def _change_membership(self) -> None:
-        actor, group = self._rng.choice(_ACTORS), self._rng.choice(_GROUPS)
+        actor, group = self._rng.choice(ACTORS), self._rng.choice(GROUPS)
         if actor in self.world.model.members[group]:
             await self.world.leave_group(actor, group)
         else:
@@ -427,7 +437,7 @@ class RandomWorld:
             resource = SimResource(_NOWHERE, site, kind, address, real_ip, None, ports)
         await self.world.add_resource(f"{kind}-{number}", resource)
         if is_granted and rng.random() < 0.7:  # most resources are granted to somebody
-            await self.world.grant(rng.choice(_GROUPS), f"{kind}-{number}", only_for=self._some_actors())
+            await self.world.grant(rng.choice(GROUPS), f"{kind}-{number}", only_for=self._some_actors())
         return f"{kind}-{number}"
 
     async def _remove_resource(self) -> None:
@@ -491,6 +501,12 @@ class RandomWorld:
                     f"liveness: {peer.name} is not connected to the portal after {_SETTLE_S:g} s of peace"
                 )
         await self._check_records()
+        await self._check_ends()
+        self._raise_violation()
+
+    async def _check_ends(self) -> None:
+        """What everybody is shown, and reaches."""
+        world = self.world
         for client in world.clients:
             # A time condition that ends within the minute may be shown until the portal looks again.
             shown, wanted, later = (
@@ -506,7 +522,6 @@ class RandomWorld:
             for resource in world.model.resources:
                 if resource not in world.model.removed:
                     await self._check_reach(client, resource)
-        self._raise_violation()
 
     async def _check_reach(self, client: str, resource: str) -> None:
         world = self.world

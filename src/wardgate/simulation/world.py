@@ -27,6 +27,7 @@ from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.app import Portal
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.credentials import issue
+from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor as ActorRow
@@ -37,12 +38,13 @@ from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.snapshot.accounts import Accounts
-from wardgate.portal.store import Feed, Transaction
+from wardgate.portal.store import AccountTables, Feed, Transaction
 from wardgate.simulation.control_link import AsgiApp
 from wardgate.simulation.distant_store import DistantStore
-from wardgate.simulation.model import Grant, Model, Ports, SimResource, Violation
+from wardgate.simulation.model import Grant, Model, Ports, SimPool, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
 from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
+from wardgate.simulation.pool_part import AUTHORIZED
 from wardgate.simulation.probes import Probe, Refused, parse
 
 EPOCH: Final = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)  # a Monday noon: time conditions name it
@@ -250,6 +252,63 @@ class World:
         self.model.removed.add(name)
         self.model.note_ended(name, affected)
 
+    async def add_pool(self, name: str, pattern: str | None = None) -> None:
+        """A device pool: dynamic with a pattern of host names, or static and empty."""
+        row = await self._insert(
+            lambda tx: ResourceRow(
+                id=tx.new_id(),
+                account_id=self._account_id,
+                type="static_device_pool" if pattern is None else "dynamic_device_pool",
+                name=name,
+                address=pattern,
+            ),
+            "resources",
+        )
+        self.model.pools[name] = SimPool(row.id, is_dynamic=pattern is not None)
+        self.model.grants[name] = []
+
+    async def set_member(self, pool: str, client: str, *, is_member: bool) -> None:
+        """Put a client into a static pool, or take it out."""
+        async with self._store.writing() as transaction:
+            tables = transaction.of(self._account_id)
+            device = await self._device(tables, client)
+            c = tables.pool_members.c
+            if is_member:
+                await tables.pool_members.insert(
+                    StaticDevicePoolMember(
+                        id=transaction.new_id(),
+                        account_id=self._account_id,
+                        resource_id=self.model.pools[pool].id,
+                        device_id=device.id,
+                    )
+                )
+            else:
+                await tables.pool_members.delete_where(
+                    c.resource_id == self.model.pools[pool].id, c.device_id == device.id
+                )
+        self.model.put_in_pool(pool, client, is_in=is_member)
+
+    async def name_host(self, client: str, hostname: str | None, pools: set[str]) -> None:
+        """Give a device a host name; `pools`: the dynamic ones that cover it."""
+        async with self._store.writing() as transaction:
+            tables = transaction.of(self._account_id)
+            device = await self._device(tables, client)
+            await tables.devices.save(dataclasses.replace(device, hostname=hostname))
+        for name, pool in self.model.pools.items():
+            if pool.is_dynamic:
+                self.model.put_in_pool(name, client, is_in=name in pools)
+
+    def address_of(self, client: str) -> str:
+        """Return the tunnel address of a client that is connected."""
+        configuration = self.clients[client].configuration
+        assert configuration is not None
+        return str(configuration.tun.ipv4)
+
+    async def _device(self, tables: AccountTables, client: str) -> Device:
+        device = await tables.devices.find(tables.devices.c.name == client, tables.devices.c.type == "client")
+        assert device is not None
+        return device
+
     async def change_filter(self, name: str, ports: Ports) -> None:
         """Permit other UDP ports of a resource."""
         async with self._store.writing() as transaction:
@@ -293,7 +352,7 @@ class World:
                 id=tx.new_id(),
                 account_id=self._account_id,
                 group_id=self._groups[group],
-                resource_id=self.model.resources[resource].id,
+                resource_id=self.model.id_of(resource),
                 conditions=conditions,
             ),
             "policies",
@@ -403,7 +462,7 @@ class World:
             devices = {row.id: row for row in await tables.devices.load_all()}
         self.counts.checked_grants += len(stored)
         actors = {id_: name for name, id_ in self._actors.items()}
-        resources = {one.id: name for name, one in self.model.resources.items()}
+        resources = {self.model.id_of(name): name for name in (*self.model.resources, *self.model.pools)}
         wrong = []
         for row in stored:
             actor_id = devices[row.initiating_device_id].actor_id
@@ -412,8 +471,13 @@ class World:
             ends_at = row.expires_at.timestamp() - self._unix_at_zero
             if not self.model.justifies(actor, resource, row.policy_id, ends_at):
                 wrong.append(f"a stored grant lets {actor} use {resource}, which no policy does")
-        for name, gateway in self.gateways.items():
-            if gateway.is_joined:
+            device, pool = devices[row.receiving_device_id].name, self.model.pools.get(resource)
+            if pool is not None and device not in pool.devices:
+                wrong.append(
+                    f"a stored grant lets {actor} use {device} in {resource}, which does not lead there"
+                )
+        for name, receiver in {**self.gateways, **self.clients}.items():
+            if receiver.joined_at is not None:  # what it is cut off from it cannot have heard of
                 rows_there = {
                     (row.initiating_device_id, row.resource_id)
                     for row in stored
@@ -421,7 +485,7 @@ class World:
                 }
                 wrong += [
                     f"{name} lets {devices[client_id].name} use {resources[resource_id]}, which is stored nowhere"
-                    for client_id, resource_id in sorted(gateway.held() - rows_there)
+                    for client_id, resource_id in sorted(receiver.held() - rows_there)
                 ]
         return wrong
 
@@ -583,6 +647,30 @@ class World:
             self.counts.answered += 1
         elif outcome != "silence":
             self.counts.refused += 1
+        return outcome
+
+    async def ask_for_device(self, client: str, pool: str, target: str, *, wait_s: float = 5.0) -> str:
+        """Ask for another client through a pool: "authorized", why not, or "silence"."""
+        there = self.clients[target].configuration
+        if there is None:
+            return "silence"
+        asked_at = self._loop.time()
+        answer = self.clients[client].ask_for_device(self.model.pools[pool].id, str(there.tun.ipv4))
+        if answer is None:
+            return "silence"
+        try:
+            async with asyncio.timeout(wait_s):
+                outcome = await answer
+        except TimeoutError:
+            self.counts.silent += 1
+            return "silence"
+        if outcome != AUTHORIZED:
+            self.counts.refused += 1
+            return outcome
+        self.counts.answered += 1
+        refused = self.model.why_no_device(self.actor_of[client], pool, target, asked_at=asked_at)
+        if refused is not None:
+            raise Violation(f"grants: {client} was granted {refused}")
         return outcome
 
     # Where packets come out

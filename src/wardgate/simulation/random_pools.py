@@ -1,0 +1,198 @@
+"""Random lives of device pools: clients that reach clients, as far as the portal goes, which decides, stores and withdraws.
+
+The client of this product carries no pools, so no packet is looked at: what is compared with the model is what the portal tells both
+ends. Invariants, beside those of `random_world` on records, lists and errors:
+
+- grants no device is granted through a pool that no policy gives, or that does not lead to it
+- liveness in peace, each device that a pool leads to is granted to whom a policy gives the pool
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from wardgate.simulation.model import Violation
+from wardgate.simulation.pool_part import AUTHORIZED
+from wardgate.simulation.random_world import ACTORS, GROUPS, RandomWorld, Step, live
+from wardgate.simulation.world import Counts, random_cable
+
+_PATTERNS = {"lab": "*.lab.example", "office": "*.office.example"}
+_STATIC = ("printers", "cameras")
+
+
+def run_pools_seed(seed: int, *, steps: int = 60) -> Counts:
+    """Live one seed's life. Raises Violation with the command that replays it."""
+    return live(lambda: RandomPools(seed, steps), f"--pools --seed {seed} --steps {steps}")
+
+
+class RandomPools(RandomWorld):
+    """Throws the dice; `World` keeps the model."""
+
+    async def _build(self) -> None:
+        world, rng = self.world, self._rng
+        for name in GROUPS:
+            await world.add_group(name)
+        for name in ACTORS:
+            await world.add_actor(name)
+            for group in rng.sample(GROUPS, rng.randint(1, 2)):
+                await world.join_group(name, group)
+        for number, (actor, kind) in enumerate(itertools.product(ACTORS, ("laptop", "nas"))):
+            await world.add_client(f"{actor}s-{kind}", actor, random_cable(rng, number + 1))
+        await asyncio.sleep(5)  # a device exists once it has been connected
+        for pool in _STATIC:
+            await world.add_pool(pool)
+        for pool, pattern in _PATTERNS.items():
+            await world.add_pool(pool, pattern)
+        for pool in world.model.pools:
+            await world.grant(rng.choice(GROUPS), pool, only_for=self._some_actors())
+        for client in world.clients:
+            await self._change_device(client)
+
+    @property
+    def _steps_to_take(self) -> list[tuple[int, Step]]:
+        return [
+            (40, self._ask),
+            (6, self._grant),
+            (5, self._revoke),
+            (3, self._change_membership),
+            (2, self._exchange_policy),
+            (3, self._switch_policy),
+            (1, self._move_policy),
+            (6, self._change_some_device),
+            (3, self._outlive_access),
+            (3, self._race_with_answer),
+            (3, self._race_with_init),
+            (2, self._lose_grant),
+            (2, self._check_records),
+            (1, self._restart_portal),
+            (2, self._cut_from_portal),
+            (2, self._restart_client),
+            (2, self._rest),
+        ]
+
+    async def _ask(self) -> None:
+        """Several at once, mostly for what may be had."""
+        chosen = [self._some_pair() for _ in range(self._rng.randint(1, 4))]
+        await asyncio.gather(*(self._ask_for(*pair) for pair in dict.fromkeys(chosen)))
+
+    async def _ask_for(self, client: str, pool: str, target: str) -> str:
+        return await self.world.ask_for_device(client, pool, target, wait_s=self._rng.uniform(0.5, 3.0))
+
+    def _some_pair(self) -> tuple[str, str, str]:
+        allowed = self._allowed_pairs()
+        if allowed and self._rng.random() < 0.75:
+            return self._rng.choice(allowed)
+        client, target = self._rng.sample(list(self.world.clients), 2)
+        return client, self._rng.choice(list(self.world.model.pools)), target
+
+    def _allowed_pairs(self) -> list[tuple[str, str, str]]:
+        world = self.world
+        return [
+            (client, pool, target)
+            for client, target in itertools.permutations(world.clients, 2)
+            for pool in world.model.pools
+            if world.model.may_reach(world.actor_of[client], pool, target)
+        ]
+
+    async def _change_some_device(self) -> None:
+        await self._change_device(self._rng.choice(list(self.world.clients)))
+
+    async def _change_device(self, client: str) -> None:
+        """Give a device another host name, or another place in a static pool."""
+        world, rng = self.world, self._rng
+        if rng.random() < 0.5:
+            pool = rng.choice((None, *_PATTERNS))
+            hostname = None if pool is None else _PATTERNS[pool].replace("*", client.upper())
+            await world.name_host(client, hostname, set() if pool is None else {pool})
+        else:
+            pool = rng.choice(_STATIC)
+            await world.set_member(pool, client, is_member=client not in world.model.pools[pool].devices)
+
+    async def _outlive_access(self) -> None:
+        """A grant ends while its target is away; the target comes back and must hear of it."""
+        world, rng = self.world, self._rng
+        if not (allowed := self._allowed_pairs()):
+            return
+        client, pool, target = rng.choice(allowed)
+        await self._ask_for(client, pool, target)
+        if rng.random() < 0.5:
+            world.clients[target].cut_portal()
+        else:
+            world.clients[target].reset_portal()
+        await self._end_grant_of(client, pool, target)
+        await self._check_records()
+
+    async def _race_with_answer(self) -> None:
+        """A grant ends on its way to the store."""
+        if not (allowed := self._allowed_pairs()):
+            return
+        client, pool, target = self._rng.choice(allowed)
+        with self.world.database_far(0.4):
+
+            async def end_soon() -> None:
+                await asyncio.sleep(self._rng.uniform(0.0, 0.8))
+                await self._end_grant_of(client, pool, target)
+
+            await asyncio.gather(self._ask_for(client, pool, target), end_soon())
+            await asyncio.sleep(2.0)
+        await self._check_records()
+
+    async def _race_with_init(self) -> None:
+        """A grant ends while the session of its target is being loaded."""
+        world = self.world
+        if not (allowed := self._allowed_pairs()):
+            return
+        client, pool, target = self._rng.choice(allowed)
+        await self._ask_for(client, pool, target)
+        held = world.hold_reading(self._rng.choice((0, 1, 1, 1)))
+        world.clients[target].reset_portal()
+        await asyncio.wait({held}, timeout=5.0)
+        held.cancel()
+        await self._end_grant_of(client, pool, target)
+        await self._check_records()
+
+    async def _lose_grant(self) -> None:
+        """Somebody is granted what cannot be stored."""
+        if not (allowed := self._allowed_pairs()):
+            return
+        with self.world.disk_full():
+            await self._ask_for(*self._rng.choice(allowed))
+        await self._check_records()
+
+    async def _end_grant_of(self, client: str, pool: str, target: str) -> None:
+        """Take the pool away from the actor, or the device from the pool."""
+        if self._rng.random() < 0.6:
+            await self._end_access(self.world.actor_of[client], pool)
+        elif self.world.model.pools[pool].is_dynamic:
+            await self.world.name_host(target, None, set())
+        elif target in self.world.model.pools[pool].devices:
+            await self.world.set_member(pool, target, is_member=False)
+
+    async def _check_ends(self) -> None:
+        world = self.world
+        for client in world.clients:
+            self._check_list(client)
+        for client, target in itertools.permutations(world.clients, 2):
+            for pool in world.model.pools:
+                if world.model.is_uncertain(world.actor_of[client], pool):
+                    continue
+                answer = await world.ask_for_device(client, pool, target)
+                if (answer == AUTHORIZED) is not world.model.may_reach(world.actor_of[client], pool, target):
+                    raise Violation(
+                        f"liveness: {client} asked for {target} in {pool} and was answered {answer}"
+                    )
+        await self._check_records()
+
+    def _check_list(self, client: str) -> None:
+        """A client is shown the pools that it may use, with the addresses of all members of static ones."""
+        world = self.world
+        actor = world.actor_of[client]
+        shown = world.clients[client].pools.shown
+        for name, pool in world.model.pools.items():
+            if world.model.is_uncertain(actor, name):
+                continue
+            members = frozenset() if pool.is_dynamic else frozenset(map(world.address_of, pool.devices))
+            wanted = members if world.model.is_allowed(actor, name) else None
+            if shown.get(pool.id) != wanted:
+                raise Violation(f"A-I-6: {client} is shown {shown.get(pool.id)} of {name} and not {wanted}")
