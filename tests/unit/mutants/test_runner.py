@@ -218,6 +218,16 @@ def test_a_copy_left_with_a_fault_is_repaired(tree: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(120)
+def test_a_cache_by_a_relative_path_is_where_gates_run(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_list(tree, MINUS)
+    assert outcomes(tree, tmp_path, "--gate-only", "--cache", "copies")[1]["minus"][0] == "found"
+    assert (tmp_path / "copies/0/tree/src").is_dir()
+
+
+@pytest.mark.timeout(120)
 def test_pytest_itself_answers_as_its_stand_in(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
