@@ -139,7 +139,7 @@ class Host:
             raise failure[0]
         return outcome[0]
 
-    def connect(self, address: str, port: int, timeout_s: float = 10) -> socket.socket:
+    def connect(self, address: str, port: int, timeout_s: float = 30) -> socket.socket:
         """A TCP connection that leaves from this host."""
         return self.inside(lambda: socket.create_connection((address, port), timeout=timeout_s))
 
@@ -203,7 +203,7 @@ class Process:
         if self.exit_code is None:
             self._popen.send_signal(number)
 
-    def stop(self, timeout_s: float = 10) -> int:
+    def stop(self, timeout_s: float = 30) -> int:
         """SIGTERM, then SIGKILL after the time-out; returns the exit code."""
         self.signal(signal.SIGTERM)
         try:
@@ -253,7 +253,7 @@ def _wait_for_namespaces(pid: int) -> None:
             )
         return False
 
-    wait_until(entered, "new namespaces", limit_s=5, every_s=0.002)
+    wait_until(entered, "new namespaces", limit_s=30, every_s=0.002)
 
 
 def _copy_etc(target: Path, name: str) -> None:

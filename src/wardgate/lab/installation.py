@@ -172,7 +172,7 @@ class Installation:
             *(*_WARDGATE, "portal", "--data-dir", "/var/lib/wardgate", "--listen", f"0.0.0.0:{PORTAL_PORT}"),
             environment=_GENEROUS_LIMITS,
         )
-        wait_until(self._portal_is_ready, "portal ready", limit_s=20)
+        wait_until(self._portal_is_ready, "portal ready", limit_s=60)
 
     def stop_portal(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -285,7 +285,7 @@ class Installation:
         """Everything but the portal, and wait until the portal reports all of it online."""
         for number in range(1, len(self.relay_sites) + 1):
             self.start_relay(number)
-        wait_until(self.relays_online, "relays online", limit_s=15, every_s=0.1)
+        wait_until(self.relays_online, "relays online", limit_s=60, every_s=0.1)
         self._start_ends()
 
     def restart_ends(self, *, client_nat: Nat = Nat.CONE, gateway_nat: Nat = Nat.CONE) -> None:
@@ -313,7 +313,7 @@ class Installation:
         if self.client.exit_code is not None:
             self.start_client()
         for is_online in (self.relays_online, self.gateway_online, self.client_online):
-            wait_until(is_online, "everything online", limit_s=20, every_s=0.1)
+            wait_until(is_online, "everything online", limit_s=60, every_s=0.1)
 
     def relays_online(self) -> bool:
         return len(self.operator.get("/wardgate/relays")) == len(self.relay_sites)
@@ -377,8 +377,8 @@ class Installation:
     def _start_ends(self) -> None:
         self.start_gateway()
         self.start_client()
-        wait_until(self.gateway_online, "gateway online", limit_s=15, every_s=0.1)
-        wait_until(self.client_online, "client online", limit_s=15, every_s=0.1)
+        wait_until(self.gateway_online, "gateway online", limit_s=60, every_s=0.1)
+        wait_until(self.client_online, "client online", limit_s=60, every_s=0.1)
 
     def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
         return self._start(kind, site.host, site.host.name, environment)

@@ -57,8 +57,9 @@ async def test_the_loop_goes_on_while_a_log_is_searched(tmp_path: Path) -> None:
                 return await Logs(transaction, account_id).count(Stream.CHANGE, condition)
 
         searching = asyncio.create_task(search())
-        while not workshop.begun:  # noqa: ASYNC110 - no event tells it
+        while not (workshop.begun or searching.done()):  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0)
+        assert workshop.begun, "the search has run on the loop"
         # The search has begun and cannot end; everybody else is served.
         assert await store.is_available()
         await make_account(store, "other")
@@ -85,7 +86,7 @@ async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sou
             workshop.may_go.clear()
             begun = workshop.begun
             searching = asyncio.create_task(search())
-            while workshop.begun == begun:  # noqa: ASYNC110 - no event tells it
+            while workshop.begun == begun and not searching.done():  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0)
             searching.cancel()
             await asyncio.sleep(0)
