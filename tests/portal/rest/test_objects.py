@@ -117,6 +117,8 @@ async def test_pages_forth_and_back_show_every_row_once(api: httpx2.AsyncClient)
     ).json()
     assert [one["name"] for one in back["data"]] == everything[-5:-2]
     assert back["metadata"]["next_page"] is not None
+    whole = (await api.get("/groups", params={"limit": str(len(everything))})).json()
+    assert ([one["name"] for one in whole["data"]], whole["metadata"]["next_page"]) == (everything, None)
 
 
 @pytest.mark.parametrize(
