@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from uuid import UUID
 
 import pytest
 
@@ -13,7 +14,9 @@ from wardgate.policy import pools
 from wardgate.portal.channels import endpoint, journal
 from wardgate.portal.channels.pool_access import PoolAccess
 from wardgate.portal.channels.standing import Claim
-from wardgate.portal.store import Transaction, consequences
+from wardgate.portal.devices import tables as devices
+from wardgate.portal.schema.declaration import Removal
+from wardgate.portal.store import Transaction
 from wardgate.simulation.model import Violation
 from wardgate.simulation.random_pools import run_pools_seed
 
@@ -49,8 +52,8 @@ def every_device_belongs_to_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def who_leaves_a_pool_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consequences, "consequences_of_delete", lambda _row: ())
-    monkeypatch.setattr("wardgate.portal.store.repositories.consequences_of_delete", lambda _row: ())
+    # What goes with a row of devices then names no row.
+    monkeypatch.setattr(devices, "Removal", lambda table, rows: Removal(table, {**rows, "id": UUID(int=0)}))
 
 
 def changes_during_a_targets_loading_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
