@@ -1,4 +1,4 @@
-"""What a peer's process is given, without a host: an engine that writes down, a link that stays open, nothing to set."""
+"""Parts of a peer's process without a host: a recording engine, a link that stays open, nothing to set."""
 
 import asyncio
 import os

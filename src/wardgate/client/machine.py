@@ -196,7 +196,7 @@ class Client:
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────
 
     def handle_reset(self, private_key: str) -> None:
-        """The network changed: start all connections over with this key (standard base64); names stay (§1.11)."""
+        """The network changed: reconnect everywhere with this key (standard base64); names stay (§1.11)."""
         self._apply(c.ResetNetwork(private_key))
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
@@ -225,7 +225,7 @@ class Client:
     # ── authorization ───────────────────────────────────────────────────────────────────────────────────────
 
     def _request(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
-        """Ask for access if that is due. `is_renewal`: the gateway refuses packets of a grant we believe to hold."""
+        """Ask for access if that is due. `is_renewal`: the gateway refuses what we believe to be granted."""
         is_due = self._requests.is_renewal_due if is_renewal else self._requests.is_due
         if self.is_joined and resource_id in self._resources and is_due(resource_id, now=now):
             self._requests.handle_asked(resource_id, now=now, is_renewal=is_renewal)
@@ -313,7 +313,7 @@ class Client:
             gateway.resource_ids.discard(resource_id)
 
     def _leave_other_gateways(self, resource_id: ResourceId, gateway_id: GatewayId) -> None:
-        """One gateway serves the resource now; the engine closes connections that are left without a resource."""
+        """One gateway serves the resource now; the engine closes connections left without a resource."""
         self._names.forget_resource(resource_id, except_at=gateway_id)
         for other, gateway in self._gateways.items():
             if other != gateway_id:

@@ -43,7 +43,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AskUpstream:
-    """Forward a query; answer with `handle_answer`. `in_tunnel`: from our tunnel address, without firewall mark."""
+    """Forward a query; answer with `handle_answer`.
+
+    `in_tunnel`: from our tunnel address, without the firewall mark.
+    """
 
     query_id: int
     upstream: Upstream

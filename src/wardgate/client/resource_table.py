@@ -158,7 +158,7 @@ class ResourceTable:
         return tuple(routes)
 
     def networks(self) -> frozenset[IpNetwork]:
-        """Return what the host routes into the tunnel (data-plane §4.12); proxy ranges include the sentinels."""
+        """What the host routes into the tunnel (data-plane §4.12); the proxy ranges include the sentinels."""
         ranges: set[IpNetwork] = {TUNNEL_IPV4, TUNNEL_IPV6, PROXY_IPV4, PROXY_IPV6}
         ranges.update(entry.network for entry in self._entries.values() if entry.network is not None)
         if self.has_internet:
@@ -173,7 +173,7 @@ class ResourceTable:
         )
 
     def carries_dns_to(self, server: IpAddress) -> bool:
-        """Tell whether the tunnel carries DNS to this server, over UDP and TCP (data-plane §4.5, recursion)."""
+        """Tell whether the tunnel carries DNS to a server, over UDP and TCP (data-plane §4.5, recursion)."""
         if self.has_internet:
             return True
         permitting = [

@@ -58,7 +58,7 @@ class AuthorizationRequests:
         self._asked_at.clear()
 
     def preferred_gateways(self, resource_id: ResourceId, connected: set[GatewayId]) -> tuple[GatewayId, ...]:
-        """Gateways to name in a request: the resource's last one, connected ones, any seen before; then by id."""
+        """Gateways to name in a request: the resource's last one, connected ones, any seen before."""
 
         def order(gateway_id: GatewayId) -> tuple[bool, bool, int]:
             is_last = self._last_gateway.get(resource_id) == gateway_id

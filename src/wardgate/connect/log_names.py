@@ -1,9 +1,11 @@
 """Log fields that give the name beside an id, where the protocol carries the name."""
 
+from typing import Final
+
 from wardgate.connect import log_fields as fields
 from wardgate.wire import messages as m
 
-INTERNET_NAME = "Internet Resource"
+INTERNET_NAME: Final = "Internet Resource"
 
 
 def name_of(resource: m.ClientResource | m.GatewayResource) -> str:

@@ -71,7 +71,7 @@ def proxies_of(assigned: AssignedIps) -> tuple[IpAddress, ...] | None:
 def translation(
     proxies: tuple[IpAddress, ...], real: frozenset[IpAddress]
 ) -> tuple[tuple[str, str | None], ...]:
-    """Pair proxy addresses with real ones of their family, ascending, in turn; None if the family has none."""
+    """Pair proxy with real addresses of their family, ascending, in turn; None if the family has none."""
     pairs: list[tuple[str, str | None]] = []
     for version in (4, 6):
         ours = sorted((address for address in proxies if address.version == version), key=int)

@@ -46,7 +46,6 @@ from wardgate.wire import messages as m
 
 log = logging.getLogger(__name__)
 
-
 GatewayAction = Send | Configure | Resolve
 
 
@@ -60,10 +59,8 @@ class Gateway:
             engine,
             send=self._send,
             messages=CandidateMessages(
-                added=lambda client_id, candidates: m.BroadcastIceCandidates((client_id,), candidates),
-                removed=lambda client_id, candidates: m.BroadcastInvalidatedIceCandidates(
-                    (client_id,), candidates
-                ),
+                added=lambda client, candidates: m.BroadcastIceCandidates((client,), candidates),
+                removed=lambda client, candidates: m.BroadcastInvalidatedIceCandidates((client,), candidates),
             ),
             id_field=fields.CLIENT_ID,
         )

@@ -28,7 +28,7 @@ class NameRanks:
         return self._ranks[address]
 
     def add(self, address: str, pattern: NamePattern | None) -> bool:
-        """Count one more resource with this pattern (None if unparseable); tell whether others were renumbered."""
+        """Count one more resource with a pattern (None: unparseable); tell whether others were renumbered."""
         self._uses[address] = self._uses.get(address, 0) + 1
         if address in self._ranks:
             return False

@@ -1,1 +1,1 @@
-"""What relay, gateway and client processes share: the portal connection and the driver of a tunnel endpoint."""
+"""What the peers' processes share: the connection to the portal and the driver of a tunnel endpoint."""

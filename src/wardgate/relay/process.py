@@ -108,7 +108,7 @@ class RelayProcess:
         log.info("draining", extra={"allocations": self._server.stats()["allocations"]})
         try:
             async with asyncio.timeout(self._drain_s):
-                while self._server.stats()["allocations"] > 0:  # noqa: ASYNC110 - the engine reports no such event
+                while self._server.stats()["allocations"] > 0:  # noqa: ASYNC110 - no such event exists
                     await asyncio.sleep(DRAIN_CHECK_S)
         except TimeoutError:
             log.info(

@@ -1,4 +1,4 @@
-"""The headless client is no end of a device pool: what it is told of pools and of other clients changes nothing."""
+"""The headless client takes no part in device pools: messages about them have no effect."""
 
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID

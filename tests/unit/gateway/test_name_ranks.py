@@ -20,7 +20,7 @@ def ranked(*addresses: str) -> tuple[NameRanks, int]:
 
 
 def numbered(number: int) -> str:
-    """A name that ranks before those of smaller numbers: patterns are compared from their end, greater characters first."""
+    """A name that ranks before those of smaller numbers: patterns are compared from their end."""
     return f"{number:04}"[::-1] + ".corp.example"
 
 
