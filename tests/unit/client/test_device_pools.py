@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from support.recording_engine import RecordingEngine
-from unit.client.test_machine import CIDR_RESOURCE, KEY, drained, init
+from unit.client.builders import CIDR_RESOURCE, KEY, drained, init
 from wardgate.client.machine import Client
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
 from wardgate.wire import messages as m

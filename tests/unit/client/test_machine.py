@@ -1,127 +1,34 @@
-import json
-import sys
-import tracemalloc
-from collections.abc import Callable
-from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from statistics import median
-from types import FrameType
+from ipaddress import ip_address
 from uuid import UUID
 
-import dns.message
-import dns.rcode
-import msgspec
 import pytest
 
 from support.log_records import lines
 from support.recording_engine import RecordingEngine
-from wardgate.client import names
-from wardgate.client.machine import Client, ClientAction
-from wardgate.client.queries import Answer, AskGateway, AskUpstream
+from unit.client.builders import (
+    CIDR,
+    CIDR_RESOURCE,
+    DNS_RESOURCE,
+    GATEWAY,
+    KEY,
+    NAMED,
+    OTHER_GATEWAY,
+    SITE,
+    answers,
+    connect,
+    created,
+    drained,
+    init,
+    intend,
+    query,
+    sent,
+)
+from wardgate.client.machine import Client
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
-from wardgate.dns.proxy_addresses import ProxyAddresses
-from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
-from wardgate.peer.machine import Configure, Send
+from wardgate.model.ids import ResourceId
+from wardgate.peer.machine import Configure
 from wardgate.wire import messages as m
-
-GATEWAY = GatewayId(DeviceId(UUID("11111111-1111-4111-8111-111111111111")))
-OTHER_GATEWAY = GatewayId(DeviceId(UUID("11111111-1111-4111-8111-222222222222")))
-CIDR = ResourceId(UUID("22222222-2222-4222-8222-222222222222"))
-NAMED = ResourceId(UUID("33333333-3333-4333-8333-333333333333"))
-SITE = m.Site(SiteId(UUID("44444444-4444-4444-8444-444444444444")), "site")
-KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-SENTINEL = ip_address("100.100.111.1")
-
-CIDR_RESOURCE = m.ClientCidrResource(id=CIDR, name="net", address="10.20.0.0/24", filters=(), sites=(SITE,))
-DNS_RESOURCE = m.ClientDnsResource(id=NAMED, name="app", address="*.corp.example", filters=(), sites=(SITE,))
-
-
-@pytest.fixture
-def engine() -> RecordingEngine:
-    return RecordingEngine()
-
-
-@pytest.fixture
-def client(engine: RecordingEngine) -> Client:
-    made = Client(engine)
-    made.handle_system_resolvers((ip_address("192.0.2.53"),))
-    made.handle_joined()
-    made.handle_message(init(CIDR_RESOURCE, DNS_RESOURCE), now=0.0)
-    drained(made)
-    return made
-
-
-def init(*resources: m.ClientResource, search_domain: str | None = None) -> m.ClientInit:
-    return m.ClientInit(interface=interface(search_domain), resources=resources)
-
-
-def interface(search_domain: str | None = None, *upstreams: str) -> m.ClientInterface:
-    return m.ClientInterface(
-        IPv4Address("100.64.0.9"),
-        IPv6Address("fd00:2021:1111::9"),
-        search_domain,
-        tuple(m.UpstreamDo53(one) for one in upstreams),
-    )
-
-
-def created(
-    resource_id: ResourceId, gateway_id: GatewayId = GATEWAY, key: str = KEY
-) -> m.AuthorizationCreated:
-    return m.AuthorizationCreated(
-        resource_id=resource_id,
-        gateway_id=gateway_id,
-        gateway_public_key=key,
-        gateway_ipv4=IPv4Address("100.64.0.1"),
-        gateway_ipv6=IPv6Address("fd00:2021:1111::1"),
-        site_id=SITE.id,
-        preshared_key=KEY,
-        client_ice_credentials=m.IceCredentials("cccc", "c" * 22),
-        gateway_ice_credentials=m.IceCredentials("gggg", "g" * 22),
-    )
-
-
-def domain_status(status: str) -> e.ControlPacket:
-    payload = {"resource": str(NAMED), "domain": "app.corp.example", "status": status}
-    return e.ControlPacket(str(GATEWAY), 1, json.dumps(payload))
-
-
-def drained(client: Client) -> list[ClientAction]:
-    actions = []
-    while (action := client.poll_action()) is not None:
-        actions.append(action)
-    return actions
-
-
-def sent(client: Client) -> list[m.Message]:
-    return [action.message for action in drained(client) if isinstance(action, Send)]
-
-
-def intend(client: Client, resource_id: ResourceId, now: float = 1.0) -> None:
-    client.handle_event(e.Intent(str(resource_id), "10.20.0.5", "cidr"), now=now)
-
-
-def connect(
-    client: Client, resource_id: ResourceId, gateway_id: GatewayId = GATEWAY, now: float = 1.0
-) -> None:
-    intend(client, resource_id, now)
-    client.handle_message(created(resource_id, gateway_id), now=now)
-
-
-def query(
-    client: Client, query_id: int, name: str, rdtype: str = "A", now: float = 1.0
-) -> dns.message.Message:
-    message = dns.message.make_query(name, rdtype)
-    client.handle_query(query_id, message.to_wire(), sentinel=SENTINEL, is_udp=True, now=now)
-    return message
-
-
-def answers(client: Client) -> dict[int, dns.message.Message | None]:
-    return {
-        action.query_id: None if action.payload is None else dns.message.from_wire(action.payload)
-        for action in drained(client)
-        if isinstance(action, Answer)
-    }
 
 
 def test_an_intent_asks_the_portal_once_in_two_seconds(client: Client) -> None:
@@ -219,35 +126,6 @@ def test_init_reconciles_the_resources(client: Client, engine: RecordingEngine) 
     assert engine.of(c.Deauthorize) == [c.Deauthorize(str(CIDR))]
 
 
-def test_a_query_for_a_resource_routes_its_proxy_addresses(client: Client, engine: RecordingEngine) -> None:
-    query(client, 1, "app.corp.example")
-    [added] = engine.of(c.AddRoutes)
-
-    assert len(added.routes) == 8
-    assert added.routes[0] == c.Route("100.96.0.1/32", str(NAMED), "dns")
-    answer = answers(client)[1]
-    assert answer is not None
-    assert len(answer.answer[0]) == 4
-
-
-def test_the_most_specific_resource_comes_first_wherever_the_portal_lists_it(
-    engine: RecordingEngine,
-) -> None:
-    narrow = m.ClientDnsResource(
-        id=ResourceId(UUID(int=1)), name="app", address="app.corp.example", filters=(), sites=(SITE,)
-    )
-    for listed in ((DNS_RESOURCE, narrow), (narrow, DNS_RESOURCE)):
-        client = Client(engine)
-        client.handle_joined()
-        client.handle_message(init(*listed), now=0.0)
-        query(client, 1, "app.corp.example")
-        ranks = {route.resource_id: route.rank for route in engine.last(c.AddRoutes).routes}
-        assert ranks == {str(narrow.id): 0, str(NAMED): 1}
-        drained(client)
-        query(client, 2, "app.corp.example", "TXT")
-        assert sent(client) == [m.RequestAuthorization(narrow.id)]
-
-
 def test_a_search_domain_outside_ascii_reaches_the_host_as_resolvers_append_it(
     engine: RecordingEngine,
 ) -> None:
@@ -256,53 +134,6 @@ def test_a_search_domain_outside_ascii_reaches_the_host_as_resolvers_append_it(
     client.handle_message(init(search_domain="*bü.example"), now=0.0)
     domains = [action.search_domain for action in drained(client) if isinstance(action, Configure)]
     assert domains == ["xn--bcher-kva.example", None]
-
-
-def test_names_known_before_the_grant_are_held_and_announced_before_it_is_in_force(
-    client: Client, engine: RecordingEngine
-) -> None:
-    query(client, 1, "app.corp.example")
-    engine.forget()
-    connect(client, NAMED)
-
-    assert [type(command) for command in engine.commands] == [
-        c.UpsertPeer,
-        c.HoldName,
-        c.SendControlPacket,
-        c.Authorize,
-    ]
-    payload = json.loads(engine.last(c.SendControlPacket).payload)
-    assert (payload["resource"], payload["domain"], len(payload["proxy_ips"])) == (
-        str(NAMED),
-        "app.corp.example",
-        8,
-    )
-    assert engine.last(c.Authorize).addresses == engine.last(c.HoldName).proxy_ips
-
-
-def test_a_name_asked_for_after_the_grant_joins_it(client: Client, engine: RecordingEngine) -> None:
-    query(client, 1, "app.corp.example")
-    connect(client, NAMED)
-    engine.forget()
-    query(client, 2, "second.corp.example")
-
-    assert [type(command) for command in engine.commands] == [
-        c.AddRoutes,
-        c.HoldName,
-        c.SendControlPacket,
-        c.Authorize,
-    ]
-    assert engine.last(c.Authorize).addresses[0] == "100.96.0.5", "only what is new"
-    assert len(engine.last(c.Authorize).addresses) == 8
-
-
-def test_the_gateways_word_releases_the_name(client: Client, engine: RecordingEngine) -> None:
-    query(client, 1, "app.corp.example")
-    connect(client, NAMED)
-    status = json.dumps({"resource": str(NAMED), "domain": "app.corp.example", "status": "Active"})
-    client.handle_event(e.ControlPacket(str(GATEWAY), 1, status), now=2.0)
-
-    assert engine.last(c.ReleaseName).flush is True
 
 
 def test_a_resource_that_moves_to_another_gateway_leaves_the_first(
@@ -315,76 +146,6 @@ def test_a_resource_that_moves_to_another_gateway_leaves_the_first(
 
     assert engine.of(c.Deauthorize) == []
     assert engine.last(c.Authorize).peer_id == str(OTHER_GATEWAY)
-
-
-def test_a_foreign_name_goes_to_the_hosts_resolver_outside_the_tunnel(client: Client) -> None:
-    message = query(client, 1, "example.org")
-    [ask] = drained(client)
-    assert isinstance(ask, AskUpstream)
-    assert (ask.in_tunnel, str(ask.upstream.address)) == (False, "192.0.2.53")  # type: ignore[union-attr]
-    reply = dns.message.make_response(message)
-    client.handle_answer(1, reply.to_wire(), now=1.1)
-
-    assert answers(client)[1] == reply
-
-
-def test_a_custom_resolver_inside_a_resource_is_asked_through_the_tunnel(client: Client) -> None:
-    client.handle_message(m.ConfigChanged(interface(None, "10.20.0.53")), now=1.0)
-    drained(client)
-    client.handle_query(
-        1,
-        dns.message.make_query("example.org", "A").to_wire(),
-        sentinel=client.sentinels[0],
-        is_udp=True,
-        now=1.0,
-    )
-    [ask] = drained(client)
-
-    assert isinstance(ask, AskUpstream)
-    assert ask.in_tunnel
-
-
-def test_a_silent_upstream_is_silence_over_udp_and_a_broken_one_servfail(client: Client) -> None:
-    query(client, 1, "example.org")
-    query(client, 2, "example.org")
-    client.handle_answer(1, None, timed_out=True, now=6.0)
-    client.handle_answer(2, None, now=6.0)
-    replies = answers(client)
-
-    assert replies[1] is None
-    assert replies[2] is not None
-    assert replies[2].rcode() == dns.rcode.SERVFAIL
-
-
-def test_upstream_answers_are_cached(client: Client) -> None:
-    message = query(client, 1, "example.org")
-    reply = dns.message.make_response(message)
-    reply.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "A", "192.0.2.80"))
-    client.handle_answer(1, reply.to_wire(), now=1.0)
-    drained(client)
-    query(client, 2, "example.org", now=11.0)
-    cached = answers(client)[2]
-
-    assert cached is not None
-    assert cached.answer[0].ttl == 50
-
-
-def test_a_text_query_waits_for_the_grant_and_then_goes_to_the_gateway(client: Client) -> None:
-    query(client, 1, "app.corp.example", "TXT")
-    assert sent(client) == [m.RequestAuthorization(NAMED)]
-    client.handle_message(created(NAMED), now=1.2)
-    [ask] = [action for action in drained(client) if isinstance(action, AskGateway)]
-
-    assert (ask.query_id, str(ask.server)) == (1, "100.64.0.1")
-
-
-def test_a_refused_grant_fails_the_queries_that_waited(client: Client) -> None:
-    query(client, 1, "app.corp.example", "TXT")
-    client.handle_message(m.AuthorizationCreationFailed(NAMED, "forbidden", ("remote_ip",)), now=1.2)
-    reply = answers(client)[1]
-
-    assert reply is not None
-    assert reply.rcode() == dns.rcode.SERVFAIL
 
 
 def test_an_offline_site_is_shown_for_five_minutes(client: Client) -> None:
@@ -487,105 +248,6 @@ def test_prohibited_access_while_the_portal_is_away_is_asked_for_when_it_is_back
     assert sent(client) == [m.RequestAuthorization(CIDR, (GATEWAY,))]
 
 
-def test_a_name_that_its_gateway_no_longer_serves_asks_again_and_is_announced_on_the_new_grant(
-    client: Client, engine: RecordingEngine
-) -> None:
-    query(client, 1, "app.corp.example")
-    connect(client, NAMED)
-    client.handle_event(domain_status("Active"), now=1.5)
-    query(client, 2, "app.corp.example", now=20.0)
-    drained(client)
-    client.handle_event(domain_status("Inactive"), now=20.1)
-    assert sent(client) == [m.RequestAuthorization(NAMED, (GATEWAY,))]
-
-    engine.forget()
-    client.handle_message(created(NAMED), now=20.2)
-
-    assert [type(command) for command in engine.commands] == [
-        c.UpsertPeer,
-        c.HoldName,
-        c.SendControlPacket,
-        c.Authorize,
-    ]
-
-
-def test_a_name_that_cannot_be_served_at_all_does_not_go_round_without_traffic(client: Client) -> None:
-    query(client, 1, "app.corp.example")
-    connect(client, NAMED)
-    client.handle_event(domain_status("Inactive"), now=2.0)
-    query(client, 2, "app.corp.example", now=20.0)
-    client.handle_event(domain_status("Inactive"), now=20.1)
-    client.handle_message(created(NAMED), now=20.2)
-    drained(client)
-    client.handle_event(domain_status("Inactive"), now=40.0)
-
-    assert sent(client) == []
-
-
-def test_what_is_no_query_is_answered_with_silence(client: Client) -> None:
-    client.handle_query(1, b"junk", sentinel=SENTINEL, is_udp=True, now=1.0)
-
-    assert answers(client) == {1: None}
-
-
-def test_a_new_name_is_matched_and_authorised_alone(client: Client, engine: RecordingEngine) -> None:
-    connect(client, NAMED)
-    for number in range(30):
-        engine.forget()
-        query(client, number, f"n{number}.corp.example")
-        drained(client)
-        [grant] = engine.of(c.Authorize)
-        assert len(grant.addresses) == 8, "the addresses of the names before are authorised already"
-        assert len(engine.commands) == 4, "routes, hold, announcement, authorization"
-
-    engine.forget()
-    query(client, 300, "n7.corp.example", now=1.5)
-    assert engine.commands == [], "a known name costs nothing before its next announcement is due"
-
-
-@pytest.fixture
-def small(engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client that knows 16 names at most."""
-    monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=16))
-    made = Client(engine)
-    made.handle_joined()
-    made.handle_message(init(DNS_RESOURCE), now=0.0)
-    return made
-
-
-def test_names_are_bounded_and_the_ones_asked_for_longest_ago_make_room(
-    small: Client, engine: RecordingEngine
-) -> None:
-    query(small, 0, "kept.corp.example")
-    for number in range(1, 16):
-        query(small, number, f"n{number}.corp.example")
-    query(small, 16, "kept.corp.example")
-    engine.forget()
-    query(small, 17, "last.corp.example")
-
-    [added], [removed] = engine.of(c.AddRoutes), engine.of(c.RemoveRoutes)
-    assert added.routes[0].prefix == "100.96.0.65/32"
-    assert len(removed.routes) == 8
-    assert removed.routes[0] == c.RemovedRoute("100.96.0.5/32", str(NAMED), "dns"), (
-        "nobody asked for n1 since"
-    )
-
-    drained(small)
-    query(small, 18, "n1.corp.example")
-    answer = answers(small)[18]
-    assert answer is not None
-    assert "100.96.0.5" not in answer.answer[0].to_text(), "its old addresses stay in quarantine"
-
-
-def test_a_forgotten_name_leaves_its_gateway_nothing_to_hold(small: Client, engine: RecordingEngine) -> None:
-    connect(small, NAMED)
-    for number in range(17):
-        query(small, number, f"n{number}.corp.example")
-
-    released = [command.proxy_ips[0] for command in engine.of(c.ReleaseName)]
-    assert released == ["100.96.0.1"]
-
-
 def test_lines_name_resource_and_site_beside_their_ids(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -626,49 +288,3 @@ def test_what_has_no_name_here_is_logged_by_its_id(client: Client, caplog: pytes
         ),
         ("connection closed", {"gateway_id": str(OTHER_GATEWAY), "by": "remote"}),
     ]
-
-
-def test_the_300th_name_costs_what_the_10th_did(
-    engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=150))
-    client = Client(engine)
-    client.handle_joined()
-    client.handle_message(init(DNS_RESOURCE), now=0.0)
-    connect(client, NAMED)
-    spent = {10: list[tuple[int, int, int]](), 300: list[tuple[int, int, int]]()}
-    for number in range(1, 306):
-        engine.forget()
-        message = dns.message.make_query(f"n{number:04}.corp.example", "A").to_wire()
-        handle = partial(
-            client.handle_query, number, message, sentinel=SENTINEL, is_udp=True, now=number / 100
-        )
-        first = 10 if number < 16 else 300
-        if first <= number:
-            spent[first].append(cost_of(handle, engine))
-        else:
-            handle()
-        drained(client)
-
-    # Medians, since tables grow by leaps.
-    few, many = (tuple(map(median, zip(*spent[first], strict=True))) for first in (10, 300))
-    assert 0 < many[0] < 2 * few[0], "bytes handed over; the name that makes room is among them"
-    assert 0 < many[1] < 2 * few[1], "functions called"
-    assert 0 < many[2] < 2 * few[2], "memory taken at once"
-
-
-def cost_of(handle: Callable[[], None], engine: RecordingEngine) -> tuple[int, int, int]:
-    """The bytes of the commands that follow, the calls made, and the bytes of memory taken at once."""
-    calls = 0
-
-    def count(_frame: FrameType, _event: str, _arg: object) -> None:
-        nonlocal calls
-        calls += 1
-
-    tracemalloc.start()
-    sys.setprofile(count)
-    handle()
-    sys.setprofile(None)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return sum(len(msgspec.json.encode(command)) for command in engine.commands), calls, peak
