@@ -18,6 +18,7 @@ from wardgate.net.boot_clock import ClockNews
 from wardgate.net.netlink import Hop
 from wardgate.net.portal_link import PortalLink
 from wardgate.peer.portal_connection import MakeLink
+from wardgate.peer.tunnel_process import TunnelParts
 from wardgate.wire.control_channel import ChannelEvent
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.reconnect import Reconnect
@@ -99,23 +100,18 @@ def with_link(make: Callable[[MakeLink], _Process]) -> tuple[_Process, OpenLink]
     return make(link), links[0]
 
 
-def tunnel_parts(kind: PeerKind, engine: HostedParts, link: MakeLink) -> dict[str, Any]:
-    """The arguments that the processes of client and gateway share."""
-    return {
-        "engine": engine,
-        "session": session(kind),
-        "link": link,
-        "kernel": NoNetwork(),
-        "tun": NothingToSet(),
-        "host_dns": NothingToSet(),
-        "settings": (),
-    }
+def tunnel_parts(kind: PeerKind, engine: HostedParts, link: MakeLink) -> TunnelParts:
+    nothing: Any = NothingToSet()
+    stand_in: Any = engine
+    return TunnelParts(
+        engine=stand_in, session=session(kind), link=link, kernel=NoNetwork(), tun=nothing, host_dns=nothing
+    )
 
 
 def client_process(engine: HostedParts) -> tuple[ClientProcess, OpenLink]:
     return with_link(
         lambda link: ClientProcess(
-            **tunnel_parts(PeerKind.CLIENT, engine, link),
+            tunnel_parts(PeerKind.CLIENT, engine, link),
             set_private_key=lambda _key: None,
             is_internet_active=False,
         )
@@ -123,7 +119,7 @@ def client_process(engine: HostedParts) -> tuple[ClientProcess, OpenLink]:
 
 
 def gateway_process(engine: HostedParts) -> tuple[GatewayProcess, OpenLink]:
-    return with_link(lambda link: GatewayProcess(**tunnel_parts(PeerKind.GATEWAY, engine, link)))
+    return with_link(lambda link: GatewayProcess(tunnel_parts(PeerKind.GATEWAY, engine, link)))
 
 
 class NoNetwork:

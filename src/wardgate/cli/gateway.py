@@ -19,6 +19,7 @@ from wardgate.net.privileges import Capability, buffer_limits, require, tunnel_r
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import Role, TunInterface
+from wardgate.peer.tunnel_process import TunnelParts
 from wardgate.wire.device_identity import GATEWAY_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import GatewayParameters
@@ -79,13 +80,15 @@ def run(settings: Settings) -> None:
                 families = families_of(tun_name)
                 tun = TunInterface(tun_name, kernel, role=Role.GATEWAY, families=families)
                 gateway = GatewayProcess(
-                    engine=engine,
-                    session=session,
-                    kernel=kernel,
-                    tun=tun,
-                    settings=firewall_settings(interface=tun_name, families=families),
-                    host_dns=host_dns,
-                    link=link,
+                    TunnelParts(
+                        engine=engine,
+                        session=session,
+                        link=link,
+                        kernel=kernel,
+                        tun=tun,
+                        host_dns=host_dns,
+                        settings=firewall_settings(interface=tun_name, families=families),
+                    )
                 )
                 async with health_listener(
                     *health,

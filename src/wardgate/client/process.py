@@ -7,8 +7,7 @@ from typing import Any, Final, assert_never
 
 from wardgate.client.machine import Client
 from wardgate.client.queries import Answer, AskGateway, AskUpstream
-from wardgate.connect.portal_session import PortalSession
-from wardgate.datapath.engine import HostedEngine, generate_private_key
+from wardgate.datapath.engine import generate_private_key
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.upstreams import Doh
 from wardgate.model.addresses import GATEWAY_DNS_PORT
@@ -16,16 +15,11 @@ from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.dns_listener import Query
 from wardgate.net.doh_exchange import DohClient
-from wardgate.net.host_dns import HostDns
 from wardgate.net.name_lookup import NameLookup
-from wardgate.net.netlink import Kernel
-from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.service_manager import notify
 from wardgate.net.supervision import on_hangup
-from wardgate.net.tun_interface import TunInterface
 from wardgate.peer.machine import Configure
-from wardgate.peer.portal_connection import MakeLink
-from wardgate.peer.tunnel_process import TunnelProcess
+from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess
 from wardgate.wire.messages import Message
 
 DNS_PORT: Final = 53
@@ -38,42 +32,18 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
     """Runs a client until it is told to stop."""
 
     def __init__(
-        self,
-        *,
-        engine: HostedEngine,
-        session: PortalSession,
-        kernel: Kernel,
-        tun: TunInterface,
-        host_dns: HostDns,
-        settings: tuple[Setting[Any], ...],
-        link: MakeLink,
-        set_private_key: Callable[[str], None],
-        is_internet_active: bool,
+        self, parts: TunnelParts, *, set_private_key: Callable[[str], None], is_internet_active: bool
     ) -> None:
-        """Take the parts.
-
-        Args:
-            settings: further host settings to keep.
-            set_private_key: receives the new key after a network change, before the link dials again.
-        """
-        self._client = Client(engine, is_internet_active=is_internet_active)
-        self._host_dns = host_dns
+        """`set_private_key` receives the new key after a network change, before the link dials again."""
+        self._client = Client(parts.engine, is_internet_active=is_internet_active)
+        self._host_dns = parts.host_dns
         self._set_private_key = set_private_key
-        self._doh = DohClient(NameLookup(host_dns.system_resolvers).addresses)
+        self._doh = DohClient(NameLookup(parts.host_dns.system_resolvers).addresses)
         self._next_query_id = 0
         self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
         self._tunnel_ipv4 = self._tunnel_ipv6 = ""
         self._timer: asyncio.TimerHandle | None = None
-        super().__init__(
-            engine=engine,
-            machine=self._client,
-            session=session,
-            link=link,
-            kernel=kernel,
-            tun=tun,
-            host=Reconciler((*settings, *tun.settings, *host_dns.settings)),
-            dns_port=DNS_PORT,
-        )
+        super().__init__(parts, self._client, dns_port=DNS_PORT)
 
     def reset(self) -> None:
         """The network changed: new key, new sockets, new connection to the portal (data-plane §1.11)."""

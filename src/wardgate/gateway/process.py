@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
 from dns.rcode import SERVFAIL
 
 from wardgate.connect.deadlines import ClockOffset
-from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
@@ -17,14 +16,9 @@ from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query
-from wardgate.net.host_dns import HostDns
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
-from wardgate.net.netlink import Kernel
-from wardgate.net.reconciler import Reconciler, Setting
-from wardgate.net.tun_interface import TunInterface
 from wardgate.peer.machine import Configure
-from wardgate.peer.portal_connection import MakeLink
-from wardgate.peer.tunnel_process import TunnelProcess
+from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess
 from wardgate.wire.messages import Message
 
 LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
@@ -36,31 +30,11 @@ log = logging.getLogger(__name__)
 class GatewayProcess(TunnelProcess[Resolve]):
     """Runs a gateway until it is told to stop."""
 
-    def __init__(
-        self,
-        *,
-        engine: HostedEngine,
-        session: PortalSession,
-        kernel: Kernel,
-        tun: TunInterface,
-        settings: tuple[Setting[Any], ...],
-        host_dns: HostDns,
-        link: MakeLink,
-    ) -> None:
-        """Take the parts; `settings` are further host settings to keep, such as the firewall's."""
-        self._gateway = Gateway(engine, clock=_clock_offset(engine))
-        self._servers = NameServers(host_dns.system_resolvers)
-        self._lookup = NameLookup(host_dns.system_resolvers)
-        super().__init__(
-            engine=engine,
-            machine=self._gateway,
-            session=session,
-            link=link,
-            kernel=kernel,
-            tun=tun,
-            host=Reconciler((*settings, *tun.settings)),
-            dns_port=GATEWAY_DNS_PORT,
-        )
+    def __init__(self, parts: TunnelParts) -> None:
+        self._gateway = Gateway(parts.engine, clock=_clock_offset(parts.engine))
+        self._servers = NameServers(parts.host_dns.system_resolvers)
+        self._lookup = NameLookup(parts.host_dns.system_resolvers)
+        super().__init__(parts, self._gateway, dns_port=GATEWAY_DNS_PORT)
 
     def _handle_message(self, message: Message) -> None:
         self._gateway.handle_message(message)

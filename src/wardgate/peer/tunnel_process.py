@@ -15,6 +15,7 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from wardgate.connect.portal_session import PortalSession
@@ -24,9 +25,10 @@ from wardgate.datapath.events import AnyEvent
 from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.host_changes import HostChanges
+from wardgate.net.host_dns import HostDns
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
-from wardgate.net.reconciler import Reconciler
+from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
 from wardgate.peer.machine import Configure, Send, TunnelMachine
@@ -39,34 +41,40 @@ _Action = TypeVar("_Action")
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class TunnelParts:
+    """What both kinds of process are built from.
+
+    Attributes:
+        settings: host settings to keep, in addition to those of the TUN interface and of DNS.
+    """
+
+    engine: HostedEngine
+    session: PortalSession
+    link: MakeLink
+    kernel: Kernel
+    tun: TunInterface
+    host_dns: HostDns
+    settings: tuple[Setting[Any], ...] = ()
+
+
 class TunnelProcess(ABC, Generic[_Action]):
     """Does not own the parts it is given: the caller closes engine and TUN interface after `run`."""
 
-    def __init__(
-        self,
-        *,
-        engine: HostedEngine,
-        machine: TunnelMachine[_Action],
-        session: PortalSession,
-        link: MakeLink,
-        kernel: Kernel,
-        tun: TunInterface,
-        host: Reconciler,
-        dns_port: int,
-    ) -> None:
+    def __init__(self, parts: TunnelParts, machine: TunnelMachine[_Action], *, dns_port: int) -> None:
         """Take the parts; `dns_port` is where DNS is served on the addresses of the TUN interface."""
-        self.host: Final = host
-        self._engine: Final = engine
+        self.host: Final = Reconciler((*parts.settings, *parts.tun.settings, *parts.host_dns.settings))
+        self._engine: Final = parts.engine
         self._machine: Final = machine
-        self._tun: Final = tun
+        self._tun: Final = parts.tun
         self._portal: Final = PortalConnection(
-            session,
-            link,
+            parts.session,
+            parts.link,
             joined=self._handle_joined,
             received=self._handle_received,
             lost=self._handle_portal_lost,
         )
-        self._path: Final = NetworkPath(kernel, lambda: self._portal.addresses)
+        self._path: Final = NetworkPath(parts.kernel, lambda: self._portal.addresses)
         self._listener: Final = DnsListener(self._answer_query, port=dns_port)
         self._tasks: Final = Tasks()
         self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()

@@ -21,7 +21,6 @@ from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent, RelayUp
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query
-from wardgate.net.reconciler import Reconciler
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
 from wardgate.peer.portal_connection import MakeLink
@@ -90,9 +89,7 @@ class Script:
 
 class Scripted(TunnelProcess[str]):
     def __init__(self, script: Script, engine: HostedParts, link: MakeLink) -> None:
-        parts = tunnel_parts(PeerKind.GATEWAY, engine, link)
-        del parts["host_dns"], parts["settings"]
-        super().__init__(machine=script, host=Reconciler(()), dns_port=53, **parts)
+        super().__init__(tunnel_parts(PeerKind.GATEWAY, engine, link), script, dns_port=53)
         self.script = script
         self.performed: list[str] = []
 
