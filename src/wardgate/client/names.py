@@ -129,7 +129,7 @@ class ClientNames:
             self._apply(c.SetRoutes((*chain.from_iterable(name_routes.values()), *routes)))
 
     def _route(self, name: str, proxies: Proxies) -> None:
-        """Route a name's addresses and make room for it, at a cost that does not depend on how many names there are."""
+        """Route a name's addresses and make room for it; the cost does not grow with the number of names."""
         if name not in self._name_routes:
             routes = self._resources.name_routes([(name, proxies)])
             if routes and self._apply(c.AddRoutes(routes[name])):
