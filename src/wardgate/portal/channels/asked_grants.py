@@ -23,6 +23,18 @@ Key = tuple[ResourceId, DeviceId | None]
 GiveUp = Callable[[str, str], None]
 """Denies the request: the reason on the wire, and an explanation for people."""
 
+Candidates = (
+    wire.GatewayIceCandidates
+    | wire.InvalidateGatewayIceCandidates
+    | wire.PeerIceCandidates
+    | wire.InvalidatePeerIceCandidates
+)
+
+MAX_WAITING_BYTES: Final = 1024 * 1024
+"""How much of candidates may wait for pending grants; a receiver signals some dozens of a hundred bytes."""
+
+MESSAGE_BYTES: Final = 200  # what a message costs beside its texts
+
 UNACKNOWLEDGED: Final = "it did not acknowledge the grant in time"
 UNSTORED: Final = "what the grant rests on is gone"
 
@@ -53,9 +65,10 @@ class AskedGrants:
         self._held = _Index()
         for key, holding in held:
             self._held.put(key, holding)
-        # Signalled by a receiver while a grant of it is pending. A client drops candidates of a peer that it does not know
-        # yet (data-plane §1.5), and the receiver signals as soon as it has acknowledged.
-        self._candidates: dict[DeviceId, list[wire.Message]] = {}
+        # Signalled by a receiver while a grant of it is pending. A client drops candidates of a peer that it
+        # does not know yet (data-plane §1.5), and the receiver signals as soon as it has acknowledged.
+        self._candidates: dict[DeviceId, list[Candidates]] = {}
+        self._waiting_bytes = 0
 
     def expect(
         self, key: Key, holding: Holding, notice: wire.Message, give_up: GiveUp, *, deadline: float
@@ -78,6 +91,7 @@ class AskedGrants:
         receiver_id = pending.holding.receiver_id
         if not self._pending_index.has_receiver(receiver_id):
             for message in self._candidates.pop(receiver_id, ()):
+                self._waiting_bytes -= _size_of(message)
                 self._push(message)
 
     def forget_pending(self) -> None:
@@ -85,6 +99,7 @@ class AskedGrants:
         self._pending.clear()
         self._pending_index = _Index()
         self._candidates.clear()
+        self._waiting_bytes = 0
 
     def acknowledge(self, authorization_id: AuthorizationId) -> None:
         key = self._pending_index.find(authorization_id)
@@ -121,10 +136,17 @@ class AskedGrants:
         """Tell whether there is any grant between the client and a receiver."""
         return self._pending_index.has_receiver(receiver_id) or self._held.has_receiver(receiver_id)
 
-    def pass_on(self, receiver_id: DeviceId, message: wire.Message) -> None:
-        """Push a receiver's candidates, or hold them until no grant of that receiver is pending."""
-        if self._pending_index.has_receiver(receiver_id):
+    def pass_on(self, receiver_id: DeviceId, message: Candidates) -> None:
+        """Push a receiver's candidates, or hold them until no grant of that receiver is pending.
+
+        A receiver may never acknowledge, and signal all the while. What is beyond the bound is pushed at once: a
+        client that does not know the receiver drops it, and the session bounds what waits for a slow client.
+        """
+        size = _size_of(message)
+        is_held = self._pending_index.has_receiver(receiver_id)
+        if is_held and self._waiting_bytes + size <= MAX_WAITING_BYTES:
             self._candidates.setdefault(receiver_id, []).append(message)
+            self._waiting_bytes += size
         else:
             self._push(message)
 
@@ -150,6 +172,10 @@ class AskedGrants:
             self._held.put(key, pending.holding)
             self._push(pending.notice)
             self.drop(key)
+
+
+def _size_of(message: Candidates) -> int:
+    return MESSAGE_BYTES + sum(map(len, message.candidates))
 
 
 class _Index:

@@ -32,7 +32,7 @@ def told(number: int) -> wire.Message:
     return wire.ResourceDeleted(ResourceId(UUID(int=number)))
 
 
-def candidates(text: str) -> wire.Message:
+def candidates(text: str) -> asked_grants.Candidates:
     return wire.GatewayIceCandidates(GatewayId(GATEWAY), (text,))
 
 
@@ -93,6 +93,22 @@ def test_of_many_on_their_way_those_that_are_due_are_denied() -> None:
     asked.handle_timeout(now=16.5)
     assert denied == [(0, "offline"), (1, "offline")]
     assert asked.poll_timeout() == 17.0
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10_000])
+def test_a_receiver_that_never_acknowledges_fills_no_memory(text: str) -> None:
+    pushed: list[wire.Message] = []
+    asked = AskedGrants(pushed.append, [])
+    expect(asked, 1)
+    fitting = asked_grants.MAX_WAITING_BYTES // (asked_grants.MESSAGE_BYTES + len(text))
+    for _ in range(fitting + 5):
+        asked.pass_on(GATEWAY, candidates(text))
+    assert pushed == [candidates(text)] * 5
+    asked.drop(key(1))
+    assert len(pushed) == fitting + 5
+    expect(asked, 2)
+    asked.pass_on(GATEWAY, candidates(text))
+    assert len(pushed) == fitting + 5
 
 
 STEPS: dict[str, Callable[[AskedGrants, int], Any]] = {
