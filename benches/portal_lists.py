@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import statistics
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -20,19 +20,11 @@ from benches.portal_account import Organisation, Stopwatch, Taken, percentiles
 from benches.portal_sockets import sync_ms
 from wardgate.portal.access.tables import POLICIES
 from wardgate.portal.app import Portal
+from wardgate.portal.http.asgi import App, Message
 
 LISTINGS: Final = 200  # of each subject, alternating
 WARM_UP: Final = 10
 PAGE: Final = 100
-
-AsgiApp = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
-]
 
 
 async def measure(portal: Portal, organisation: Organisation, path: Path) -> dict[str, Any]:
@@ -72,14 +64,14 @@ async def listings(portal: Portal, organisation: Organisation, path: Path) -> di
     return taken
 
 
-async def get(app: AsgiApp, token: str, path: str, *, status: int) -> bytes:
+async def get(app: App, token: str, path: str, *, status: int) -> bytes:
     """Hand a request over as a server does, and return the body of the answer."""
-    sent: list[MutableMapping[str, Any]] = []
+    sent: list[Message] = []
 
-    async def receive() -> MutableMapping[str, Any]:
+    async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message: MutableMapping[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
     headers = {"host": "portal.example", "accept": "application/json", "authorization": f"Bearer {token}"}

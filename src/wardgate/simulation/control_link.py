@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from wardgate.portal.http.asgi import App, Message
 from wardgate.wire.upgrade import UpgradeRequest
-
-AsgiMessage = MutableMapping[str, Any]
-AsgiApp = Callable[
-    [dict[str, Any], Callable[[], Awaitable[AsgiMessage]], Callable[[AsgiMessage], Awaitable[None]]],
-    Awaitable[None],
-]
 
 GOING_AWAY = 1012
 
@@ -47,13 +42,13 @@ class ControlLink:
     """One connection attempt and, if it succeeds, the connection."""
 
     def __init__(
-        self, app: AsgiApp, request: UpgradeRequest, *, source_ip: str, latency_s: float, owner: LinkOwner
+        self, app: App, request: UpgradeRequest, *, source_ip: str, latency_s: float, owner: LinkOwner
     ) -> None:
         """Start connecting; the outcome comes to `owner`."""
         self._latency_s = latency_s
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._to_app: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._under_way: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._is_over = False
         self._is_cut = False
@@ -84,14 +79,14 @@ class ControlLink:
         """Wait until the portal has let go of its end."""
         await asyncio.wait({self._task})
 
-    async def _run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
+    async def _run(self, app: App, scope: dict[str, Any]) -> None:
         await asyncio.sleep(2 * self._latency_s)  # TCP's handshake, then the request on its way
         try:
             await app(scope, self._to_app.get, self._receive_from_app)
         finally:
             self._later(self._end, self._owner.handle_link_closed)
 
-    async def _receive_from_app(self, message: AsgiMessage) -> None:
+    async def _receive_from_app(self, message: Message) -> None:
         match message["type"]:
             case "websocket.accept":
                 self._later(self._tell, self._owner.handle_link_up)
@@ -124,7 +119,7 @@ class ControlLink:
             self._is_over = True
             tell()
 
-    def _put(self, message: AsgiMessage) -> None:
+    def _put(self, message: Message) -> None:
         self._to_app.put_nowait(message)
 
     def _later(self, method: Callable[..., None], *arguments: object) -> None:

@@ -34,7 +34,8 @@ from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import ResourceId
 from wardgate.net.portal_link import ATTEMPT_TIMEOUT_S
 from wardgate.peer.machine import Configure, Send, TunnelMachine
-from wardgate.simulation.control_link import AsgiApp, ControlLink
+from wardgate.portal.http.asgi import App
+from wardgate.simulation.control_link import ControlLink
 from wardgate.simulation.network import Datagram, Nat, SimHost, SimNetwork
 from wardgate.simulation.pool_part import PoolPart
 from wardgate.wire import messages as m
@@ -65,7 +66,7 @@ class Surroundings:
     """What every simulated process stands in."""
 
     network: SimNetwork
-    portal: Callable[[], AsgiApp | None]  # None: the portal is down
+    portal: Callable[[], App | None]  # None: the portal is down
     unix_at_zero: float
     resolve: Callable[[str], frozenset[IpAddress]]  # the private zone, as gateways see it
     rng: random.Random

@@ -13,7 +13,7 @@ import ipaddress
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -29,6 +29,7 @@ from wardgate.portal.bus import EncodingBus
 from wardgate.portal.credentials import issue
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
+from wardgate.portal.http.asgi import App, Message
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor as ActorRow
 from wardgate.portal.people.tables import Group as GroupRow
@@ -39,7 +40,6 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import AccountTables, Feed, Transaction
-from wardgate.simulation.control_link import AsgiApp
 from wardgate.simulation.distant_store import DistantStore
 from wardgate.simulation.model import Grant, Model, Ports, SimPool, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
@@ -536,7 +536,7 @@ class World:
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def send(message: MutableMapping[str, Any]) -> None:
+        async def send(message: Message) -> None:
             body.extend(message.get("body", b""))
 
         await self._portal(scope, receive, send)
@@ -760,7 +760,7 @@ class World:
     def _account_id(self) -> UUID:
         return self._account.account.id
 
-    def _app(self) -> AsgiApp | None:
+    def _app(self) -> App | None:
         return self._portal
 
     async def _insert(self, make: Callable[[Transaction], Any], table: str) -> Any:
