@@ -1,6 +1,7 @@
 //! `TunnelEngine`: the sans-IO engine on virtual time.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -35,13 +36,15 @@ impl TunnelEngine {
     ) -> PyResult<Self> {
         let clock = VirtualClock::new();
         Ok(Self {
-            engine: tunnel::TunnelEngine::new(tunnel::EngineConfig {
-                role: parse_role(role)?,
-                private_key: parse_key(private_key)?.0,
-                seed,
-                epoch: clock.zero(),
-                unix_at_epoch: unix_time(unix_at_zero)?,
-            }),
+            engine: tunnel::TunnelEngine::new(
+                parse_role(role)?,
+                tunnel::EngineConfig {
+                    private_key: parse_key(private_key)?.0,
+                    seed,
+                    epoch: clock.zero(),
+                    unix_at_epoch: unix_time(unix_at_zero)?,
+                },
+            ),
             clock,
             listen_port,
             out: Datagrams::default(),
@@ -53,28 +56,22 @@ impl TunnelEngine {
     fn apply(&mut self, command: &[u8], now: f64) -> PyResult<()> {
         let now = self.clock.instant(now)?;
         let command = Command::parse(command).map_err(refused)?;
-        self.engine
-            .apply(command, now, &mut self.tun, &mut self.out)
-            .map_err(refused)
+        let (engine, mut io) = self.at(now);
+        engine.apply(command, &mut io).map_err(refused)
     }
 
     #[pyo3(signature = (batch, *, now))]
     fn handle_network(&mut self, batch: Vec<Datagram>, now: f64) -> PyResult<()> {
         let now = self.clock.instant(now)?;
         for (source, destination, mut payload) in batch {
-            let from = parse_address(&source)?;
-            let local = parse_address(&destination)?;
-            let stride = payload.len();
-            self.engine.handle_network(
-                from,
-                local,
-                0,
-                stride,
-                &mut payload,
-                now,
-                &mut self.tun,
-                &mut self.out,
-            );
+            let arrival = tunnel::Arrival {
+                from: parse_address(&source)?,
+                local: parse_address(&destination)?,
+                ecn: 0,
+                stride: payload.len(),
+            };
+            let (engine, mut io) = self.at(now);
+            engine.handle_network(&arrival, &mut payload, &mut io);
         }
         Ok(())
     }
@@ -83,8 +80,8 @@ impl TunnelEngine {
     fn handle_tun(&mut self, batch: Vec<Vec<u8>>, now: f64) -> PyResult<()> {
         let now = self.clock.instant(now)?;
         for packet in batch {
-            self.engine
-                .handle_tun(&TunRead::whole(&packet), now, &mut self.tun, &mut self.out);
+            let (engine, mut io) = self.at(now);
+            engine.handle_tun(&TunRead::whole(&packet), &mut io);
         }
         Ok(())
     }
@@ -92,8 +89,8 @@ impl TunnelEngine {
     #[pyo3(signature = (*, now))]
     fn handle_timeout(&mut self, now: f64) -> PyResult<()> {
         let now = self.clock.instant(now)?;
-        self.engine
-            .handle_timeout(now, &mut self.tun, &mut self.out);
+        let (engine, mut io) = self.at(now);
+        engine.handle_timeout(&mut io);
         Ok(())
     }
 
@@ -119,5 +116,23 @@ impl TunnelEngine {
 
     fn stats(&self) -> BTreeMap<&'static str, u64> {
         self.engine.stats().into_iter().collect()
+    }
+}
+
+impl TunnelEngine {
+    /// The engine, and what a call of it works with.
+    fn at(
+        &mut self,
+        now: Instant,
+    ) -> (
+        &mut tunnel::TunnelEngine,
+        tunnel::Io<'_, Packets, Datagrams>,
+    ) {
+        let io = tunnel::Io {
+            now,
+            tun: &mut self.tun,
+            out: &mut self.out,
+        };
+        (&mut self.engine, io)
     }
 }

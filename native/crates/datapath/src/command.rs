@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
 use crate::prefix::Prefix;
+use crate::tunnel::Role;
 
 /// Why a command changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,43 @@ pub enum Command {
 impl Command {
     pub fn parse(json: &[u8]) -> Result<Self, Refused> {
         Ok(serde_json::from_slice(json)?)
+    }
+
+    /// What an engine of this role says to a command of the other one.
+    pub(crate) fn refused_by(&self, role: Role) -> Refused {
+        Refused::WrongRole {
+            command: self.name(),
+            role: match role {
+                Role::Client => "gateway",
+                Role::Gateway => "client",
+            },
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::SetAddresses(_) => "set_addresses",
+            Self::SetRelays(_) => "set_relays",
+            Self::UpsertPeer(_) => "upsert_peer",
+            Self::RemovePeer(_) => "remove_peer",
+            Self::AddRemoteCandidates(_) => "add_remote_candidates",
+            Self::RemoveRemoteCandidates(_) => "remove_remote_candidates",
+            Self::SetRoutes(_) => "set_routes",
+            Self::AddRoutes(_) => "add_routes",
+            Self::RemoveRoutes(_) => "remove_routes",
+            Self::Authorize(_) => "authorize",
+            Self::Deauthorize(_) => "deauthorize",
+            Self::HoldName(_) => "hold_name",
+            Self::ReleaseName(_) => "release_name",
+            Self::Grant(_) => "grant",
+            Self::Revoke(_) => "revoke",
+            Self::RetainGrants(_) => "retain_grants",
+            Self::UpdateFilters(_) => "update_filters",
+            Self::Translate(_) => "translate",
+            Self::SendControlPacket(_) => "send_control_packet",
+            Self::ResetNetwork(_) => "reset_network",
+            Self::Shutdown => "shutdown",
+        }
     }
 }
 

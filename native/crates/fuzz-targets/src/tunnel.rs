@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use wardgate_datapath::command::{
     AddRoutes, Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials,
-    IceProfile, IceRole, Key, RelayServer, RemoteCandidates, RemoveRoutes, RemovedRoute, Route,
-    SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
+    IceProfile, IceRole, Key, Refused, RelayServer, RemoteCandidates, RemoveRoutes, RemovedRoute,
+    Route, SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
 };
 use wardgate_datapath::event::Event;
 use wardgate_datapath::prefix::Prefix;
-use wardgate_datapath::tunnel::{EngineConfig, Role, TunnelEngine};
+use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
 use wardgate_datapath::{TunRead, TunSink};
 use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, Kind};
 
@@ -140,13 +140,15 @@ impl Subject {
     fn new(role: Role, now: Instant) -> Self {
         Self {
             role,
-            engine: TunnelEngine::new(EngineConfig {
+            engine: TunnelEngine::new(
                 role,
-                private_key: private_key(0),
-                seed: [5; 32],
-                epoch: now,
-                unix_at_epoch: UNIX,
-            }),
+                EngineConfig {
+                    private_key: private_key(0),
+                    seed: [5; 32],
+                    epoch: now,
+                    unix_at_epoch: UNIX,
+                },
+            ),
             tun: Device {
                 role,
                 received: false,
@@ -169,7 +171,7 @@ impl Subject {
             username,
             password,
         };
-        self.apply(
+        let _ = self.apply(
             Command::SetAddresses(SetAddresses { ipv4, ipv6 }),
             now,
             wire,
@@ -179,7 +181,7 @@ impl Subject {
             removed: Vec::new(),
             replace_all: true,
         };
-        self.apply(Command::SetRelays(relays), now, wire);
+        let _ = self.apply(Command::SetRelays(relays), now, wire);
         if self.role == Role::Client {
             let route = |resource: &str, prefix, table, filters| Route {
                 prefix,
@@ -192,7 +194,7 @@ impl Subject {
                 route("net", net(), Table::Cidr, filters()),
                 route("app", Prefix::host(PROXY.into()), Table::Dns, Vec::new()),
             ];
-            self.apply(Command::SetRoutes(SetRoutes { routes }), now, wire);
+            let _ = self.apply(Command::SetRoutes(SetRoutes { routes }), now, wire);
         }
     }
 
@@ -227,23 +229,18 @@ impl Subject {
             ipv4,
             ipv6,
         };
-        self.apply(Command::UpsertPeer(upsert), now, wire);
+        let _ = self.apply(Command::UpsertPeer(upsert), now, wire);
         for command in match self.role {
             Role::Client => authorizations(),
             Role::Gateway => grants(),
         } {
-            self.apply(command, now, wire);
+            let _ = self.apply(command, now, wire);
         }
     }
 
     /// What Python makes of an assignment: the peer chose all but the real addresses, and a name's zone chose those.
     fn translate(&mut self, command: Translate, now: Instant, wire: &mut Wire) {
-        let applied = self.engine.apply(
-            Command::Translate(command.clone()),
-            now,
-            &mut self.tun,
-            wire,
-        );
+        let applied = self.apply(Command::Translate(command.clone()), now, wire);
         if applied.is_ok() {
             assert_eq!((self.role, &*command.resource_id), (Role::Gateway, "app"));
             assert!([4, 8].contains(&command.addresses.len()));
@@ -256,16 +253,14 @@ impl Subject {
                 }
             }
         }
-        self.drain();
     }
 
     /// Names come and go, and with the last route to the resource of a peer its connection.
     fn change_routes(&mut self, command: Command, now: Instant, wire: &mut Wire) {
         for _ in 0..2 {
-            let applied = self.engine.apply(command.clone(), now, &mut self.tun, wire);
+            let applied = self.apply(command.clone(), now, wire);
             assert_eq!(applied.is_ok(), self.role == Role::Client);
         }
-        self.drain();
     }
 
     /// Another device comes, with a public key of its choice.
@@ -273,26 +268,38 @@ impl Subject {
         let takes_key = command.public_key == Key(public_key(1).0);
         let is_own = command.public_key == Key(public_key(0).0);
         let was_connected = self.is_connected;
-        let command = Command::UpsertPeer(command);
-        let applied = self.engine.apply(command, now, &mut self.tun, wire);
+        let applied = self.apply(Command::UpsertPeer(command), now, wire);
         assert!(applied.is_err() || !is_own, "a peer with our own key");
         assert!(
             applied.is_err() || !(takes_key && was_connected),
             "the key of a peer with a session was taken"
         );
-        self.drain();
     }
 
     /// The operating system sends into the tunnel.
     fn send(&mut self, read: &TunRead<'_>, now: Instant, wire: &mut Wire) {
-        self.engine.handle_tun(read, now, &mut self.tun, wire);
-        self.drain();
+        self.call(now, wire, |engine, io| engine.handle_tun(read, io));
     }
 
-    fn apply(&mut self, command: Command, now: Instant, wire: &mut Wire) {
-        // Refused where the peer is gone or no relay has answered: nothing happens, as in life.
-        let _ = self.engine.apply(command, now, &mut self.tun, wire);
+    /// Refused where the peer is gone or no relay has answered: nothing happens, as in life.
+    fn apply(&mut self, command: Command, now: Instant, wire: &mut Wire) -> Result<(), Refused> {
+        self.call(now, wire, |engine, io| engine.apply(command, io))
+    }
+
+    fn call<T>(
+        &mut self,
+        now: Instant,
+        wire: &mut Wire,
+        call: impl FnOnce(&mut TunnelEngine, &mut Io<'_, Device, Wire>) -> T,
+    ) -> T {
+        let mut io = Io {
+            now,
+            tun: &mut self.tun,
+            out: wire,
+        };
+        let result = call(&mut self.engine, &mut io);
         self.drain();
+        result
     }
 
     fn drain(&mut self) {
@@ -326,14 +333,19 @@ impl End for Subject {
         now: Instant,
         out: &mut Wire,
     ) {
-        let engine = &mut self.engine;
-        engine.handle_network(from, local, 0, stride, payload, now, &mut self.tun, out);
-        self.drain();
+        let arrival = Arrival {
+            from,
+            local,
+            ecn: 0,
+            stride,
+        };
+        self.call(now, out, |engine, io| {
+            engine.handle_network(&arrival, payload, io);
+        });
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Wire) {
-        self.engine.handle_timeout(now, &mut self.tun, out);
-        self.drain();
+        self.call(now, out, |engine, io| engine.handle_timeout(io));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -349,7 +361,7 @@ impl End for Subject {
             peer_id: "peer".to_owned(),
             candidates: candidates.to_vec(),
         };
-        self.apply(Command::AddRemoteCandidates(command), now, out);
+        let _ = self.apply(Command::AddRemoteCandidates(command), now, out);
     }
 }
 

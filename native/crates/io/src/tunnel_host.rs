@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use wardgate_datapath::command::{Command, Refused};
 use wardgate_datapath::event::Event;
-use wardgate_datapath::tunnel::{EngineConfig, Role, TunnelEngine};
+use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
 use wardgate_datapath::{Outbox, TunSink};
 use wardgate_packet::offload::{Coalescer, Joins, MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
 
@@ -47,25 +47,15 @@ pub trait PacketEngine: Send + 'static {
         &mut self,
         received: &Received,
         buffer: &mut [u8],
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     );
-    fn handle_tun(
-        &mut self,
-        read: &TunRead<'_>,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    );
+    fn handle_tun(&mut self, read: &TunRead<'_>, io: &mut Io<'_, impl TunSink, impl Outbox>);
     fn apply(
         &mut self,
         command: Self::Command,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Self::Refusal>;
-    fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox);
+    fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>);
     fn poll_timeout(&mut self) -> Option<Instant>;
     fn poll_event(&mut self) -> Option<Self::Event>;
     fn stats(&self) -> Vec<(&'static str, u64)>;
@@ -104,13 +94,15 @@ impl TunnelHost {
         let clock = BootClock::new();
         let mut seed = [0; 32];
         sys::fill_random(&mut seed)?;
-        let engine = TunnelEngine::new(EngineConfig {
-            role: config.role,
-            private_key: config.private_key,
-            seed,
-            epoch: clock.zero(),
-            unix_at_epoch: clock.unix_at_zero(),
-        });
+        let engine = TunnelEngine::new(
+            config.role,
+            EngineConfig {
+                private_key: config.private_key,
+                seed,
+                epoch: clock.zero(),
+                unix_at_epoch: clock.unix_at_zero(),
+            },
+        );
         Self::start(Some(tun), sockets, clock, engine, warnings)
     }
 }
@@ -124,42 +116,31 @@ impl PacketEngine for TunnelEngine {
         &mut self,
         received: &Received,
         buffer: &mut [u8],
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) {
-        let Received {
-            from,
-            local,
-            ecn,
-            stride,
-            ..
-        } = *received;
-        self.handle_network(from, local, ecn, stride, buffer, now, tun, out);
+        let arrival = Arrival {
+            from: received.from,
+            local: received.local,
+            ecn: received.ecn,
+            stride: received.stride,
+        };
+        self.handle_network(&arrival, buffer, io);
     }
 
-    fn handle_tun(
-        &mut self,
-        read: &TunRead<'_>,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) {
-        self.handle_tun(read, now, tun, out);
+    fn handle_tun(&mut self, read: &TunRead<'_>, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.handle_tun(read, io);
     }
 
     fn apply(
         &mut self,
         command: Command,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
-        self.apply(command, now, tun, out)
+        self.apply(command, io)
     }
 
-    fn handle_timeout(&mut self, now: Instant, tun: &mut impl TunSink, out: &mut impl Outbox) {
-        self.handle_timeout(now, tun, out);
+    fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.handle_timeout(io);
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
@@ -556,8 +537,11 @@ impl<E: PacketEngine> Worker<E> {
         };
         let now = self.clock.now();
         if at <= now {
-            self.engine
-                .handle_timeout(now, &mut self.tun, &mut self.outbox);
+            self.engine.handle_timeout(&mut Io {
+                now,
+                tun: &mut self.tun,
+                out: &mut self.outbox,
+            });
         }
     }
 
@@ -645,8 +629,12 @@ impl<E: PacketEngine> Worker<E> {
             self.counters.tun_reads += 1;
             match TunRead::parse(&self.tun_buffer[..len]) {
                 Ok(read) => {
-                    self.engine
-                        .handle_tun(&read, now, &mut self.tun, &mut self.outbox);
+                    let mut io = Io {
+                        now,
+                        tun: &mut self.tun,
+                        out: &mut self.outbox,
+                    };
+                    self.engine.handle_tun(&read, &mut io);
                 }
                 Err(_) => self.counters.unusable_tun_reads += 1,
             }
@@ -685,13 +673,13 @@ impl<E: PacketEngine> Worker<E> {
             self.counters.received_bytes += received.len as u64;
             let base = index * DATAGRAM_ROOM;
             self.tun.base = base;
-            self.engine.handle_network(
-                received,
-                &mut self.slab[base..base + received.len],
+            let mut io = Io {
                 now,
-                &mut self.tun,
-                &mut self.outbox,
-            );
+                tun: &mut self.tun,
+                out: &mut self.outbox,
+            };
+            let buffer = &mut self.slab[base..base + received.len];
+            self.engine.handle_network(received, buffer, &mut io);
         }
     }
 
@@ -699,10 +687,12 @@ impl<E: PacketEngine> Worker<E> {
         while let Some(question) = self.asked.next() {
             match question {
                 Question::Apply(command, reply) => {
-                    let now = self.clock.now();
-                    let result = self
-                        .engine
-                        .apply(command, now, &mut self.tun, &mut self.outbox);
+                    let mut io = Io {
+                        now: self.clock.now(),
+                        tun: &mut self.tun,
+                        out: &mut self.outbox,
+                    };
+                    let result = self.engine.apply(command, &mut io);
                     self.flush();
                     self.publish();
                     answer(&reply, result);

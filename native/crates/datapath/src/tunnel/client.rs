@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use wardgate_packet::{IpPacket, Kind};
 
-use super::OwnAddresses;
 use super::address_plan::{is_sentinel, is_tunnel_address};
 use super::counters::Counter;
+use super::engine::OwnAddresses;
 use super::filter_set::{FilterSet, Traffic};
 use super::flow_set::FlowSet;
 use super::links::PeerKey;

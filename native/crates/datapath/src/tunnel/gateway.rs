@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use wardgate_packet::{IpPacket, Kind};
 
-use super::OwnAddresses;
 use super::address_plan::{is_proxy_address, is_public, is_tunnel_address};
 use super::counters::Counter;
+use super::engine::OwnAddresses;
 use super::filter_set::{FilterSet, Traffic};
 use super::links::PeerKey;
 use super::nat_table::{Incoming, NatTable, Side, ends_flow, inside_of, outside_of};

@@ -1,51 +1,38 @@
-//! Commands applied: each as a whole, or refused as a whole.
+//! Commands applied: each as a whole, or refused as a whole. Here are those of both roles.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use wardgate_connect::{IceCredentials, PeerConfig, Profile, RelayConfig, UpsertError, Upserted};
-use wardgate_packet::offload::TunRead;
 use wardgate_packet::{ControlEvent, ControlPacket};
 use wardgate_wireguard::{PresharedKey, PublicKey};
 
-use super::client::{Client, Target, TooManyRoutes};
+use super::Io;
 use super::counters::Counter;
-use super::filter_set::FilterSet;
-use super::gateway::{self, Gateway, NotTranslated};
+use super::engine::{Engine, OwnAddresses, RoleState};
 use super::links::{ConnectionConfig, PeerKey};
-use super::route_table::ResourceId;
-use super::{OwnAddresses, RoleState, TunnelEngine};
 use crate::command::{
-    self, Authorize, Command, Grant, HoldName, IceProfile, IceRole, Refused, ReleaseName,
-    RetainGrants, SendControlPacket, SetRelays, Translate, UpsertPeer,
+    self, Command, IceProfile, IceRole, Refused, SendControlPacket, SetRelays, UpsertPeer,
 };
 use crate::event::Event;
 use crate::{Outbox, TunSink};
 
-/// Beyond this, a deadline is none: 100 years (data-plane §5.2).
-const NEVER_S: f64 = 100.0 * 365.25 * 86_400.0;
-
-impl TunnelEngine {
+impl<R: RoleState> Engine<R> {
     /// Apply a command. When this returns, it is in force.
     pub fn apply(
         &mut self,
         command: Command,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
-        let result = self.apply_one(command, now, tun, out);
-        self.settle_node(now, tun, out);
+        let result = self.apply_one(command, io);
+        self.settle_node(io);
         result
     }
 
     fn apply_one(
         &mut self,
         command: Command,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
         match command {
             Command::SetAddresses(own) => {
@@ -54,17 +41,19 @@ impl TunnelEngine {
                     ipv6: own.ipv6,
                 });
             }
-            Command::SetRelays(command) => self.set_relays(command, now),
-            Command::UpsertPeer(command) => self.upsert_peer(command, now, tun, out)?,
+            Command::SetRelays(command) => self.set_relays(command, io.now),
+            Command::UpsertPeer(command) => self.upsert_peer(command, io)?,
             Command::RemovePeer(command) => {
                 if let Some(key) = self.links.key_of(&command.id) {
-                    self.close(key, command.goodbye, now, out);
+                    self.close(key, command.goodbye, io);
                 }
             }
             Command::AddRemoteCandidates(command) => {
                 let index = self.index_of(&command.peer_id)?;
                 for candidate in &command.candidates {
-                    self.links.node.add_remote_candidate(index, candidate, now);
+                    self.links
+                        .node
+                        .add_remote_candidate(index, candidate, io.now);
                 }
             }
             Command::RemoveRemoteCandidates(command) => {
@@ -72,55 +61,12 @@ impl TunnelEngine {
                 for candidate in &command.candidates {
                     self.links
                         .node
-                        .remove_remote_candidate(index, candidate, now);
+                        .remove_remote_candidate(index, candidate, io.now);
                 }
             }
-            Command::SetRoutes(command) => {
-                let gone = self.client("set_routes")?.set_routes(command.routes)?;
-                self.deauthorize_all(gone, now, out);
-            }
-            Command::AddRoutes(command) => {
-                self.client("add_routes")?.add_routes(command.routes)?;
-            }
-            Command::RemoveRoutes(command) => {
-                let gone = self.client("remove_routes")?.remove_routes(command.routes);
-                self.deauthorize_all(gone, now, out);
-            }
-            Command::Authorize(command) => self.authorize(command, now, tun, out)?,
-            Command::Deauthorize(command) => {
-                self.client("deauthorize")?;
-                self.deauthorize(&command.resource_id, now, out);
-            }
-            Command::HoldName(HoldName {
-                peer_id,
-                resource_id,
-                proxy_ips,
-            }) => {
-                let key = self.key_of(&peer_id)?;
-                self.client("hold_name")?
-                    .hold(key, &resource_id, &proxy_ips);
-            }
-            Command::ReleaseName(command) => self.release_name(command, now, tun, out)?,
-            Command::Grant(command) => self.grant(command)?,
-            Command::Revoke(command) => {
-                let key = self.links.key_of(&command.peer_id);
-                let gateway = self.gateway("revoke")?;
-                if let Some(key) = key
-                    && gateway.revoke(key, &command.resource_id)
-                {
-                    self.close_if_useless(key, now, out);
-                }
-            }
-            Command::RetainGrants(command) => self.retain_grants(command, now, out)?,
-            Command::UpdateFilters(command) => {
-                let filters = Arc::new(FilterSet::new(command.filters));
-                self.gateway("update_filters")?
-                    .update_filters(&command.resource_id, &filters);
-            }
-            Command::Translate(command) => self.translate(command)?,
-            Command::SendControlPacket(command) => self.send_control_packet(command, now, out)?,
-            Command::ResetNetwork(command) => self.reset_network(command.private_key.0, now)?,
-            Command::Shutdown => self.shut_down(now, out),
+            Command::SendControlPacket(command) => self.send_control_packet(&command, io)?,
+            Command::Shutdown => self.shut_down(io),
+            other => R::apply(self, other, io)?,
         }
         Ok(())
     }
@@ -157,9 +103,7 @@ impl TunnelEngine {
     fn upsert_peer(
         &mut self,
         command: UpsertPeer,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
         let config = ConnectionConfig {
             public_key: PublicKey(command.public_key.0),
@@ -197,7 +141,7 @@ impl TunnelEngine {
         let upserted = self
             .links
             .node
-            .upsert_peer(index, peer_config(&config), now)
+            .upsert_peer(index, peer_config(&config), io.now)
             .map_err(|error| match error {
                 UpsertError::NoRelay => {
                     self.events.push(Event::NoRelays {
@@ -213,168 +157,20 @@ impl TunnelEngine {
         match upserted {
             Upserted::Kept => {
                 if let Some(connection) = self.links.connection(key) {
-                    connection.initiate_proactively(now);
+                    connection.initiate_proactively(io.now);
                 }
             }
-            Upserted::New => self.links.connect(key, index, config, now),
+            Upserted::New => self.links.connect(key, index, config, io.now),
         }
-        match &mut self.side {
-            RoleState::Client(client) => {
-                client.set_peer_addresses(key, [command.ipv4.into(), command.ipv6.into()]);
-            }
-            RoleState::Gateway(gateway) => {
-                gateway.upsert_client(key, command.ipv4, command.ipv6);
-            }
-        }
-        self.settle_peer(key, now, tun, out);
+        self.role.upsert_peer(key, command.ipv4, command.ipv6);
+        self.settle_peer(key, io);
         Ok(())
-    }
-
-    fn authorize(
-        &mut self,
-        command: Authorize,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) -> Result<(), Refused> {
-        self.client("authorize")?;
-        let key = self.key_of(&command.peer_id)?;
-        let target = Target {
-            resource: command.resource_id.into(),
-            device: command.device_address,
-        };
-        let (waiting, useless) =
-            self.client("authorize")?
-                .authorize(target, key, command.addresses);
-        if let Some(useless) = useless {
-            self.close(useless, true, now, out);
-        }
-        for packet in waiting {
-            self.forward(&TunRead::whole(&packet), now, tun, out);
-        }
-        Ok(())
-    }
-
-    fn deauthorize_all(&mut self, resources: Vec<ResourceId>, now: Instant, out: &mut impl Outbox) {
-        for resource in resources {
-            self.deauthorize(&resource, now, out);
-        }
-    }
-
-    fn deauthorize(&mut self, resource: &str, now: Instant, out: &mut impl Outbox) {
-        let RoleState::Client(client) = &mut self.side else {
-            return;
-        };
-        let (useless, lost) = client.deauthorize(resource);
-        self.counters.add(Counter::BufferedLost, lost);
-        for key in useless {
-            self.close(key, true, now, out);
-        }
-    }
-
-    fn release_name(
-        &mut self,
-        command: ReleaseName,
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) -> Result<(), Refused> {
-        self.client("release_name")?;
-        let Some(key) = self.links.key_of(&command.peer_id) else {
-            return Ok(());
-        };
-        let held = self
-            .client("release_name")?
-            .release(key, &command.proxy_ips);
-        if !command.flush {
-            self.counters.add(Counter::BufferedLost, held.len());
-            return Ok(());
-        }
-        for packet in held {
-            self.forward(&TunRead::whole(&packet), now, tun, out);
-        }
-        Ok(())
-    }
-
-    fn grant(&mut self, command: Grant) -> Result<(), Refused> {
-        let deadline = self.deadline(command.expires_deadline_s)?;
-        self.gateway("grant")?;
-        let key = self.key_of(&command.peer_id)?;
-        let grant = gateway::Grant {
-            kind: command.kind,
-            networks: command.networks,
-            filters: Arc::new(FilterSet::new(command.filters)),
-            deadline,
-            rank: command.rank,
-        };
-        if self
-            .gateway("grant")?
-            .grant(key, command.resource_id.into(), grant)
-        {
-            Ok(())
-        } else {
-            Err(Refused::UnknownPeer(command.peer_id))
-        }
-    }
-
-    fn retain_grants(
-        &mut self,
-        command: RetainGrants,
-        now: Instant,
-        out: &mut impl Outbox,
-    ) -> Result<(), Refused> {
-        self.gateway("retain_grants")?;
-        let mut retained = BTreeMap::new();
-        for grant in command.grants {
-            let deadline = self.deadline(grant.expires_deadline_s)?;
-            if let Some(key) = self.links.key_of(&grant.peer_id) {
-                retained.insert((key, grant.resource_id), deadline);
-            }
-        }
-        let gateway = self.gateway("retain_grants")?;
-        let mut parted = Vec::new();
-        for (key, resource) in gateway.grants() {
-            match retained.get(&(key, resource.to_string())) {
-                Some(deadline) => gateway.set_deadline(key, &resource, *deadline),
-                None => {
-                    gateway.revoke(key, &resource);
-                    parted.push(key);
-                }
-            }
-        }
-        for key in parted {
-            self.close_if_useless(key, now, out);
-        }
-        Ok(())
-    }
-
-    fn translate(&mut self, command: Translate) -> Result<(), Refused> {
-        self.gateway("translate")?;
-        let key = self.key_of(&command.peer_id)?;
-        let translated = self.gateway("translate")?.translate(
-            key,
-            &command.resource_id,
-            &command.name,
-            &command.addresses,
-        );
-        match translated {
-            Ok(()) => Ok(()),
-            Err(NotTranslated::NotGranted) => Err(Refused::UnknownGrant {
-                peer: command.peer_id,
-                resource: command.resource_id,
-            }),
-            Err(NotTranslated::Invalid(reason)) => {
-                self.counters.add(Counter::TranslationsRefused, 1);
-                Err(Refused::Invalid(reason.to_owned()))
-            }
-        }
     }
 
     fn send_control_packet(
         &mut self,
-        command: SendControlPacket,
-        now: Instant,
-        out: &mut impl Outbox,
+        command: &SendControlPacket,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
         let packet = ControlPacket {
             event: match command.kind {
@@ -390,33 +186,18 @@ impl TunnelEngine {
             .map_err(|error| Refused::Invalid(error.to_string()))?;
         self.index_of(&command.peer_id)?;
         let key = self.key_of(&command.peer_id)?;
-        self.send_control(key, &packet, now, out);
+        self.send_control(key, &packet, io);
         Ok(())
     }
 
-    fn reset_network(&mut self, private_key: [u8; 32], now: Instant) -> Result<(), Refused> {
-        self.client("reset_network")?;
+    fn shut_down(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         for key in self.links.peer_keys() {
-            self.events.push(Event::PeerClosed {
-                peer_id: self.links.name(key),
-                by: crate::event::ClosedBy::Local,
-            });
-            self.forget(key);
+            self.close(key, true, io);
         }
-        self.client("reset_network")?.reset();
-        self.links.node.reset(now);
-        self.links.replace_keys(private_key, now);
-        Ok(())
+        self.links.node.shut_down(io.now);
     }
 
-    fn shut_down(&mut self, now: Instant, out: &mut impl Outbox) {
-        for key in self.links.peer_keys() {
-            self.close(key, true, now, out);
-        }
-        self.links.node.shut_down(now);
-    }
-
-    fn key_of(&self, name: &str) -> Result<PeerKey, Refused> {
+    pub(super) fn key_of(&self, name: &str) -> Result<PeerKey, Refused> {
         self.links
             .key_of(name)
             .ok_or_else(|| Refused::UnknownPeer(name.to_owned()))
@@ -429,47 +210,6 @@ impl TunnelEngine {
             .connection(key)
             .map(|connection| connection.index)
             .ok_or_else(|| Refused::UnknownPeer(name.to_owned()))
-    }
-
-    fn client(&mut self, command: &'static str) -> Result<&mut Client, Refused> {
-        match &mut self.side {
-            RoleState::Client(client) => Ok(client),
-            RoleState::Gateway(_) => Err(Refused::WrongRole {
-                command,
-                role: "client",
-            }),
-        }
-    }
-
-    fn gateway(&mut self, command: &'static str) -> Result<&mut Gateway, Refused> {
-        match &mut self.side {
-            RoleState::Gateway(gateway) => Ok(gateway),
-            RoleState::Client(_) => Err(Refused::WrongRole {
-                command,
-                role: "gateway",
-            }),
-        }
-    }
-
-    /// Seconds on the engine's clock to an instant; before the epoch means "already over".
-    fn deadline(&self, seconds: Option<f64>) -> Result<Option<Instant>, Refused> {
-        let Some(seconds) = seconds else {
-            return Ok(None);
-        };
-        if seconds.is_nan() {
-            return Err(Refused::Invalid("a deadline is not a number".to_owned()));
-        }
-        if seconds > NEVER_S {
-            return Ok(None);
-        }
-        let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
-        Ok(Some(self.epoch + since_epoch))
-    }
-}
-
-impl From<TooManyRoutes> for Refused {
-    fn from(_: TooManyRoutes) -> Self {
-        Self::Invalid("there would be too many routes".to_owned())
     }
 }
 

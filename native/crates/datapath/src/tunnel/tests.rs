@@ -13,7 +13,7 @@ use wardgate_packet::offload::{TunRead, VnetHeader};
 use wardgate_packet::{IpPacket, Kind, build};
 
 use crate::event::{ClosedBy, Event, PathKind};
-use crate::tunnel::public_key;
+use crate::tunnel::{Arrival, Io, public_key};
 use world::{CLIENT, CLIENT_V4, CLIENT_V6, GATEWAY, GATEWAY_V4, Packets, Wire, World};
 
 const SERVER: &str = "10.0.0.1:80";
@@ -226,14 +226,13 @@ fn no_packet_passes_at_or_after_the_deadline_even_before_the_tick() {
             let stride = datagram.payload.len();
             let payload = &mut datagram.payload;
             gateway.engine.handle_network(
-                datagram.from,
-                datagram.to,
-                0,
-                stride,
+                &arrival(datagram.from, datagram.to, 0, stride),
                 payload,
-                at,
-                &mut tun,
-                &mut wire,
+                &mut Io {
+                    now: at,
+                    tun: &mut tun,
+                    out: &mut wire,
+                },
             );
         }
         assert_eq!(tun.0.len(), passes, "{at:?}");
@@ -694,14 +693,13 @@ fn congestion_seen_outside_is_marked_inside_and_inner_marks_show_outside() {
     for datagram in &mut datagrams {
         let stride = datagram.payload.len();
         gateway.engine.handle_network(
-            datagram.from,
-            datagram.to,
-            3,
-            stride,
+            &arrival(datagram.from, datagram.to, 3, stride),
             &mut datagram.payload,
-            world.now,
-            &mut tun,
-            &mut wire,
+            &mut Io {
+                now: world.now,
+                tun: &mut tun,
+                out: &mut wire,
+            },
         );
     }
     let got = IpPacket::parse(&tun.0[0][..]).unwrap();
@@ -725,14 +723,13 @@ fn several_datagrams_of_one_receive_are_all_opened() {
     let gateway = &mut world.hosts[GATEWAY];
     let (from, to) = (datagrams[0].from, datagrams[0].to);
     gateway.engine.handle_network(
-        from,
-        to,
-        0,
-        stride,
+        &arrival(from, to, 0, stride),
         &mut joined,
-        world.now,
-        &mut gateway.tun,
-        &mut Wire::new(to),
+        &mut Io {
+            now: world.now,
+            tun: &mut gateway.tun,
+            out: &mut Wire::new(to),
+        },
     );
     assert_eq!(world.received(GATEWAY), packets);
 }
@@ -745,25 +742,23 @@ fn a_hostile_gateway_reaches_nobody_behind_the_client() {
     let now = world.now;
     for packet in [&from_server("192.168.1.1:4000"), &for_client] {
         let gateway = &mut world.hosts[GATEWAY];
-        let key = gateway.engine.links.key_of("client").unwrap();
         let mut wire = Wire::new(gateway.address);
-        gateway
-            .engine
-            .links
-            .send_packet(key, packet, &mut gateway.engine.counters, now, &mut wire)
+        let (links, counters) = gateway.engine.parts();
+        let key = links.key_of("client").unwrap();
+        links
+            .send_packet(key, packet, counters, now, &mut wire)
             .unwrap();
         let client = &mut world.hosts[CLIENT];
         let mut datagram = wire.datagrams.remove(0);
         let stride = datagram.payload.len();
         client.engine.handle_network(
-            datagram.from,
-            datagram.to,
-            0,
-            stride,
+            &arrival(datagram.from, datagram.to, 0, stride),
             &mut datagram.payload,
-            now,
-            &mut client.tun,
-            &mut Wire::new(datagram.to),
+            &mut Io {
+                now,
+                tun: &mut client.tun,
+                out: &mut Wire::new(datagram.to),
+            },
         );
     }
     assert_eq!(world.received(CLIENT), [for_client]);
@@ -876,9 +871,11 @@ proptest! {
             for bytes in [&noise, &shaped, &tampered] {
                 let mut bytes = bytes.clone();
                 let own = host.address;
-                host.engine.handle_network(from, own, 0, stride, &mut bytes, now, &mut host.tun, &mut wire);
+                let mut io = Io { now, tun: &mut host.tun, out: &mut wire };
+                host.engine.handle_network(&arrival(from, own, 0, stride), &mut bytes, &mut io);
             }
-            host.engine.handle_tun(&TunRead::whole(&noise), now, &mut host.tun, &mut wire);
+            let mut io = Io { now, tun: &mut host.tun, out: &mut wire };
+            host.engine.handle_tun(&TunRead::whole(&noise), &mut io);
         }
         prop_assert!(world.hosts[GATEWAY].tun.0.is_empty());
     }
@@ -898,18 +895,18 @@ proptest! {
         }
         let now = world.now;
         let client = &mut world.hosts[CLIENT];
-        let key = client.engine.links.key_of("gateway").unwrap();
         let mut wire = Wire::new(client.address);
-        client.engine.links
-            .send_packet(key, &inner, &mut client.engine.counters, now, &mut wire)
-            .unwrap();
+        let (links, counters) = client.engine.parts();
+        let key = links.key_of("gateway").unwrap();
+        links.send_packet(key, &inner, counters, now, &mut wire).unwrap();
         let gateway = &mut world.hosts[GATEWAY];
         let own = gateway.address;
         for mut datagram in wire.datagrams {
             let stride = datagram.payload.len();
             gateway.engine.handle_network(
-                datagram.from, own, 3, stride, &mut datagram.payload, now, &mut gateway.tun,
-                &mut Wire::new(own),
+                &arrival(datagram.from, own, 3, stride),
+                &mut datagram.payload,
+                &mut Io { now, tun: &mut gateway.tun, out: &mut Wire::new(own) },
             );
         }
     }
@@ -993,4 +990,13 @@ fn socket(text: &str) -> SocketAddr {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+fn arrival(from: SocketAddr, local: SocketAddr, ecn: u8, stride: usize) -> Arrival {
+    Arrival {
+        from,
+        local,
+        ecn,
+        stride,
+    }
 }

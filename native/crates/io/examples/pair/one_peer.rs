@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use wardgate_datapath::tunnel::Io;
 use wardgate_datapath::{Outbox, TunSink};
 use wardgate_io::{BootClock, Host, PacketEngine, Received, Tun, TunnelSockets, fill_random};
 use wardgate_packet::offload::TunRead;
@@ -73,61 +74,53 @@ impl PacketEngine for OnePeer {
         &mut self,
         received: &Received,
         buffer: &mut [u8],
-        now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) {
         let mut at = 0;
         while at < buffer.len() {
             let end = buffer.len().min(at + received.stride);
             let datagram = &mut buffer[at..end];
             if classify(datagram) == Some(MessageKind::Data) {
-                let opened = self.tunnel.open(datagram, now).map(|plain| plain.len());
+                let opened = self.tunnel.open(datagram, io.now).map(|plain| plain.len());
                 if let Ok(len @ 1..) = opened {
                     let start = at + DATA_HEADER_SIZE;
-                    tun.push(buffer, start..start + len);
+                    io.tun.push(buffer, start..start + len);
                 }
             } else {
                 // A message that is no good is dropped; there is nobody to tell.
-                let _ = self.tunnel.handle_handshake(datagram, now);
+                let _ = self.tunnel.handle_handshake(datagram, io.now);
             }
             at = end;
         }
-        self.send_messages(out);
+        self.send_messages(io.out);
     }
 
-    fn handle_tun(
-        &mut self,
-        read: &TunRead<'_>,
-        now: Instant,
-        _tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) {
+    fn handle_tun(&mut self, read: &TunRead<'_>, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         for segment in read.segments() {
-            let room = out.reserve(None, self.peer, 0, segment.len() + DATA_OVERHEAD);
+            let room = io
+                .out
+                .reserve(None, self.peer, 0, segment.len() + DATA_OVERHEAD);
             segment.write_into(&mut room[DATA_HEADER_SIZE..][..segment.len()]);
-            if self.tunnel.seal(room, now).is_err() {
-                out.rollback();
-                self.tunnel.initiate(now);
+            if self.tunnel.seal(room, io.now).is_err() {
+                io.out.rollback();
+                self.tunnel.initiate(io.now);
                 break;
             }
         }
-        self.send_messages(out);
+        self.send_messages(io.out);
     }
 
     fn apply(
         &mut self,
         (): (),
-        _now: Instant,
-        _tun: &mut impl TunSink,
-        _out: &mut impl Outbox,
+        _io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> std::result::Result<(), ()> {
         Ok(())
     }
 
-    fn handle_timeout(&mut self, now: Instant, _tun: &mut impl TunSink, out: &mut impl Outbox) {
-        self.tunnel.handle_timeout(now);
-        self.send_messages(out);
+    fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.tunnel.handle_timeout(io.now);
+        self.send_messages(io.out);
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {

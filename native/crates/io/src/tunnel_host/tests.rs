@@ -251,36 +251,29 @@ impl PacketEngine for Mirror {
         &mut self,
         received: &Received,
         buffer: &mut [u8],
-        _now: Instant,
-        tun: &mut impl TunSink,
-        out: &mut impl Outbox,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) {
         let mut at = 0;
         while at < buffer.len() {
             let end = buffer.len().min(at + received.stride);
             if buffer[at] >> 4 == 4 && end - at >= 20 {
-                tun.push(buffer, at..end);
+                io.tun.push(buffer, at..end);
             } else {
                 self.events.push(Happening::Datagram(end - at));
-                out.reserve(Some(received.local), received.from, 0, end - at)
+                io.out
+                    .reserve(Some(received.local), received.from, 0, end - at)
                     .copy_from_slice(&buffer[at..end]);
             }
             at = end;
         }
     }
 
-    fn handle_tun(
-        &mut self,
-        read: &TunRead<'_>,
-        _now: Instant,
-        _tun: &mut impl TunSink,
-        out: &mut impl Outbox,
-    ) {
+    fn handle_tun(&mut self, read: &TunRead<'_>, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         if read.packet()[0] >> 4 != 4 {
             return;
         }
         for segment in read.segments() {
-            let packet = out.reserve(None, self.other_end, 0, segment.len());
+            let packet = io.out.reserve(None, self.other_end, 0, segment.len());
             segment.write_into(packet);
             let (source, destination) = packet[12..20].split_at_mut(4);
             source.swap_with_slice(destination);
@@ -290,9 +283,7 @@ impl PacketEngine for Mirror {
     fn apply(
         &mut self,
         command: Order,
-        _now: Instant,
-        _tun: &mut impl TunSink,
-        _out: &mut impl Outbox,
+        _io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), &'static str> {
         match command {
             Order::Say(number) => self.events.push(Happening::Said(number)),
@@ -303,9 +294,9 @@ impl PacketEngine for Mirror {
         Ok(())
     }
 
-    fn handle_timeout(&mut self, now: Instant, _tun: &mut impl TunSink, _out: &mut impl Outbox) {
-        if self.wake_at.take_if(|at| *at <= now).is_some() {
-            self.events.push(Happening::Woken(now));
+    fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        if self.wake_at.take_if(|at| *at <= io.now).is_some() {
+            self.events.push(Happening::Woken(io.now));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::command::{Command, Key, Refused};
 use crate::event::Event;
 use crate::relay::{PeerRules, RelayConfig, RelayEngine, RelayPorts};
 use crate::tunnel::test_clock::an_instant;
-use crate::tunnel::{EngineConfig, Role, TunnelEngine, public_key};
+use crate::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine, public_key};
 use crate::{Outbox, TunSink};
 
 pub const CLIENT: usize = 0;
@@ -255,10 +255,7 @@ impl World {
 
     pub fn try_apply(&mut self, host: usize, command: Value) -> Result<(), Refused> {
         let command = Command::parse(command.to_string().as_bytes())?;
-        let now = self.now;
-        self.drive(host, |engine, tun, out| {
-            engine.apply(command, now, tun, out)
-        })
+        self.drive(host, |engine, io| engine.apply(command, io))
     }
 
     /// Let the host's operating system send these packets into the tunnel.
@@ -267,29 +264,26 @@ impl World {
     }
 
     pub fn send_read(&mut self, host: usize, read: &TunRead<'_>) {
-        let now = self.now;
-        self.drive(host, |engine, tun, out| {
-            engine.handle_tun(read, now, tun, out)
-        });
+        self.drive(host, |engine, io| engine.handle_tun(read, io));
     }
 
     /// Put a packet into the tunnel past the host's own engine, as a hostile one would.
     pub fn smuggle(&mut self, host: usize, packet: &[u8]) {
-        let now = self.now;
         let peer = NAMES[1 - host];
-        self.drive(host, |engine, _, out| {
-            let key = engine.links.key_of(peer).unwrap();
-            engine
-                .links
-                .send_packet(key, packet, &mut engine.counters, now, out)
+        self.drive(host, |engine, io| {
+            let (links, counters) = engine.parts();
+            let key = links.key_of(peer).unwrap();
+            links
+                .send_packet(key, packet, counters, io.now, io.out)
                 .unwrap();
         });
     }
 
     /// Let the host's operating system send this packet into the tunnel at an instant for which no timer has run.
     pub fn send_before_timers(&mut self, host: usize, packet: &[u8], at: Instant) {
-        self.drive(host, |engine, tun, out| {
-            engine.handle_tun(&TunRead::whole(packet), at, tun, out);
+        self.drive(host, |engine, io| {
+            io.now = at;
+            engine.handle_tun(&TunRead::whole(packet), io);
         });
     }
 
@@ -376,9 +370,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let due = self.hosts[host].engine.poll_timeout();
             if self.hosts[host].alive && due.is_some_and(|at| at <= now) {
-                self.drive(host, |engine, tun, out| {
-                    engine.handle_timeout(now, tun, out)
-                });
+                self.drive(host, |engine, io| engine.handle_timeout(io));
             }
         }
         let mut wire = Wire::new(address(RELAY));
@@ -406,8 +398,14 @@ impl World {
             .iter()
             .position(|host| host.alive && host.address == to)
         {
-            self.drive(host, |engine, tun, out| {
-                engine.handle_network(from, to, ecn, stride, &mut payload, now, tun, out);
+            let arrival = Arrival {
+                from,
+                local: to,
+                ecn,
+                stride,
+            };
+            self.drive(host, |engine, io| {
+                engine.handle_network(&arrival, &mut payload, io);
             });
         }
     }
@@ -416,11 +414,17 @@ impl World {
     fn drive<T>(
         &mut self,
         host: usize,
-        call: impl FnOnce(&mut TunnelEngine, &mut Packets, &mut Wire) -> T,
+        call: impl FnOnce(&mut TunnelEngine, &mut Io<'_, Packets, Wire>) -> T,
     ) -> T {
+        let now = self.now;
         let caller = &mut self.hosts[host];
         let mut wire = Wire::new(caller.address);
-        let result = call(&mut caller.engine, &mut caller.tun, &mut wire);
+        let mut io = Io {
+            now,
+            tun: &mut caller.tun,
+            out: &mut wire,
+        };
+        let result = call(&mut caller.engine, &mut io);
         let events: Vec<Event> = std::iter::from_fn(|| caller.engine.poll_event()).collect();
         caller.events.extend(events.iter().cloned());
         self.post(wire.datagrams);
@@ -474,13 +478,15 @@ impl Host {
         // Not the first byte: clamping clears its low bits (RFC 7748 §5), and both hosts would have one key.
         key[1] = host as u8;
         Self {
-            engine: TunnelEngine::new(EngineConfig {
-                role: [Role::Client, Role::Gateway][host],
-                private_key: key,
-                seed: [host as u8 * 16 + generation; 32],
-                epoch,
-                unix_at_epoch: UNIX,
-            }),
+            engine: TunnelEngine::new(
+                [Role::Client, Role::Gateway][host],
+                EngineConfig {
+                    private_key: key,
+                    seed: [host as u8 * 16 + generation; 32],
+                    epoch,
+                    unix_at_epoch: UNIX,
+                },
+            ),
             address: {
                 // A restarted process is behind a new port, as after a reset.
                 let mut address = address(HOSTS[host]);

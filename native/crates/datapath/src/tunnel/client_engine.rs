@@ -1,0 +1,290 @@
+//! The engine of a client: it forwards what was authorised, asks for what was not, and admits answers only.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use wardgate_packet::offload::TunRead;
+use wardgate_packet::{IpPacket, Kind, Unreachable, icmp_error};
+
+use super::client::{Client, Target, TooManyRoutes, Verdict};
+use super::counters::Counter;
+use super::engine::{Engine, RoleState};
+use super::filter_set::Traffic;
+use super::links::{NotSent, PeerKey};
+use super::receive::Judgement;
+use super::route_table::ResourceId;
+use super::seeded_hash::SeededState;
+use super::{Io, Role};
+use crate::command::{Authorize, Command, Refused, ReleaseName};
+use crate::event::{ClosedBy, Event};
+use crate::{Outbox, TunSink};
+
+pub type ClientEngine = Engine<Client>;
+
+impl RoleState for Client {
+    fn new(_hash: SeededState) -> Self {
+        Self::default()
+    }
+
+    fn judge_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> Judgement {
+        if !engine.role.admits(key, packet, now) {
+            return Judgement::Drop(Counter::SpoofedSource);
+        }
+        // A host that forwards would pass on what a hostile gateway addresses to its neighbours.
+        if !engine
+            .own
+            .is_some_and(|own| own.contains(packet.destination()))
+        {
+            return Judgement::Drop(Counter::Unroutable);
+        }
+        if let Some(resource) = prohibited_resource(&engine.role, packet, now) {
+            engine.events.push(Event::AccessProhibited {
+                peer_id: engine.links.name(key),
+                resource_id: resource.to_string(),
+            });
+        }
+        Judgement::Pass(None)
+    }
+
+    fn forward(
+        engine: &mut Engine<Self>,
+        read: &TunRead<'_>,
+        packet: &IpPacket<&[u8]>,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        let own = engine.own.as_ref();
+        match engine.role.judge_outgoing(packet, own, io.now) {
+            Verdict::Send(key) => engine.send(key, read, packet.ecn(), io),
+            Verdict::Await { target, table, ask } => {
+                for packet in finished(read, 0) {
+                    let lost = engine.role.keep_pending(target.clone(), &packet);
+                    engine.counters.add(Counter::BufferedLost, lost);
+                    engine.counters.add(Counter::PacketsBuffered, 1);
+                }
+                if ask {
+                    engine.events.push(Event::Intent {
+                        resource_id: target.resource.to_string(),
+                        destination: packet.destination(),
+                        table,
+                    });
+                }
+            }
+            Verdict::Hold(id) => {
+                for packet in finished(read, 0) {
+                    let lost = engine.role.keep_held(id, &packet);
+                    engine.counters.add(Counter::BufferedLost, lost);
+                    engine.counters.add(Counter::PacketsBuffered, 1);
+                }
+            }
+            Verdict::Prohibited => {
+                engine
+                    .counters
+                    .add(Counter::Prohibited, read.segment_count());
+                let first = finished(read, 0).next().unwrap_or_default();
+                let error = IpPacket::parse(&first[..])
+                    .ok()
+                    .and_then(|first| icmp_error(&first, Unreachable::Prohibited));
+                if let Some(error) = error {
+                    io.tun.push_owned(&error);
+                }
+            }
+            Verdict::Drop(counter) => engine.counters.add(counter, read.segment_count()),
+        }
+    }
+
+    fn apply(
+        engine: &mut Engine<Self>,
+        command: Command,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) -> Result<(), Refused> {
+        match command {
+            Command::SetRoutes(command) => {
+                let gone = engine.role.set_routes(command.routes)?;
+                engine.deauthorize_all(gone, io);
+            }
+            Command::AddRoutes(command) => engine.role.add_routes(command.routes)?,
+            Command::RemoveRoutes(command) => {
+                let gone = engine.role.remove_routes(command.routes);
+                engine.deauthorize_all(gone, io);
+            }
+            Command::Authorize(command) => engine.authorize(command, io)?,
+            Command::Deauthorize(command) => engine.deauthorize(&command.resource_id, io),
+            Command::HoldName(command) => {
+                let key = engine.key_of(&command.peer_id)?;
+                engine
+                    .role
+                    .hold(key, &command.resource_id, &command.proxy_ips);
+            }
+            Command::ReleaseName(command) => engine.release_name(&command, io),
+            Command::ResetNetwork(command) => engine.reset_network(command.private_key.0, io.now),
+            other => return Err(other.refused_by(Role::Client)),
+        }
+        Ok(())
+    }
+
+    fn upsert_peer(&mut self, key: PeerKey, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
+        self.set_peer_addresses(key, [ipv4.into(), ipv6.into()]);
+    }
+
+    fn forget_peer(&mut self, key: PeerKey) -> usize {
+        self.forget_peer(key)
+    }
+
+    fn outlives_connection(&self, _key: PeerKey) -> bool {
+        false
+    }
+
+    fn handle_timeout(_engine: &mut Engine<Self>, _io: &mut Io<'_, impl TunSink, impl Outbox>) {}
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl ClientEngine {
+    /// Send to a peer, or keep what cannot be sent yet.
+    fn send(
+        &mut self,
+        key: PeerKey,
+        read: &TunRead<'_>,
+        ecn: u8,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        let is_established = self
+            .links
+            .connection(key)
+            .is_some_and(|connection| connection.is_established);
+        let (sent, result) = if is_established {
+            self.links
+                .send_segments(key, read, ecn, |_| (), &mut self.counters, io.now, io.out)
+        } else {
+            (0, Err(NotSent::NotStanding))
+        };
+        if result.is_ok() {
+            return;
+        }
+        let Some(connection) = self.links.connection(key) else {
+            return self
+                .counters
+                .add(Counter::NoSession, read.segment_count() - sent);
+        };
+        for packet in finished(read, sent) {
+            let lost = connection.waiting.push(&packet);
+            self.counters.add(Counter::BufferedLost, lost);
+            self.counters.add(Counter::PacketsBuffered, 1);
+        }
+        if is_established {
+            connection.tunnel.initiate(io.now);
+            connection.transmit_messages(io.out);
+            self.links.schedule(key);
+        }
+    }
+
+    fn authorize(
+        &mut self,
+        command: Authorize,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) -> Result<(), Refused> {
+        let key = self.key_of(&command.peer_id)?;
+        let target = Target {
+            resource: command.resource_id.into(),
+            device: command.device_address,
+        };
+        let (waiting, useless) = self.role.authorize(target, key, command.addresses);
+        if let Some(useless) = useless {
+            self.close(useless, true, io);
+        }
+        for packet in waiting {
+            self.forward(&TunRead::whole(&packet), io);
+        }
+        Ok(())
+    }
+
+    fn deauthorize_all(
+        &mut self,
+        resources: Vec<ResourceId>,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        for resource in resources {
+            self.deauthorize(&resource, io);
+        }
+    }
+
+    fn deauthorize(&mut self, resource: &str, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        let (useless, lost) = self.role.deauthorize(resource);
+        self.counters.add(Counter::BufferedLost, lost);
+        for key in useless {
+            self.close(key, true, io);
+        }
+    }
+
+    fn release_name(&mut self, command: &ReleaseName, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        let Some(key) = self.links.key_of(&command.peer_id) else {
+            return;
+        };
+        let held = self.role.release(key, &command.proxy_ips);
+        if !command.flush {
+            self.counters.add(Counter::BufferedLost, held.len());
+            return;
+        }
+        for packet in held {
+            self.forward(&TunRead::whole(&packet), io);
+        }
+    }
+
+    fn reset_network(&mut self, private_key: [u8; 32], now: Instant) {
+        for key in self.links.peer_keys() {
+            self.events.push(Event::PeerClosed {
+                peer_id: self.links.name(key),
+                by: ClosedBy::Local,
+            });
+            self.forget(key);
+        }
+        self.role.reset();
+        self.links.node.reset(now);
+        self.links.replace_keys(private_key, now);
+    }
+}
+
+impl From<TooManyRoutes> for Refused {
+    fn from(_: TooManyRoutes) -> Self {
+        Self::Invalid("there would be too many routes".to_owned())
+    }
+}
+
+/// The resource about which a gateway says "administratively prohibited" (data-plane §4.9).
+fn prohibited_resource<B: AsRef<[u8]>>(
+    client: &Client,
+    packet: &IpPacket<B>,
+    now: Instant,
+) -> Option<ResourceId> {
+    if packet.kind() != Kind::IcmpError {
+        return None;
+    }
+    let is_ipv4 = packet.source().is_ipv4();
+    match (is_ipv4, packet.icmp_type()?) {
+        (true, (3, 13)) | (false, (1, 1)) => {}
+        _ => return None,
+    }
+    let quoted = packet.quoted()?;
+    let traffic = match quoted.kind {
+        Kind::Tcp => Traffic::Tcp(quoted.destination_value),
+        Kind::Udp => Traffic::Udp(quoted.destination_value),
+        _ => Traffic::Icmp,
+    };
+    client.resource_at(quoted.destination, traffic, now)
+}
+
+/// The finished packets of a read, from the `skip`th on, to be kept.
+fn finished<'a>(read: &TunRead<'a>, skip: usize) -> impl Iterator<Item = Vec<u8>> + use<'a> {
+    read.segments().skip(skip).map(|segment| {
+        let mut packet = vec![0; segment.len()];
+        segment.write_into(&mut packet);
+        packet
+    })
+}

@@ -1,0 +1,211 @@
+//! What both roles have and do: an engine over the state of its role.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use wardgate_packet::offload::TunRead;
+use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, MAX_INNER_PACKET};
+
+use super::counters::{Counter, Counters};
+use super::event_queue::EventQueue;
+use super::links::{Links, PeerKey};
+use super::receive::Judgement;
+use super::relay_names::RelayNames;
+use super::seeded_hash::SeededState;
+use super::{EngineConfig, Io};
+use crate::command::{Command, Refused};
+use crate::event::{ClosedBy, Event, FailureReason};
+use crate::{Outbox, TunSink};
+
+pub struct Engine<R> {
+    pub(super) epoch: Instant,
+    pub(super) own: Option<OwnAddresses>,
+    pub(super) links: Links,
+    pub(super) role: R,
+    pub(super) relays: RelayNames,
+    pub(super) events: EventQueue,
+    pub(super) counters: Counters,
+}
+
+/// What only one role has, or does in a way of its own.
+pub trait RoleState: Sized {
+    fn new(hash: SeededState) -> Self;
+
+    /// Judge a packet that came out of a peer's tunnel.
+    fn judge_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> Judgement;
+
+    /// Send what this host's programs sent; `packet` is the first or only one of `read`.
+    fn forward(
+        engine: &mut Engine<Self>,
+        read: &TunRead<'_>,
+        packet: &IpPacket<&[u8]>,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    );
+
+    /// Carry out a command of this role.
+    fn apply(
+        engine: &mut Engine<Self>,
+        command: Command,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) -> Result<(), Refused>;
+
+    fn upsert_peer(&mut self, key: PeerKey, ipv4: Ipv4Addr, ipv6: Ipv6Addr);
+
+    /// Returns how many packets are lost.
+    fn forget_peer(&mut self, key: PeerKey) -> usize;
+
+    /// Whether the peer is to be remembered when its connection breaks.
+    fn outlives_connection(&self, key: PeerKey) -> bool;
+
+    fn handle_timeout(engine: &mut Engine<Self>, io: &mut Io<'_, impl TunSink, impl Outbox>);
+
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// Our tunnel addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnAddresses {
+    pub ipv4: Ipv4Addr,
+    pub ipv6: Ipv6Addr,
+}
+
+impl OwnAddresses {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => v4 == self.ipv4,
+            IpAddr::V6(v6) => v6 == self.ipv6,
+        }
+    }
+}
+
+impl<R: RoleState> Engine<R> {
+    pub fn new(config: EngineConfig) -> Self {
+        let mut rng = StdRng::from_seed(config.seed);
+        let hash = SeededState::new(rng.random());
+        Self {
+            epoch: config.epoch,
+            own: None,
+            links: Links::new(config.private_key, rng, config.epoch, config.unix_at_epoch),
+            role: R::new(hash),
+            relays: RelayNames::default(),
+            events: EventQueue::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Handle one read from the TUN device.
+    pub fn handle_tun(&mut self, read: &TunRead<'_>, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.forward(read, io);
+        // Traffic wakes an idle connection, whose checks are then due.
+        self.settle_node(io);
+    }
+
+    /// Do all that is due by now.
+    pub fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        R::handle_timeout(self, io);
+        for key in self.links.take_due(io.now) {
+            if let Some(connection) = self.links.connection(key) {
+                connection.tunnel.handle_timeout(io.now);
+            }
+            self.settle_peer(key, io);
+        }
+        self.links.node.handle_timeout(io.now);
+        self.settle_node(io);
+    }
+
+    /// When to call [`Engine::handle_timeout`]; an instant in the past means at once.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.role.poll_timeout(), self.links.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    /// Counters by name; they only grow, but for those that say how much there is now.
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        let connected = self.links.connections().filter(|link| link.is_established);
+        let mut stats: Vec<_> = self.counters.entries().collect();
+        stats.push(("events_dropped", self.events.dropped()));
+        stats.push(("connections", self.links.connections().count() as u64));
+        stats.push(("connections_established", connected.count() as u64));
+        stats
+    }
+
+    /// Send what this host's programs sent.
+    pub(super) fn forward(
+        &mut self,
+        read: &TunRead<'_>,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        let Ok(packet) = IpPacket::parse(read.packet()) else {
+            return self.counters.add(Counter::Malformed, 1);
+        };
+        if read.largest_segment() > MAX_INNER_PACKET {
+            return self.counters.add(Counter::Malformed, 1);
+        }
+        R::forward(self, read, &packet, io);
+    }
+
+    /// The connection broke. A client forgets the peer, a gateway keeps its grants.
+    pub(super) fn fail(&mut self, key: PeerKey, reason: FailureReason) {
+        self.events.push(Event::PeerFailed {
+            peer_id: self.links.name(key),
+            reason,
+        });
+        if self.role.outlives_connection(key) {
+            self.links.drop_connection(key);
+        } else {
+            self.forget(key);
+        }
+    }
+
+    /// Part from a peer, with a goodbye if it can hear one.
+    pub(super) fn close(
+        &mut self,
+        key: PeerKey,
+        goodbye: bool,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        if self.links.peer(key).is_none() {
+            return;
+        }
+        if goodbye {
+            let packet = ControlPacket {
+                event: ControlEvent::Goodbye,
+                body: b"",
+            };
+            if let Ok(packet) = packet.encode() {
+                // A peer that cannot be reached finds out by itself.
+                let _ = self
+                    .links
+                    .send_packet(key, &packet, &mut self.counters, io.now, io.out);
+            }
+        }
+        self.events.push(Event::PeerClosed {
+            peer_id: self.links.name(key),
+            by: ClosedBy::Local,
+        });
+        self.forget(key);
+    }
+
+    pub(super) fn forget(&mut self, key: PeerKey) {
+        if let Some(mut connection) = self.links.drop_connection(key) {
+            let lost = connection.waiting.drain().len();
+            self.counters.add(Counter::BufferedLost, lost);
+        }
+        let lost = self.role.forget_peer(key);
+        self.counters.add(Counter::BufferedLost, lost);
+        self.links.forget_peer(key);
+    }
+}
