@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod clock;
+mod io_thread;
 mod mailbox;
 mod notices;
 mod outbox;

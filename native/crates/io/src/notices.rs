@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use crate::mailbox::lock;
 use crate::sys::EventFd;
@@ -81,18 +80,6 @@ impl Notices {
     /// Readable while something is new.
     pub fn fd(&self) -> RawFd {
         self.changed.as_raw_fd()
-    }
-}
-
-/// Held by the thread: reports its end when it panics.
-pub struct EndGuard(pub Arc<Notices>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0
-                .fail("its thread has failed, see standard error".to_owned());
-        }
     }
 }
 

@@ -7,28 +7,25 @@
 //! Each ready socket is read once a round, so that none starves the others. What a blocked socket cannot take waits for it
 //! within the outbox's limit and is dropped beyond: a relay has nobody to push back on.
 
-use std::collections::HashMap;
+mod sockets;
+
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use wardgate_datapath::Outbox;
-use wardgate_datapath::relay::{PeerRules, RelayConfig, RelayEngine, RelayPorts};
+use wardgate_datapath::relay::{PeerRules, RelayConfig, RelayEngine};
 
 use crate::clock::{BootClock, unix_now};
-use crate::mailbox::{Asked, Asker, Stopped, lock, mailbox};
-use crate::notices::{EndGuard, News, Notices};
-use crate::outbox::{GsoOutbox, Outcome};
-use crate::sys::{self, BootTimer, Interest, Poller};
-use crate::udp::{
-    DATAGRAM_ROOM, RECEIVE_BUFFER, Received, SEND_BUFFER, UdpCounters, UdpOptions, UdpSocket,
-    wildcard,
-};
+use crate::io_thread::{IoThread, answer};
+use crate::mailbox::{Asked, Stopped};
+use crate::notices::{News, Notices};
+use crate::sys::{self, BootTimer, Interest};
+use crate::udp::{DATAGRAM_ROOM, Received};
+use sockets::{RelayIo, await_room};
 
 /// What a relay is started with.
 #[derive(Clone, Debug)]
@@ -48,10 +45,8 @@ pub struct RelayHostConfig {
 
 /// The handle of the relay's thread; dropping it closes everything.
 pub struct RelayHost {
-    asker: Asker<Question>,
-    notices: Arc<Notices>,
+    thread: IoThread<Question>,
     port: u16,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum Question {
@@ -86,18 +81,12 @@ impl RelayHost {
             epoch: clock.zero(),
             unix_at_epoch: clock.unix_at_zero(),
         });
-        let (asker, asked) = mailbox()?;
-        let notices = Notices::new(warnings)?;
-        let worker = Worker::new(engine, io, clock, asked, notices.clone())?;
-        let thread = thread::Builder::new()
-            .name("wardgate-relay".to_owned())
-            .spawn(move || worker.run())?;
-        Ok(Self {
-            asker,
-            notices,
-            port,
-            thread: Mutex::new(Some(thread)),
-        })
+        let work = |asked, notices| {
+            let worker = Worker::new(engine, io, clock, asked, notices)?;
+            Ok(move || worker.run())
+        };
+        let thread = IoThread::start("wardgate-relay", Question::Stop, warnings, work, || ())?;
+        Ok(Self { thread, port })
     }
 
     pub fn local_port(&self) -> u16 {
@@ -106,44 +95,32 @@ impl RelayHost {
 
     /// Refuse new allocations from now on.
     pub fn drain(&self) -> Result<(), Stopped> {
-        self.asker.ask(Question::Drain)
+        self.thread.ask(Question::Drain)
     }
 
     /// Counters of the engine and of the sockets.
     pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
-        self.asker.ask(Question::Stats)
+        self.thread.ask(Question::Stats)
     }
 
     /// What an operator should know, since the start.
     pub fn warnings(&self) -> Vec<String> {
-        self.notices.warnings()
+        self.thread.warnings()
     }
 
     /// Warnings since the last call, and why the thread has ended, if it has by itself.
     pub fn take_news(&self) -> News {
-        self.notices.take()
+        self.thread.take_news()
     }
 
     /// Readable while [`RelayHost::take_news`] has something.
     pub fn news_fd(&self) -> RawFd {
-        self.notices.fd()
+        self.thread.news_fd()
     }
 
     /// Stop the thread and close everything; idempotent.
     pub fn close(&self) {
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            // A thread that is gone already needs no telling.
-            let _ = self.asker.tell(Question::Stop);
-            // Its panic was noted.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for RelayHost {
-    fn drop(&mut self) {
-        self.close();
+        self.thread.close();
     }
 }
 
@@ -151,200 +128,8 @@ impl Drop for RelayHost {
 const BUFFERS: usize = 4;
 const WAKE: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
-/// An allocation carries one peer's traffic, 10 Gbit/s for 1 ms and some.
-const ALLOCATION_RECEIVE_BUFFER: usize = 4 << 20;
 /// How often the engine is told what the wall clock shows, which may have been set.
 const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The sockets by index, which is their token too.
-struct RelayIo {
-    ipv4: Option<PublicAddress>,
-    ipv6: Option<PublicAddress>,
-    outbox: GsoOutbox,
-    sockets: Vec<Option<UdpSocket>>,
-    vacant: Vec<usize>,
-    by_port: HashMap<(bool, u16), usize>,
-    poller: Poller,
-    /// Of sockets that are closed.
-    former: UdpCounters,
-    max_sockets: usize,
-    /// Sockets of allocations.
-    open_sockets: usize,
-    refused_ports: u64,
-    /// Of these, for want of a descriptor or of memory for the socket.
-    refused_sockets: u64,
-    /// Why, the last time.
-    refusal: Option<io::Error>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PublicAddress {
-    ip: IpAddr,
-    /// Whether the address is one of this machine's, or that of a NAT in front of it.
-    is_local: bool,
-}
-
-impl PublicAddress {
-    fn new(ip: IpAddr) -> Self {
-        let is_local = std::net::UdpSocket::bind((ip, 0)).is_ok();
-        Self { ip, is_local }
-    }
-}
-
-impl RelayIo {
-    fn open(config: &RelayHostConfig, warnings: &mut Vec<String>) -> io::Result<(Self, u16)> {
-        let mut relay_io = Self {
-            ipv4: config.ipv4.map(|ip| PublicAddress::new(ip.into())),
-            ipv6: config.ipv6.map(|ip| PublicAddress::new(ip.into())),
-            outbox: GsoOutbox::new(),
-            sockets: Vec::new(),
-            vacant: Vec::new(),
-            by_port: HashMap::new(),
-            poller: Poller::new()?,
-            former: UdpCounters::default(),
-            max_sockets: config.max_sockets,
-            open_sockets: 0,
-            refused_ports: 0,
-            refused_sockets: 0,
-            refusal: None,
-        };
-        let mut port = config.port;
-        for (ipv6, public) in [(false, relay_io.ipv4), (true, relay_io.ipv6)] {
-            if public.is_none() {
-                continue;
-            }
-            let options = UdpOptions {
-                address: wildcard(ipv6, port),
-                firewall_mark: None,
-                send_buffer: SEND_BUFFER,
-                receive_buffer: RECEIVE_BUFFER,
-            };
-            let socket = UdpSocket::open(&options, warnings)?;
-            port = socket.local().port();
-            relay_io.add(socket)?;
-        }
-        if relay_io.by_port.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a relay needs a public IPv4 or IPv6 address",
-            ));
-        }
-        Ok((relay_io, port))
-    }
-
-    fn add(&mut self, socket: UdpSocket) -> io::Result<()> {
-        let index = self.vacant.pop().unwrap_or_else(|| {
-            self.sockets.push(None);
-            self.sockets.len() - 1
-        });
-        if let Err(error) = self.poller.add(&socket, index as u64, Interest::READABLE) {
-            self.vacant.push(index);
-            return Err(error);
-        }
-        self.by_port.insert(key(socket.local()), index);
-        self.sockets[index] = Some(socket);
-        Ok(())
-    }
-
-    fn flush(&mut self) {
-        if self.outbox.is_empty() {
-            return;
-        }
-        let (ipv4, ipv6) = (self.ipv4, self.ipv6);
-        let (sockets, by_port) = (&mut self.sockets, &self.by_port);
-        let mut nowhere = 0;
-        self.outbox.flush(|batch| {
-            let index = batch
-                .local
-                .and_then(|local| by_port.get(&key(local)).copied());
-            let socket =
-                index.and_then(|index| sockets[index].as_mut().map(|found| (index, found)));
-            let Some((index, socket)) = socket else {
-                nowhere += batch.datagrams() as u64;
-                return Outcome::Done;
-            };
-            let public = if batch.remote.is_ipv6() { ipv6 } else { ipv4 };
-            let source = public
-                // Whoever reaches us over loopback expects the answer from there.
-                .filter(|public| public.is_local && !batch.remote.ip().is_loopback())
-                .map(|public| public.ip);
-            let outcome = socket.send(batch, source);
-            if outcome == Outcome::Blocked {
-                await_room(&self.poller, socket, index, true);
-            }
-            outcome
-        });
-        self.former.send_errors += nowhere;
-    }
-
-    fn counters(&self) -> UdpCounters {
-        let mut sum = self.former;
-        for socket in self.sockets.iter().flatten() {
-            sum.add(socket.counters());
-        }
-        sum
-    }
-}
-
-impl Outbox for RelayIo {
-    fn reserve(
-        &mut self,
-        local: Option<SocketAddr>,
-        remote: SocketAddr,
-        ecn: u8,
-        len: usize,
-    ) -> &mut [u8] {
-        self.outbox.reserve(local, remote, ecn, len)
-    }
-
-    fn rollback(&mut self) {
-        self.outbox.rollback();
-    }
-}
-
-impl RelayPorts for RelayIo {
-    fn open(&mut self, address: SocketAddr) -> bool {
-        let options = UdpOptions {
-            address: wildcard(address.is_ipv6(), address.port()),
-            firewall_mark: None,
-            send_buffer: SEND_BUFFER,
-            receive_buffer: ALLOCATION_RECEIVE_BUFFER,
-        };
-        let opened = if self.open_sockets < self.max_sockets {
-            // The listen sockets have warned of the same buffer limits.
-            UdpSocket::open(&options, &mut Vec::new()).and_then(|socket| self.add(socket))
-        } else {
-            Err(io::Error::from_raw_os_error(libc::EMFILE))
-        };
-        match opened {
-            Ok(()) => {
-                self.open_sockets += 1;
-                true
-            }
-            Err(error) => {
-                self.refused_ports += 1;
-                if is_shortage(&error) {
-                    self.refused_sockets += 1;
-                    self.refusal = Some(error);
-                }
-                false
-            }
-        }
-    }
-
-    fn close(&mut self, address: SocketAddr) {
-        let Some(index) = self.by_port.remove(&key(address)) else {
-            return;
-        };
-        if let Some(socket) = self.sockets[index].take() {
-            self.former.add(socket.counters());
-            self.open_sockets -= 1;
-            self.vacant.push(index);
-            // What waited for it goes to nobody.
-            self.outbox.retry(Some(address));
-        }
-    }
-}
 
 /// Addresses of this machine that are not announced: nobody outside has business there (relay §11). A relay that announces a
 /// loopback address serves this machine alone, and its peers may have any of them.
@@ -356,28 +141,6 @@ fn inner_addresses(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<IpAddr
     let mut addresses = sys::interface_addresses().unwrap_or_default();
     addresses.retain(|address| !announced.contains(&Some(*address)));
     addresses
-}
-
-/// Another port would be refused as well.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
-    )
-}
-
-/// Wait, or wait no longer, for room in a socket that is open and added.
-fn await_room(poller: &Poller, socket: &UdpSocket, index: usize, writable: bool) {
-    let interest = Interest {
-        readable: true,
-        writable,
-    };
-    // Nothing about an open and added descriptor can be refused.
-    let _ = poller.modify(socket, index as u64, interest);
-}
-
-fn key(address: SocketAddr) -> (bool, u16) {
-    (address.is_ipv6(), address.port())
 }
 
 /// The thread's own half.
@@ -430,7 +193,6 @@ impl Worker {
     }
 
     fn run(mut self) {
-        let _guard = EndGuard(self.notices.clone());
         let mut ready = Vec::new();
         loop {
             self.run_timers();
@@ -546,11 +308,10 @@ impl Worker {
             match question {
                 Question::Drain(reply) => {
                     self.engine.drain();
-                    // Who asked may have given up waiting.
-                    let _ = reply.send(());
+                    answer(&reply, ());
                 }
                 Question::Stats(reply) => {
-                    let _ = reply.send(self.stats());
+                    answer(&reply, self.stats());
                 }
                 Question::Stop => return std::ops::ControlFlow::Break(()),
             }

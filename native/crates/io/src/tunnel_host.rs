@@ -9,32 +9,32 @@
 //! The loop is written against [`PacketEngine`], so that it can be tested, and measured, without all that
 //! [`TunnelEngine`] decides.
 
+mod sockets;
+mod tun_writer;
+
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use wardgate_datapath::command::{Command, Refused};
 use wardgate_datapath::event::Event;
 use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
 use wardgate_datapath::{Outbox, TunSink};
-use wardgate_packet::offload::{Coalescer, Joins, MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
+use wardgate_packet::offload::{MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
 
 use crate::clock::BootClock;
-use crate::mailbox::{Asked, Asker, EventQueue, Stopped, lock, mailbox};
-use crate::notices::{EndGuard, News, Notices};
+use crate::io_thread::{IoThread, answer};
+use crate::mailbox::{Asked, EventQueue, Stopped};
+use crate::notices::{News, Notices};
 use crate::outbox::{GsoOutbox, Outcome};
 use crate::sys::{self, BootTimer, Interest, Poller, Ready};
 use crate::tun::Tun;
-use crate::udp::{
-    DATAGRAM_ROOM, RECEIVE_BUFFER, Received, SEND_BUFFER, UdpCounters, UdpOptions, UdpSocket,
-    wildcard,
-};
+use crate::udp::{DATAGRAM_ROOM, Received, UdpCounters};
+pub use sockets::TunnelSockets;
+use tun_writer::{TunWriter, is_gone};
 
 /// The machine that a [`Host`] drives; `TunnelEngine` in production.
 pub trait PacketEngine: Send + 'static {
@@ -158,12 +158,10 @@ impl PacketEngine for TunnelEngine {
 
 /// The handle of the thread; it may be used from any thread, dropping it closes everything.
 pub struct Host<E: PacketEngine> {
-    asker: Asker<Question<E>>,
+    thread: IoThread<Question<E>>,
     events: Arc<EventQueue<E::Event>>,
-    notices: Arc<Notices>,
     local_port: Arc<AtomicU16>,
     clock: BootClock,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum Question<E: PacketEngine> {
@@ -182,44 +180,38 @@ impl<E: PacketEngine> Host<E> {
         engine: E,
         warnings: Vec<String>,
     ) -> io::Result<Self> {
-        let (asker, asked) = mailbox()?;
         let events = Arc::new(EventQueue::new()?);
-        let notices = Notices::new(warnings)?;
-        let local_port = Arc::new(AtomicU16::new(sockets.port));
-        let worker = Worker::new(
-            tun,
-            sockets,
-            clock,
-            engine,
-            asked,
-            Shared {
+        let local_port = Arc::new(AtomicU16::new(sockets.port()));
+        let work = |asked, notices| {
+            let shared = Shared {
                 events: events.clone(),
-                notices: notices.clone(),
+                notices,
                 local_port: local_port.clone(),
-            },
-        )?;
-        let thread = thread::Builder::new()
-            .name("wardgate-tunnel".to_owned())
-            .spawn(move || worker.run())?;
+            };
+            let worker = Worker::new(tun, sockets, clock, engine, asked, shared)?;
+            Ok(move || worker.run())
+        };
+        // Listeners of events wake, too, and see that nobody answers any more.
+        let listened = events.clone();
+        let at_end = move || listened.raise();
+        let thread = IoThread::start("wardgate-tunnel", Question::Stop, warnings, work, at_end)?;
         Ok(Self {
-            asker,
+            thread,
             events,
-            notices,
             local_port,
             clock,
-            thread: Mutex::new(Some(thread)),
         })
     }
 
     /// Apply one command and return when the engine has.
     pub fn apply(&self, command: E::Command) -> Result<Result<(), E::Refusal>, Stopped> {
-        self.asker.ask(|reply| Question::Apply(command, reply))
+        self.thread.ask(|reply| Question::Apply(command, reply))
     }
 
     pub fn drain_events(&self) -> Vec<E::Event> {
         let (events, full) = self.events.drain();
         if full {
-            self.asker.wake();
+            self.thread.wake();
         }
         events
     }
@@ -242,164 +234,34 @@ impl<E: PacketEngine> Host<E> {
     /// # Errors
     /// [`Stopped`], or what the kernel said; then the old sockets are still in use.
     pub fn rebind(&self) -> io::Result<()> {
-        self.asker
+        self.thread
             .ask(Question::Rebind)
             .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
     }
 
     /// Counters of the engine and of the sockets.
     pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
-        self.asker.ask(Question::Stats)
+        self.thread.ask(Question::Stats)
     }
 
     /// What an operator should know, since the start.
     pub fn warnings(&self) -> Vec<String> {
-        self.notices.warnings()
+        self.thread.warnings()
     }
 
     /// Warnings since the last call, and why the thread has ended, if it has by itself.
     pub fn take_news(&self) -> News {
-        self.notices.take()
+        self.thread.take_news()
     }
 
     /// Readable while [`Host::take_news`] has something.
     pub fn news_fd(&self) -> RawFd {
-        self.notices.fd()
+        self.thread.news_fd()
     }
 
     /// Stop the thread and close everything; idempotent.
     pub fn close(&self) {
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            // A thread that is gone already needs no telling.
-            let _ = self.asker.tell(Question::Stop);
-            // Its panic was noted.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl<E: PacketEngine> Drop for Host<E> {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// One UDP socket for each family that can be bound, both on one port.
-#[derive(Debug)]
-pub struct TunnelSockets {
-    ipv4: Option<UdpSocket>,
-    ipv6: Option<UdpSocket>,
-    port: u16,
-    preferred_port: u16,
-    firewall_mark: Option<u32>,
-}
-
-impl TunnelSockets {
-    /// Bind `preferred_port`, or one that the operating system picks if it is taken.
-    ///
-    /// # Errors
-    /// The error of IPv4 when neither family can be bound.
-    pub fn open(
-        preferred_port: u16,
-        firewall_mark: Option<u32>,
-        warnings: &mut Vec<String>,
-    ) -> io::Result<Self> {
-        Self::bind(preferred_port, firewall_mark, warnings)
-            .or_else(|_| Self::bind(0, firewall_mark, warnings))
-            .map(|sockets| Self {
-                preferred_port,
-                ..sockets
-            })
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// New sockets on another port than now.
-    fn reopen(&self, warnings: &mut Vec<String>) -> io::Result<Self> {
-        if self.port == self.preferred_port {
-            Self::bind(0, self.firewall_mark, warnings).map(|sockets| Self {
-                preferred_port: self.preferred_port,
-                ..sockets
-            })
-        } else {
-            Self::open(self.preferred_port, self.firewall_mark, warnings)
-        }
-    }
-
-    fn bind(port: u16, firewall_mark: Option<u32>, warnings: &mut Vec<String>) -> io::Result<Self> {
-        /// A port that is free in one family may be taken in the other.
-        const ATTEMPTS: usize = 8;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let mut open = |ipv6, port| {
-                UdpSocket::open(
-                    &UdpOptions {
-                        address: wildcard(ipv6, port),
-                        firewall_mark,
-                        send_buffer: SEND_BUFFER,
-                        receive_buffer: RECEIVE_BUFFER,
-                    },
-                    warnings,
-                )
-            };
-            let ipv4 = open(false, port);
-            let chosen = ipv4.as_ref().map_or(port, |socket| socket.local().port());
-            let ipv6 = open(true, chosen);
-            let taken = [&ipv4, &ipv6].into_iter().any(
-                |socket| matches!(socket, Err(error) if error.kind() == io::ErrorKind::AddrInUse),
-            );
-            if taken && port == 0 && attempt < ATTEMPTS {
-                continue;
-            }
-            return match (ipv4, ipv6) {
-                (Err(error), _) | (_, Err(error)) if taken => Err(error),
-                (Err(error), Err(_)) => Err(error),
-                (ipv4, ipv6) => {
-                    let port = ipv4
-                        .as_ref()
-                        .or(ipv6.as_ref())
-                        .map_or(chosen, |socket| socket.local().port());
-                    for (family, socket) in [("IPv4", &ipv4), ("IPv6", &ipv6)] {
-                        if let Err(error) = socket {
-                            warnings.push(format!("{family} is not used: {error}"));
-                        }
-                    }
-                    Ok(Self {
-                        ipv4: ipv4.ok(),
-                        ipv6: ipv6.ok(),
-                        port,
-                        preferred_port: port,
-                        firewall_mark,
-                    })
-                }
-            };
-        }
-    }
-
-    fn of(&mut self, remote: SocketAddr) -> Option<&mut UdpSocket> {
-        if remote.is_ipv6() {
-            self.ipv6.as_mut()
-        } else {
-            self.ipv4.as_mut()
-        }
-    }
-
-    fn each(&self) -> impl Iterator<Item = (u64, &UdpSocket)> {
-        let ipv4 = self.ipv4.as_ref().map(|socket| (IPV4, socket));
-        ipv4.into_iter()
-            .chain(self.ipv6.as_ref().map(|socket| (IPV6, socket)))
-    }
-
-    fn counters(&self) -> UdpCounters {
-        let mut sum = UdpCounters::default();
-        for (_, socket) in self.each() {
-            sum.add(socket.counters());
-        }
-        sum
+        self.thread.close();
     }
 }
 
@@ -494,9 +356,6 @@ impl<E: PacketEngine> Worker<E> {
     }
 
     fn run(mut self) {
-        // Listeners of events wake, too, and see that nobody answers any more.
-        let _last = RaiseAtEnd(self.shared.events.clone());
-        let _guard = EndGuard(self.shared.notices.clone());
         let mut ready = Vec::new();
         loop {
             self.run_timers();
@@ -729,7 +588,7 @@ impl<E: PacketEngine> Worker<E> {
         self.outbox.clear();
         self.shared
             .local_port
-            .store(self.sockets.port, Ordering::Relaxed);
+            .store(self.sockets.port(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -765,98 +624,6 @@ impl<E: PacketEngine> Worker<E> {
             ("tun_write_dropped", self.tun.dropped),
         ]);
         stats
-    }
-}
-
-/// Tells whoever waits for events that the thread has ended.
-struct RaiseAtEnd<T>(Arc<EventQueue<T>>);
-
-impl<T> Drop for RaiseAtEnd<T> {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
-}
-
-/// The interface was deleted, by hand or with its network namespace.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
-}
-
-/// Who asked may have given up waiting.
-fn answer<A>(reply: &SyncSender<A>, value: A) {
-    let _ = reply.send(value);
-}
-
-/// Joins packets for the TUN device and writes them.
-struct TunWriter {
-    device: Option<Tun>,
-    /// What said that the device is gone.
-    lost: Option<io::Error>,
-    coalescer: Coalescer,
-    /// Where the buffer now being handled lies in the slab.
-    base: usize,
-    writes: u64,
-    packets: u64,
-    dropped: u64,
-}
-
-impl TunWriter {
-    fn new(device: Option<Tun>) -> Self {
-        let joins = device.as_ref().map_or(NO_JOINS, Tun::joins);
-        Self {
-            device,
-            lost: None,
-            coalescer: Coalescer::new(joins),
-            base: 0,
-            writes: 0,
-            packets: 0,
-            dropped: 0,
-        }
-    }
-
-    fn flush(&mut self, slab: &mut [u8]) {
-        if self.coalescer.is_empty() {
-            return;
-        }
-        let mut refused = false;
-        self.coalescer.flush(slab, |write| {
-            let result = match &self.device {
-                Some(device) => device.write(&write),
-                None => Err(io::ErrorKind::NotConnected.into()),
-            };
-            match result {
-                Ok(()) => {
-                    self.writes += 1;
-                    self.packets += write.packets as u64;
-                }
-                Err(error) => {
-                    self.dropped += write.packets as u64;
-                    refused |= write.packets > 1 && error.raw_os_error() == Some(libc::EINVAL);
-                    if is_gone(&error) {
-                        self.lost = Some(error);
-                    }
-                }
-            }
-        });
-        if refused {
-            self.coalescer.set_joins(NO_JOINS);
-        }
-    }
-}
-
-const NO_JOINS: Joins = Joins {
-    tcp: false,
-    udp: false,
-};
-
-impl TunSink for TunWriter {
-    fn push(&mut self, buffer: &mut [u8], range: Range<usize>) {
-        let at = self.base + range.start;
-        self.coalescer.push(&buffer[range], at);
-    }
-
-    fn push_owned(&mut self, packet: &[u8]) {
-        self.coalescer.push_owned(packet);
     }
 }
 

@@ -8,9 +8,10 @@
 //!                   │ commands               ▼ events
 //! ```
 //!
-//! [`ClientEngine`] and [`GatewayEngine`] are one engine over the state of its role; [`TunnelEngine`] is either. It composes `wardgate-connect` (paths), `wardgate-wireguard` (one tunnel per connection) and `wardgate-packet`, and adds what
+//! It composes `wardgate-connect` (paths), `wardgate-wireguard` (one tunnel per connection) and `wardgate-packet`, and adds what
 //! a role decides: on a client routes, authorizations and the packets that wait for one; on a gateway grants, filters,
-//! deadlines and the translation of names' addresses. After each `handle_*` or [`Engine::apply`] everything to be sent
+//! deadlines and the translation of names' addresses. [`ClientEngine`] and [`GatewayEngine`] are one engine over the state
+//! of its role, [`TunnelEngine`] is either. After each `handle_*` or [`Engine::apply`] everything to be sent
 //! is in the caller's [`Outbox`] and [`TunSink`]; the caller then drains [`Engine::poll_event`] and arms
 //! [`Engine::poll_timeout`].
 //!

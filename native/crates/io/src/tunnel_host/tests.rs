@@ -1,10 +1,14 @@
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
+
+use wardgate_packet::offload::Joins;
 
 use super::*;
 use crate::sys::leave_network_namespace;
+use crate::udp::{UdpOptions, UdpSocket};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
