@@ -12,9 +12,7 @@ from wardgate.portal.schema.rights import READ
 from wardgate.portal.store import permissions
 
 PORTAL = Path(portal.__path__[0])
-ENDPOINTS = sorted(
-    [*PORTAL.glob("*/rest.py"), *PORTAL.glob("*/rest/*.py"), *PORTAL.glob("rest/endpoints/*.py")]
-)
+ENDPOINTS = sorted([*PORTAL.glob("*/rest.py"), *PORTAL.glob("*/rest/*.py")])
 
 
 async def test_an_action_beyond_the_actors_type_is_answered_401_and_changes_nothing(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wardgate.portal.rest import application, documentation, ingestion
+from wardgate.portal.logs import ingestion
+from wardgate.portal.rest import application, documentation
 from wardgate.portal.segments import RESERVED_SLUGS, SEGMENTS, Part, is_program, part_of
 from wardgate.portal.web import application as pages
 from wardgate.wire.upgrade import PATHS

@@ -15,14 +15,14 @@ from wardgate.portal.access import rest as access
 from wardgate.portal.devices import rest as devices
 from wardgate.portal.http.asgi import App, Receive, Scope, Send
 from wardgate.portal.installation import rest as installation
+from wardgate.portal.logs import rest as logs
+from wardgate.portal.logs.ingestion import Ingestion
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing, Refused, Unsuitable, WrongState
 from wardgate.portal.people import rest as people
 from wardgate.portal.rest import documentation
 from wardgate.portal.rest.document import document
-from wardgate.portal.rest.endpoints import logs
 from wardgate.portal.rest.entrance import Entrance
 from wardgate.portal.rest.fields import NARROWING
-from wardgate.portal.rest.ingestion import Ingestion
 from wardgate.portal.rest.paths import Paths
 from wardgate.portal.rest.pipeline import Pipeline
 from wardgate.portal.rest.problems import (

@@ -18,16 +18,16 @@ from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, aut
 from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
 from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
 from wardgate.policy.snapshot import Snapshot, site_of
+from wardgate.portal.access.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.devices.rules import load_client
+from wardgate.portal.logs.rest import parse_instant
 from wardgate.portal.logs.tables import DECISIONS
 from wardgate.portal.people.rules import load_actor
 from wardgate.portal.people.tables import Actor
-from wardgate.portal.rest.assumptions import Assumptions, Client, Said, assume
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
-from wardgate.portal.rest.endpoints.logs import parse_instant
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
     Limit,

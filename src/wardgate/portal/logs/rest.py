@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import ColumnElement, literal, tuple_
 
 from wardgate.portal.instants import parse_rfc_3339
+from wardgate.portal.logs.views import LogEntryView, json_line, log_entry
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
-from wardgate.portal.rest.log_views import LogEntryView, json_line, log_entry
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
     Limit,
