@@ -7,13 +7,14 @@ that alone is a third of a millisecond. Here each value goes straight into its s
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column, LargeBinary, Table
+from sqlalchemy import Table
 
-from wardgate.portal.schema.column_types import UtcDateTime, Uuid
+from wardgate.portal.schema.column_types import Uuid
 
 REDACTED: Final = "[redacted]"
 
@@ -34,18 +35,14 @@ class Building(Generic[_RowT]):
         self._secrets = secrets
         self._fields: tuple[Field[Any], ...] = fields(row_class)  # type: ignore[arg-type]
         self._slots = self._slots_of([column.name for column in table.c])
-        self._decoders = tuple(
-            (field, getattr(row_class, field.name).__set__, _decoder_of(table.c[field.name]))
-            for field in self._fields
-            if field.name not in secrets
-        )
+        kept = [field for field in self._fields if field.name not in secrets]
+        self._image = _image_type(row_class, kept)
+        self._kept_values = attrgetter(*(field.name for field in kept))
+        self._kept_slots = self._slots_of([field.name for field in kept])
 
     def of(self, values: Iterable[Any]) -> _RowT:
         """Return a row of the values of all columns, in the order of `select(table)`."""
-        row = object.__new__(self._row_class)
-        for into_slot, value in zip(self._slots, values, strict=True):
-            into_slot(row, value)
-        return row
+        return self._fill(self._slots, values)
 
     def partial(self, names: Sequence[str]) -> Callable[[Iterable[Any]], _RowT]:
         """Return what makes rows of the values of these columns, in their order; ids may be text, as `slices` has them."""
@@ -72,14 +69,21 @@ class Building(Generic[_RowT]):
 
         A column younger than the image has its default, one that the table has no more is left out.
         """
+        if self._secrets:
+            return self._decode_by_column(image)
+        try:
+            # Most images have all columns, and msgspec fills the row itself in a third of the time.
+            return msgspec.convert(image, self._row_class)
+        except msgspec.ValidationError:
+            return self._decode_by_column(image)
+
+    def _decode_by_column(self, image: Mapping[str, Any]) -> _RowT:
+        return self._fill(self._kept_slots, self._kept_values(msgspec.convert(image, self._image)))
+
+    def _fill(self, slots: tuple[_Setter, ...], values: Iterable[Any]) -> _RowT:
         row = object.__new__(self._row_class)
-        for field, into_slot, decode in self._decoders:
-            try:
-                value = image[field.name]
-            except KeyError:
-                into_slot(row, _default_of(field))
-            else:
-                into_slot(row, value if decode is None or value is None else decode(value))
+        for into_slot, value in zip(slots, values, strict=True):
+            into_slot(row, value)
         return row
 
     def _slots_of(self, names: Iterable[str]) -> tuple[_Setter, ...]:
@@ -101,24 +105,21 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _decoder_of(column: Column[Any]) -> Callable[[str], Any] | None:
-    """Return what undoes `_json`; None where JSON has the value itself."""
-    match column.type:
-        case Uuid():
-            return _parse_uuid
-        case UtcDateTime():
-            return datetime.fromisoformat
-        case LargeBinary():
-            return bytes.fromhex
-        case _:
-            return None
-
-
 def _parse_uuid(text: str) -> UUID:
     return msgspec.convert(text, UUID)
 
 
-def _default_of(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return None if field.default is MISSING else field.default
+def _image_type(row_class: type, kept: Sequence[Field[Any]]) -> type[msgspec.Struct]:
+    """Return the shape of an image, in which msgspec converts all columns by one call into C."""
+    hints = get_type_hints(row_class)
+    members: list[tuple[str, Any, Any]] = []
+    for field in kept:
+        hint, default = hints[field.name], None
+        if field.default_factory is not MISSING:
+            default = msgspec.field(default_factory=field.default_factory)
+        elif field.default is not MISSING:
+            default = field.default
+        else:
+            hint |= None
+        members.append((field.name, hint, default))
+    return msgspec.defstruct(f"{row_class.__name__}Image", members)

@@ -6,7 +6,7 @@ of a group, before or after the change. Nobody hears of anything else.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from wardgate.model.ids import ActorId
@@ -58,20 +58,20 @@ class Batch:
         return [positions[position] for position in sorted(positions)]
 
     def _sort_in(self, position: int, change: RowChange) -> None:
-        match TABLES[change.rows[0].table].heard_by:
+        rows = change.rows
+        match TABLES[rows[0].table].heard_by:
+            case Named(columns):
+                for number in _numbers(rows, columns):
+                    self._by_id.setdefault(number, []).append((position, change))
             case AllConnections():
                 self._for_all.append((position, change))
             case MembersOf(column):
-                for number in _numbers(change, (column,)):
+                for number in _numbers(rows, (column,)):
                     self._by_group.setdefault(number, []).append((position, change))
-            case Named(columns):
-                for number in _numbers(change, columns):
-                    self._by_id.setdefault(number, []).append((position, change))
             case Nobody():
                 pass
 
 
-def _numbers(change: RowChange, columns: tuple[str, ...]) -> set[int]:
-    """Return the numbers of the ids in these columns, before and after."""
-    ids = (getattr(row, column) for row in change.rows for column in columns)
-    return {id_.int for id_ in ids if id_ is not None}
+def _numbers(rows: tuple[Any, ...], columns: tuple[str, ...]) -> set[int]:
+    """Return the numbers of the ids in these columns, before and after the change."""
+    return {id_.int for row in rows for column in columns if (id_ := getattr(row, column)) is not None}
