@@ -19,7 +19,7 @@ from wardgate.cli.values import did_you_mean
 
 HELP: Final = ("--help", "-h")
 _MANY: Final = 15
-"""Of more commands than these, a message lists none: help does."""
+"""A message lists the commands that there are only up to this number; help lists them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class Command:
         details: paragraphs that its own help adds.
         examples: whole command lines.
         notes: paragraphs after everything else, such as exit codes.
-        section: its table in the settings file; none: it has no settings.
+        section: its table in the settings file; empty if it has no settings.
         run: what carries it out: `module:function`, called with the settings; it may return an exit code.
         children: the commands below; asked for when needed, so that the tree need not be built whole.
-        is_entrance: by itself it asks for its help; any other step on the way needs a command after it.
+        is_entrance: by itself it shows its help; any other step on the way needs a command after it.
     """
 
     name: str

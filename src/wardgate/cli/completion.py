@@ -86,7 +86,7 @@ def _options(command: Command) -> list[Candidate]:
 
 
 def _wanted(command: Command, given: Sequence[str]) -> AnyParameter | None:
-    """Return the parameter whose value comes next; none: an option does."""
+    """Return the parameter whose value comes next, or None if an option does."""
     taking = _taking(command)
     if given and given[-1] in taking:
         return taking[given[-1]]

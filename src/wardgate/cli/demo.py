@@ -35,7 +35,7 @@ _BY_ADDRESS: Final = f"http://{WEB4}/bytes?num={TEN_MEGABYTES}"
 _UNGRANTED: Final = "http://172.21.0.100/get"
 _WEB_PORT: Final = 80
 _FAILURES: Final = (AssertionError, CommandFailed, LabUnavailable, RequestRefused, TimeoutError)
-"""What a step that fails raises by itself: its message says all. Of any other error the kind is told too."""
+"""What a failing step raises itself: the message says everything. For any other error its type is named too."""
 
 
 def run(settings: Settings) -> None:
@@ -73,7 +73,7 @@ class _Report:
 
     @property
     def place(self) -> str:
-        """Where a failure that has just come belongs."""
+        """What failed, if something has just failed."""
         if not self.steps:
             return "the demo did not start"
         return "the demo failed" if self.steps[-1]["ok"] else f"step {len(self.steps)} failed"
@@ -84,7 +84,7 @@ class _Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """One step of the story; the value prints a line of evidence. An exception marks it as failed and goes on upwards."""
+        """Run one step of the story; the value prints a line of evidence. An exception marks the step as failed and propagates."""
         self.say(f"\n{len(self.steps) + 1}. {name}")
         started = time.monotonic()
         entry: dict[str, Any] = {"name": name, "ok": False, "seconds": 0.0}
@@ -121,7 +121,7 @@ def _tell_in_the_lab(report: _Report, *, keep: bool) -> None:
             if keep:
                 _keep(report, internet)
     finally:
-        report.say("\nEverything the demo made is gone: namespaces, processes, files.")
+        report.say("\nEverything that the demo created is gone: namespaces, processes, files.")
 
 
 def _story(report: _Report, internet: Internet) -> None:
@@ -129,7 +129,7 @@ def _story(report: _Report, internet: Internet) -> None:
         "Build a small internet: portal, two relays, a client, a gateway with a private web server, each behind NAT"
     ) as show:
         lab = Installation(internet)
-        show(f"{len(internet.hosts)} hosts and routers; every router drops what it was not asked for")
+        show(f"{len(internet.hosts)} hosts and routers; every router drops unsolicited packets")
     with report.step(
         "Start the portal on SQLite in an empty data directory; `wardgate init` makes the account"
     ) as show:
@@ -165,7 +165,7 @@ def _reach(report: _Report, lab: Installation) -> None:
         by_name, by_address = _must(lab.fetch(_BY_NAME)), _must(lab.fetch(_BY_ADDRESS))
         for kind, done in (("by name", by_name), ("by address", by_address)):
             assert done.sha256 == TEN_MEGABYTES_SHA256, f"wrong SHA-256 {kind}"
-            show(f"{kind}: {done.bytes:,} bytes, SHA-256 right, {done.mbit_s:,.0f} Mbit/s")
+            show(f"{kind}: {done.bytes:,} bytes, SHA-256 correct, {done.mbit_s:,.0f} Mbit/s")
         report.measures["direct_mbit_s"] = round(max(by_name.mbit_s, by_address.mbit_s), 1)
         direct = lab.direct_bytes() - direct_before
         passed = lab.passed_by_relays() - passed_before
@@ -176,7 +176,7 @@ def _reach(report: _Report, lab: Installation) -> None:
 
 
 def _refuse(report: _Report, lab: Installation) -> None:
-    with report.step("Ask for a resource without a policy, and ask the portal why not") as show:
+    with report.step("Request a resource without a policy, and ask the portal why it is denied") as show:
         refused = lab.fetch(_UNGRANTED, timeout_s=2)
         assert refused.error is not None, "a resource without a policy was reached"
         show(f"172.21.0.100: {refused.error}")
@@ -204,13 +204,13 @@ def _revoke(report: _Report, lab: Installation) -> None:
         show(last_packet(asked_at, last_at))
         assert outlived_s < 1, "access outlived its policy by more than a second"
         outcome = endless.wait(limit_s=30)
-        assert outcome.error is not None, "the download went on without its policy"
+        assert outcome.error is not None, "the download continued without its policy"
         show(f"the download ended: {outcome.error}")
         lab.grant("network")
         wait_until(
             lambda: lab.fetch(f"http://{WEB4}/get", timeout_s=2).error is None, "access restored", limit_s=15
         )
-        show("policy restored: the next request works")
+        show("policy restored: the next request succeeds")
 
 
 def last_packet(asked_at: float, last_at: float) -> str:
@@ -221,16 +221,16 @@ def last_packet(asked_at: float, last_at: float) -> str:
 
 
 def _lose_the_portal(report: _Report, lab: Installation) -> None:
-    with report.step("Stop the portal: tunnels go on. Start it again: nothing breaks") as show:
+    with report.step("Stop the portal: tunnels keep working. Start it again: nothing breaks") as show:
         _must(lab.fetch("http://app.internal.example/get"))
         code = lab.stop_portal()
         show(f"portal stopped with exit code {code}")
         _must(lab.fetch(_BY_NAME))
-        show("without it: 10 MB by name, as before")
+        show("without the portal: 10 MB by name, as before")
         lab.start_portal()
         wait_until(lambda: lab.gateway_online() and lab.client_online(), "everyone back online", limit_s=20)
         _must(lab.fetch(_BY_ADDRESS))
-        show("with it again: everyone is back, 10 MB by address")
+        show("with the portal back: everyone is online again, 10 MB by address")
 
 
 def _lose_a_relay(report: _Report, lab: Installation) -> None:
@@ -245,7 +245,9 @@ def _lose_a_relay(report: _Report, lab: Installation) -> None:
         sent = {
             relay: count - sent_before[relay] for relay, count in lab.relayed_bytes(lab.gateway_site).items()
         }
-        show(f"10 MB, SHA-256 right, {done.mbit_s:,.0f} Mbit/s; the gateway's router counted {_counts(sent)}")
+        show(
+            f"10 MB, SHA-256 correct, {done.mbit_s:,.0f} Mbit/s; the gateway's router counted {_counts(sent)}"
+        )
         assert sum(sent.values()) > TEN_MEGABYTES, "no relay carried the download"
         in_use = max(used, key=lambda relay: used[relay])
     with report.step(f"Kill {in_use} (SIGKILL) in the middle of a download") as show:
@@ -268,7 +270,7 @@ def _must(download: Download) -> Download:
 
 
 def _keep(report: _Report, internet: Internet) -> None:
-    report.say("\nLeft running until Ctrl-C. Look into it from another terminal, as root:")
+    report.say("\nRunning until Ctrl-C. Look around from another terminal, as root:")
     for name in ("client", "gateway", "portal", "relay-1", "relay-2", "web"):
         report.say(f"  {name:8} {' '.join(internet.hosts[name].command('bash'))}")
     report.say(f"  logs     {internet.state}/*/log/")
@@ -294,7 +296,7 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the story as Ctrl-C does: through the clean-up."""
+    """Make SIGTERM end the story as Ctrl-C does, with clean-up."""
 
     def end(_number: int, _frame: object) -> None:
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""How a command fails towards its user: one line that names the cure, and an exit code for scripts.
+"""How a command fails: one line that says what to do, and an exit code for scripts.
 
-UserError        1   anything the user can mend
+UserError        1   anything the user can fix
 ├── UsageError   2   the command line itself
 ├── NotFound     3   what was named does not exist
 ├── Refused      4   the portal does not accept the token, or its rules forbid this
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is printed alone on stderr."""
+    """Something the user can fix; only the message is printed, on stderr."""
 
     exit_code: ClassVar[int] = 1
 

@@ -41,7 +41,9 @@ def run(settings: Settings) -> int:
     at = _past(settings)
     if at is not None:
         if asked:
-            raise settings.wrong_usage("--at looks up what was answered then; nothing can be assumed with it")
+            raise settings.wrong_usage(
+                "--at looks up what was answered then; no other input can be given with it"
+            )
         asked["at"] = at
     named = {
         one.name: name
@@ -53,7 +55,7 @@ def run(settings: Settings) -> int:
         told = from_json(answer)
     except msgspec.ValidationError as error:
         raise UserError(
-            f"the portal's explanation cannot be read; is it of another version? ({error})"
+            f"the portal's explanation cannot be read; does it run another version? ({error})"
         ) from error
     echo(json.dumps(answer, indent=2) if settings[AS_JSON] else as_text(told))
     return EXIT_CODES[told.outcome]

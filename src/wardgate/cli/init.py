@@ -47,7 +47,7 @@ class Initialised:
 
 
 def run(settings: Settings) -> None:
-    """Make what is missing and print what to go on with.
+    """Create what is missing and print how to continue.
 
     Raises:
         UserError: the data directory or the database cannot be used.
@@ -72,10 +72,10 @@ def run(settings: Settings) -> None:
 def initialise(
     settings: Settings, portal: PortalSettings, wanted: "Wanted", *, new_tokens: bool, is_url_set: bool
 ) -> Initialised:
-    """Make what is missing of the installation, and leave the profile for the other commands.
+    """Create what the installation lacks, and write the profile for the other commands.
 
     Args:
-        is_url_set: the portal's URLs are somebody's word, so that they replace what the profile says.
+        is_url_set: somebody chose the portal's URLs, so they replace those in the profile.
 
     Raises:
         UserError: the data directory or the database cannot be used.
@@ -95,7 +95,7 @@ def initialise(
 
 
 def _save_profile(path: Path, portal: PortalSettings, result: Initialised, *, is_url_set: bool) -> None:
-    """Note the tokens that were made; one that stands in the profile and was not replaced stays."""
+    """Write new tokens to the profile; a token in it that was not replaced stays."""
     before = Profile.load(path)
     if before is None:
         if result.api_token is not None:
@@ -224,6 +224,6 @@ def _told(result: Initialised, directory: Path) -> str:
         "",
         "Next:",
         f"  wardgate portal --data-dir {directory}",
-        f"  then sign in, once, within {SIGN_IN_LINK_LIFETIME_S // 60} minutes: {result.sign_in_link}",
+        f"  then sign in within {SIGN_IN_LINK_LIFETIME_S // 60} minutes; the link works once: {result.sign_in_link}",
     ]
     return "\n".join(lines)

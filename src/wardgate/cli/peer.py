@@ -113,7 +113,7 @@ def portal_account(
 
 
 def checked_token(token: str | None, kind: PeerKind) -> str:
-    """Refuse what cannot be a token of this kind; whether it is valid only the portal knows.
+    """Refuse what cannot be a token of this kind; only the portal knows whether it is valid.
 
     Raises:
         UserError: missing, malformed or of another kind.
@@ -152,7 +152,7 @@ def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[
 
 
 def run_peer(process: Coroutine[Any, Any, None], *, has_identity: bool = False) -> None:
-    """Run a peer to its end and turn what stopped it into one line for its user.
+    """Run a peer to its end and turn what stopped it into one line for the user.
 
     Args:
         has_identity: the portal lets only one process of its device id in.
@@ -162,9 +162,7 @@ def run_peer(process: Coroutine[Any, Any, None], *, has_identity: bool = False) 
     except HostRefused as error:
         raise UserError(str(error)) from error
     except EngineStopped as error:
-        raise UserError(
-            f"no packet passes any more: {error}; start it again, as a service manager does"
-        ) from error
+        raise UserError(f"packets no longer pass: {error}; restart it, as a service manager would") from error
     except PortalRefused as error:
         raise UserError(
             f"the portal refused the token ({error.detail}); make a new one in the portal"

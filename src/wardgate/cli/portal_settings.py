@@ -18,7 +18,7 @@ def portal_settings(
 
     Args:
         listen: host and port of the listener.
-        known_url: the external URL if none is set; none: the listener's address.
+        known_url: the external URL if none is set; None: the listener's address.
 
     Raises:
         UserError: naming the setting that cannot be read.
@@ -30,7 +30,7 @@ def portal_settings(
     smtp, mail_from = settings[told.SMTP_URL], settings[told.MAIL_FROM]
     if smtp is not None and mail_from is None:
         raise UserError(
-            "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that is nowhere"
+            "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that does not exist"
         )
     own_url = _url_of(host, port, is_secure=certificate is not None)
     return PortalSettings(
@@ -77,7 +77,7 @@ def listener_of(portal: PortalSettings) -> Listener:
 
 
 def metrics_listener_of(portal: PortalSettings) -> socket.socket | None:
-    """Bind the listener for metrics, if there shall be one.
+    """Bind the listener for metrics, if one is configured.
 
     Raises:
         UserError: the port cannot be bound.

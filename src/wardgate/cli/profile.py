@@ -25,7 +25,7 @@ class Profile:
     """Where REST is and with what tokens, as `init` leaves it for the other commands (mode 0600).
 
     Attributes:
-        web_url: how browsers reach the portal; none: a profile of an earlier version, where it is not told.
+        web_url: how browsers reach the portal; None in a profile that an earlier version wrote.
     """
 
     url: str
@@ -55,7 +55,7 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile | None":
-        """Read the file; none: there is none.
+        """Return the profile in a file, or None if there is no file.
 
         Raises:
             UserError: it cannot be read, or others than its owner can.

@@ -134,7 +134,7 @@ class RestClient:
             asked["page_cursor"] = cursor
 
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncIterator[str]:
-        """Give the lines of an answer as they come.
+        """Yield the lines of an answer as they arrive.
 
         Raises:
             UserError: as `call`.
@@ -252,7 +252,7 @@ def _flattened(errors: object, place: str = "") -> list[tuple[str, str]]:
 
 
 def _wait_s(response: httpx2.Response, attempt: int) -> int | None:
-    """Return how long the portal asks to wait; none: the answer is final."""
+    """Return how long the portal asks to wait, or None if the answer is final."""
     if response.status_code not in _PUT_OFF:
         return None
     given = response.headers.get("retry-after", "")
@@ -273,5 +273,5 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
 
 def _header_value(text: str, what: str) -> str:
     if not (text.isascii() and text.isprintable()):
-        raise UserError(f"{what} has characters that none has; was it copied whole?")
+        raise UserError(f"{what} has characters that cannot be in one; was it copied whole?")
     return text

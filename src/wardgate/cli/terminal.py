@@ -11,8 +11,8 @@ class Terminal:
     """The streams of one command.
 
     Attributes:
-        is_interactive: somebody sits at `stdin` and can be asked.
-        columns: width of `stdout` in cells; none: it is no terminal, and nothing is cut or decorated.
+        is_interactive: somebody at `stdin` can be asked.
+        columns: width of `stdout` in cells; None if it is not a terminal, and then nothing is cut or decorated.
     """
 
     stdin: TextIO
@@ -32,7 +32,7 @@ class Terminal:
         )
 
     def note(self, line: str) -> None:
-        """Tell people something that is no result."""
+        """Tell people something that is not a result."""
         print(line, file=self.stderr, flush=True)
 
     def show(self, text: str) -> None:
@@ -40,7 +40,7 @@ class Terminal:
         print(text, file=self.stdout)
 
     def confirm(self, question: str) -> bool:
-        """Ask, on stderr; everything but y or yes means no."""
+        """Ask on stderr; anything but y or yes means no."""
         self.stderr.write(f"{question} [y/N] ")
         self.stderr.flush()
         return self.stdin.readline().strip().lower() in ("y", "yes")

@@ -104,7 +104,7 @@ class _Child:
     name: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
-    capabilities: frozenset[int] | None  # none: all that the parent has
+    capabilities: frozenset[int] | None  # None: all that the parent has
 
 
 async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> _Tokens:
@@ -209,17 +209,17 @@ def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: 
         "",
         f"Wardgate is up at {portal.web_url}, data in {portal.data_dir}.",
         "",
-        f"Sign in, once, within the hour:  {link}",
+        f"Sign in within the hour; the link works once:  {link}",
         "",
-        f"Start a client elsewhere, with the token that is here in {client_token}:",
+        f"Start a client elsewhere with the token in {client_token}:",
         f"  sudo install -D -m 600 /dev/stdin {CLIENT_TOKEN_THERE}    # paste the token, Enter, Ctrl-D",
         f"  sudo wardgate client --api-url {portal.socket_url} --token-path {CLIENT_TOKEN_THERE}",
     ]
     if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
         lines += [
             "",
-            "Warning: this is plain HTTP on a public address: whoever is on the way reads passwords and tokens. Give the portal a certificate",
-            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or let a proxy with TLS stand before it and set --external-url (docs/deploy).",
+            "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and tokens. Give the portal a certificate",
+            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or put a TLS proxy in front of it and set --external-url (docs/deploy).",
         ]
     if not has_gateway:
         lines += [
@@ -287,14 +287,14 @@ async def _wait_until_ready(
     async with httpx2.AsyncClient(timeout=1.0, verify=False, trust_env=False) as http:
         while not stop.is_set():
             if process.returncode is not None:
-                raise UserError("the portal did not start; its own message stands above")
+                raise UserError("the portal did not start; see its message above")
             with contextlib.suppress(httpx2.HTTPError):
                 scheme = "https" if portal.tls_certificate is not None else "http"
                 answer = await http.get(f"{scheme}://127.0.0.1:{portal.port}/readyz")
                 if answer.status_code == 200:
                     return
             if loop.time() >= deadline:
-                raise UserError(f"the portal is not ready after {READY_S:.0f} s; look at its log above")
+                raise UserError(f"the portal is not ready after {READY_S:.0f} s; see its log above")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.1)
 
@@ -314,7 +314,7 @@ async def _keep(child: _Child, stop: asyncio.Event, process: asyncio.subprocess.
                 break
             pause_s = FIRST_PAUSE_S if loop.time() - started_at >= STEADY_S else pause_s
             log.warning(
-                "ended, starting it again",
+                "a child ended; restarting it",
                 extra={"child": child.name, "code": process.returncode, "in_s": pause_s},
             )
             process = None

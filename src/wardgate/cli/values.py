@@ -116,7 +116,7 @@ def parse_duration_s(text: str) -> float:
     """
     total, rest = 0.0, text.strip()
     if not rest:
-        raise ValueError("an empty duration")
+        raise ValueError("the duration is empty")
     while rest:
         match = _DURATION.match(rest)
         if match is None:
@@ -166,20 +166,20 @@ def address(text: str) -> IpAddress:
     try:
         return parse_ip(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
+        raise ValueError(f"{text!r} is not an IP address") from None
 
 
 def ipv4_address(text: str) -> IPv4Address:
     found = address(text)
     if not isinstance(found, IPv4Address):
-        raise ValueError(f"{text!r} is no IPv4 address")  # noqa: TRY004 - the text is wrong, not its type
+        raise ValueError(f"{text!r} is not an IPv4 address")  # noqa: TRY004 - the text is wrong, not its type
     return found
 
 
 def ipv6_address(text: str) -> IPv6Address:
     found = address(text)
     if not isinstance(found, IPv6Address):
-        raise ValueError(f"{text!r} is no IPv6 address")  # noqa: TRY004 - the text is wrong, not its type
+        raise ValueError(f"{text!r} is not an IPv6 address")  # noqa: TRY004 - the text is wrong, not its type
     return found
 
 
@@ -194,7 +194,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     """Read `127.0.0.1:8081` or `[::1]:8081`."""
     host, _, number = text.rpartition(":")
     if not host or not _is_port(number):
-        raise ValueError(f"{text!r} is no address to listen on; write it like 127.0.0.1:8081")
+        raise ValueError(f"{text!r} is not an address to listen on; write it like 127.0.0.1:8081")
     return host.strip("[]"), int(number)
 
 
@@ -230,7 +230,7 @@ def portal_url(text: str) -> str:
     except ValueError:
         is_url = False
     if not is_url:
-        raise ValueError(f"{text!r} is no portal URL; write it like wss://portal.example.org")
+        raise ValueError(f"{text!r} is not a portal URL; write it like wss://portal.example.org")
     return text
 
 

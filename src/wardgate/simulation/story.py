@@ -94,7 +94,7 @@ class _Story:
             show("the path is direct, through both routers")
 
     async def _refuse(self, world: World) -> None:
-        with self._step("Ask for a resource without a policy, and ask the portal why not") as show:
+        with self._step("Request a resource without a policy, and ask the portal why it is denied") as show:
             outcome = await world.probe("client", "secret", wait_s=2)
             assert outcome == "silence", f"a resource without a policy was reached: {outcome}"
             for line in (await world.explain("build-server", "secret")).splitlines():
@@ -123,7 +123,7 @@ class _Story:
             show("policy restored: the next request works")
 
     async def _lose_the_portal(self, world: World) -> None:
-        with self._step("Stop the portal: tunnels go on. Start it again: nothing breaks") as show:
+        with self._step("Stop the portal: tunnels keep working. Start it again: nothing breaks") as show:
             await world.stop_portal()
             await _must_answer(world, "client", "network")
             show("without it: answered")

@@ -107,8 +107,8 @@ def test_a_relay_needs_a_public_address(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("flags", "word", "exit_code"),
     [
-        (("--public-ip4-addr", "x"), "no IP address", 2),
-        (("--public-ip4-addr", "2001:db8::1"), "no IPv4 address", 2),
+        (("--public-ip4-addr", "x"), "not an IP address", 2),
+        (("--public-ip4-addr", "2001:db8::1"), "not an IPv4 address", 2),
         (("--public-ip4-addr", "192.0.2.1", "--lowest-port", "10", "--highest-port", "9"), "ports", 1),
         (("--public-ip4-addr", "192.0.2.1", "--listen-port", "0"), "between 1 and 65535", 2),
         (("--public-ip4-addr", "192.0.2.1", "--health-check-addr", "nowhere"), "127.0.0.1:8081", 2),

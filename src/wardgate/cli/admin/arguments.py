@@ -138,17 +138,17 @@ def _command_within(noun: Noun, verb: Verb) -> Command:
 
 _LIMIT: Final = Parameter[int | None](
     name="limit",
-    help="at most so many; all by default",
+    help="list at most this many; all by default",
     read=values.whole_number_within(1, 10**9),
     default=None,
     value="N",
 )
-_ALL: Final = switch("all", "those too that nobody edits")
-_YES: Final = switch("yes", "do not ask")
+_ALL: Final = switch("all", "include those that nobody can edit")
+_YES: Final = switch("yes", "do not ask for confirmation")
 _ETAG: Final = switch("etag", "print the version only, for --if-match")
 _IF_MATCH: Final = Parameter[str | None](
     name="if_match",
-    help="do it only if this is still the version (see --etag of show or list)",
+    help="act only if this is still the version (see --etag of show or list)",
     read=values.text,
     default=None,
     value="ETAG",

@@ -48,15 +48,15 @@ def _listed_ids(path: str, wrapper: str, element: str, elements: str, what: str)
     """Return the verbs of a list of ids within an object."""
     return (
         Verb(
-            "add", f"Add {what}; who is in already stays.", "PATCH", path,
+            "add", f"Add {what}; existing ones are left alone.", "PATCH", path,
             body=Body.ADDED, wrapper=wrapper, element=element, elements=elements, is_versioned=True,
         ),
         Verb(
-            "remove", f"Remove {what}; who is not in is passed over.", "PATCH", path,
+            "remove", f"Remove {what}; those who are not in the list are ignored.", "PATCH", path,
             body=Body.REMOVED, wrapper=wrapper, element=element, elements=elements, is_versioned=True,
         ),
         Verb(
-            "replace", f"Make these the only {what}; none empties the list.", "PUT", path,
+            "replace", f"Make these the only {what}; giving none empties the list.", "PUT", path,
             body=Body.WHOLE_LIST, wrapper=wrapper, element=element, elements=elements, is_destructive=True,
             is_versioned=True,
         ),
@@ -65,22 +65,22 @@ def _listed_ids(path: str, wrapper: str, element: str, elements: str, what: str)
 
 _NAME: Final = Field("name", "its name")
 _NEW_NAME: Final = Field("name", "its name", is_required=True)
-_BY_NAME: Final = Field("name", "only those of exactly this name")
+_BY_NAME: Final = Field("name", "only those with exactly this name")
 
 _ACTOR_TYPES: Final = ("account_user", "account_admin_user", "service_account")
 _ACTOR_FIELDS: Final = (
     Field("email", "e-mail address, required for people"),
-    Field("allow_email_otp_sign_in", "may sign in by a code sent to the address", _FLAG),
+    Field("allow_email_otp_sign_in", "may sign in with a code sent to this address", _FLAG),
 )
 _RESOURCE_TYPES: Final = ("dns", "ip", "cidr", "internet", "static_device_pool")
 _IP_STACKS: Final = ("dual", "ipv4_only", "ipv6_only")
 _RESOURCE_FIELDS: Final = (
     Field("address", "name pattern, address or prefix"),
-    Field("address_description", "what people see in its place"),
-    Field("ip_stack", "of DNS resources", choices=_IP_STACKS),
+    Field("address_description", "text that people see instead of the address"),
+    Field("ip_stack", "address families of a DNS resource", choices=_IP_STACKS),
     Field(
         "filters",
-        'what may pass: tcp:443,8000-9000, udp:53 or icmp; repeatable; "" clears: everything may',
+        'traffic to let through: tcp:443,8000-9000, udp:53 or icmp; repeatable; "" removes all filters: everything may pass',
         Kind.FILTERS,
         option="filter",
     ),
@@ -101,11 +101,11 @@ _POLICY_FIELDS: Final = (
     ),
 )
 _LOG_FILTERS: Final = (
-    Field("type", "the stream", choices=("change", "session", "flow", "api_request"), is_required=True),
+    Field("type", "stream to read", choices=("change", "session", "flow", "api_request"), is_required=True),
     Field("begin", "from when: a time, or how long ago (24h); 90 days by default", Kind.PAST_INSTANT),
-    Field("end", "until when, included; now by default", Kind.PAST_INSTANT),
-    Field("actor_id", "of whom", _ID, noun="actors"),
-    Field("actor_email", "of whom, by the address at the time; not for api_request"),
+    Field("end", "until this time, inclusive; now by default", Kind.PAST_INSTANT),
+    Field("actor_id", "only those of this actor", _ID, noun="actors"),
+    Field("actor_email", "only those of the actor who had this address at the time; not for api_request"),
     Field("q", "text that an entry contains", option="contains"),
 )
 
@@ -116,7 +116,12 @@ _ACCOUNT_FIELDS: Final = (
         _FLAG,
         option="policy-conditions",
     ),
-    Field("features.internet_resource", "the Internet may be granted", _FLAG, option="internet-resource"),
+    Field(
+        "features.internet_resource",
+        "the internet resource may be granted",
+        _FLAG,
+        option="internet-resource",
+    ),
     *(
         Field(f"limits.{name}", help_, Kind.NUMBER, option=f"limit-{name.removesuffix('_count')}")
         for name, help_ in (
@@ -129,8 +134,8 @@ _ACCOUNT_FIELDS: Final = (
             ("api_tokens_per_client_count", "tokens of one API client"),
             ("api_refill_rate", "REST: tokens per second, 10 a call"),
             ("api_capacity", "REST: tokens that can be saved up"),
-            ("ingestion_refill_rate", "kept, but not looked at"),
-            ("ingestion_capacity", "kept, but not looked at"),
+            ("ingestion_refill_rate", "stored, but not used"),
+            ("ingestion_capacity", "stored, but not used"),
         )
     ),
 )
@@ -139,7 +144,9 @@ _TYPED_SLUG: Final = Field("slug", "the account's short name, typed to confirm",
 
 _PROVIDER_FIELDS: Final = (
     Field(
-        "context", "where one signs in with it", choices=("clients_and_portal", "clients_only", "portal_only")
+        "context",
+        "where people may sign in with it",
+        choices=("clients_and_portal", "clients_only", "portal_only"),
     ),
     Field(
         "client_session_lifetime_secs",
@@ -153,24 +160,26 @@ _PROVIDER_FIELDS: Final = (
         Kind.NUMBER,
         option="portal-session-lifetime",
     ),
-    Field("is_disabled", "nobody can sign in with a provider yet, so each is", _FLAG),
+    Field("is_disabled", "always disabled for now: nobody can sign in with a provider yet", _FLAG),
 )
 _SECRET: Final = (
-    Field("client_id", "what the provider knows us by", option="client-id"),
-    Field("client_secret", "goes in and never comes out", option="client-secret"),
+    Field("client_id", "client id that the provider issued", option="client-id"),
+    Field(
+        "client_secret", "client secret that the provider issued; never shown again", option="client-secret"
+    ),
 )
 _OF_KIND: Final = {
     "google": (),
     "entra": (
         Field("issuer", "https://login.microsoftonline.com/TENANT/v2.0"),
-        Field("email_claim", "which claim is the address", choices=("email", "upn", "preferred_username")),
+        Field("email_claim", "claim that holds the e-mail address", choices=("email", "upn", "preferred_username")),
     ),
     "okta": (Field("okta_domain", "such as example.okta.com"), *_SECRET),
     "oidc": (
         *_SECRET,
         Field("discovery_document_uri", "https://…/.well-known/openid-configuration"),
-        Field("issuer", "by default that of the discovery document's place"),
-        Field("email_verification_method", "how addresses are proved", choices=("none", "claim", "proof")),
+        Field("issuer", "origin of the discovery document by default"),
+        Field("email_verification_method", "how e-mail addresses are verified", choices=("none", "claim", "proof")),
     ),
 }  # fmt: skip
 _NEEDED: Final = {
@@ -187,7 +196,12 @@ def _provider_verbs(kind: str, title: str) -> tuple[Verb, ...]:
     wrapper = f"{kind}_auth_provider"
     made = (
         _create(
-            place, wrapper, f"Make a {title} provider (operator's token).", _NEW_NAME, *new, *_PROVIDER_FIELDS
+            place,
+            wrapper,
+            f"Create a {title} provider (operator's token).",
+            _NEW_NAME,
+            *new,
+            *_PROVIDER_FIELDS,
         ),
         _update(
             f"{place}/{{id}}",
@@ -207,7 +221,7 @@ def _provider_verbs(kind: str, title: str) -> tuple[Verb, ...]:
 
 _PROVIDERS: Final = tuple(
     Noun(
-        f"{kind.replace('_', '-')}-providers", f"{title} provider", f"How one signs in: {title}.",
+        f"{kind.replace('_', '-')}-providers", f"{title} provider", f"Sign-in with {title}.",
         (
             _list(f"/{kind}_auth_providers", f"List {title} providers, newest first.", _BY_NAME),
             _show(f"/{kind}_auth_providers/{{id}}", f"{title} provider"),
@@ -235,12 +249,12 @@ NOUNS: Final = (
         (
             _show("/wardgate/account_settings", "account's settings"),
             _update(
-                "/wardgate/account_settings", "account_settings", "Change settings; what is not given stays.",
+                "/wardgate/account_settings", "account_settings", "Change settings; omitted ones stay as they are.",
                 Field("name", "the account's name"),
                 Field("legal_name", "of the organisation"),
                 Field("search_domain", "that clients append to short names; \"\" clears"),
                 Field(
-                    "clients_upstream_dns.type", "who resolves what is no resource", option="dns-type",
+                    "clients_upstream_dns.type", "who resolves names that are not resources", option="dns-type",
                     choices=("system", "secure", "custom"),
                 ),
                 Field(
@@ -251,7 +265,7 @@ NOUNS: Final = (
                     "clients_upstream_dns.addresses", "for --dns-type custom; repeatable", Kind.ADDRESSES,
                     option="dns-server",
                 ),
-                Field("outdated_gateway_notifications", "mail admins about gateways to be upgraded", _FLAG),
+                Field("outdated_gateway_notifications", "mail admins about outdated gateways", _FLAG),
             ),
             Verb(
                 "schedule-deletion", "Disable the account now, and delete it in seven days.", "POST",
@@ -266,11 +280,11 @@ NOUNS: Final = (
             _list(
                 "/actors", "List actors.", _BY_NAME,
                 Field("email", "only the one with this address"),
-                Field("type", "only those of a type", choices=(*_ACTOR_TYPES, "api_client")),
+                Field("type", "only those of this type", choices=(*_ACTOR_TYPES, "api_client")),
             ),
             _show("/actors/{id}", "actor"),
             _create(
-                "/actors", "actor", "Make a person or a service account.", _NEW_NAME,
+                "/actors", "actor", "Create a person or a service account.", _NEW_NAME,
                 Field("type", "what it is", choices=_ACTOR_TYPES, is_required=True), *_ACTOR_FIELDS,
             ),
             _update(
@@ -279,7 +293,7 @@ NOUNS: Final = (
                 *_ACTOR_FIELDS,
                 Field(
                     "is_disabled",
-                    "locked out: sessions end, and client tokens are deleted, which --no-disabled does not bring back", _FLAG,
+                    "lock out: ends sessions and deletes client tokens, which --no-disabled does not restore", _FLAG,
                 ),
             ),
             _delete("/actors/{id}", "Delete an actor with its tokens, devices and memberships."),
@@ -294,8 +308,8 @@ NOUNS: Final = (
             _list("/actors/{actor}/client_tokens", "List an actor's tokens, newest first."),
             _show("/actors/{actor}/client_tokens/{id}", "client token"),
             _create(
-                "/wardgate/client_tokens", "client_token", "Make a token for a person or a service account.",
-                Field("actor_id", "whose it is", _ID, noun="actors", is_required=True),
+                "/wardgate/client_tokens", "client_token", "Create a token for a person or a service account.",
+                Field("actor_id", "actor whom it signs in", _ID, noun="actors", is_required=True),
                 Field(
                     "expires_at", "until when: a time, or how long from now (30d)", Kind.INSTANT,
                     is_required=True,
@@ -314,7 +328,7 @@ NOUNS: Final = (
             _show("/actors/{actor}/external_identities/{id}", "external identity"),
             _delete(
                 "/actors/{actor}/external_identities/{id}",
-                "Delete an identity with the sessions and tokens that were got by it.",
+                "Delete an identity with the sessions and tokens obtained through it.",
             ),
         ),
         columns=("id", "issuer", "email", "idp_id", "synced_at", "inserted_at"),
@@ -330,12 +344,12 @@ NOUNS: Final = (
             _show("/clients/{id}", "client"),
             _update("/clients/{id}", "client", "Rename a client.", _NEW_NAME),
             Verb(
-                "verify", "Mark a client as verified; the first time stays.", "PUT", "/clients/{id}/verify",
+                "verify", "Mark a client as verified; an earlier time of verification is kept.", "PUT", "/clients/{id}/verify",
                 is_versioned=True,
             ),
-            Verb("unverify", "Take the mark away.", "PUT", "/clients/{id}/unverify", is_versioned=True),
+            Verb("unverify", "Withdraw a client's verification.", "PUT", "/clients/{id}/unverify", is_versioned=True),
             Verb(
-                "set-hostname", "Give a client the name by which dynamic device pools know it.", "PUT",
+                "set-hostname", "Set the host name by which dynamic device pools match a client.", "PUT",
                 "/wardgate/clients/{id}/hostname", body=Body.FIELDS, wrapper="client", is_versioned=True,
                 fields=(Field("hostname", 'such as nas.lab.example; "" clears', is_required=True),),
             ),
@@ -344,34 +358,34 @@ NOUNS: Final = (
         columns=("id", "name", "actor_id", "ipv4", "online", "last_seen_version", "verified_at", "last_seen_at"),
     ),
     Noun(
-        "offers", "offer", "Which resources a client is shown, and why not the others.",
+        "offers", "offer", "Which resources a client is offered, and why not the others.",
         (
             _list(
                 "/wardgate/clients/{client}/resources",
-                "List all resources with whether a client is shown each, and why not.",
+                "List all resources, whether each is offered to a client, and why not.",
             ),
         ),
         columns=("id", "name", "type", "address", "is_offered", "outcome", "reason"),
         named_by=(),
     ),
     Noun(
-        "groups", "group", "Sets of actors, which policies grant something.",
+        "groups", "group", "Sets of actors to which policies grant access.",
         (
             _list(
                 "/groups", "List groups.", _BY_NAME,
                 Field("directory_id", 'only those of a directory; "" for those made here', option="directory"),
-                Field("entity_type", "only those of a kind", choices=("group", "org_unit")),
+                Field("entity_type", "only those of this kind", choices=("group", "org_unit")),
                 all_path="/wardgate/groups",
             ),
             _show("/wardgate/groups/{id}", "group"),
-            _create("/groups", "group", "Make a group.", _NEW_NAME),
+            _create("/groups", "group", "Create a group.", _NEW_NAME),
             _update("/groups/{id}", "group", "Rename a group.", _NEW_NAME),
             _delete("/groups/{id}", "Delete a group; its policies stay and grant nothing."),
         ),
         columns=("id", "name", "type", "entity_type", "synced_at"),
     ),
     Noun(
-        "members", "member", "Who is in a group.",
+        "members", "member", "The members of a group.",
         (
             _list("/groups/{group}/memberships", "List the actors of a group.", is_versioned=True),
             *_listed_ids("/groups/{group}/memberships", "memberships", "actor_id", "actors", "members"),
@@ -384,7 +398,7 @@ NOUNS: Final = (
         (
             _list("/sites", "List sites.", _BY_NAME),
             _show("/sites/{id}", "site"),
-            _create("/sites", "site", "Make a site.", _NEW_NAME),
+            _create("/sites", "site", "Create a site.", _NEW_NAME),
             _update("/sites/{id}", "site", "Rename a site.", _NEW_NAME),
             _delete("/sites/{id}", "Delete a site with its gateways, their tokens and its resources."),
         ),
@@ -399,8 +413,8 @@ NOUNS: Final = (
             ),
             _show("/sites/{site}/gateways/{id}", "gateway"),
             _create(
-                "/sites/{site}/gateways", "gateway", "Make a gateway and its token.",
-                Field("name", "its name; drawn if not given"),
+                "/sites/{site}/gateways", "gateway", "Create a gateway and its token.",
+                Field("name", "its name; random by default"),
             ),
             _update("/sites/{site}/gateways/{id}", "gateway", "Rename a gateway.", _NEW_NAME),
             _delete("/sites/{site}/gateways/{id}", "Delete a gateway with its tokens; it is disconnected."),
@@ -411,7 +425,7 @@ NOUNS: Final = (
         "gateway-tokens", "gateway token", "Tokens of gateways, and of whole sites.",
         (
             Verb(
-                "create", "Make a token for a gateway that has none.", "POST",
+                "create", "Create a token for a gateway that has none.", "POST",
                 "/sites/{site}/gateways/{gateway}/token",
             ),
             Verb(
@@ -419,7 +433,7 @@ NOUNS: Final = (
                 "POST", "/sites/{site}/gateways/{gateway}/token/rotate",
             ),
             Verb(
-                "create-for-site", "Make a token that any gateway of the site may use (deprecated).", "POST",
+                "create-for-site", "Create a token that any gateway of the site may use (deprecated).", "POST",
                 "/sites/{site}/gateway_tokens",
             ),
             _delete(
@@ -432,26 +446,26 @@ NOUNS: Final = (
         named_by=(),
     ),
     Noun(
-        "resources", "resource", "What is protected.",
+        "resources", "resource", "What policies grant access to.",
         (
             _list(
                 "/resources", "List resources.", _BY_NAME,
-                Field("type", "only those of a type", choices=("cidr", "ip", "dns", "static_device_pool")),
-                Field("site_id", "only those of a site", _ID, noun="sites"),
-                Field("address", "only those of exactly this address"),
-                Field("ip_stack", "only those", choices=_IP_STACKS),
+                Field("type", "only those of this type", choices=("cidr", "ip", "dns", "static_device_pool")),
+                Field("site_id", "only those of this site", _ID, noun="sites"),
+                Field("address", "only those with exactly this address"),
+                Field("ip_stack", "only those with this IP stack", choices=_IP_STACKS),
             ),
             _show("/resources/{id}", "resource"),
             _create(
-                "/resources", "resource", "Make a resource.", _NEW_NAME,
+                "/resources", "resource", "Create a resource.", _NEW_NAME,
                 Field("type", "what it is", choices=_RESOURCE_TYPES[:3], is_required=True),
-                Field("site_id", "whose gateways reach it", _ID, noun="sites", is_required=True),
+                Field("site_id", "site whose gateways reach it", _ID, noun="sites", is_required=True),
                 *_RESOURCE_FIELDS,
             ),
             _update(
-                "/resources/{id}", "resource", "Change a resource; what is not given stays.", _NAME,
+                "/resources/{id}", "resource", "Change a resource; omitted fields stay as they are.", _NAME,
                 Field("type", "what it is", choices=_RESOURCE_TYPES),
-                Field("site_id", "whose gateways reach it", _ID, noun="sites"),
+                Field("site_id", "site whose gateways reach it", _ID, noun="sites"),
                 *_RESOURCE_FIELDS,
             ),
             _delete("/resources/{id}", "Delete a resource with its policies."),
@@ -464,7 +478,7 @@ NOUNS: Final = (
             _list("/wardgate/device_pools", "List device pools.", _BY_NAME),
             _show("/wardgate/device_pools/{id}", "device pool"),
             _create(
-                "/wardgate/device_pools", "device_pool", "Make a device pool.", _NEW_NAME,
+                "/wardgate/device_pools", "device_pool", "Create a device pool.", _NEW_NAME,
                 Field(
                     "type", "its members are listed, or found by host name",
                     choices=("static_device_pool", "dynamic_device_pool"), is_required=True,
@@ -472,7 +486,7 @@ NOUNS: Final = (
                 *_POOL_FIELDS,
             ),
             _update(
-                "/wardgate/device_pools/{id}", "device_pool", "Change a device pool; what is not given stays.",
+                "/wardgate/device_pools/{id}", "device_pool", "Change a device pool; omitted fields stay as they are.",
                 _NAME, *_POOL_FIELDS,
             ),
             _delete("/wardgate/device_pools/{id}", "Delete a device pool with its policies."),
@@ -498,27 +512,27 @@ NOUNS: Final = (
             ),
             _show("/policies/{id}", "policy"),
             _create(
-                "/policies", "policy", "Grant a group a resource.",
-                Field("group_id", "who may", _ID, noun="groups", is_required=True),
-                Field("resource_id", "what they may use", _ID, noun="resources", is_required=True),
+                "/policies", "policy", "Grant a group access to a resource.",
+                Field("group_id", "group that gets access", _ID, noun="groups", is_required=True),
+                Field("resource_id", "resource that it gets access to", _ID, noun="resources", is_required=True),
                 *_POLICY_FIELDS,
                 Field("is_disabled", "grants nothing until it is enabled", _FLAG),
             ),
             _update(
-                "/policies/{id}", "policy", "Change a policy; what is not given stays.",
-                Field("group_id", "who may", _ID, noun="groups"),
-                Field("resource_id", "what they may use", _ID, noun="resources"),
+                "/policies/{id}", "policy", "Change a policy; omitted fields stay as they are.",
+                Field("group_id", "group that gets access", _ID, noun="groups"),
+                Field("resource_id", "resource that it gets access to", _ID, noun="resources"),
                 *_POLICY_FIELDS,
                 Field("is_disabled", "grants nothing", _FLAG),
             ),
-            _delete("/policies/{id}", "Delete a policy; what it granted ends at once."),
+            _delete("/policies/{id}", "Delete a policy; access that it granted ends at once."),
         ),
         columns=("id", "group_id", "resource_id", "description", "is_disabled", "conditions"),
         named_by=(),
     ),
     *_PROVIDERS,
     Noun(
-        "logs", "log entry", "What was changed, who signed in, what flowed, what was asked of the API.",
+        "logs", "log entry", "Log streams: changes, sessions, flows and API requests.",
         (
             _list(
                 "/logs", "List the entries of a stream, newest first.", *_LOG_FILTERS,
@@ -541,12 +555,12 @@ NOUNS: Final = (
         (
             _list(
                 "/wardgate/decisions", "List decisions, newest first.",
-                Field("actor_id", "about whom", _ID, noun="actors"),
-                Field("client_id", "about which device", _ID, noun="clients"),
-                Field("resource_id", "about what", _ID, noun="resources"),
-                Field("outcome", "only these", choices=("granted", "denied")),
+                Field("actor_id", "only those about this actor", _ID, noun="actors"),
+                Field("client_id", "only those about this client", _ID, noun="clients"),
+                Field("resource_id", "only those about this resource", _ID, noun="resources"),
+                Field("outcome", "only those with this outcome", choices=("granted", "denied")),
                 Field("begin", "from when: a time, or how long ago (24h)", Kind.PAST_INSTANT),
-                Field("end", "until when, included", Kind.PAST_INSTANT),
+                Field("end", "until this time, inclusive", Kind.PAST_INSTANT),
             ),
             _show("/wardgate/decisions/{log_id}", "decision", is_versioned=False),
         ),
@@ -562,7 +576,7 @@ NOUNS: Final = (
             _show("/wardgate/accounts/{id}", "account"),
             _create(
                 "/wardgate/accounts", "account",
-                "Make an account with its first administrator, a link to sign in and an API token.",
+                "Create an account with its first administrator, a link to sign in and an API token.",
                 _NEW_NAME,
                 Field("slug", "its short name in URLs", is_required=True),
                 Field("admin_email", "of its first administrator", is_required=True),
@@ -570,7 +584,7 @@ NOUNS: Final = (
                 *_ACCOUNT_FIELDS,
             ),
             _update(
-                "/wardgate/accounts/{id}", "account", "Change an account; what is not given stays.",
+                "/wardgate/accounts/{id}", "account", "Change an account; omitted fields stay as they are.",
                 _NAME,
                 Field("slug", "its short name in URLs"),
                 Field("legal_name", "of the organisation"),
@@ -584,7 +598,7 @@ NOUNS: Final = (
                 "/wardgate/accounts/{id}/deletion", body=Body.FIELDS, wrapper="deletion", fields=(_TYPED_SLUG,),
             ),
             Verb(
-                "cancel-deletion", "Call the deletion off and enable the account.", "DELETE",
+                "cancel-deletion", "Cancel the deletion and enable the account.", "DELETE",
                 "/wardgate/accounts/{id}/deletion", is_versioned=True,
             ),
         ),
@@ -594,12 +608,12 @@ NOUNS: Final = (
         is_operators=True,
     ),
     Noun(
-        "api-clients", "API client", "What calls this API in the name of an account (operator's token).",
+        "api-clients", "API client", "Programs that call the API on behalf of an account (operator's token).",
         (
             _list(f"{_API_CLIENTS}", "List API clients.", _BY_NAME),
             _show(f"{_API_CLIENTS}/{{id}}", "API client"),
             _create(
-                _API_CLIENTS, "api_client", "Make an API client; give it a token with api-tokens create.", _NEW_NAME,
+                _API_CLIENTS, "api_client", "Create an API client; give it a token with api-tokens create.", _NEW_NAME,
                 Field("is_disabled", "its tokens are refused", _FLAG),
             ),
             _update(
@@ -617,7 +631,7 @@ NOUNS: Final = (
             _list(f"{_API_CLIENTS}/{{api_client}}/tokens", "List an API client's tokens, newest first."),
             _show(f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "API token"),
             _create(
-                f"{_API_CLIENTS}/{{api_client}}/tokens", "api_token", "Make a token of an API client.", _NEW_NAME,
+                f"{_API_CLIENTS}/{{api_client}}/tokens", "api_token", "Create a token for an API client.", _NEW_NAME,
                 Field(
                     "expires_at", "until when: a time, or how long from now (90d)", Kind.INSTANT, is_required=True
                 ),
@@ -645,7 +659,7 @@ NOUNS: Final = (
                     choices=("warning", "info", "error", "success", "announcement"),
                 ),
             ),
-            _delete("/wardgate/banners/{id}", "Take a banner away."),
+            _delete("/wardgate/banners/{id}", "Delete a banner."),
         ),
         columns=("id", "color", "message"),
         named_by=(),
@@ -656,9 +670,9 @@ NOUNS: Final = (
         (
             _list("/wardgate/relay_tokens", "List relay tokens."),
             _show("/wardgate/relay_tokens/{id}", "relay token"),
-            _create("/wardgate/relay_tokens", "relay_token", "Make a token for a relay.", _NEW_NAME),
+            _create("/wardgate/relay_tokens", "relay_token", "Create a token for a relay.", _NEW_NAME),
             Verb(
-                "rotate", "Replace a relay's token; the old one ends at once.", "POST",
+                "rotate", "Replace a relay's token; the old one stops working at once.", "POST",
                 "/wardgate/relay_tokens/{id}/rotate",
             ),
             _delete("/wardgate/relay_tokens/{id}", "Delete a token; relays that use it are disconnected."),
@@ -679,7 +693,7 @@ NOUNS: Final = (
         (
             _list(
                 "/wardgate/jobs", "List jobs, newest first; finished ones are kept for a while.",
-                Field("state", "only those in a state", choices=("available", "executing", "completed", "discarded")),
+                Field("state", "only those in this state", choices=("available", "executing", "completed", "discarded")),
             ),
         ),
         columns=("id", "kind", "state", "attempt", "run_at", "finished_at", "last_error"),
@@ -693,7 +707,7 @@ NOUNS: Final = (
         is_operators=True,
     ),
 )  # fmt: skip
-"""In the order in which help and documents tell them."""
+"""In the order of help and documents."""
 
 
 def noun_named(name: str) -> Noun | None:

@@ -19,7 +19,7 @@ class Kind(Enum):
 
     TEXT = auto()
     FLAG = auto()
-    NUMBER = auto()  # from 0 up; empty: none
+    NUMBER = auto()  # from 0; empty: null
     ID = auto()  # of `Field.noun`; a name is looked up
     INSTANT = auto()  # ISO 8601, or a duration from now
     PAST_INSTANT = auto()  # ISO 8601, or a duration before now
@@ -42,11 +42,11 @@ class Body(Enum):
 
 
 class Answer(Enum):
-    """What a call gives back."""
+    """What a call returns."""
 
     OBJECT = auto()
     PAGES = auto()
-    LINES = auto()  # JSON Lines, passed on as they come
+    LINES = auto()  # JSON Lines, passed on as they arrive
 
 
 class Output(StrEnum):
@@ -133,7 +133,7 @@ class Noun:
 
     Attributes:
         named_by: members by which an object may be named in place of its id; `filtered_by` of them the API can filter.
-        is_operators: needs the operator's token, for it belongs to no account.
+        is_operators: needs the operator's token, because it belongs to no account.
     """
 
     name: str

@@ -59,7 +59,7 @@ NEW_TOKENS: Final = switch("new_tokens", "replace the API and operator tokens th
 
 INIT: Final = Command(
     name="init",
-    help="Make a data directory, the first account and its admin.",
+    help="Create a data directory, the first account and its admin.",
     details="Running it again changes nothing and prints a new sign-in link. It may run while the portal does. The account's name, its"
     " slug and the admin's address are needed.",
     parameters=(DATA_DIR, *INIT_SETTINGS, EXTERNAL_URL, NEW_TOKENS, AS_JSON, CONFIG),

@@ -174,7 +174,7 @@ MAX_CONNECTIONS: Final = Setting(
 )
 MAX_CONNECTIONS_PER_ADDRESS: Final = Setting(
     name="max_connections_per_address",
-    help="most of them from one address (one /64 of IPv6) before they have shown a good token; trusted proxies are not counted",
+    help="most of them from one address (one /64 of IPv6) before they have presented a valid token; trusted proxies are not counted",
     read=values.whole_number_within(1, 10_000_000),
     default=1024,
     value="N",
@@ -243,7 +243,7 @@ SETTINGS: Final = (
 COMMAND: Final = Command(
     name="portal",
     help="Run the portal: sign-in, REST API, policy engine, control channels.",
-    details="Everything is served by one listener. Make the data directory with `wardgate init` first.",
+    details="Everything is served by one listener. Create the data directory with `wardgate init` first.",
     parameters=(*SETTINGS, CONFIG),
     examples=(
         "wardgate portal --data-dir ./data --listen 0.0.0.0:8080 --external-url https://portal.example.org",
