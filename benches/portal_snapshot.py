@@ -243,7 +243,10 @@ def told_ms(services: Services, organisation: Organisation, view: AccountView) -
             _change("memberships", {"actor_id": str(actor_id), "group_id": str(group_id)}) for _ in range(500)
         ],
         "grants": [
-            _change("policy_authorizations", {"initiating_device_id": "", "receiving_device_id": ""})
+            _change(
+                "policy_authorizations",
+                {"initiating_device_id": str(UUID(int=0)), "receiving_device_id": str(UUID(int=0))},
+            )
             for _ in range(50)
         ],
     }

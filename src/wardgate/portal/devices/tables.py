@@ -27,8 +27,8 @@ from wardgate.portal.schema.row import TenantRow
 class Device(TenantRow):
     """A client or a gateway (§3.8). Addresses are drawn by the repository when left out.
 
-    `firezone_id` is the peer's `external_id`. The columns of `LATEST_SESSION` describe the latest connection only; a change
-    of nothing else is neither audited nor broadcast.
+    `firezone_id` is the peer's `external_id`. The columns of `latest_use` describe the latest connection
+    only; a change of nothing else is neither audited nor broadcast.
     """
 
     table: ClassVar[str] = "devices"

@@ -1,4 +1,4 @@
-"""Accounts, and what belongs to none: operator, relays, banners, outbound e-mail, jobs (portal-domain §3.1, §3.15, §14)."""
+"""Accounts, and what belongs to none: operator, relays, mail, jobs (portal-domain §3.1, §3.15, §14)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -167,7 +167,9 @@ Index("outbound_emails_account_id_index", OUTBOUND_EMAILS.c.account_id)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundEmailDelivery:
-    """What became of a message at one recipient: pending, delivered, bounced, suppressed, quarantined, filtered_spam, failed."""
+    """What became of a message at one recipient: pending, delivered, bounced, suppressed, quarantined,
+    filtered_spam, failed.
+    """
 
     table: ClassVar[str] = "outbound_email_deliveries"
     message_id: str
@@ -209,7 +211,8 @@ class Job(Row):
 
     Attributes:
         unique_key: at most one unfinished job has it.
-        state: `available` (waits for `run_at`), `executing` (leased), `completed`, or `discarded` after its last attempt.
+        state: `available` (waits for `run_at`), `executing` (leased), `completed`, or `discarded` after its
+            last attempt.
         attempt: how often it was begun.
         lease_expires_at: when another worker may take it over; the worker that runs it renews the lease.
     """

@@ -213,7 +213,8 @@ Index("session_logs_timestamp_index", SESSION_LOGS.c.timestamp)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowLog:
-    """What one side reported of one flow (§10.4). While `flow_end` is none the flow is open, and so are the counters.
+    """What one side reported of one flow (§10.4). While `flow_end` is none the flow is open, and so are the
+    counters.
 
     Attributes:
         inner_src_ip, tx_bytes, …: oriented from initiator to responder on both sides.

@@ -1,4 +1,4 @@
-"""Who is in an account: actors, their identities at providers, groups, memberships (portal-domain §3.2 to §3.4)."""
+"""Who is in an account: actors, their external identities, groups (portal-domain §3.2 to §3.4)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,7 +79,9 @@ listing_index(ACTORS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalIdentity(TenantRow):
-    """An actor's record at an identity provider (portal-domain §3.3), known there by `idp_id`; one an actor and issuer."""
+    """An actor's record at an identity provider (portal-domain §3.3), known there by `idp_id`; one an actor
+    and issuer.
+    """
 
     table: ClassVar[str] = "external_identities"
     actor_id: UUID

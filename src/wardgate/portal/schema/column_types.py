@@ -1,7 +1,7 @@
 """Column types that both databases know, and that SQLite's texts are read back from quickly.
 
-SQLite keeps an id as 32 hexadecimal digits and an instant as text without a zone. Each is turned into its value by one call into C:
-a page of a list has hundreds of them, a snapshot hundreds of thousands.
+SQLite keeps an id as 32 hexadecimal digits and an instant as text without a zone. Each is turned into its
+value by one call into C: a page of a list has hundreds of them, a snapshot hundreds of thousands.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Uuid(sqlalchemy.Uuid[UUID]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC, microseconds. SQLite keeps no zone, so it is taken off on the way in and put back on the way out."""
+    """Aware UTC, microseconds. SQLite stores no zone: it is removed on the way in and restored on the way out."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

@@ -1,6 +1,7 @@
-"""What tables are made of: column types that both databases share, and the constructors of columns and constraints.
+"""Column types that both databases share, and the constructors of columns and constraints.
 
-A column's `info` says what its type cannot: how short a value may be, that it is secret, that it tells of the latest use only.
+A column's `info` says what its type cannot: how short a value may be, that it is secret, that it tells of the
+latest use only.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ CONFIDENTIAL: Final = "confidential"
 """The value never reaches the change feed."""
 
 LATEST_USE: Final = "latest_use"
-"""The column tells of the latest use of the row; a change of nothing else is neither audited nor broadcast (portal-domain §3.8)."""
+"""The column tells of the latest use of the row; a change of nothing else is neither audited nor broadcast
+(portal-domain §3.8).
+"""
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 SequenceNumber = BigInteger().with_variant(Integer(), "sqlite")

@@ -7,15 +7,17 @@
         Column("is_disabled", Boolean(), nullable=False),
         rights=READABLE_BY_ALL,
         heard_by=MembersOf("group_id"),
-        removes_on_update=_removed_with_grants,
+        removes_on_update=_removed_with_what_a_policy_grants,
     )
 
-From the declarations of all domains follow the schema, the permissions, the deletion map, what the change feed redacts and keeps from
-administrators, what a snapshot loads, who hears of a change, and `docs/database.md`. Nothing else lists tables.
+From the declarations of all domains follow the schema, the permissions, the deletion map, what the change
+feed redacts and keeps from administrators, what a snapshot loads, who hears of a change, and
+`docs/tables.md`. Nothing else lists tables.
 
-Tenant tables have the composite key (account_id, id), and references inside a tenant are composite too, so that no row can name another
-tenant's. Foreign keys are RESTRICT: the repositories remove dependants themselves, so that each is known to the transaction.
-There are no triggers and no defaults for time or randomness.
+Tenant tables have the composite key (account_id, id), and references inside a tenant are composite too, so
+that no row can name another tenant's. Foreign keys are RESTRICT: the repositories remove dependants
+themselves, so that each is known to the transaction. There are no triggers and no defaults for time or
+randomness.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +44,9 @@ from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.schema.row_building import Building
 
 metadata: Final = MetaData()
-"""The schema. Whoever needs all of it takes it from `wardgate.portal.store.tables`, which imports every declaration."""
+"""The schema. Whoever needs all of it takes it from `wardgate.portal.store.tables`, which imports every
+declaration.
+"""
 
 
 _KEY_AND_STAMPS: Final = frozenset({"account_id", "id", "inserted_at", "updated_at"})
@@ -149,7 +153,8 @@ class TableDeclaration(Generic[_RowT]):
     Attributes:
         is_tenants: its rows belong to an account and reference it.
         goes_with_account: its rows only speak of an account, and are deleted with it all the same.
-        removes_on_update: what an update removes elsewhere in the account, in the order to remove it (portal-domain §8.4).
+        removes_on_update: what an update removes elsewhere in the account, in the order to remove it
+            (portal-domain §8.4).
         removes_on_delete: what a deletion removes beside the rows that reference the deleted one.
     """
 
@@ -181,7 +186,9 @@ class TableDeclaration(Generic[_RowT]):
 
     @cached_property
     def latest_use(self) -> frozenset[str]:
-        """Columns of the latest use; an update of nothing else is neither audited nor broadcast (portal-domain §18)."""
+        """Columns of the latest use; an update of nothing else is neither audited nor broadcast
+        (portal-domain §18).
+        """
         return self._marked(LATEST_USE)
 
     @cached_property

@@ -1,7 +1,8 @@
 """Rows out of what a database returns, quickly; and rows as JSON in the change feed, there and back.
 
-The `__init__` of a frozen dataclass takes its values by name and writes each through `object.__setattr__`: of a list of 100 rows
-that alone is a third of a millisecond. Here each value goes straight into its slot, in the order of the table's columns.
+The `__init__` of a frozen dataclass takes its values by name and writes each through `object.__setattr__`: of
+a list of 100 rows that alone is a third of a millisecond. Here each value goes straight into its slot, in the
+order of the table's columns.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +26,8 @@ _Setter = Callable[[Any, Any], None]
 class Building(Generic[_RowT]):
     """Makes the rows of one table.
 
-    A row may be made with some of its columns only: a snapshot reads no others, and the change feed has no secrets. To read one that is
-    missing is an `AttributeError`, so that none is taken for empty.
+    A row may be made with some of its columns only: a snapshot reads no others, and the change feed has no
+    secrets. To read one that is missing is an `AttributeError`, so that none is taken for empty.
     """
 
     def __init__(self, row_class: type[_RowT], table: Table, secrets: frozenset[str]) -> None:
@@ -45,7 +46,7 @@ class Building(Generic[_RowT]):
         return self._fill(self._slots, values)
 
     def partial(self, names: Sequence[str]) -> Callable[[Iterable[Any]], _RowT]:
-        """Return what makes rows of the values of these columns, in their order; ids may be text, as `slices` has them."""
+        """Return a builder of rows from the values of these columns; ids may be text, as `slices` has them."""
         slots = self._slots_of(names)
         parse = tuple(_parse_uuid if isinstance(self._columns[name].type, Uuid) else None for name in names)
 

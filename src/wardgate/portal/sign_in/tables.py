@@ -1,4 +1,4 @@
-"""How one signs in and what one then holds: providers, passcodes, tokens, sessions (portal-domain §3.5, §3.9)."""
+"""How one signs in and what one then holds: providers, tokens, sessions (portal-domain §3.5, §3.9)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,7 +205,9 @@ _unique(OKTA_AUTH_PROVIDERS, "name")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcAuthProvider(AuthProviderDetails):
-    """Any OpenID provider. `email_verification_method`: `none`, `claim` or `proof`; `client_secret` is secret."""
+    """Any OpenID provider. `email_verification_method`: `none`, `claim` or `proof`; `client_secret` is
+    secret.
+    """
 
     table: ClassVar[str] = "oidc_auth_providers"
     type: ClassVar[str] = "oidc"
@@ -275,7 +277,9 @@ Index("one_time_passcodes_expires_at_index", ONE_TIME_PASSCODES.c.expires_at)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingIdentity(TenantRow):
-    """A sign-in at a provider that waits for the proof of its e-mail address (§3.3); it dies with its passcode."""
+    """A sign-in at a provider that waits for the proof of its e-mail address (§3.3); it dies with its
+    passcode.
+    """
 
     table: ClassVar[str] = "pending_identities"
     actor_id: UUID

@@ -1,4 +1,5 @@
-"""An account in memory: what decisions read, and what connections are told of it (design: portal-domain §5.1, §8).
+"""An account in memory: what decisions read, and what connections are told of it (design: portal-domain §5.1,
+§8).
 
 accounts      views of the accounts in use, kept current from the change feed
 loading       an account's tables into a snapshot, in slices

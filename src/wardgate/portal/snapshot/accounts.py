@@ -1,9 +1,11 @@
 """The policy engine's frozen snapshot of each account in use, kept current from the change feed.
 
-An `AccountView` is loaded when the first connection of its account appears, follows the feed, tells its listeners of each
-batch of changes after its snapshot has taken them in, and is dropped when nobody has listened for a while.
+An `AccountView` is loaded when the first connection of its account appears, follows the feed, tells its
+listeners of each batch of changes after its snapshot has taken them in, and is dropped when nobody has
+listened for a while.
 
-A view that cannot follow is not looked at again: it is dropped, its listeners are told so and end, and whoever comes next loads afresh.
+A view that cannot follow the feed is never used again: it is dropped, its listeners are told and end, and the
+next connection loads afresh.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from wardgate.portal.store.row_changes import Deleted, Inserted, RowChange, Upda
 from wardgate.supervision import Tasks
 
 GRANTS: Final = PolicyAuthorization.table
-"""The table whose changes say nothing about what is granted."""
+"""The table whose changes do not affect decisions."""
 
 _IDLE_S: Final = 60.0
 
@@ -38,7 +40,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """What connections need of the account itself; `ingest_signing_key` never changes and is empty for the installation."""
+    """What connections need of the account itself; `ingest_signing_key` never changes and is empty for the
+    installation.
+    """
 
     id: UUID
     name: str = ""
@@ -59,20 +63,22 @@ class AccountFacts:
 
 
 class Listener(Protocol):
-    """A connection that lives off an account's view."""
+    """A connection that depends on an account's view."""
 
     def handle_changes(self, changes: Sequence[RowChange]) -> None:
         """Take in one batch; the view already shows the state after it. Must not block or raise."""
 
     def handle_view_lost(self) -> None:
-        """The view shows nothing new any more: end. Must not block or raise."""
+        """The view is no longer kept current: end. Must not block or raise."""
 
 
 class AccountView:
-    """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its connections share.
+    """One account in memory: `snapshot`, `facts`, the feed position they stand at, and what all its
+    connections share.
 
     Attributes:
-        moved_at: the position of the last change of anything but grants: what was decided then or later, would be decided again.
+        moved_at: the position of the last change of anything but grants: a decision made there or later would
+            be the same now.
     """
 
     def __init__(self, facts: AccountFacts, snapshot: Snapshot, sequence: int) -> None:
@@ -85,7 +91,7 @@ class AccountView:
         self._listeners: dict[int, tuple[Listener, Interest | None]] = {}
 
     def attach(self, listener: Listener, interest: Interest | None = None) -> None:
-        """Tell a listener of changes until it is detached: of those that are meant for its interest, or of all."""
+        """Tell a listener of changes until it is detached: those of its interest, or all if it has none."""
         self._listeners[id(listener)] = listener, interest
         if self._is_lost:
             listener.handle_view_lost()
@@ -94,7 +100,7 @@ class AccountView:
         self._listeners.pop(id(listener), None)
 
     def apply(self, changes: list[Change]) -> None:
-        """Take in a batch of the feed, then tell the listeners. Changes at or before the position are repeats."""
+        """Apply a batch of the feed, then tell the listeners. Changes up to the position are repeats."""
         fresh = [change for change in changes if change.sequence > self.sequence]
         if not fresh:
             return
@@ -116,7 +122,7 @@ class AccountView:
                 listener.handle_changes(heard)
 
     def lose(self) -> None:
-        """The feed cannot be followed any more: end whoever lives off this view, now or later."""
+        """The feed cannot be followed any more: end all listeners, present and future."""
         self._is_lost = True
         for listener, _ in tuple(self._listeners.values()):
             listener.handle_view_lost()
@@ -201,7 +207,7 @@ class Accounts:
 
 
 def _uncounted() -> None:
-    """Nobody counts."""
+    """The default: nothing is counted."""
 
 
 def evolve(snapshot: Snapshot, changes: Sequence[RowChange]) -> Snapshot:

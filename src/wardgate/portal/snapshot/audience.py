@@ -1,7 +1,7 @@
-"""Which connections hear of which change: each of thousands would look at every change of its account to find that it is not meant.
+"""Which connections hear of which change: otherwise thousands would look at each change in vain.
 
-The declaration of a table says who is to hear of its changes (`heard_by`): all of the account, those that are named in it, or the members
-of a group, before or after the change. Nobody hears of anything else.
+The declaration of a table says who is to hear of its changes (`heard_by`): all of the account, those that are
+named in it, or the members of a group, before or after the change. Nobody hears of anything else.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Interest:
 
     Attributes:
         numbers: of the ids of its device, token and actor (`UUID.int`, which is hashed much faster).
-        actor_id: whose groups' policies it lives by; none: it knows no policies.
+        actor_id: the actor whose groups' policies concern it; None if it knows no policies.
     """
 
     numbers: frozenset[int]
@@ -44,7 +44,7 @@ class Batch:
             self._sort_in(position, change)
 
     def part_for(self, interest: Interest, snapshot: Snapshot) -> list[RowChange]:
-        """Return the changes that a connection is to hear of, in their order; `snapshot` is the one after them."""
+        """Return the changes that a connection hears of, in their order; `snapshot` is the one after them."""
         own = [entry for number in interest.numbers for entry in self._by_id.get(number, ())]
         if self._by_group and interest.actor_id is not None:
             own += [

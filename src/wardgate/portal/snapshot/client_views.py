@@ -1,7 +1,7 @@
 """What the clients of one account are told of its resources, made once and shared by all their sessions.
 
-A client of a large organisation is shown hundreds of resources. If each session made and kept views of its own, they would be most of
-its memory, and most of the time between join and `init`.
+A client of a large organisation is shown hundreds of resources. If each session made and kept views of its
+own, they would be most of its memory, and most of the time between join and `init`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _View = wire.ClientResource | None
 
 
 class ClientViews:
-    """Views by style of client; a resource's is made again when the resource is another, all are when a site is."""
+    """Views by style of client. A view is rebuilt when its resource changes, all of them when a site does."""
 
     def __init__(self) -> None:
         self._made: Final[dict[ClientStyle, dict[int, tuple[Resource, _View]]]] = {}
@@ -31,7 +31,7 @@ class ClientViews:
     def of(
         self, snapshot: Snapshot, resources: Iterable[Resource], software: ClientSoftware
     ) -> dict[ResourceId, wire.ClientResource]:
-        """Return what a client of this software is told of these resources, in their order; some it cannot be told of."""
+        """Return the views of these resources for a client of this software; some it cannot be told of."""
         if snapshot.sites is not self._sites:
             self._made.clear()
             self._wire_sites.clear()

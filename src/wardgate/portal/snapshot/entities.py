@@ -1,7 +1,7 @@
 """Rows as the policy engine knows them: entities.
 
-Of a row only the columns are read that its table's declaration names (`snapshot`). What is stored but cannot be read is left out with a
-warning, so that it grants nothing.
+Of a row only the columns are read that its table's declaration names (`snapshot`). What is stored but cannot
+be read is left out with a warning, so that it grants nothing.
 """
 
 import logging
@@ -58,7 +58,7 @@ EVERYONE: Final = "Everyone"
 
 
 def entity_of(row: object) -> Entity | None:
-    """Build what the policy engine knows of a row; none: it needs nothing of this table or row."""
+    """Build what the policy engine knows of a row; None if it needs nothing of this table or row."""
     match row:
         case people.Actor():
             return Actor(ActorId(row.id), ActorType(row.type), row.name, row.email, row.is_disabled)
@@ -90,7 +90,7 @@ def entity_of(row: object) -> Entity | None:
 
 
 def _policy_of(row: access.Policy) -> Policy | None:
-    """Build a policy; none (and a warning) when a condition is of an unknown property: it then grants nothing."""
+    """Build a policy; None, with a warning, if it cannot be read: it then grants nothing."""
     try:
         conditions = tuple(_condition(condition) for condition in row.conditions)
     except (ValueError, KeyError, TypeError):
@@ -108,7 +108,7 @@ def _policy_of(row: access.Policy) -> Policy | None:
 
 
 def resource_of(row: access.Resource) -> Resource | None:
-    """Build a resource; none (and a warning) when what is stored cannot be read, so that nobody is granted it."""
+    """Build a resource; None, with a warning, if it cannot be read: nobody is then granted it."""
     id_ = ResourceId(row.id)
     site_id = None if row.site_id is None else SiteId(row.site_id)
     name, described = row.name, row.address_description

@@ -1,8 +1,9 @@
 """Reads an account's snapshot from the database, in slices between which other tasks run.
 
-An account of ten thousand actors has nearly a hundred thousand rows, so what is done for each of them counts: only the columns that the
-engine needs are read (`snapshot` in a table's declaration), and of the memberships, which are most of the rows, no entities are made: they
-go from the columns' text into the engine's index, each group's number made once.
+An account of ten thousand actors has nearly a hundred thousand rows, so what is done for each of them counts:
+only the columns that the engine needs are read (`snapshot` in a table's declaration), and of the memberships,
+which are most of the rows, no entities are made: they go from the columns' text into the engine's index, each
+group's number made once.
 """
 
 import asyncio

@@ -208,7 +208,7 @@ class AccountRepository(Repository[Account]):
         """Which accounts a condition finds is known only afterwards: `load_all` holds those."""
 
     async def delete_row(self, row: Account) -> None:
-        """Delete the account with everything it has, logs included; its feed holds nothing but its own deletion."""
+        """Delete the account with everything it has, logs included; its feed then holds only its deletion."""
         for dependant in DEPENDANTS_OF_ACCOUNTS:
             column = TABLES[dependant.table].c[dependant.column]
             await self._transaction.execute(

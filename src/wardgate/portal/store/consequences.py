@@ -1,7 +1,8 @@
-"""What goes with a deleted row: the deletion map (portal-domain §2), as the declarations of the tables have it.
+"""What goes with a deleted row: the deletion map (portal-domain §2), derived from the tables' declarations.
 
-It is carried out by the repositories inside the causing transaction, so that everything that goes is recorded as a change and readers of
-the feed only send messages. What an update removes elsewhere (the hooks of portal-domain §8.4) stands in the declarations themselves.
+It is carried out by the repositories inside the causing transaction, so that everything that goes is recorded
+as a change and readers of the feed only send messages. What an update removes elsewhere (the hooks of
+portal-domain §8.4) stands in the declarations themselves.
 """
 
 from collections.abc import Mapping

@@ -138,7 +138,7 @@ class Store:
         return self._database.start_sync()
 
     def on_commit(self, listener: Committed) -> Callable[[], None]:
-        """Call `listener` after each commit that moved a feed; returns what ends it. A hint, never the only source."""
+        """Call `listener` after each commit that moved a feed; returns a function that unsubscribes. A hint, never the only source."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
@@ -162,7 +162,7 @@ class Store:
             return await transaction.sequences()
 
     async def is_available(self) -> bool:
-        """Tell whether a statement succeeds now; and, if the last attempt to write failed, whether one more does."""
+        """Return whether a statement succeeds now and, if the last write failed, whether another one does."""
         try:
             await self.sequences()
             if not self._can_write:
@@ -173,7 +173,7 @@ class Store:
         return True
 
     def _complain(self, error: Exception) -> None:
-        """Say that the database does not do what it is asked; once a minute, not for every request that meets it."""
+        """Log that the database fails; once a minute, not for every request that meets it."""
         now = self._environment.clock.monotonic()
         if self._complained_at is None or now >= self._complained_at + COMPLAINT_EVERY_S:
             self._complained_at = now
@@ -183,7 +183,7 @@ class Store:
 
 UNAVAILABLE: Final = (exc.DBAPIError, exc.TimeoutError, sqlite3.Error)
 DATABASE_ERRORS = (*UNAVAILABLE, OSError)
-"""What a statement raises when the database cannot be reached or cannot go on: passing trouble, tried again later."""
+"""What a statement raises when the database cannot be reached or cannot continue: transient failures, to be retried."""
 
 
 def adapter(location: Database | None, environment: Environment) -> DatabaseAdapter:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class FeedBroken(Exception):
-    """What was read does not follow what was read before: whoever lives off the feed must not go on."""
+    """What was read does not follow what was read before: readers of the feed must not continue."""
 
 
 class Feed:
@@ -80,7 +80,7 @@ class Feed:
                 del self._waiting[account_id]
 
     async def _changes_after(self, account_id: UUID, after: int) -> list[Change]:
-        """Read a batch; while the database is away, try again: a reader outlives that."""
+        """Read a batch, retrying while the database is unavailable: a reader outlives that."""
         while True:
             try:
                 async with self._store.reading() as transaction:
@@ -106,4 +106,4 @@ def _check_follows(changes: list[Change], after: int) -> None:
 
 
 def _unobserved(_seconds: float) -> None:
-    """Nobody measures."""
+    """The default: nothing is measured."""

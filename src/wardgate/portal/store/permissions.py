@@ -1,8 +1,8 @@
-"""Who may do what (portal-domain §4): actor type × action × table, as the tables' declarations have it. Pure data; the repositories ask
-before every statement.
+"""Who may do what (portal-domain §4): actor type × action × table, as the tables' declarations have it. Pure
+data; the repositories ask before every statement.
 
-`Transaction.on_behalf_of` makes repositories for an actor; those of `Transaction.of` are the system's own and are not asked. What
-follows from an allowed change elsewhere (deletion map, hooks) is the system's.
+`Transaction.on_behalf_of` makes repositories for an actor; those of `Transaction.of` are the system's own and
+are not asked. What follows from an allowed change elsewhere (deletion map, hooks) is the system's.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Repositories: the verbs on each table, with account scoping, deletion map and change capture in one place.
 
-`Repository` is generic over the row class and made from its table's declaration. A tenant's repositories are reached through `Transaction.of(account_id)`; they add the
-account to every statement and refuse rows of another account, so no caller can forget it. Conditions are SQLAlchemy
-expressions over `repository.c`:
+`Repository` is made from its table's declaration. A tenant's repositories are reached through
+`Transaction.of(account_id)`; they add the account to every statement and refuse rows of another account, so
+no caller can forget it. Conditions are SQLAlchemy expressions over `repository.c`:
 
     await tables.groups.load_all(tables.groups.c.name == "Engineering", limit=50)
 """
@@ -48,7 +48,7 @@ _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 
 
 class Repository(Generic[_RowT]):
-    """The verbs on one table. `c` holds its columns for conditions and ordering, `row_class` the class of its rows."""
+    """The verbs on one table. `c` has its columns for conditions and ordering, `row_class` is its rows' class."""
 
     def __init__(self, transaction: "Transaction", declaration: TableDeclaration[_RowT]) -> None:
         self._transaction = transaction
@@ -100,11 +100,12 @@ class Repository(Generic[_RowT]):
         return list(result.scalars())
 
     async def slices(self, *columns: str, size: int) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        """Yield all rows as bare tuples, by ascending id, `size` rows at a time: for who reads very many.
+        """Yield all rows as bare tuples, by ascending id, `size` rows at a time: for callers that read very
+        many.
 
-        A tuple begins with the id; the columns follow in their order. Ids are the text that the database has for them (`UUID(text)`
-        reads it), because parsing is most of what a row costs, and few need it. Each slice is a statement of its own, so
-        other tasks may run between two of them.
+        A tuple begins with the id; the columns follow in their order. Ids are the text that the database has
+        for them (`UUID(text)` reads it), because parsing is most of what a row costs, and few need it. Each
+        slice is a statement of its own, so other tasks may run between two of them.
         """
         self._require(Action.READ)
         wanted = [_as_text(self.c[name]) for name in ("id", *columns)]
@@ -163,7 +164,8 @@ class Repository(Generic[_RowT]):
     async def save(self, row: _RowT) -> _RowT:
         """Replace the stored row of the same id, carry out what follows from it, and return it as stored.
 
-        A row equal to the stored one changes nothing. Raises as `insert`, and DanglingReference when it is gone.
+        A row equal to the stored one changes nothing. Raises as `insert`, and DanglingReference when it is
+        gone.
         """
         self._transaction.require_writable()
         self._require(Action.UPDATE)
@@ -223,7 +225,7 @@ class Repository(Generic[_RowT]):
         return self.table in DEPENDANTS or self._declaration.removes_on_delete is not nothing_on_delete
 
     async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:
-        """Delete rows that nothing depends on, many a statement: a policy may take thousands of grants with it."""
+        """Delete rows without dependants, many per statement: thousands of grants may go with one policy."""
         for first in range(0, len(rows), _ROWS_A_STATEMENT):
             some = rows[first : first + _ROWS_A_STATEMENT]
             await self._transaction.execute(
@@ -243,12 +245,12 @@ class Repository(Generic[_RowT]):
         for removal in self._declaration.removes_on_delete(row):
             await self._transaction.of(self._feed_of(row)).remove(removal)
         result = await self._transaction.execute(delete(self._table).where(*self._scope, self.c.id == row.id))
-        # A dependant may be reached on two ways (a device by its actor, an authorization by device and token).
+        # A dependant may be reached along two paths (an authorization by its device and by its token).
         if result.rowcount:
             self._record("delete", row, None)
 
     async def _hold(self) -> None:
-        """Become the only writer of what this repository reads, so that what was read still holds at the commit."""
+        """Become the only writer of what this repository reads: what was read then holds until the commit."""
         await self._transaction.hold(INSTALLATION)
 
     def _require(self, action: Action) -> None:

@@ -6,7 +6,8 @@
         case Updated(Account() as before, Account() as after) if before.slug != after.slug:
             ...
 
-An entry is decoded once, for all who live off an account's view. Rows of the feed have no secrets: to read one is an `AttributeError`.
+An entry is decoded once, for all who live off an account's view. Rows of the feed have no secrets: to read
+one is an `AttributeError`.
 """
 
 from dataclasses import dataclass, field

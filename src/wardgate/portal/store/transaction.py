@@ -1,7 +1,8 @@
 """One transaction over the store: what it reads and writes, and the changes that it leaves in the feed.
 
-Everything is reached from here: `of(account_id)` leads to an account's tables (`account_tables`), the attributes to what belongs to
-no account. What repositories change is remembered and appended to the feed at the end, with numbers that agree with the order of commits.
+Everything is reached from here: `of(account_id)` leads to an account's tables (`account_tables`), the
+attributes to what belongs to no account. What repositories change is remembered and appended to the feed at
+the end, with numbers that agree with the order of commits.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -52,7 +53,9 @@ from wardgate.portal.store.refusals import is_bad_value, refusal
 from wardgate.portal.store.repositories import InstallationRepository
 
 DELETED_AT_ONCE: Final = 1000
-"""A statement holds up everybody while it runs on SQLite: some milliseconds of deleting at a time."""
+"""Rows deleted by one statement: on SQLite it blocks the event loop while it runs, so it must end within
+milliseconds.
+"""
 
 _RowT = TypeVar("_RowT")
 
@@ -72,7 +75,7 @@ class PendingChange:
 
 
 class Transaction:
-    """One open transaction. `of(account_id)` leads to a tenant's tables; the attributes to what belongs to no account."""
+    """One open transaction. `of(account_id)` has a tenant's tables, the attributes what belongs to no account."""
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Transaction:
         subject: dict[str, Any] | None,
         hold: Hold | None,
     ) -> None:
-        """Wrap a connection inside a transaction; `hold` makes it an account's only writer (none: it only reads)."""
+        """Wrap a connection in a transaction; `hold` makes it an account's only writer, None: it only reads."""
         self._connection = connection
         self._environment = environment
         self._subject = subject
@@ -105,8 +108,9 @@ class Transaction:
     async def hold(self, *account_ids: UUID) -> None:
         """Make a write transaction the only one of these accounts until its end.
 
-        Repositories do it for their own account before their first statement. Who needs several accounts in one transaction names
-        them all first: they are taken in order, so that two such transactions cannot wait for each other.
+        Repositories do it for their own account before their first statement. Who needs several accounts in
+        one transaction names them all first: they are taken in order, so that two such transactions cannot
+        wait for each other.
         """
         if self._hold is not None:
             for account_id in sorted(set(account_ids) - self._held):
@@ -136,7 +140,7 @@ class Transaction:
         return self._environment.rng.randbytes(count)
 
     async def touch(self) -> None:
-        """Write something that changes nothing, to see whether writing works."""
+        """Write without changing anything, to find out whether writing works."""
         counters = CHANGE_COUNTERS.table
         await self.execute(update(counters).values(sequence=counters.c.sequence))
 
@@ -206,10 +210,11 @@ class Transaction:
         return [Decision(**row) for row in result.mappings()]
 
     async def delete_logs_before(self, instant: datetime) -> int:
-        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their numbering.
+        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their
+        numbering.
 
-        This and its like delete so many rows at a time (`DELETED_AT_ONCE` of a table): call again, in another transaction, until
-        nothing is left.
+        This and its like delete so many rows at a time (`DELETED_AT_ONCE` of a table): call again, in another
+        transaction, until nothing is left.
         """
         deleted = 0
         for column in (
@@ -238,7 +243,9 @@ class Transaction:
         return int((await self.execute(delete(column.table).where(tuple_(*key).in_(oldest)))).rowcount)
 
     async def append_changes(self) -> frozenset[UUID]:
-        """Number what happened and append it to the feed; called once, last, by the store. Returns whose feed moved."""
+        """Number the recorded changes and append them to the feed; the store calls it once, last. Returns
+        whose feed moved.
+        """
         if self._refusal is not None:
             raise self._refusal
         by_account: dict[UUID, list[PendingChange]] = {}
@@ -261,15 +268,15 @@ class Transaction:
         return frozenset(by_account) | self._hints
 
     def hint(self, topic: UUID) -> None:
-        """Let the commit's listeners hear of a topic that is no account's feed."""
+        """Notify the commit's listeners of a topic that is not an account's feed."""
         self._hints.add(topic)
 
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run one statement; for the repositories.
 
         Raises:
-            Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will be written, unless
-                the statement stands in a savepoint.
+            Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will
+                be written, unless the statement stands in a savepoint.
         """
         if self._refusal is not None:
             raise RuntimeError("a statement of this transaction was refused: it cannot go on")
@@ -303,7 +310,7 @@ class Transaction:
         )
 
     def forget(self, account_id: UUID) -> None:
-        """Leave what happened in an account out of its feed: nobody is left to read it."""
+        """Drop the recorded changes of an account from its feed: nobody is left to read them."""
         self._pending = [change for change in self._pending if change.account_id != account_id]
 
     def require_writable(self) -> None:
