@@ -33,13 +33,10 @@ class ExplainedGroup(msgspec.Struct, frozen=True):
     membership_id: str | None = None
 
 
-InputName = Literal["remote_ip", "region", "provider", "verified", "software", "token_expires_at"]
-
-
 class ExplainedInput(msgspec.Struct, frozen=True):
     """Something that was judged by, and where it comes from. `value` None: there is none, or with `undetermined` nobody knows."""
 
-    name: InputName
+    name: str
     value: str | None
     source: Literal["given", "looked_up", "connection", "device", "undetermined"]
 

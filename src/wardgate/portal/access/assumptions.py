@@ -7,16 +7,18 @@ device        stored with the device
 undetermined  unknown; conditions that depend on it stay open
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import AuthProviderId
 from wardgate.model.versions import ClientSoftware
-from wardgate.policy.evaluation import UNDETERMINED, Facts, Undetermined
-from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, InputName, instant_text
+from wardgate.policy.evaluation import UNDETERMINED, Facts
+from wardgate.policy.explanation import TOKEN_UNDETERMINED, ExplainedInput, instant_text
 from wardgate.policy.selection import Position
+from wardgate.portal.access.facts import FACTS, FactSource, KnownClient
 from wardgate.portal.bus import ClientPresence
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.services import Services
@@ -24,8 +26,6 @@ from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.wire.user_agent import announced_version, client_software
 
 Source = Literal["given", "looked_up", "connection", "device", "undetermined"]
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class Client:
     presence: ClientPresence | None
     token: ClientToken | None
 
+    @property
+    def known(self) -> KnownClient:
+        return KnownClient(self.device, self.presence, self.token)
+
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
@@ -73,32 +77,20 @@ class Assumptions:
 
 def assume(services: Services, said: Said, client: Client | None) -> Assumptions:
     """Combine what is known. What was stated takes precedence over what the connection has."""
-    remote_ip = _remote_ip(said, client)
-    region, position = _place(services, said, client)
-    provider = _provider(said, client)
-    verified = _verified(client)
-    user_agent = _user_agent(client)
-    token = None if client is None else client.token
-    expires_at: _Known[datetime] = (
-        _unknown()
-        if token is None
-        else _Known(token.expires_at, "connection", instant_text(token.expires_at))
-    )
-    inputs: dict[InputName, _Known[Any]] = {
-        "remote_ip": remote_ip,
-        "region": region,
-        "provider": provider,
-        "verified": verified,
-        "software": user_agent,
-        "token_expires_at": expires_at,
-    }
+    inputs = {fact.name: _unknown() if client is None else _fact(fact, client) for fact in FACTS}
+    position = None if client is None else _last_position(client.device)
+    if said.remote_ip is not None:
+        inputs["remote_ip"] = _known(said.remote_ip, "given")
+        inputs["region"], position = _looked_up(services, said.remote_ip)
+    if said.region is not None:
+        inputs["region"] = _known(said.region, "given")
+    if said.provider_id is not None:
+        inputs["provider"] = _known(said.provider_id, "given")
+    values = {fact.field: inputs[fact.name].or_undetermined() for fact in FACTS}
+    inputs["software"] = user_agent = _user_agent(client)
+    inputs["token_expires_at"] = expires_at = _expiry(client)
     return Assumptions(
-        facts=Facts(
-            remote_ip=UNDETERMINED if remote_ip.value is None else remote_ip.value,
-            region=region.or_undetermined(),
-            auth_provider_id=provider.or_undetermined(),
-            is_verified=UNDETERMINED if verified.value is None else verified.value,
-        ),
+        facts=Facts(**values),
         token_expires_at=expires_at.value or TOKEN_UNDETERMINED,
         user_agent=user_agent.value,
         position=position,
@@ -107,68 +99,46 @@ def assume(services: Services, said: Said, client: Client | None) -> Assumptions
 
 
 @dataclass(frozen=True, slots=True)
-class _Known(Generic[_T]):
+class _Known:
     """A value with its source. `value` is None if there is none or, with the source `undetermined`, if it is
     unknown."""
 
-    value: _T | None
+    value: Any
     source: Source
     text: str | None
 
-    def or_undetermined(self) -> _T | Undetermined | None:
+    def or_undetermined(self) -> Any:
         return UNDETERMINED if self.source == "undetermined" else self.value
 
 
-def _known(value: _T | None, source: Source) -> _Known[_T]:
-    return _Known(value, source, None if value is None else str(value))
+def _known(value: object, source: Source, text: Callable[[Any], str] = str) -> _Known:
+    return _Known(value, source, None if value is None else text(value))
 
 
-def _unknown() -> _Known[_T]:
+def _unknown() -> _Known:
     return _Known(None, "undetermined", None)
 
 
-def _remote_ip(said: Said, client: Client | None) -> _Known[IpAddress]:
-    if said.remote_ip is not None:
-        return _known(said.remote_ip, "given")
-    if client is None or client.presence is None:
-        return _unknown()
-    return _known(client.presence.remote_ip, "connection")
+def _fact(fact: FactSource, client: Client) -> _Known:
+    value = fact.read(client.known)
+    return _unknown() if value is UNDETERMINED else _known(value, fact.source, fact.text)
 
 
-def _place(services: Services, said: Said, client: Client | None) -> tuple[_Known[str], Position | None]:
-    """Return country and position. A stated address is looked up: the connection's place is not its place."""
-    position: Position | None = None
-    region: _Known[str] = _unknown()
-    if said.remote_ip is not None:
-        place = services.geography.place_of(said.remote_ip)
-        position = place.position
-        # Where a proxy would have told the country, that nobody else knows it says nothing.
-        if place.region is not None or not services.settings.trusted_proxies:
-            region = _known(place.region, "looked_up")
-    elif client is not None:
-        position = _last_position(client.device)
-        if client.presence is not None:
-            region = _known(client.presence.region, "connection")
-    return (region if said.region is None else _known(said.region, "given")), position
+def _looked_up(services: Services, remote_ip: IpAddress) -> tuple[_Known, Position | None]:
+    """Return country and position of a stated address: the connection's place is not its place."""
+    place = services.geography.place_of(remote_ip)
+    # Where a proxy would have told the country, that nobody else knows it says nothing.
+    is_known = place.region is not None or not services.settings.trusted_proxies
+    return _known(place.region, "looked_up") if is_known else _unknown(), place.position
 
 
-def _provider(said: Said, client: Client | None) -> _Known[AuthProviderId]:
-    if said.provider_id is not None:
-        return _known(said.provider_id, "given")
+def _expiry(client: Client | None) -> _Known:
     if client is None or client.token is None:
         return _unknown()
-    id_ = client.token.auth_provider_id
-    return _known(None if id_ is None else AuthProviderId(id_), "connection")
+    return _known(client.token.expires_at, "connection", instant_text)
 
 
-def _verified(client: Client | None) -> _Known[bool]:
-    if client is None:
-        return _unknown()
-    is_verified = client.device.verified_at is not None
-    return _Known(is_verified, "device", "yes" if is_verified else "no")
-
-
-def _user_agent(client: Client | None) -> _Known[str]:
+def _user_agent(client: Client | None) -> _Known:
     """Return how the client announces itself, or did when last connected; the text names the component and
     its version."""
     if client is None:

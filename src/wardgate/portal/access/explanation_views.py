@@ -1,17 +1,19 @@
 """Explanations and decisions as the API shows them; the fields are those of `wardgate.policy.explanation`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.policy.explanation import Explanation, InputName, as_json, as_text, from_json, why_not
+from wardgate.policy.explanation import Explanation, as_json, as_text, from_json, why_not
+from wardgate.portal.access.facts import FACTS
 from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.access.views import ResourceType
 from wardgate.portal.logs.tables import Decision as DecisionRow
-from wardgate.portal.rest.views import Instant, ViewFields
+from wardgate.portal.rest.views import Instant, ViewFields, one_of_words
 
 Outcome = Literal["satisfied", "violated", "undetermined"]
+InputName = Annotated[str, one_of_words(*(fact.name for fact in FACTS), "software", "token_expires_at")]
 
 
 class GroupOfActor(BaseModel):

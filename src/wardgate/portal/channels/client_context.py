@@ -1,14 +1,13 @@
 """What the parts of one client's session share: the client, the inputs of decisions, and where to send."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from wardgate.model.ids import ActorId, AuthProviderId, ClientId, DeviceId, ResourceId
+from wardgate.model.ids import ActorId, ClientId, DeviceId, ResourceId
 from wardgate.policy.engine import AccessRequest
-from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.access.facts import KnownClient, facts_of
 from wardgate.portal.bus import Address
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.channels.journal import Journal
@@ -49,13 +48,7 @@ class ClientContext:
         self.client_id = ClientId(DeviceId(connected.device.id))
         self.address = Address("client", connected.device.id)
         self.device: Device = connected.device
-        provider_id = connected.token.auth_provider_id
-        self.facts = Facts(
-            remote_ip=connected.origin.remote_ip,
-            region=connected.origin.region,
-            auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
-            is_verified=connected.device.verified_at is not None,
-        )
+        self.facts = facts_of(KnownClient(self.device, self.origin, self.token))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -78,4 +71,4 @@ class ClientContext:
 
     def replace_device(self, device: Device) -> None:
         self.device = device
-        self.facts = replace(self.facts, is_verified=device.verified_at is not None)
+        self.facts = facts_of(KnownClient(device, self.origin, self.token))
