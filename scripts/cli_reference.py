@@ -1,4 +1,4 @@
-"""Write what docs/cli.md and docs/settings.md list from the commands' own declarations; a test compares the pages with them."""
+"""Write what docs/cli.md and docs/settings.md list from the commands' declarations; tests compare them."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,8 @@ def _section(command: Command) -> Iterator[str]:
             for verb in child.children():
                 own = [one for one in verb.parameters if one not in COMMON]
                 arguments = " ".join(map(_usage, own))
-                yield f"| `{verb.name}` | {_cell(f'`{arguments}`' if arguments else '')} | {_cell(verb.help)} |"
+                shown = _cell(f"`{arguments}`" if arguments else "")
+                yield f"| `{verb.name}` | {shown} | {_cell(verb.help)} |"
             yield ""
         else:
             yield from _parameters(child)

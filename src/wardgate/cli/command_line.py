@@ -1,11 +1,13 @@
-"""The one parser of `wardgate`: commands are declared as a tree, and the words that a person wrote lead to one of its leaves.
+"""The one parser of `wardgate`: commands are declared as a tree, and the words that a person wrote lead to
+one of its leaves.
 
     wardgate ─ client …            a leaf: its parameters, and the function that carries it out
              └ admin ─ sites ─ list …
 
-The tree itself finds the command, offers help at each level and says what may have been meant; argparse only splits a leaf's words into
-options and their values. Wrong usage is one line everywhere, ending in where help is, with exit code 2. Nothing here imports what a
-command does, so that help, completion and mistakes cost no web framework.
+The tree itself finds the command, offers help at each level and says what may have been meant; argparse only
+splits a leaf's words into options and their values. Wrong usage is one line everywhere, ending in where help
+is, with exit code 2. Nothing here imports what a command does, so that help, completion and mistakes cost no
+web framework.
 """
 
 import argparse
@@ -133,7 +135,8 @@ def _value(parameter: AnyParameter, given: Any) -> Any:
 
 
 def _parser(command: Command, name: str) -> argparse.ArgumentParser:
-    """Return what splits the words of a command; nothing is required, for what is missing is told after what is wrong."""
+    """Return what splits the words of a command; nothing is required, for what is missing is told after what
+    is wrong."""
     parser = _Parser(prog=name, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for one in command.parameters:
         match one.form:

@@ -1,7 +1,8 @@
 """`wardgate completion bash|zsh|fish`, and what the printed scripts ask back.
 
-A script asks `wardgate __complete WORD…` at each key press: the words after `wardgate` up to the cursor, the last of them unfinished.
-The answer is one candidate a line, a tab and what it means. So a script never goes stale. No candidates: the shell completes file names.
+A script asks `wardgate __complete WORD…` at each key press: the words after `wardgate` up to the cursor, the
+last of them unfinished. The answer is one candidate a line, a tab and what it means. So a script never goes
+stale. No candidates: the shell completes file names.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,5 @@
-"""`wardgate demo`: a person reaches a private server through real NATs, step by step, with the proof beside each claim."""
+"""`wardgate demo`: a person reaches a private server through real NATs, step by step, with the proof beside
+each claim."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _BY_ADDRESS: Final = f"http://{WEB4}/bytes?num={TEN_MEGABYTES}"
 _UNGRANTED: Final = "http://172.21.0.100/get"
 _WEB_PORT: Final = 80
 _FAILURES: Final = (AssertionError, CommandFailed, LabUnavailable, RequestRefused, TimeoutError)
-"""What a failing step raises itself: the message says everything. For any other error its type is named too."""
+"""What a failing step raises itself: the message says everything. For any other error its type is named too.
+"""
 
 
 def run(settings: Settings) -> None:
@@ -84,7 +86,8 @@ class _Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Run one step of the story; the value prints a line of evidence. An exception marks the step as failed and propagates."""
+        """Run one step of the story; the value prints a line of evidence. An exception marks the step as
+        failed and propagates."""
         self.say(f"\n{len(self.steps) + 1}. {name}")
         started = time.monotonic()
         entry: dict[str, Any] = {"name": name, "ok": False, "seconds": 0.0}
@@ -126,7 +129,8 @@ def _tell_in_the_lab(report: _Report, *, keep: bool) -> None:
 
 def _story(report: _Report, internet: Internet) -> None:
     with report.step(
-        "Build a small internet: portal, two relays, a client, a gateway with a private web server, each behind NAT"
+        "Build a small internet: portal, two relays, a client, a gateway with a private web server, each"
+        " behind NAT"
     ) as show:
         lab = Installation(internet)
         show(f"{len(internet.hosts)} hosts and routers; every router drops unsolicited packets")
@@ -139,7 +143,8 @@ def _story(report: _Report, internet: Internet) -> None:
     with report.step("Create a site, a group, resources, policies and tokens through the REST API") as show:
         lab.make_access()
         show(
-            "Engineers may use: app.internal.example, 10.20.0.0/24, 10:20::/64 and *.httpbin names; nobody may use 172.21.0.100"
+            "Engineers may use: app.internal.example, 10.20.0.0/24, 10:20::/64 and *.httpbin names; nobody"
+            " may use 172.21.0.100"
         )
     with report.step("Start relays, gateway and client as processes with those tokens") as show:
         lab.start_peers()
@@ -158,7 +163,8 @@ def _reach(report: _Report, lab: Installation) -> None:
         assert first.first_byte_ms is not None, "an answer without a byte"
         report.measures["cold_connect_ms"] = round(first.first_byte_ms, 1)
         show(
-            f"first request, nothing connected before: {first.first_byte_ms:.0f} ms from connect to the first byte"
+            f"first request, nothing connected before: {first.first_byte_ms:.0f} ms from connect to the"
+            f" first byte"
         )
         resolved = lab.client_site.host.run("getent", "ahostsv4", "app.internal.example").split()[0]
         show(f"app.internal.example is {resolved} here (a proxy address); the gateway resolves the real one")
@@ -214,10 +220,12 @@ def _revoke(report: _Report, lab: Installation) -> None:
 
 
 def last_packet(asked_at: float, last_at: float) -> str:
-    """Say when the last packet came. The kernel stamps it on arrival, so it may be older than the request to delete."""
+    """Say when the last packet came. The kernel stamps it on arrival, so it may be older than the request to
+    delete."""
     if last_at <= asked_at:
         return "no packet of the download reached the web server after the request was sent"
-    return f"last packet of the download at the web server {(last_at - asked_at) * 1000:.0f} ms after the request was sent"
+    late_ms = (last_at - asked_at) * 1000
+    return f"last packet of the download at the web server {late_ms:.0f} ms after the request was sent"
 
 
 def _lose_the_portal(report: _Report, lab: Installation) -> None:

@@ -1,4 +1,5 @@
-"""`wardgate explain`: why an actor or a client may or may not reach a resource, told by the engine that decides."""
+"""`wardgate explain`: why an actor or a client may or may not reach a resource, told by the engine that
+decides."""
 
 import asyncio
 import json

@@ -224,6 +224,7 @@ def _told(result: Initialised, directory: Path) -> str:
         "",
         "Next:",
         f"  wardgate portal --data-dir {directory}",
-        f"  then sign in within {SIGN_IN_LINK_LIFETIME_S // 60} minutes; the link works once: {result.sign_in_link}",
+        f"  then sign in within {SIGN_IN_LINK_LIFETIME_S // 60} minutes; the link works once:"
+        f" {result.sign_in_link}",
     ]
     return "\n".join(lines)

@@ -52,7 +52,8 @@ def _name_part(_logger: object, _method: str, record: MutableMapping[str, Any]) 
 
 
 def _for_people(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name the part before the message, round what nobody reads to its last digit, and let no name command the terminal."""
+    """Name the part before the message, round what nobody reads to its last digit, and let no name command
+    the terminal."""
     part = os.environ.get(PART)
     readable = {name: _readable(value) for name, value in record.items()}
     return {**readable, "event": f"[{part}] {readable['event']}"} if part else readable

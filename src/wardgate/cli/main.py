@@ -25,7 +25,8 @@ INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage; more in `cli.errors`."""
+    """Run the command line; exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage; more in
+    `cli.errors`."""
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

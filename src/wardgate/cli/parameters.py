@@ -3,8 +3,8 @@
     Parameter   an option or argument of one command
     └ Setting   may also stand in the environment, a file, a systemd credential or the settings file
 
-The parser, `--help`, completion, look-up, the message for a wrong value and the tables of docs/cli.md and docs/settings.md read these
-declarations, so that adding one takes one place and its use.
+The parser, `--help`, completion, look-up, the message for a wrong value and the tables of docs/cli.md and
+docs/settings.md read these declarations, so that adding one takes one place and its use.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""What `gateway`, `client` and `relay` have in common: token, portal URL, link, health address, and how they fail."""
+"""What `gateway`, `client` and `relay` have in common: token, portal URL, link, health address, and how they
+fail."""
 
 import asyncio
 import contextlib
@@ -62,7 +63,8 @@ class PortalAccount:
         look_up: Callable[[str], Awaitable[Iterable[IpAddress]]],
         mark: int | None,
     ) -> Callable[[Callable[[ChannelEvent], None]], PortalLink[ChannelEvent]]:
-        """Return what makes the link around a function that takes its events; `parameters` is asked per attempt."""
+        """Return what makes the link around a function that takes its events; `parameters` is asked per
+        attempt."""
         system = operating_system()
         user_agent = build_user_agent(
             self.kind,
@@ -118,7 +120,10 @@ def checked_token(token: str | None, kind: PeerKind) -> str:
     Raises:
         UserError: missing, malformed or of another kind.
     """
-    cure = f"make a {kind.value} token in the portal and set WARDGATE_TOKEN, or WARDGATE_TOKEN_FILE to a file with it"
+    cure = (
+        f"make a {kind.value} token in the portal and set WARDGATE_TOKEN, or WARDGATE_TOKEN_FILE to a file"
+        " with it"
+    )
     if not token:
         raise UserError(f"a {kind.value} needs a token; {cure}")
     found = kind_of(token)

@@ -72,7 +72,8 @@ def listener_of(portal: PortalSettings) -> Listener:
         return bind(portal.host, portal.port)
     except OSError as error:
         raise UserError(
-            f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with --listen"
+            f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with"
+            f" --listen"
         ) from error
 
 

@@ -1,4 +1,5 @@
-"""The data directory and the profile in it: where the portal is and with what tokens, for the commands that only call it.
+"""The data directory and the profile in it: where the portal is and with what tokens, for the commands that
+only call it.
 
 Apart from `portal_settings`, so that a caller of REST loads neither the store nor the portal.
 """
@@ -82,10 +83,11 @@ class Profile:
 
 
 def find_profile(settings: Settings, *, is_operator: bool = False) -> Profile:
-    """Find address and token: options, `WARDGATE_URL` and `WARDGATE_TOKEN`, then the profile file of `wardgate init`.
+    """Find address and token: options, `WARDGATE_URL` and `WARDGATE_TOKEN`, then the profile file of
+    `wardgate init`.
 
-    For what is the operator's, `WARDGATE_OPERATOR_TOKEN` comes before `WARDGATE_TOKEN`, and the profile's operator token
-    takes the place of its API token.
+    For what is the operator's, `WARDGATE_OPERATOR_TOKEN` comes before `WARDGATE_TOKEN`, and the profile's
+    operator token takes the place of its API token.
 
     Raises:
         UserError: neither place has them, or the profile is open to others.

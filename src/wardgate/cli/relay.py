@@ -111,7 +111,8 @@ def _open(
         )
     except OSError as error:
         raise HostRefused(
-            f"cannot serve UDP port {port}: {error.strerror or error}; stop what uses it or choose another --listen-port"
+            f"cannot serve UDP port {port}: {error.strerror or error}; stop what uses it or choose another"
+            f" --listen-port"
         ) from error
 
 
@@ -123,7 +124,8 @@ def _sockets_for_allocations(*, ports: int, families: int) -> int:
     log.info("room for allocations", extra={"allocations": allocations, "ports": ports, "open_files": limit})
     if allocations < ports:
         log.warning(
-            "open files are limited to %d: with all ports in use it takes %d; raise the limit (LimitNOFILE=, ulimit -n)",
+            "open files are limited to %d: with all ports in use it takes %d; raise the limit"
+            " (LimitNOFILE=, ulimit -n)",
             limit,
             ports * families + _OWN_DESCRIPTORS,
         )

@@ -228,7 +228,8 @@ def _next_page(metadata: Mapping[str, Any]) -> tuple[str | None, int]:
 
 
 def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:
-    """Tell a problem document in one line: the fields that failed with their messages, else what it says of the whole."""
+    """Tell a problem document in one line: the fields that failed with their messages, else what it says of
+    the whole."""
     flat = _flattened(problem.get("validation_errors"))
     if flat:
         told = "; ".join(message if place == "base" else f"{place}: {message}" for place, message in flat)

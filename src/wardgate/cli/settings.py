@@ -1,11 +1,13 @@
-"""What one run of a command was told, and by whom: option, environment, file, systemd credential, TOML file, default; the first wins.
+"""What one run of a command was told, and by whom: option, environment, file, systemd credential, TOML file,
+default; the first wins.
 
-A setting has one name in snake case. From it follow the option (`--listen-port`), the environment variable (`WARDGATE_LISTEN_PORT`), the
-variable that names a file holding the value (the same with `_FILE`), and the key in the TOML file, looked up in the command's own table
-(`[gateway]`) and then at the top level. Commands that replace a published binary know its variables too; ours is asked first.
+A setting has one name in snake case. From it follow the option (`--listen-port`), the environment variable
+(`WARDGATE_LISTEN_PORT`), the variable that names a file holding the value (the same with `_FILE`), and the
+key in the TOML file, looked up in the command's own table (`[gateway]`) and then at the top level. Commands
+that replace a published binary know its variables too; ours is asked first.
 
-An empty environment variable counts as unset: service units and compose files write `X=` for "no value". A value that cannot be read
-raises `UserError`, which names the setting as the user wrote it.
+An empty environment variable counts as unset: service units and compose files write `X=` for "no value". A
+value that cannot be read raises `UserError`, which names the setting as the user wrote it.
 """
 
 import tomllib

@@ -1,4 +1,5 @@
-"""`wardgate sign-in-link`: a one-time sign-in for an admin, made by whoever holds the data directory (break-glass)."""
+"""`wardgate sign-in-link`: a one-time sign-in for an admin, made by whoever holds the data directory
+(break-glass)."""
 
 import asyncio
 

@@ -12,7 +12,8 @@ class Terminal:
 
     Attributes:
         is_interactive: somebody at `stdin` can be asked.
-        columns: width of `stdout` in cells; None if it is not a terminal, and then nothing is cut or decorated.
+        columns: width of `stdout` in cells; None if it is not a terminal, and then nothing is cut or
+            decorated.
     """
 
     stdin: TextIO

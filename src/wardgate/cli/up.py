@@ -1,8 +1,9 @@
 """`wardgate up`: portal, relay and gateway for real use on this machine, as three children of one parent.
 
-The parent makes what is missing (account, tokens), hands each child its token in a file of mode 0600, starts again what ends, with growing
-pauses, and takes all down on Ctrl-C or SIGTERM. Only the gateway keeps CAP_NET_ADMIN. Everything that lasts is in the data
-directory, so a second start continues where the first one was.
+The parent makes what is missing (account, tokens), hands each child its token in a file of mode 0600, starts
+again what ends, with growing pauses, and takes all down on Ctrl-C or SIGTERM. Only the gateway keeps
+CAP_NET_ADMIN. Everything that lasts is in the data directory, so a second start continues where the first one
+was.
 """
 
 import asyncio
@@ -185,7 +186,8 @@ def _children(portal: PortalSettings, tokens: _Tokens, address: str, settings: S
     children = [
         _Child(
             "portal",
-            ("portal", "--data-dir", str(portal.data_dir), "--listen", f"{_in_url(portal.host)}:{portal.port}",
+            ("portal", "--data-dir", str(portal.data_dir), "--listen",
+            f"{_in_url(portal.host)}:{portal.port}",
              "--external-url", portal.external_url),
             portals,
             frozenset({_CAP_NET_BIND_SERVICE}),
@@ -204,7 +206,8 @@ def _children(portal: PortalSettings, tokens: _Tokens, address: str, settings: S
 
 
 def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: bool) -> str:
-    """What a person needs once everything is up. The token stays in its file: logs and process lists have many readers."""
+    """What a person needs once everything is up. The token stays in its file: logs and process lists have
+    many readers."""
     lines = [
         "",
         f"Wardgate is up at {portal.web_url}, data in {portal.data_dir}.",
@@ -218,8 +221,10 @@ def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: 
     if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
         lines += [
             "",
-            "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and tokens. Give the portal a certificate",
-            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or put a TLS proxy in front of it and set --external-url (docs/deploy).",
+            "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and"
+            " tokens. Give the portal a certificate",
+            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or put a TLS proxy in front of it and set"
+            " --external-url (docs/deploy).",
         ]
     if not has_gateway:
         lines += [
@@ -339,7 +344,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _prepare(kept: frozenset[int] | None) -> None:
-    """Between fork and exec: end with the parent however it ends; give up all capabilities but these (None keeps all)."""
+    """Between fork and exec: end with the parent however it ends; give up all capabilities but these (None
+    keeps all)."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.geteuid() != 0 or kept is None:

@@ -1,6 +1,7 @@
 """Readers of what people write on a command line, in a variable or in a settings file: text in, a value out.
 
-Each raises `ValueError` with what is wrong and what would be right; whoever calls it adds where the text came from.
+Each raises `ValueError` with what is wrong and what would be right; whoever calls it adds where the text came
+from.
 """
 
 import difflib
@@ -127,7 +128,8 @@ def parse_duration_s(text: str) -> float:
 
 
 def whole_seconds_within(first: int, last: int) -> Callable[[str], int]:
-    """Return a reader of durations, in whole seconds, that accepts none shorter than `first` or longer than `last`."""
+    """Return a reader of durations, in whole seconds, that accepts none shorter than `first` or longer than
+    `last`."""
 
     def read(text: str) -> int:
         seconds = int(parse_duration_s(text))
@@ -248,7 +250,8 @@ def log_level(text: str) -> int:
 
 
 def secret(text: str) -> str:
-    """Read a secret, without surrounding white space; the path of an existing file stands for its content (operations §1)."""
+    """Read a secret, without surrounding white space; the path of an existing file stands for its content
+    (operations §1)."""
     if "/" in text and len(text) < 4096 and "\n" not in text:
         file = Path(text.strip())
         if file.is_absolute() and file.is_file():

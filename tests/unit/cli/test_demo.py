@@ -54,9 +54,11 @@ def test_a_packet_after_the_deletion_is_told_in_milliseconds() -> None:
     [
         (TimeoutError("portal ready: not within 20 s"), "portal ready: not within 20 s"),
         (AssertionError(), "no reason was given"),
-        (CommandFailed(["ip", "link"], 2, "first\nsecond\nthird\n"), "`ip link` exited with 2: first … third"),
+        (CommandFailed(["ip", "link"], 2, "first\nsecond\nthird\n"),
+        "`ip link` exited with 2: first … third"),
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused (ConnectionRefusedError)"),
-        (RuntimeError("the portal ended with 1: Traceback\n  frame\nOSError: full"), "OSError: full (RuntimeError)"),
+        (RuntimeError("the portal ended with 1: Traceback\n  frame\nOSError: full"),
+        "OSError: full (RuntimeError)"),
         (KeyError("id"), "'id' (KeyError)"),
         (subprocess.TimeoutExpired("nft", 30), "timed out after 30 seconds (TimeoutExpired)"),
     ],
@@ -115,7 +117,8 @@ def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("printed", "told"),
-    [("", "ended"), ('{"bytes": 12', "ended"), (subprocess.TimeoutExpired("curl", 330), "no end within 330 s")],
+    [("", "ended"), ('{"bytes": 12', "ended"), (subprocess.TimeoutExpired("curl", 330),
+    "no end within 330 s")],
 )  # fmt: skip
 def test_a_download_that_was_killed_is_an_outcome(printed: str | Exception, told: str) -> None:
     def killed(*_arguments: str, **_options: object) -> str:

@@ -1,4 +1,5 @@
-"""Shells complete the names of objects: asked of the portal that the words, the environment or the profile name, and in silence."""
+"""Shells complete the names of objects: asked of the portal that the words, the environment or the profile
+name, and in silence."""
 
 import json
 import threading

@@ -60,7 +60,8 @@ class Request:
 
 
 def parse(words: Sequence[str], *, now: datetime) -> Request:
-    """Parse what follows `wardgate admin`, a noun and a verb of it; `now` (aware UTC) is what durations count from.
+    """Parse what follows `wardgate admin`, a noun and a verb of it; `now` (aware UTC) is what durations count
+    from.
 
     Raises:
         UsageError: with what is wrong, in one line.

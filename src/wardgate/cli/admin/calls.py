@@ -125,7 +125,8 @@ async def _id_of(
         raise NotFound(f"there is no {noun.singular} called {one_line(named)!r}")
     if len(ids) > 1:
         raise UsageError(
-            f"{len(ids)} {noun.name} are called {one_line(named)!r}; give the id of one: {', '.join(sorted(ids))}"
+            f"{len(ids)} {noun.name} are called {one_line(named)!r}; give the id of one: "
+            f"{', '.join(sorted(ids))}"
         )
     return ids.pop()
 

@@ -1,4 +1,5 @@
-"""What help shows of each noun and verb: an example that is worth reading, else one made of what the verb needs."""
+"""What help shows of each noun and verb: an example that is worth reading, else one made of what the verb
+needs."""
 
 from typing import Final
 

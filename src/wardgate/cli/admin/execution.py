@@ -99,7 +99,8 @@ def _confirm(request: Request, terminal: Terminal) -> None:
         return
     if not terminal.is_interactive:
         raise UsageError(
-            f"{request.noun.name} {request.verb.name} needs --yes when nobody can be asked to confirm; nothing was done"
+            f"{request.noun.name} {request.verb.name} needs --yes when nobody can be asked to confirm;"
+            f" nothing was done"
         )
     own = request.noun.singular
     named = ", ".join(

@@ -1,4 +1,5 @@
-"""Names of objects for shells to complete: asked of the portal at a key press, hence briefly, and in silence when it fails."""
+"""Names of objects for shells to complete: asked of the portal at a key press, hence briefly, and in silence
+when it fails."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Objects for people and programs: aligned tables, JSON, YAML.
 
-Names come from users and devices, so control characters never reach the terminal as they are: in tables each is shown
-as an escape. JSON and YAML escape them by themselves.
+Names come from users and devices, so control characters never reach the terminal as they are: in tables each
+is shown as an escape. JSON and YAML escape them by themselves.
 """
 
 import json
@@ -47,7 +47,8 @@ def show_object(one: Mapping[str, Any], output: Output, terminal: Terminal) -> N
 
 
 def one_line(text: str) -> str:
-    """Return text with every control character as an escape, so that it stays one line and commands no terminal."""
+    """Return text with every control character as an escape, so that it stays one line and commands no
+    terminal."""
     return shown_text(text)
 
 
@@ -65,8 +66,8 @@ def _show_document(value: object, output: Output, terminal: Terminal) -> None:
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # PyYAML has no types
-    """Quotes all text but plain words: what PyYAML writes bare, such as 1e5 or 0o17, is a number to others, and of control characters it
-    writes some (U+0085) as they are."""
+    """Quotes all text but plain words: what PyYAML writes bare, such as 1e5 or 0o17, is a number to others,
+    and of control characters it writes some (U+0085) as they are."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -76,7 +77,8 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z_]+")
 _NO_TEXT: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "nan", "inf"})
-"""Words that some reader of YAML takes for something else; so is all that has a digit or a sign in it, and one letter alone."""
+"""Words that some reader of YAML takes for something else; so is all that has a digit or a sign in it, and
+one letter alone."""
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -106,7 +108,8 @@ def _heading(column: str) -> str:
 
 
 def _for_people(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a device announces as its version is a level of the protocol; say so, and name the product beside it."""
+    """What a device announces as its version is a level of the protocol; say so, and name the product beside
+    it."""
     agent = one.get("last_seen_user_agent")
     if not isinstance(agent, str) or "last_seen_version" not in one:
         return one

@@ -1,10 +1,12 @@
-"""What a noun of `wardgate admin` is made of. `catalogue` lists them all; parser, calls, completion and the page in docs read that list.
+"""What a noun of `wardgate admin` is made of. `catalogue` lists them all; parser, calls, completion and the
+page in docs read that list.
 
     Noun      a kind of object: its path, the columns of its table, by what it may be named in place of its id
     └ Verb    one endpoint: method, path, where its fields go
       └ Field one member of the body, or one filter of the query
 
-A path's placeholders are arguments of the command: `{id}` or `{log_id}` is the object itself, `{site}` the option `--site`, and so on.
+A path's placeholders are arguments of the command: `{id}` or `{log_id}` is the object itself, `{site}` the
+option `--site`, and so on.
 """
 
 import re
@@ -99,8 +101,10 @@ class Verb:
         elements: for lists of ids: the noun whose objects are listed.
         is_destructive: asks before it is done.
         columns: of its table, when they are not the noun's.
-        all_path: of a list that leaves some out: where all of them are (`--all`), and where names are looked up.
-        is_operators: needs the operator's token, though the noun does not; `lookup` is then where its objects are looked up.
+        all_path: of a list that leaves some out: where all of them are (`--all`), and where names are looked
+            up.
+        is_operators: needs the operator's token, though the noun does not; `lookup` is then where its objects
+            are looked up.
         is_versioned: what it shows has a version (GET), or it can be told to act on one version only.
     """
 
@@ -132,7 +136,8 @@ class Noun:
     """A kind of object.
 
     Attributes:
-        named_by: members by which an object may be named in place of its id; `filtered_by` of them the API can filter.
+        named_by: members by which an object may be named in place of its id; `filtered_by` of them the API
+            can filter.
         is_operators: needs the operator's token, because it belongs to no account.
     """
 

@@ -44,7 +44,8 @@ NO_CHECK: Final = switch("no_check", "skip the check for privileges")
 COMMAND: Final = Command(
     name="gateway",
     help="Run a gateway in front of private resources.",
-    details="It lets clients that were granted access reach the resources of its site. It sets up forwarding and masquerading itself, in"
+    details="It lets clients that were granted access reach the resources of its site. It sets up"
+    " forwarding and masquerading itself, in"
     " an nftables table of its own.",
     parameters=(*SETTINGS, NO_CHECK, CONFIG),
     examples=(

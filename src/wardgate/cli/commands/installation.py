@@ -60,11 +60,13 @@ NEW_TOKENS: Final = switch("new_tokens", "replace the API and operator tokens th
 INIT: Final = Command(
     name="init",
     help="Create a data directory, the first account and its admin.",
-    details="Running it again changes nothing and prints a new sign-in link. It may run while the portal does. The account's name, its"
+    details="Running it again changes nothing and prints a new sign-in link. It may run while the portal"
+    " does. The account's name, its"
     " slug and the admin's address are needed.",
     parameters=(DATA_DIR, *INIT_SETTINGS, EXTERNAL_URL, NEW_TOKENS, AS_JSON, CONFIG),
     examples=(
-        "wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email ada@acme.example",
+        "wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email"
+        " ada@acme.example",
     ),
     section="portal",
     run="wardgate.cli.init:run",
@@ -88,7 +90,8 @@ EMAIL: Final = Parameter[str | None](
 SIGN_IN_LINK: Final = Command(
     name="sign-in-link",
     help="Print a one-time sign-in link for an admin.",
-    details="It needs the data directory, not a token, so that nobody is locked out. The link works once, within an hour, and leads to the"
+    details="It needs the data directory, not a token, so that nobody is locked out. The link works once,"
+    " within an hour, and leads to the"
     " external URL that `wardgate init` was given, unless another is set. The portal may be running.",
     parameters=(ONE_OF_SEVERAL, EMAIL, DATA_DIR, EXTERNAL_URL, CONFIG),
     examples=("wardgate sign-in-link --data-dir ./data --account-slug acme",),

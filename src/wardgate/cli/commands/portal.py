@@ -167,14 +167,16 @@ COUNTRY_CODE_BLOCKLIST: Final = Setting[tuple[str, ...]](
 )
 MAX_CONNECTIONS: Final = Setting(
     name="max_connections",
-    help="most connections of peers and browsers together; 0: as many as the process may have descriptors, less 128",
+    help="most connections of peers and browsers together; 0: as many as the process may have descriptors,"
+    " less 128",
     read=values.whole_number_within(0, 10_000_000),
     default=0,
     value="N",
 )
 MAX_CONNECTIONS_PER_ADDRESS: Final = Setting(
     name="max_connections_per_address",
-    help="most of them from one address (one /64 of IPv6) before they have presented a valid token; trusted proxies are not counted",
+    help="most of them from one address (one /64 of IPv6) before they have presented a valid token; trusted"
+    " proxies are not counted",
     read=values.whole_number_within(1, 10_000_000),
     default=1024,
     value="N",
@@ -195,7 +197,8 @@ CONNECT_CAPACITY: Final = Setting(
 )
 API_REFILL_RATE: Final = Setting(
     name="api_refill_rate",
-    help="rate limit of REST: tokens per second and account; a call takes 10; an account's own limits come first",
+    help="rate limit of REST: tokens per second and account; a call takes 10; an account's own limits come"
+    " first",
     read=values.number_from(0.001),
     default=10.0,
     value="N",
@@ -235,8 +238,10 @@ LOG_LEVEL: Final = shared.LOG_LEVEL
 
 SETTINGS: Final = (
     DATA_DIR, DATABASE_URL, LISTEN, EXTERNAL_URL, REST_HOST, SOCKET_HOST, WEB_HOST, TLS_CERTIFICATE, TLS_KEY,
-    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, GEOIP_DATABASE, COUNTRY_CODE_BLOCKLIST, MAX_CONNECTIONS,
-    MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY, DECISION_RETENTION,
+    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, GEOIP_DATABASE, COUNTRY_CODE_BLOCKLIST,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY,
+    DECISION_RETENTION,
     FLOW_LOG_UPLOAD_INTERVAL, FLOW_LOG_BATCH_SIZE, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 

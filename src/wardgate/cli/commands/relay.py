@@ -53,7 +53,8 @@ DENY_PRIVATE: Final = Setting(
     read=values.boolean,
     default=False,
     form=Form.SWITCH,
-    notes="The ranges are RFC 1918, 100.64.0.0/10 and fc00::/7: for a relay that shares its network with other services and only serves"
+    notes="The ranges are RFC 1918, 100.64.0.0/10 and fc00::/7: for a relay that shares its network with"
+    " other services and only serves"
     " peers on the internet",
 )
 NAME: Final = replace(peers.NAME, fallback="")
@@ -73,14 +74,16 @@ LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
-    API_URL, TOKEN, PUBLIC_IP4_ADDR, PUBLIC_IP6_ADDR, LISTEN_PORT, LOWEST_PORT, HIGHEST_PORT, DENY_PRIVATE, NAME,
+    API_URL, TOKEN, PUBLIC_IP4_ADDR, PUBLIC_IP6_ADDR, LISTEN_PORT, LOWEST_PORT, HIGHEST_PORT, DENY_PRIVATE,
+    NAME,
     MAX_PARTITION_TIME, DRAIN, HEALTH_CHECK_ADDR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
 COMMAND: Final = Command(
     name="relay",
     help="Run a relay (STUN/TURN server).",
-    details="It carries sealed packets between peers that cannot reach each other directly. At least one public address is needed; its UDP"
+    details="It carries sealed packets between peers that cannot reach each other directly. At least one"
+    " public address is needed; its UDP"
     " port and the allocation ports must be reachable there.",
     parameters=(*SETTINGS, CONFIG),
     examples=(

@@ -68,12 +68,13 @@ TOKEN_FILE: Final = Parameter[str | None](
 CALLING: Final = (URL, TOKEN_FILE, CA_FILE, CONFIG)
 """What every command that calls the portal takes."""
 
-NOTES: Final = """\
-Exit codes: 0 done · 1 failed (the portal cannot be reached, or failed itself) · 2 wrong usage, or not confirmed · 3 not found · \
-4 refused (token not accepted, or forbidden) · 5 the values are not valid, or conflict with what is there.
-
-Address and token: --url and --token-file, else WARDGATE_URL and WARDGATE_TOKEN (for what is the operator's WARDGATE_OPERATOR_TOKEN), \
-else the profile file that `wardgate init` left."""
+NOTES: Final = (
+    "Exit codes: 0 done · 1 failed (the portal cannot be reached, or failed itself) · 2 wrong usage, or not"
+    " confirmed · 3 not found · 4 refused (token not accepted, or forbidden) · 5 the values are not valid, or"
+    " conflict with what is there.\n\n"
+    "Address and token: --url and --token-file, else WARDGATE_URL and WARDGATE_TOKEN (for what is the operator's"
+    " WARDGATE_OPERATOR_TOKEN), else the profile file that `wardgate init` left."
+)
 
 RESOURCE: Final = Parameter(
     name="resource",
@@ -105,7 +106,8 @@ CLIENT: Final = Parameter[str | None](
 )
 AT: Final = Parameter[str | None](
     name="at",
-    help="look up what was answered then, at an ISO 8601 time such as 2026-11-22T09:00:00Z or so long ago (24h), in place of asking anew",
+    help="look up what was answered then, at an ISO 8601 time such as 2026-11-22T09:00:00Z or so long ago (24h),"
+    " instead of asking anew",
     read=values.text,
     default=None,
     value="TIME",

@@ -15,7 +15,8 @@ SIMULATED: Final = switch("simulated", "tell the story in the simulator: no root
 DEMO: Final = Command(
     name="demo",
     help="Build a small internet and show access granted, explained and revoked.",
-    details="Portal, two relays, a gateway and a client run as real processes behind NAT routers, in network namespaces. Nothing on this"
+    details="Portal, two relays, a gateway and a client run as real processes behind NAT routers, in"
+    " network namespaces. Nothing on this"
     " machine is changed, and everything is gone afterwards.",
     parameters=(KEEP, DEMO_JSON, SIMULATED),
     examples=("sudo wardgate demo", "sudo wardgate demo --keep", "wardgate demo --simulated --json"),

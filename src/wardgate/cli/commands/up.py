@@ -30,13 +30,15 @@ LOG_FORMAT: Final = shared.LOG_FORMAT
 LOG_LEVEL: Final = shared.LOG_LEVEL
 
 SETTINGS: Final = (
-    PUBLIC_ADDRESS, ACCOUNT_NAME, ACCOUNT_SLUG, ADMIN_EMAIL, LISTEN, EXTERNAL_URL, DATA_DIR, LOG_FORMAT, LOG_LEVEL,
+    PUBLIC_ADDRESS, ACCOUNT_NAME, ACCOUNT_SLUG, ADMIN_EMAIL, LISTEN, EXTERNAL_URL, DATA_DIR, LOG_FORMAT,
+    LOG_LEVEL,
 )  # fmt: skip
 
 COMMAND: Final = Command(
     name="up",
     help="Run portal, relay and gateway on this machine.",
-    details="Ctrl-C stops them; the next start continues where they were. The account is made at the first start. What else the portal can be"
+    details="Ctrl-C stops them; the next start continues where they were. The account is made at the first"
+    " start. What else the portal can be"
     " told is read from the environment and the settings file.",
     parameters=(*SETTINGS, CONFIG),
     examples=("sudo wardgate up --public-address 203.0.113.7 --admin-email ada@acme.example",),

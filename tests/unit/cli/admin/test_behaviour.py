@@ -1,4 +1,5 @@
-"""What all nouns share: names in place of ids, output, pages, waiting, confirmation, refusals, where the token comes from."""
+"""What all nouns share: names in place of ids, output, pages, waiting, confirmation, refusals, where the
+token comes from."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def problem(status: int, detail: str, **more: object) -> httpx2.Response:
     )
 
 
-# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Names
+# ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_name_that_two_have_is_refused_with_their_ids(admin: Admin) -> None:
@@ -64,7 +66,8 @@ async def test_a_name_with_signs_of_the_path_stays_a_name(admin: Admin) -> None:
         assert (await admin("groups", "show", name, "--json")).json()["name"] == name
 
 
-# ── Output ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Output
+# ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_table_is_aligned_and_undecorated_where_nobody_looks(admin: Admin, world: World) -> None:
@@ -130,7 +133,8 @@ async def test_no_name_commands_the_terminal(answering: Callable[[Handler], Admi
     assert ran.error == "\\x1b]0;owned\\x07\\nroot  yes (422)"
 
 
-# ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pages
+# ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_all_pages_are_followed(admin: Admin, world: World) -> None:
@@ -150,7 +154,8 @@ async def test_all_pages_are_followed(admin: Admin, world: World) -> None:
     assert len((await admin("groups", "list", "--limit", "1", "--json")).json()) == 1
 
 
-# ── Waiting ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Waiting
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_call_that_is_put_off_is_repeated_when_the_portal_says(
@@ -187,7 +192,8 @@ async def test_waiting_has_an_end(answering: Callable[[Handler], Admin], waits: 
     assert len(waits.seconds) == 5
 
 
-# ── Confirmation ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── Confirmation
+# ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_deleting_asks_whoever_sits_there(admin: Admin) -> None:
@@ -211,7 +217,8 @@ async def test_deleting_is_refused_where_nobody_can_be_asked(admin: Admin) -> No
     assert len((await admin("members", "list", "--group", "Engineering", "--json")).json()) == 1
 
 
-# ── Versions ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Versions
+# ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_change_is_made_to_the_version_that_was_read_or_not_at_all(admin: Admin) -> None:
@@ -233,7 +240,8 @@ async def test_members_are_changed_in_the_version_that_was_listed(admin: Admin) 
     assert (await admin("members", "add", *group, "Ada", "--if-match", "über")).code == 1
 
 
-# ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Refusals
+# ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -372,7 +380,8 @@ async def test_a_portal_out_of_reach_or_silent_is_named(answering: Callable[[Han
             assert said in ran.error
 
 
-# ── Address and token ────────────────────────────────────────────────────────────────────────────────────────
+# ── Address and token
+# ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_profile_is_used_where_nothing_else_is_given(
@@ -442,7 +451,8 @@ async def test_a_file_that_is_not_there_is_named(
     assert (ran.code, "CA file" in ran.error) == (1, True)
 
 
-# ── The process ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── The process
+# ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_process_ends_with_the_code_and_one_line(
