@@ -8,7 +8,7 @@ import pytest
 
 from support.portal import World
 from wardgate import portal
-from wardgate.portal.schema.rights import READ
+from wardgate.portal.schema.rights import NONE, READ
 from wardgate.portal.store import permissions
 
 PORTAL = Path(portal.__path__[0])
@@ -37,6 +37,16 @@ async def test_an_action_beyond_the_actors_type_is_answered_401_and_changes_noth
     assert (await world.portal.services.store.sequences())[world.account_id] == before
     monkeypatch.undo()
     assert (await api.delete(path)).status_code == 200
+
+
+async def test_what_an_actors_type_may_not_read_is_not_shown(
+    world: World, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = permissions.PERMISSIONS["policies"]
+    monkeypatch.setitem(permissions.PERMISSIONS, "policies", {**rights, "api_client": NONE})  # type: ignore[arg-type]
+    assert (await api.get(f"/policies/{world.policy.id}")).status_code == 401
+    assert (await api.get("/policies")).status_code == 401
+    assert (await api.get("/resources")).status_code == 200
 
 
 async def test_the_logs_ask_too(
