@@ -92,8 +92,10 @@ def test_a_key_without_its_database_is_no_new_installation(tmp_path: Path) -> No
     file = SqliteFile(tmp_path / "wardgate.db")
     require_database(tmp_path, file)
     (tmp_path / "secret.key").write_bytes(bytes(32))
-    with pytest.raises(DataDirectoryUnusable, match=r"wardgate\.db is gone.*remove .*secret\.key"):
+    with pytest.raises(DataDirectoryUnusable, match=r"wardgate\.db is gone: restore .* --new-database"):
         require_database(tmp_path, file)
+    with pytest.raises(DataDirectoryUnusable, match=r"other\.db is gone"):
+        require_database(tmp_path, SqliteFile(tmp_path / "elsewhere" / "other.db"))
     require_database(tmp_path, PostgresServer("postgresql://db.example/wardgate"))
     require_database(tmp_path, None)
     file.path.touch()

@@ -65,16 +65,30 @@ def run(settings: Settings) -> None:
         known_url=None if profile is None else profile.web_url,
     )
     is_url_set = settings[EXTERNAL_URL] is not None
-    result = initialise(settings, portal, wanted, new_tokens=settings[told.NEW_TOKENS], is_url_set=is_url_set)
+    result = initialise(
+        settings,
+        portal,
+        wanted,
+        new_tokens=settings[told.NEW_TOKENS],
+        new_database=settings[told.NEW_DATABASE],
+        is_url_set=is_url_set,
+    )
     echo(json.dumps(_plain(result)) if settings[AS_JSON] else _told(result, directory))
 
 
 def initialise(
-    settings: Settings, portal: PortalSettings, wanted: "Wanted", *, new_tokens: bool, is_url_set: bool
+    settings: Settings,
+    portal: PortalSettings,
+    wanted: "Wanted",
+    *,
+    new_tokens: bool,
+    is_url_set: bool,
+    new_database: bool = False,
 ) -> Initialised:
     """Create what the installation lacks, and write the profile for the other commands.
 
     Args:
+        new_database: make an empty database even where there is a master secret, whose database is then given up.
         is_url_set: somebody chose the portal's URLs, so they replace those in the profile.
 
     Raises:
@@ -84,10 +98,12 @@ def initialise(
     assert directory is not None
     try:
         data_directory.prepare(directory)
-        data_directory.require_database(directory, portal.database)
-        environment = Environment.of_this_process()
-        keys = data_directory.make_keys(directory, environment.rng)
-        result = asyncio.run(_initialise(portal, keys, environment, wanted, new_tokens=new_tokens))
+        must_exist = data_directory.has_keys(directory) and not new_database
+        if must_exist:
+            data_directory.require_database(directory, portal.database)
+        result = asyncio.run(
+            _initialise(portal, directory, wanted, new_tokens=new_tokens, must_exist=must_exist)
+        )
     except (DataDirectoryUnusable, Unusable, Conflict, Refused) as error:
         raise UserError(str(error)) from error
     _save_profile(Profile.path(settings, directory), portal, result, is_url_set=is_url_set)
@@ -123,10 +139,13 @@ class Wanted:
 
 
 async def _initialise(
-    portal: PortalSettings, keys: Keys, environment: Environment, wanted: Wanted, *, new_tokens: bool
+    portal: PortalSettings, directory: Path, wanted: Wanted, *, new_tokens: bool, must_exist: bool
 ) -> Initialised:
-    store = await Store.open(portal.database, environment)
+    environment = Environment.of_this_process()
+    store = await Store.open(portal.database, environment, must_exist=must_exist)
     try:
+        # After the database: one without the other is an installation that lost it, were we killed in between.
+        keys = data_directory.make_keys(directory, environment.rng)
         async with store.writing() as transaction:
             account = await transaction.accounts.by_slug(wanted.slug)
             is_new = account is None

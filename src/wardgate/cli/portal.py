@@ -58,7 +58,9 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
-    portal = await Portal.open(settings, keys, Environment.of_this_process(mailer=mailer))
+    portal = await Portal.open(
+        settings, keys, Environment.of_this_process(mailer=mailer), database_must_exist=True
+    )
     host, port = listener.getsockname()[:2]
 
     def ready() -> None:

@@ -45,7 +45,7 @@ def run(settings: Settings) -> None:
 
 
 async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str | None) -> str:
-    store = await Store.open(portal.database, Environment.of_this_process())
+    store = await Store.open(portal.database, Environment.of_this_process(), must_exist=True)
     try:
         async with store.writing() as transaction:
             account = await _account(transaction, slug)

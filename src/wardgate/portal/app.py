@@ -61,13 +61,23 @@ class Portal:
         self.supervisor = Supervisor(services.environment.clock, self._count_failure)
 
     @classmethod
-    async def open(cls, settings: PortalSettings, keys: Keys, environment: Environment) -> "Portal":
+    async def open(
+        cls,
+        settings: PortalSettings,
+        keys: Keys,
+        environment: Environment,
+        *,
+        database_must_exist: bool = False,
+    ) -> "Portal":
         """Open the store and build all parts.
+
+        Args:
+            database_must_exist: refuse a database that has never been Wardgate's: the portal would know nobody.
 
         Raises:
             Unusable: the database cannot be used.
         """
-        store = await Store.open(settings.database, environment)
+        store = await Store.open(settings.database, environment, must_exist=database_must_exist)
         feed = Feed(store, environment)
         accounts = Accounts(store, feed, environment)
         geography = Geography(settings.geoip_database)

@@ -61,26 +61,31 @@ def load_keys(path: Path) -> Keys:
         raise DataDirectoryUnusable(f"{file} is damaged: {error}; restore it from a backup") from error
 
 
+def has_keys(path: Path) -> bool:
+    """Tell whether an installation was made here, so that its database must exist too."""
+    return (path / SECRET_FILE).exists()
+
+
 def require_database(path: Path, database: "Database | None") -> None:
-    """Check that an installation's own database is still there: a new, empty one in its place would know nobody and deny everything.
+    """Check that an installation's database file is still there: a new, empty one in its place would know nobody and deny everything.
+
+    Whether a database on a server is empty is known only once it is open (`Store.open`).
 
     Raises:
-        DataDirectoryUnusable: there is a master secret but no database.
+        DataDirectoryUnusable: there is a master secret but no database file.
     """
     from wardgate.portal.store.location import SqliteFile
 
-    if isinstance(database, SqliteFile) and database.path.parent == path:
-        secret = path / SECRET_FILE
-        if secret.exists() and not database.path.exists():
-            raise DataDirectoryUnusable(
-                f"there is an installation in {path}, but its database {database.path.name} is gone: restore it from a backup, "
-                f"or remove {secret} to begin anew"
-            )
+    if isinstance(database, SqliteFile) and has_keys(path) and not database.path.exists():
+        raise DataDirectoryUnusable(
+            f"there is an installation in {path}, but its database {database} is gone: restore it from a backup, "
+            "or begin with an empty one by `wardgate init --new-database`"
+        )
 
 
 def make_keys(path: Path, rng: random.Random) -> Keys:
     """Read the master secret, drawing it first if there is none."""
-    if not (path / SECRET_FILE).exists():
+    if not has_keys(path):
         write_private(path / SECRET_FILE, rng.randbytes(MASTER_BYTES))
     return load_keys(path)
 

@@ -161,6 +161,47 @@ def test_a_portal_without_an_installation_says_what_to_run(
     _one_line(capsys, "wardgate init")
 
 
+@pytest.mark.parametrize("is_empty_file_left", [False, True])
+def test_an_installation_that_lost_its_database_begins_anew_only_when_it_is_told_to(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_empty_file_left: bool
+) -> None:
+    lost = init()
+    database = tmp_path / "data" / "wardgate.db"
+    database.unlink()
+    if is_empty_file_left:
+        database.touch()
+    for command in (
+        ("portal", "--listen", "127.0.0.1:0"),
+        ("sign-in-link",),
+        ("init", "--account-name", "Acme", "--account-slug", "acme", "--admin-email", "a@example.com"),
+    ):
+        _fails(*command)
+        _one_line(capsys, "--new-database")
+        assert database.exists() == is_empty_file_left
+    made = init("--new-database")
+    assert made["account_id"] != lost["account_id"]
+    asyncio.run(_check(tmp_path / "data", made))
+    with pytest.raises(credentials.InvalidToken):
+        asyncio.run(_check(tmp_path / "data", lost))
+
+
+def test_a_new_database_is_not_made_where_there_is_one(init: Init) -> None:
+    assert init("--new-database")["account_id"] == init("--new-database")["account_id"]
+
+
+def test_a_first_init_that_was_killed_can_be_run_again(
+    init: Init, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(data_directory, "make_keys", killed)
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - however the command ends
+            init()
+    asyncio.run(_check(tmp_path / "data", init()))
+
+
 def test_a_second_portal_on_one_directory_is_refused(
     init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ SEARCH_DOMAIN: Final = Setting[str | None](
 )
 
 INIT_SETTINGS: Final = (ACCOUNT_NAME, ACCOUNT_SLUG, ADMIN_EMAIL, SEARCH_DOMAIN)
+NEW_DATABASE: Final = switch("new_database", "make an empty database although the directory has a secret.key")
 NEW_TOKENS: Final = switch("new_tokens", "replace the API and operator tokens that an earlier run made")
 
 INIT: Final = Command(
@@ -63,7 +64,7 @@ INIT: Final = Command(
     details="Running it again changes nothing and prints a new sign-in link. It may run while the portal"
     " does. The account's name, its"
     " slug and the admin's address are needed.",
-    parameters=(DATA_DIR, *INIT_SETTINGS, EXTERNAL_URL, NEW_TOKENS, AS_JSON, CONFIG),
+    parameters=(DATA_DIR, *INIT_SETTINGS, EXTERNAL_URL, NEW_TOKENS, NEW_DATABASE, AS_JSON, CONFIG),
     examples=(
         "wardgate init --data-dir ./data --account-name Acme --account-slug acme --admin-email"
         " ada@acme.example",

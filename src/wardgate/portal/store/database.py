@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from wardgate.portal.environment import Environment
 from wardgate.portal.store.errors import DanglingReference, Unusable
 from wardgate.portal.store.location import Database, PostgresServer
-from wardgate.portal.store.migrations import upgrade
+from wardgate.portal.store.migrations import upgrade, upgrade_existing
 from wardgate.portal.store.sqlite_database import SqliteDatabase
 from wardgate.portal.store.transaction import Transaction
 
@@ -60,15 +60,20 @@ class Store:
         self._complained_at: float | None = None
 
     @classmethod
-    async def open(cls, location: Database | None, environment: Environment) -> Self:
+    async def open(
+        cls, location: Database | None, environment: Environment, *, must_exist: bool = False
+    ) -> Self:
         """Open a database, or one in memory for `None`, and bring its schema up to date.
+
+        Args:
+            must_exist: a database that has never been Wardgate's is refused instead of being made one.
 
         Raises:
             Unusable: it cannot be opened, is no database, or belongs to a newer program.
         """
         database = adapter(location, environment)
         try:
-            await database.open(upgrade)
+            await database.open(upgrade_existing if must_exist else upgrade)
         except BaseException:
             await database.close()
             raise

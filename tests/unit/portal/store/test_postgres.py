@@ -106,6 +106,15 @@ async def test_a_server_that_does_not_answer_or_has_no_such_database_is_refused(
         )
 
 
+async def test_an_empty_database_is_no_installations(environment: Environment) -> None:
+    async with postgres_database(is_migrated=False) as url:
+        empty = PostgresServer(url)
+        with pytest.raises(Unusable, match=r"empty: restore it .* --new-database"):
+            await Store.open(empty, environment, must_exist=True)
+        await (await Store.open(empty, environment)).close()
+        await (await Store.open(empty, environment, must_exist=True)).close()
+
+
 async def test_a_server_that_is_too_old_is_refused(
     server: PostgresServer, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

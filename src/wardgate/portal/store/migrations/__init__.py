@@ -7,6 +7,8 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
+from wardgate.portal.store.errors import Unusable
+
 HEAD: Final = "0004"
 """The newest revision."""
 
@@ -23,6 +25,19 @@ def upgrade(connection: Connection) -> None:
         from wardgate.portal.store.migrations.steps import upgrade_to_head
 
         upgrade_to_head(connection)
+
+
+def upgrade_existing(connection: Connection) -> None:
+    """Bring a database up to this program's schema that has one of Wardgate's already.
+
+    Raises:
+        Unusable: it has none, or a newer program wrote it.
+    """
+    if _current(connection) is None:
+        raise Unusable(
+            "the database is empty: restore it from a backup, or make it a new installation's by `wardgate init --new-database`"
+        )
+    upgrade(connection)
 
 
 def _current(connection: Connection) -> str | None:
