@@ -1,7 +1,6 @@
 """`/logs` (rest-api §9): four streams, newest first; `/wardgate/logs/export` gives one of them as JSON Lines."""
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -10,10 +9,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 from fastapi import Depends, Path, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import ColumnElement, literal, tuple_
+from sqlalchemy import ColumnElement
 
 from wardgate.portal.instants import parse_rfc_3339
-from wardgate.portal.logs.views import LogEntryView, json_line, log_entry
+from wardgate.portal.logs.views import LogEntryView, log_entry, shape_of
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
@@ -26,17 +25,18 @@ from wardgate.portal.rest.pages import (
 from wardgate.portal.rest.parameters import DATE_TIME, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, Metadata
-from wardgate.portal.schema.column_types import UtcDateTime
+from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data
+from wardgate.portal.store.log_reading import Count, LogReader, Place, Window
 from wardgate.portal.store.logs import (
+    LOGS,
     STREAM_OF_DIGIT,
     LogEntry,
-    Logs,
     Stream,
     by_actor,
     by_email,
     containing,
-    sort_keys,
+    entry,
+    find,
     time_of,
     within,
 )
@@ -45,7 +45,6 @@ routes = Routes("logs", tag="Logs")
 ROUTES: Final = (routes,)
 
 WINDOW: Final = timedelta(days=90)
-EXPORT_SLICE: Final = 1000
 JSON_LINES: Final = "application/x-ndjson"
 
 _NAMES: Final = ", ".join(
@@ -66,7 +65,17 @@ class Wanted:
     """Which entries of which stream."""
 
     stream: Stream
+    window: Window
     conditions: tuple[ColumnElement[bool], ...]
+
+    def reader(self, caller: AccountCaller) -> LogReader:
+        return LogReader(
+            caller.reading_all,
+            LOGS[self.stream],
+            caller.account.id,
+            *self.conditions,
+            window=self.window,
+        )
 
 
 async def _wanted(
@@ -95,7 +104,7 @@ async def _wanted(
     end_at = parse_instant("end", end) if end else now
     if begin_at > end_at:
         raise _bad("`begin` must be less than or equal to `end`")
-    conditions = [within(stream, begin_at, end_at)]
+    conditions: list[ColumnElement[bool]] = []
     if actor_id:
         actor = parse_id(actor_id)
         if actor is None:
@@ -107,7 +116,7 @@ async def _wanted(
         conditions.append(by_email(stream, actor_email))
     if q:
         conditions.append(containing(stream, q))
-    return Wanted(stream, tuple(conditions))
+    return Wanted(stream, within(stream, begin_at, end_at), tuple(conditions))
 
 
 ForStream = Annotated[Wanted, Depends(_wanted)]
@@ -116,29 +125,31 @@ ForStream = Annotated[Wanted, Depends(_wanted)]
 @routes.get("/logs", required=["type"])
 async def index(
     caller: ForAccount, wanted: ForStream, limit: Limit = None, page_cursor: PageCursor = None
-) -> ListOf[LogEntryView]:
+) -> CountedListOf[LogEntryView]:
     size = parse_limit(limit)
     cursor = None if page_cursor is None else _decode(page_cursor)
     backwards = cursor is not None and cursor.direction == "before"
-    beyond = () if cursor is None else (_beyond(wanted.stream, cursor, newer=backwards),)
-    async with caller.reading_all() as transaction:
-        logs = Logs(transaction, caller.account.id)
-        rows = await logs.load(
-            wanted.stream, *wanted.conditions, *beyond, limit=size + 1, oldest_first=backwards
-        )
-        count = await logs.count(wanted.stream, *wanted.conditions)
+    reader = wanted.reader(caller)
+    rows = await reader.load(
+        limit=size + 1,
+        beyond=None if cursor is None else _place(wanted.stream, cursor),
+        oldest_first=backwards,
+    )
     has_more = len(rows) > size
     rows = rows[:size]
     if backwards:
         rows.reverse()
+    entries = [entry(wanted.stream, row) for row in rows]
     has_next, has_prev = (True, has_more) if backwards else (has_more, cursor is not None)
-    metadata = Metadata(
-        count=count,
+    is_all = cursor is None and not has_more
+    metadata = CountedMetadata.of(
+        Count(len(rows), is_exact=True) if is_all else await reader.count(),
         limit=size,
-        next_page=_encode("after", wanted.stream, rows[-1]) if rows and has_next else None,
-        prev_page=_encode("before", wanted.stream, rows[0]) if rows and has_prev else None,
+        next_page=_encode("after", wanted.stream, entries[-1]) if entries and has_next else None,
+        prev_page=_encode("before", wanted.stream, entries[0]) if entries and has_prev else None,
+        shown=len(rows),
     )
-    return ListOf(data=[log_entry(row) for row in rows], metadata=metadata)
+    return CountedListOf(data=[log_entry(one) for one in entries], metadata=metadata)
 
 
 @routes.get("/logs/{log_id}")
@@ -151,11 +162,10 @@ async def show(
     stream = STREAM_OF_DIGIT.get(log_id[0].lower())
     if stream is None:
         raise not_found()
-    async with caller.reading_all() as transaction:
-        row = await Logs(transaction, caller.account.id).find(stream, log_id)
-    if row is None:
+    found = await find(caller.reading_all, caller.account.id, stream, log_id)
+    if found is None:
         raise not_found()
-    return Data(data=log_entry(row))
+    return Data(data=log_entry(found))
 
 
 @routes.get(
@@ -170,7 +180,9 @@ async def show(
 async def export(caller: ForAccount, wanted: ForStream) -> StreamingResponse:
     """Give every entry of a stream that matches, newest first, one JSON object a line."""
     headers = {"content-disposition": f'attachment; filename="{wanted.stream.value}-log.jsonl"'}
-    return StreamingResponse(_lines(caller, wanted), media_type=JSON_LINES, headers=headers)
+    return StreamingResponse(
+        wanted.reader(caller).lines(shape_of(wanted.stream)), media_type=JSON_LINES, headers=headers
+    )
 
 
 def parse_instant(name: str, text: str) -> datetime:
@@ -185,30 +197,10 @@ def parse_instant(name: str, text: str) -> datetime:
         raise _bad(f"`{name}` must be an RFC 3339 timestamp (e.g. `2026-05-26T00:00:00Z`)") from None
 
 
-async def _lines(caller: AccountCaller, wanted: Wanted) -> AsyncIterator[bytes]:
-    """Read in slices, each in a transaction of its own, so that a slow reader holds nothing."""
-    beyond: tuple[ColumnElement[bool], ...] = ()
-    while True:
-        async with caller.reading_all() as transaction:
-            logs = Logs(transaction, caller.account.id)
-            rows = await logs.load(wanted.stream, *wanted.conditions, *beyond, limit=EXPORT_SLICE)
-        if rows:
-            yield b"".join(map(json_line, rows))
-        if len(rows) < EXPORT_SLICE:
-            return
-        beyond = (_beyond(wanted.stream, _cursor("after", wanted.stream, rows[-1]), newer=False),)
-
-
-def _beyond(stream: Stream, cursor: _Cursor, *, newer: bool) -> ColumnElement[bool]:
-    *time, log_id = sort_keys(stream)
-    further = log_id > cursor.log_id if newer else log_id < cursor.log_id
-    if not time:
-        return further
-    at = _EPOCH + timedelta(microseconds=cursor.at_us)
-    # Compared as a row, so that the index is entered at this place; a disjunction would be read from its end.
-    place = tuple_(literal(at, UtcDateTime()), literal(cursor.log_id))
-    key = tuple_(time[0], log_id)
-    return key > place if newer else key < place
+def _place(stream: Stream, cursor: _Cursor) -> Place:
+    if stream is Stream.CHANGE:
+        return (cursor.log_id,)
+    return _EPOCH + timedelta(microseconds=cursor.at_us), cursor.log_id
 
 
 def _cursor(direction: Literal["after", "before"], stream: Stream, row: LogEntry) -> _Cursor:

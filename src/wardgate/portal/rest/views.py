@@ -7,10 +7,11 @@ from uuid import UUID
 
 import msgspec
 from fastapi import Response
-from pydantic import BaseModel, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.schema.row import Row
+from wardgate.portal.store.log_reading import Count
 
 T = TypeVar("T")
 _RowT = TypeVar("_RowT", bound=Row)
@@ -46,6 +47,29 @@ class Metadata(BaseModel):
 class ListOf(BaseModel, Generic[T]):
     data: list[T]
     metadata: Metadata
+
+
+class CountedMetadata(Metadata):
+    """Of a list that may be too long to be counted."""
+
+    count_is_exact: Annotated[bool, Field(description="false: at least `count` entries match")]
+
+    @classmethod
+    def of(
+        cls, count: Count, *, limit: int, next_page: str | None, prev_page: str | None, shown: int
+    ) -> "CountedMetadata":
+        return cls(
+            count=max(count.number, shown),
+            count_is_exact=count.is_exact,
+            limit=limit,
+            next_page=next_page,
+            prev_page=prev_page,
+        )
+
+
+class CountedListOf(BaseModel, Generic[T]):
+    data: list[T]
+    metadata: CountedMetadata
 
 
 ViewFields = dict[str, Any]

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, Text, cast, func, insert, or_, select, true
+from sqlalchemy import ColumnElement, RowMapping, Text, cast, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.logs.tables import (
@@ -27,7 +27,8 @@ from wardgate.portal.logs.tables import (
     KeptAnswer,
     SessionLog,
 )
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store.log_reading import Log, LogReader, Reading, Window
+from wardgate.portal.store.transaction import LAST_SEQUENCE, Transaction, change_id, microseconds_of
 
 LogEntry = Change | SessionLog | FlowLog | ApiRequest
 
@@ -48,23 +49,26 @@ STREAM_OF_DIGIT: Final = {
     "a": Stream.API_REQUEST,
 }
 
-_TABLES: Final[dict[Stream, Table]] = {
-    Stream.CHANGE: CHANGES.table,
-    Stream.SESSION: SESSION_LOGS.table,
-    Stream.FLOW: FLOW_LOGS.table,
-    Stream.API_REQUEST: API_REQUEST_LOGS.table,
+_TIMES: Final = {
+    Stream.CHANGE: CHANGES.c.committed_at,
+    Stream.SESSION: SESSION_LOGS.c.timestamp,
+    Stream.FLOW: FLOW_LOGS.c.flow_start,
+    Stream.API_REQUEST: API_REQUEST_LOGS.c.inserted_at,
 }
+LOGS: Final = {
+    # Their ids are in order themselves; internal changes are nobody's to read.
+    Stream.CHANGE: Log(CHANGES.table, (CHANGES.c.log_id,), conditions=(CHANGES.c.audience == "audit",)),
+    **{
+        stream: Log(_TIMES[stream].table, (_TIMES[stream], _TIMES[stream].table.c.log_id))
+        for stream in (Stream.SESSION, Stream.FLOW, Stream.API_REQUEST)
+    },
+}
+DECISION_LOG: Final = Log(DECISIONS.table, (DECISIONS.c.seq,))
 _ROW_CLASSES: Final[dict[Stream, type[Any]]] = {
     Stream.CHANGE: Change,
     Stream.SESSION: SessionLog,
     Stream.FLOW: FlowLog,
     Stream.API_REQUEST: ApiRequest,
-}
-_TIMES: Final = {
-    Stream.CHANGE: "committed_at",
-    Stream.SESSION: "timestamp",
-    Stream.FLOW: "flow_start",
-    Stream.API_REQUEST: "inserted_at",
 }
 _SEARCHED: Final = {
     Stream.CHANGE: ("object", "operation", "before", "after", "subject"),
@@ -120,42 +124,16 @@ class Logs:
     def new_flow_id(self) -> str:
         return self._new_id("f")
 
-    async def find(self, stream: Stream, log_id: str) -> LogEntry | None:
-        """Return one entry; internal changes are nobody's to read."""
-        rows = await self.load(stream, _TABLES[stream].c.log_id == log_id.lower(), limit=1)
-        return rows[0] if rows else None
-
-    async def load(
-        self, stream: Stream, *conditions: ColumnElement[bool], limit: int, oldest_first: bool = False
-    ) -> list[LogEntry]:
-        """Return entries that meet all conditions, by time and id."""
-        table = _TABLES[stream]
-        keys = sort_keys(stream)
+    async def load(self, stream: Stream, *conditions: ColumnElement[bool], limit: int) -> list[LogEntry]:
+        """Return the newest entries that meet all conditions; for what is known to be found soon."""
+        log = LOGS[stream]
         result = await self._transaction.execute(
-            select(table)
-            .where(table.c.account_id == self._account_id, _is_readable(stream), *conditions)
-            .order_by(*(keys if oldest_first else [key.desc() for key in keys]))
+            select(log.table)
+            .where(log.table.c.account_id == self._account_id, *log.conditions, *conditions)
+            .order_by(*(column.desc() for column in log.key))
             .limit(limit)
         )
-        return [_ROW_CLASSES[stream](**row) for row in result.mappings()]
-
-    async def count(self, stream: Stream, *conditions: ColumnElement[bool]) -> int:
-        """Return how many entries meet all conditions."""
-        table = _TABLES[stream]
-        result = await self._transaction.execute(
-            select(func.count())
-            .select_from(table)
-            .where(table.c.account_id == self._account_id, _is_readable(stream), *conditions)
-        )
-        return int(result.scalar_one())
-
-    async def count_decisions(self, *conditions: ColumnElement[bool]) -> int:
-        """Return how many decisions of the account meet all conditions."""
-        table = DECISIONS.table
-        result = await self._transaction.execute(
-            select(func.count()).select_from(table).where(table.c.account_id == self._account_id, *conditions)
-        )
-        return int(result.scalar_one())
+        return [entry(stream, row) for row in result.mappings()]
 
     def _new_id(self, digit: str) -> str:
         return f"{digit}{int.from_bytes(self._transaction.random_bytes(12), 'big') >> 4:023x}"
@@ -205,29 +183,50 @@ class KeptAnswers:
         await self._transaction.execute(insert(IDEMPOTENCY_KEYS.table), asdict(row))
 
 
-def sort_keys(stream: Stream) -> list[ColumnElement[Any]]:
-    """Return what a stream is ordered by; the ids of changes are in order themselves."""
-    c = _TABLES[stream].c
-    return [c.log_id] if stream is Stream.CHANGE else [c[_TIMES[stream]], c.log_id]
+async def find(reading: Reading, account_id: UUID, stream: Stream, log_id: str) -> LogEntry | None:
+    """Return one entry of an account."""
+    log = LOGS[stream]
+    is_it = log.table.c.log_id == log_id.lower()
+    if stream is Stream.API_REQUEST:
+        # The most numerous ones have no index of their ids: each call would pay for it.
+        rows = await LogReader(reading, log, account_id, is_it).load(limit=1)
+        return entry(stream, rows[0]) if rows else None
+    async with reading() as transaction:
+        found = await Logs(transaction, account_id).load(stream, is_it, limit=1)
+    return found[0] if found else None
+
+
+def entry(stream: Stream, row: RowMapping) -> LogEntry:
+    """Make an entry of a row."""
+    made: LogEntry = _ROW_CLASSES[stream](**row)
+    return made
 
 
 def time_of(stream: Stream, entry: LogEntry) -> datetime:
     """Return the time that places an entry in its stream."""
-    instant: datetime = getattr(entry, _TIMES[stream])
+    instant: datetime = getattr(entry, _TIMES[stream].name)
     return instant
 
 
-def within(stream: Stream, begin: datetime, end: datetime) -> ColumnElement[bool]:
-    """Match entries between two instants, both included; a flow, when it overlaps them."""
-    c = _TABLES[stream].c
-    if stream is Stream.FLOW:
-        return (c.flow_start <= end) & or_(c.flow_end.is_(None), c.flow_end > begin, c.flow_start == begin)
-    return c[_TIMES[stream]].between(begin, end)
+def within(stream: Stream, begin: datetime, end: datetime) -> Window:
+    """Return the part of a stream between two instants, both included; a flow is in it when it overlaps them."""
+    match stream:
+        case Stream.CHANGE:
+            # Their ids tell the time as a float did.
+            newest = change_id(microseconds_of(end) + _ROUNDING_US, LAST_SEQUENCE)
+            oldest = change_id(microseconds_of(begin) - _ROUNDING_US, 0)
+            return Window((newest,), (oldest,), (_TIMES[stream].between(begin, end),))
+        case Stream.FLOW:
+            c = FLOW_LOGS.c
+            overlaps = or_(c.flow_end.is_(None), c.flow_end > begin, c.flow_start == begin)
+            return Window((end, _BEHIND), None, (overlaps,))
+        case _:
+            return Window((end, _BEHIND), (begin, ""))
 
 
 def by_actor(stream: Stream, actor_id: UUID) -> ColumnElement[bool]:
     """Match entries whose actor, as recorded in them, is this one."""
-    c = _TABLES[stream].c
+    c = LOGS[stream].table.c
     match stream:
         case Stream.FLOW:
             return c.initiator_actor_id == actor_id
@@ -239,7 +238,7 @@ def by_actor(stream: Stream, actor_id: UUID) -> ColumnElement[bool]:
 
 def by_email(stream: Stream, email: str) -> ColumnElement[bool]:
     """Match entries whose actor had this address; calls of the API have none."""
-    c = _TABLES[stream].c
+    c = LOGS[stream].table.c
     if stream is Stream.FLOW:
         return c.initiator_actor_email == email
     return _in_subject(stream, "actor_email", email)
@@ -247,14 +246,16 @@ def by_email(stream: Stream, email: str) -> ColumnElement[bool]:
 
 def containing(stream: Stream, words: str) -> ColumnElement[bool]:
     """Match entries that have this text somewhere, whatever its case."""
-    c = _TABLES[stream].c
+    c = LOGS[stream].table.c
     return or_(*(cast(c[name], Text).icontains(words, autoescape=True) for name in _SEARCHED[stream]))
 
 
 def _in_subject(stream: Stream, name: str, value: str) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = _TABLES[stream].c.subject[name].as_string() == value
+    found: ColumnElement[bool] = LOGS[stream].table.c.subject[name].as_string() == value
     return found
 
 
-def _is_readable(stream: Stream) -> ColumnElement[bool]:
-    return CHANGES.c.audience == "audit" if stream is Stream.CHANGE else true()
+_BEHIND: Final = "g"
+"""Behind every hexadecimal digit in every collation."""
+
+_ROUNDING_US: Final = 2

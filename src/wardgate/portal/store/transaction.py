@@ -57,6 +57,9 @@ DELETED_AT_ONCE: Final = 1000
 milliseconds.
 """
 
+LAST_SEQUENCE: Final = (1 << 40) - 1
+_LAST_MICROSECOND: Final = (1 << 52) - 1
+
 _RowT = TypeVar("_RowT")
 
 Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
@@ -330,11 +333,10 @@ class Transaction:
             raise
 
     def _numbered(self, change: PendingChange, sequence: int) -> dict[str, Any]:
-        microseconds = int(self.now.timestamp() * 1_000_000) & ((1 << 52) - 1)
         return {
             "account_id": change.account_id,
             "sequence": sequence,
-            "log_id": f"c{microseconds:013x}{sequence & ((1 << 40) - 1):010x}",
+            "log_id": change_id(microseconds_of(self.now), sequence & LAST_SEQUENCE),
             "object": change.object,
             "operation": change.operation,
             "audience": change.audience,
@@ -343,6 +345,16 @@ class Transaction:
             "subject": self._subject,
             "committed_at": self.now,
         }
+
+
+def change_id(microseconds: int, sequence: int) -> str:
+    """Return the id of a change in the log: in the order of time, then of sequence."""
+    return f"c{min(max(microseconds, 0), _LAST_MICROSECOND):013x}{sequence:010x}"
+
+
+def microseconds_of(at: datetime) -> int:
+    """Return the time of a change as its id tells it; it may be one off."""
+    return int(at.timestamp() * 1_000_000)
 
 
 _RAISE_COUNTER: Final = (

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import ColumnElement, insert, text
 
 from support.portal import make_world, portal_running
 from unit.portal.store.conftest import make_account, make_api_request
@@ -19,7 +20,8 @@ from wardgate.portal.logs.tables import API_REQUEST_LOGS
 from wardgate.portal.schema.row_building import values_of
 from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store.api_calls import append_api_requests
-from wardgate.portal.store.logs import Logs, Stream, containing
+from wardgate.portal.store.log_reading import LogReader
+from wardgate.portal.store.logs import LOGS, Stream, containing
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 _Result = TypeVar("_Result")
@@ -52,9 +54,8 @@ async def test_the_loop_goes_on_while_a_log_is_searched(tmp_path: Path) -> None:
         workshop.may_go.clear()
 
         async def search() -> int:
-            async with store.reading(is_long=True) as transaction:
-                condition = containing(Stream.CHANGE, "acme")
-                return await Logs(transaction, account_id).count(Stream.CHANGE, condition)
+            condition = containing(Stream.CHANGE, "acme")
+            return (await _reader(store, account_id, Stream.CHANGE, condition).count()).number
 
         searching = asyncio.create_task(search())
         while not (workshop.begun or searching.done()):  # noqa: ASYNC110 - no event tells it
@@ -79,8 +80,7 @@ async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sou
         account_id = await make_account(store, "acme")
 
         async def search() -> int:
-            async with store.reading(is_long=True) as transaction:
-                return await Logs(transaction, account_id).count(Stream.CHANGE)
+            return (await _reader(store, account_id, Stream.CHANGE).count()).number
 
         for _ in range(5):
             workshop.may_go.clear()
@@ -145,3 +145,7 @@ async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() ->
         assert await clean_logs(services, {}) == total - DELETED_AT_ONCE
         async with services.store.reading() as transaction:
             assert len(await transaction.api_requests(world.account_id, limit=10)) == 1
+
+
+def _reader(store: Store, account_id: UUID, stream: Stream, *conditions: ColumnElement[bool]) -> LogReader:
+    return LogReader(lambda: store.reading(is_long=True), LOGS[stream], account_id, *conditions)

@@ -25,6 +25,7 @@ from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.devices.rules import load_client
 from wardgate.portal.logs.rest import parse_instant
 from wardgate.portal.logs.tables import DECISIONS
+from wardgate.portal.logs.tables import Decision as LoggedDecision
 from wardgate.portal.people.rules import load_actor
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
@@ -41,8 +42,9 @@ from wardgate.portal.rest.pages import (
 from wardgate.portal.rest.parameters import DATE_TIME, IP, UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, Metadata, ViewFields, list_response
-from wardgate.portal.store.logs import Logs
+from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data, ListOf, ViewFields, list_response
+from wardgate.portal.store.log_reading import Count, LogReader
+from wardgate.portal.store.logs import DECISION_LOG
 from wardgate.wire.user_agent import parse_version
 
 routes = Routes("explanations", "/wardgate", tag="Wardgate")
@@ -155,7 +157,7 @@ async def index(
     end: InstantText = None,
     limit: Limit = None,
     page_cursor: PageCursor = None,
-) -> ListOf[DecisionView]:
+) -> CountedListOf[DecisionView]:
     """List the answers to access requests, newest first."""
     c = DECISIONS.c
     wanted: list[ColumnElement[bool]] = []
@@ -175,36 +177,44 @@ async def index(
         wanted.append(c.decided_at <= parse_instant("end", end))
     size, cursor = parse_limit(limit), None if page_cursor is None else _decode(page_cursor)
     backwards = cursor is not None and cursor.direction == "before"
-    beyond = [] if cursor is None else [c.seq > cursor.seq if backwards else c.seq < cursor.seq]
-    account_id = caller.account.id
-    async with caller.reading_all() as transaction:
-        rows = await transaction.decisions(
-            account_id, *wanted, *beyond, limit=size + 1, newest_first=not backwards
-        )
-        count = await Logs(transaction, account_id).count_decisions(*wanted)
+    reader = _decisions(caller, *wanted)
+    rows = await reader.load(
+        limit=size + 1, beyond=None if cursor is None else (cursor.seq,), oldest_first=backwards
+    )
     has_more = len(rows) > size
     rows = rows[:size]
     if backwards:
         rows.reverse()
+    decisions = [LoggedDecision(**row) for row in rows]
     has_next, has_prev = (True, has_more) if backwards else (has_more, cursor is not None)
-    metadata = Metadata(
-        count=count,
+    is_all = cursor is None and not has_more
+    metadata = CountedMetadata.of(
+        Count(len(rows), is_exact=True) if is_all else await reader.count(),
         limit=size,
-        next_page=encode_cursor(_Cursor("after", rows[-1].seq)) if rows and has_next else None,
-        prev_page=encode_cursor(_Cursor("before", rows[0].seq)) if rows and has_prev else None,
+        next_page=encode_cursor(_Cursor("after", decisions[-1].seq)) if rows and has_next else None,
+        prev_page=encode_cursor(_Cursor("before", decisions[0].seq)) if rows and has_prev else None,
+        shown=len(rows),
     )
-    return ListOf(data=[DecisionView.of(row) for row in rows], metadata=metadata)
+    return CountedListOf(data=[DecisionView.of(one) for one in decisions], metadata=metadata)
 
 
 @routes.get("/decisions/{log_id}")
 async def show(
     caller: ForAccount, log_id: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
 ) -> Data[DecisionView]:
-    async with caller.reading() as tables:
-        rows = await tables.decisions(DECISIONS.c.log_id == log_id.lower(), limit=1)
-    if not rows:
+    found = await _newest_decision(caller, DECISIONS.c.log_id == log_id.lower())
+    if found is None:
         raise not_found()
-    return Data(data=DecisionView.of(rows[0]))
+    return Data(data=DecisionView.of(found))
+
+
+async def _newest_decision(caller: AccountCaller, *conditions: ColumnElement[bool]) -> LoggedDecision | None:
+    rows = await _decisions(caller, *conditions).load(limit=1)
+    return LoggedDecision(**rows[0]) if rows else None
+
+
+def _decisions(caller: AccountCaller, *conditions: ColumnElement[bool]) -> LogReader:
+    return LogReader(caller.reading_all, DECISION_LOG, caller.account.id, *conditions)
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -228,11 +238,10 @@ async def _looked_up(
         raise not_found()
     c = DECISIONS.c
     by = c.device_id if actor_id is None else c.actor_id
-    async with caller.reading() as tables:
-        rows = await tables.decisions(by == who, c.resource_id == resource_id, c.decided_at <= at, limit=1)
-    if not rows:
+    found = await _newest_decision(caller, by == who, c.resource_id == resource_id, c.decided_at <= at)
+    if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, NO_DECISION)
-    return DecisionView.of(rows[0]).explanation
+    return DecisionView.of(found).explanation
 
 
 async def _who(
