@@ -62,10 +62,14 @@ class PostgresCluster:
         self._run(
             "initdb", "-D", str(data), "-U", "wardgate", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
         )
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, for the first time or after `halt`."""
         options = [word for option in _OPTIONS for word in ("-c", option)]
         self._server = subprocess.Popen(
             [
-                *self._become, str(binaries() / "postgres"), "-D", str(data),
+                *self._become, str(binaries() / "postgres"), "-D", str(self._directory / "data"),
                 "-k", str(self._directory / "socket"), *options,
             ],
             stdin=subprocess.DEVNULL,
@@ -120,13 +124,17 @@ class PostgresCluster:
     async def drop(self, database: str) -> None:
         await self._execute("postgres", f"DROP DATABASE {database} WITH (FORCE)")
 
-    def stop(self) -> None:
+    def halt(self) -> None:
+        """Stop the server and keep its data."""
         self._server.send_signal(signal.SIGINT)  # the "fast" end: it does not wait for open connections
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._server.wait(5)
         if self._server.poll() is None:
             self._server.kill()
             self._server.wait()
+
+    def stop(self) -> None:
+        self.halt()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _execute(self, database: str, statement: str) -> None:

@@ -29,7 +29,7 @@ from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.services import Services
-from wardgate.portal.store import DanglingReference, Store, Transaction
+from wardgate.portal.store import UNAVAILABLE, DanglingReference, Store, Transaction
 from wardgate.portal.store.logs import Logs
 
 log = logging.getLogger(__name__)
@@ -158,9 +158,10 @@ class Journal:
                     stored |= await self._store_standing(transaction, claims)
                 await transaction.append_decisions(decisions)
                 records = await _record(transaction, connects)
-        except Exception:
-            # Whatever the database's trouble is: nothing of this slice holds, and the next one is tried.
-            log.exception("a group of grants and connects could not be written")
+        except Exception as error:
+            # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells of the database's.
+            if not isinstance(error, UNAVAILABLE):
+                log.exception("a group of grants and connects could not be written")
             self._counters["journal_failures"] += 1
             stored, records = set(), []
         finally:

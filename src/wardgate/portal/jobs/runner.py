@@ -18,7 +18,7 @@ from uuid import UUID
 from wardgate.portal.installation.tables import Job
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.services import Services
-from wardgate.portal.store.database import DATABASE_ERRORS
+from wardgate.portal.store.database import DATABASE_ERRORS, UNAVAILABLE
 from wardgate.portal.store.job_queue import JOBS_TOPIC, JobQueue
 from wardgate.supervision import Tasks
 
@@ -74,8 +74,7 @@ class Runner:
                 self._awake.clear()
                 try:
                     wait_s = await self._turn()
-                except DATABASE_ERRORS as error:
-                    log.warning("jobs cannot be read", extra={"error": str(error).partition("\n")[0]})
+                except DATABASE_ERRORS:  # of which the store tells
                     wait_s = _AWAY_S
                 await self._sleep(wait_s)
         finally:
@@ -168,7 +167,8 @@ class Runner:
                 raise  # this process stops: `_stop` gives the job back
             log.warning("a job was stopped: its lease is lost", extra={"job": job.kind})
         except Exception as error:
-            log.exception("a job failed", extra={"job": job.kind, "attempt": job.attempt})
+            if not isinstance(error, UNAVAILABLE):  # of which the store tells
+                log.exception("a job failed", extra={"job": job.kind, "attempt": job.attempt})
             services.counters["job_failures"] += 1
             told, retry_at = _told(error), self._retry_at(job)
             await self._note(lambda queue: queue.fail(job, told, retry_at=retry_at))
@@ -191,12 +191,10 @@ class Runner:
             work.cancel()
 
     async def _note(self, change: Callable[[JobQueue], Awaitable[bool]]) -> None:
-        """Write down how a job ended; when that fails, the lease expires and the job runs again."""
-        try:
+        """Write down how a job ended; when the database is away, the lease expires and the job runs again."""
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with self._services.store.writing() as transaction:
                 await change(JobQueue(transaction))
-        except DATABASE_ERRORS:
-            log.exception("the end of a job could not be written")
 
     def _retry_at(self, job: Job) -> datetime:
         first_s = self._kinds[job.kind].retry_first_s

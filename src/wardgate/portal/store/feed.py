@@ -7,7 +7,6 @@ and a poll that notices those of other processes (`wardgate init` beside a runni
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
@@ -18,8 +17,6 @@ from wardgate.portal.store.database import DATABASE_ERRORS, Store
 POLL_S = 0.25
 RETRY_S = 1.0
 _BATCH = 500
-
-log = logging.getLogger(__name__)
 
 
 class FeedBroken(Exception):
@@ -80,13 +77,11 @@ class Feed:
                 del self._waiting[account_id]
 
     async def _changes_after(self, account_id: UUID, after: int) -> list[Change]:
-        """Read a batch, retrying while the database is unavailable: a reader outlives that."""
+        """Read a batch, retrying while the database is unavailable, which the store logs: a reader outlives that."""
         while True:
-            try:
+            with contextlib.suppress(*DATABASE_ERRORS):
                 async with self._store.reading() as transaction:
                     return await transaction.changes_after(account_id, after, _BATCH)
-            except DATABASE_ERRORS as error:
-                log.warning("the change feed cannot be read", extra={"error": str(error).partition("\n")[0]})
             await self._environment.clock.sleep(RETRY_S)
 
     def _wake(self, account_ids: frozenset[UUID]) -> None:

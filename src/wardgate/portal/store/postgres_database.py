@@ -97,6 +97,9 @@ class PostgresDatabase:
     def start_sync(self) -> None:
         """Every commit is durable already."""
 
+    def check_room(self) -> None:
+        """The server's disk is the server's concern."""
+
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
         """Make this transaction the account's only writer, waiting for the one before."""
         high, low = account_id.bytes[:8], account_id.bytes[8:]
@@ -128,7 +131,11 @@ class PostgresDatabase:
             raise Unusable(f"{self._server} runs PostgreSQL {major}: {OLDEST_VERSION} or newer is needed")
 
     async def _connect(self, *_arguments: object, **_options: object) -> asyncpg.Connection:
-        return await asyncpg.connect(self._server.url, timeout=_CONNECT_S, server_settings=dict(_SESSION))
+        try:
+            return await asyncpg.connect(self._server.url, timeout=_CONNECT_S, server_settings=dict(_SESSION))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # As the library words the loss of a connection: one kind of error for whoever waits for the server.
+            raise exc.OperationalError(None, None, error) from error
 
 
 def _why(error: Exception) -> str:

@@ -9,6 +9,7 @@ another thread. The log is read back up to its first torn entry, so a later comm
 """
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -29,6 +30,7 @@ from wardgate.portal.store.sqlite_driver import Creator, InlineConnection, creat
 
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005
+_ROOM_BYTES: Final = 1 << 20
 _READERS: Final = 8
 _SEARCHERS: Final = 2
 """Long readings at a time: fewer than the executor has threads, as syncing and passwords need some too."""
@@ -132,6 +134,17 @@ class SqliteDatabase:
     def start_sync(self) -> Awaitable[None] | None:
         """Start to write what is committed to the disk; return an awaitable of its end, or None if already durable."""
         return None if self._unsynced is None else self._group_sync.begin()
+
+    def check_room(self) -> None:
+        """Check that the disk has room for transactions of any common size: a small one may fit into the last block of the log.
+
+        Raises:
+            OSError: it has not.
+        """
+        if self._file is not None:
+            disk = os.statvfs(self._file.path.parent)
+            if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
 
     async def hold(self, connection: AsyncConnection, account_id: UUID) -> None:
         """Make this transaction the account's only writer: on SQLite it is everybody's already."""
