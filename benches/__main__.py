@@ -11,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, decisions, portal, tunnel
+from benches import cold_connect, decisions, portal, portal_floods, portal_logs, tunnel
 from wardgate.lab import why_unavailable
 
 SUITES = {
     "decisions": decisions.run,
     "portal": portal.run,
+    "logs": portal_logs.run,
+    "floods": portal_floods.run,
     "tunnel": tunnel.run,
     "cold-connect": cold_connect.run,
 }

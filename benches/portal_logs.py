@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from datetime import timedelta
@@ -20,6 +21,7 @@ from typing import Any, Final
 from sqlalchemy import insert
 
 from benches.portal_account import percentiles
+from benches.portal_snapshot import postgres
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
@@ -29,29 +31,43 @@ from wardgate.portal.logs.tables import API_REQUEST_LOGS
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store import SqliteFile
+from wardgate.portal.store import Database, PostgresServer, SqliteFile
 
 ROWS: Final = 1_000_000
 SLICE: Final = 10_000
 PROBE_EVERY_S: Final = 0.01
+IDLE_S: Final = 5.0
 READINGS: Final = {
+    "nothing": "",
     "search": "/logs?type=api_request&q=nowhere-to-be-found",
     "first page": "/logs?type=api_request",
     "export": "/wardgate/logs/export?type=api_request",
 }
 
 
-def measure(rows: int = ROWS) -> dict[str, Any]:
-    """Return for each reading how long it took, lines a second, and percentiles of `/healthz` meanwhile in milliseconds."""
+def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every suite takes both
+    """Each reading once, on both databases."""
+    results = asyncio.run(measure(ROWS))
+    print(f"\nlogs: reading {ROWS:,} calls of the API, and /healthz meanwhile")
+    report(results)
+    return results
+
+
+async def measure(rows: int) -> dict[str, Any]:
+    """Return, for each database and reading, seconds by the wall and of this process's CPU, lines a second, and percentiles of `/healthz` meanwhile in milliseconds."""
     with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
-        return asyncio.run(_measure(Path(directory), rows))
+        results = {"sqlite": await _measure(SqliteFile(Path(directory) / "wardgate.db"), rows)}
+    async with postgres() as url:
+        if url is not None:
+            results["postgresql"] = await _measure(PostgresServer(url), rows)
+    return results
 
 
-async def _measure(directory: Path, rows: int) -> dict[str, Any]:
+async def _measure(database: Database, rows: int) -> dict[str, Any]:
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     settings = PortalSettings(
-        database_url=SqliteFile(directory / "wardgate.db"),
+        database_url=database,
         external_url=f"http://127.0.0.1:{port}",
         api_capacity=1e9,
     )
@@ -65,9 +81,11 @@ async def _measure(directory: Path, rows: int) -> dict[str, Any]:
         results = {}
         for name, path in READINGS.items():
             receiving, sending = context.Pipe(duplex=False)
+            before = time.process_time()
             caller = context.Process(target=_call, args=(sending, port, path, token))
             caller.start()
             results[name] = await asyncio.to_thread(receiving.recv)
+            results[name]["cpu_s"] = time.process_time() - before
             await asyncio.to_thread(caller.join)
         return results
     finally:
@@ -77,8 +95,6 @@ async def _measure(directory: Path, rows: int) -> dict[str, Any]:
 
 def _call(sending: Any, port: int, path: str, token: str) -> None:
     """Read while another thread asks for health; in a process of its own."""
-    import threading
-
     taken: list[float] = []
     is_over = threading.Event()
 
@@ -95,9 +111,12 @@ def _call(sending: Any, port: int, path: str, token: str) -> None:
         f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Bearer {token}"}
     )
     started, lines = time.perf_counter(), 0
-    with urllib.request.urlopen(request) as answer:
-        while chunk := answer.read(1 << 20):
-            lines += chunk.count(b"\n")
+    if path:
+        with urllib.request.urlopen(request) as answer:
+            while chunk := answer.read(1 << 20):
+                lines += chunk.count(b"\n")
+    else:
+        time.sleep(IDLE_S)
     took_s = time.perf_counter() - started
     is_over.set()
     probing.join()
@@ -145,13 +164,15 @@ async def _fill(portal: Portal, rows: int) -> str:
 
 
 def report(results: dict[str, Any]) -> None:
-    print("  reading the request log, and /healthz meanwhile")
-    for name, one in results.items():
-        rate = f"{one['rows_per_s']:,.0f} rows/s" if name == "export" else ""
-        print(
-            f"    {name:<16} {one['took_s']:>8.2f} s   health p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms   {rate}"
-        )
+    for database, readings in results.items():
+        print(f"  {database}")
+        for name, one in readings.items():
+            rate = f"{one['rows_per_s']:,.0f} rows/s" if name == "export" else ""
+            print(
+                f"    {name:<12} {one['took_s']:>8.2f} s, {one['cpu_s']:.2f} s of CPU   health p50 {one['p50']:.1f} ms, "
+                f"p99 {one['p99']:.1f} ms   {rate}"
+            )
 
 
 if __name__ == "__main__":
-    report(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS))
+    report(asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)))

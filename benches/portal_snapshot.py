@@ -75,7 +75,7 @@ async def measure_all(runs: int) -> dict[str, Any]:
         async with opened(file, f"sqlite:///{file.path}") as account:
             results["sqlite"] = await account.measure(runs)
             results |= await account.measure_sessions(runs)
-    async with _postgres() as url:
+    async with postgres() as url:
         if url is not None:
             async with opened(PostgresServer(url), url) as account:
                 results["postgres"] = await account.measure(runs)
@@ -98,7 +98,7 @@ async def opened(database: Database, url: str) -> AsyncIterator[Measured]:
 
 
 @contextlib.asynccontextmanager
-async def _postgres() -> AsyncIterator[str | None]:
+async def postgres() -> AsyncIterator[str | None]:
     """Start the tests' own server; none: it is not installed."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     support = importlib.import_module("support.postgres")

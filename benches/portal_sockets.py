@@ -91,7 +91,7 @@ class Server:
 
 @contextlib.contextmanager
 def _wardgate(directory: Path, api_token: str) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     environment = {
         **os.environ,
         "WARDGATE_DATA_DIR": str(directory),
@@ -99,14 +99,14 @@ def _wardgate(directory: Path, api_token: str) -> Iterator[Server]:
         "WARDGATE_API_CAPACITY": "1000000000",
         "WARDGATE_LOG_LEVEL": "warning",
     }
-    with _running([str(Path(sys.executable).with_name("wardgate")), "portal"], port, environment) as process:
+    with running([str(Path(sys.executable).with_name("wardgate")), "portal"], port, environment) as process:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         yield Server(process, connection, f"/policies?limit={PAGE}", api_token, "data")
 
 
 @contextlib.contextmanager
 def _headscale(binary: str) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="headscale-") as name:
         directory = Path(name)
         (directory / "derp.yaml").write_text(
@@ -116,7 +116,7 @@ def _headscale(binary: str) -> Iterator[Server]:
         # JSON is YAML.
         (directory / "config.yaml").write_text(json.dumps(_configuration(directory, port)))
         command = [binary, "-c", str(directory / "config.yaml")]
-        with _running([*command, "serve"], port, dict(os.environ)) as process:
+        with running([*command, "serve"], port, dict(os.environ)) as process:
             created = subprocess.run([*command, "apikeys", "create"], capture_output=True, check=True)
             token = created.stdout.decode().split()[-1]
             server = Server(
@@ -132,8 +132,8 @@ def _configuration(directory: Path, port: int) -> dict[str, Any]:
     return {
         "server_url": f"http://127.0.0.1:{port}",
         "listen_addr": f"127.0.0.1:{port}",
-        "metrics_listen_addr": f"127.0.0.1:{_free_port()}",
-        "grpc_listen_addr": f"127.0.0.1:{_free_port()}",
+        "metrics_listen_addr": f"127.0.0.1:{free_port()}",
+        "grpc_listen_addr": f"127.0.0.1:{free_port()}",
         "noise": {"private_key_path": str(directory / "noise.key")},
         "prefixes": {"v4": "100.64.0.0/10", "v6": "fd7a:115c:a1e0::/48", "allocation": "sequential"},
         "derp": {"server": {"enabled": False}, "urls": [], "paths": [str(directory / "derp.yaml")]},
@@ -152,7 +152,7 @@ def _configuration(directory: Path, port: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + _START_S
@@ -170,7 +170,7 @@ def _running(command: list[str], port: int, environment: dict[str, str]) -> Iter
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

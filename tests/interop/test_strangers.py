@@ -18,7 +18,7 @@ from wardgate.portal.listening import listen
 from wardgate.portal.protocols import MAX_HEAD_BYTES
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.strangers import Gate
+from wardgate.portal.strangers import ACCEPTED_AT_ONCE, Gate, Listener
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: portal\r\n\r\n"
 
@@ -121,6 +121,29 @@ async def test_more_requests_than_may_wait_are_answered_all_the_same() -> None:
             length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
             assert b"ok" in await reader.readexactly(length)
         writer.close()
+
+
+async def test_a_crowd_is_let_in_a_few_at_a_time_and_nobody_else_waits_for_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn, accepted_in = 0, Counter[int]()
+    accept = Listener.accept
+
+    def counted(self: Listener) -> tuple[socket.socket, Any]:
+        admitted = accept(self)
+        accepted_in[turn] += 1
+        return admitted
+
+    async with _served() as port:
+        monkeypatch.setattr(Listener, "accept", counted)
+        with ExitStack() as stack:
+            # The kernel takes them all; the event loop stands still meanwhile.
+            for _ in range(200):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            while accepted_in.total() < 200:
+                await asyncio.sleep(0)
+                turn += 1
+        assert max(accepted_in.values()) <= ACCEPTED_AT_ONCE
 
 
 async def test_the_portals_own_listener_has_a_gate() -> None:

@@ -20,7 +20,7 @@ def listen(host: str, port: int) -> Listener:
             # One socket for both families when everything is listened on.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen()
         listener.setblocking(False)
     except BaseException:
         listener.close()

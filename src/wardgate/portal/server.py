@@ -16,7 +16,7 @@ from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.metrics import CONTENT_TYPE
 from wardgate.portal.protocols import protocols
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.strangers import Gate, Listener
+from wardgate.portal.strangers import ACCEPTED_AT_ONCE, Gate, Listener
 from wardgate.portal.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,7 @@ def _config(portal: Portal, certificate: Certificate | None, gate: Gate) -> uvic
         ws_ping_timeout=None,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=int(DRAIN_S),
+        backlog=ACCEPTED_AT_ONCE,
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
 

@@ -1,12 +1,18 @@
 """The log streams over the API."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
 
-from support.portal import World
+from support.browser import make_api_token
+from support.portal import PATIENCE_S, World
+from wardgate.portal.store import Transaction
+from wardgate.portal.store import log_reading as log_reading_module
 from wardgate.portal.store.logs import Logs, Stream
 
 
@@ -176,3 +182,49 @@ async def test_a_call_is_exported_as_it_is_listed(api: httpx2.AsyncClient) -> No
     exported = (await api.get("/wardgate/logs/export", params={"type": "api_request"})).text.splitlines()
     assert [json.loads(line) for line in exported][-len(listed) :] == listed
     assert list(json.loads(exported[-1])) == list(listed[-1])
+
+
+async def test_an_export_reads_no_further_than_its_caller_takes_and_ends_when_it_goes_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = await make_api_token(world)
+    await sign_ins(world, 50)
+    monkeypatch.setattr(log_reading_module, "LINES_AT_ONCE", 1)
+    store, open_, begun = world.portal.services.store, 0, 0
+    reading = store.reading
+
+    @asynccontextmanager
+    async def counted(*, is_long: bool = False) -> AsyncIterator[Transaction]:
+        nonlocal open_, begun
+        async with reading(is_long=is_long) as transaction:
+            open_, begun = open_ + is_long, begun + is_long
+            yield transaction
+            open_ -= is_long
+
+    monkeypatch.setattr(store, "reading", counted)
+    request = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "scheme": "http",
+        "method": "GET", "path": "/wardgate/logs/export", "query_string": b"type=session", "root_path": "",
+        "headers": [(b"host", b"portal.example"), (b"authorization", f"Bearer {token}".encode())],
+        "client": ("192.0.2.9", 40000), "server": ("portal.example", 80), "extensions": {},
+    }  # fmt: skip
+    asked: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    asked.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    chunks: list[bytes] = []
+    is_full = asyncio.Event()
+
+    async def send(message: dict[str, object]) -> None:
+        if message.get("body"):
+            chunks.append(message["body"])  # type: ignore[arg-type]
+            if len(chunks) == 3:
+                is_full.set()
+                await asyncio.Event().wait()  # the caller takes nothing more
+
+    exporting = asyncio.create_task(world.portal(request, asked.get, send))  # type: ignore[arg-type]
+    await asyncio.wait_for(is_full.wait(), PATIENCE_S)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (open_, begun) == (0, 3)
+    asked.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(exporting, PATIENCE_S)
+    assert (open_, begun, len(chunks)) == (0, 3, 3)
