@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Install what a make target needs and nothing that is there already. Standard library only; needs CPython 3.11+.
 
-Usage: bootstrap.py [--native] [--system] [--tests]
+Usage: bootstrap.py [--native | --native-dev] [--system] [--tests]
 
-  always    .venv with the locked Python packages and the `wardgate` command
-  --native  the extension module `wardgate_native`, built from native/ with cargo (needed by relay, gateway, client, demo, tests)
-  --system  Debian packages with the commands that the lab uses (needs root and apt-get)
-  --tests   Debian packages that tests and benches use besides
+  always        .venv with the locked Python packages and the `wardgate` command
+  --native      the extension module `wardgate_native`, built from native/ with cargo as it ships (needed by relay, gateway, client,
+                demo, tests)
+  --native-dev  the same in the profile of `cargo test` and clippy, which is built sooner; one that ships will do, too
+  --system      Debian packages with the commands that the lab uses (needs root and apt-get)
+  --tests       Debian packages that tests and benches use besides
 
 Each step is skipped when a stamp in .venv/.stamps says that its inputs have not changed.
 """
@@ -54,7 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--native", action="store_true")
+    profile = parser.add_mutually_exclusive_group()
+    profile.add_argument("--native", action="store_const", const="release", dest="profile")
+    profile.add_argument("--native-dev", action="store_const", const="dev", dest="profile")
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--tests", action="store_true")
     options = parser.parse_args()
@@ -67,8 +71,8 @@ def main() -> None:
             {**LAB_COMMANDS, **(TEST_COMMANDS if options.tests else {})}, required=options.tests
         )
     install_python_packages()
-    if options.native:
-        build_native()
+    if options.profile is not None:
+        build_native(options.profile)
 
 
 def install_system_packages(commands: dict[str, str], *, required: bool) -> None:
@@ -125,32 +129,35 @@ def install_python_packages() -> None:
     stamp("python", inputs)
 
 
-def build_native() -> None:
+def build_native(profile: str) -> None:
+    """Build the extension module in a profile of cargo's, unless it is there or the one that ships is."""
     inputs = sorted(
         path
         for pattern in ("**/*.rs", "**/Cargo.toml", "Cargo.lock", "pyproject.toml", "*.pyi")
         for path in (ROOT / "native").glob(pattern)
         if "target" not in path.parts
     )
-    if fresh("native", inputs):
+    name, other = ("native", "native-dev") if profile == "release" else ("native-dev", "native")
+    if fresh("native", inputs) or fresh(name, inputs):
         return
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
     if cargo is None:
         fail(
             "cargo is missing: install a Rust toolchain (rustup.rs, or Debian's `cargo` if it is 1.88 or newer), then run make again"
         )
-    step("packet engines in Rust (native/, about two minutes the first time)")
+    (STAMPS / other).unlink(missing_ok=True)
+    step(f"packet engines in Rust (native/, profile {profile}, some minutes the first time)")
     environment = {
         **os.environ,
         "PATH": f"{Path(cargo).parent}:{os.environ.get('PATH', '')}",
         "VIRTUAL_ENV": str(VENV),
     }
     run(
-        [str(VENV / "bin" / "maturin"), "develop", "--release", "--quiet"],
+        [str(VENV / "bin" / "maturin"), "develop", "--profile", profile, "--quiet"],
         environment,
         directory=ROOT / "native",
     )
-    stamp("native", inputs)
+    stamp(name, inputs)
 
 
 def fresh(name: str, inputs: Iterable[Path]) -> bool:
