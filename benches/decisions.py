@@ -1,7 +1,9 @@
-"""The policy engine on the account of a large organisation: decisions, a client's list, building and memory of a snapshot.
+"""The policy engine on the account of a large organisation: decisions, a client's list, building and memory
+of a snapshot.
 
-Seconds are CPU time of this one process, so that a busy machine does not count; the collector of garbage stays on. Every
-request brings identifiers of its own, as those from the wire do: nothing is found by being the same object.
+Seconds are CPU time of this one process, so that a busy machine does not count; the collector of garbage
+stays on. Every request brings identifiers of its own, as those from the wire do: nothing is found by being
+the same object.
 """
 
 from __future__ import annotations
@@ -230,7 +232,8 @@ def uuid(rng: random.Random) -> str:
 
 def report(results: dict[str, Any]) -> None:
     print(
-        f"\ndecisions: {ACTORS:,} actors in {GROUPS_EACH} groups each, {GROUPS} groups, {POLICIES:,} policies, {RESOURCES:,} resources"
+        f"\ndecisions: {ACTORS:,} actors in {GROUPS_EACH} groups each, {GROUPS} groups, {POLICIES:,} "
+        f"policies, {RESOURCES:,} resources"
     )
     rate, megabytes = results["decisions_per_s"], results["snapshot_mb"]
     print(
@@ -239,7 +242,8 @@ def report(results: dict[str, Any]) -> None:
     )
     print(f"  list of a client with {results['listed']} resources    {results['list_ms']:>9.2f} ms")
     print(
-        f"  rows of the feed into a snapshot      {results['load_s']:>9.2f} s    its indexes alone {results['index_s']:.2f} s"
+        f"  rows of the feed into a snapshot      {results['load_s']:>9.2f} s    its indexes alone "
+        f"{results['index_s']:.2f} s"
     )
     print(f"  one changed policy                    {results['change_ms']:>9.2f} ms")
     print(

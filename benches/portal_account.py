@@ -36,7 +36,9 @@ class Organisation:
 
 
 async def fill(services: Services) -> Organisation:
-    """Make the account of the suite `decisions` in one transaction; half of the policies are those of one group; each actor has a client."""
+    """Make the account of the suite `decisions` in one transaction; half of the policies are those of one
+    group; each actor has a client.
+    """
     rng = random.Random(1)
     tables = decisions.account(rng)
     everyone, wide, *_ = tables["groups"]

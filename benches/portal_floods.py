@@ -1,9 +1,11 @@
-"""What strangers cost: `/healthz` and the memory of a real portal process while connections that prove nothing are held open.
+"""What strangers cost: `/healthz` and the memory of a real portal process while connections that prove
+nothing are held open.
 
     python -m benches.portal_floods [SECONDS]
 
-The portal runs as `wardgate portal`. The flood is a process of its own, and so is whoever asks for health: neither distorts the other's times
-except by using the same CPUs. Connections of one address are bounded, so the flood comes from many addresses of 127.0.0.0/8.
+The portal runs as `wardgate portal`. The flood is a process of its own, and so is whoever asks for health:
+neither distorts the other's times except by using the same CPUs. Connections of one address are bounded, so
+the flood comes from many addresses of 127.0.0.0/8.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ AGAIN_AFTER_S: Final = 0.5
 _MIB: Final = 1024  # /proc counts in KiB
 
 _HEAD: Final = b"GET /healthz HTTP/1.1\r\nHost: portal\r\n"
-_BODY: Final = b"POST /sites HTTP/1.1\r\nHost: portal\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+_BODY: Final = (
+    b"POST /sites HTTP/1.1\r\nHost: portal\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 1000000\r\n\r\n"
+)
 _UPGRADE: Final = (
     b"GET /client/websocket?vsn=2.0.0&token=none&external_id=a&public_key=b HTTP/1.1\r\nHost: portal\r\n"
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -67,7 +72,9 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
 
 
 def measure(seconds: float = SECONDS) -> dict[str, Any]:
-    """Return for each flood percentiles of `/healthz` in milliseconds, the portal's memory in MiB, and connections held."""
+    """Return for each flood percentiles of `/healthz` in milliseconds, the portal's memory in MiB, and
+    connections held.
+    """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
     with (

@@ -148,7 +148,8 @@ def report(results: dict[str, Any]) -> None:
         (
             "bare FastAPI + SQLAlchemy",
             bare,
-            f"CPU {bare['cpu']:.2f} ms; ratio of p50 {ours['p50'] / bare['p50']:.2f} ×, of CPU {ours['cpu'] / bare['cpu']:.2f} ×",
+            f"CPU {bare['cpu']:.2f} ms; ratio of p50 {ours['p50'] / bare['p50']:.2f} ×, of CPU "
+            f"{ours['cpu'] / bare['cpu']:.2f} ×",
         ),
     ):
         print(f"    {text:<42} {figures['p50']:>8.2f} ms   p99 {figures['p99']:.1f} ms; {note}")

@@ -1,4 +1,5 @@
-"""Reading a request log of a million rows, and what health takes meanwhile: search, count and export (`/logs`, `/wardgate/logs/export`).
+"""Reading a request log of a million rows, and what health takes meanwhile: search, count and export
+(`/logs`, `/wardgate/logs/export`).
 
     python -m benches.portal_logs [ROWS]
 
@@ -54,7 +55,9 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
 
 
 async def measure(rows: int) -> dict[str, Any]:
-    """Return, for each database and reading, seconds by the wall and of this process's CPU, lines a second, and percentiles of `/healthz` meanwhile in milliseconds."""
+    """Return, for each database and reading, seconds by the wall and of this process's CPU, lines a second,
+    and percentiles of `/healthz` meanwhile in milliseconds.
+    """
     with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
         results = {"sqlite": await _measure(SqliteFile(Path(directory) / "wardgate.db"), rows)}
     async with postgres() as url:
@@ -169,7 +172,8 @@ def report(results: dict[str, Any]) -> None:
         for name, one in readings.items():
             rate = f"{one['rows_per_s']:,.0f} rows/s" if name == "export" else ""
             print(
-                f"    {name:<12} {one['took_s']:>8.2f} s, {one['cpu_s']:.2f} s of CPU   health p50 {one['p50']:.1f} ms, "
+                f"    {name:<12} {one['took_s']:>8.2f} s, {one['cpu_s']:.2f} s of CPU   health p50 "
+                f"{one['p50']:.1f} ms, "
                 f"p99 {one['p99']:.1f} ms   {rate}"
             )
 

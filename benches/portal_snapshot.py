@@ -1,7 +1,8 @@
-"""An account's snapshot in the portal: its load on both databases, `init`, a change's way in one process and in two, memory.
+"""An account's snapshot in the portal: its load on both databases, `init`, a change's way in one process and
+in two, memory.
 
-The portal is whole and in this process; only the sockets are missing. Times are of the wall clock, because waiting for the disk or the
-server counts; where a step only computes, its CPU time stands beside it.
+The portal is whole and in this process; only the sockets are missing. Times are of the wall clock, because
+waiting for the disk or the server counts; where a step only computes, its CPU time stands beside it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ JOIN: Final = '{"topic":"client","event":"phx_join","payload":{},"ref":0}'
 
 
 async def measure_all(runs: int) -> dict[str, Any]:
-    """Measure on a SQLite file that is durable at commit, and, where Debian's PostgreSQL is installed, on a server without sync."""
+    """Measure on a SQLite file that is durable at commit, and, where Debian's PostgreSQL is installed, on a
+    server without sync.
+    """
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
         file = SqliteFile(Path(directory) / "wardgate.db")
@@ -173,7 +176,9 @@ async def load(services: Services, organisation: Organisation) -> Taken:
 
 
 async def longest_hold(services: Services, organisation: Organisation) -> Taken:
-    """Return how long the loop is kept from other tasks at a stretch while an account is loaded: by CPU time, and the same by the wall."""
+    """Return how long the loop is kept from other tasks at a stretch while an account is loaded: by CPU time,
+    and the same by the wall.
+    """
     longest = Taken(0.0, 0.0)
 
     async def turn() -> None:
@@ -280,7 +285,9 @@ def _change(table: str, row: dict[str, Any]) -> Change:
 
 
 async def distant_changes(account: Measured) -> list[float]:
-    """Change policies while another process follows the account; returns seconds from each commit until its snapshot has it."""
+    """Change policies while another process follows the account; returns seconds from each commit until its
+    snapshot has it.
+    """
     services, organisation = account.portal.services, account.organisation
     follower = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,9 +1,11 @@
-"""A list of 100 objects over a real socket: the portal as a process of its own, and Headscale beside it where it is installed.
+"""A list of 100 objects over a real socket: the portal as a process of its own, and Headscale beside it where
+it is installed.
 
     python -m benches.portal_sockets        builds Headscale from the Go module proxy into .cache/ (about ten minutes)
 
-Headscale has no policies with ids; what it lists by its REST gateway is users, of about as many fields. Both read from SQLite and check a
-bearer token, and each process answers one caller over a connection that is kept open.
+Headscale has no policies with ids; what it lists by its REST gateway is users, of about as many fields. Both
+read from SQLite and check a bearer token, and each process answers one caller over a connection that is kept
+open.
 """
 
 from __future__ import annotations

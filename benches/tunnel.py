@@ -1,7 +1,8 @@
 """One TCP stream from client to a server behind the gateway and back, beside wireguard-go and the bare path.
 
-All three subjects run between the same hosts, behind the same routers, at an inner MTU of 1280. The bare path ends at the gateway's
-own iperf3 server; the tunnels end there too, so that every subject crosses the same cables.
+All three subjects run between the same hosts, behind the same routers, at an inner MTU of 1280. The bare path
+ends at the gateway's own iperf3 server; the tunnels end there too, so that every subject crosses the same
+cables.
 """
 
 from __future__ import annotations

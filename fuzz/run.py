@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Explore one fuzz target with libFuzzer, starting from its committed corpus. Needs a nightly toolchain and `cargo install cargo-fuzz`.
+"""Explore one fuzz target with libFuzzer, starting from its committed corpus. Needs a nightly toolchain and
+`cargo install cargo-fuzz`.
 
 Usage: run.py TARGET [SECONDS]
 
-What it finds is kept in fuzz/target/corpus/TARGET and explored further by the next run. An input that breaks a promise is
-printed as a line for fuzz/corpus/TARGET.txt, where the replay in `make test` takes it from.
+What it finds is kept in fuzz/target/corpus/TARGET and explored further by the next run. An input that breaks
+a promise is printed as a line for fuzz/corpus/TARGET.txt, where the replay in `make test` takes it from.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 `TunnelEngine` and `RelayEngine` are sans-IO: bytes and time in, bytes, events and deadlines out; simulator and
 tests drive them. `TunnelHost` and `RelayHost` own the same engines on one I/O thread with sockets and TUN.
 Socket addresses are text: "192.0.2.1:3478", "[2001:db8::1]:3478". Times are seconds on one monotonic clock chosen by
-the caller; `unix_at_zero` says which wall time (Unix seconds) `now == 0.0` stands for (WireGuard's TAI64N, TURN credentials).
+the caller; `unix_at_zero` says which wall time (Unix seconds) `now == 0.0` stands for (WireGuard's TAI64N,
+TURN credentials).
 """
 
 from typing import Self, final
@@ -55,7 +56,8 @@ class TunnelHost:
     def __new__(
         cls, *, role: str, private_key: str, tun_name: str, listen_port: int, firewall_mark: int | None = None
     ) -> Self:
-        """Open TUN device and UDP sockets (IPv4, IPv6; a busy port falls back to one that the OS picks) and start the thread.
+        """Open TUN device and UDP sockets (IPv4, IPv6) and start the thread; a busy port falls back to
+        one that the OS picks.
 
         Raises OSError with `errno` when TUN or both sockets cannot be opened.
         """

@@ -4,8 +4,8 @@
 Usage: bootstrap.py [--native | --native-dev] [--system] [--tests]
 
   always        .venv with the locked Python packages and the `wardgate` command
-  --native      the extension module `wardgate_native`, built from native/ with cargo as it ships (needed by relay, gateway, client,
-                demo, tests)
+  --native      the extension module `wardgate_native`, built from native/ with cargo as it ships (needed by
+                relay, gateway, client, demo, tests)
   --native-dev  the same in the profile of `cargo test` and clippy, which is built sooner; one that ships will do, too
   --system      Debian packages with the commands that the lab uses (needs root and apt-get)
   --tests       Debian packages that tests and benches use besides
@@ -143,7 +143,8 @@ def build_native(profile: str) -> None:
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
     if cargo is None:
         fail(
-            "cargo is missing: install a Rust toolchain (rustup.rs, or Debian's `cargo` if it is 1.88 or newer), then run make again"
+            "cargo is missing: install a Rust toolchain (rustup.rs, or Debian's `cargo` if it is 1.88 "
+            "or newer), then run make again"
         )
     (STAMPS / other).unlink(missing_ok=True)
     step(f"packet engines in Rust (native/, profile {profile}, some minutes the first time)")

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Plant the faults listed in tests/mutants/*.toml, one at a time, and report which gate of the tests finds each.
 
-A fault is planted in a copy of the tree (.cache/mutants/, kept between runs so that a Rust fault costs an incremental build), and
-the gate that its entry names is run there. A gate must pass without any fault first. A fault that its gate lets through is shown to
-wider gates: the tests of its package, all unit and property tests, the simulation; a Rust fault to all crates.
+A fault is planted in a copy of the tree (.cache/mutants/, kept between runs so that a Rust fault costs an
+incremental build), and the gate that its entry names is run there. A gate must pass without any fault first.
+A fault that its gate lets through is shown to wider gates: the tests of its package, all unit and property
+tests, the simulation; a Rust fault to all crates.
 
-Outcomes: `found` by the gate named; `waited`, likewise, but the gate only ran into a time limit: it did so twice and passed right
-after without the fault, so that a busy machine alone finds nothing; `elsewhere`, by a wider gate only (name that one, or write the
-test); `SURVIVED`; `invalid`: the text to replace does not occur exactly once, the fault does not compile, or the gate fails or is
-empty without it. Tests get several times their usual limit.
+Outcomes: `found` by the gate named; `waited`, likewise, but the gate only ran into a time limit: it did so
+twice and passed right after without the fault, so that a busy machine alone finds nothing; `elsewhere`, by a
+wider gate only (name that one, or write the test); `SURVIVED`; `invalid`: the text to replace does not occur
+exactly once, the fault does not compile, or the gate fails or is empty without it. Tests get several times
+their usual limit.
 Exit code: 0 when every fault was found somewhere, 1 when one survived or an entry is invalid, 2 for wrong usage.
 
 Examples:
@@ -224,7 +226,9 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def signals_raise(*signals: signal.Signals) -> Iterator[None]:
-    """Make the first of these signals raise Interrupted in the main thread; those that follow must not disturb the clearing up."""
+    """Make the first of these signals raise Interrupted in the main thread; those that follow must not
+    disturb the clearing up.
+    """
 
     def interrupt(number: int, _: object) -> None:
         for one in signals:
@@ -314,10 +318,8 @@ class Campaign:
         """Faults with one gate in common: it must pass once without any of them."""
         useless = self._without_fault(place, group[0].gate).why_useless
         for mutant in group:
-            if useless:
-                result = verdict(mutant, "invalid", detail=f"the gate {useless}")
-            else:
-                result = self._judge(place, mutant)
+            invalid = verdict(mutant, "invalid", detail=f"the gate {useless}") if useless else None
+            result = invalid or self._judge(place, mutant)
             self._tell(result)
             yield result
 
@@ -365,7 +367,8 @@ class Campaign:
             self._done += 1
             by = f"by {result.found_by} " if result.found_by else ""
             print(
-                f"[{self._done}/{len(self._mutants)}] {result.outcome:9} {result.area}/{result.id} {by}({result.seconds:.1f} s)",
+                f"[{self._done}/{len(self._mutants)}] {result.outcome:9} {result.area}/{result.id} "
+                f"{by}({result.seconds:.1f} s)",
                 *(
                     ["    " + result.detail.replace("\n", "\n    ")]
                     if result.detail and result.outcome != "found"
@@ -384,7 +387,9 @@ def verdict(
 
 
 def chores(mutants: Iterable[Mutant]) -> Iterator[list[list[Mutant]]]:
-    """What one worker does in one go: groups of faults with a gate in common; all Rust is one, for one build directory."""
+    """What one worker does in one go: groups of faults with a gate in common; all Rust is one, for one build
+    directory.
+    """
     groups: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         groups.setdefault(mutant.gate, []).append(mutant)
@@ -451,7 +456,8 @@ class Workplace:
             *arguments,
         ]
         ended = self._execute([*command, "-n", str(self.threads)] if wide else command, self.tree)
-        # 5: nothing collected, which a fault cannot bring about; any other: pytest itself, its arguments, or somebody who killed it.
+        # 5: nothing collected, which a fault cannot bring about; any other: pytest itself, its arguments, or
+        # somebody who killed it.
         passed = sum(int(number) for number in re.findall(r"(\d+) passed", ended.output))
         return Run(passed, ended.code in (1, 2), ended.seconds, ended.tail, ended.code not in (0, 1, 2, 5))
 
@@ -619,7 +625,8 @@ def table(results: list[Result]) -> str:
     width = max(len(f"{one.area}/{one.id}") for one in results)
     lines = ["", f"{'fault':{width}}  outcome    seconds  found by"]
     lines += [
-        f"{f'{one.area}/{one.id}':{width}}  {one.outcome:9}  {one.seconds:7.1f}  {one.found_by or first_line(one.detail)}"
+        f"{f'{one.area}/{one.id}':{width}}  {one.outcome:9}  {one.seconds:7.1f}  "
+        f"{one.found_by or first_line(one.detail)}"
         for one in results
     ]
     columns = ("found", "waited", "elsewhere", "SURVIVED", "invalid")

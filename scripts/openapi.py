@@ -1,4 +1,6 @@
-"""Write the API's OpenAPI document to docs/openapi.json, and as 3.0 to docs/openapi-3.0.json; a test compares the files with what is served."""
+"""Write the API's OpenAPI document to docs/openapi.json, and as 3.0 to docs/openapi-3.0.json; a test compares
+the files with what is served.
+"""
 
 import json
 from pathlib import Path

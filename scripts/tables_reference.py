@@ -24,13 +24,14 @@ HEAD = """# Tables
 What the portal keeps, table by table. The page is written by `make tables-reference` from the declarations in
 `src/wardgate/portal/<domain>/tables.py`, from which the program itself takes all of this.
 
-- **References**: what a column names, and what becomes of the row when that is deleted: it goes too (→), or the column is cleared (⇢).
-  Rows of an account go with the account.
-- **Changes**: whether the change feed has them for the audit log (`audit`), for the portal itself only (`internal`), or not at all.
+- **References**: what a column names, and what becomes of the row when that is deleted: it goes too (→), or
+  the column is cleared (⇢). Rows of an account go with the account.
+- **Changes**: whether the change feed has them for the audit log (`audit`), for the portal itself only (`internal`),
+  or not at all.
 - **Secret**: columns that the change feed has as `[redacted]`.
 - **Heard by**: which control channels are told of a change.
-- **Rights**: of administrators, API clients, users and service accounts, in this order: `r`ead, `i`nsert, `u`pdate, `d`elete. Nobody: only
-  the portal itself.
+- **Rights**: of administrators, API clients, users and service accounts, in this order: `r`ead, `i`nsert, `u`pdate,
+  `d`elete. Nobody: only the portal itself.
 """
 
 CHANGES = {Recording.AUDIT: "audit", Recording.INTERNAL: "internal", Recording.NONE: "–"}

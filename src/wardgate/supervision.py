@@ -1,8 +1,9 @@
 """Owners of background work: a task that nobody watches ends in silence, and what it did is not done any more.
 
-Tasks       work that ends by itself (a look-up, a query): what fails is logged and counted, and the end of the owner ends all
-Supervisor  work that must not end (a poll, a writer): what ends is logged, counted and begun again after a pause; when it ends again and
-            again, the process is to end
+Tasks       work that ends by itself (a look-up, a query): what fails is logged and counted, and the end of the
+            owner ends all
+Supervisor  work that must not end (a poll, a writer): what ends is logged, counted and begun again after a
+            pause; when it ends again and again, the process is to end
 
 Every other `create_task` stands in a function that awaits the task itself; a test holds the list of those.
 """

@@ -1,4 +1,6 @@
-"""A host is taken as it is: real peers on hosts whose state others change, or that differ from the lab's (docs/host.md)."""
+"""A host is taken as it is: real peers on hosts whose state others change, or that differ from the lab's
+(docs/host.md).
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_a_client_beside_the_gateway_disturbs_nobody_and_works_itself(cone: Inst
 
 
 def test_strict_reverse_path_filters_do_not_cut_off_relays(cone: Installation) -> None:
-    """A resource covers the addresses of portal, relays and gateway, and the kernel drops what it would send elsewhere."""
+    """A resource covers the addresses of portal, relays and gateway, and the kernel drops what it would send
+    elsewhere.
+    """
     client = cone.client_site.host
     client.sysctl(ipv4__conf__all__rp_filter=1, ipv4__conf__eth0__rp_filter=1)
     try:

@@ -197,7 +197,8 @@ def _nginx(portal: Portal, port: int, certificate: Path, key: Path, directory: P
             "127.0.0.1:8080": f"127.0.0.1:{portal.port}",
         },
     )
-    own = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))  # fmt: skip
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    own = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
     file = directory / "nginx.conf"
     file.write_text(
         f"daemon off;\nuser root;\npid {directory}/nginx.pid;\nerror_log stderr;\nevents {{}}\n"

@@ -1,4 +1,6 @@
-"""`wardgate up` on one host: everything starts, what ends is started again, Ctrl-C ends it all, the next start continues."""
+"""`wardgate up` on one host: everything starts, what ends is started again, Ctrl-C ends it all, the next
+start continues.
+"""
 
 from __future__ import annotations
 

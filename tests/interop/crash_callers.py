@@ -1,8 +1,9 @@
-"""Who loads a portal until it is killed, and what each was told: `Caller` changes groups, `Founder` makes and ends accounts.
+"""Who loads a portal until it is killed, and what each was told: `Caller` changes groups, `Founder` makes and
+ends accounts.
 
-What was acknowledged must stand. Of each caller one call may be under way at the kill; it is there whole or not at all, which
-`settle` finds out and takes over. A call that makes something carries an `Idempotency-Key` and is repeated after the restart: it must
-be answered as if nothing had happened.
+What was acknowledged must stand. Of each caller one call may be under way at the kill; it is there whole or
+not at all, which `settle` finds out and takes over. A call that makes something carries an `Idempotency-Key`
+and is repeated after the restart: it must be answered as if nothing had happened.
 """
 
 import contextlib
@@ -170,7 +171,9 @@ class Caller(LoadedCaller):
         _apply(self.known, id_, change.wanted)
 
     def settle(self, found: dict[str, Group]) -> None:
-        """Compare what is stored of this caller's groups with what it knows, and take over the call that was cut off."""
+        """Compare what is stored of this caller's groups with what it knows, and take over the call that was
+        cut off.
+        """
         change, self._under_way = self._under_way, None
         id_ = None if change is None else change.id
         if change is not None and found != self.known:

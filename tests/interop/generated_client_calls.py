@@ -1,7 +1,8 @@
 """Drives a portal through the Python client that a generator made of the OpenAPI document.
 
-Runs in the generator's own environment, with the client as package `wardgate_client`: it reads what to call as JSON, makes the calls, and
-writes how each was answered. A failure of what a caller would rely on ends it with a traceback.
+Runs in the generator's own environment, with the client as package `wardgate_client`: it reads what to call
+as JSON, makes the calls, and writes how each was answered. A failure of what a caller would rely on ends it
+with a traceback.
 """
 
 import importlib
@@ -137,7 +138,8 @@ def manage_objects(calls: Calls) -> None:
     assert newest.log_id in calls("logs_export_get", type_=m.LogsExportGetType.CHANGE)
 
     for noun, id_ in (
-        ("policies", policy.id), ("resources", resource.id), ("actors", actor.id), ("groups", group.id), ("sites", site.id),
+        ("policies", policy.id), ("resources", resource.id), ("actors", actor.id), ("groups", group.id),
+        ("sites", site.id),
     ):  # fmt: skip
         calls(f"{noun}_delete_delete", id_)
         gone = calls(f"{noun}_show_get", id_)

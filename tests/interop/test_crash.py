@@ -1,10 +1,12 @@
 """A portal that is killed under load loses no write that it acknowledged, and leaves none half done.
 
-The real process, `wardgate portal`, is killed with SIGKILL while eight callers change groups and their members over REST and the
-operator makes and ends accounts (`crash_callers`). Then the database is compared with what each was told: what was acknowledged must
-stand, and the one call that each had under way is there whole or not at all, with the members and jobs that belong to it. The feed, which
-is the audit log, must have every change of the rows, in order, without gaps, with who did it. The next round goes on with the same
-database, and begins with what was answered or cut off at the end of the last: a repeated call is answered as the first time.
+The real process, `wardgate portal`, is killed with SIGKILL while eight callers change groups and their
+members over REST and the operator makes and ends accounts (`crash_callers`). Then the database is compared
+with what each was told: what was acknowledged must stand, and the one call that each had under way is there
+whole or not at all, with the members and jobs that belong to it. The feed, which is the audit log, must have
+every change of the rows, in order, without gaps, with who did it. The next round goes on with the same
+database, and begins with what was answered or cut off at the end of the last: a repeated call is answered as
+the first time.
 """
 
 import asyncio
@@ -233,7 +235,9 @@ async def compare_groups(transaction: Transaction, account_id: UUID, callers: li
 
 
 async def compare_accounts(transaction: Transaction, first_id: UUID, founder: Founder) -> None:
-    """Each account is there with its administrator and token; exactly those that are ending have a job that will remind of it."""
+    """Each account is there with its administrator and token; exactly those that are ending have a job that
+    will remind of it.
+    """
     accounts = [one for one in await transaction.accounts.load_all() if one.id != first_id]
     founder.settle(
         {str(one.id): Founded(one.slug, is_ending=one.scheduled_deletion_at is not None) for one in accounts}

@@ -1,7 +1,7 @@
 """Generators of clients read the committed OpenAPI documents without a complaint, and what they make works.
 
-The Go client is compiled. The Python client calls a served portal: every operation, with data that is accepted; what it parses must
-hold all that was sent.
+The Go client is compiled. The Python client calls a served portal: every operation, with data that is
+accepted; what it parses must hold all that was sent.
 """
 
 import asyncio
@@ -155,7 +155,9 @@ async def served_portal() -> AsyncIterator[tuple[Portal, str]]:
 
 
 async def calls_of_everything(portal: Portal, url: str) -> AsyncIterator[dict[str, Any]]:
-    """Yield a call of every operation that is accepted, reading first; where one would spoil the next, each has an account of its own."""
+    """Yield a call of every operation that is accepted, reading first; where one would spoil the next, each
+    has an account of its own.
+    """
     shared = await _account(portal, "shared")
     for number, operation in enumerate(sorted(operations(), key=lambda one: one.method != "get")):
         is_alone = operation.method == "delete" or operation.path.endswith("/deletion")

@@ -1,8 +1,9 @@
 """Recorded sessions of published peers, played against the portal: it answers as they were answered.
 
-The peers' frames are sent as recorded; where the recorded portal spoke, ours must say the same event of the same shape, key by key and type
-by type, and equal values where nothing random is in them. Device ids, addresses, resources and sites are those of the recording. What
-the recorded portal did by itself (revoke, hide, filter, lose a relay) is done to ours before its frame is awaited.
+The peers' frames are sent as recorded; where the recorded portal spoke, ours must say the same event of the
+same shape, key by key and type by type, and equal values where nothing random is in them. Device ids,
+addresses, resources and sites are those of the recording. What the recorded portal did by itself (revoke,
+hide, filter, lose a relay) is done to ours before its frame is awaited.
 """
 
 import json
@@ -166,7 +167,8 @@ class Scene:
             for _ in {one["resource_id"] for one in ours["payload"]["authorizations"]}:
                 await self._peers["gateway"].receive("resource_updated")
         if (kind, recorded["event"]) == ("gateway", "resource_updated"):
-            # Next in the recording the gateway ended, which shows in no frame; the filter was told to it but never stored.
+            # Next in the recording the gateway ended, which shows in no frame; the filter was told to it but
+            # never stored.
             await self._disconnect("gateway")
             await self._store_filters([])
         self.compared += 1

@@ -57,7 +57,9 @@ def test_five_thousand_clients_hold_allocations_and_the_next_is_told_why_not(rel
 
 
 def allocate(relay: RelayHost, numbers: Iterable[int]) -> list[int | None]:
-    """Allocate for clients of addresses of their own, which then fall silent; returns the error code of each, if any."""
+    """Allocate for clients of addresses of their own, which then fall silent; returns the error code of each,
+    if any.
+    """
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(relay, number)) for number in numbers]
         for client in clients:

@@ -1,8 +1,10 @@
-"""A foreign tester reads the OpenAPI document, calls every operation with data that fits and data that does not, and checks the answers.
+"""A foreign tester reads the OpenAPI document, calls every operation with data that fits and data that does
+not, and checks the answers.
 
-Every operation meets a fresh account of a portal behind the real server. 422 and 412 answers to data that fits the schema are expected:
-rules such as "this name is taken" cannot be written in a schema. Nor can what a cursor is and what parameters of a query have to do with
-each other, hence 400 to a GET, and for two rules of the published API.
+Every operation meets a fresh account of a portal behind the real server. 422 and 412 answers to data that
+fits the schema are expected: rules such as "this name is taken" cannot be written in a schema. Nor can what a
+cursor is and what parameters of a query have to do with each other, hence 400 to a GET, and for two rules of
+the published API.
 """
 
 import asyncio
@@ -57,7 +59,9 @@ schemathesis.openapi.format("entity-tags", st.sampled_from(["*", '"a"', '"a", "b
 
 
 def _is_a_twin(context: Any) -> bool:
-    """Tell whether an operation is the PUT that is the same as the PATCH beside it, body and handler; lists have a PUT of their own."""
+    """Tell whether an operation is the PUT that is the same as the PATCH beside it, body and handler; lists
+    have a PUT of their own.
+    """
     body = context.operation.definition.raw.get("requestBody")
     twin = openapi()["paths"][context.operation.path].get("patch")
     return context.operation.method == "put" and twin is not None and twin.get("requestBody") == body

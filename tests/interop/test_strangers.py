@@ -1,4 +1,7 @@
-"""Strangers at real listeners, over TCP on loopback. Times are tested without waiting in tests/unit/portal/test_protocols.py."""
+"""Strangers at real listeners, over TCP on loopback.
+
+Times are tested without waiting in tests/unit/portal/test_protocols.py.
+"""
 
 import asyncio
 import socket

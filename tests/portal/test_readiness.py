@@ -40,7 +40,9 @@ async def test_a_portal_without_its_database_is_alive_but_not_ready(
 
 
 class Line:
-    """A line between a portal and its database that can break: what is on it ends; what comes is refused, or waits for nothing."""
+    """A line between a portal and its database that can break: what is on it ends; what comes is refused, or
+    waits for nothing.
+    """
 
     def __init__(self, server: Path, socket: Path) -> None:
         self._server = server

@@ -87,7 +87,9 @@ async def test_who_connects_while_the_disk_is_full_comes_back_later(world: World
 
 
 async def _is_not_granted(world: World, client: Peer, gateway: Peer) -> None:
-    """The gateway is asked while the grant is written, as always; then it is told to forget it, and the client hears of no grant."""
+    """The gateway is asked while the grant is written, as always; then it is told to forget it, and the
+    client hears of no grant.
+    """
     await _ask(world, client, gateway)
     assert "reject_access" in [frame["event"] for frame in await gateway.news()]
     frames = await client.news()

@@ -108,7 +108,9 @@ async def lived(life: Callable[[World], Awaitable[None]]) -> None:
 
 
 async def build(world: World) -> None:
-    """A client whose actor is in two groups, a gateway and two resources of its site: `app` by name, `server` granted."""
+    """A client whose actor is in two groups, a gateway and two resources of its site: `app` by name, `server`
+    granted.
+    """
     site = await world.add_site()
     await world.add_actor("bob")
     for group in ("ops", "devs"):

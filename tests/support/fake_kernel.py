@@ -1,4 +1,6 @@
-"""A kernel's links, addresses, rules and routes in memory, with the behaviour that the settings of `wardgate.net` rely on."""
+"""A kernel's links, addresses, rules and routes in memory, with the behaviour that the settings of
+`wardgate.net` rely on.
+"""
 
 import errno
 import ipaddress
@@ -11,7 +13,9 @@ from wardgate.net.netlink import Hop, Link, Route, Rule
 
 
 class FakeKernel:
-    """Refuses what Linux refuses: doubles, what is not there, routes from an address that nobody has, or over a link that is down."""
+    """Refuses what Linux refuses: doubles, what is not there, routes from an address that nobody has, or over
+    a link that is down.
+    """
 
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}

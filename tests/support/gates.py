@@ -1,4 +1,6 @@
-"""Holds a portal still at a point between a decision and what follows from it: around the journal's transaction, before the view."""
+"""Holds a portal still at a point between a decision and what follows from it: around the journal's
+transaction, before the view.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A scene for hooks: everybody is connected, the client holds a grant at the gateway, and a change is made through the store."""
+"""A scene for hooks: everybody is connected, the client holds a grant at the gateway, and a change is made
+through the store.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace

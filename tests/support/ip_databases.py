@@ -1,4 +1,6 @@
-"""IP databases in MaxMind's format, as an operator would supply: really written, with the fields that published ones have."""
+"""IP databases in MaxMind's format, as an operator would supply: really written, with the fields that
+published ones have.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

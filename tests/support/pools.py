@@ -51,7 +51,10 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def static_pair(world: World, generation: int = 2, **target: Any) -> AsyncIterator[Pair]:
-    """Two joined clients, the nas a member of a static pool that Ada's group is granted. `target`: options of its connection."""
+    """Two joined clients, the nas a member of a static pool that Ada's group is granted.
+
+    `target`: options of its connection.
+    """
     async with world.client(external_id="nas"):
         pool, policy = await make_pool(world, "static_device_pool")
         await add_member(world, pool, "nas")

@@ -1,4 +1,6 @@
-"""A portal in this process, and peers that talk to it as over a WebSocket: the ASGI application is real, only the socket is not."""
+"""A portal in this process, and peers that talk to it as over a WebSocket: the ASGI application is real, only
+the socket is not.
+"""
 
 import asyncio
 import base64
@@ -78,7 +80,9 @@ class HeldClock(SystemClock):
 
 @contextlib.asynccontextmanager
 async def portal_with_held_clock() -> AsyncIterator[tuple[Portal, HeldClock]]:
-    """Run a portal with the rate limits that the product ships; what was taken comes back when the test moves the clock."""
+    """Run a portal with the rate limits that the product ships; what was taken comes back when the test moves
+    the clock.
+    """
     clock = HeldClock()
     environment = replace(Environment.of_this_process(), clock=clock, bus=EncodingBus())
     async with portal_running(PortalSettings(), environment) as portal:
@@ -87,7 +91,9 @@ async def portal_with_held_clock() -> AsyncIterator[tuple[Portal, HeldClock]]:
 
 @dataclass(slots=True)
 class World:
-    """One account with a user, a site, a CIDR resource and the policy that grants it, and a token for each kind of peer."""
+    """One account with a user, a site, a CIDR resource and the policy that grants it, and a token for each
+    kind of peer.
+    """
 
     portal: Portal
     account_id: UUID

@@ -1,8 +1,8 @@
 """A PostgreSQL of the tests' own: started once a process, a fresh migrated database for each test.
 
-The server is Debian's (package `postgresql`), in a temporary directory, on a unix socket only. It refuses to run as root, so
-root hands it to the user `postgres`. It does not sync to disk: the machine does not lose its power during a test, and a
-killed portal is no killed server.
+The server is Debian's (package `postgresql`), in a temporary directory, on a unix socket only. It refuses to
+run as root, so root hands it to the user `postgres`. It does not sync to disk: the machine does not lose its
+power during a test, and a killed portal is no killed server.
 """
 
 import asyncio
@@ -175,7 +175,9 @@ _RUNNING: list[PostgresCluster] = []
 
 @contextlib.asynccontextmanager
 async def postgres_database(*, is_migrated: bool = True) -> AsyncIterator[str]:
-    """Yield the URL of a database that nobody else uses: with the program's schema and no row, or with nothing at all."""
+    """Yield the URL of a database that nobody else uses: with the program's schema and no row, or with
+    nothing at all.
+    """
     server = cluster()
     await server.ready()
     name = await (server.migrated_database() if is_migrated else server.empty_database())

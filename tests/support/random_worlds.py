@@ -124,7 +124,9 @@ def random_gateways(rng: random.Random, world: World) -> list[Row]:
 
 
 def random_instant(rng: random.Random, world: World) -> datetime:
-    """Draw an instant in 2026, if it can be at the edge of one of the world's windows, on a day without change of clocks."""
+    """Draw an instant in 2026, if it can be at the edge of one of the world's windows, on a day without
+    change of clocks.
+    """
     windows = [
         value
         for policy in world["policies"]

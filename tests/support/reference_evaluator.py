@@ -1,6 +1,7 @@
 """The policy engine once more, slow and obvious: loops over rows, no index, nothing shared with the engine.
 
-Read beside portal-domain §3.10, §5, §6.1 and §6.4. Rows are dictionaries with the store's columns; a connection is one too.
+Read beside portal-domain §3.10, §5, §6.1 and §6.4. Rows are dictionaries with the store's columns; a
+connection is one too.
 """
 
 import ipaddress
@@ -24,7 +25,9 @@ LISTS_POOLS = {
 
 
 def decide(world: World, connection: Row, resource_id: str, now: datetime) -> tuple[str, Any]:
-    """Return ("granted", (expiry, ids of the policies that may be named)), ("forbidden", properties) or ("not_found", None)."""
+    """Return ("granted", (expiry, ids of the policies that may be named)), ("forbidden", properties) or
+    ("not_found", None).
+    """
     resource = next((one for one in world["resources"] if one["id"] == resource_id), None)
     if resource is None or not can_be_offered(world, connection, resource, now):
         return "not_found", None

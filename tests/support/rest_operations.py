@@ -1,4 +1,6 @@
-"""Every operation of the REST API's document, with a call to each that would be accepted: what tests of bad input spoil one thing of."""
+"""Every operation of the REST API's document, with a call to each that would be accepted: what tests of bad
+input spoil one thing of.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

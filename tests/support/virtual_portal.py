@@ -1,4 +1,6 @@
-"""A portal that is not running, on virtual time: whoever plays on it decides what runs, and a week takes as long as what happens in it."""
+"""A portal that is not running, on virtual time: whoever plays on it decides what runs, and a week takes as
+long as what happens in it.
+"""
 
 import asyncio
 import random

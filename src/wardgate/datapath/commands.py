@@ -132,8 +132,9 @@ class RemovedRoute(msgspec.Struct, frozen=True):
 class Authorize(Command, frozen=True, tag="authorize"):
     """Client: packets for this resource go to this peer from now on; buffered ones are routed again.
 
-    `addresses` are the sources that the peer may use towards us because of it: the CIDR network, 0.0.0.0/0 and ::/0, or
-    the proxy IPs of a name; repeated commands for the same resource add to them. `device_address` is set for device pools only.
+    `addresses` are the sources that the peer may use towards us because of it: the CIDR network, 0.0.0.0/0
+    and ::/0, or the proxy IPs of a name; repeated commands for the same resource add to them.
+    `device_address` is set for device pools only.
     """
 
     resource_id: str

@@ -1,4 +1,6 @@
-"""What gateway and client see of an engine; free of the extension module, so that they can be tested where it is not built."""
+"""What gateway and client see of an engine; free of the extension module, so that they can be tested where it
+is not built.
+"""
 
 from typing import Protocol
 

@@ -1,10 +1,12 @@
 """Cache of upstream answers; TTLs count down in what it returns (data-plane §4.5).
 
-An answer serves the question that it was given to: the same name, type and class, with the same DO, CD and AD. Signatures that nobody
-asked for, data that the upstream was told not to check, and the word that it did check are nobody else's. A query with EDNS
-options (a client's network, a cookie) is between its sender and the upstream.
+An answer serves the question that it was given to: the same name, type and class, with the same DO, CD and
+AD. Signatures that nobody asked for, data that the upstream was told not to check, and the word that it did
+check are nobody else's. A query with EDNS options (a client's network, a cookie) is between its sender and
+the upstream.
 
-It lives as long as the shortest-lived record of the whole chain: a CNAME is as much part of the answer as the address behind it.
+It lives as long as the shortest-lived record of the whole chain: a CNAME is as much part of the answer as the
+address behind it.
 """
 
 from collections import OrderedDict
@@ -57,7 +59,10 @@ class AnswerCache:
     def store(
         self, answer: dns.message.Message, *, query: dns.message.Message | None = None, now: float
     ) -> None:
-        """Keep an upstream's answer if §4.5 allows it. `query`: what was asked; without it, what the answer repeats of that."""
+        """Keep an upstream's answer if §4.5 allows it.
+
+        `query`: what was asked; without it, what the answer repeats of that.
+        """
         asked = answer if query is None else query
         if answer.rcode() != dns.rcode.NOERROR or answer.flags & dns.flags.TC or len(answer.question) != 1:
             return

@@ -8,14 +8,15 @@
                                FAILED ◄───────────────────────────────────┘
 ```
 
-In PENDING_HOLD packets to the name wait in the engine; everywhere else they pass (after FAILED the gateway answers
-them with ICMP). A fresh grant does what a query does: the gateway may have forgotten the name along with the grant before.
-Inactive in answer to a query may mean that the gateway has lost our grant, which is worth asking the portal; in answer to
-what a grant announced it is about the name itself, and asking again would go round for ever without any traffic.
+In PENDING_HOLD packets to the name wait in the engine; everywhere else they pass (after FAILED the gateway
+answers them with ICMP). A fresh grant does what a query does: the gateway may have forgotten the name along
+with the grant before. Inactive in answer to a query may mean that the gateway has lost our grant, which is
+worth asking the portal; in answer to what a grant announced it is about the name itself, and asking again
+would go round for ever without any traffic.
 
-Entering a PENDING state announces the name to the gateway (AssignedIps). The protocol has no timer: a
-packet or query at least 2 s later repeats the announcement. Held packets stay in the engine here, so a timer of the same
-2 s stands in for them; it runs only while the tunnel stands and gives up after `MAX_ANNOUNCEMENTS`.
+Entering a PENDING state announces the name to the gateway (AssignedIps). The protocol has no timer: a packet
+or query at least 2 s later repeats the announcement. Held packets stay in the engine here, so a timer of the
+same 2 s stands in for them; it runs only while the tunnel stands and gives up after `MAX_ANNOUNCEMENTS`.
 """
 
 import heapq

@@ -1,9 +1,10 @@
 """Proxy addresses: the stand-ins that the client hands out for names of DNS resources (data-plane §3, §4.5).
 
-On its first query a name gets four IPv4 and four IPv6 addresses, in sequence, and keeps them. At most `MAX_NAMES` are known: when
-there are more, the one asked for longest ago is forgotten. Addresses of a forgotten name are not used again before the whole
-range has been. A gateway recognises a restarted client by an address that changed its name and then resets that client's
-translations (§5.4); early reuse within one process would do the same.
+On its first query a name gets four IPv4 and four IPv6 addresses, in sequence, and keeps them. At most
+`MAX_NAMES` are known: when there are more, the one asked for longest ago is forgotten. Addresses of a
+forgotten name are not used again before the whole range has been. A gateway recognises a restarted client by
+an address that changed its name and then resets that client's translations (§5.4); early reuse within one
+process would do the same.
 """
 
 import logging

@@ -4,7 +4,8 @@
 |---|---|
 | not one question, a response, or not DNS at all | `Malformed`: no answer |
 | use-application-dns.net, any type | NXDOMAIN: browsers then leave their own DNS over HTTPS off |
-| A, AAAA of a name that a resource matches | its proxy addresses, TTL 1 s; empty if no matching resource has the family |
+| A, AAAA of a name that a resource matches | its proxy addresses, TTL 1 s; empty if no matching resource has
+the family |
 | HTTPS of such a name | empty, so that A and AAAA are asked |
 | SRV, TXT of such a name | `AskSite` of the most specific resource |
 | PTR of an assigned proxy address | the name, TTL 1 s |
@@ -186,7 +187,9 @@ def answer_to(
 
 
 def encode_answer(answer: dns.message.Message, *, is_udp: bool) -> bytes:
-    """Encode an answer; one that is too long, over UDP above `MAX_UDP_ANSWER` bytes, keeps header and question only, with TC set."""
+    """Encode an answer; one that is too long, over UDP above `MAX_UDP_ANSWER` bytes, keeps header and
+    question only, with TC set.
+    """
     try:
         encoded = answer.to_wire(max_size=65535)
     except dns.exception.TooBig:  # what came from an upstream may compress worse here than there

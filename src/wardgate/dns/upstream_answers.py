@@ -1,8 +1,8 @@
 """What a name server's answer is worth, and which servers have failed of late (RFC 2308 §7, RFC 9520).
 
-Only NOERROR and NXDOMAIN end a search. Everything else, from SERVFAIL to bytes that are no message, is a failure of that one
-server: the next is asked, and this one not again about the same question for `FAILURE_S`. A server that stays silent is asked last
-meanwhile, whatever the question.
+Only NOERROR and NXDOMAIN end a search. Everything else, from SERVFAIL to bytes that are no message, is a
+failure of that one server: the next is asked, and this one not again about the same question for `FAILURE_S`.
+A server that stays silent is asked last meanwhile, whatever the question.
 """
 
 import struct
@@ -75,7 +75,9 @@ def final_answer_of(datagram: bytes, query: dns.message.Message) -> dns.message.
 
 @dataclass(frozen=True, slots=True)
 class FoundAddresses:
-    """Addresses at the end of the chain, none if there is no such name or none of this type; `ttl_s` 0: not to be kept."""
+    """Addresses at the end of the chain, none if there is no such name or none of this type; `ttl_s` 0: not
+    to be kept.
+    """
 
     addresses: tuple[str, ...]
     ttl_s: float

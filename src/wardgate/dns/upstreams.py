@@ -1,4 +1,6 @@
-"""Which servers answer foreign names, and under which sentinel address the operating system sees each (data-plane §4.5)."""
+"""Which servers answer foreign names, and under which sentinel address the operating system sees each
+(data-plane §4.5).
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

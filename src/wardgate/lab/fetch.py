@@ -1,6 +1,7 @@
 """Fetch a URL and print one JSON object about it: `python -m wardgate.lab.fetch URL`.
 
-Unlike curl it reports the time from the connect call to the first byte of the reply, and the longest stall between two reads.
+Unlike curl it reports the time from the connect call to the first byte of the reply, and the longest stall
+between two reads.
 """
 
 from __future__ import annotations

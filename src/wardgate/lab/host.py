@@ -1,8 +1,9 @@
 """One lab host: a network, mount and UTS namespace held by a process of ours.
 
-A host has its own copy of /etc, its own /var/lib/wardgate, /run and /tmp-like state directory, so that resolv.conf, hosts, machine id and
-backups made by the software under test never touch the real machine. Programs run in it through `nsenter`. The holder, and every
-program started here, gets SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG): start them from a thread that lives as long as the lab.
+A host has its own copy of /etc, its own /var/lib/wardgate, /run and /tmp-like state directory, so that
+resolv.conf, hosts, machine id and backups made by the software under test never touch the real machine.
+Programs run in it through `nsenter`. The holder, and every program started here, gets SIGKILL when the thread
+that started it ends (PR_SET_PDEATHSIG): start them from a thread that lives as long as the lab.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A whole installation in the lab: portal, two relays, a gateway, a client, private servers, each behind its router.
 
-It starts the command line `wardgate` as a user would and talks to the portal's REST API; nothing of the product is imported.
-Addresses follow one plan (public octet in brackets): portal [10], relays [101, 102], client [31], gateway [32], public names [53].
+It starts the command line `wardgate` as a user would and talks to the portal's REST API; nothing of the
+product is imported. Addresses follow one plan (public octet in brackets): portal [10], relays [101, 102],
+client [31], gateway [32], public names [53].
 """
 
 from __future__ import annotations
@@ -183,8 +184,9 @@ class Installation:
     def make_access(self) -> None:
         """Create the site, people, resources, one policy and every token through the REST API.
 
-        `ids` gets: site, group, actor, the resources `network` (10.20.0.0/24), `network6`, `app` (app.internal.example), `names`
-        (`**.httpbin.search.test`), `secret` (no policy) and the policies `policy:<resource>`.
+        `ids` gets: site, group, actor, the resources `network` (10.20.0.0/24), `network6`, `app`
+        (app.internal.example), `names` (`**.httpbin.search.test`), `secret` (no policy) and the policies
+        `policy:<resource>`.
         """
         self.ids["site"] = self.api.post("/sites", {"site": {"name": "Office"}})["id"]
         self.ids["group"] = self.api.post("/groups", {"group": {"name": "Engineers"}})["id"]
@@ -354,7 +356,9 @@ class Installation:
         environment: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> str:
-        """Run the command line to its end in a host and return what it printed; unless `check`, whatever its exit code."""
+        """Run the command line to its end in a host and return what it printed; unless `check`, whatever its
+        exit code.
+        """
         settings = [f"{name}={value}" for name, value in (environment or {}).items()]
         return host.run("env", *settings, *_WARDGATE, *arguments, check=check)
 

@@ -1,8 +1,9 @@
 """The lab's internet: sites behind NAT routers on one public segment, and private networks behind a gateway.
 
-Addresses: public 203.0.113.0/24 and 203:0:113::/64 (a bridge in a namespace of its own); each site has a subnet of its own whose
-router is .254 and whose host is .100. The router's input policy is *drop*: with accept, an early inbound probe leaves a conntrack
-entry that remaps the site's own later packet, and hole punching fails in both directions.
+Addresses: public 203.0.113.0/24 and 203:0:113::/64 (a bridge in a namespace of its own); each site has a
+subnet of its own whose router is .254 and whose host is .100. The router's input policy is *drop*: with
+accept, an early inbound probe leaves a conntrack entry that remaps the site's own later packet, and hole
+punching fails in both directions.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Site:
         self.router.run("conntrack", "-F", check=False)
 
     def udp_bytes_to(self, public4: str) -> int:
-        """Bytes of UDP that this site's router has forwarded to another's public addresses, IPv4 and IPv6 (its own counter)."""
+        """Bytes of UDP that this site's router has forwarded to another's public addresses, IPv4 and IPv6
+        (its own counter).
+        """
         counted = json.loads(self.router.run("nft", "-j", "list", "counters", "table", "inet", "lab"))
         name = _counter(public4)
         return sum(
@@ -167,7 +170,8 @@ class Internet:
     def attach(
         self, gateway: Host, gateway_prefixes: Sequence[str], host: Host, prefixes: Sequence[str]
     ) -> None:
-        """Join `host` to `gateway` by a cable of its own; the gateway's first address of each family is the host's router.
+        """Join `host` to `gateway` by a cable of its own; the gateway's first address of each family is the
+        host's router.
 
         Prefixes carry their length, e.g. "10.20.0.1/24"; the interfaces are numbered in the order of the calls.
         """

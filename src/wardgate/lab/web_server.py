@@ -1,4 +1,6 @@
-"""The private web server of the lab: `GET /bytes?num=N` (zero bytes), `/get` (who asks), `/slow?num=N&rate=B` (B bytes a second)."""
+"""The private web server of the lab: `GET /bytes?num=N` (zero bytes), `/get` (who asks), `/slow?num=N&rate=B`
+(B bytes a second).
+"""
 
 from __future__ import annotations
 

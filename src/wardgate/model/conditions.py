@@ -1,7 +1,9 @@
 """Conditions of a policy (portal-domain §3.11, §5.3): parsed from the stored triple, rendered back to it.
 
-Stored form: `{property, operator, values}`, values a list of strings. Each property has one frozen class, which is all that the
-program knows of its form: operators, parsing and rendering. Errors name the element at fault, as the REST API reports them.
+Stored form: `{property, operator, values}`, values a list of strings. Each property has one frozen class,
+which is all that the
+program knows of its form: operators, parsing and rendering. Errors name the element at fault, as the REST API
+reports them.
 """
 
 import re

@@ -1,7 +1,9 @@
-"""Names of hosts as they are compared: in lower case, without the trailing dot, every label in its ASCII form (RFC 5890 A-label).
+"""Names of hosts as they are compared: in lower case, without the trailing dot, every label in its ASCII form
+(RFC 5890 A-label).
 
-People type `bücher.example`; the question on the wire is `xn--bcher-kva.example`. What was typed is kept where it is shown, and brought into
-this form (UTS 46, without the transitional mappings that change the meaning of ß and ς) before anything is compared.
+People type `bücher.example`; the question on the wire is `xn--bcher-kva.example`. What was typed is kept
+where it is shown, and brought into this form (UTS 46, without the transitional mappings that change the
+meaning of ß and ς) before anything is compared.
 """
 
 from typing import Final

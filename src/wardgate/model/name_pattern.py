@@ -1,9 +1,9 @@
 """Name patterns of DNS resources and device pools (data-plane §4.6).
 
-A pattern is a dot-separated name. Inside a label `?` stands for one character and `*` for any run of characters;
-a label `**` stands for any number of labels. A leading `*.` also matches the name without it, as does a leading
-`**.` (any number includes none). Names and patterns are compared in the form of `host_name`: without regard to case or a
-trailing dot, and labels outside ASCII as their A-labels.
+A pattern is a dot-separated name. Inside a label `?` stands for one character and `*` for any run of
+characters; a label `**` stands for any number of labels. A leading `*.` also matches the name without it, as
+does a leading `**.` (any number includes none). Names and patterns are compared in the form of `host_name`:
+without regard to case or a trailing dot, and labels outside ASCII as their A-labels.
 
 Deliberately absent: `[…]` classes. The portal never stored them, and a peer ignores a resource it cannot parse.
 """
@@ -58,8 +58,8 @@ class NamePattern:
     def covers(self, hostname: str) -> bool:
         """Tell whether a device's host name belongs to a pool of this pattern (portal-domain §3.10).
 
-        Stricter than `matches`: a wildcard never stands for nothing, so neither `*.lab.example` nor `**.lab.example` covers
-        `lab.example`. An admin gave the name; nothing is asked of it but its labels.
+        Stricter than `matches`: a wildcard never stands for nothing, so neither `*.lab.example` nor
+        `**.lab.example` covers `lab.example`. An admin gave the name; nothing is asked of it but its labels.
         """
         pattern = tuple(
             part for label in self._labels for part in (("*", "**") if label == "**" else (label,))

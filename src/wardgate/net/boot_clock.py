@@ -1,8 +1,9 @@
 """Notices that the machine has slept, or that somebody set its wall clock.
 
-The timers of the event loop count CLOCK_MONOTONIC, which stands still while the machine sleeps: what was due in 25 s before a
-night's sleep is due in 25 s after it, though the portal hung up hours ago. CLOCK_BOOTTIME goes on, as the engine's timers do; the
-difference between both grows by each sleep. The difference between wall time and CLOCK_BOOTTIME changes when the clock is set.
+The timers of the event loop count CLOCK_MONOTONIC, which stands still while the machine sleeps: what was due
+in 25 s before a night's sleep is due in 25 s after it, though the portal hung up hours ago. CLOCK_BOOTTIME
+goes on, as the engine's timers do; the difference between both grows by each sleep. The difference between
+wall time and CLOCK_BOOTTIME changes when the clock is set.
 """
 
 import asyncio

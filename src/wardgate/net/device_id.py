@@ -1,4 +1,6 @@
-"""Where a device's identity comes from on this host (operations §6); how it is derived is the caller's (`wardgate.wire`)."""
+"""Where a device's identity comes from on this host (operations §6); how it is derived is the caller's
+(`wardgate.wire`).
+"""
 
 import json
 import platform
@@ -45,7 +47,8 @@ def device_id(
 def device_name(configured: str | None) -> str:
     """The display name: the setting, else the host name."""
     name = configured or platform.node() or str(uuid.uuid4())
-    # Python carries the bytes of environment and host name that are no UTF-8 as lone surrogates, which no encoder takes.
+    # Python carries the bytes of environment and host name that are no UTF-8 as lone surrogates, which no
+    # encoder takes.
     return name.encode("utf-8", errors="replace").decode()[:MAX_NAME]
 
 

@@ -1,4 +1,6 @@
-"""One DNS query to one server over sockets that bypass the tunnel, or from a tunnel address through it (data-plane §4.5)."""
+"""One DNS query to one server over sockets that bypass the tunnel, or from a tunnel address through it
+(data-plane §4.5).
+"""
 
 import asyncio
 import contextlib

@@ -2,9 +2,10 @@
 
 The client binds its sentinels (local to the TUN interface) at port 53, the gateway its tunnel addresses at port 53535.
 
-Queries and TCP connections are pools of fair shares by the asker's address: on a gateway that is a client, which can neither take the
-descriptors nor the connections of the others. A connection is served one query at a time, so what it pipelines waits in its
-own buffer; one that is idle, or does not read its answers, is closed.
+Queries and TCP connections are pools of fair shares by the asker's address: on a gateway that is a client,
+which can neither take the descriptors nor the connections of the others. A connection is served one query at
+a time, so what it pipelines waits in its own buffer; one that is idle, or does not read its answers, is
+closed.
 """
 
 import asyncio

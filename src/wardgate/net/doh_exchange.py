@@ -1,7 +1,8 @@
 """One DNS query over HTTPS (RFC 8484) through connections that bypass the tunnel (data-plane §4.5).
 
-The server's own name must not be asked of the host's resolver: on a client that is the sentinel, which would ask this server. So the
-connection is made to an address that somebody else found; certificate and `Host` are those of the name all the same.
+The server's own name must not be asked of the host's resolver: on a client that is the sentinel, which would
+ask this server. So the connection is made to an address that somebody else found; certificate and `Host` are
+those of the name all the same.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A pool that many draw on, of which nobody can take so much that nothing is left for the next.
 
-Whoever holds fewer units than are free may take one more. So one greedy holder alone gets half of the pool, two get a third each, and
-whoever comes next finds something free at once: nobody has to wait until the greedy are done, and nobody needs a quota
-while the pool is quiet.
+Whoever holds fewer units than are free may take one more. So one greedy holder alone gets half of the pool,
+two get a third each, and whoever comes next finds something free at once: nobody has to wait until the greedy
+are done, and nobody needs a quota while the pool is quiet.
 """
 
 from collections import Counter

@@ -12,7 +12,9 @@ _Of = TypeVar("_Of", str, IpAddress, IpNetwork)
 
 @dataclass(frozen=True, slots=True)
 class Families:
-    """IPv4 is always there; IPv6 may be compiled out, or switched off by the host's administrator, which is respected."""
+    """IPv4 is always there; IPv6 may be compiled out, or switched off by the host's administrator, which is
+    respected.
+    """
 
     ipv6: bool = True
 

@@ -1,8 +1,10 @@
-"""Forwarding on a gateway's host: sysctls, a table of our own that masquerades, and accepts in others' chains (data-plane §5.7).
+"""Forwarding on a gateway's host: sysctls, a table of our own that masquerades, and accepts in others' chains
+(data-plane §5.7).
 
-Our table is replaced in one transaction and deleted at the end. Other base chains decide for themselves, so an accept of ours does
-not overrule their *drop*: where a forward chain drops what nobody accepted (Docker, ufw, firewalld, by nftables or by
-iptables-legacy), accepts for the interface are inserted into that very chain, and taken out again at the end.
+Our table is replaced in one transaction and deleted at the end. Other base chains decide for themselves, so
+an accept of ours does not overrule their *drop*: where a forward chain drops what nobody accepted (Docker,
+ufw, firewalld, by nftables or by iptables-legacy), accepts for the interface are inserted into that very
+chain, and taken out again at the end.
 """
 
 import re
@@ -79,7 +81,8 @@ def table_of(interface: str) -> str:
 def zone_of(interface: str) -> int:
     """The conntrack zone of what comes out of a tunnel (1 to 65535): tells it apart from this host's own connections.
 
-    A client on this host opens connections from its tunnel address, and the same packets come out of the gateway's tunnel again.
+    A client on this host opens connections from its tunnel address, and the same packets come out of the
+    gateway's tunnel again.
     """
     return zlib.crc32(interface.encode()) % 0xFFFF + 1
 
@@ -107,18 +110,23 @@ table inet {table} {{
 def return_ruleset(table: str, interface: str, version: int) -> str:
     """A table that leads answers to a client of this host into the gateway's tunnel, as one nft transaction.
 
-    Its tunnel address is local here, so that the kernel would deliver the answers straight to the socket, without the tunnel's
-    translation of addresses (DNS resources). What has been translated back and is for a local tunnel address goes out by the tunnel's
-    interface instead; the next hop only tells the kernel which, and nobody has that address.
+    Its tunnel address is local here, so that the kernel would deliver the answers straight to the socket,
+    without the tunnel's translation of addresses (DNS resources). What has been translated back and is for a
+    local tunnel address goes out by the tunnel's interface instead; the next hop only tells the kernel which,
+    and nobody has that address.
     """
     family, tunnel = ("ip", TUNNEL_IPV4) if version == 4 else ("ip6", TUNNEL_IPV6)
+    answer = (
+        f'iifname != "{interface}" ct original zone {zone_of(interface)} ct direction reply '
+        f"{family} daddr {tunnel} fib daddr type local"
+    )
     return f"""\
 add table {family} {table}
 delete table {family} {table}
 table {family} {table} {{
     chain answers {{
         type filter hook prerouting priority dstnat + 10; policy accept;
-        iifname != "{interface}" ct original zone {zone_of(interface)} ct direction reply {family} daddr {tunnel} fib daddr type local dup to {tunnel[-1]} device "{interface}" drop
+        {answer} dup to {tunnel[-1]} device "{interface}" drop
     }}
 }}
 """
@@ -317,7 +325,8 @@ class LegacyAccepts:
             if version in self._families.versions and "filter" in self._tables(names):
                 command = "iptables-legacy" if version == 4 else "ip6tables-legacy"
                 cure = (
-                    f"an iptables-legacy chain FORWARD (IPv{version}) may drop what the gateway forwards, and the command "
+                    f"an iptables-legacy chain FORWARD (IPv{version}) may drop what the gateway "
+                    "forwards, and the command "
                     f"{command} is missing: install iptables, or accept packets from and to {self._interface} there"
                 )
                 try:

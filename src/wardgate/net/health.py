@@ -1,6 +1,7 @@
 """HTTP listener for probes: `GET /healthz` is 200 while the process lives, `GET /readyz` 200 or 503 (operations §7).
 
-`GET /metrics` answers processes on this host only, wherever the listener is bound. Do not wire `/readyz` to restarts: a relay or gateway without its portal still carries traffic.
+`GET /metrics` answers processes on this host only, wherever the listener is bound. Do not wire `/readyz` to
+restarts: a relay or gateway without its portal still carries traffic.
 """
 
 import asyncio
@@ -53,7 +54,8 @@ async def health_listener(
         server = await asyncio.start_server(answer, host, port, limit=_LARGEST_HEAD)
     except OSError as error:
         raise HostRefused(
-            f"cannot serve health checks on {host}:{port}: {os.strerror(error.errno or 0)}; choose another with --health-check-addr"
+            f"cannot serve health checks on {host}:{port}: {os.strerror(error.errno or 0)}; choose "
+            "another with --health-check-addr"
         ) from error
     async with server:
         yield server.sockets[0].getsockname()[1]

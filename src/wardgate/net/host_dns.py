@@ -57,8 +57,8 @@ class Method(StrEnum):
 def usual_method(resolved: Path = RESOLVED) -> Method:
     """Choose for a host whose operator has not: systemd-resolved where it runs, resolv.conf elsewhere.
 
-    Its socket is asked for a connection, since the files of a service that was stopped may stay. `resolvectl` instead would start a
-    service that is installed but not in use.
+    Its socket is asked for a connection, since the files of a service that was stopped may stay. `resolvectl`
+    instead would start a service that is installed but not in use.
     """
     if shutil.which("resolvectl") is None:
         return Method.RESOLV_CONF
@@ -98,7 +98,10 @@ def host_dns(method: Method, interface: str, *, resolv_conf: Path = RESOLV_CONF)
 
 
 class ResolvConf:
-    """Keeps resolv.conf. A regular file is rewritten in place, since containers mount it as one that cannot be renamed."""
+    """Keeps resolv.conf.
+
+    A regular file is rewritten in place, since containers mount it as one that cannot be renamed.
+    """
 
     name = "resolv.conf"
     is_necessary = False
@@ -156,7 +159,8 @@ class ResolvConf:
                 self._is_written = True
         except OSError as error:
             raise HostRefused(
-                f"cannot rewrite {self._path}: {os.strerror(error.errno or 0)}; run as root, or use --dns-control disabled"
+                f"cannot rewrite {self._path}: {os.strerror(error.errno or 0)}; run as root, or use "
+                "--dns-control disabled"
             ) from error
 
     async def undo(self) -> None:
@@ -273,7 +277,9 @@ class Untouched:
 
 
 class Originals:
-    """The host's own configuration, also while a client has taken the file over: this one, another, or a published one."""
+    """The host's own configuration, also while a client has taken the file over: this one, another, or a
+    published one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

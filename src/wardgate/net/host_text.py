@@ -1,4 +1,6 @@
-"""Reading the host's text files, which are bytes to everybody else: a Latin-1 letter in a comment is no reason to fail."""
+"""Reading the host's text files, which are bytes to everybody else: a Latin-1 letter in a comment is no
+reason to fail.
+"""
 
 from pathlib import Path
 

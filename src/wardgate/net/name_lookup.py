@@ -1,7 +1,8 @@
 """Addresses of names: hosts file first, then the host's name servers over sockets that bypass the tunnel.
 
-The gateway resolves DNS resources with it and forwards what clients ask at the site; the client finds its portal. A cache of 512
-answers honours TTLs (data-plane §5.4). Names are taken as absolute; search domains are the asking program's business.
+The gateway resolves DNS resources with it and forwards what clients ask at the site; the client finds its
+portal. A cache of 512 answers honours TTLs (data-plane §5.4). Names are taken as absolute; search domains are
+the asking program's business.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ class NoServerHelped(OSError):
 
 
 class NameServers:
-    """The host's name servers, asked one after the other. `addresses` is called at each search, since a host's servers change."""
+    """The host's name servers, asked one after the other.
+
+    `addresses` is called at each search, since a host's servers change.
+    """
 
     def __init__(
         self, addresses: Callable[[], Awaitable[tuple[IpAddress, ...]]], *, route: Route = DIRECT

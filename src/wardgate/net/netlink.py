@@ -1,7 +1,7 @@
 """The kernel's links, addresses, rules and routes as plain data, over rtnetlink.
 
-Values are compared as sets, so each carries exactly what identifies it and what we care about. Refusals are `OSError` with the
-kernel's errno. `tests/support/fake_kernel.py` is the same in memory.
+Values are compared as sets, so each carries exactly what identifies it and what we care about. Refusals are
+`OSError` with the kernel's errno. `tests/support/fake_kernel.py` is the same in memory.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""Whether the host's way into the network has changed, so that a session over the old one is no longer worth waiting for.
+"""Whether the host's way into the network has changed, so that a session over the old one is no longer worth
+waiting for.
 
-The kernel is asked how it would send to a few addresses. That sees a new default route, another interface and another address, and does
-not see what does not concern us: containers that come and go, temporary IPv6 addresses that retire while theirs still work.
+The kernel is asked how it would send to a few addresses. That sees a new default route, another interface and
+another address, and does not see what does not concern us: containers that come and go, temporary IPv6
+addresses that retire while theirs still work.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +39,9 @@ class NetworkPath:
 
 
 def has_moved(before: Hops, after: Hops, *, present: frozenset[str]) -> bool:
-    """Whether any destination of both is reached in another way than before; one that is out of reach now is nothing to act upon."""
+    """Whether any destination of both is reached in another way than before; one that is out of reach now is
+    nothing to act upon.
+    """
     return any(
         _is_other(before[destination], hop, present)
         for destination, hop in after.items()

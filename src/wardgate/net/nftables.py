@@ -34,7 +34,8 @@ class NftCommand:
     """The real one."""
 
     def generation(self) -> int | None:
-        # Asked of the kernel directly, since it is asked every few seconds: listing large rule sets costs a core's time.
+        # Asked of the kernel directly, since it is asked every few seconds: listing large rule sets costs a
+        # core's time.
         request = struct.pack("=IHHII BBH", _HEADERS, _NFT_MSG_GETGEN, _NLM_F_REQUEST, 1, 0, 0, 0, 0)
         try:
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:

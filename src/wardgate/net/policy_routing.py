@@ -1,7 +1,7 @@
 """Routing tables and rules of a tunnel: what is wanted, and how it is kept (data-plane §6.2).
 
-Tables belong to an interface: a gateway and a client on one host, or two clients, do not share any. Rules are tried by rising
-priority; a table without a matching route passes on to the next rule.
+Tables belong to an interface: a gateway and a client on one host, or two clients, do not share any. Rules are
+tried by rising priority; a table without a matching route passes on to the next rule.
 
 | who | priority | packets | table, what is in it |
 |---|---|---|---|
@@ -13,8 +13,9 @@ priority; a table without a matching route passes on to the next rule.
 | client | 300 | without `SOCKET_MARK` | `internet`: default routes of the Internet resource |
 | gateway | 410 | without `SOCKET_MARK` | `user` |
 
-So resources win over the LAN and the LAN over the Internet resource; our own sockets carry the mark and use the main table only. A LAN
-that lies inside a range that is the tunnel's own is copied into `user` too, where its longer prefix wins.
+So resources win over the LAN and the LAN over the Internet resource; our own sockets carry the mark and use
+the main table only. A LAN that lies inside a range that is the tunnel's own is copied into `user` too, where
+its longer prefix wins.
 """
 
 import errno
@@ -96,8 +97,8 @@ def wanted_routes(
 
     Args:
         networks: what leads into the tunnel.
-        sources: our tunnel address by IP version. Each route names it: sentinels live on the same interface, and the kernel's own
-            choice for IPv6 (longest common prefix) would take one of them.
+        sources: our tunnel address by IP version. Each route names it: sentinels live on the same interface,
+            and the kernel's own choice for IPv6 (longest common prefix) would take one of them.
         lan: on-link routes of the main table.
     """
     into = {

@@ -30,7 +30,8 @@ ATTEMPT_TIMEOUT_S: Final = 15.0  # TCP, TLS and upgrade together
 MAX_FRAME: Final = 16 * 1024 * 1024  # bytes; a complete `init` of a large account fits
 
 SAME_DEVICE: Final = (
-    "another process has this device's id: started twice on this machine, or a cloned image with the same /etc/machine-id; "
+    "another process has this device's id: started twice on this machine, or a cloned image with the "
+    "same /etc/machine-id; "
     "stop it, or give one of them another --id"
 )
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})

@@ -32,8 +32,8 @@ def client_needs(
 ) -> tuple[Capability, ...]:
     """What a client needs on this host.
 
-    CAP_NET_ADMIN for the interface, routes and the mark of its sockets; CAP_NET_BIND_SERVICE for its resolver's port 53; to write
-    `writes` (resolv.conf) CAP_DAC_OVERRIDE, unless its user may.
+    CAP_NET_ADMIN for the interface, routes and the mark of its sockets; CAP_NET_BIND_SERVICE for its
+    resolver's port 53; to write `writes` (resolv.conf) CAP_DAC_OVERRIDE, unless its user may.
     """
     needs = [Capability.CAP_NET_ADMIN]
     try:
@@ -42,7 +42,8 @@ def client_needs(
         is_open = False
     if not is_open:
         needs.append(Capability.CAP_NET_BIND_SERVICE)
-    # The original is set aside beside it, hence the directory. A missing directory is for whoever writes to complain of.
+    # The original is set aside beside it, hence the directory. A missing directory is for whoever writes to
+    # complain of.
     if writes is not None and writes.parent.exists() and not os.access(writes.parent, os.W_OK):
         needs.append(Capability.CAP_DAC_OVERRIDE)
     return tuple(needs)
@@ -67,7 +68,10 @@ def require(command: str, needs: Iterable[Capability], *, status: Path = Path("/
 
 
 class BufferLimit(Sysctl):
-    """A limit on socket buffers that is at least as large as a busy peer needs. Where it is absent or read-only (containers) all goes on."""
+    """A limit on socket buffers that is at least as large as a busy peer needs.
+
+    Where it is absent or read-only (containers) all goes on.
+    """
 
     def __init__(self, name: str, least: int, *, proc_sys: Path = PROC_SYS) -> None:
         super().__init__(
@@ -104,7 +108,8 @@ def tunnel_refusal(error: OSError, interface: str) -> HostRefused:
             )
         case errno.EACCES:
             return HostRefused(
-                "/dev/net/tun may not be opened by this user: run as root, or allow it (chmod 666 /dev/net/tun, as distributions do)"
+                "/dev/net/tun may not be opened by this user: run as root, or allow it (chmod 666 "
+                "/dev/net/tun, as distributions do)"
             )
         case errno.EPERM:
             return HostRefused(

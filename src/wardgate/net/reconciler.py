@@ -1,13 +1,15 @@
 """Keeps the host as the product wants it: compares what is there with what is wanted, repairs, and undoes at the end.
 
-Each thing wanted of the host is a `Setting` of four verbs: `read` what is there, say how it `differs` (without I/O), `repair` it,
-`undo` what was changed. The reconciler goes through its settings in their order, and through them backwards to undo. A host is
-never believed to be as it was left: others flush rule sets, take links down, rewrite files (docs/host.md).
+Each thing wanted of the host is a `Setting` of four verbs: `read` what is there, say how it `differs`
+(without I/O), `repair` it, `undo` what was changed. The reconciler goes through its settings in their order,
+and through them backwards to undo. A host is never believed to be as it was left: others flush rule sets,
+take links down, rewrite files (docs/host.md).
 
 | when | a difference | a refusal |
 |---|---|---|
 | `establish`: we want something new | is our own doing: no word | `HostRefused` ends the caller, `OSError` is noted |
-| `check`: every few seconds, and when the kernel reports a change | is a repair: counted, logged once a kind | is noted, logged once, tried again |
+| `check`: every few seconds, and when the kernel reports a change | is a repair: counted, logged once a kind
+| is noted, logged once, tried again |
 """
 
 import asyncio

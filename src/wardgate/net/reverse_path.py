@@ -1,8 +1,9 @@
 """Strict reverse path filters of a client's host (RFC 3704), loosened while they would drop the tunnel's own packets.
 
-The kernel checks an arriving packet by the route that an *unmarked* packet to its source would take. Where a resource covers the
-address of a relay, a gateway or the portal (the Internet resource covers all), that route leads into the tunnel, and a strict filter
-drops what comes from there. Loose filtering (2) still demands a route to the source, and wins over a strict `all`.
+The kernel checks an arriving packet by the route that an *unmarked* packet to its source would take. Where a
+resource covers the address of a relay, a gateway or the portal (the Internet resource covers all), that route
+leads into the tunnel, and a strict filter drops what comes from there. Loose filtering (2) still demands a
+route to the source, and wins over a strict `all`.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
 """IPv6 router advertisements on a host that begins to forward.
 
-With forwarding switched on, an interface whose `accept_ra` is 1 ignores advertisements and loses the default route that it had from one:
-a gateway on such a network would cut its host off. With 2 it goes on to accept them. Interfaces that forwarded before we came are left
-alone, as are those whose advertisements a daemon handles (`accept_ra` 0).
+With forwarding switched on, an interface whose `accept_ra` is 1 ignores advertisements and loses the default
+route that it had from one: a gateway on such a network would cut its host off. With 2 it goes on to accept
+them. Interfaces that forwarded before we came are left alone, as are those whose advertisements a daemon
+handles (`accept_ra` 0).
 """
 
 from pathlib import Path

@@ -10,7 +10,9 @@ SOCKET_MARK: Final = (
 
 
 def mark_option(mark: int) -> bytes:
-    """The value for `setsockopt(SOL_SOCKET, SO_MARK)`: 4 bytes, native order; as an integer it would not fit C's int."""
+    """The value for `setsockopt(SOL_SOCKET, SO_MARK)`: 4 bytes, native order; as an integer it would not fit
+    C's int.
+    """
     return mark.to_bytes(4, sys.byteorder)
 
 

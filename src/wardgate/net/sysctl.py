@@ -10,7 +10,11 @@ PROC_SYS: Final = Path("/proc/sys")
 
 
 class Sysctl:
-    """One parameter, e.g. `net/ipv4/ip_forward`. What it was when we first changed it is put back, unless somebody has set a third value."""
+    """One parameter, e.g.
+
+    `net/ipv4/ip_forward`. What it was when we first changed it is put back, unless somebody has set a third
+    value.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,10 @@ class Sysctl:
 
 
 class InterfaceParameter(ABC):
-    """One parameter of many interfaces, e.g. `net/ipv4/conf/*/rp_filter`: a value for those that `chosen` names, put back at the end."""
+    """One parameter of many interfaces, e.g.
+
+    `net/ipv4/conf/*/rp_filter`: a value for those that `chosen` names, put back at the end.
+    """
 
     def __init__(self, directory: Path, parameter: str, value: int) -> None:
         self._directory = directory

@@ -1,7 +1,7 @@
 """The TUN interface as the operating system sees it: link settings, addresses, routes, rules (data-plane §4.12, §6.1).
 
-The device itself belongs to the engine's host; this module says what the interface of that name should look like, and keeps it so.
-Sentinel addresses are local to it, so that ordinary sockets can serve DNS on them.
+The device itself belongs to the engine's host; this module says what the interface of that name should look
+like, and keeps it so. Sentinel addresses are local to it, so that ordinary sockets can serve DNS on them.
 """
 
 import logging
@@ -55,7 +55,8 @@ class TunInterface:
     ) -> None:
         """`gso_max_segs` caps super-packets of this host's own programs; None leaves the kernel's limit.
 
-        A host that forwards must not set it: the kernel cuts a forwarded super-packet that exceeds it into single packets.
+        A host that forwards must not set it: the kernel cuts a forwarded super-packet that exceeds it into
+        single packets.
         """
         self._name = name
         self._role = role
@@ -69,7 +70,8 @@ class TunInterface:
             # No link-local address: nothing but tunnel addresses may appear as a source on this interface.
             parameters[f"net/ipv6/conf/{name}/addr_gen_mode"] = "1"
         if role is Role.GATEWAY:
-            # A client on this host has its own tunnel address and routes, and reaches resources through this gateway like any other.
+            # A client on this host has its own tunnel address and routes, and reaches resources through this
+            # gateway like any other.
             parameters[f"net/ipv4/conf/{name}/accept_local"] = "1"
             parameters[f"net/ipv4/conf/{name}/rp_filter"] = "2"  # loose, also where `all` says strict
         self.settings: tuple[Setting[Any], ...] = (
@@ -97,7 +99,8 @@ class TunInterface:
 
     def _warn_of_overlap(self, network: IpNetwork) -> None:
         log.warning(
-            "a network of this host lies inside the tunnel's own range; it stays reachable, peers with these tunnel addresses do not",
+            "a network of this host lies inside the tunnel's own range; it stays reachable, peers with "
+            "these tunnel addresses do not",
             extra={"network": str(network), "interface": self._name},
         )
 

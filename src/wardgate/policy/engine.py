@@ -50,7 +50,11 @@ class Obstacle(Enum):
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):
-    """A grant. `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's zone."""
+    """A grant.
+
+    `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's
+    zone.
+    """
 
     resource: Resource
     policy: Policy

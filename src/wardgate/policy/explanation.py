@@ -25,7 +25,9 @@ TOKEN_UNDETERMINED: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class ExplainedGroup(msgspec.Struct, frozen=True):
-    """`via`: a membership that an administrator made, one that a directory sync made, or implicitly as every user is in Everyone."""
+    """`via`: a membership that an administrator made, one that a directory sync made, or implicitly as every
+    user is in Everyone.
+    """
 
     id: str
     name: str
@@ -34,7 +36,10 @@ class ExplainedGroup(msgspec.Struct, frozen=True):
 
 
 class ExplainedInput(msgspec.Struct, frozen=True):
-    """Something that was judged by, and where it comes from. `value` None: there is none, or with `undetermined` nobody knows."""
+    """Something that was judged by, and where it comes from.
+
+    `value` None: there is none, or with `undetermined` nobody knows.
+    """
 
     name: str
     value: str | None
@@ -88,7 +93,9 @@ class ExplainedTarget(msgspec.Struct, frozen=True):
 
 
 class ExplainedTraffic(msgspec.Struct, frozen=True):
-    """A packet that was asked about: `port` is its destination port (icmp has none); `is_admitted` by the resource's filters."""
+    """A packet that was asked about: `port` is its destination port (icmp has none); `is_admitted` by the
+    resource's filters.
+    """
 
     protocol: Literal["tcp", "udp", "icmp"]
     port: int | None
@@ -103,7 +110,8 @@ class Explanation(msgspec.Struct, frozen=True):
     Attributes:
         filters: what the resource lets through, such as `tcp 443, 8000 - 8010`; empty: everything.
         traffic: the packet that was asked about; None if the question was about the whole resource.
-        offered: whether the client is offered the resource; None if the question was not about a client or the answer depends on unknown facts.
+        offered: whether the client is offered the resource; None if the question was not about a client or
+            the answer depends on unknown facts.
         inputs: what the request was judged by, where that is not one client's own connection.
         expires_property: the condition that ends the access, where one does.
         repeats: in the log of decisions: how many equal requests were denied since the entry before, and not listed.

@@ -1,4 +1,5 @@
-"""Whom a device pool leads to (portal-domain §3.10, §6.4): the members of a static pool, the host names that a dynamic one covers.
+"""Whom a device pool leads to (portal-domain §3.10, §6.4): the members of a static pool, the host names that
+a dynamic one covers.
 
 The engine decides whether a client may use the pool; here it is decided which device an address or a name in it means.
 """

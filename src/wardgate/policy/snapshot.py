@@ -47,12 +47,14 @@ class Snapshot:
     `policies_for`: group → its enabled ones, by id, so that answers do not depend on the order of writing. `offers`:
     resource → what is to be had, if an enabled policy grants it to a group and it has the site that it needs.
 
-    `devices`: clients, which device pools lead to. `members_of`: static pool → device → the row that puts it there.
-    `devices_by_hostname` (lower case) and `devices_by_address` (both tunnel addresses): those with a host name, for dynamic pools.
+    `devices`: clients, which device pools lead to. `members_of`: static pool → device → the row that puts it
+    there. `devices_by_hostname` (lower case) and `devices_by_address` (both tunnel addresses): those with a
+    host name, for dynamic pools.
 
-    The keys of the indexes are the numbers of the ids (`UUID.int`): a `UUID` is hashed and compared in Python, and all
-    else about a decision costs less than ten such look-ups. Of memberships, which are many, the values are numbers too: half the
-    memory of `UUID`s, and nothing for the collector of garbage to walk through.
+    The keys of the indexes are the numbers of the ids (`UUID.int`): a `UUID` is hashed and compared in
+    Python, and all else about a decision costs less than ten such look-ups. Of memberships, which are many,
+    the values are numbers too: half the memory of `UUID`s, and nothing for the collector of garbage to walk
+    through.
     """
 
     is_disabled: bool = False  # the account

@@ -1,7 +1,7 @@
 """What administrators decided about their account, as the column `accounts.config` holds it (portal-domain §3.1).
 
-The column is JSON, and what is not in it has its default. It is read here and nowhere else, and written by `within`, which keeps
-what a newer release may have put there.
+The column is JSON, and what is not in it has its default. It is read here and nowhere else, and written by
+`within`, which keeps what a newer release may have put there.
 """
 
 from collections.abc import Mapping

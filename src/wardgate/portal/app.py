@@ -2,8 +2,8 @@
 
 The first segment of the path decides who answers (`segments`).
 
-Sockets, REST and pages may have a host name each; then each is served there only. Other names are answered with 404, by REST with 308
-to its own (`rest.entrance`).
+Sockets, REST and pages may have a host name each; then each is served there only. Other names are answered
+with 404, by REST with 308 to its own (`rest.entrance`).
 """
 
 import asyncio

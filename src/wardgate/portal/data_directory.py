@@ -67,7 +67,8 @@ def has_keys(path: Path) -> bool:
 
 
 def require_database(path: Path, database: "Database | None") -> None:
-    """Check that an installation's database file is still there: a new, empty one in its place would know nobody and deny everything.
+    """Check that an installation's database file is still there: a new, empty one in its place would know
+    nobody and deny everything.
 
     Whether a database on a server is empty is known only once it is open (`Store.open`).
 

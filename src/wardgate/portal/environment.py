@@ -1,8 +1,9 @@
 """What the portal may not reach for by itself: time, randomness, ids, threads, the network outside, other nodes.
 
-Everything in the portal takes one `Environment`. `Environment.of_this_process()` is the only place that reads real clocks
-and real randomness; the simulator builds its own over virtual time and one seed. A test holds that no other module of the portal
-imports `time`, `uuid`'s generators, `secrets`, or asks `datetime` for the present.
+Everything in the portal takes one `Environment`. `Environment.of_this_process()` is the only place that reads
+real clocks and real randomness; the simulator builds its own over virtual time and one seed. A test holds
+that no other module of the portal imports `time`, `uuid`'s generators, `secrets`, or asks `datetime` for the
+present.
 """
 
 import asyncio

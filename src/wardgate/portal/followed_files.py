@@ -1,7 +1,8 @@
 """Files that others replace while the portal runs: when a change is complete enough to be read.
 
-They are looked at from time to time and have changed when they differ from what was last taken and have been the same twice: a
-renewal that writes one file first and another a moment later is one change, and nobody reads half a file.
+They are looked at from time to time and have changed when they differ from what was last taken and have been
+the same twice: a renewal that writes one file first and another a moment later is one change, and nobody
+reads half a file.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """How the collector of garbage treats a process that serves a portal and nothing else.
 
-A pass of the collector is one stretch in which nobody is served. Almost nothing in a portal is garbage that only the collector finds,
-but very much is walked through to find it: a hundred thousand objects of modules, classes and routes, and as many of large accounts.
+A pass of the collector is one stretch in which nobody is served. Almost nothing in a portal is garbage that
+only the collector finds, but very much is walked through to find it: a hundred thousand objects of modules,
+classes and routes, and as many of large accounts.
 """
 
 import gc

@@ -1,4 +1,6 @@
-"""Keys of the installation: one master secret, one derived key per purpose (HKDF-SHA256), so that no key serves two ends."""
+"""Keys of the installation: one master secret, one derived key per purpose (HKDF-SHA256), so that no key
+serves two ends.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final

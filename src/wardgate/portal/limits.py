@@ -1,11 +1,12 @@
 """How many of what an account may have (portal-domain §15): the one place that knows the rule.
 
-Checked where something is made or enabled; nothing that exists is cut when a limit is lowered. The store admits one writer an account,
-so what was counted in a write transaction still holds at its commit.
+Checked where something is made or enabled; nothing that exists is cut when a limit is lowered. The store
+admits one writer an account, so what was counted in a write transaction still holds at its commit.
 
     user             enabled users who connected in the last 30 days, if that is limited; else enabled users
     admin            as a user, and enabled admins
-    others           of their kind: enabled service accounts and API clients, sites but the Internet site, tokens of an API client
+    others           of their kind: enabled service accounts and API clients, sites but the Internet site,
+                     tokens of an API client
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,8 @@ def listen(host: str, port: int) -> Listener:
         OSError: the port is in use, the address is not ours, or the port needs a privilege.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns off the delay of small writes (Nagle) only where it is: 40 ms an answer otherwise.
+    # The protocol is named because asyncio turns off the delay of small writes (Nagle) only where it is: 40
+    # ms an answer otherwise.
     listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

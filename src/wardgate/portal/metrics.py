@@ -1,7 +1,8 @@
-"""What one portal process counts and times, in Prometheus' terms (docs/metrics.md). No label names a person, a device or an account.
+"""What one portal process counts and times, in Prometheus' terms (docs/metrics.md). No label names a person,
+a device or an account.
 
-Metrics that other parts move are attributes. What is known elsewhere (open channels, counted events) is read when somebody
-scrapes. Times come from the environment's clock; the library's own is never asked.
+Metrics that other parts move are attributes. What is known elsewhere (open channels, counted events) is read
+when somebody scrapes. Times come from the environment's clock; the library's own is never asked.
 """
 
 from collections import Counter

@@ -1,4 +1,5 @@
-"""What speaks HTTP and WebSocket on an accepted connection: uvicorn's protocols, with bounds for those who have proved nothing.
+"""What speaks HTTP and WebSocket on an accepted connection: uvicorn's protocols, with bounds for those who
+have proved nothing.
 
     head    64 KiB, 200 fields, 10 s from its first byte, or from the connection's beginning
     body    40 s (REST answers after 30 s itself)
@@ -7,8 +8,8 @@
     unread  an answer of which nothing is taken for 30 s ends the connection
     upgrade 15 s until a control channel is accepted or refused
 
-Bytes are handed to the parsers in slices, and between two slices every other connection has its turn: a frame of six bytes takes as
-long as one of six thousand.
+Bytes are handed to the parsers in slices, and between two slices every other connection has its turn: a frame
+of six bytes takes as long as one of six thousand.
 
 uvicorn has no such bounds, and no places for them. The names of it that this module rests on are held by
 tests/unit/portal/test_protocols.py.

@@ -1,4 +1,6 @@
-"""Making an account (portal-domain §16): Everyone, the Internet site and resource, a default site, sign-in by e-mail, an admin."""
+"""Making an account (portal-domain §16): Everyone, the Internet site and resource, a default site, sign-in by
+e-mail, an admin.
+"""
 
 import re
 from dataclasses import dataclass

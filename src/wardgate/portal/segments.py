@@ -1,7 +1,9 @@
-"""The first path segments of all that the portal serves: the table says who answers, and no account's slug may be one of them.
+"""The first path segments of all that the portal serves: the table says who answers, and no account's slug
+may be one of them.
 
-It stands apart from those who answer, so that making an account loads neither the API nor the pages. Tests compare it with their routes.
-Endpoints that the published API lacks are all below `/wardgate`, so that a new one adds nothing here.
+It stands apart from those who answer, so that making an account loads neither the API nor the pages. Tests
+compare it with their routes. Endpoints that the published API lacks are all below `/wardgate`, so that a new
+one adds nothing here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,8 +62,8 @@ RESERVED_SLUGS: Final = frozenset(SEGMENTS)
 def part_of(path: str, *, is_upgrade: bool, is_program: bool = False) -> Part:
     """Return who answers this path; upgrades are the channels', whatever their path.
 
-    What nobody else serves is the pages', for it may be an account's slug; to a program, which shows a bearer token or takes nothing but
-    JSON, the API says that there is nothing.
+    What nobody else serves is the pages', for it may be an account's slug; to a program, which shows a bearer
+    token or takes nothing but JSON, the API says that there is nothing.
     """
     if is_upgrade:
         return Part.UPGRADE
@@ -72,7 +74,9 @@ def part_of(path: str, *, is_upgrade: bool, is_program: bool = False) -> Part:
 
 
 def is_program(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request is no browser's: those send neither bearer tokens nor an `Accept` of JSON alone for a page."""
+    """Tell whether a request is no browser's: those send neither bearer tokens nor an `Accept` of JSON alone
+    for a page.
+    """
     for name, value in headers:
         match name.lower():
             case b"authorization" if value[:7].lower() == b"bearer ":

@@ -1,4 +1,6 @@
-"""Serving a portal on a socket: uvicorn, TLS by files that may change, an orderly end (every control channel closed with 1012)."""
+"""Serving a portal on a socket: uvicorn, TLS by files that may change, an orderly end (every control channel
+closed with 1012).
+"""
 
 import asyncio
 import contextlib

@@ -19,16 +19,19 @@ class PortalSettings:
     """Settings of one portal process.
 
     Attributes:
-        data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; None to keep everything in memory.
+        data_dir: holds master secret, lock and, unless `database_url` leads elsewhere, the database; None to
+            keep everything in memory.
         database_url: which database; None for SQLite in the data directory.
         external_url: how people and peers reach the portal, without trailing slash; `https` makes cookies `Secure`.
         rest_host, socket_host, web_host: host names of REST, sockets and pages, if each has its own; see `hosts`.
         trusted_proxies: whose `X-Forwarded-…` and `X-Geo-…` headers are believed; empty: nobody's.
-        geoip_database: file in MaxMind's format that says where addresses are; `wardgate.portal.geography` does without one.
+        geoip_database: file in MaxMind's format that says where addresses are; `wardgate.portal.geography`
+            does without one.
         country_code_blocklist: countries from which nobody is answered, but for health.
         tls_certificate, tls_key: PEM files; None for plain HTTP behind a proxy or on a trusted network.
         max_connections: the largest number of connections; None for as many as there are descriptors, less a reserve.
-        max_connections_per_address: of which at most so many of one address (of one /64 of IPv6) that have shown no good token.
+        max_connections_per_address: of which at most so many of one address (of one /64 of IPv6) that have
+            shown no good token.
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
         smtp: where mail goes; None to send none.
         mail_from: the `From` of every mail.

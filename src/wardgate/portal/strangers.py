@@ -1,7 +1,8 @@
 """How many connections there may be: in all, and of one address for those that have proved nothing yet.
 
-Connections are counted where they are accepted, before TLS, and leave the count of their address when a token has been found good.
-A trusted proxy speaks for many people: its own address is not counted, bounding each of them is the proxy's work (docs/deploy/).
+Connections are counted where they are accepted, before TLS, and leave the count of their address when a token
+has been found good. A trusted proxy speaks for many people: its own address is not counted, bounding each of
+them is the proxy's work (docs/deploy/).
 """
 
 import socket
@@ -89,7 +90,9 @@ class Listener(socket.socket):
     gate: Gate | None = None
 
     def listen(self, _backlog: int = 0, /) -> None:
-        """Listen, whatever number is named: asyncio names the one that it accepts at once, and the kernel is to keep more."""
+        """Listen, whatever number is named: asyncio names the one that it accepts at once, and the kernel is
+        to keep more.
+        """
         super().listen(_WAITING)
 
     def accept(self) -> tuple[socket.socket, Any]:

@@ -1,4 +1,6 @@
-"""Who did something, as changes and session logs keep it (portal-domain §10.2): a snapshot, for actors change and go."""
+"""Who did something, as changes and session logs keep it (portal-domain §10.2): a snapshot, for actors change
+and go.
+"""
 
 from typing import Any, Final
 

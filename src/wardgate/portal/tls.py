@@ -1,7 +1,8 @@
 """The portal's certificate: two PEM files that may change while it runs.
 
-The listener's context hands every new connection to the newest certificate that could be loaded, so that renewing one needs neither
-a restart nor a signal. The files are looked at once a second. Connections that exist keep what they began with.
+The listener's context hands every new connection to the newest certificate that could be loaded, so that
+renewing one needs neither a restart nor a signal. The files are looked at once a second. Connections that
+exist keep what they began with.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The WebSocket of a simulated peer: the portal's own ASGI application, frames delayed by the link's latency.
 
-Frames of one direction keep their order and none is lost while the link stands, as over TCP; a cut link swallows both directions
-silently until somebody closes it.
+Frames of one direction keep their order and none is lost while the link stands, as over TCP; a cut link
+swallows both directions silently until somebody closes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The portal's way to its database, as over a network: every transaction takes time on both ways, and writes may fail.
 
-SQLite in memory answers within one step of virtual time, so that nothing ever happens between a decision and its commit, or while
-a session is being loaded. The administrator of the simulation writes to the near store, whose commits are seen at once.
+SQLite in memory answers within one step of virtual time, so that nothing ever happens between a decision and
+its commit, or while a session is being loaded. The administrator of the simulation writes to the near store,
+whose commits are seen at once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class DistantStore(Store):
         self._reading_to_hold: tuple[int, asyncio.Future[None]] | None = None
 
     def hold_reading(self, skipped: int) -> asyncio.Future[None]:
-        """Keep the answer of one of the next readings under way for a while; done when it is, with what has been read."""
+        """Keep the answer of one of the next readings under way for a while; done when it is, with what has
+        been read.
+        """
         held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reading_to_hold = skipped, held
         return held

@@ -1,6 +1,7 @@
 """The model: what the administrator of a simulated installation has granted, in a few plain dictionaries.
 
-It answers what a program must reach, may reach for a moment still, and must not reach; the installation is compared with it.
+It answers what a program must reach, may reach for a moment still, and must not reach; the installation is
+compared with it.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ class Model:
         """Why a packet must not pass now; None: it may.
 
         Args:
-            informed_at: since when the gateway is connected to the portal; None: it is cut off, and what it had goes on.
+            informed_at: since when the gateway is connected to the portal; None: it is cut off, and what it
+                had goes on.
         """
         return self._why_port_refused(resource, port, informed_at) or self._why_access_refused(
             actor, resource, informed_at

@@ -1,6 +1,8 @@
-"""A client's part in device pools: those it is shown, what others are granted to it, and the answers to what it asked for.
+"""A client's part in device pools: those it is shown, what others are granted to it, and the answers to what
+it asked for.
 
-The client of this product carries no pools; this remembers what a published one would, so that the portal's side is lived through.
+The client of this product carries no pools; this remembers what a published one would, so that the portal's
+side is lived through.
 """
 
 from __future__ import annotations

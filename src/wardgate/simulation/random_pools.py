@@ -1,7 +1,8 @@
-"""Random lives of device pools: clients that reach clients, as far as the portal goes, which decides, stores and withdraws.
+"""Random lives of device pools: clients that reach clients, as far as the portal goes, which decides, stores
+and withdraws.
 
-The client of this product carries no pools, so no packet is looked at: what is compared with the model is what the portal tells both
-ends. Invariants, beside those of `random_world` on records, lists and errors:
+The client of this product carries no pools, so no packet is looked at: what is compared with the model is
+what the portal tells both ends. Invariants, beside those of `random_world` on records, lists and errors:
 
 - grants no device is granted through a pool that no policy gives, or that does not lead to it
 - liveness in peace, each device that a pool leads to is granted to whom a policy gives the pool

@@ -1,7 +1,8 @@
 """A few minutes of a random installation's life, from one seed, with the invariants checked all the way.
 
-While things happen only safety is checked, packet by packet (`World`). At the end everything is brought up, left in peace, and
-the installation must do what the model says: what is granted is reached, what is not is refused, lists agree.
+While things happen only safety is checked, packet by packet (`World`). At the end everything is brought up,
+left in peace, and the installation must do what the model says: what is granted is reached, what is not is
+refused, lists agree.
 
 Invariants, by the names under which a failure reports them:
 
@@ -287,7 +288,9 @@ class RandomWorld:
         return [group for group in GROUPS if world.actor_of[client] in world.model.members[group]]
 
     async def _outlive_filter(self) -> None:
-        """A resource that is in use is narrowed down; its user does not hear of it, its gateways may be away at the time."""
+        """A resource that is in use is narrowed down; its user does not hear of it, its gateways may be away
+        at the time.
+        """
         world = self.world
         open_ones = [one for one in self._usable() if world.model.resources[one[1]].udp_ports is None]
         if not open_ones:
@@ -516,7 +519,8 @@ class RandomWorld:
             )
             if shown - later != wanted - later:
                 raise Violation(
-                    f"A-I-6: {client} is shown {sorted(shown - wanted)} too much and {sorted(wanted - shown)} too little"
+                    f"A-I-6: {client} is shown {sorted(shown - wanted)} too much and "
+                    f"{sorted(wanted - shown)} too little"
                 )
         for client in world.clients:
             for resource in world.model.resources:

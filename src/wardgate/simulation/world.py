@@ -1,7 +1,7 @@
 """One simulated installation: a real portal on SQLite in memory, and peers that come, go and use it.
 
-What the administrator does is done to the `Model` too. Each packet that leaves a gateway towards a resource is compared with it at once:
-a packet that no policy grants is a `Violation`.
+What the administrator does is done to the `Model` too. Each packet that leaves a gateway towards a resource
+is compared with it at once: a packet that no policy grants is a `Violation`.
 """
 
 from __future__ import annotations
@@ -451,7 +451,9 @@ class World:
         self.counts.revocations += 1
 
     async def wrong_records(self) -> list[str]:
-        """What is enforced without a stored grant, and what is stored though nothing grants it: nobody's access rests on memory alone."""
+        """What is enforced without a stored grant, and what is stored though nothing grants it: nobody's
+        access rests on memory alone.
+        """
         async with self._store.reading() as transaction:
             tables = transaction.of(self._account_id)
             stored = [

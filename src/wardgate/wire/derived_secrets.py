@@ -1,4 +1,5 @@
-"""Secrets that are computed, not stored (control-plane-protocol §4): ICE credentials, pre-shared keys, TURN credentials.
+"""Secrets that are computed, not stored (control-plane-protocol §4): ICE credentials, pre-shared keys, TURN
+credentials.
 
 ICE and pre-shared key stay the same for a pair of processes (public keys change with each), so that a second
 resource over the same gateway re-uses the connection. TURN credentials must match to the byte: the relay computes

@@ -1,4 +1,5 @@
-"""Bearer tokens: what is handed out, what is stored, how one is checked (control-plane-protocol §2.1, portal-domain §3.9).
+"""Bearer tokens: what is handed out, what is stored, how one is checked (control-plane-protocol §2.1,
+portal-domain §3.9).
 
     <nonce> "." <prefix> base32( account id 16 | token id 16 | secret 32 | mac 16 )
 

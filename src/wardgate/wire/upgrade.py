@@ -111,7 +111,9 @@ def build_upgrade_request(
 
 
 def bearer_token(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-    """Return the presented token: of the header, else of the query; None: none is there. Header names are lower case."""
+    """Return the presented token: of the header, else of the query; None: none is there. Header names are
+    lower case.
+    """
     header = headers.get(AUTHORIZATION_HEADER)
     if header is not None and header.startswith(BEARER):
         return header.removeprefix(BEARER) or None

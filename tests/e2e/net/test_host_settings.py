@@ -355,7 +355,8 @@ def state(host: Host) -> dict[str, str]:
         "sysctls": (
             "sh",
             "-c",
-            f"sysctl -a 2>/dev/null | grep -v {TUN} | grep '^net.ipv[46].*\\(forward\\|mark\\|filter\\|disable_ipv6\\|accept_ra \\)'",
+            f"sysctl -a 2>/dev/null | grep -v {TUN} | grep "
+            "'^net.ipv[46].*\\(forward\\|mark\\|filter\\|disable_ipv6\\|accept_ra \\)'",
         ),
         **{
             f"table {table}": ("sh", "-c", f"ip route show table {table}; ip -6 route show table {table}")

@@ -1,7 +1,7 @@
 """What each change of the store means for a connected client and its gateway (portal-domain §8.4 to §8.7), row by row.
 
-The client holds a grant of `net` at the gateway. A row that names no frame says that nobody hears of the change. Device pools have a
-table of their own in `test_pool_hooks`.
+The client holds a grant of `net` at the gateway. A row that names no frame says that nobody hears of the
+change. Device pools have a table of their own in `test_pool_hooks`.
 """
 
 from collections.abc import Awaitable

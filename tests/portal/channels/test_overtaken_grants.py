@@ -1,7 +1,9 @@
-"""A grant that a change overtakes between its decision and its row: every row of the tables of hooks at every point on the way.
+"""A grant that a change overtakes between its decision and its row: every row of the tables of hooks at every
+point on the way.
 
-What would have taken a stored grant along must not leave one behind: no row, nothing in force at the receiver, and the client knows that
-it has to ask again. What would have left it alone must not stop it. See `test_hooks` and `test_pool_hooks` for the rows.
+What would have taken a stored grant along must not leave one behind: no row, nothing in force at the
+receiver, and the client knows that it has to ask again. What would have left it alone must not stop it. See
+`test_hooks` and `test_pool_hooks` for the rows.
 """
 
 import asyncio

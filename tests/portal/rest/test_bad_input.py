@@ -1,8 +1,10 @@
-"""Every operation and every field of the document, fed with what it must refuse: the documented problem, nothing written, no trace.
+"""Every operation and every field of the document, fed with what it must refuse: the documented problem,
+nothing written, no trace.
 
-The lists are read off the document itself, so a new endpoint or field is covered when it is documented; what would be accepted stands in
-`support.rest_operations`, and a test holds that it is. One portal serves the whole module, and one account all calls that are refused, for they
-leave it as it was; where a call is accepted, the account is fresh.
+The lists are read off the document itself, so a new endpoint or field is covered when it is documented; what
+would be accepted stands in `support.rest_operations`, and a test holds that it is. One portal serves the
+whole module, and one account all calls that are refused, for they leave it as it was; where a call is
+accepted, the account is fresh.
 """
 
 import asyncio

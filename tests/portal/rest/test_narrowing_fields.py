@@ -1,6 +1,7 @@
 """Fields that would have narrowed access are refused where nobody looks at them; `docs/rest.md` lists them.
 
-The list is read off the page, and the operations off the document, so that a new operation is tried as soon as it is documented.
+The list is read off the page, and the operations off the document, so that a new operation is tried as soon
+as it is documented.
 """
 
 import re

@@ -1,4 +1,6 @@
-"""What the operator makes within an account: API clients with their tokens, sign-in providers; and what the account makes: device pools."""
+"""What the operator makes within an account: API clients with their tokens, sign-in providers; and what the
+account makes: device pools.
+"""
 
 from typing import Any
 

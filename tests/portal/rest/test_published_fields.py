@@ -1,4 +1,6 @@
-"""The document against a transcription of the published API (tests/vectors/rest): nothing missing, nothing added, same types."""
+"""The document against a transcription of the published API (tests/vectors/rest): nothing missing, nothing
+added, same types.
+"""
 
 import json
 from pathlib import Path

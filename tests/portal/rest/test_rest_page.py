@@ -44,7 +44,9 @@ def examples() -> list[Example]:
 
 
 def compare(expected: Any, actual: Any, names: dict[str, str]) -> None:
-    """Hold what is printed against the answer, which may have more members; a new `$name` takes the value it stands for."""
+    """Hold what is printed against the answer, which may have more members; a new `$name` takes the value it
+    stands for.
+    """
     match expected:
         case dict():
             for key, value in expected.items():

@@ -1,4 +1,6 @@
-"""What an actor's type may not do, the API refuses as if there were no credential (rest-api §2), and nothing is half done."""
+"""What an actor's type may not do, the API refuses as if there were no credential (rest-api §2), and nothing
+is half done.
+"""
 
 import ast
 from pathlib import Path
@@ -59,7 +61,9 @@ async def test_the_logs_ask_too(
 
 @pytest.mark.parametrize("module", ENDPOINTS, ids=lambda path: path.stem)
 def test_no_handler_for_an_account_goes_around_its_caller(module: Path) -> None:
-    """The tables that `caller.reading()` and `caller.writing()` give ask who may do what; those of the transaction do not."""
+    """The tables that `caller.reading()` and `caller.writing()` give ask who may do what; those of the
+    transaction do not.
+    """
     for function in ast.parse(module.read_text()).body:
         if isinstance(function, ast.AsyncFunctionDef) and "ForAccount" in ast.unparse(function.args):
             reached = {

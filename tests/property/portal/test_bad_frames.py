@@ -15,7 +15,8 @@ TOPICS = st.sampled_from(["client", "gateway", "relay", "phoenix", "", "nowhere"
 EVENTS = st.sampled_from(
     [
         "phx_join", "phx_leave", "phx_reply", "phx_close", "heartbeat", "request_authorization", "create_flow",
-        "authorization_created", "flow_authorized", "no_relays", "set_snownet_capabilities", "new_gateway_ice_candidates",
+        "authorization_created", "flow_authorized", "no_relays", "set_snownet_capabilities",
+        "new_gateway_ice_candidates",
         "broadcast_ice_candidates", "broadcast_invalidated_ice_candidates", "resolve_device_pool_domain",
         "new_client_ice_candidates", "invalidate_client_ice_candidates", "prepare_connection", "",
     ]

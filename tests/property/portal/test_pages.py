@@ -1,4 +1,6 @@
-"""Walking through the pages of a list, while others insert and delete: what is there all the time is met exactly once, in order."""
+"""Walking through the pages of a list, while others insert and delete: what is there all the time is met
+exactly once, in order.
+"""
 
 import asyncio
 import random

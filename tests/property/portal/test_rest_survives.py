@@ -30,7 +30,8 @@ FIELDS = [
 WORDS = [
     "dns", "cidr", "ip", "internet", "static_device_pool", "account_user", "service_account", "tcp", "10.0.0.0/8",
     "*.example.com", "remote_ip", "is_in_cidr", "current_utc_datetime", "M/9-17/UTC", "80", "1 - 65535", "a@b.example",
-    "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c", "2030-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "\x00", "", "' OR 1=1 --",
+    "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c", "2030-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "\x00",
+    "", "' OR 1=1 --",
 ]  # fmt: skip
 
 values = st.recursive(

@@ -62,7 +62,9 @@ def test_a_citation_belongs_to_the_page_named_last(
 
 
 def citations(path: Path) -> Iterator[tuple[int, str | None, str]]:
-    """Yield line, page and section; a section without a page of its own belongs to the page that the file named last."""
+    """Yield line, page and section; a section without a page of its own belongs to the page that the file
+    named last.
+    """
     text = path.read_text()
     page: str | None = path.stem if path.parent == SPEC else None
     is_foreign = False

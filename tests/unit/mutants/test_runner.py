@@ -111,7 +111,10 @@ from wardgate.sums.add import add
 runs = Path(__file__).with_name("runs")
 runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
 """
-IN_VAIN = "def test_waits():\n    if add(1, 2) != 3:\n        sys.exit('Failed: Timeout (>20.0s) from pytest-timeout.')\n"
+IN_VAIN = (
+    "def test_waits():\n    if add(1, 2) != 3:\n"
+    "        sys.exit('Failed: Timeout (>20.0s) from pytest-timeout.')\n"
+)
 ONCE_ON_A_BUSY_MACHINE = (
     "def test_waits():\n    if len(runs.read_text()) == 2:\n        sys.exit('Failed: Timeout (>20.0s)')\n"
 )

@@ -1,4 +1,5 @@
-"""Names of libraries that the portal rests on without a promise of theirs. Who raises a bound in pyproject.toml reads here what changed.
+"""Names of libraries that the portal rests on without a promise of theirs. Who raises a bound in
+pyproject.toml reads here what changed.
 
 What the portal reaches for is read from its source, so that it needs no list here.
 """
@@ -74,7 +75,8 @@ def test_uvicorn_still_keeps_the_answer_to_a_request_in_its_cycle() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         assert getattr(http.cycle, "response_complete", None) is True, (
-            f"{UVICORN}: HttpToolsProtocol.cycle.response_complete does not tell any more whether a request was answered"
+            f"{UVICORN}: HttpToolsProtocol.cycle.response_complete does not tell any more whether a "
+            "request was answered"
         )
 
     run_virtual(look())
@@ -92,7 +94,8 @@ def test_uvicorn_still_starts_and_stops_through_the_methods_that_the_server_over
     found = _parameters(getattr(uvicorn.Server, method))
     assert found == ["self", "sockets"], f"{UVICORN}: Server.{method} takes {found}"
     assert f"self.{method}(" in inspect.getsource(uvicorn.Server._serve), (
-        f"{UVICORN}: Server does not call `{method}` any more, by which wardgate.portal.server tells readiness and drains"
+        f"{UVICORN}: Server does not call `{method}` any more, by which wardgate.portal.server tells "
+        "readiness and drains"
     )
 
 

@@ -1,4 +1,7 @@
-"""Every noun and verb of `wardgate admin`. A test compares it with the API's own description: paths, methods, body members."""
+"""Every noun and verb of `wardgate admin`.
+
+A test compares it with the API's own description: paths, methods, body members.
+"""
 
 from dataclasses import replace
 from typing import Final
@@ -80,7 +83,8 @@ _RESOURCE_FIELDS: Final = (
     Field("ip_stack", "address families of a DNS resource", choices=_IP_STACKS),
     Field(
         "filters",
-        'traffic to let through: tcp:443,8000-9000, udp:53 or icmp; repeatable; "" removes all filters: everything may pass',
+        "traffic to let through: tcp:443,8000-9000, udp:53 or icmp; repeatable; "
+        '"" removes all filters: everything may pass',
         Kind.FILTERS,
         option="filter",
     ),
@@ -344,7 +348,8 @@ NOUNS: Final = (
             _show("/clients/{id}", "client"),
             _update("/clients/{id}", "client", "Rename a client.", _NEW_NAME),
             Verb(
-                "verify", "Mark a client as verified; an earlier time of verification is kept.", "PUT", "/clients/{id}/verify",
+                "verify", "Mark a client as verified; an earlier time of verification is kept.",
+                "PUT", "/clients/{id}/verify",
                 is_versioned=True,
             ),
             Verb("unverify", "Withdraw a client's verification.", "PUT", "/clients/{id}/unverify", is_versioned=True),
@@ -640,7 +645,10 @@ NOUNS: Final = (
                 f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "api_token", "Change a token.", _NAME,
                 Field("expires_at", "until when: a time, or how long from now (90d)", Kind.INSTANT),
             ),
-            _delete(f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}", "Delete a token; the next call with it is refused."),
+            _delete(
+                f"{_API_CLIENTS}/{{api_client}}/tokens/{{id}}",
+                "Delete a token; the next call with it is refused.",
+            ),
         ),
         columns=("id", "name", "expires_at", "last_seen_at", "last_seen_remote_ip"),
         filtered_by=(),
@@ -693,7 +701,10 @@ NOUNS: Final = (
         (
             _list(
                 "/wardgate/jobs", "List jobs, newest first; finished ones are kept for a while.",
-                Field("state", "only those in this state", choices=("available", "executing", "completed", "discarded")),
+                Field(
+                    "state", "only those in this state",
+                    choices=("available", "executing", "completed", "discarded"),
+                ),
             ),
         ),
         columns=("id", "kind", "state", "attempt", "run_at", "finished_at", "last_error"),

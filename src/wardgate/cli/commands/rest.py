@@ -144,14 +144,16 @@ PORT: Final = Parameter[str | None](
 EXPLAIN: Final = Command(
     name="explain",
     help="Say why an actor may or may not reach a resource.",
-    details="Every policy, every condition, its input and its outcome. Inputs that only a connection has are taken from the client's, if it is connected, and are undetermined unless you give them.",
+    details="Every policy, every condition, its input and its outcome. Inputs that only a connection "
+    "has are taken from the client's, if it is connected, and are undetermined unless you give them.",
     parameters=(RESOURCE, ACTOR, CLIENT, AT, REMOTE_IP, REGION, PROVIDER, PORT, AS_JSON, *CALLING),
     examples=(
         "wardgate explain --actor grace@example.org --resource wiki --remote-ip 203.0.113.5",
         "wardgate explain --client laptop --resource wiki --port 81/tcp",
         "wardgate explain --client laptop --resource wiki --at 24h",
     ),
-    notes="Exit codes: 0 granted · 6 denied · 7 undetermined · others as everywhere (1 failed, 2 wrong usage, 3 not found, 4 refused, 5 not"
+    notes="Exit codes: 0 granted · 6 denied · 7 undetermined · others as everywhere (1 failed, 2 wrong "
+    "usage, 3 not found, 4 refused, 5 not"
     " valid).",
     section="rest",
     run="wardgate.cli.explain:run",

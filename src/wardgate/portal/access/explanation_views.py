@@ -17,7 +17,9 @@ InputName = Annotated[str, one_of_words(*(fact.name for fact in FACTS), "softwar
 
 
 class GroupOfActor(BaseModel):
-    """A group that the actor is in, and how: a membership made here, or by directory sync, or as every user is in Everyone."""
+    """A group that the actor is in, and how: a membership made here, or by directory sync, or as every user
+    is in Everyone.
+    """
 
     id: UUID
     name: str
@@ -26,7 +28,9 @@ class GroupOfActor(BaseModel):
 
 
 class JudgedBy(BaseModel):
-    """Something that was judged by, and where it comes from; `value` null: there is none, or with `undetermined` nobody knows."""
+    """Something that was judged by, and where it comes from; `value` null: there is none, or with
+    `undetermined` nobody knows.
+    """
 
     name: InputName
     value: str | None
@@ -92,7 +96,9 @@ class AskedTraffic(BaseModel):
 
 
 class ExplanationView(BaseModel):
-    """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it to people."""
+    """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it
+    to people.
+    """
 
     at: str
     outcome: Literal["granted", "denied", "undetermined"]
@@ -131,7 +137,10 @@ class ExplanationView(BaseModel):
 
 
 class OfferView(BaseModel):
-    """A resource as one client stands to it. `is_offered` null: it hangs on what is known of a connected client only."""
+    """A resource as one client stands to it.
+
+    `is_offered` null: it hangs on what is known of a connected client only.
+    """
 
     id: UUID
     name: str

@@ -1,7 +1,7 @@
 """What is known of a client that conditions look at (portal-domain §5.2): each fact once, with its source.
 
-A connected client is judged by these facts, and an explanation starts from them and names them. A further fact is a field of
-`policy.evaluation.Facts` and an entry here.
+A connected client is judged by these facts, and an explanation starts from them and names them. A further
+fact is a field of `policy.evaluation.Facts` and an entry here.
 """
 
 from collections.abc import Callable

@@ -159,7 +159,8 @@ class Journal:
                 await transaction.append_decisions(decisions)
                 records = await _record(transaction, connects)
         except Exception as error:
-            # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells of the database's.
+            # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells
+            # of the database's.
             if not isinstance(error, UNAVAILABLE):
                 log.exception("a group of grants and connects could not be written")
             self._counters["journal_failures"] += 1

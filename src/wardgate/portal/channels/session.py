@@ -277,7 +277,8 @@ class Session(ABC):
             return
         event, payload = self._dialect.encode_to_peer(message)
         text = self._framing.encode(self._dialect.topic, event, payload, join_ref=self._join_ref)
-        # A peer must be able to receive its whole state, however large; but only one copy at a time, not one for each join.
+        # A peer must be able to receive its whole state, however large; but only one copy at a time, not one
+        # for each join.
         is_free = isinstance(message, wire.ClientInit | wire.GatewayInit) and not self._has_free_init
         self._send(text, _Weight.FREE if is_free else _Weight.PUSH)
 

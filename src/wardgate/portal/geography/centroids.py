@@ -1,9 +1,10 @@
 """The middle of each country, for an address of which only the country is known.
 
-`centroids.csv` is our own table: one line for each code of ISO 3166-1 (`wardgate.model.regions`) and one for XK, which databases use for
-Kosovo though the standard lacks it. The points were read off a map by hand, to about half a degree: near the middle of the land, on the
-main island or island group where there are many, in the contiguous part of the United States. They rank gateways and relays by
-distance and say nothing finer; no country's border or claim is meant by them.
+`centroids.csv` is our own table: one line for each code of ISO 3166-1 (`wardgate.model.regions`) and one for
+XK, which databases use for Kosovo though the standard lacks it. The points were read off a map by hand, to
+about half a degree: near the middle of the land, on the main island or island group where there are many, in
+the contiguous part of the United States. They rank gateways and relays by distance and say nothing finer; no
+country's border or claim is meant by them.
 """
 
 import csv

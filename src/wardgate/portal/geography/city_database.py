@@ -1,8 +1,10 @@
-"""An IP database in MaxMind's format (GeoLite2 City, DB-IP City Lite and the like), which the operator supplies and renews.
+"""An IP database in MaxMind's format (GeoLite2 City, DB-IP City Lite and the like), which the operator
+supplies and renews.
 
-The file is copied into memory of our own and read there: a file that is overwritten in place while it is mapped would end the process
-(SIGBUS), and `cp` does just that. It is looked at every few seconds and loaded again when it has changed. A file that is missing or
-broken is said once, in the log and in the health of the installation; what was loaded before stays in use, and no look-up ever fails.
+The file is copied into memory of our own and read there: a file that is overwritten in place while it is
+mapped would end the process (SIGBUS), and `cp` does just that. It is looked at every few seconds and loaded
+again when it has changed. A file that is missing or broken is said once, in the log and in the health of the
+installation; what was loaded before stays in use, and no look-up ever fails.
 """
 
 import logging

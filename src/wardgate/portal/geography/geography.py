@@ -2,11 +2,13 @@
 
 1. the operator's IP database (`city_database`), if one is configured and has a country for the address;
 2. what a trusted proxy says in its headers, if it says anything, be it that it does not know;
-3. the country to which a registry gave the address (RIPE, ARIN …), from tables that come with the program. It needs no set-up,
-   but knows no city, and sometimes it is the country of the network's owner rather than of its user.
+3. the country to which a registry gave the address (RIPE, ARIN …), from tables that come with the program. It
+needs no set-up, but knows no city, and sometimes it is the country of the network's owner rather than of its
+user.
 
-A place with a country but without coordinates gets the middle of the country. Private, loopback, documentation and other reserved
-addresses belong to no registry: they have no place unless the operator's own database or proxy gives them one.
+A place with a country but without coordinates gets the middle of the country. Private, loopback,
+documentation and other reserved addresses belong to no registry: they have no place unless the operator's own
+database or proxy gives them one.
 """
 
 from pathlib import Path

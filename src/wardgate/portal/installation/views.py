@@ -96,7 +96,9 @@ class RelayTokenView(BaseModel):
 
 
 class IpDatabaseView(BaseModel):
-    """The operator's IP database: when the one in use was built (null: none is in use), and why the file cannot be used (null: it is)."""
+    """The operator's IP database: when the one in use was built (null: none is in use), and why the file
+    cannot be used (null: it is).
+    """
 
     built_at: Instant | None
     error: str | None

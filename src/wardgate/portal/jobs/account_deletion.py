@@ -1,4 +1,7 @@
-"""The jobs around an account's deletion (portal-domain §16). Each looks again before it acts, so that repetition does no harm."""
+"""The jobs around an account's deletion (portal-domain §16).
+
+Each looks again before it acts, so that repetition does no harm.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -93,7 +93,9 @@ async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
 
 
 async def _accounts_with(services: Services, ends: Sequence[tuple[Column[Any], datetime]]) -> list[UUID]:
-    """Return the accounts that have a row whose end came before the moment beside it: most have none, and are left in peace."""
+    """Return the accounts that have a row whose end came before the moment beside it: most have none, and are
+    left in peace.
+    """
     found: set[UUID] = set()
     async with services.store.reading() as transaction:
         for column, before in ends:

@@ -1,7 +1,8 @@
-"""Schedules in the five fields of cron, in UTC: minute, hour, day of the month, month, day of the week (0 or 7: Sunday).
+"""Schedules in the five fields of cron, in UTC: minute, hour, day of the month, month, day of the week (0 or
+7: Sunday).
 
-A field is `*`, a number, a range `1-5`, either with a step `/n`, or several of these with commas. When both days are restricted, either
-one suffices, as in crontab(5).
+A field is `*`, a number, a range `1-5`, either with a step `/n`, or several of these with commas. When both
+days are restricted, either one suffices, as in crontab(5).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""The job that sends mail (portal-domain §14): one at a time, and with patience, for a mail server that greylists wants minutes."""
+"""The job that sends mail (portal-domain §14): one at a time, and with patience, for a mail server that
+greylists wants minutes.
+"""
 
 from typing import Final
 

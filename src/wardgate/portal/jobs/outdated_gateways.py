@@ -1,7 +1,8 @@
 """The weekly letter about gateways to be upgraded (portal-domain §17).
 
-The newest that this portal knows is what came with it: nothing asks the outside. A gateway is behind when it speaks an older level of
-the protocol, or when it is of an older release of this product. One that announces more than that is not judged.
+The newest that this portal knows is what came with it: nothing asks the outside. A gateway is behind when it
+speaks an older level of the protocol, or when it is of an older release of this product. One that announces
+more than that is not judged.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """The worker of one process: takes jobs off the table, runs them side by side, and notes what became of them.
 
-It sleeps until the next job or schedule is due. A commit of this process that enqueues wakes it at once; what other processes enqueue it
-finds within `POLL_S`. While a job runs its lease is renewed; when the lease is lost all the same (the database was away too long), the job
-is stopped, because another worker may have it. Handlers are plain coroutines; a job runs at least once and must bear repetition.
+It sleeps until the next job or schedule is due. A commit of this process that enqueues wakes it at once; what
+other processes enqueue it finds within `POLL_S`. While a job runs its lease is renewed; when the lease is
+lost all the same (the database was away too long), the job is stopped, because another worker may have it.
+Handlers are plain coroutines; a job runs at least once and must bear repetition.
 """
 
 import asyncio
@@ -111,7 +112,9 @@ class Runner:
         return {name: room for name, room in rooms.items() if room > 0}
 
     async def _claim(self, queue: JobQueue, rooms: Mapping[str, int]) -> list[Job]:
-        """Lease what there is room for: kinds with a bound of their own one by one, all others at once, oldest first."""
+        """Lease what there is room for: kinds with a bound of their own one by one, all others at once,
+        oldest first.
+        """
         free = CONCURRENT - len(self._running)
         bounded = [[name] for name in rooms if self._kinds[name].concurrent < CONCURRENT]
         others = [name for name in rooms if self._kinds[name].concurrent >= CONCURRENT]
@@ -123,7 +126,10 @@ class Runner:
         return jobs
 
     async def _next_due_at(self, kinds: Collection[str]) -> datetime | None:
-        """Return when a job of these kinds can be claimed, or any schedule is due. The end of a job wakes the runner too."""
+        """Return when a job of these kinds can be claimed, or any schedule is due.
+
+        The end of a job wakes the runner too.
+        """
         async with self._services.store.reading() as transaction:
             queue = JobQueue(transaction)
             due_at = await queue.next_due_at(kinds)
@@ -179,7 +185,9 @@ class Runner:
             renewing.cancel()
 
     async def _renew(self, job: Job, work: "asyncio.Future[object]") -> None:
-        """Renew the lease until it is lost; however this ends, the work ends too: another worker may have the job then."""
+        """Renew the lease until it is lost; however this ends, the work ends too: another worker may have the
+        job then.
+        """
         is_ours = True
         try:
             while is_ours:

@@ -1,7 +1,8 @@
 """The job that hands a queued letter to the mail server, and what is kept of it.
 
-A worker that is killed at any moment loses nothing: the job runs again, with the same message id, for whoever has no delivery on
-record yet. Whoever the server took the letter for just before the kill may get it twice, as the same message.
+A worker that is killed at any moment loses nothing: the job runs again, with the same message id, for whoever
+has no delivery on record yet. Whoever the server took the letter for just before the kill may get it twice,
+as the same message.
 """
 
 import logging
@@ -73,7 +74,9 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
 async def _record(
     services: Services, letter: _Arguments, recipients: Sequence[str], refused: Mapping[str, Refusal]
 ) -> None:
-    """Keep what became of the letter; who was refused for the moment has no row, so that the next attempt is for them."""
+    """Keep what became of the letter; who was refused for the moment has no row, so that the next attempt is
+    for them.
+    """
     final = [one for one in recipients if one not in refused or refused[one].is_permanent]
     if not final:
         return

@@ -1,7 +1,8 @@
 """What the portal writes to people: one frozen class a letter, rendered as plain text and as simple HTML.
 
-Rendering is pure: what a letter says is decided when it is posted, so that it stays true when its account is gone by the time
-that it is sent. A letter's template has its class's name in snake case: the first line of the `.txt` is the subject.
+Rendering is pure: what a letter says is decided when it is posted, so that it stays true when its account is
+gone by the time that it is sent. A letter's template has its class's name in snake case: the first line of
+the `.txt` is the subject.
 """
 
 import re
@@ -57,7 +58,9 @@ class OutdatedGateway:
 
 @dataclass(frozen=True, slots=True)
 class OutdatedGateways:
-    """Gateways are online that are behind the newest level and release known; `clients` are two minor versions behind or more."""
+    """Gateways are online that are behind the newest level and release known; `clients` are two minor
+    versions behind or more.
+    """
 
     account_name: str
     account_url: str

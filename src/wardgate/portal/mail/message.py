@@ -1,4 +1,5 @@
-"""A message as bytes (RFC 5322, MIME). Its own id names it for ever: a repeated delivery is the same message to whoever gets it twice.
+"""A message as bytes (RFC 5322, MIME). Its own id names it for ever: a repeated delivery is the same message
+to whoever gets it twice.
 
 Recipients stand in the envelope only (portal-domain §14: blind copies), hence the empty group in `To`.
 """
@@ -62,7 +63,8 @@ class Mailer(Protocol):
     """The way to a mail server."""
 
     async def send(self, message: MailMessage, recipients: Sequence[str]) -> Mapping[str, "Refusal"]:
-        """Hand a message over; returns the recipients that the server did not take. All others are the server's business now.
+        """Hand a message over; returns the recipients that the server did not take. All others are the
+        server's business now.
 
         Raises:
             OSError: nothing was handed over: the server could not be reached, or refused us or the message.
@@ -71,7 +73,10 @@ class Mailer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a server said to one recipient: a reply code (RFC 5321 §4.2). Its words are left out: they repeat the address."""
+    """What a server said to one recipient: a reply code (RFC 5321 §4.2).
+
+    Its words are left out: they repeat the address.
+    """
 
     code: int
 

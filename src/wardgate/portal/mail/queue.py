@@ -27,7 +27,9 @@ async def post(
     *,
     account_id: UUID | None,
 ) -> None:
-    """Queue a letter to these addresses, less those that must not be written to; nothing is queued if nobody is left."""
+    """Queue a letter to these addresses, less those that must not be written to; nothing is queued if nobody
+    is left.
+    """
     addresses = await permitted(transaction, recipients)
     rendered = render(letter)
     for first in range(0, len(addresses), RECIPIENTS_A_MESSAGE):

@@ -1,6 +1,7 @@
 """An SMTP server as a URL.
 
-    smtp://host[:port]    STARTTLS if the server offers it; `?tls=required` refuses to go on without, `?tls=none` never asks
+    smtp://host[:port]    STARTTLS if the server offers it; `?tls=required` refuses to go on without,
+                          `?tls=none` never asks
     smtps://host[:port]   TLS from the first byte
 
 User name and password are percent-encoded in the URL; with them TLS is required unless `?tls=none` says otherwise.

@@ -33,7 +33,8 @@ _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "Entity tags, or `*`: carry out only if the object, or list of members, is still this version of it.",
+    "description": "Entity tags, or `*`: carry out only if the object, or list of members, "
+    "is still this version of it.",
     "schema": {"type": "string", "format": "entity-tags"},
 }
 _ETAG: Final = {

@@ -1,9 +1,11 @@
 """What every request of the API passes first, whoever sends it (rest-api §1, steps 3, 5 and 6).
 
-Each gets an id, its caller's own if that is one, and where REST has a host of its own, whoever comes by another name is sent there with
-308, which keeps method and body. Reports of flows are taken in under every name: a gateway that has sent one does not send it again.
+Each gets an id, its caller's own if that is one, and where REST has a host of its own, whoever comes by
+another name is sent there with 308, which keeps method and body. Reports of flows are taken in under every
+name: a gateway that has sent one does not send it again.
 
-Deliberately absent is the `_method` of form posts (step 2): forms carry no bearer token, so none gets as far as a handler.
+Deliberately absent is the `_method` of form posts (step 2): forms carry no bearer token, so none gets as far
+as a handler.
 """
 
 import re

@@ -26,8 +26,8 @@ EVERYWHERE: Final = _ENDING | _SWITCHING
 
 TOKENS: Final = frozenset(
     {
-        "allowed_cidrs", "allowed_ips", "conditions", "is_read_only", "permissions", "read_only", "role", "scope", "scopes",
-        "single_use",
+        "allowed_cidrs", "allowed_ips", "conditions", "is_read_only", "permissions", "read_only", "role",
+        "scope", "scopes", "single_use",
     }
 )  # fmt: skip
 """Fields that narrow a token."""

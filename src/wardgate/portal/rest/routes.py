@@ -30,7 +30,8 @@ class Route:
         is_versioned: a GET, PUT or PATCH answers with `ETag`, and what changes anything honours `If-Match`.
         makes_object: the answer tells in `Location` where the new object is, and its version in `ETag`.
         required: names of query parameters that must be given; the handler checks them, to explain what is
-        missing. may_find_nothing: answers with 404 although there is no id in the path.
+            missing.
+        may_find_nothing: answers with 404 although there is no id in the path.
     """
 
     method: str

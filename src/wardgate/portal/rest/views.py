@@ -73,14 +73,17 @@ class CountedListOf(BaseModel, Generic[T]):
 
 
 ViewFields = dict[str, Any]
-"""The fields of an object by name, as its view declares them: ids and instants as such, nested objects as dictionaries."""
+"""The fields of an object by name, as its view declares them: ids and instants as such, nested objects as
+dictionaries.
+"""
 
 
 def list_response(page: Page[_RowT], fields_of: Callable[[_RowT], ViewFields]) -> Response:
     """Return a response with a page in its envelope.
 
-    It has the same content as `ListOf` the views of the rows, but is encoded without building them: for 100 objects that saves a tenth of
-    the call. Headers that a handler sets on the framework's response are not added to it.
+    It has the same content as `ListOf` the views of the rows, but is encoded without building them: for 100
+    objects that saves a tenth of the call. Headers that a handler sets on the framework's response are not
+    added to it.
     """
     metadata = {
         "count": page.count,

@@ -76,7 +76,10 @@ class ExternalIdentityView(BaseModel):
 
 
 class AuthProviderView(BaseModel):
-    """What all kinds of provider show. A lifetime of null is the default: 7 days for clients, 8 hours for the portal."""
+    """What all kinds of provider show.
+
+    A lifetime of null is the default: 7 days for clients, 8 hours for the portal.
+    """
 
     id: UUID
     account_id: UUID

@@ -1,7 +1,8 @@
-"""What the store does for every call of the REST API before it is carried out: find its caller, log it, note that the token was used.
+"""What the store does for every call of the REST API before it is carried out: find its caller, log it, note
+that the token was used.
 
-These run for each call, so each is one statement that is put together once. None is part of the change feed, so none takes the
-account's lock: a call must not wait for a long change of the same account to be logged.
+These run for each call, so each is one statement that is put together once. None is part of the change feed,
+so none takes the account's lock: a call must not wait for a long change of the same account to be logged.
 """
 
 from collections.abc import Sequence

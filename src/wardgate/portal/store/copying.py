@@ -1,8 +1,9 @@
 """Moving an installation from one database to another, whole or not at all, and proving that nothing was lost.
 
-Both databases are brought to this program's schema first. The portal is stopped meanwhile; the target must be empty. Then rows go
-over table by table, referenced tables first, in one transaction of the target. Before it commits, every table is read back there and
-compared with what the source had: the number of rows and a hash of their content.
+Both databases are brought to this program's schema first. The portal is stopped meanwhile; the target must be
+empty. Then rows go over table by table, referenced tables first, in one transaction of the target. Before it
+commits, every table is read back there and compared with what the source had: the number of rows and a hash
+of their content.
 """
 
 import hashlib
@@ -47,13 +48,15 @@ async def copy(source: Database, target: Database, environment: Environment) -> 
     """Copy everything; returns what was copied, table by table.
 
     Raises:
-        Unusable: one of the databases cannot be used, the target is not empty, or what arrived differs; the target is then as before.
+        Unusable: one of the databases cannot be used, the target is not empty, or what arrived differs; the
+            target is then as before.
     """
     reader, writer = adapter(source, environment), adapter(target, environment)
     try:
         await reader.open(upgrade)
         await writer.open(upgrade)
-        # A write transaction, never committed, keeps writers out of a SQLite file while it is read; PostgreSQL shows one moment.
+        # A write transaction, never committed, keeps writers out of a SQLite file while it is read;
+        # PostgreSQL shows one moment.
         beginning = reader.writing if isinstance(source, SqliteFile) else reader.reading
         async with beginning() as old, writer.writing() as new:
             for connection in (old, new):

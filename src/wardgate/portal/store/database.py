@@ -1,12 +1,14 @@
-"""The store: transactions over one database, repositories inside them, and the change feed's rows written with each commit.
+"""The store: transactions over one database, repositories inside them, and the change feed's rows written
+with each commit.
 
     async with store.writing(subject) as transaction:
         tables = transaction.of(account_id)
         site = await tables.sites.insert(Site(id=transaction.new_id(), account_id=account_id, name="Berlin"))
 
-Leaving the block commits; an exception rolls back and nothing is written. Everything a transaction did is appended to `changes` with it:
-the counter row of each account is raised last, so that commit order and sequence agree. Transactions do not nest: a task that
-holds one must not open another (one writer at a time is admitted, on PostgreSQL one an account).
+Leaving the block commits; an exception rolls back and nothing is written. Everything a transaction did is
+appended to `changes` with it: the counter row of each account is raised last, so that commit order and
+sequence agree. Transactions do not nest: a task that holds one must not open another (one writer at a time is
+admitted, on PostgreSQL one an account).
 """
 
 import logging
@@ -92,8 +94,8 @@ class Store:
         """Open a read transaction: one consistent view; writing in it is a programming error.
 
         Args:
-            is_long: what is read grows with a table. Then statements leave the event loop alone, and few of these transactions are
-                open at a time.
+            is_long: what is read grows with a table. Then statements leave the event loop alone, and few of
+                these transactions are open at a time.
         """
         try:
             async with self._database.reading(is_long=is_long) as connection:
@@ -109,8 +111,9 @@ class Store:
         """Open a write transaction on behalf of `subject` (portal-domain §10.2; none: the system itself).
 
         Args:
-            is_synced: leaving the block waits until a power cut would not undo it. Otherwise it survives the end of this
-                process only, until what `start_sync` returns has ended or a later transaction that waited.
+            is_synced: leaving the block waits until a power cut would not undo it. Otherwise it survives the
+                end of this process only, until what `start_sync` returns has ended or a later transaction
+                that waited.
 
         Raises:
             Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
@@ -144,7 +147,10 @@ class Store:
         return self._database.start_sync()
 
     def on_commit(self, listener: Committed) -> Callable[[], None]:
-        """Call `listener` after each commit that moved a feed; returns a function that unsubscribes. A hint, never the only source."""
+        """Call `listener` after each commit that moved a feed; returns a function that unsubscribes.
+
+        A hint, never the only source.
+        """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 

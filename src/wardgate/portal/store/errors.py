@@ -62,7 +62,9 @@ class NotAllowed(StoreError):
 
 
 class Unusable(StoreError):
-    """The database is out of reach, too old, missing, not ours, damaged, locked away or full; the message says which."""
+    """The database is out of reach, too old, missing, not ours, damaged, locked away or full; the message
+    says which.
+    """
 
 
 class AddressesExhausted(StoreError):

@@ -1,8 +1,9 @@
 """The change feed's readers: each sees every committed change of its account in order, without gaps, at least once.
 
-A reader asks the database for what follows its position, and sleeps when there is nothing. Hints wake it: this process's own commits,
-and a poll that notices those of other processes (`wardgate init` beside a running portal, other nodes): SQLite's
-`data_version`, PostgreSQL's counters. A hint carries no content, so a lost or a superfluous one does no harm.
+A reader asks the database for what follows its position, and sleeps when there is nothing. Hints wake it:
+this process's own commits, and a poll that notices those of other processes (`wardgate init` beside a running
+portal, other nodes): SQLite's `data_version`, PostgreSQL's counters. A hint carries no content, so a lost or
+a superfluous one does no harm.
 """
 
 import asyncio

@@ -7,7 +7,9 @@ Sync = Callable[[], Awaitable[None]]
 
 
 class GroupSync:
-    """Shares runs of `sync`: whoever asks is served by a run that began afterwards, and all who ask meanwhile by the same one."""
+    """Shares runs of `sync`: whoever asks is served by a run that began afterwards, and all who ask meanwhile
+    by the same one.
+    """
 
     def __init__(self, sync: Sync) -> None:
         self._sync = sync

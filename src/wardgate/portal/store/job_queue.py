@@ -1,12 +1,13 @@
-"""The table of background work: enqueue in the caller's transaction, lease, finish, retry. One semantics on both databases.
+"""The table of background work: enqueue in the caller's transaction, lease, finish, retry. One semantics on
+both databases.
 
     enqueue ──▶ available ──claim──▶ executing ──finish──▶ completed
                     ▲                  │  │
                     └── fail, release, │  └── fail or lost on the last attempt ──▶ discarded
                         lease expired ─┘
 
-A worker that dies leaves its lease to expire; then another takes the job over, so a job runs *at least* once and must bear repetition.
-Claims of all workers take turns (`Transaction.hold`), so no job is leased twice.
+A worker that dies leaves its lease to expire; then another takes the job over, so a job runs *at least* once
+and must bear repetition. Claims of all workers take turns (`Transaction.hold`), so no job is leased twice.
 """
 
 from collections.abc import Collection, Mapping
@@ -45,7 +46,9 @@ class JobQueue:
         unique_key: str | None = None,
         max_attempts: int = 3,
     ) -> bool:
-        """Add a job that exists exactly if the transaction commits; false: an unfinished one has the same `unique_key`."""
+        """Add a job that exists exactly if the transaction commits; false: an unfinished one has the same
+        `unique_key`.
+        """
         self._transaction.require_writable()
         now = self._transaction.now
         row = {
@@ -69,7 +72,9 @@ class JobQueue:
         return added
 
     async def enqueue_scheduled(self, kind: str, due_at: datetime, *, max_attempts: int) -> None:
-        """Add the job of one moment of a schedule, whichever worker comes first; none while an earlier one is unfinished."""
+        """Add the job of one moment of a schedule, whichever worker comes first; none while an earlier one is
+        unfinished.
+        """
         await self._transaction.hold(JOBS_TOPIC)
         result = await self._transaction.execute(
             update(JOB_SCHEDULES.table)

@@ -1,7 +1,9 @@
-"""Rows as lines of JSON that the database writes: a program that only passes text on is ten times as fast, and holds up nobody.
+"""Rows as lines of JSON that the database writes: a program that only passes text on is ten times as fast,
+and holds up nobody.
 
-What a line holds is a `Shape`: for each name, in this order, where its value comes from. Ids are written with hyphens, instants in UTC with
-microseconds and `Z`, NULL is `null`, and floats keep every digit that tells them from their neighbours.
+What a line holds is a `Shape`: for each name, in this order, where its value comes from. Ids are written with
+hyphens, instants in UTC with microseconds and `Z`, NULL is `null`, and floats keep every digit that tells
+them from their neighbours.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

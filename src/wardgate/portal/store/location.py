@@ -1,7 +1,8 @@
 """Which database: read from `WARDGATE_DATABASE_URL`.
 
 sqlite:////var/lib/wardgate/wardgate.db          a file (absolute path: four slashes)
-sqlite:///wardgate.db?synchronous=normal         relative; a power cut may take the last commits, never the file's integrity
+sqlite:///wardgate.db?synchronous=normal         relative; a power cut may take the last commits, never the
+                                                 file's integrity
 postgresql://wardgate@db.example.org/wardgate    a server, 15 or newer; everything that libpq knows may stand behind `?`
 """
 
@@ -70,7 +71,9 @@ def parse_database_url(text: str) -> Database:
 
 
 def _check_hosts(rest: str) -> None:
-    """Refuse hosts that nobody could connect to; libpq takes several, with commas between, each with a port of its own."""
+    """Refuse hosts that nobody could connect to; libpq takes several, with commas between, each with a port
+    of its own.
+    """
     for host in re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].split(","):
         found = _HOST.fullmatch(host)
         if found is None:

@@ -1,8 +1,8 @@
 """Reading logs of any length: a slice of an index at a time, each in a transaction of its own.
 
-A statement costs as much as a slice has entries, whatever the log holds and however rare a match is. Between two slices others have
-their turn, nobody's old view of the database keeps it from tidying up, and a reader that went away is noticed. What is written meanwhile
-is read or not; entries themselves never change place.
+A statement costs as much as a slice has entries, whatever the log holds and however rare a match is. Between
+two slices others have their turn, nobody's old view of the database keeps it from tidying up, and a reader
+that went away is noticed. What is written meanwhile is read or not; entries themselves never change place.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -140,7 +140,9 @@ class LogReader:
     async def _end_of_slice(
         self, transaction: Transaction, place: Place | None, size: int, *, oldest_first: bool = False
     ) -> Place | None:
-        """Return the key of the last entry of the slice that begins after a place; none: the slice is the last. Reads an index only."""
+        """Return the key of the last entry of the slice that begins after a place; none: the slice is the
+        last. Reads an index only.
+        """
         result = await transaction.execute(
             select(*self._log.key)
             .where(self._of_account, *self._within_slice(place, None, oldest_first=oldest_first))

@@ -1,4 +1,5 @@
-"""What is known of outbound e-mail: messages a provider took, what became of them, and addresses not to be mailed (portal-domain §14).
+"""What is known of outbound e-mail: messages a provider took, what became of them, and addresses not to be
+mailed (portal-domain §14).
 
 No part of any feed, and nothing of it goes with an account. Addresses are kept in lower case.
 """
@@ -45,7 +46,9 @@ class MailRecords:
         )
 
     async def record(self, email: OutboundEmail, addresses: Collection[str]) -> None:
-        """Remember a message that a provider took, with a pending delivery to each address; what is known already is left as it is."""
+        """Remember a message that a provider took, with a pending delivery to each address; what is known
+        already is left as it is.
+        """
         now = self._transaction.now
         row = {
             "message_id": email.message_id,

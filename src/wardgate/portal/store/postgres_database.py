@@ -1,12 +1,12 @@
 """The store on PostgreSQL 15 or newer, through asyncpg.
 
-Transactions behave as they do on SQLite, account by account: the first statement of a write transaction on an account takes that
-account's advisory lock until the end, so what it reads it may rely on when it writes, and nothing has to be tried again. Writers of
-different accounts do not wait for each other; a transaction that touches several takes them in order (`Transaction.hold`).
-Read transactions take no lock and see one moment.
+Transactions behave as they do on SQLite, account by account: the first statement of a write transaction on an
+account takes that account's advisory lock until the end, so what it reads it may rely on when it writes, and
+nothing has to be tried again. Writers of different accounts do not wait for each other; a transaction that
+touches several takes them in order (`Transaction.hold`). Read transactions take no lock and see one moment.
 
-`LISTEN/NOTIFY` is not used: a notifying commit takes a lock of the whole server. Other nodes' commits are noticed by asking for the
-counters of the accounts that somebody waits for.
+`LISTEN/NOTIFY` is not used: a notifying commit takes a lock of the whole server. Other nodes' commits are
+noticed by asking for the counters of the accounts that somebody waits for.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What a database refuses, said the same way for SQLite and PostgreSQL.
 
-PostgreSQL holds to lengths, ranges and well-formed text; SQLite stores anything. So `check_storable` looks first, and a program
-that was tried on one database meets no surprise on the other.
+PostgreSQL holds to lengths, ranges and well-formed text; SQLite stores anything. So `check_storable` looks
+first, and a program that was tried on one database meets no surprise on the other.
 """
 
 import math
@@ -25,7 +25,8 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
     """Check what is about to be stored in columns of `table`.
 
     Raises:
-        Unstorable: text too short, too long or with a NUL or half a surrogate pair, a number out of range or not finite.
+        Unstorable: text too short, too long or with a NUL or half a surrogate pair, a number out of range or
+            not finite.
     """
     for name, value in values.items():
         reason = _fault(table.c[name], value)
@@ -34,7 +35,9 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
 
 
 def made_storable(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a log entry with what cannot be stored cut off, replaced or left out: a log loses no entry."""
+    """Return the values of a log entry with what cannot be stored cut off, replaced or left out: a log loses
+    no entry.
+    """
     return {name: _trimmed(table.c[name], value) for name, value in values.items()}
 
 

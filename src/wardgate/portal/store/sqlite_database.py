@@ -1,11 +1,13 @@
 """The store on SQLite: a file, or memory for tests and the simulator.
 
-One asynchronous lock admits one writer of this process at a time. Writers of other processes are waited for outside SQLite, so
-that the event loop never stands still, and "database is locked" reaches no caller before half a minute has passed.
+One asynchronous lock admits one writer of this process at a time. Writers of other processes are waited for
+outside SQLite, so that the event loop never stands still, and "database is locked" reaches no caller before
+half a minute has passed.
 
-A commit waits for the disk inside SQLite, and with it everything in this process. A transaction whose caller can wait elsewhere is
-therefore committed on a connection that leaves the write-ahead log to the operating system; `start_sync` brings that file to the disk in
-another thread. The log is read back up to its first torn entry, so a later commit that the disk has proves all earlier ones.
+A commit waits for the disk inside SQLite, and with it everything in this process. A transaction whose caller
+can wait elsewhere is therefore committed on a connection that leaves the write-ahead log to the operating
+system; `start_sync` brings that file to the disk in another thread. The log is read back up to its first torn
+entry, so a later commit that the disk has proves all earlier ones.
 """
 
 import asyncio
@@ -136,7 +138,8 @@ class SqliteDatabase:
         return None if self._unsynced is None else self._group_sync.begin()
 
     def check_room(self) -> None:
-        """Check that the disk has room for transactions of any common size: a small one may fit into the last block of the log.
+        """Check that the disk has room for transactions of any common size: a small one may fit into the last
+        block of the log.
 
         Raises:
             OSError: it has not.
@@ -185,7 +188,9 @@ class SqliteDatabase:
                 raise
 
     def _check_file(self) -> None:
-        """Check that the file is the one that was opened: a connection would go on with one that nobody will find again."""
+        """Check that the file is the one that was opened: a connection would go on with one that nobody will
+        find again.
+        """
         if (
             self._file is not None
             and self._identity is not None

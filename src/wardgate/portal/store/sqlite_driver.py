@@ -1,10 +1,11 @@
 """SQLite without threads, under SQLAlchemy's asynchronous dialect.
 
-aiosqlite runs each connection in a thread of its own, which costs two thread switches a statement and does not run on virtual time.
-A statement here takes tens of microseconds on the event loop's own thread, so `InlineConnection` runs it there and then,
-behind the coroutine methods that the dialect awaits. Nothing ever waits inside SQLite: the busy time-out is zero and the
-store retries, so that a writer in another process does not hold the loop. Statements that read through whole tables are the exception: their
-cursor runs them in the environment's executor, SQLite lets go of the interpreter while it works, and the loop goes on.
+aiosqlite runs each connection in a thread of its own, which costs two thread switches a statement and does
+not run on virtual time. A statement here takes tens of microseconds on the event loop's own thread, so
+`InlineConnection` runs it there and then, behind the coroutine methods that the dialect awaits. Nothing ever
+waits inside SQLite: the busy time-out is zero and the store retries, so that a writer in another process does
+not hold the loop. Statements that read through whole tables are the exception: their cursor runs them in the
+environment's executor, SQLite lets go of the interpreter while it works, and the loop goes on.
 """
 
 import asyncio

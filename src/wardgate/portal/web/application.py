@@ -114,7 +114,8 @@ class _Pages:
             request,
             HTTPStatus.OK,
             "Wardgate",
-            "This is a Wardgate portal. An administrator signs in with a one-time link, printed on the portal's host by:",
+            "This is a Wardgate portal. An administrator signs in with a one-time link, printed on the "
+            "portal's host by:",
             command=SIGN_IN_COMMAND,
         )
 
@@ -244,7 +245,9 @@ class _Pages:
 
     @contextlib.asynccontextmanager
     async def _changes(self, account: Account) -> AsyncIterator[tuple[asyncio.Event, "asyncio.Task[object]"]]:
-        """Set the event whenever presence, the decision log or the account's feed moved; the future ends if the feed cannot be followed."""
+        """Set the event whenever presence, the decision log or the account's feed moved; the future ends if
+        the feed cannot be followed.
+        """
         changed = asyncio.Event()
         bus = self._services.environment.bus
         topics = (f"presence:{account.id}", "presence:relay", f"decisions:{account.id}")
@@ -384,7 +387,10 @@ class _SecureHeaders:
 
 
 def _finalized(value: object) -> object:
-    """Show what does not print as an escape, but for line breaks, which HTML takes as spaces. Markup of our own stays as it is."""
+    """Show what does not print as an escape, but for line breaks, which HTML takes as spaces.
+
+    Markup of our own stays as it is.
+    """
     return "\n".join(map(shown_text, value.split("\n"))) if type(value) is str else value
 
 

@@ -1,4 +1,6 @@
-"""Where the portal believes an address to be, and what it makes of an IP database that is missing, broken or renewed."""
+"""Where the portal believes an address to be, and what it makes of an IP database that is missing, broken or
+renewed.
+"""
 
 import asyncio
 import logging

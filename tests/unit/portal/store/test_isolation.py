@@ -1,4 +1,6 @@
-"""An account never finds, changes or names another's rows: every table that accounts have, every verb, both databases."""
+"""An account never finds, changes or names another's rows: every table that accounts have, every verb, both
+databases.
+"""
 
 from dataclasses import replace
 from uuid import UUID

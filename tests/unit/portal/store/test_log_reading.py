@@ -194,7 +194,9 @@ async def test_a_line_says_what_the_api_shows(
 async def test_every_slice_is_read_from_its_place_to_its_end(
     tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch, stream: Stream
 ) -> None:
-    """Windows and conditions tempt the planner to begin elsewhere, and then each slice would cost as much as all before it."""
+    """Windows and conditions tempt the planner to begin elsewhere, and then each slice would cost as much as
+    all before it.
+    """
     opened = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
     try:
         account_id = await make_account(opened, "acme")

@@ -1,6 +1,8 @@
-"""`/wardgate/device_pools`: pools of clients, static and dynamic, which the published API only shows and edits (rest-api §8.11, §8.12).
+"""`/wardgate/device_pools`: pools of clients, static and dynamic, which the published API only shows and
+edits (rest-api §8.11, §8.12).
 
-A pool is a resource: what is made here is at `/resources/{id}` too, and the members of a static one are `/resources/{id}/pool_members`.
+A pool is a resource: what is made here is at `/resources/{id}` too, and the members of a static one are
+`/resources/{id}/pool_members`.
 """
 
 from typing import Annotated

@@ -73,9 +73,11 @@ async def explain_access(
 ) -> Data[ExplanationView]:
     """Explain whether an actor, or a client, may use a resource now, by the code that decides.
 
-    Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a client that is
-    connected brings its own, and the country of an address that is given is looked up. `inputs` tells which was taken, and
-    where it comes from. With `protocol`, and for tcp and udp the destination's `port`, the resource's filters are asked too. With `at`, the explanation is looked up: that of the newest decision up to then.
+    Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a
+    client that is connected brings its own, and the country of an address that is given is looked up.
+    `inputs` tells which was taken, and where it comes from. With `protocol`, and for tcp and udp the
+    destination's `port`, the resource's filters are asked too. With `at`, the explanation is looked up: that
+    of the newest decision up to then.
     """
     resource = parse_id(resource_id)
     if resource is None or (actor_id is None) == (client_id is None):
@@ -113,8 +115,9 @@ async def explain_access(
 
 @routes.get("/clients/{id}/resources", response_model=ListOf[OfferView])
 async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noqa: A002
-    """List every resource with whether a client is shown it, and why not. What it is not shown it never asks for, so that no decision
-    tells why."""
+    """List every resource with whether a client is shown it, and why not. What it is not shown it never asks
+    for, so that no decision tells why.
+    """
     async with caller.reading() as tables:
         page = await load_page(tables.resources, paging)
     actor, client = await _who(caller, None, str(id))

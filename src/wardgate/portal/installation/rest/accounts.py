@@ -1,7 +1,8 @@
 """`/wardgate/accounts`: the operator makes, changes, locks and ends accounts (portal-domain §3.1, §15, §16).
 
-An account's own token can do one thing more than change settings: ask for the account's deletion. It cannot call it off, for the
-account's tokens are refused from then on; an administrator does on the account's page, or the operator here.
+An account's own token can do one thing more than change settings: ask for the account's deletion. It cannot
+call it off, for the account's tokens are refused from then on; an administrator does on the account's page,
+or the operator here.
 """
 
 from typing import Annotated, Any, Final
@@ -45,7 +46,10 @@ class FeatureFields(Fields):
 
 
 class LimitFields(ExactFields):
-    """How many there may be, and at what rate. What is not given stays; null: no limit, or the installation's own rate."""
+    """How many there may be, and at what rate.
+
+    What is not given stays; null: no limit, or the installation's own rate.
+    """
 
     users_count: Annotated[int | None, _limit("enabled people")] = None
     monthly_active_users_count: Annotated[
@@ -185,8 +189,9 @@ async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountVi
 
 @routes.post("/wardgate/account_settings/deletion", tag="Wardgate")
 async def schedule_own_deletion(caller: ForAccount, body: DeletionBody) -> Data[DeletionView]:
-    """Disable the caller's account now, and delete it in seven days. From here on its API tokens are refused: an administrator can
-    call the deletion off on the account's page."""
+    """Disable the caller's account now, and delete it in seven days. From here on its API tokens are refused:
+    an administrator can call the deletion off on the account's page.
+    """
     slug = _typed_slug(body.deletion)
     async with caller.writing() as (tables, transaction):
         account = await rules.load_own_account(tables)

@@ -62,7 +62,10 @@ async def create(caller: ForOperator, body: RelayTokenBody) -> Data[NewRelayToke
 
 @routes.post("/relay_tokens/{id}/rotate")
 async def rotate(caller: ForOperator, id: Id) -> Data[NewRelayTokenView]:  # noqa: A002
-    """Give the relay a new token. The old one is deleted: a relay that still uses it is disconnected, so restart it with the new one."""
+    """Give the relay a new token.
+
+    The old one is deleted: a relay that still uses it is disconnected, so restart it with the new one.
+    """
     async with caller.writing() as transaction:
         before = await rules.load_relay_token(transaction, id)
         return _view(await rules.rotate_relay_token(transaction, before, keys=caller.keys))

@@ -1,7 +1,8 @@
-"""Directories (rest-api §8.15) and device posture (§8.16), of which there are none: what the published API answers then.
+"""Directories (rest-api §8.15) and device posture (§8.16), of which there are none: what the published API
+answers then.
 
-Whoever lists directories, as the published Terraform provider does to find a group, gets an empty list. Device posture is a feature that no
-account has. Neither is in the document: there is nothing to be had here.
+Whoever lists directories, as the published Terraform provider does to find a group, gets an empty list.
+Device posture is a feature that no account has. Neither is in the document: there is nothing to be had here.
 """
 
 from typing import Any, Final

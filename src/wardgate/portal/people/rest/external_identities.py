@@ -1,4 +1,6 @@
-"""`/actors/{actor_id}/external_identities` (rest-api §8.3): made by signing in, so that there is nothing to create here."""
+"""`/actors/{actor_id}/external_identities` (rest-api §8.3): made by signing in, so that there is nothing to
+create here.
+"""
 
 from fastapi import Response
 

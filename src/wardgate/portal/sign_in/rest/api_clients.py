@@ -1,7 +1,7 @@
 """`/wardgate/accounts/{account_id}/api_clients` and their tokens, for the operator.
 
-An API client may not touch API tokens, its own included (portal-domain §4): whoever has stolen one could make others that outlive it. So
-they are made where accounts are, with the operator's token.
+An API client may not touch API tokens, its own included (portal-domain §4): whoever has stolen one could make
+others that outlive it. So they are made where accounts are, with the operator's token.
 """
 
 from typing import Annotated

@@ -1,4 +1,5 @@
-"""`/{email_otp,google,entra,okta,oidc}_auth_providers` (rest-api §8.14), to be read only: they are made where people sign in.
+"""`/{email_otp,google,entra,okta,oidc}_auth_providers` (rest-api §8.14), to be read only: they are made where
+people sign in.
 
 The five differ in their fields alone, so each is served by the same two functions. Passwords have no endpoint.
 """

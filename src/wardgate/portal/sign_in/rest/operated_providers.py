@@ -1,7 +1,9 @@
-"""`/wardgate/accounts/{account_id}/{google,entra,okta,oidc}_auth_providers`: sign-in providers, made and changed by the operator.
+"""`/wardgate/accounts/{account_id}/{google,entra,okta,oidc}_auth_providers`: sign-in providers, made and
+changed by the operator.
 
-An API client only reads them (portal-domain §4). A provider is accepted for use when somebody has signed in with it for a trial
-(§3.5); nobody can yet, so each is kept disabled, and enabling one is refused. The client secret goes in and never comes out.
+An API client only reads them (portal-domain §4). A provider is accepted for use when somebody has signed in
+with it for a trial (§3.5); nobody can yet, so each is kept disabled, and enabling one is refused. The client
+secret goes in and never comes out.
 """
 
 from typing import Annotated, Any, Final

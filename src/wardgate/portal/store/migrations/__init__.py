@@ -1,6 +1,7 @@
 """Schema revisions (Alembic). A revision that was merged to main is never edited.
 
-Almost every start finds the schema as it should be: then Alembic, which takes longer to load than to look, is left alone.
+Almost every start finds the schema as it should be: then Alembic, which takes longer to load than to look, is
+left alone.
 """
 
 from typing import Final
@@ -35,7 +36,8 @@ def upgrade_existing(connection: Connection) -> None:
     """
     if _current(connection) is None:
         raise Unusable(
-            "the database is empty: restore it from a backup, or make it a new installation's by `wardgate init --new-database`"
+            "the database is empty: restore it from a backup, or make it a new installation's by "
+            "`wardgate init --new-database`"
         )
     upgrade(connection)
 

@@ -31,7 +31,9 @@ def upgrade_to(connection: Connection, revision: str) -> None:
 
 
 def downgrade(connection: Connection, revision: str) -> None:
-    """Take the schema back to `revision` (`base`: to nothing), inside the caller's transaction; what it lacks is lost."""
+    """Take the schema back to `revision` (`base`: to nothing), inside the caller's transaction; what it lacks
+    is lost.
+    """
     command.downgrade(_config(connection), revision)
 
 

@@ -1,4 +1,6 @@
-"""Indexes in the order that logs are read in, so that a page or a slice of an export costs what it gives, whatever the log holds."""
+"""Indexes in the order that logs are read in, so that a page or a slice of an export costs what it gives,
+whatever the log holds.
+"""
 
 from alembic import op
 
