@@ -52,11 +52,7 @@ from wardgate.portal.sign_in.views import (
 from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.sites.views import SiteView
 
-MADE_OF_VIEWS = {
-    "DecisionView",
-    "LogEntryView",
-    "OfferView",
-}  # lists that have a cursor of their own, or an explanation beside the row
+MADE_OF_VIEWS = {"OfferView"}  # an explanation stands beside the row
 
 AN_INSTANT = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +85,15 @@ def test_whatever_a_step_raises_is_one_line(
         assert "FAILED" in out
 
 
+@pytest.fixture
+def heeds_sigint() -> Iterator[None]:
+    """A shell has what it runs in the background ignore SIGINT, the tests of a nightly run among it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_sigint")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_still_prints_its_object(
     number: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
