@@ -7,6 +7,7 @@ A call that the portal puts off (429, 503) is repeated after the time that it as
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -37,6 +38,15 @@ _ERRORS: Final[Mapping[int, type[UserError]]] = {
 }
 
 Query = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects of a list, and how many it has altogether: at least so many, if that is not exact."""
+
+    objects: list[dict[str, Any]]
+    count: int
+    is_exact: bool
 
 
 class RestClient:
@@ -115,10 +125,8 @@ class RestClient:
             raise self._no_portal()
         return str(tag)
 
-    async def pages(
-        self, path: str, *, query: Query | None = None, limit: int | None = None
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Return up to `limit` objects of a list (all by default), and how many there are altogether."""
+    async def pages(self, path: str, *, query: Query | None = None, limit: int | None = None) -> Listing:
+        """Return up to `limit` objects of a list (all by default)."""
         size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
         asked = {**(query or {}), "limit": str(size)}
         found: list[dict[str, Any]] = []
@@ -127,10 +135,12 @@ class RestClient:
             if not isinstance(answer["data"], list):
                 raise self._no_portal()
             found += answer["data"]
-            metadata = answer.get("metadata")
-            cursor, count = _next_page(metadata if isinstance(metadata, dict) else {})
+            told = answer.get("metadata")
+            metadata = told if isinstance(told, dict) else {}
+            cursor, count = _next_page(metadata)
             if cursor is None or not answer["data"] or (limit is not None and len(found) >= limit):
-                return found[:limit], max(count, len(found))
+                is_exact = metadata.get("count_is_exact") is not False
+                return Listing(found[:limit], max(count, len(found)), is_exact)
             asked["page_cursor"] = cursor
 
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncIterator[str]:

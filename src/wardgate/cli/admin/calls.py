@@ -69,7 +69,7 @@ async def with_names(
             continue
         names = {
             one["id"]: one["name"]
-            for one in (await client.pages(listing.all_path or listing.path, limit=NAMES_LOOKED_UP))[0]
+            for one in (await client.pages(listing.all_path or listing.path, limit=NAMES_LOOKED_UP)).objects
         }
         for one in named:
             one[member] = names.get(one.get(member), one.get(member))
@@ -118,7 +118,7 @@ async def _id_of(
     ids = {
         str(one["id"])
         for query in [{member: named} for member in noun.named_by if member in noun.filtered_by] or [{}]
-        for one in (await client.pages(path, query=query))[0]
+        for one in (await client.pages(path, query=query)).objects
         if "id" in one and any(one.get(member) == named for member in noun.named_by)
     }
     if not ids:

@@ -75,14 +75,16 @@ async def _carry_out(client: RestClient, request: Request, terminal: Terminal) -
     columns = verb.columns or request.noun.columns
     if verb.answer is Answer.PAGES:
         query = await query_of(client, request)
-        objects, count = await client.pages(path, query=query, limit=request.limit)
+        listing = await client.pages(path, query=query, limit=request.limit)
+        objects = listing.objects
         if request.output is Output.TABLE:
             objects = await with_names(client, request.noun, objects)
         show_objects(objects, columns, request.output, terminal)
         if not objects and request.output is Output.TABLE:
             terminal.note(f"wardgate: no {request.noun.name.replace('-', ' ')}")
-        if len(objects) < count:
-            terminal.note(f"wardgate: {len(objects)} of {count} shown")
+        if len(objects) < listing.count:
+            number = listing.count if listing.is_exact else f"at least {listing.count}"
+            terminal.note(f"wardgate: {len(objects)} of {number} shown")
         return
     body = await body_of(client, request)
     data = (await client.call(verb.method, path, body=body, if_match=request.if_match))["data"]

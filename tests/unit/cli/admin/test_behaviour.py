@@ -2,6 +2,7 @@
 token comes from."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import wardgate
 from support.portal import World
 from unit.cli.admin.conftest import Admin, Waits, runner
 from wardgate.cli.main import main
+from wardgate.portal.store import log_reading
 from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -501,3 +503,14 @@ async def test_a_policy_may_be_made_disabled(admin: Admin, world: World) -> None
         "policies", "create", "--group", "Everyone", "--resource", "net", "--disabled", "--json"
     )
     assert made.json()["is_disabled"] is True
+
+
+async def test_a_count_that_is_a_minimum_says_so(
+    admin: Admin, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        await admin("sites", "create", "--name", f"site {number}")
+    monkeypatch.setattr(log_reading, "SCANNED_AT_ONCE", 1)
+    monkeypatch.setattr(log_reading, "COUNTED", 8)
+    notes = (await admin("logs", "list", "--type", "change", "--limit", "1", "--json")).notes
+    assert re.fullmatch(r"wardgate: 1 of at least [2-8] shown\n", notes)
