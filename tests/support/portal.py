@@ -57,7 +57,8 @@ async def portal_running(
     """
     settings = settings or PortalSettings(connect_capacity=1000.0)
     async with contextlib.AsyncExitStack() as stack:
-        if environment is None and os.environ["WARDGATE_TESTS_DATABASE"] == "postgres":
+        is_free = environment is None and settings.database_url is None
+        if is_free and os.environ["WARDGATE_TESTS_DATABASE"] == "postgres":
             url = await stack.enter_async_context(postgres_database())
             settings = replace(settings, database_url=PostgresServer(url))
         if environment is None:
