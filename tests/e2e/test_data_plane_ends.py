@@ -21,7 +21,7 @@ def test_a_peer_whose_interface_was_deleted_ends_with_one_line(cone: Installatio
 
     assert process.wait(timeout_s=30) == 1
     [line] = [line for line in process.log().splitlines() if not line.startswith("20")]
-    assert line.startswith("wardgate: no packet passes any more: the TUN device is gone")
+    assert line.startswith("wardgate: packets no longer pass: the TUN device is gone")
 
 
 @pytest.mark.parametrize("nat", [Nat.CONE, Nat.SYMMETRIC], ids=["direct", "relayed"])
