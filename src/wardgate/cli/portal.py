@@ -20,6 +20,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.smtp import SmtpMailer
+from wardgate.portal.outbound.client import GuardedClient
 from wardgate.portal.server import BackgroundFailed, serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Unusable
@@ -58,9 +59,8 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
-    portal = await Portal.open(
-        settings, keys, Environment.of_this_process(mailer=mailer), database_must_exist=True
-    )
+    environment = Environment.of_this_process(mailer=mailer, outbound=_outbound(settings))
+    portal = await Portal.open(settings, keys, environment, database_must_exist=True)
     host, port = listener.getsockname()[:2]
 
     def ready() -> None:
@@ -68,3 +68,12 @@ async def _run(
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
 
     await serve(portal, listener, metrics=metrics, on_ready=ready, until=stop)
+
+
+def _outbound(settings: PortalSettings) -> GuardedClient:
+    try:
+        return GuardedClient(settings.reachable_addresses, ca_file=settings.outbound_ca)
+    except OSError as error:
+        raise UserError(
+            f"outbound_ca: {settings.outbound_ca} holds no certificates in PEM: {error.strerror or error}"
+        ) from error

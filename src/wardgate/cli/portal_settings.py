@@ -59,6 +59,8 @@ def portal_settings(
         tls_key=key,
         smtp=smtp,
         mail_from=mail_from or DEFAULT_MAIL_FROM,
+        outbound_networks=settings[told.OUTBOUND_NETWORKS],
+        outbound_ca=settings[told.OUTBOUND_CA],
     )
 
 

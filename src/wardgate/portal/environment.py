@@ -17,6 +17,7 @@ from uuid import UUID
 
 from wardgate.portal.bus import Bus, LocalBus
 from wardgate.portal.mail.message import Mailer
+from wardgate.portal.outbound import Answer, Failure, Outbound, OutboundFailed, Question
 
 _Result = TypeVar("_Result")
 
@@ -39,13 +40,6 @@ class Executor(Protocol):
     async def run(self, function: Callable[[], _Result]) -> _Result: ...
 
 
-class Outbound(Protocol):
-    """The one guarded way to hosts that a user named."""
-
-    async def get(self, url: str) -> bytes:
-        """Fetch a public https URL; raises OSError when the guard or the network refuses."""
-
-
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The portal's only source of time, randomness and ids, and its ways out of the process.
@@ -63,13 +57,15 @@ class Environment:
     mailer: Mailer | None = None
 
     @classmethod
-    def of_this_process(cls, *, mailer: Mailer | None = None) -> "Environment":
+    def of_this_process(
+        cls, *, mailer: Mailer | None = None, outbound: Outbound | None = None
+    ) -> "Environment":
         """Real clocks, the operating system's randomness, one node."""
         return cls(
             clock=SystemClock(),
             rng=random.SystemRandom(),
             executor=ThreadExecutor(),
-            outbound=NoOutbound(),
+            outbound=outbound or NoOutbound(),
             bus=LocalBus(),
             mailer=mailer,
         )
@@ -112,7 +108,8 @@ class InlineExecutor:
 
 
 class NoOutbound:
-    """No subsystem of this portal asks anything of the outside."""
+    """Reaches nothing: for processes that ask nobody, such as the command line's and the simulator's."""
 
-    async def get(self, url: str) -> bytes:
-        raise PermissionError(f"outbound requests are off: {url}")
+    async def ask(self, question: Question) -> Answer:
+        """See `Outbound`."""
+        raise OutboundFailed(Failure.NAME_UNKNOWN, f"nothing outside is reached from here: {question.url}")

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from wardgate.portal.mail.server import SmtpServer
+from wardgate.portal.outbound import ReachableAddresses
 from wardgate.portal.store import Database, SqliteFile
 from wardgate.portal.strangers import MAX_OF_ONE_ADDRESS
 
@@ -35,6 +36,8 @@ class PortalSettings:
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
         smtp: where mail goes; None to send none.
         mail_from: the `From` of every mail.
+        outbound_networks: networks of special use in which hosts that an admin names may be asked.
+        outbound_ca: PEM file with authorities that may have signed their certificates, besides the system's.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
         decision_retention_s: how long answers to access requests are kept, with their explanations.
         flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0: not at all.
@@ -57,6 +60,8 @@ class PortalSettings:
     tls_key: Path | None = None
     smtp: SmtpServer | None = field(default=None, repr=False)
     mail_from: str = DEFAULT_MAIL_FROM
+    outbound_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    outbound_ca: Path | None = None
     max_connections: int | None = None
     max_connections_per_address: int = MAX_OF_ONE_ADDRESS
     connect_refill_per_s: float = 1.0
@@ -85,6 +90,11 @@ class PortalSettings:
     def web_url(self) -> str:
         """How browsers reach the pages, without trailing slash."""
         return self._url(self.web_host)
+
+    @property
+    def reachable_addresses(self) -> ReachableAddresses:
+        """Which addresses may be asked on an admin's word."""
+        return ReachableAddresses(self.outbound_networks)
 
     def sign_in_url(self, slug: str, link: str) -> str:
         """Return the address that a one-time link stands for."""

@@ -1,7 +1,7 @@
 """How the portal is served: what `wardgate portal` makes of its settings, and what it refuses in one line."""
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,13 @@ def test_trusted_proxies_are_addresses_and_networks() -> None:
     assert settings.trusted_proxies == tuple(
         ip_network(text) for text in ("127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32")
     )
+
+
+def test_private_networks_are_asked_only_if_named() -> None:
+    assert ip_address("10.20.0.1") not in _read().reachable_addresses
+    settings = _read(outbound_networks="10.20.0.0/16, fd12::/32", outbound_ca="/etc/ca.pem")
+    assert ip_address("10.20.0.1") in settings.reachable_addresses
+    assert settings.outbound_ca == Path("/etc/ca.pem")
 
 
 def test_a_certificate_makes_the_url_https() -> None:

@@ -150,6 +150,21 @@ MAIL_FROM: Final = Setting[str | None](
     default=None,
     value="SENDER",
 )
+OUTBOUND_NETWORKS: Final = Setting[tuple[IpNetwork, ...]](
+    name="outbound_networks",
+    help="private networks in which identity providers may be asked; public addresses always may",
+    read=values.list_of(values.network),
+    default=(),
+    value="LIST",
+    notes="[A provider on a private network](deploy/README.md#identity-providers-on-private-networks)",
+)
+OUTBOUND_CA: Final = Setting[Path | None](
+    name="outbound_ca",
+    help="PEM file with authorities that may have signed identity providers' certificates, besides the system's",
+    read=values.path,
+    default=None,
+    value="FILE",
+)
 GEOIP_DATABASE: Final = Setting[Path | None](
     name="geoip_database",
     help="file with an IP database in MaxMind's format",
@@ -238,7 +253,8 @@ LOG_LEVEL: Final = shared.LOG_LEVEL
 
 SETTINGS: Final = (
     DATA_DIR, DATABASE_URL, LISTEN, EXTERNAL_URL, REST_HOST, SOCKET_HOST, WEB_HOST, TLS_CERTIFICATE, TLS_KEY,
-    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, GEOIP_DATABASE, COUNTRY_CODE_BLOCKLIST,
+    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, OUTBOUND_NETWORKS, OUTBOUND_CA, GEOIP_DATABASE,
+    COUNTRY_CODE_BLOCKLIST,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY,
     DECISION_RETENTION,

@@ -6,12 +6,11 @@ kept disabled, and enabling one is refused.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from ipaddress import ip_address, ip_network
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from wardgate.portal.edits import INVALID, Edit, Given
+from wardgate.portal.outbound import ReachableAddresses
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.sign_in.tables import (
     EntraAuthProvider,
@@ -94,10 +93,12 @@ async def load_provider(tables: AccountTables, kind: ProviderKind, id_: UUID | N
     return found
 
 
-async def make_provider(tables: AccountTables, kind: ProviderKind, given: Given) -> Any:
+async def make_provider(
+    tables: AccountTables, kind: ProviderKind, given: Given, *, reachable: ReachableAddresses
+) -> Any:
     """Make a provider, disabled. Raises Invalid."""
     id_ = tables.new_id()
-    values = _checked(kind, Edit(given, kind.defaults))
+    values = _checked(kind, Edit(given, kind.defaults), reachable)
     try:
         return await providers_of(tables, kind).insert(
             kind.row(id=id_, account_id=tables.account_id, **values)
@@ -106,16 +107,18 @@ async def make_provider(tables: AccountTables, kind: ProviderKind, given: Given)
         raise _taken(conflict) from None
 
 
-async def change_provider(tables: AccountTables, kind: ProviderKind, before: Any, given: Given) -> Any:
+async def change_provider(
+    tables: AccountTables, kind: ProviderKind, before: Any, given: Given, *, reachable: ReachableAddresses
+) -> Any:
     """Raises Invalid."""
-    values = _checked(kind, Edit(given, asdict(before)))
+    values = _checked(kind, Edit(given, asdict(before)), reachable)
     try:
         return await providers_of(tables, kind).save(replace(before, **values))
     except Conflict as conflict:
         raise _taken(conflict) from None
 
 
-def _checked(kind: ProviderKind, edit: Edit) -> dict[str, Any]:
+def _checked(kind: ProviderKind, edit: Edit, reachable: ReachableAddresses) -> dict[str, Any]:
     edit.text("name", required=True)
     edit.choice("context", CONTEXTS, required=True)
     _check_lifetime(edit, "client_session_lifetime_secs", *CLIENT_SESSION_S)
@@ -127,17 +130,17 @@ def _checked(kind: ProviderKind, edit: Edit) -> dict[str, Any]:
         edit.text(name, longest=2000 if name in ("issuer", "discovery_document_uri") else 255, required=True)
     match kind.name:
         case "entra":
-            _check_uri(edit, "issuer")
+            _check_uri(edit, "issuer", reachable)
             edit.choice("email_claim", EMAIL_CLAIMS, required=True)
         case "okta":
             _check_okta(edit)
         case "oidc":
-            _check_uri(edit, "discovery_document_uri")
+            _check_uri(edit, "discovery_document_uri", reachable)
             edit.text("issuer", longest=2000)
             if edit.value("issuer") is None:
                 edit.put("issuer", (edit.value("discovery_document_uri") or "").removesuffix(WELL_KNOWN))
             elif "issuer" not in edit.errors:
-                _check_uri(edit, "issuer")
+                _check_uri(edit, "issuer", reachable)
             edit.choice("email_verification_method", VERIFICATIONS, required=True)
     return edit.finish()
 
@@ -150,8 +153,8 @@ def _check_lifetime(edit: Edit, name: str, least: int, most: int) -> None:
             edit.error(name, f"must be between {least} and {most}")
 
 
-def _check_uri(edit: Edit, name: str) -> None:
-    if name not in edit.errors and not _is_public_https(edit.value(name)):
+def _check_uri(edit: Edit, name: str, reachable: ReachableAddresses) -> None:
+    if name not in edit.errors and not reachable.may_name(edit.value(name)):
         edit.error(name, "is not an https address of a public host")
 
 
@@ -175,63 +178,3 @@ def _taken(conflict: Conflict) -> Invalid:
     if fields == ("id",):
         return Invalid({"base": ["an account has one provider of this kind"]})
     return Invalid({fields[-1]: ["has already been taken"]})
-
-
-def _is_public_https(uri: str) -> bool:
-    """Tell whether a URI may be asked: a name is looked at when it is resolved, an address here (identity
-    §16)."""
-    if not uri.isascii() or not uri.isprintable() or " " in uri or "\\" in uri:
-        return False
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if parts.scheme != "https" or not host or parts.username is not None or parts.fragment or port == 0:
-        return False
-    try:
-        address = ip_address(host)
-    except ValueError:
-        labels = host.rstrip(".").split(".")
-        return len(labels) > 1 and labels[-1] not in ("localhost", "") and not labels[-1].isdigit()
-    mapped = getattr(address, "ipv4_mapped", None)
-    return not any((mapped or address) in network for network in _SPECIAL)
-
-
-_SPECIAL: Final = tuple(
-    ip_network(text)
-    for text in [
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.31.196.0/24",
-        "192.52.193.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "192.175.48.0/24",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-        "::/96",
-        "::ffff:0:0:0/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
-        "2001::/32",
-        "2001:2::/48",
-        "2001:db8::/32",
-        "2001:20::/28",
-        "2002::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
-    ]
-)

@@ -117,7 +117,12 @@ def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProv
         async with caller.writing() as transaction:
             account = await load_account(transaction, account_id)
             given = getattr(body, wrapper).given()
-            made = await rules.make_provider(transaction.of(account.id), kind, given)
+            made = await rules.make_provider(
+                transaction.of(account.id),
+                kind,
+                given,
+                reachable=caller.services.settings.reachable_addresses,
+            )
         response.headers["location"] = f"/wardgate/accounts/{account.id}{place}/{made.id}"
         return Data(data=view.of(caller.tagged(made)))
 
@@ -125,7 +130,13 @@ def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProv
         async with caller.writing() as transaction:
             tables = transaction.of((await load_account(transaction, account_id)).id)
             before = caller.expected(await rules.load_provider(tables, kind, id))
-            after = await rules.change_provider(tables, kind, before, getattr(body, wrapper).given())
+            after = await rules.change_provider(
+                tables,
+                kind,
+                before,
+                getattr(body, wrapper).given(),
+                reachable=caller.services.settings.reachable_addresses,
+            )
             return Data(data=view.of(caller.tagged(after)))
 
     async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[Any]:  # noqa: A002
