@@ -265,13 +265,18 @@ impl Gateway {
         if held.grant.kind != GrantKind::Dns {
             return Err(NotTranslated::Invalid("the resource has no names"));
         }
+        Translations::check(name, pairs).map_err(NotTranslated::Invalid)?;
         client
             .translations
-            .check(name, pairs)
+            .make_room(name, pairs, |proxy| client.nat.leads_to(proxy))
             .map_err(NotTranslated::Invalid)?;
+        let is_held = |resource: &ResourceId, serial| {
+            let held = client.grants.get(resource);
+            held.is_some_and(|held| held.serial == serial)
+        };
         let replaced = client
             .translations
-            .replace(resource, held.serial, name, pairs);
+            .replace(resource, held.serial, name, pairs, is_held);
         if replaced == Replaced::Renumbered {
             client.nat.clear();
         }
@@ -577,6 +582,7 @@ mod tests {
     use super::*;
     use crate::command::{Filter, FilterProtocol};
     use crate::tunnel::test_clock::an_instant;
+    use proptest::prelude::*;
     use wardgate_packet::build;
 
     /// What one packet or one call may cost, however much a client has put into its tables.
@@ -615,10 +621,24 @@ mod tests {
     }
 
     fn gateway_with_a_client() -> Gateway {
-        let mut gateway = Gateway::new(SeededState::new([3, 4]));
+        let mut gateway = Gateway::new(SeededState::new([
+            0x5ca1_ab1e_0ddb_a115,
+            0xdead_10cc_cafe_f00d,
+        ]));
         let ipv6 = "fd00:2021:1111::1".parse().unwrap();
         gateway.upsert_client(key(), CLIENT.parse().unwrap(), ipv6);
         gateway
+    }
+
+    /// Give the client a resource of names, and as many of them as it can have.
+    fn fill_names(gateway: &mut Gateway, deadline: Option<Instant>) {
+        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], deadline));
+        for index in 0..8192 {
+            let name = format!("n{index}.example");
+            gateway
+                .translate(key(), "app", &name, &eight(index))
+                .unwrap();
+        }
     }
 
     /// A client with many grants and as many names and flows as it can have.
@@ -631,13 +651,7 @@ mod tests {
             let resource = format!("net-{index:04}").into();
             gateway.grant(key(), resource, grant(GrantKind::Cidr, networks, deadline));
         }
-        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], deadline));
-        for index in 0..8192 {
-            let name = format!("n{index}.example");
-            gateway
-                .translate(key(), "app", &name, &eight(index))
-                .unwrap();
-        }
+        fill_names(&mut gateway, deadline);
         for port in 0..=u16::MAX {
             let request = packet(&format!("{CLIENT}:{port}"), "100.101.0.0:53");
             let judged = gateway.judge_outgoing(key(), &request, None, now);
@@ -700,9 +714,9 @@ mod tests {
     fn full_tables_make_no_command_that_a_client_causes_dearer() {
         let now = an_instant();
         let mut gateway = full(now);
-        let (refused, cost) =
+        let (one_more, cost) =
             steps::of(|| gateway.translate(key(), "app", "one.more", &eight(9000)));
-        assert!(refused.is_err());
+        assert_eq!(one_more, Ok(()));
         assert!(cost <= STEPS, "{cost}");
         let (known, cost) = steps::of(|| gateway.translate(key(), "app", "n7.example", &eight(7)));
         assert_eq!(known, Ok(()));
@@ -714,6 +728,100 @@ mod tests {
         let (revoked, cost) = steps::of(|| gateway.revoke(key(), "net-0007"));
         assert!(revoked);
         assert!(cost <= STEPS, "{cost}");
+    }
+
+    #[test]
+    fn a_name_whose_flow_goes_on_is_translated_however_many_names_come_after_it() {
+        let now = an_instant();
+        let mut gateway = gateway_with_a_client();
+        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], None));
+        let request = packet("100.64.0.1:7", "100.101.0.0:53");
+        let translates = |gateway: &mut Gateway, now| {
+            let judged = gateway.judge_outgoing(key(), &request, None, now);
+            matches!(judged, TowardNetwork::Translate(_))
+        };
+        let announce = |gateway: &mut Gateway, indexes: std::ops::Range<u32>| {
+            for index in indexes {
+                let name = format!("n{index}.example");
+                let announced = gateway.translate(key(), "app", &name, &eight(index));
+                assert_eq!(announced, Ok(()), "{index}");
+            }
+        };
+        announce(&mut gateway, 0..1);
+        assert!(translates(&mut gateway, now));
+        announce(&mut gateway, 1..20_000);
+        assert!(translates(&mut gateway, now));
+        let later = now + Duration::from_secs(60);
+        gateway.handle_timeout(later);
+        announce(&mut gateway, 20_000..30_000);
+        assert!(
+            !translates(&mut gateway, later),
+            "forgotten once its flow has ended"
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Announce(u32),
+        Send { port: u16, index: u32 },
+        Wait(u64),
+        Regrant,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let index = prop_oneof![0..40u32, 0..20_000u32];
+        prop_oneof![
+            8 => index.clone().prop_map(Step::Announce),
+            4 => (any::<u16>(), index).prop_map(|(port, index)| Step::Send { port, index }),
+            1 => (0..70u64).prop_map(Step::Wait),
+            1 => Just(Step::Regrant),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        /// No flow is carried on under another name, and no name is refused while others are out of use.
+        #[test]
+        fn names_make_room_but_none_that_a_flow_leads_to(
+            steps in prop::collection::vec(step(), 1..400),
+        ) {
+            let mut now = an_instant();
+            let mut gateway = gateway_with_a_client();
+            fill_names(&mut gateway, None);
+            let mut leads_to = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Announce(index) => {
+                        let name = format!("n{index}.example");
+                        let announced = gateway.translate(key(), "app", &name, &eight(index));
+                        prop_assert_eq!(announced, Ok(()));
+                    }
+                    Step::Send { port, index } => {
+                        let to = eight(index)[0].0;
+                        let request = packet(&format!("{CLIENT}:{port}"), &format!("{to}:53"));
+                        if let TowardNetwork::Translate(_) = gateway.judge_outgoing(key(), &request, None, now) {
+                            leads_to.insert(to);
+                        }
+                    }
+                    Step::Wait(seconds) => {
+                        now += Duration::from_secs(seconds);
+                        while gateway.poll_timeout().is_some_and(|at| at <= now) {
+                            gateway.handle_timeout(now);
+                        }
+                    }
+                    Step::Regrant => {
+                        gateway.revoke(key(), "app");
+                        gateway.grant(key(), "app".into(), grant(GrantKind::Dns, vec![], None));
+                    }
+                }
+                let client = &gateway.clients[&key()];
+                leads_to.retain(|address| client.nat.leads_to(*address));
+                for address in &leads_to {
+                    prop_assert!(client.translations.get(*address).is_some(), "{}", address);
+                }
+            }
+        }
     }
 
     #[test]

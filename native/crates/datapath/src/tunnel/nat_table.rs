@@ -13,6 +13,7 @@
 //! What one packet costs does not grow with the table: a free value is found among runs of used ones, and ended flows are
 //! met in the order of their deadlines, a few at a time.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -100,6 +101,8 @@ pub struct NatTable {
     flows: HashMap<Side, Flow, SeededState>,
     insides: HashMap<Side, Side, SeededState>,
     used: UsedValues,
+    /// How many flows lead to each proxy address that any leads to.
+    flows_to: HashMap<IpAddr, usize, SeededState>,
     /// One entry per flow; may be earlier than the flow's end, never later.
     due: BTreeSet<(Instant, Side)>,
     expired: Expired,
@@ -123,6 +126,7 @@ impl NatTable {
             flows: HashMap::with_hasher(hash),
             insides: HashMap::with_hasher(hash),
             used: UsedValues::default(),
+            flows_to: HashMap::with_hasher(hash),
             due: BTreeSet::new(),
             expired: Expired::new(hash),
         }
@@ -159,6 +163,7 @@ impl NatTable {
         self.expired.forget(&outside);
         self.used.take(outside);
         self.insides.insert(outside, inside);
+        *self.flows_to.entry(inside.address).or_default() += 1;
         let mut flow = Flow {
             outside,
             last_outgoing: now,
@@ -204,6 +209,11 @@ impl NatTable {
             Some(flow) if !flow.has_expired(inside.protocol, now) => Incoming::Translated(*inside),
             _ => Incoming::Expired,
         }
+    }
+
+    /// Whether a flow leads to this proxy address. One that has ended counts until it is cleared away.
+    pub fn leads_to(&self, proxy: IpAddr) -> bool {
+        self.flows_to.contains_key(&proxy)
     }
 
     /// When a flow may have ended; earlier than it has, where packets went on.
@@ -253,6 +263,12 @@ impl NatTable {
         if let Some(flow) = self.flows.remove(&inside) {
             self.due.remove(&(flow.due_at, inside));
             self.insides.remove(&flow.outside);
+            if let Entry::Occupied(mut flows) = self.flows_to.entry(inside.address) {
+                *flows.get_mut() -= 1;
+                if *flows.get() == 0 {
+                    flows.remove();
+                }
+            }
             self.used.release(flow.outside);
             self.expired.remember(flow.outside);
         }
@@ -391,7 +407,10 @@ mod tests {
     }
 
     fn table() -> NatTable {
-        NatTable::new(SeededState::new([1, 2]))
+        NatTable::new(SeededState::new([
+            0x5ca1_ab1e_0ddb_a115,
+            0xdead_10cc_cafe_f00d,
+        ]))
     }
 
     const FIN: Option<TcpFlags> = Some(TcpFlags(0x11));
@@ -413,6 +432,23 @@ mod tests {
             nat.incoming(second, ACK, now),
             Incoming::Translated(inside(4000, 2))
         );
+    }
+
+    #[test]
+    fn a_table_tells_which_addresses_flows_lead_to_until_the_last_is_cleared_away() {
+        let now = an_instant();
+        let mut nat = table();
+        let leads = |nat: &NatTable| [1, 2, 3].map(|last| nat.leads_to([100, 96, 0, last].into()));
+        for (value, last) in [(4000, 1), (4001, 1), (4000, 2)] {
+            nat.outgoing(inside(value, last), real(), ACK, now).unwrap();
+        }
+        nat.outgoing(inside(4000, 1), real(), ACK, now).unwrap();
+        nat.outgoing(inside(4000, 1), real(), RST, now).unwrap();
+        assert_eq!(leads(&nat), [true, true, false]);
+        nat.handle_timeout(now, usize::MAX);
+        assert_eq!(leads(&nat), [true, true, false]);
+        nat.handle_timeout(now + UNANSWERED_LIFETIME, usize::MAX);
+        assert_eq!(leads(&nat), [false, false, false]);
     }
 
     #[test]
