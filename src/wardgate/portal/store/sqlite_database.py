@@ -39,6 +39,13 @@ _SEARCHERS: Final = 2
 
 _Result = TypeVar("_Result")
 
+_IDLE: Final[dict[bytes, list[AsyncEngine]]] = {}
+"""Engines without a connection, by the image with which their databases in memory begin.
+
+SQLAlchemy compiles a statement once per engine, which takes longer than running it: a process that opens one
+empty database after the other compiles each statement once.
+"""
+
 
 class SqliteDatabase:
     """One file, or one database in memory that begins as `image`."""
@@ -52,7 +59,8 @@ class SqliteDatabase:
         self._watching: sqlite3.Connection | None = None
         self._version = 0
         self._identity: tuple[int, int] | None = None
-        self._engine = self._make_engine(image)
+        self._image = image
+        self._engine = self._make_engine()
         self._unsynced: AsyncEngine | None = None
         if file is not None and file.is_durable:
             self._unsynced = self._make_file_engine(file, is_durable=False, connections=1)
@@ -113,6 +121,9 @@ class SqliteDatabase:
         for engine in (self._unsynced, self._searching):
             if engine is not None:
                 await engine.dispose()
+        if self._image is not None:
+            _IDLE.setdefault(self._image, []).append(self._engine)
+            self._image = None
 
     @asynccontextmanager
     async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -215,11 +226,13 @@ class SqliteDatabase:
                     raise
             await clock.sleep(_RETRY_S * (1 + self._environment.rng.random()))
 
-    def _make_engine(self, image: bytes | None) -> AsyncEngine:
+    def _make_engine(self) -> AsyncEngine:
         if self._file is None:
+            if self._image is not None and _IDLE.get(self._image):
+                return _IDLE[self._image].pop()
             return create_async_engine(
                 "sqlite+aiosqlite://",
-                async_creator=creator(":memory:", image=image),
+                async_creator=creator(":memory:", image=self._image),
                 poolclass=StaticPool,
                 json_deserializer=msgspec.json.decode,
             )
