@@ -34,6 +34,8 @@ from wardgate.portal.rest.application import openapi, paths
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 EXAMPLES = 3
 EXPECTED = ["2xx", "401", "403", "404", "409", "412", "422"]
 RULES_ANSWERED_WITH_400 = (
