@@ -17,14 +17,14 @@ class Keys:
 
     Attributes:
         tokens: MAC of bearer tokens and one-time links.
-        sessions: signs the portal's session cookies.
-        forms: binds form tokens (CSRF) to a session.
+        cookies: signs the portal's cookies, each under its name.
+        forms: binds form tokens (CSRF) to a session, or to a browser that has none.
         cursors: signs page cursors.
         answers: encrypts answers that are kept for repeated calls.
     """
 
     tokens: bytes = field(repr=False)
-    sessions: bytes = field(repr=False)
+    cookies: bytes = field(repr=False)
     forms: bytes = field(repr=False)
     cursors: bytes = field(repr=False)
     answers: bytes = field(repr=False)
@@ -34,7 +34,7 @@ class Keys:
         """Derive all keys from the master secret (at least 32 random bytes)."""
         if len(master) < MASTER_BYTES:
             raise ValueError(f"a master secret has at least {MASTER_BYTES} bytes")
-        purposes = ("tokens", "sessions", "forms", "cursors", "answers")
+        purposes = ("tokens", "cookies", "forms", "cursors", "answers")
         return cls(*(_derive(master, purpose) for purpose in purposes))
 
 

@@ -109,6 +109,16 @@ async def check_api_token(tables: AccountTables, account: Account, actor_id: UUI
         raise LimitReached("api_tokens_per_client_count")
 
 
+async def is_over_users_limit(tables: AccountTables, account: Account) -> bool:
+    """Tell whether an account has more users than it may have, which happens when its limit is lowered."""
+    limits = limits_of(account)
+    for limit in ("users_count", "monthly_active_users_count"):
+        total = limits[limit]
+        if total is not None and await used_of(tables, limit, now=tables.now) > total:
+            return True
+    return False
+
+
 async def used_of(tables: AccountTables, limit: str, *, now: datetime) -> int:
     """Count what counts against a limit of an account's objects."""
     actors, sites = tables.actors, tables.sites

@@ -28,9 +28,10 @@ async def test_the_page_shows_settings_and_what_is_used_of_what_is_allowed(
 
 
 async def test_the_page_is_for_the_signed_in(visitor: httpx2.AsyncClient, world: World) -> None:
-    assert (await visitor.get("/acme/account")).status_code == 401
+    assert (await visitor.get("/acme/account")).status_code == 303
     for path in ("/acme/account/deletion", "/acme/account/deletion/cancel"):
-        assert (await visitor.post(path, data={"slug": "acme"})).status_code == 401
+        refused = await visitor.post(path, data={"slug": "acme"})
+        assert refused.headers["location"] == "/acme/sign_in"
     assert not (await account_of(world)).is_disabled
 
 

@@ -5,5 +5,6 @@ headers           reading a request's headers, writing an answer's
 origin            where a request comes from, past trusted proxies
 rate_limit        token buckets
 security_headers  headers by which browsers protect their users
-session_cookie    the signed cookie of a signed-in browser
+signed_cookie     cookies that the portal alone can write
+visitor_forms     forms of browsers that have no session
 """

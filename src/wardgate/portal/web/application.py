@@ -1,13 +1,13 @@
 """The pages, on Starlette, Jinja2 and htmx. An account's overview is kept current by one stream of server-sent events.
 
-    GET  /                              where to go
     GET  /assets/…                      scripts, styles, icon
     GET  /{slug}                        who is online, last decisions
     GET  /{slug}/events                 the same part of the page again at each change
     GET  /{slug}/account                settings, limits, the account's end
     POST /{slug}/account/deletion       delete it in a week; …/cancel calls that off
-    GET  /{slug}/sign_in/link/{secret}  one-time sign-in
     POST /{slug}/sign_out
+
+Signing in has its own (`sign_in.pages`); who is not signed in is sent there.
 
 Every answer carries a strict content security policy with a fresh nonce; nothing inline runs.
 """
@@ -23,8 +23,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
+from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader, StrictUndefined
 from jinja2 import Environment as Templates
-from jinja2 import FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -32,7 +32,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from wardgate.model.shown_text import shown_text
-from wardgate.portal import credentials
 from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.security_headers import page_security, transport_security
@@ -41,6 +40,7 @@ from wardgate.portal.installation.account_lifecycle import Author, LifecycleErro
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.pages import SignInPages, sign_in_of
 from wardgate.portal.store import UNAVAILABLE
 from wardgate.portal.subjects import subject_of
 from wardgate.portal.web import account as account_page
@@ -50,13 +50,11 @@ from wardgate.portal.web.page import Page
 from wardgate.portal.web.pages import PAGES
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.supervision import Tasks
-from wardgate.wire.tokens import InvalidToken
 
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 15.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message shows them all
-SIGN_IN_COMMAND: Final = "wardgate sign-in-link"
 MAX_FORM_BYTES: Final = 64 * 1024
 
 _HERE: Final = Path(__file__).parent
@@ -69,7 +67,12 @@ def build(services: Services) -> App:
 
 def load_templates() -> Templates:
     return Templates(
-        loader=FileSystemLoader(_HERE / "templates"),
+        loader=ChoiceLoader(
+            [
+                FileSystemLoader(_HERE / "templates"),
+                PrefixLoader({"sign_in": FileSystemLoader(_HERE.parent / "sign_in" / "templates")}),
+            ]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalized,
@@ -93,13 +96,12 @@ class _Pages:
     def application(self) -> App:
         starlette = Starlette(
             routes=[
-                Route("/", self._home),
+                *SignInPages(self._services, self._sessions, self._page).routes(),
                 Route("/assets/{name}", self._asset),
                 *(Route(f"/{{slug}}{page.path}", self._shows(page)) for page in PAGES),
                 Route("/{slug}/events", self._events),
                 Route("/{slug}/account/deletion", self._schedule_deletion, methods=["POST"]),
                 Route("/{slug}/account/deletion/cancel", self._cancel_deletion, methods=["POST"]),
-                Route("/{slug}/sign_in/link/{secret}", self._sign_in, methods=["GET"]),
                 Route("/{slug}/sign_out", self._sign_out, methods=["POST"]),
             ],
             exception_handlers={
@@ -108,16 +110,6 @@ class _Pages:
             },
         )
         return _SecureHeaders(starlette, self._services)
-
-    async def _home(self, request: Request) -> Response:
-        return self._message(
-            request,
-            HTTPStatus.OK,
-            "Wardgate",
-            "This is a Wardgate portal. An administrator signs in with a one-time link, printed on the "
-            "portal's host by:",
-            command=SIGN_IN_COMMAND,
-        )
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -135,7 +127,7 @@ class _Pages:
         async def show(request: Request) -> Response:
             signed_in = await self._sessions.find(request, request.path_params["slug"])
             if signed_in is None:
-                return self._signed_out(request)
+                return sign_in_of(request)
             return await self._page_of(request, signed_in, page)
 
         return show
@@ -143,7 +135,7 @@ class _Pages:
     async def _schedule_deletion(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
-            return self._signed_out(request)
+            return sign_in_of(request)
         typed_slug = (await self._form(request, signed_in)).get("slug", "")
         try:
             async with self._services.store.writing(_subject(request, signed_in)) as transaction:
@@ -167,7 +159,7 @@ class _Pages:
     async def _cancel_deletion(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
-            return self._signed_out(request)
+            return sign_in_of(request)
         await self._form(request, signed_in)
         try:
             async with self._services.store.writing(_subject(request, signed_in)) as transaction:
@@ -187,9 +179,10 @@ class _Pages:
         """Write a page of an account, with what all of them show; `error` is why a form of it was refused."""
         async with self._services.store.reading() as transaction:
             banners = await transaction.banners.load_all()
-        response = self._page(
+        return self._page(
             request,
             page.template,
+            status=HTTPStatus.OK if error is None else HTTPStatus.UNPROCESSABLE_ENTITY,
             here=page,
             page=await page.load(self._services, signed_in),
             account=signed_in.account,
@@ -199,9 +192,6 @@ class _Pages:
             notice=notice_of(signed_in.account, now=self._services.environment.clock.now()),
             error=error,
         )
-        if error is not None:
-            response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
-        return response
 
     async def _form(self, request: Request, signed_in: SignedIn) -> dict[str, str]:
         """Read a form's texts.
@@ -217,7 +207,7 @@ class _Pages:
     async def _events(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
-            return self._signed_out(request)
+            raise HTTPException(HTTPStatus.UNAUTHORIZED)
         return StreamingResponse(
             self._stream(signed_in),
             media_type="text/event-stream",
@@ -271,48 +261,15 @@ class _Pages:
         finally:
             changed.set()
 
-    async def _sign_in(self, request: Request) -> Response:
-        if request.method != "GET" or "prefetch" in request.headers.get("sec-purpose", ""):
-            raise HTTPException(HTTPStatus.NO_CONTENT)
-        try:
-            async with self._services.store.writing() as transaction:
-                account, actor = await credentials.redeem_sign_in_link(
-                    request.path_params["secret"], transaction=transaction, keys=self._services.keys
-                )
-                if account.slug.lower() != request.path_params["slug"].lower():
-                    raise InvalidToken("invalid link")
-                session = await self._sessions.open(request, account, actor, transaction)
-        except InvalidToken:
-            return self._message(
-                request,
-                HTTPStatus.UNAUTHORIZED,
-                "This link does not work any more",
-                "A sign-in link works once and for a short time. Get another one on the portal's host:",
-                command=SIGN_IN_COMMAND,
-            )
-        response = RedirectResponse(f"/{account.slug}", HTTPStatus.SEE_OTHER)
-        self._sessions.set_cookie(response, session)
-        return response
-
     async def _sign_out(self, request: Request) -> Response:
         signed_in = await self._sessions.find(request, request.path_params["slug"])
         if signed_in is None:
-            return self._signed_out(request)
+            return sign_in_of(request)
         await self._form(request, signed_in)
         await self._sessions.close(signed_in)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
         self._sessions.clear_cookie(response, signed_in.account)
         return response
-
-    def _signed_out(self, request: Request) -> Response:
-        """Answer the same for accounts that exist and that do not."""
-        return self._message(
-            request,
-            HTTPStatus.UNAUTHORIZED,
-            "Sign in",
-            "You are not signed in. Get a one-time link on the portal's host:",
-            command=SIGN_IN_COMMAND,
-        )
 
     async def _error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -330,17 +287,16 @@ class _Pages:
         headers = {"retry-after": "5"}
         return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, headers)
 
-    def _message(
-        self, request: Request, status: HTTPStatus, heading: str, text: str, *, command: str | None = None
-    ) -> Response:
-        response = self._page(request, "message.html", heading=heading, text=text, command=command)
-        response.status_code = status
-        return response
+    def _message(self, request: Request, status: HTTPStatus, heading: str, text: str) -> Response:
+        return self._page(request, "message.html", status=status, heading=heading, text=text)
 
-    def _page(self, request: Request, template: str, **values: Any) -> Response:
+    def _page(
+        self, request: Request, template: str, *, status: HTTPStatus = HTTPStatus.OK, **values: Any
+    ) -> Response:
         nonce = request.scope["wardgate.nonce"]
         return HTMLResponse(
             self._templates.get_template(template).render(nonce=nonce, **values),
+            status,
             headers={"cache-control": "no-store"},
         )
 
@@ -360,6 +316,8 @@ def _back_to_account(signed_in: SignedIn) -> Response:
 _ERRORS: Final = {
     HTTPStatus.NOT_FOUND: "There is nothing here.",
     HTTPStatus.FORBIDDEN: "The form was not sent from this session. Go back, reload the page and try again.",
+    HTTPStatus.UNAUTHORIZED: "You are not signed in.",
+    HTTPStatus.TOO_MANY_REQUESTS: "There were too many attempts from your address. Wait a little, then try again.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The method is not allowed here.",
 }
 

@@ -1,0 +1,26 @@
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from support.browser import caller
+from support.portal import World, make_world, portal_running
+from wardgate.portal.app import Portal
+
+
+@pytest.fixture
+async def portal() -> AsyncIterator[Portal]:
+    async with portal_running() as running:
+        yield running
+
+
+@pytest.fixture
+async def world(portal: Portal) -> World:
+    return await make_world(portal)
+
+
+@pytest.fixture
+async def visitor(portal: Portal) -> AsyncIterator[httpx2.AsyncClient]:
+    """A browser that is not signed in."""
+    async with caller(portal) as client:
+        yield client
