@@ -61,7 +61,7 @@ def run(settings: Settings) -> None:
     portal = portal_settings(
         settings,
         data_dir=directory,
-        listen=settings[LISTEN],
+        listen=LISTEN,
         known_url=None if profile is None else profile.web_url,
     )
     is_url_set = settings[EXTERNAL_URL] is not None

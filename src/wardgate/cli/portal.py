@@ -9,11 +9,17 @@ from contextlib import ExitStack
 from wardgate.cli import logs
 from wardgate.cli.commands import portal as told
 from wardgate.cli.errors import UserError
-from wardgate.cli.portal_settings import listener_of, metrics_listener_of, portal_settings
+from wardgate.cli.portal_settings import (
+    listener_of,
+    metrics_listener_of,
+    plain_listener_of,
+    portal_settings,
+)
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.portal import data_directory
+from wardgate.portal.acme import OrderFailed
 from wardgate.portal.app import Portal
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
@@ -37,23 +43,28 @@ def run(settings: Settings) -> None:
         UserError: it cannot start.
     """
     directory = data_dir_of(settings)
-    portal = portal_settings(settings, data_dir=directory, listen=settings[told.LISTEN])
+    portal = portal_settings(settings, data_dir=directory, listen=told.LISTEN)
     logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)
         data_directory.require_database(directory, portal.database)
         with Lock(directory), listener_of(portal) as listener, ExitStack() as stack:
-            metrics = metrics_listener_of(portal)
-            if metrics is not None:
-                stack.enter_context(metrics)
-            asyncio.run(_run(portal, keys, listener, metrics))
-    except (DataDirectoryUnusable, Unusable, CertificateUnusable, BackgroundFailed) as error:
+            plain, metrics = plain_listener_of(settings, portal), metrics_listener_of(portal)
+            for further in (plain, metrics):
+                if further is not None:
+                    stack.enter_context(further)
+            asyncio.run(_run(portal, keys, listener, plain, metrics))
+    except (DataDirectoryUnusable, Unusable, CertificateUnusable, OrderFailed, BackgroundFailed) as error:
         raise UserError(str(error)) from error
 
 
 async def _run(
-    settings: PortalSettings, keys: Keys, listener: Listener, metrics: socket.socket | None
+    settings: PortalSettings,
+    keys: Keys,
+    listener: Listener,
+    plain: Listener | None,
+    metrics: socket.socket | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -67,7 +78,7 @@ async def _run(
         settle()
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
 
-    await serve(portal, listener, metrics=metrics, on_ready=ready, until=stop)
+    await serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop)
 
 
 def _outbound(settings: PortalSettings) -> GuardedClient:

@@ -2,38 +2,48 @@
 
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wardgate.cli.commands import portal as told
 from wardgate.cli.errors import UserError
+from wardgate.cli.parameters import Setting
 from wardgate.cli.settings import Settings
+from wardgate.portal.acme import certificate_file
+from wardgate.portal.listening import any_address
 from wardgate.portal.listening import listen as bind
-from wardgate.portal.settings import DEFAULT_MAIL_FROM, PortalSettings
+from wardgate.portal.settings import DEFAULT_MAIL_FROM, AcmeSettings, PortalSettings
 from wardgate.portal.strangers import Listener
 
 
 def portal_settings(
-    settings: Settings, *, data_dir: Path, listen: tuple[str, int], known_url: str | None = None
+    settings: Settings, *, data_dir: Path, listen: "Setting[tuple[str, int]]", known_url: str | None = None
 ) -> PortalSettings:
     """Read everything that one portal process is configured by.
 
     Args:
-        listen: host and port of the listener.
+        listen: the setting that tells host and port of the listener.
         known_url: the external URL if none is set; None: the listener's address.
 
     Raises:
         UserError: naming the setting that cannot be read.
     """
-    host, port = listen
     certificate, key = settings[told.TLS_CERTIFICATE], settings[told.TLS_KEY]
     if (certificate is None) != (key is None):
         raise UserError("tls_certificate and tls_key go together: give both or neither")
+    host, port = settings[listen]
+    acme = _acme_settings(settings)
+    if acme is not None:
+        certificate = key = certificate_file(data_dir, acme)
+        if (host, port) == listen.default:
+            host, port = any_address(), 443
+        known_url = f"https://{acme.domains[0]}{'' if port == 443 else f':{port}'}"
     smtp, mail_from = settings[told.SMTP_URL], settings[told.MAIL_FROM]
     if smtp is not None and mail_from is None:
         raise UserError(
             "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that does not exist"
         )
     own_url = _url_of(host, port, is_secure=certificate is not None)
-    return PortalSettings(
+    portal = PortalSettings(
         data_dir=data_dir,
         database_url=settings[told.DATABASE_URL],
         host=host,
@@ -57,11 +67,14 @@ def portal_settings(
         flow_log_batch_size=settings[told.FLOW_LOG_BATCH_SIZE],
         tls_certificate=certificate,
         tls_key=key,
+        acme=acme,
         smtp=smtp,
         mail_from=mail_from or DEFAULT_MAIL_FROM,
         outbound_networks=settings[told.OUTBOUND_NETWORKS],
         outbound_ca=settings[told.OUTBOUND_CA],
     )
+    _check_names(portal)
+    return portal
 
 
 def listener_of(portal: PortalSettings) -> Listener:
@@ -76,6 +89,29 @@ def listener_of(portal: PortalSettings) -> Listener:
         raise UserError(
             f"cannot listen on {portal.host}:{portal.port}: {error.strerror}; choose another address with"
             f" --listen"
+        ) from error
+
+
+def plain_listener_of(settings: Settings, portal: PortalSettings) -> Listener | None:
+    """Bind the listener for plain HTTP, if there is to be one.
+
+    Raises:
+        UserError: the address cannot be bound.
+    """
+    address = settings[told.HTTP_LISTEN]
+    if address is None and portal.acme is not None:
+        address = (portal.host, 80)
+    if address is None:
+        return None
+    if portal.tls_certificate is None:
+        raise UserError("http_listen leads to HTTPS: it needs acme_domain, or tls_certificate and tls_key")
+    try:
+        return bind(*address)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {address[0]}:{address[1]} for plain HTTP: {error.strerror}; choose another"
+            " address with --http-listen"
+            + (" and lead port 80 there: an ACME server asks on it" if portal.acme is not None else "")
         ) from error
 
 
@@ -94,6 +130,30 @@ def metrics_listener_of(portal: PortalSettings) -> socket.socket | None:
             f"cannot serve metrics on port {portal.metrics_port}: {error.strerror}; "
             "choose another WARDGATE_METRICS_PORT"
         ) from error
+
+
+def _acme_settings(settings: Settings) -> AcmeSettings | None:
+    domains = settings[told.ACME_DOMAIN]
+    if not domains:
+        return None
+    if settings[told.TLS_CERTIFICATE] is not None:
+        raise UserError("acme_domain gets a certificate by itself: give no tls_certificate and tls_key")
+    return AcmeSettings(
+        tuple(dict.fromkeys(domain.lower() for domain in domains)),
+        settings[told.ACME_DIRECTORY],
+        settings[told.ACME_EMAIL],
+        settings[told.ACME_CA],
+    )
+
+
+def _check_names(portal: PortalSettings) -> None:
+    """Refuse an address of the portal's own that its certificate would not be for."""
+    if portal.acme is None:
+        return
+    for name in (portal.external_url, portal.rest_url, portal.socket_url, portal.web_url):
+        host = urlsplit(name).hostname or ""
+        if host.lower() not in portal.acme.domains:
+            raise UserError(f"the portal is reached as {host}, which is not in acme_domain: add it there")
 
 
 def _url_of(host: str, port: int, *, is_secure: bool) -> str:

@@ -70,8 +70,8 @@ def run(settings: Settings) -> None:
     logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
     address = str(settings[options.PUBLIC_ADDRESS] or _own_address())
     directory = data_dir_of(settings)
-    portal = portal_settings(settings, data_dir=directory, listen=settings[options.LISTEN])
-    if settings[options.EXTERNAL_URL] is None:
+    portal = portal_settings(settings, data_dir=directory, listen=options.LISTEN)
+    if settings[options.EXTERNAL_URL] is None and portal.acme is None:
         scheme = "http" if portal.tls_certificate is None else "https"
         portal = replace(portal, external_url=f"{scheme}://{_in_url(address)}:{portal.port}")
     name, slug, email = (
@@ -221,10 +221,9 @@ def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: 
     if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
         lines += [
             "",
-            "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and"
-            " tokens. Give the portal a certificate",
-            "(WARDGATE_TLS_CERTIFICATE and WARDGATE_TLS_KEY), or put a TLS proxy in front of it and set"
-            " --external-url (docs/deploy).",
+            "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and tokens.",
+            "Let the portal get a certificate (WARDGATE_ACME_DOMAIN), give it one (WARDGATE_TLS_CERTIFICATE and",
+            "WARDGATE_TLS_KEY), or put a TLS proxy in front of it and set --external-url (docs/deploy).",
         ]
     if not has_gateway:
         lines += [

@@ -224,6 +224,18 @@ def origin(text: str) -> str:
     return url
 
 
+def https_url(text: str) -> str:
+    """Read the URL of a resource that is only asked over TLS."""
+    try:
+        parts = urlsplit(text.strip())
+        is_url = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError(f"{text!r} is not a URL such as https://ca.example.org/directory")
+    return text.strip()
+
+
 def portal_url(text: str) -> str:
     """Read where the portal's control channels are."""
     try:

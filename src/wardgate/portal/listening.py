@@ -27,3 +27,13 @@ def listen(host: str, port: int) -> Listener:
         listener.close()
         raise
     return listener
+
+
+def any_address() -> str:
+    """Return the host that stands for every address of this machine, of both families where there are both."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - that is what is asked for
+    return "::"

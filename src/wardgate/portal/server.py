@@ -12,6 +12,8 @@ from typing import Final
 
 import uvicorn
 
+from wardgate.portal import plain_http
+from wardgate.portal.acme import AcmeCertificate
 from wardgate.portal.app import Portal
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
 from wardgate.portal.http.asgi import Receive, Scope, Send
@@ -44,6 +46,7 @@ async def serve(
     portal: Portal,
     listener: Listener,
     *,
+    plain: Listener | None = None,
     metrics: socket.socket | None = None,
     on_ready: Callable[[], None],
     until: asyncio.Event,
@@ -52,17 +55,19 @@ async def serve(
 
     Args:
         listener: bound and listening; see `listening`.
+        plain: a listener beside it, for plain HTTP, which leads to HTTPS and proves names to an ACME server.
         metrics: the address of a second listener on loopback for metrics; None if they are not served.
         on_ready: called once, when the portal answers.
 
     Raises:
-        CertificateUnusable: the message says why.
+        CertificateUnusable, OrderFailed: the message says why.
         BackgroundFailed: the process had better be started again.
     """
     settings = portal.services.settings
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(portal.close)
+        acme = _acme(portal)
         certificate = _certificate(settings)
         listener.gate = gate = _gate(portal)
         config = _config(portal, certificate, gate)
@@ -70,6 +75,11 @@ async def serve(
         await stack.enter_async_context(portal.running())
         if metrics is not None:
             await stack.enter_async_context(_metrics_served(portal, metrics))
+        if plain is not None:
+            plain.gate = gate
+            await stack.enter_async_context(_plain_http_served(portal, acme, plain, gate))
+        if acme is not None:
+            portal.supervisor.keep(acme.keep_valid, name="acme")
         if certificate is not None:
             clock = portal.services.environment.clock
             portal.supervisor.keep(lambda: certificate.watch(clock), name="certificate")
@@ -101,6 +111,17 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._portal.drain()
         await super().shutdown(sockets=sockets)
+
+
+def _acme(portal: Portal) -> AcmeCertificate | None:
+    settings, environment = portal.services.settings, portal.services.environment
+    if settings.acme is None or settings.tls_certificate is None:
+        return None
+    acme = AcmeCertificate(
+        settings.acme, settings.tls_certificate, clock=environment.clock, rng=environment.rng
+    )
+    acme.prepare()
+    return acme
 
 
 def _certificate(settings: PortalSettings) -> Certificate | None:
@@ -146,6 +167,29 @@ def _config(portal: Portal, certificate: Certificate | None, gate: Gate) -> uvic
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     """Drop uvicorn's complaints about strangers, and the one that follows every upgrade answered with HTTP."""
     return not record.getMessage().startswith(_NOT_WORTH_A_LINE)
+
+
+@contextlib.asynccontextmanager
+async def _plain_http_served(
+    portal: Portal, acme: AcmeCertificate | None, listener: Listener, gate: Gate
+) -> AsyncIterator[None]:
+    app = plain_http.build(portal.services.settings.external_url, {} if acme is None else acme.proofs)
+    http_protocol, _channels = protocols(gate)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            http=http_protocol,
+            ws="none",
+            backlog=ACCEPTED_AT_ONCE,
+        )
+    )
+    async with _served(server, listener):
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,23 @@ DEFAULT_MAIL_FROM: Final = "wardgate@localhost"
 
 
 @dataclass(frozen=True, slots=True)
+class AcmeSettings:
+    """Where the portal gets its certificate from by itself.
+
+    Attributes:
+        domains: the names that the certificate is for; the first is its common name.
+        directory_url: of the ACME server (RFC 8555 §7.1.1).
+        email: told the server as a contact; None for none.
+        ca: PEM file with what signs the server's own certificate; None for the authorities that are usual.
+    """
+
+    domains: tuple[str, ...]
+    directory_url: str
+    email: str | None = None
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PortalSettings:
     """Settings of one portal process.
 
@@ -30,6 +47,7 @@ class PortalSettings:
             does without one.
         country_code_blocklist: countries from which nobody is answered, but for health.
         tls_certificate, tls_key: PEM files; None for plain HTTP behind a proxy or on a trusted network.
+        acme: keeps `tls_certificate`, one file with the key in it, valid; None if somebody else does.
         max_connections: the largest number of connections; None for as many as there are descriptors, less a reserve.
         max_connections_per_address: of which at most so many of one address (of one /64 of IPv6) that have
             shown no good token.
@@ -58,6 +76,7 @@ class PortalSettings:
     country_code_blocklist: frozenset[str] = frozenset()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    acme: AcmeSettings | None = None
     smtp: SmtpServer | None = field(default=None, repr=False)
     mail_from: str = DEFAULT_MAIL_FROM
     outbound_networks: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -83,6 +83,31 @@ def test_a_certificate_makes_the_url_https() -> None:
     assert settings.external_url == "https://127.0.0.1:8080"
 
 
+def test_with_an_acme_domain_the_portal_serves_https_on_the_usual_ports() -> None:
+    settings = _read(acme_domain="Portal.example.org, api.example.org", rest_host="api.example.org")
+    assert settings.acme is not None
+    assert settings.acme.domains == ("portal.example.org", "api.example.org")
+    assert settings.acme.directory_url.startswith("https://")
+    assert (settings.host in ("::", "0.0.0.0"), settings.port) == (True, 443)
+    assert settings.external_url == "https://portal.example.org"
+    assert settings.tls_certificate == settings.tls_key
+    assert str(settings.tls_certificate).startswith("/data/acme/")
+
+
+def test_another_acme_server_begins_with_a_file_of_its_own() -> None:
+    files = {
+        _read(acme_domain="portal.example.org", **given).tls_certificate
+        for given in ({}, {"acme_directory": "https://ca.example.org:14000/dir"})
+    }
+    assert len(files) == 2
+
+
+def test_a_listener_that_is_named_stays_with_an_acme_domain() -> None:
+    settings = _read(acme_domain="portal.example.org", listen="127.0.0.1:8443")
+    assert (settings.host, settings.port) == ("127.0.0.1", 8443)
+    assert settings.external_url == "https://portal.example.org:8443"
+
+
 def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
     settings = _read(
         connect_refill_rate="0.5",
@@ -106,6 +131,11 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
     [
         ({"trusted_proxies": "proxy.example.org"}, "trusted_proxies"),
         ({"tls_certificate": "/etc/portal.crt"}, "tls_key"),
+        ({"acme_domain": "https://portal.example.org"}, "acme_domain"),
+        ({"acme_domain": "a.example", "acme_directory": "http://ca.example/dir"}, "acme_directory"),
+        ({"acme_domain": "a.example", "tls_certificate": "/c", "tls_key": "/k"}, "acme_domain"),
+        ({"acme_domain": "a.example", "external_url": "https://b.example"}, "b.example"),
+        ({"acme_domain": "a.example", "web_host": "www.a.example"}, "www.a.example"),
         ({"rest_host": "https://api.example.org"}, "rest_host"),
         ({"socket_host": "connect.example.org:443"}, "socket_host"),
         ({"web_host": "-.example.org"}, "web_host"),
@@ -145,4 +175,4 @@ def test_what_cannot_be_meant_is_refused_by_name(given: dict[str, str], named: s
 def _read(**given: str) -> PortalSettings:
     environment = {f"WARDGATE_{name.upper()}": value for name, value in given.items()}
     settings = Settings("portal", environment)
-    return portal_settings(settings, data_dir=Path("/data"), listen=settings[LISTEN])
+    return portal_settings(settings, data_dir=Path("/data"), listen=LISTEN)

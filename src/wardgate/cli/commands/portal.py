@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from wardgate.portal.store import Database
 
 
+LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
+
+
 def read_database(text: str) -> "Database":
     """Read the URL of a database; the message repeats no password."""
     from wardgate.portal.store import parse_database_url
@@ -71,6 +74,7 @@ LISTEN: Final = Setting(
     default=("127.0.0.1", 8080),
     written_default="127.0.0.1:8080",
     value="HOST:PORT",
+    notes="With `acme_domain` the default is port 443 of every address",
 )
 EXTERNAL_URL: Final = Setting[str | None](
     name="external_url",
@@ -116,6 +120,46 @@ TLS_KEY: Final = Setting[Path | None](
     read=values.path,
     default=None,
     value="FILE",
+)
+ACME_DOMAIN: Final = Setting[tuple[str, ...]](
+    name="acme_domain",
+    help="host names for which the portal gets a certificate by itself and renews it, by which you agree to the"
+    " terms of the authority",
+    read=values.list_of(values.host_name),
+    default=(),
+    value="LIST",
+    notes="[A certificate by itself](deploy/README.md#a-certificate-by-itself)",
+)
+ACME_DIRECTORY: Final = Setting(
+    name="acme_directory",
+    help="directory of the ACME server that issues it",
+    read=values.https_url,
+    default=LETS_ENCRYPT,
+    value="URL",
+)
+ACME_EMAIL: Final = Setting[str | None](
+    name="acme_email",
+    help="address that the server may write to",
+    read=values.text,
+    default=None,
+    value="ADDRESS",
+)
+ACME_CA: Final = Setting[Path | None](
+    name="acme_ca",
+    help="PEM file with what signs the certificate of an ACME server of your own",
+    read=values.path,
+    default=None,
+    value="FILE",
+    fallback="the usual authorities",
+)
+HTTP_LISTEN: Final = Setting[tuple[str, int] | None](
+    name="http_listen",
+    help="address and port where plain HTTP is answered: with the way to HTTPS, and with what an ACME server"
+    " asks for",
+    read=values.listener,
+    default=None,
+    value="HOST:PORT",
+    fallback="port 80 with `acme_domain`, else none",
 )
 TRUSTED_PROXIES: Final = Setting[tuple[IpNetwork, ...]](
     name="trusted_proxies",
@@ -253,6 +297,7 @@ LOG_LEVEL: Final = shared.LOG_LEVEL
 
 SETTINGS: Final = (
     DATA_DIR, DATABASE_URL, LISTEN, EXTERNAL_URL, REST_HOST, SOCKET_HOST, WEB_HOST, TLS_CERTIFICATE, TLS_KEY,
+    ACME_DOMAIN, ACME_DIRECTORY, ACME_EMAIL, ACME_CA, HTTP_LISTEN,
     TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, OUTBOUND_NETWORKS, OUTBOUND_CA, GEOIP_DATABASE,
     COUNTRY_CODE_BLOCKLIST,
     MAX_CONNECTIONS,
@@ -268,6 +313,7 @@ COMMAND: Final = Command(
     parameters=(*SETTINGS, CONFIG),
     examples=(
         "wardgate portal --data-dir ./data --listen 0.0.0.0:8080 --external-url https://portal.example.org",
+        "wardgate portal --acme-domain portal.example.org",
         "WARDGATE_CONFIG=/etc/wardgate.toml wardgate portal --log-format json",
     ),
     section="portal",
