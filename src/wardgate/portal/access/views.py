@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema
 from wardgate.model.conditions import Operator, Property
 from wardgate.portal.access.tables import Policy as PolicyRow
 from wardgate.portal.access.tables import Resource as ResourceRow
-from wardgate.portal.rest.views import ViewFields, one_of_words
+from wardgate.portal.rest.views import RowView, ViewFields, one_of_words
 
 ResourceType = Annotated[
     str, one_of_words("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool")
@@ -89,7 +89,7 @@ class ConditionView(BaseModel):
     values: list[str]
 
 
-class PolicyView(BaseModel):
+class PolicyView(RowView):
     id: UUID
     group_id: UUID | None
     resource_id: UUID
@@ -99,20 +99,10 @@ class PolicyView(BaseModel):
     conditions: list[ConditionView]
 
     @classmethod
-    def of(cls, row: PolicyRow) -> "PolicyView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: PolicyRow) -> ViewFields:
-        return {
-            "id": row.id,
-            "group_id": row.group_id,
-            "resource_id": row.resource_id,
-            "description": row.description,
-            "flow_log_uploads_enabled": row.flow_log_uploads_enabled,
-            "is_disabled": row.is_disabled,
-            "conditions": [
-                {"property": one["property"], "operator": one["operator"], "values": one["values"]}
-                for one in row.conditions
-            ],
-        }
+    def fields_of(cls, row: PolicyRow) -> ViewFields:
+        # In this order of keys, which a database need not keep.
+        conditions = [
+            {"property": one["property"], "operator": one["operator"], "values": one["values"]}
+            for one in row.conditions
+        ]
+        return super().fields_of(row) | {"conditions": conditions}

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from wardgate.portal.devices.tables import Device as DeviceRow
-from wardgate.portal.rest.views import Instant, ViewFields
+from wardgate.portal.rest.views import Instant, RowView, ViewFields
 
 
 class ClientView(BaseModel):
@@ -84,14 +84,10 @@ class NewGatewayView(GatewayView):
     token: str
 
 
-class PoolMemberView(BaseModel):
+class PoolMemberView(RowView):
     id: UUID
     name: str
     last_seen_at: Instant | None
-
-    @staticmethod
-    def fields_of(row: DeviceRow) -> ViewFields:
-        return {"id": row.id, "name": row.name, "last_seen_at": row.last_seen_at}
 
 
 class PoolMembersView(BaseModel):

@@ -7,11 +7,8 @@ from pydantic import BaseModel
 
 from wardgate.portal.account_config import AccountConfig, UpstreamDns
 from wardgate.portal.installation.tables import Account as AccountRow
-from wardgate.portal.installation.tables import Banner as BannerRow
-from wardgate.portal.installation.tables import Job as JobRow
-from wardgate.portal.installation.tables import RelayToken as RelayTokenRow
 from wardgate.portal.limits import limits_of
-from wardgate.portal.rest.views import Instant, NewTokenView, ViewFields, one_of_words
+from wardgate.portal.rest.views import Instant, NewTokenView, RowView, ViewFields, one_of_words
 
 JobState = Annotated[str, one_of_words("available", "executing", "completed", "discarded")]
 
@@ -81,18 +78,10 @@ class NewRelayTokenView(NewTokenView):
     name: str
 
 
-class RelayTokenView(BaseModel):
+class RelayTokenView(RowView):
     id: UUID
     name: str
     inserted_at: Instant
-
-    @classmethod
-    def of(cls, row: RelayTokenRow) -> "RelayTokenView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: RelayTokenRow) -> ViewFields:
-        return {"id": row.id, "name": row.name, "inserted_at": row.inserted_at}
 
 
 class IpDatabaseView(BaseModel):
@@ -120,7 +109,7 @@ class HealthView(BaseModel):
     counters: dict[str, int]
 
 
-class JobView(BaseModel):
+class JobView(RowView):
     """A piece of background work of the installation."""
 
     id: UUID
@@ -135,10 +124,6 @@ class JobView(BaseModel):
     finished_at: Instant | None
     inserted_at: Instant
     updated_at: Instant
-
-    @classmethod
-    def fields_of(cls, row: JobRow) -> ViewFields:
-        return {name: getattr(row, name) for name in cls.model_fields}
 
 
 class RelayView(BaseModel):
@@ -173,7 +158,7 @@ class LimitsView(BaseModel):
     ingestion_capacity: int | None
 
 
-class OperatedAccountView(BaseModel):
+class OperatedAccountView(RowView):
     """An account, for the operator."""
 
     id: UUID
@@ -191,14 +176,12 @@ class OperatedAccountView(BaseModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, row: AccountRow) -> "OperatedAccountView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: AccountRow) -> ViewFields:
-        plain = {name: getattr(row, name) for name in OperatedAccountView.model_fields}
+    def fields_of(cls, row: AccountRow) -> ViewFields:
         features = {name: bool(row.features.get(name)) for name in FeaturesView.model_fields}
-        return plain | {"features": features, "limits": LimitsView(**limits_of(row)).model_dump()}
+        return super().fields_of(row) | {
+            "features": features,
+            "limits": LimitsView(**limits_of(row)).model_dump(),
+        }
 
 
 class NewAccountView(OperatedAccountView):
@@ -209,21 +192,15 @@ class NewAccountView(OperatedAccountView):
     api_token: str
 
 
-class DeletionView(BaseModel):
+class DeletionView(RowView):
     """What is decided about the end of an account."""
 
     slug: str
     is_disabled: bool
     scheduled_deletion_at: Instant | None
 
-    @classmethod
-    def of(cls, row: AccountRow) -> "DeletionView":
-        return cls(
-            slug=row.slug, is_disabled=row.is_disabled, scheduled_deletion_at=row.scheduled_deletion_at
-        )
 
-
-class BannerView(BaseModel):
+class BannerView(RowView):
     """A message that every page shows."""
 
     id: UUID
@@ -231,11 +208,3 @@ class BannerView(BaseModel):
     color: str
     inserted_at: Instant
     updated_at: Instant
-
-    @classmethod
-    def of(cls, row: BannerRow) -> "BannerView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: BannerRow) -> ViewFields:
-        return {name: getattr(row, name) for name in BannerView.model_fields}

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from functools import cache
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -76,6 +78,34 @@ ViewFields = dict[str, Any]
 """The fields of an object by name, as its view declares them: ids and instants as such, nested objects as
 dictionaries.
 """
+
+
+class RowView(BaseModel):
+    """A view whose fields are the columns of a row that have their names, and nothing else of it.
+
+    A view with a field that is stored in another form overrides `fields_of`.
+
+    Attributes:
+        always_null: fields of the published API for which this portal stores nothing.
+    """
+
+    always_null: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(**cls.fields_of(row))
+
+    @classmethod
+    def fields_of(cls, row: Any) -> ViewFields:
+        nulls, columns, values_of = _columns(cls)
+        return {**nulls, **dict(zip(columns, values_of(row), strict=True))}
+
+
+@cache
+def _columns(view: type[RowView]) -> tuple[ViewFields, tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return all fields of a view as nulls, those that are columns, and what reads these at once."""
+    columns = tuple(name for name in view.model_fields if name not in view.always_null)
+    return dict.fromkeys(view.model_fields), columns, attrgetter(*columns)
 
 
 def list_response(page: Page[_RowT], fields_of: Callable[[_RowT], ViewFields]) -> Response:

@@ -1,13 +1,10 @@
 """Tokens and providers, as the REST API represents them (rest-api §8)."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
-from wardgate.portal.rest.views import Instant, ViewFields, one_of_words
-from wardgate.portal.sign_in.tables import ClientToken as ClientTokenRow
+from wardgate.portal.rest.views import Instant, RowView, ViewFields, one_of_words
 
 ProviderContext = Annotated[str, one_of_words("clients_and_portal", "clients_only", "portal_only")]
 
@@ -16,34 +13,22 @@ EmailClaim = Annotated[str, one_of_words("email", "upn", "preferred_username")]
 EmailVerification = Annotated[str, one_of_words("none", "claim", "proof")]
 
 
-class ClientTokenView(BaseModel):
+class ClientTokenView(RowView):
     id: UUID
     actor_id: UUID
     expires_at: Instant
     inserted_at: Instant
     updated_at: Instant
 
-    @classmethod
-    def of(cls, row: ClientTokenRow) -> "ClientTokenView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: ClientTokenRow) -> ViewFields:
-        return {
-            "id": row.id,
-            "actor_id": row.actor_id,
-            "expires_at": row.expires_at,
-            "inserted_at": row.inserted_at,
-            "updated_at": row.updated_at,
-        }
-
 
 class NewClientTokenView(ClientTokenView):
     token: str
 
 
-class ExternalIdentityView(BaseModel):
+class ExternalIdentityView(RowView):
     """An actor's record at an identity provider; made by signing in or by directory sync."""
+
+    always_null = frozenset({"directory_id", "synced_at"})
 
     id: UUID
     actor_id: UUID
@@ -65,17 +50,15 @@ class ExternalIdentityView(BaseModel):
     inserted_at: Instant
 
     @classmethod
-    def of(cls, row: ExternalIdentityRow) -> "ExternalIdentityView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: ExternalIdentityRow) -> ViewFields:
-        plain = {name: getattr(row, name, None) for name in ExternalIdentityView.model_fields}
+    def fields_of(cls, row: ExternalIdentityRow) -> ViewFields:
         prefix, colon, rest = row.idp_id.partition(":")
-        return plain | {"email": row.email or row.idp_id, "idp_id": rest if colon else prefix}
+        return super().fields_of(row) | {
+            "email": row.email or row.idp_id,
+            "idp_id": rest if colon else prefix,
+        }
 
 
-class AuthProviderView(BaseModel):
+class AuthProviderView(RowView):
     """What all kinds of provider show.
 
     A lifetime of null is the default: 7 days for clients, 8 hours for the portal.
@@ -91,15 +74,6 @@ class AuthProviderView(BaseModel):
     is_disabled: bool
     inserted_at: Instant
     updated_at: Instant
-
-    @classmethod
-    def of(cls, row: Any) -> Self:
-        return cls(**cls.fields_of(row))
-
-    @classmethod
-    def fields_of(cls, row: Any) -> ViewFields:
-        """Show a row of the provider's kind: only what the view names, so never its secret."""
-        return {name: getattr(row, name) for name in cls.model_fields}
 
 
 class EmailOtpAuthProviderView(AuthProviderView):

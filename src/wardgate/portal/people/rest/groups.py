@@ -17,7 +17,6 @@ from sqlalchemy import ColumnElement, false, select
 
 from wardgate.portal.people import rules
 from wardgate.portal.people.tables import Group, Membership
-from wardgate.portal.people.tables import Group as GroupRow
 from wardgate.portal.people.views import GroupView, MembersView, MemberView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing, required, text
@@ -26,7 +25,7 @@ from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.versions import tag_of_members
-from wardgate.portal.rest.views import Data, ListOf, ViewFields, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
 
 routes = Routes("groups", "/groups", tag="Groups")
@@ -42,14 +41,6 @@ class AnyGroupView(GroupView):
     """A group; of a managed one nobody edits the members: every user is in Everyone."""
 
     type: Literal["static", "managed"]
-
-    @classmethod
-    def of(cls, row: GroupRow) -> "AnyGroupView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: GroupRow) -> ViewFields:
-        return GroupView.fields_of(row) | {"type": row.type}
 
 
 class GroupFields(Fields):

@@ -11,7 +11,6 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 
 from wardgate.portal.installation.rules import load_account
-from wardgate.portal.people.tables import Actor as ActorRow
 from wardgate.portal.rest.caller import ForOperator
 from wardgate.portal.rest.fields import (
     EVERYWHERE,
@@ -25,14 +24,13 @@ from wardgate.portal.rest.fields import (
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, Instant, ListOf, ViewFields, list_response
+from wardgate.portal.rest.views import Data, Instant, ListOf, RowView, list_response
 from wardgate.portal.sign_in import rules
-from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
 
 routes = Routes("api_clients", "/wardgate/accounts/{account_id}/api_clients", tag="Wardgate: installation")
 
 
-class ApiClientView(BaseModel):
+class ApiClientView(RowView):
     """An actor that only calls this API."""
 
     id: UUID
@@ -42,16 +40,8 @@ class ApiClientView(BaseModel):
     inserted_at: Instant
     updated_at: Instant
 
-    @classmethod
-    def of(cls, row: ActorRow) -> "ApiClientView":
-        return cls(**cls.fields_of(row))
 
-    @classmethod
-    def fields_of(cls, row: ActorRow) -> ViewFields:
-        return {name: getattr(row, name) for name in cls.model_fields}
-
-
-class ApiTokenView(BaseModel):
+class ApiTokenView(RowView):
     """A token of an API client; its text is told once, by the call that made it."""
 
     id: UUID
@@ -62,14 +52,6 @@ class ApiTokenView(BaseModel):
     last_seen_remote_ip: str | None
     inserted_at: Instant
     updated_at: Instant
-
-    @classmethod
-    def of(cls, row: ApiTokenRow) -> "ApiTokenView":
-        return cls(**ApiTokenView.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: ApiTokenRow) -> ViewFields:
-        return {name: getattr(row, name) for name in ApiTokenView.model_fields}
 
 
 class NewApiTokenView(ApiTokenView):
