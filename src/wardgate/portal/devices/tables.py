@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, Index, String, func
 
+from wardgate.model import domain
 from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.columns import key_bytes, latest_use, location, one_of, words
 from wardgate.portal.schema.declaration import (
@@ -108,7 +109,7 @@ DEVICES: Final = tenant_table(
     # A client makes its own row when it first connects.
     rights=rights_of(admin=ALL, api_client=ALL, user=READ_INSERT_UPDATE, service_account=READ_INSERT_UPDATE),
     heard_by=AllConnections(),
-    snapshot=InSnapshot(("type", "name", "ipv4", "ipv6", "hostname")),
+    snapshot=InSnapshot.of(domain.ClientDevice, "type"),
     removes_on_update=_removed_with_a_devices_standing,
 )
 Index("devices_account_id_ipv4_index", DEVICES.c.account_id, DEVICES.c.ipv4, unique=True)
@@ -159,7 +160,7 @@ STATIC_DEVICE_POOL_MEMBERS: Final = tenant_table(
     one_of("device_type", "client"),
     rights=READABLE_BY_ALL,
     heard_by=AllConnections(),
-    snapshot=InSnapshot(("resource_id", "device_id")),
+    snapshot=InSnapshot.of(domain.PoolMember),
     removes_on_delete=_removed_with_a_pool_member,
 )
 Index(

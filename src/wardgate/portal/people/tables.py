@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, CheckConstraint, Column, Index, String, func
 
+from wardgate.model import domain
 from wardgate.portal.schema.columns import Json, one_of, profile, secret, words
 from wardgate.portal.schema.declaration import (
     AllConnections,
@@ -70,7 +71,7 @@ ACTORS: Final = tenant_table(
     ),
     rights=MANAGERS,
     heard_by=Named(("id",)),
-    snapshot=InSnapshot(("type", "name", "email", "is_disabled")),
+    snapshot=InSnapshot.of(domain.Actor),
     removes_on_update=_removed_with_an_actors_standing,
 )
 Index("actors_account_id_email_index", ACTORS.c.account_id, func.lower(ACTORS.c.email), unique=True)
@@ -176,7 +177,7 @@ MEMBERSHIPS: Final = tenant_table(
     Reference("group_id", "groups"),
     rights=READABLE_BY_ALL,
     heard_by=Named(("actor_id",)),
-    snapshot=InSnapshot(("actor_id", "group_id"), slice=1000),
+    snapshot=InSnapshot.of(domain.Membership, slice=1000),
 )
 Index(
     "memberships_account_id_actor_id_group_id_index",

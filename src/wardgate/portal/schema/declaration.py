@@ -21,10 +21,10 @@ randomness.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -123,6 +123,12 @@ class InSnapshot:
 
     columns: tuple[str, ...] = ()
     slice: int = 500
+
+    @classmethod
+    def of(cls, entity: type, *more: str, slice: int = 500) -> Self:  # noqa: A002 - the field's name
+        """Tell the engine the columns that have the names of an entity's fields, and some more."""
+        named = tuple(field.name for field in fields(entity) if field.name != "id")
+        return cls((*named, *more), slice)
 
 
 @dataclass(frozen=True, slots=True)

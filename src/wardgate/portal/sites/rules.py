@@ -1,6 +1,6 @@
 """What may be done with sites (portal-domain §3.7, rest-api §8.8)."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -39,23 +39,23 @@ async def make_site(tables: AccountTables, account: Account, given: Given) -> Si
         Invalid: a value is wrong, or the name is taken.
     """
     await check_site(tables, account, now=tables.now)
-    values = _checked(given, {"name": None})
+    new = Site(id=tables.new_id(), account_id=tables.account_id, name="")
+    values = _checked(Edit(given, {**asdict(new), "name": None}))
     try:
-        return await tables.sites.insert(Site(id=tables.new_id(), account_id=tables.account_id, **values))
+        return await tables.sites.insert(replace(new, **values))
     except Conflict:
         raise Invalid(NAME_TAKEN) from None
 
 
 async def change_site(tables: AccountTables, before: Site, given: Given) -> Site:
     """Rename a site. Raises Invalid."""
-    values = _checked(given, {"name": before.name})
+    values = _checked(Edit(given, asdict(before)))
     try:
         return await tables.sites.save(replace(before, **values))
     except Conflict:
         raise Invalid(NAME_TAKEN) from None
 
 
-def _checked(given: Given, before: Given) -> dict[str, Any]:
-    edit = Edit(given, before)
+def _checked(edit: Edit) -> dict[str, Any]:
     edit.text("name", longest=MAX_NAME_CHARS, required=True)
     return edit.finish()

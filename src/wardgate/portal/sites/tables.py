@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, Index, Integer, String
 
+from wardgate.model import domain
 from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.columns import one_of, token_secret, words
 from wardgate.portal.schema.declaration import (
@@ -38,7 +39,7 @@ SITES: Final = tenant_table(
     CheckConstraint("health_threshold >= 1", name="sites_health_threshold_check"),
     rights=READABLE_BY_ALL,
     heard_by=AllConnections(),
-    snapshot=InSnapshot(("name", "managed_by")),
+    snapshot=InSnapshot.of(domain.Site),
 )
 Index(
     "sites_account_id_name_managed_by_index",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+import msgspec
+
 from wardgate.model.domain import Site
 from wardgate.model.ids import ResourceId, SiteId
 from wardgate.model.resources import Resource, StaticDevicePool
@@ -74,4 +76,7 @@ class ClientViews:
     def _site_of(self, snapshot: Snapshot, resource: Resource) -> wire.Site | None:
         site_id = site_of(resource)
         site = None if site_id is None else snapshot.sites.get(site_id)
-        return None if site is None else self._wire_sites.setdefault(site.id, wire.Site(site.id, site.name))
+        if site is None:
+            return None
+        # The message has the fields of the entity that are known to clients, by the same names.
+        return self._wire_sites.setdefault(site.id, msgspec.convert(site, wire.Site, from_attributes=True))

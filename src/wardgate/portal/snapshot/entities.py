@@ -1,18 +1,20 @@
 """Rows as the policy engine knows them: entities.
 
-Of a row only the columns are read that its table's declaration names (`snapshot`). What is stored but cannot
-be read is left out with a warning, so that it grants nothing.
+Of a row only the columns are read that its table's declaration names (`snapshot`). Where an entity's fields
+are columns by the same names, it is converted as a whole. What is stored but cannot be read is left out with
+a warning, so that it grants nothing.
 """
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from wardgate.model.addresses import parse_ip, parse_network
 from wardgate.model.conditions import Condition, parse_stored_condition
 from wardgate.model.domain import (
     Actor,
-    ActorType,
     ClientDevice,
     Group,
     GroupType,
@@ -20,18 +22,12 @@ from wardgate.model.domain import (
     Policy,
     PoolMember,
     Site,
-    SiteManager,
 )
 from wardgate.model.filters import Filter, PortRange
 from wardgate.model.filters import Protocol as FilterProtocol
 from wardgate.model.ids import (
-    ActorId,
-    ClientId,
-    DeviceId,
     GroupId,
-    MembershipId,
     PolicyId,
-    PoolMemberId,
     ResourceId,
     SiteId,
 )
@@ -56,12 +52,14 @@ log = logging.getLogger(__name__)
 
 EVERYONE: Final = "Everyone"
 
+_EntityT = TypeVar("_EntityT")
+
 
 def entity_of(row: object) -> Entity | None:
     """Build what the policy engine knows of a row; None if it needs nothing of this table or row."""
     match row:
         case people.Actor():
-            return Actor(ActorId(row.id), ActorType(row.type), row.name, row.email, row.is_disabled)
+            return _same_fields(row, Actor)
         case people.Group():
             synced = row.idp_id is not None
             return Group(
@@ -72,21 +70,24 @@ def entity_of(row: object) -> Entity | None:
                 is_synced=synced,
             )
         case people.Membership():
-            return Membership(MembershipId(row.id), ActorId(row.actor_id), GroupId(row.group_id))
+            return _same_fields(row, Membership)
         case sites.Site():
-            return Site(SiteId(row.id), row.name, SiteManager(row.managed_by))
+            return _same_fields(row, Site)
         case access.Policy():
             return _policy_of(row)
         case access.Resource():
             return resource_of(row)
         case devices.Device() if row.type == "client":
-            return ClientDevice(ClientId(DeviceId(row.id)), row.name, row.ipv4, row.ipv6, row.hostname)
+            return _same_fields(row, ClientDevice)
         case devices.StaticDevicePoolMember():
-            return PoolMember(
-                PoolMemberId(row.id), ResourceId(row.resource_id), ClientId(DeviceId(row.device_id))
-            )
+            return _same_fields(row, PoolMember)
         case _:
             return None
+
+
+def _same_fields(row: object, entity: type[_EntityT]) -> _EntityT:
+    """Build an entity whose fields are the columns that have their names."""
+    return msgspec.convert(row, entity, from_attributes=True)
 
 
 def _policy_of(row: access.Policy) -> Policy | None:
