@@ -183,7 +183,7 @@ class Client:
     def handle_answer(
         self, query_id: int, payload: bytes | None, *, timed_out: bool = False, now: float
     ) -> None:
-        """Finish an `AskUpstream` or `AskGateway`; None: it failed."""
+        """Finish an `AskUpstream` or `AskGateway`; None if it failed."""
         self._queries.handle_answer(query_id, payload, timed_out=timed_out, now=now)
 
     def handle_system_resolvers(self, addresses: tuple[IpAddress, ...]) -> None:

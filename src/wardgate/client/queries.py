@@ -160,7 +160,7 @@ class Queries:
         self.answer(query_id, answer_to(self._open[query_id].message, rcode=dns.rcode.SERVFAIL))
 
     def handle_answer(self, query_id: int, payload: bytes | None, *, timed_out: bool, now: float) -> None:
-        """Finish an `AskUpstream` or `AskGateway`; None: it failed."""
+        """Finish an `AskUpstream` or `AskGateway`; None if it failed."""
         query = self._open.get(query_id)
         if query is None:
             return

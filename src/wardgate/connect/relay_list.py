@@ -8,7 +8,7 @@ from wardgate.wire.relay_entries import merge_relay_entries
 
 
 def relays_of_init(entries: Iterable[Relay]) -> SetRelays:
-    """Add and update but remove none: a portal that has just restarted does not know all relays yet."""
+    """Add and update relays but remove none: a portal that has just restarted does not know all of them."""
     return SetRelays(relays=_servers(entries))
 
 

@@ -77,7 +77,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Group → resource; `group_id` None: an orphan, which grants nothing (§5.6)."""
+    """Group → resource; `group_id` is None for an orphan, which grants nothing (§5.6)."""
 
     id: PolicyId
     group_id: GroupId | None

@@ -46,7 +46,7 @@ class Component(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClientSoftware:
-    """What runs at a client: its component and version (None: not to be parsed)."""
+    """The software of a client: its component, and its version (None if it cannot be parsed)."""
 
     component: Component
     version: Version | None

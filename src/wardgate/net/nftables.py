@@ -21,13 +21,13 @@ class Nftables(Protocol):
     """What the settings ask of nftables; every method may raise HostRefused or OSError."""
 
     def generation(self) -> int | None:
-        """A number that every change of the host's rules increases; None: unknown."""
+        """A number that increases with every change of the host's rules; None if unknown."""
 
     async def apply(self, commands: str) -> None:
         """Carry out all of the commands or none."""
 
     async def listing(self, *what: str) -> list[dict[str, Any]]:
-        """The objects of `nft -j list …`; none when there is no such thing."""
+        """The objects of `nft -j list …`; empty if it does not exist."""
 
 
 class NftCommand:

@@ -100,7 +100,7 @@ class TunnelProcess(ABC, Generic[_Action]):
 
     @abstractmethod
     async def _answer_query(self, query: Query) -> bytes | None:
-        """Answer a DNS query that arrived on the TUN interface; None: stay silent."""
+        """Answer a DNS query that arrived on the TUN interface; None for no answer."""
 
     @abstractmethod
     async def _serve(self, wanted: Configure) -> None:

@@ -62,7 +62,7 @@ class Outcome(Enum):
 
 
 class ConditionResult(msgspec.Struct, frozen=True, gc=False):
-    """One condition, its outcome, and until when it stays satisfied (None: without end)."""
+    """One condition, its outcome, and until when it stays satisfied (None if without end)."""
 
     condition: Condition
     outcome: Outcome
@@ -240,7 +240,7 @@ def _results(condition: Condition) -> tuple[ConditionResult, ConditionResult, Co
 
 
 def end_of_window(days: tuple[DayRanges, ...], now: datetime) -> datetime | None:
-    """Return when the window that holds at `now` ends, in UTC; None: none holds. The first that matches wins.
+    """Return when the window that holds at `now` ends, in UTC; None if none holds. The first that matches wins.
 
     The end is the last instant at which it holds, but where clocks change inside the window: then the instant
     of the change.

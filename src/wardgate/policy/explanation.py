@@ -50,7 +50,7 @@ class ExplainedCondition(msgspec.Struct, frozen=True):
     property: str
     operator: str
     values: list[str]
-    input: str | None  # what was compared; None: undetermined or absent
+    input: str | None  # what was compared; None if undetermined or absent
     outcome: Literal["satisfied", "violated", "undetermined"]
     until: str | None = None
 
@@ -76,7 +76,7 @@ class OtherPolicy(msgspec.Struct, frozen=True):
 
 
 class ExplainedGateway(msgspec.Struct, frozen=True):
-    """`id` None: none could be chosen, `why` says so."""
+    """`id` is None if none could be chosen; `why` says so."""
 
     id: str | None
     why: str
@@ -314,7 +314,7 @@ def _grant_fields(grant: Granted, request: AccessRequest) -> dict[str, Any]:
 
 
 def _ending_property(grant: Granted) -> str | None:
-    """Return the condition of the granting policy that ends the grant; None: none does, the token ends first."""
+    """Return the condition of the granting policy that ends the grant, or None if the token ends first."""
     results = [one for each in grant.evaluations if each.policy.id == grant.policy.id for one in each.results]
     return next((one.condition.property.value for one in results if one.until == grant.expires_at), None)
 

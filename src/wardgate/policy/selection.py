@@ -25,7 +25,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class OnlineGateway:
-    """A gateway as present in its site. `version` None: none announced, or unreadable."""
+    """A gateway that is online in its site. `version` is None if it announced none, or an unreadable one."""
 
     id: GatewayId
     version: Version | None = None
@@ -55,7 +55,7 @@ class Chosen:
 
 
 class NoGateway(Enum):
-    """Why none: the value is the wire's reason."""
+    """Why no gateway could be chosen; the value is the reason on the wire."""
 
     OFFLINE = "offline"
     VERSION_MISMATCH = "version_mismatch"

@@ -79,7 +79,7 @@ class Snapshot:
         return cls(is_disabled=is_disabled).evolve(puts=entities)
 
     def memberships_of(self, actor: Actor) -> Mapping[GroupId, MembershipId | None]:
-        """Return group → membership id of an actor; None: through Everyone, which has no rows."""
+        """Return group → membership id of an actor; None for Everyone, which has no rows."""
         memberships: dict[GroupId, MembershipId | None] = {
             GroupId(UUID(int=group)): MembershipId(UUID(int=membership))
             for group, membership in self.membership_ids.get(actor.id.int, _NOTHING).items()
@@ -89,7 +89,7 @@ class Snapshot:
         return memberships
 
     def membership_id(self, actor: Actor, group_id: GroupId) -> MembershipId | None:
-        """Return the row that puts an actor in a group; None: none, or implicitly (Everyone)."""
+        """Return the row that puts an actor in a group; None if there is none, as for Everyone."""
         number = self.membership_ids.get(actor.id.int, _NOTHING).get(group_id.int)
         return None if number is None else MembershipId(UUID(int=number))
 
@@ -99,7 +99,7 @@ class Snapshot:
         return group_id.int in explicit or group_id.int == self._everyone(actor)
 
     def group_numbers(self, actor_id: ActorId) -> set[int]:
-        """Return the numbers of the groups that an actor is in; none for one that is not there."""
+        """Return the numbers of the groups that an actor is in; empty for an unknown actor."""
         actor = self.actors.get(actor_id)
         return (
             set()

@@ -172,7 +172,7 @@ class ControlChannel:
             self._heartbeat(now=now)
 
     def poll_transmit(self) -> str | None:
-        """Return the next text frame to send; None: drained."""
+        """Return the next text frame to send, or None when there is none left."""
         if not self._outbox and self._waiting:
             self._outbox.append(self._encode(self._waiting.popleft()))
         return self._outbox.popleft() if self._outbox else None
@@ -181,7 +181,7 @@ class ControlChannel:
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> float | None:
-        """Return when `handle_timeout` is due, on the clock of `now`; None: never again."""
+        """Return when `handle_timeout` is due, on the clock of `now`; None if never again."""
         match self._state:
             case _State.LOST:
                 return None

@@ -111,7 +111,7 @@ class Framing(Enum):
 
 
 def parse_reply(payload: bytes) -> Reply | None:
-    """Parse the payload of `phx_reply`; None: an answer that no peer understands."""
+    """Parse the payload of `phx_reply`; None for a reply that no peer understands."""
     try:
         return _REPLY_DECODER.decode(payload)
     except (msgspec.MsgspecError, RecursionError):

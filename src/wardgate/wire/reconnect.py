@@ -37,7 +37,7 @@ class Reconnect:
     """Paces the attempts of one process."""
 
     def __init__(self, *, budget_s: float | None, rng: Rng) -> None:
-        """Start in the initial phase. `budget_s`: of the later phase, None: without end."""
+        """Start in the initial phase. `budget_s` limits the later phase; None if without end."""
         self._budget_s = budget_s
         self._rng = rng
         self._has_joined = False

@@ -40,7 +40,7 @@ PATHS: Final[Mapping[tuple[PeerKind, Generation], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ClientParameters:
-    """A client's query. `name` None: the portal invents one. Hardware ids are self-reported and optional."""
+    """A client's query. If `name` is None, the portal invents one. Hardware ids are self-reported and optional."""
 
     external_id: str
     public_key: str
@@ -203,7 +203,7 @@ def parse_refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: 
 
 
 def parse_retry_after(text: str | None, *, now: datetime) -> float | None:
-    """Parse seconds or an HTTP date; None: absent or unreadable."""
+    """Parse seconds or an HTTP date; None if absent or unreadable."""
     if text is None:
         return None
     text = text.strip()

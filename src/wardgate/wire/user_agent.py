@@ -64,7 +64,7 @@ def build_user_agent(
 
 
 def announced_version(user_agent: str) -> str | None:
-    """Return the version text of the first word that begins with a known component; None: none does."""
+    """Return the version text of the first word that begins with a known component, or None."""
     for word in user_agent.split(" "):
         for component in _COMPONENTS:
             if word.startswith(component):
@@ -73,7 +73,7 @@ def announced_version(user_agent: str) -> str | None:
 
 
 def product_version(user_agent: str) -> str | None:
-    """Return the version of the product that one of our own peers names in its comment; None: it is none of ours."""
+    """Return the version of the product that one of our own peers names in its comment; else None."""
     named = _NAMED_PRODUCT.search(user_agent)
     return None if named is None else named[1]
 
@@ -86,7 +86,7 @@ def software_text(user_agent: str) -> str:
 
 
 def parse_version(text: str | None) -> Version | None:
-    """Parse an announced version; None: none was announced, or it cannot be parsed."""
+    """Parse an announced version; None if none was announced or it cannot be parsed."""
     if text is None:
         return None
     try:

@@ -36,7 +36,7 @@ def check_address(type_: str, text: str) -> tuple[str, list[str]]:
 
 
 def check_filters(given: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    """Return the filters to store, and per filter what is wrong (None: nothing)."""
+    """Return the filters to store, and what is wrong with each (None if nothing is)."""
     stored: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
     for one in given:

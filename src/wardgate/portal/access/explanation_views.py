@@ -28,8 +28,8 @@ class GroupOfActor(BaseModel):
 
 
 class JudgedBy(BaseModel):
-    """Something that was judged by, and where it comes from; `value` null: there is none, or with
-    `undetermined` nobody knows.
+    """An input of the decision, and where it comes from; `value` is null if there is none, or if it is unknown
+    (`undetermined`).
     """
 
     name: InputName
@@ -38,7 +38,7 @@ class JudgedBy(BaseModel):
 
 
 class ExplainedCondition(BaseModel):
-    """A condition with what it was compared with (null: not known) and what came out."""
+    """A condition, what it was compared with (null if unknown), and the result."""
 
     property: str
     operator: str
@@ -71,7 +71,7 @@ class OtherPolicy(BaseModel):
 
 
 class ChosenGateway(BaseModel):
-    """The gateway and why this one; `id` null: none could be chosen."""
+    """The gateway and why it was chosen; `id` is null if none could be."""
 
     id: UUID | None
     why: str
@@ -79,7 +79,7 @@ class ChosenGateway(BaseModel):
 
 
 class TargetDevice(BaseModel):
-    """The device of a pool that was asked for; `refusal` tells why it could not be had, null: it could."""
+    """The device of a pool that was asked for; `refusal` says why access was refused, null if it was not."""
 
     address: str | None
     client_id: UUID | None
@@ -88,7 +88,7 @@ class TargetDevice(BaseModel):
 
 
 class AskedTraffic(BaseModel):
-    """A packet that was asked about, by its destination's port."""
+    """The packet in question, by its destination port."""
 
     protocol: Literal["tcp", "udp", "icmp"]
     port: int | None
@@ -96,8 +96,8 @@ class AskedTraffic(BaseModel):
 
 
 class ExplanationView(BaseModel):
-    """An answer to "may this actor use this resource?" with everything that it followed from; `text` tells it
-    to people.
+    """An answer to "may this actor use this resource?" with everything that led to it; `text` words it for
+    people.
     """
 
     at: str
@@ -137,9 +137,9 @@ class ExplanationView(BaseModel):
 
 
 class OfferView(BaseModel):
-    """A resource as one client stands to it.
+    """Whether one client is offered a resource.
 
-    `is_offered` null: it hangs on what is known of a connected client only.
+    `is_offered` is null if it depends on what is known only while the client is connected.
     """
 
     id: UUID

@@ -43,7 +43,7 @@ async def rename(tables: AccountTables, before: Device, given: Given) -> Device:
 
 
 async def verify_client(tables: AccountTables, before: Device) -> Device:
-    """Verify a client; the first time stays."""
+    """Mark a client as verified; an earlier time of verification is kept."""
     return await tables.devices.save(replace(before, verified_at=before.verified_at or tables.now))
 
 
@@ -159,7 +159,7 @@ async def set_members(
     current: Mapping[UUID, StaticDevicePoolMember],
     wanted: Iterable[UUID],
 ) -> None:
-    """Make these clients the members; who stays keeps the row, so that nobody is disconnected needlessly.
+    """Make these clients the only members; rows that stay are kept, so that nobody is disconnected needlessly.
 
     Args:
         current: what `members_of` returned in this transaction.

@@ -127,7 +127,7 @@ class JobView(RowView):
 
 
 class RelayView(BaseModel):
-    """A relay as present: nothing of it is stored."""
+    """A connected relay; nothing of it is stored."""
 
     id: UUID
     name: str | None
@@ -143,7 +143,7 @@ class FeaturesView(BaseModel):
 
 
 class LimitsView(BaseModel):
-    """How many there may be, and at what rate; null: no limit, or the installation's own rate."""
+    """How many there may be, and at what rate; null means no limit, or the installation's own rate."""
 
     users_count: int | None
     monthly_active_users_count: int | None
@@ -193,7 +193,7 @@ class NewAccountView(OperatedAccountView):
 
 
 class DeletionView(RowView):
-    """What is decided about the end of an account."""
+    """Whether and when an account is to be deleted."""
 
     slug: str
     is_disabled: bool

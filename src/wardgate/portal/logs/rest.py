@@ -87,11 +87,11 @@ async def _wanted(
         str | None, Query(description="RFC 3339; default: 90 days ago", json_schema_extra=DATE_TIME)
     ] = None,
     end: Annotated[
-        str | None, Query(description="RFC 3339, included; default: now", json_schema_extra=DATE_TIME)
+        str | None, Query(description="RFC 3339, inclusive; default: now", json_schema_extra=DATE_TIME)
     ] = None,
     actor_id: Annotated[str | None, Query(json_schema_extra={"format": "uuid"})] = None,
     actor_email: Annotated[str | None, Query(description="exact; not for `api_request`")] = None,
-    q: Annotated[str | None, Query(description="text that an entry contains, whatever its case")] = None,
+    q: Annotated[str | None, Query(description="text that an entry contains, regardless of case")] = None,
 ) -> Wanted:
     if not type:
         raise _bad(f"`type` is required and must be one of: {_NAMES}")
@@ -174,11 +174,11 @@ async def show(
     tag="Wardgate",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "one entry a line"}
+        200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "one entry per line"}
     },
 )
 async def export(caller: ForAccount, wanted: ForStream) -> StreamingResponse:
-    """Give every entry of a stream that matches, newest first, one JSON object a line."""
+    """Return every matching entry of a stream, newest first, one JSON object per line."""
     headers = {"content-disposition": f'attachment; filename="{wanted.stream.value}-log.jsonl"'}
     return StreamingResponse(
         wanted.reader(caller).lines(shape_of(wanted.stream)), media_type=JSON_LINES, headers=headers

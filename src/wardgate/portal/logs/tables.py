@@ -21,7 +21,7 @@ class Change:
         sequence: gapless per account, in commit order.
         audience: `audit` (admins read it) or `internal`.
         before, after: the row as JSON, secrets as "[redacted]".
-        subject: who did it (§10.2); none for the system itself.
+        subject: who did it (§10.2); None for the system itself.
     """
 
     table: ClassVar[str] = "changes"

@@ -149,7 +149,7 @@ async def unknown_actors(tables: AccountTables, ids: Iterable[UUID]) -> list[UUI
 async def set_members(
     tables: AccountTables, group: Group, current: Mapping[UUID, Membership], wanted: Iterable[UUID]
 ) -> None:
-    """Make these actors the members; who stays keeps the row, so that nobody is disconnected needlessly.
+    """Make these actors the only members; rows that stay are kept, so that nobody is disconnected needlessly.
 
     Args:
         current: what `members_of` returned in this transaction.

@@ -18,7 +18,7 @@ from wardgate.portal.rest.routes import Route
 
 DESCRIPTION: Final = """\
 Administration of one account with the token of an API client, and of the installation with the operator's token
-(`/wardgate/relay_tokens`, `/wardgate/relays`, `/wardgate/health`). How to use it is told in `docs/rest.md`.
+(`/wardgate/relay_tokens`, `/wardgate/relays`, `/wardgate/health`). See `docs/rest.md` for how to use it.
 """
 
 _REFERENCE: Final = "#/components/schemas/{model}"

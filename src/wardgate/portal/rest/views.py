@@ -52,9 +52,9 @@ class ListOf(BaseModel, Generic[T]):
 
 
 class CountedMetadata(Metadata):
-    """Of a list that may be too long to be counted."""
+    """Metadata of a list that may be too long to count."""
 
-    count_is_exact: Annotated[bool, Field(description="false: at least `count` entries match")]
+    count_is_exact: Annotated[bool, Field(description="if false, at least `count` entries match")]
 
     @classmethod
     def of(

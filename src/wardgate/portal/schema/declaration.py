@@ -117,7 +117,7 @@ class InSnapshot:
     """The policy engine knows the rows of a table.
 
     Attributes:
-        columns: what it is told of a row beside the id; none named: all of it.
+        columns: what it is told of a row beside the id; all columns if empty.
         slice: rows taken in before other tasks run, a few milliseconds' work.
     """
 
@@ -126,14 +126,14 @@ class InSnapshot:
 
     @classmethod
     def of(cls, entity: type, *more: str, slice: int = 500) -> Self:  # noqa: A002 - the field's name
-        """Tell the engine the columns that have the names of an entity's fields, and some more."""
+        """Declare what an entity has, whose fields are columns by the same names, and more columns."""
         named = tuple(field.name for field in fields(entity) if field.name != "id")
         return cls((*named, *more), slice)
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Delete the rows of `table` that have these values; none given: all of the account."""
+    """Delete the rows of `table` that have these values; all rows of the account if empty."""
 
     table: str
     values: Mapping[str, Any]

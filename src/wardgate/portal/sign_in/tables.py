@@ -50,8 +50,8 @@ class AuthProviderDetails(TenantRow):
 
     Attributes:
         context: where one may sign in with it: `clients_and_portal`, `clients_only`, `portal_only`.
-        portal_session_lifetime_secs: 300 to 86,400; none: 28,800.
-        client_session_lifetime_secs: 3,600 to 7,776,000; none: 604,800.
+        portal_session_lifetime_secs: 300 to 86,400; None means 28,800.
+        client_session_lifetime_secs: 3,600 to 7,776,000; None means 604,800.
     """
 
     type: ClassVar[str]

@@ -73,7 +73,7 @@ _DetailsT = TypeVar("_DetailsT", bound=AuthProviderDetails)
 
 
 class AccountTables:
-    """The repositories of one account, for an actor of the type `role` (none: for the system itself)."""
+    """The repositories of one account, for an actor of type `role`, or for the system itself if None."""
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:
         self.account_id = account_id

@@ -39,7 +39,7 @@ class TokenUse:
 async def find_api_caller(
     transaction: Transaction, account_id: UUID, token_id: UUID
 ) -> tuple[Account, Actor, ApiToken] | None:
-    """Return an API token with its actor and account, or none."""
+    """Return an API token with its actor and account, or None."""
     result = await transaction.execute(_FIND, {"account_id": account_id, "token_id": token_id})
     row = result.first()
     if row is None:

@@ -108,7 +108,7 @@ class Store:
     async def writing(
         self, subject: dict[str, Any] | None = None, *, is_synced: bool = True
     ) -> AsyncIterator[Transaction]:
-        """Open a write transaction on behalf of `subject` (portal-domain §10.2; none: the system itself).
+        """Open a write transaction on behalf of `subject` (portal-domain §10.2), or of the system if None.
 
         Args:
             is_synced: leaving the block waits until a power cut would not undo it. Otherwise it survives the

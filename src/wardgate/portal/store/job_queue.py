@@ -138,7 +138,7 @@ class JobQueue:
         return [Job(**row) for row in result.mappings()]
 
     async def next_due_at(self, kinds: Collection[str]) -> datetime | None:
-        """Return when the next job of these kinds can be claimed; none: nothing waits."""
+        """Return when the next job of these kinds can be claimed, or None if none is waiting."""
         result = await self._transaction.execute(
             select(
                 select(func.min(_C.run_at))

@@ -44,7 +44,7 @@ class Window:
     """Part of a log.
 
     Attributes:
-        newest, oldest: no entry of the part lies beyond them; none: no bound.
+        newest, oldest: no entry of the part lies beyond them; None if unbounded.
         conditions: what the key does not tell.
     """
 
@@ -140,8 +140,8 @@ class LogReader:
     async def _end_of_slice(
         self, transaction: Transaction, place: Place | None, size: int, *, oldest_first: bool = False
     ) -> Place | None:
-        """Return the key of the last entry of the slice that begins after a place; none: the slice is the
-        last. Reads an index only.
+        """Return the key of the last entry of the slice that begins after a place, or None if it is the last
+        slice. Reads an index only.
         """
         result = await transaction.execute(
             select(*self._log.key)

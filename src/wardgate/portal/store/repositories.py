@@ -282,7 +282,7 @@ class TenantRepository(Repository[_TenantRowT]):
         account_id: UUID,
         role: str | None,
     ) -> None:
-        """Make the repository for an actor of the type `role` (none: for the system itself)."""
+        """Make the repository for an actor of type `role`, or for the system itself if None."""
         super().__init__(transaction, declaration)
         self._account_id = account_id
         self._role = role

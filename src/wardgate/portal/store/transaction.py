@@ -88,7 +88,7 @@ class Transaction:
         subject: dict[str, Any] | None,
         hold: Hold | None,
     ) -> None:
-        """Wrap a connection in a transaction; `hold` makes it an account's only writer, None: it only reads."""
+        """Wrap a connection in a transaction; `hold` makes it an account's only writer, None if it only reads."""
         self._connection = connection
         self._environment = environment
         self._subject = subject

@@ -35,7 +35,7 @@ class PoolFields(Fields):
     address_description: Annotated[str | None, text()] = None
     filters: Annotated[
         list[FilterFields] | None,
-        Field(description="none: everything is allowed", json_schema_extra={"maxItems": MAX_FILTERS}),
+        Field(description="what may pass; everything if empty", json_schema_extra={"maxItems": MAX_FILTERS}),
     ] = None
 
 

@@ -115,8 +115,8 @@ async def explain_access(
 
 @routes.get("/clients/{id}/resources", response_model=ListOf[OfferView])
 async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noqa: A002
-    """List every resource with whether a client is shown it, and why not. What it is not shown it never asks
-    for, so that no decision tells why.
+    """List every resource, whether a client is offered it, and if not, why. A client never asks for what it is
+    not offered, so no decision explains it.
     """
     async with caller.reading() as tables:
         page = await load_page(tables.resources, paging)
@@ -141,7 +141,7 @@ async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noq
 def _offered(
     snapshot: Snapshot, request: AccessRequest, decision: Decision, client: Client | None, *, now: datetime
 ) -> bool | None:
-    """Tell whether a client is shown the resource; none: no client was named, or it hangs on what nobody knows."""
+    """Tell whether a client is offered the resource; None if no client was named or an input is unknown."""
     if client is None or request.software is None:
         return None
     if isinstance(decision, Denied) and any(is_open(one) for one in decision.alternatives):

@@ -31,7 +31,7 @@ routes = Routes("policies", "/policies", tag="Policies")
 
 
 class ConditionFields(ExactFields):
-    """What must hold; `remote_ip_location_region` and `is_in` where nothing is said."""
+    """What must hold; by default the property is `remote_ip_location_region`, the operator `is_in`."""
 
     property: Annotated[str | None, one_of([one.value for one in Property], nullable=True)] = None
     operator: Annotated[str | None, one_of([one.value for one in Operator], nullable=True)] = None

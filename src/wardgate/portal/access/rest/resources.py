@@ -29,7 +29,7 @@ class FilterFields(ExactFields):
     ports: Annotated[
         list[str | int] | None,
         Field(
-            description="`80` or `8000 - 9000`; none: all",
+            description="`80` or `8000 - 9000`; all ports if empty",
             json_schema_extra={"maxItems": MAX_RANGES_A_FILTER},
         ),
     ] = None
@@ -48,7 +48,7 @@ class ResourceFields(Fields):
     site_id: Annotated[str | None, formatted("uuid")] = None
     filters: Annotated[
         list[FilterFields] | None,
-        Field(description="none: everything is allowed", json_schema_extra={"maxItems": MAX_FILTERS}),
+        Field(description="what may pass; everything if empty", json_schema_extra={"maxItems": MAX_FILTERS}),
     ] = None
 
 

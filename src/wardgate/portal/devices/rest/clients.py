@@ -32,7 +32,7 @@ class HostnameFields(Fields):
     model_config = required("hostname")
     narrowing = ClientFields.narrowing
     hostname: Annotated[
-        str | None, text(about="unique in the account, whatever its case; null clears it")
+        str | None, text(about="unique in the account, regardless of case; null clears it")
     ] = None
 
 
@@ -71,7 +71,7 @@ async def update(caller: ForAccount, id: Id, body: ClientBody) -> Data[ClientVie
 
 @routes.put("/clients/{id}/verify", is_versioned=True)
 async def verify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A002
-    """Verify a client; the first time stays."""
+    """Mark a client as verified; an earlier time of verification is kept."""
     async with caller.writing() as (tables, _):
         before = caller.expected(await rules.load_client(tables, id))
         return _view(caller, await rules.verify_client(tables, before))
@@ -86,7 +86,7 @@ async def unverify(caller: ForAccount, id: Id) -> Data[ClientView]:  # noqa: A00
 
 @routes.put("/wardgate/clients/{id}/hostname", is_versioned=True, tag="Wardgate")
 async def set_hostname(caller: ForAccount, id: Id, body: HostnameBody) -> Data[ClientView]:  # noqa: A002
-    """Give a client the host name by which dynamic device pools know it. No device can name itself."""
+    """Give a client the host name by which dynamic device pools match it. No device can name itself."""
     if "hostname" not in body.client.model_fields_set:
         raise unprocessed()
     async with caller.writing() as (tables, _):

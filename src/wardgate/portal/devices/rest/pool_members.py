@@ -73,7 +73,7 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
 async def replace_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersBody
 ) -> Data[PoolMembersView]:
-    """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
+    """Make these the only members; memberships that stay are kept, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, _):
         pool = await rules.load_static_pool(tables, resource_id)
         current = await rules.members_of(tables, pool)
@@ -98,7 +98,7 @@ async def replace_members(
 async def change_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
 ) -> Data[PoolMembersView]:
-    """Remove, then add; who is in both stays."""
+    """Remove members, then add members; an actor in both lists stays one."""
     changes = body.pool_members
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()

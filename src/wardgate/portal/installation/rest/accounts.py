@@ -39,7 +39,7 @@ def _limit(about: str) -> Any:
 
 
 class FeatureFields(Fields):
-    """What the account may use; what is not given stays."""
+    """What the account may use; omitted fields stay as they are."""
 
     policy_conditions: bool | None = None
     internet_resource: bool | None = None
@@ -48,7 +48,7 @@ class FeatureFields(Fields):
 class LimitFields(ExactFields):
     """How many there may be, and at what rate.
 
-    What is not given stays; null: no limit, or the installation's own rate.
+    Omitted fields stay as they are; null means no limit, or the installation's own rate.
     """
 
     users_count: Annotated[int | None, _limit("enabled people")] = None
@@ -57,7 +57,7 @@ class LimitFields(ExactFields):
         _limit("enabled people who connected in the last 30 days; checked in place of `users_count`"),
     ] = None
     service_accounts_count: Annotated[int | None, _limit("enabled service accounts")] = None
-    sites_count: Annotated[int | None, _limit("sites, less the Internet site")] = None
+    sites_count: Annotated[int | None, _limit("sites other than the Internet site")] = None
     account_admin_users_count: Annotated[int | None, _limit("enabled administrators")] = None
     api_clients_count: Annotated[int | None, _limit("enabled API clients; 100 at first")] = None
     api_tokens_per_client_count: Annotated[int | None, _limit("tokens of one API client; 100 at first")] = (
@@ -65,8 +65,8 @@ class LimitFields(ExactFields):
     )
     api_refill_rate: Annotated[int | None, _limit("REST: tokens per second, 10 a call")] = None
     api_capacity: Annotated[int | None, _limit("REST: tokens that can be saved up")] = None
-    ingestion_refill_rate: Annotated[int | None, _limit("kept, but not looked at")] = None
-    ingestion_capacity: Annotated[int | None, _limit("kept, but not looked at")] = None
+    ingestion_refill_rate: Annotated[int | None, _limit("stored, but not used")] = None
+    ingestion_capacity: Annotated[int | None, _limit("stored, but not used")] = None
 
 
 class NewAccountFields(Fields):
@@ -77,7 +77,7 @@ class NewAccountFields(Fields):
         str | None, text(100, shortest=3, about="its short name in URLs: a-z, 0-9, - and _; unique")
     ] = None
     admin_email: Annotated[str | None, formatted("email", about="of its first administrator")] = None
-    legal_name: Annotated[str | None, text(about="by default as the name")] = None
+    legal_name: Annotated[str | None, text(about="the name by default")] = None
     features: FeatureFields | None = None
     limits: LimitFields | None = None
 
@@ -178,7 +178,7 @@ async def schedule_deletion(
 
 @routes.delete("/wardgate/accounts/{id}/deletion", is_versioned=True)
 async def cancel_deletion(caller: ForOperator, id: Id) -> Data[OperatedAccountView]:  # noqa: A002
-    """Call the deletion off and enable the account. Clients have to sign in again."""
+    """Cancel the deletion and enable the account. Clients have to sign in again."""
     async with caller.writing() as transaction:
         account = caller.expected(await load_account(transaction, id))
         after = await account_lifecycle.cancel_deletion(

@@ -116,7 +116,7 @@ async def jobs(
 
 @routes.get("/health")
 async def health(caller: ForOperator) -> Data[HealthView]:
-    """Tell how the process that answers is doing; `counters` count since its start."""
+    """Report the state of the process that answers; `counters` count since its start."""
     services = caller.services
     bus = services.environment.bus
     geoip = services.geography.database_state

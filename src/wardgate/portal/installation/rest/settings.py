@@ -20,7 +20,7 @@ class DnsAddressFields(Fields):
 
 
 class UpstreamDnsFields(Fields):
-    """Resolvers that clients use for everything that is no resource: the system's own, DNS over HTTPS, or these."""
+    """Resolvers that clients use for names that are not resources: the system's own, DNS over HTTPS, or these."""
 
     type: Annotated[str | None, one_of(DNS_TYPES, nullable=True)] = None
     doh_provider: Annotated[str | None, one_of(DOH_PROVIDERS, nullable=True)] = None

@@ -38,7 +38,7 @@ ENTITY_TYPES = ("group", "org_unit")
 
 
 class AnyGroupView(GroupView):
-    """A group; of a managed one nobody edits the members: every user is in Everyone."""
+    """A group. The members of a managed one cannot be edited: every user is in Everyone."""
 
     type: Literal["static", "managed"]
 
@@ -72,7 +72,7 @@ Ids = Annotated[
 
 
 class MembershipChanges(Fields):
-    """Who is removed, then who is added. A single id is taken for a list of one."""
+    """Whom to remove, then whom to add. A single id counts as a list of one."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["add"]}, {"required": ["remove"]}]})
     add: Ids = None
@@ -213,7 +213,7 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
 
 @routes.put("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
-    """Make these the members; who stays keeps the row, so that nobody is disconnected needlessly."""
+    """Make these the only members; memberships that stay are kept, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, _):
         group = await rules.load_group_with_editable_members(tables, group_id)
         current = await _current(caller, tables, group)
@@ -232,7 +232,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
 
 @routes.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
-    """Remove, then add; who is in both stays."""
+    """Remove members, then add members; an actor in both lists stays one."""
     changes = body.memberships
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()

@@ -42,7 +42,7 @@ class ApiClientView(RowView):
 
 
 class ApiTokenView(RowView):
-    """A token of an API client; its text is told once, by the call that made it."""
+    """A token of an API client. Its text is returned once, by the call that creates it."""
 
     id: UUID
     name: str
@@ -170,7 +170,7 @@ async def show_token(caller: ForOperator, account_id: Id, api_client_id: Id, id:
 async def create_token(
     caller: ForOperator, account_id: Id, api_client_id: Id, body: NewApiTokenBody, response: Response
 ) -> Data[NewApiTokenView]:
-    """Make a token of an API client. Its text is told this once."""
+    """Create a token of an API client. Its text is returned only here."""
     async with caller.writing() as transaction:
         account = await load_account(transaction, account_id)
         tables = transaction.of(account.id)
