@@ -17,9 +17,9 @@ from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcom
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access import tables as access
 from wardgate.portal.channels import endpoint, journal
+from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Journal
-from wardgate.portal.channels.standing import Claim
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.people.tables import Membership
 from wardgate.portal.snapshot import accounts as account_views
@@ -165,10 +165,10 @@ def a_grant_that_is_not_stored_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_grant_is_stored_as_it_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def standing(_: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
+    async def valid_claims(_: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
         return list(claims)
 
-    monkeypatch.setattr(journal, "standing", standing)
+    monkeypatch.setattr(journal, "valid_claims", valid_claims)
 
 
 @pytest.mark.timeout(240)

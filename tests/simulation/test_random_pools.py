@@ -12,8 +12,8 @@ import pytest
 
 from wardgate.policy import pools
 from wardgate.portal.channels import endpoint, journal
+from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.pool_access import PoolAccess
-from wardgate.portal.channels.standing import Claim
 from wardgate.portal.devices import tables as devices
 from wardgate.portal.schema.declaration import Removal
 from wardgate.portal.store import Transaction
@@ -61,10 +61,10 @@ def changes_during_a_targets_loading_are_lost(monkeypatch: pytest.MonkeyPatch) -
 
 
 def a_grant_is_stored_as_it_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def standing(_: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
+    async def valid_claims(_: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
         return list(claims)
 
-    monkeypatch.setattr(journal, "standing", standing)
+    monkeypatch.setattr(journal, "valid_claims", valid_claims)
 
 
 @pytest.mark.timeout(240)

@@ -77,7 +77,7 @@ class NameStates:
             tuple[float, int, NameKey]
         ] = []  # a heap; what no longer matches its entry is passed over
         self._count = 0
-        self._standing: set[GatewayId] = set()
+        self._established: set[GatewayId] = set()
         self._actions: deque[NameAction] = deque()
 
     def handle_authorized(self, key: NameKey, addresses: tuple[str, ...], *, now: float) -> None:
@@ -110,15 +110,15 @@ class NameStates:
         return entry.is_asked and not is_active
 
     def handle_established(self, gateway_id: GatewayId, *, now: float) -> None:
-        """The tunnel stands: announcements that waited for it go out now, so their repetition counts from here."""
-        self._standing.add(gateway_id)
+        """The tunnel is established: announcements that waited for it go out now, so their repetition counts from here."""
+        self._established.add(gateway_id)
         for key, entry in self._entries.items():
             if key.gateway_id == gateway_id and entry.is_pending:
                 self._arm(key, entry, now + ANNOUNCE_INTERVAL_S)
 
     def forget_gateway(self, gateway_id: GatewayId) -> None:
         """The connection is gone, and with it everything that the engine held."""
-        self._standing.discard(gateway_id)
+        self._established.discard(gateway_id)
         for key in [key for key in self._entries if key.gateway_id == gateway_id]:
             self._pop(key)
 
@@ -181,7 +181,7 @@ class NameStates:
         entry.announced_at = now
         entry.announcements += 1
         entry.announce_at = None
-        if key.gateway_id in self._standing:
+        if key.gateway_id in self._established:
             self._arm(key, entry, now + ANNOUNCE_INTERVAL_S)
 
     def _arm(self, key: NameKey, entry: "_Entry", due_at: float) -> None:

@@ -15,9 +15,9 @@ from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, Granted, authorize
 from wardgate.policy.evaluation import Facts
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.channels.session import Record
-from wardgate.portal.channels.standing import Claim
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.store.logs import Logs, Stream
 

@@ -3,7 +3,7 @@ work.
 
 A grant is written in parallel with the gateway's round trip; its client is notified only when both are done,
 so there is no window in which a live grant has no row. A grant that cannot be written, or is no longer valid
-by then (`standing`), is withdrawn from the gateway (fail closed).
+by then (`claims`), is withdrawn from the gateway (fail closed).
 
 A receiver's session loads the grants that are stored, and follows the journal for those that are not stored
 yet (`follow`).
@@ -22,9 +22,9 @@ from uuid import UUID
 from wardgate.model.ids import AuthorizationId
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
+from wardgate.portal.channels.claims import Claim, valid_claims
 from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.session import Record
-from wardgate.portal.channels.standing import Claim, standing
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.tables import Decision
@@ -155,7 +155,7 @@ class Journal:
                 )
                 for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
                     claims = [grant.claim for grant in grants if grant.row.account_id == account_id]
-                    stored |= await self._store_standing(transaction, claims)
+                    stored |= await self._store_valid(transaction, claims)
                 await transaction.append_decisions(decisions)
                 records = await _record(transaction, connects)
         except Exception as error:
@@ -176,12 +176,12 @@ class Journal:
         for account_id in dict.fromkeys(decision.account_id for decision in decisions):
             self._environment.bus.wake(f"decisions:{account_id}")
 
-    async def _store_standing(self, transaction: Transaction, claims: Sequence[Claim]) -> set[UUID]:
+    async def _store_valid(self, transaction: Transaction, claims: Sequence[Claim]) -> set[UUID]:
         """Insert those of one account's grants that are still valid; return their ids."""
-        stand = await standing(transaction, claims, now=self._environment.clock.now())
-        self._counters["grants_overtaken"] += len(claims) - len(stand)
+        valid = await valid_claims(transaction, claims, now=self._environment.clock.now())
+        self._counters["grants_overtaken"] += len(claims) - len(valid)
         grants = transaction.of(claims[0].row.account_id).authorizations
-        return {row.id for row in await grants.insert_each([claim.row for claim in stand])}
+        return {row.id for row in await grants.insert_each([claim.row for claim in valid])}
 
     def _tell(self, row: PolicyAuthorization, news: GrantQueued | WithdrawGrant) -> None:
         for listener in tuple(self._followers.get(row.receiving_device_id, ())):

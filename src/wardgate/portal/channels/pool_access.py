@@ -28,11 +28,11 @@ from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import Address, ClientPresence
 from wardgate.portal.bus.messages import CandidatesOfClient, GrantAcknowledged, Holding, OfferDeviceAccess
 from wardgate.portal.channels.asked_grants import AskedGrants
+from wardgate.portal.channels.claims import Target
 from wardgate.portal.channels.client_context import ACKNOWLEDGEMENT_S, ClientContext
 from wardgate.portal.channels.decision_log import DecisionLog
 from wardgate.portal.channels.held_grants import HeldGrants, holding_of
 from wardgate.portal.channels.offers import authorization_row, offer_to_client
-from wardgate.portal.channels.standing import Target
 from wardgate.portal.channels.storing import store_grant
 from wardgate.wire import messages as wire
 from wardgate.wire.resource_views import filter_views

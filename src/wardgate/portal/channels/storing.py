@@ -4,8 +4,8 @@ from wardgate.model.ids import AuthorizationId
 from wardgate.policy.engine import AccessRequest, Granted
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantStored
+from wardgate.portal.channels.claims import Claim, Target
 from wardgate.portal.channels.client_context import ClientContext
-from wardgate.portal.channels.standing import Claim, Target
 
 
 def store_grant(

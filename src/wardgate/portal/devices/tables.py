@@ -60,7 +60,7 @@ class Device(TenantRow):
     gateway_token_id: UUID | None = None
 
 
-def _removed_with_a_devices_standing(before: Device, after: Device) -> Iterator[Removal]:
+def _removed_when_a_device_loses_access(before: Device, after: Device) -> Iterator[Removal]:
     if before.verified_at is not None and after.verified_at is None:
         yield Removal("policy_authorizations", {"initiating_device_id": after.id})
     if before.type == "client" and before.hostname != after.hostname:
@@ -110,7 +110,7 @@ DEVICES: Final = tenant_table(
     rights=rights_of(admin=ALL, api_client=ALL, user=READ_INSERT_UPDATE, service_account=READ_INSERT_UPDATE),
     heard_by=AllConnections(),
     snapshot=InSnapshot.of(domain.ClientDevice, "type"),
-    removes_on_update=_removed_with_a_devices_standing,
+    removes_on_update=_removed_when_a_device_loses_access,
 )
 Index("devices_account_id_ipv4_index", DEVICES.c.account_id, DEVICES.c.ipv4, unique=True)
 Index("devices_account_id_ipv6_index", DEVICES.c.account_id, DEVICES.c.ipv6, unique=True)

@@ -39,7 +39,7 @@ class Actor(TenantRow):
     is_disabled: bool = False
 
 
-def _removed_with_an_actors_standing(before: Actor, after: Actor) -> Iterator[Removal]:
+def _removed_when_an_actor_loses_access(before: Actor, after: Actor) -> Iterator[Removal]:
     disabled = after.is_disabled and not before.is_disabled
     if disabled:
         yield Removal("client_tokens", {"actor_id": after.id})
@@ -72,7 +72,7 @@ ACTORS: Final = tenant_table(
     rights=MANAGERS,
     heard_by=Named(("id",)),
     snapshot=InSnapshot.of(domain.Actor),
-    removes_on_update=_removed_with_an_actors_standing,
+    removes_on_update=_removed_when_an_actor_loses_access,
 )
 Index("actors_account_id_email_index", ACTORS.c.account_id, func.lower(ACTORS.c.email), unique=True)
 listing_index(ACTORS)

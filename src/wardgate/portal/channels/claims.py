@@ -5,8 +5,8 @@ What happens in between revokes nothing: the row that it would delete is not the
 transaction, which is the account's only writer, a grant is judged again if anything has happened since it was
 decided:
 
-    nothing but grants since ─────────────────────────────► it stands
-    something, and the same policy grants it, as long ────► it stands
+    nothing but grants since ─────────────────────────────► it is valid
+    something, and the same policy grants it, as long ────► it is valid
     anything else ────────────────────────────────────────► it is not stored; its receiver and its client are told
 
 Everything that deletes a stored grant (portal-domain §8.4) is either looked at here, or takes a row with it
@@ -71,11 +71,11 @@ class Claim:
     target: Target | None = None
 
 
-async def standing(transaction: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
-    """Return those of one account's claims that still stand; `transaction` is the account's only writer."""
+async def valid_claims(transaction: Transaction, claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
+    """Return those of one account's claims that are still valid; `transaction` is the account's only writer."""
     account_id = claims[0].row.account_id
     position = await transaction.sequence(account_id)
-    stand: list[Claim] = []
+    valid: list[Claim] = []
     for view in {id(claim.view): claim.view for claim in claims}.values():
         of_view = [claim for claim in claims if claim.view is view]
         snapshot, followed, moved_at = view.snapshot, view.sequence, view.moved_at
@@ -91,10 +91,10 @@ async def standing(transaction: Transaction, claims: Sequence[Claim], *, now: da
                 moved_at = news[-1].sequence
         untouched = [claim for claim in of_view if claim.sequence >= moved_at]
         others = [claim for claim in of_view if claim.sequence < moved_at]
-        stand += untouched
+        valid += untouched
         if others:
-            stand += await _judged_again(transaction, snapshot, others, now=now)
-    return stand
+            valid += await _judged_again(transaction, snapshot, others, now=now)
+    return valid
 
 
 async def _judged_again(
@@ -108,10 +108,10 @@ async def _judged_again(
     tokens = {
         one.id: one for one in await tables.client_tokens.load_all(tables.client_tokens.c.id.in_(token_ids))
     }
-    return [claim for claim in claims if still_stands(snapshot, claim, devices, tokens, now=now)]
+    return [claim for claim in claims if is_still_valid(snapshot, claim, devices, tokens, now=now)]
 
 
-def still_stands(
+def is_still_valid(
     snapshot: Snapshot,
     claim: Claim,
     devices: dict[UUID, Device],
