@@ -9,13 +9,13 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check fix mutants bench lock openapi cli-reference tables-reference css clean
+.PHONY: help demo up test test-long check check-python check-rust fix mutants bench lock openapi cli-reference tables-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
 	@echo 'make up         run portal, relay and gateway here for real use'
 	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
-	@echo 'make check      the quick gate: lint, types, architecture, unit and property tests'
+	@echo 'make check      the quick gate: lint, types, architecture, and the unit tests that start no portal, database or process'
 	@echo 'make fix        format, and mend what the linters can mend themselves'
 	@echo 'make mutants    plant each fault of tests/mutants in a copy of the tree and report which gate finds it'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
@@ -30,18 +30,24 @@ up:
 	@$(BOOTSTRAP) --native --system
 	@$(BIN)/wardgate up $(ARGS)
 
-# One profile of cargo's for the extension module and clippy, so that their dependencies are compiled once; `make test` runs the
-# same tests against the module that ships.
+# What one waits for before a commit: nothing that starts a portal, a database or processes; `make test` runs that.
 check:
-	@$(BOOTSTRAP) --native-dev
+	@$(BOOTSTRAP)
+	@$(MAKE) --no-print-directory -j2 -O check-python check-rust
+	MYPYPATH=native $(BIN)/python -m mypy.stubtest wardgate_native --allowlist native/stubtest_allowlist.txt
+	$(PYTEST) tests/unit -m 'not slow' -n auto -q
+
+check-python:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	MYPYPATH=native $(BIN)/python -m mypy.stubtest wardgate_native --allowlist native/stubtest_allowlist.txt
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+# One profile of cargo's for the extension module and clippy, so that their dependencies are compiled once.
+check-rust:
 	cd native && $(CARGO) fmt --check
+	@$(BOOTSTRAP) --native-dev
 	cd native && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(PYTEST) tests/unit tests/portal tests/property -n auto -q
 
 fix:
 	@$(BOOTSTRAP)

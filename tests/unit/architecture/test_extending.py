@@ -82,6 +82,7 @@ def test_a_change_takes_as_many_places_as_the_page_says(extension: Extension) ->
     assert len(extension.touched) == extension.places, sorted(extension.touched)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("extension", extensions(), ids=lambda one: one.title)
 def test_a_change_applies_and_its_tests_pass(extension: Extension, tree: Path) -> None:

@@ -10,6 +10,8 @@ from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.completion import suggest
 from wardgate.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("words", "offered"),

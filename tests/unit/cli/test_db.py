@@ -10,6 +10,8 @@ from support.postgres import postgres_database
 from wardgate.cli.main import main
 from wardgate.portal.data_directory import Lock
 
+pytestmark = pytest.mark.slow
+
 INIT = ("init", "--account-name", "Acme", "--account-slug", "acme", "--admin-email", "ada@acme.example")
 
 

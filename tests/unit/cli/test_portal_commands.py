@@ -21,6 +21,8 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.store import SqliteFile, Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:

@@ -23,6 +23,8 @@ NEVER = "tests/unit/sums/test_broken.py"
 STAND_IN = """
 import runpy, sys
 from pathlib import Path
+
+pytestmark = pytest.mark.slow
 passed, paths = 0, [Path(word) for word in sys.argv[1:] if word.startswith("tests/")]
 if not all(path.exists() for path in paths):
     sys.exit(4)

@@ -17,6 +17,8 @@ from wardgate.cli.main import main
 from wardgate.portal.store import log_reading
 from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
+pytestmark = pytest.mark.slow
+
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 

@@ -16,6 +16,8 @@ from wardgate.cli.admin.examples import EXAMPLES
 from wardgate.cli.admin.vocabulary import Body, Noun, Verb
 from wardgate.portal.segments import SEGMENTS, Part
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = {
     ("GET", "/wardgate/explain"): "`wardgate explain` asks it",
     **{

@@ -6,9 +6,13 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from unit.cli.admin.conftest import Admin
 from wardgate.cli import errors
 from wardgate.cli.admin.vocabulary import Output
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs" / "cli.md").read_text()

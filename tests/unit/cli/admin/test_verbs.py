@@ -9,6 +9,8 @@ from unit.cli.admin.conftest import Admin
 from wardgate.portal.people.tables import ExternalIdentity
 from wardgate.portal.store.job_queue import JobQueue
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 
 

@@ -5,11 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
+
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.tables import ApiToken
 from wardgate.portal.store import Store, Transaction
 from wardgate.portal.store.api_calls import TokenUse, append_api_requests, find_api_caller, note_token_uses
+
+pytestmark = pytest.mark.slow
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -14,6 +14,8 @@ from wardgate.portal.store import PostgresServer, SqliteFile, Store, Unusable, c
 from wardgate.portal.store.copying import Fingerprint, copy
 from wardgate.portal.store.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[PostgresServer]:

@@ -22,6 +22,8 @@ from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, St
 from wardgate.portal.store import feed as feed_module
 from wardgate.portal.store.feed import FeedBroken
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_reader_is_woken_by_each_commit(
     store: Store, environment: Environment, account_id: UUID

@@ -14,6 +14,8 @@ from wardgate.portal.store import DanglingReference, Store
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
 from wardgate.portal.store.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def theirs(store: Store) -> WholeAccount:

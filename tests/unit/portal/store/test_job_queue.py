@@ -11,6 +11,8 @@ from wardgate.portal.installation.tables import Job
 from wardgate.portal.store import Database, Store
 from wardgate.portal.store.job_queue import JOBS_TOPIC, LOST, JobQueue
 
+pytestmark = pytest.mark.slow
+
 KIND = "sweep"
 LEASE_S = 60.0
 

@@ -25,6 +25,8 @@ from wardgate.portal.store.logs import LOGS, Stream, by_actor, containing, entry
 from wardgate.portal.store.sqlite_driver import InlineCursor
 from wardgate.portal.store.transaction import change_id, microseconds_of
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 AWKWARD = (
     'quotes " and \\ and / and %s and :name',

@@ -24,6 +24,8 @@ from wardgate.portal.store.log_reading import LogReader
 from wardgate.portal.store.logs import LOGS, Stream, containing
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
+pytestmark = pytest.mark.slow
+
 _Result = TypeVar("_Result")
 
 

@@ -2,9 +2,13 @@
 
 from uuid import UUID
 
+import pytest
+
 from wardgate.portal.installation.tables import OutboundEmail
 from wardgate.portal.store import Store
 from wardgate.portal.store.mail_records import MailRecords
+
+pytestmark = pytest.mark.slow
 
 
 async def test_a_suppressed_address_is_found_in_whatever_case(store: Store) -> None:

@@ -19,6 +19,8 @@ from wardgate.portal.store.migrations import HEAD, upgrade
 from wardgate.portal.store.migrations.steps import downgrade, revisions, upgrade_to
 from wardgate.portal.store.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def fresh(empty: Database, tmp_path: Path) -> AsyncIterator[Database]:

@@ -11,6 +11,8 @@ from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
 from wardgate.portal.store.database import adapter
 from wardgate.portal.store.migrations import upgrade
 
+pytestmark = pytest.mark.slow
+
 
 async def test_the_file_is_readable_by_its_owner_only(tmp_path: Path, environment: Environment) -> None:
     store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)

@@ -14,6 +14,8 @@ from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import AccountTables, NotAllowed, Store, StoreError, Transaction
 from wardgate.portal.store.permissions import PERMISSIONS, rights
 
+pytestmark = pytest.mark.slow
+
 ROLES = ("account_admin_user", "api_client", "account_user", "service_account")
 NOBODY = UUID(int=7)
 NONE: frozenset[Action] = frozenset()

@@ -14,6 +14,8 @@ from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import PostgresServer, Store, Unusable
 from wardgate.portal.store import postgres_database as adapter_module
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[PostgresServer]:

@@ -20,6 +20,8 @@ from wardgate.portal.store import Conflict, DanglingReference, Store, Transactio
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
 from wardgate.portal.store.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 

@@ -24,6 +24,8 @@ from wardgate.portal.sign_in.tables import (
 )
 from wardgate.portal.store import Conflict, Store, Transaction, Unstorable
 
+pytestmark = pytest.mark.slow
+
 ISSUED = ("client_tokens", "portal_sessions", "pending_identities")
 
 

@@ -24,6 +24,8 @@ from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store, Transaction
 from wardgate.portal.store.row_changes import RowChange, row_change
 
+pytestmark = pytest.mark.slow
+
 CONDITIONS: list[list[dict[str, Any]]] = [
     [],
     [{"property": "remote_ip", "operator": "is_in_cidr", "values": ["192.0.2.0/24", "2001:db8::/32"]}],
