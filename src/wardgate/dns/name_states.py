@@ -110,7 +110,7 @@ class NameStates:
         return entry.is_asked and not is_active
 
     def handle_established(self, gateway_id: GatewayId, *, now: float) -> None:
-        """The tunnel is established: announcements that waited for it go out now, so their repetition counts from here."""
+        """The tunnel is established: announcements that waited for it go out now and are repeated from here on."""
         self._established.add(gateway_id)
         for key, entry in self._entries.items():
             if key.gateway_id == gateway_id and entry.is_pending:

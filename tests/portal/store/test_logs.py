@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import ColumnElement
 
 from support.portal import World, make_world, portal_running
-from wardgate.portal.logs.tables import FlowLog
+from wardgate.portal.logs.tables import FLOW_LOGS, SESSION_LOGS, FlowLog
 from wardgate.portal.store import Transaction
 from wardgate.portal.store.log_reading import LogReader, Window
 from wardgate.portal.store.logs import LOGS, Logs, Stream, by_actor, containing, find, within
@@ -152,7 +152,8 @@ async def test_old_sessions_flows_and_kept_answers_are_forgotten(world: World) -
         logs = Logs(transaction, world.account_id)
         await logs.append_session("portal", {})
         await logs.report_flows([flow(world, "f1")])
-        assert await transaction.delete_flows_before(NOON) == 0
-        assert await transaction.delete_flows_before(NOON + timedelta(days=1)) == 1
-        await transaction.delete_logs_before(transaction.now + timedelta(seconds=1))
+        assert await transaction.delete_oldest(FLOW_LOGS.c.flow_start, NOON) == 0
+        assert await transaction.delete_oldest(FLOW_LOGS.c.flow_start, NOON + timedelta(days=1)) == 1
+        soon = transaction.now + timedelta(seconds=1)
+        assert await transaction.delete_oldest(SESSION_LOGS.c.timestamp, soon) == 1
         assert await logs.load(Stream.SESSION, limit=1) == []

@@ -11,6 +11,14 @@ from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS
 from wardgate.portal.credentials import ROTATION_GRACE
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
+from wardgate.portal.logs.tables import (
+    API_REQUEST_LOGS,
+    CHANGES,
+    DECISIONS,
+    FLOW_LOGS,
+    IDEMPOTENCY_KEYS,
+    SESSION_LOGS,
+)
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import (
     API_TOKENS,
@@ -20,7 +28,6 @@ from wardgate.portal.sign_in.tables import (
     SIGN_IN_LINKS,
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS
-from wardgate.portal.store import Transaction
 from wardgate.portal.store.job_queue import JobQueue
 
 LOG_RETENTION: Final = timedelta(days=90)
@@ -69,15 +76,17 @@ async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
     now = services.environment.clock.now()
     decision_retention = timedelta(seconds=services.settings.decision_retention_s)
     deleted = 0
-    for delete, before in (
-        (Transaction.delete_logs_before, now - LOG_RETENTION),
-        (Transaction.delete_decisions_before, now - decision_retention),
-        (Transaction.delete_flows_before, now - FLOW_RETENTION),
-        (Transaction.delete_kept_answers_before, now - ANSWER_RETENTION),
+    for column, retention in (
+        (CHANGES.c.committed_at, LOG_RETENTION),
+        (API_REQUEST_LOGS.c.inserted_at, LOG_RETENTION),
+        (SESSION_LOGS.c.timestamp, LOG_RETENTION),
+        (DECISIONS.c.decided_at, decision_retention),
+        (FLOW_LOGS.c.flow_start, FLOW_RETENTION),
+        (IDEMPOTENCY_KEYS.c.inserted_at, ANSWER_RETENTION),
     ):
         while True:
             async with services.store.writing() as transaction:
-                count = await delete(transaction, before)
+                count = await transaction.delete_oldest(column, now - retention)
             if not count:
                 break
             deleted += count

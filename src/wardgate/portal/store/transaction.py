@@ -38,9 +38,6 @@ from wardgate.portal.logs.tables import (
     CHANGE_COUNTERS,
     CHANGES,
     DECISIONS,
-    FLOW_LOGS,
-    IDEMPOTENCY_KEYS,
-    SESSION_LOGS,
     ApiRequest,
     Change,
     Decision,
@@ -212,37 +209,14 @@ class Transaction:
         )
         return [Decision(**row) for row in result.mappings()]
 
-    async def delete_logs_before(self, instant: datetime) -> int:
-        """Delete changes, REST calls and sessions older than this; returns how many. Feeds keep their
-        numbering.
+    async def delete_oldest(self, column: Column[Any], before: datetime) -> int:
+        """Delete the oldest `DELETED_AT_ONCE` rows of a table whose `column` is before an instant; return how many.
 
-        This and its like delete so many rows at a time (`DELETED_AT_ONCE` of a table): call again, in another
-        transaction, until nothing is left.
+        Call it again, in another transaction, until nothing is left. The change feed does not have such deletions,
+        and keeps its numbering if they are its own.
         """
-        deleted = 0
-        for column in (
-            CHANGES.c.committed_at,
-            API_REQUEST_LOGS.c.inserted_at,
-            SESSION_LOGS.c.timestamp,
-        ):
-            deleted += await self._delete_before(column, instant)
-        return deleted
-
-    async def delete_decisions_before(self, instant: datetime) -> int:
-        """Delete answers to access requests before this; returns how many."""
-        return await self._delete_before(DECISIONS.c.decided_at, instant)
-
-    async def delete_flows_before(self, instant: datetime) -> int:
-        """Delete reports of flows that began before this; returns how many."""
-        return await self._delete_before(FLOW_LOGS.c.flow_start, instant)
-
-    async def delete_kept_answers_before(self, instant: datetime) -> int:
-        """Delete answers kept for repeated calls before this; returns how many."""
-        return await self._delete_before(IDEMPOTENCY_KEYS.c.inserted_at, instant)
-
-    async def _delete_before(self, column: Column[Any], instant: datetime) -> int:
         key = tuple(column.table.primary_key)
-        oldest = select(*key).where(column < instant).order_by(column).limit(DELETED_AT_ONCE)
+        oldest = select(*key).where(column < before).order_by(column).limit(DELETED_AT_ONCE)
         return int((await self.execute(delete(column.table).where(tuple_(*key).in_(oldest)))).rowcount)
 
     async def append_changes(self) -> frozenset[UUID]:

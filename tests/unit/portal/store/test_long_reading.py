@@ -141,8 +141,9 @@ async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() ->
             )
             await append_api_requests(transaction, [request])
         async with services.store.writing() as transaction:
-            assert await transaction.delete_logs_before(old.inserted_at) == 0
-            slice_ = await transaction.delete_logs_before(transaction.now - LOG_RETENTION)
+            inserted_at = API_REQUEST_LOGS.c.inserted_at
+            assert await transaction.delete_oldest(inserted_at, old.inserted_at) == 0
+            slice_ = await transaction.delete_oldest(inserted_at, transaction.now - LOG_RETENTION)
             assert slice_ == DELETED_AT_ONCE
         assert await clean_logs(services, {}) == total - DELETED_AT_ONCE
         async with services.store.reading() as transaction:
