@@ -1,6 +1,6 @@
 """How one signs in and what one then holds: providers, tokens, sessions (portal-domain §3.5, §3.9)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, TypeVar
@@ -140,35 +140,73 @@ _unique(USERPASS_AUTH_PROVIDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoogleAuthProvider(AuthProviderDetails):
-    """One an account."""
+class IdentityProviderDetails(AuthProviderDetails):
+    """What those share whose sign-ins rest on an external identity.
+
+    Attributes:
+        is_default: whether clients are sent there without being asked.
+        is_verified: whether somebody has signed in with it for a trial since its client was changed; enabled is only
+            what is verified.
+        fills_groups: whether the claim `groups` decides memberships.
+    """
+
+    is_default: bool = False
+    is_verified: bool = False
+    fills_groups: bool = False
+
+
+_IdentityDetailsT = TypeVar("_IdentityDetailsT", bound=IdentityProviderDetails)
+
+
+def _identity_provider_table(
+    row_class: type[_IdentityDetailsT], *parts: Part, issuer: int
+) -> TableDeclaration[_IdentityDetailsT]:
+    return _provider_table(
+        row_class,
+        Column("is_default", Boolean(), nullable=False),
+        Column("is_verified", Boolean(), nullable=False),
+        Column("fills_groups", Boolean(), nullable=False),
+        *parts,
+        issuer=issuer,
+    )
+
+
+def _client_columns() -> Sequence[Column[Any]]:
+    return Column("client_id", String(255)), secret(Column("client_secret", String(255)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoogleAuthProvider(IdentityProviderDetails):
+    """One an account. `client_secret` is secret; a row of an earlier version has neither id nor secret."""
 
     table: ClassVar[str] = "google_auth_providers"
     type: ClassVar[str] = "google"
     name: str = "Google"
-    is_default: bool = False
+    client_id: str | None = None
+    client_secret: str | None = None
 
 
-GOOGLE_AUTH_PROVIDERS: Final = _provider_table(
-    GoogleAuthProvider, Column("is_default", Boolean(), nullable=False), issuer=2048
-)
+GOOGLE_AUTH_PROVIDERS: Final = _identity_provider_table(GoogleAuthProvider, *_client_columns(), issuer=2048)
 _unique(GOOGLE_AUTH_PROVIDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntraAuthProvider(AuthProviderDetails):
-    """`email_claim`: `email`, `upn` or `preferred_username`."""
+class EntraAuthProvider(IdentityProviderDetails):
+    """`email_claim`: `email`, `upn` or `preferred_username`; `client_secret` is secret; a row of an earlier version
+    has neither id nor secret.
+    """
 
     table: ClassVar[str] = "entra_auth_providers"
     type: ClassVar[str] = "entra"
     name: str = "Entra"
-    is_default: bool = False
+    client_id: str | None = None
+    client_secret: str | None = None
     email_claim: str = "upn"
 
 
-ENTRA_AUTH_PROVIDERS: Final = _provider_table(
+ENTRA_AUTH_PROVIDERS: Final = _identity_provider_table(
     EntraAuthProvider,
-    Column("is_default", Boolean(), nullable=False),
+    *_client_columns(),
     Column("email_claim", String(32), nullable=False),
     one_of("email_claim", "email", "upn", "preferred_username"),
     issuer=2048,
@@ -178,7 +216,7 @@ _unique(ENTRA_AUTH_PROVIDERS, "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OktaAuthProvider(AuthProviderDetails):
+class OktaAuthProvider(IdentityProviderDetails):
     """`issuer` is https:// and `okta_domain`; `client_secret` is secret."""
 
     table: ClassVar[str] = "okta_auth_providers"
@@ -187,12 +225,10 @@ class OktaAuthProvider(AuthProviderDetails):
     okta_domain: str
     client_id: str
     client_secret: str
-    is_default: bool = False
 
 
-OKTA_AUTH_PROVIDERS: Final = _provider_table(
+OKTA_AUTH_PROVIDERS: Final = _identity_provider_table(
     OktaAuthProvider,
-    Column("is_default", Boolean(), nullable=False),
     words("okta_domain", 1, 255),
     words("client_id", 1, 255),
     secret(words("client_secret", 1, 255)),
@@ -204,7 +240,7 @@ _unique(OKTA_AUTH_PROVIDERS, "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OidcAuthProvider(AuthProviderDetails):
+class OidcAuthProvider(IdentityProviderDetails):
     """Any OpenID provider. `email_verification_method`: `none`, `claim` or `proof`; `client_secret` is
     secret.
     """
@@ -216,13 +252,11 @@ class OidcAuthProvider(AuthProviderDetails):
     client_secret: str
     discovery_document_uri: str
     email_verification_method: str = "claim"
-    is_default: bool = False
     is_legacy: bool = False
 
 
-OIDC_AUTH_PROVIDERS: Final = _provider_table(
+OIDC_AUTH_PROVIDERS: Final = _identity_provider_table(
     OidcAuthProvider,
-    Column("is_default", Boolean(), nullable=False),
     words("client_id", 1, 255),
     secret(words("client_secret", 1, 255)),
     words("discovery_document_uri", 1, 2000),

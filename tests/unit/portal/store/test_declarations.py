@@ -30,6 +30,8 @@ SECRETS = {
     "actors": {"password_hash"},
     "devices": {"psk_base"},
     "one_time_passcodes": {"code_hash"},
+    "google_auth_providers": {"client_secret"},
+    "entra_auth_providers": {"client_secret"},
     "okta_auth_providers": {"client_secret"},
     "oidc_auth_providers": {"client_secret"},
     "sign_in_links": {"secret_hash"},

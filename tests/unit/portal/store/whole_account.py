@@ -141,8 +141,23 @@ async def _add_sign_in(add: Any, transaction: Transaction, actor: Actor) -> Clie
     lifetimes = {"portal_session_lifetime_secs": 300, "client_session_lifetime_secs": 7_776_000}
     await add(EmailOtpAuthProvider, context="portal_only", **lifetimes)
     await add(UserpassAuthProvider, context="clients_only", is_disabled=True, **lifetimes)
-    google = await add(GoogleAuthProvider, issuer=GOOGLE, is_default=True, **lifetimes)
-    await add(EntraAuthProvider, issuer="https://login.example/t/v2.0", email_claim="email", **lifetimes)
+    verified = {"is_verified": True, "fills_groups": True, **lifetimes}
+    google = await add(
+        GoogleAuthProvider,
+        issuer=GOOGLE,
+        is_default=True,
+        client_id="google-client",
+        client_secret="google-secret",
+        **verified,
+    )
+    await add(
+        EntraAuthProvider,
+        issuer="https://login.example/t/v2.0",
+        email_claim="email",
+        client_id="entra-client",
+        client_secret="entra-secret",
+        **verified,
+    )
     await add(
         OktaAuthProvider,
         issuer="https://acme.okta.example",
