@@ -70,7 +70,20 @@ class OutdatedGateways:
     clients: int
 
 
-Letter = DeletionScheduled | DeletionCancelled | DeletionNear | AccountDeleted | OutdatedGateways
+@dataclass(frozen=True, slots=True)
+class SignInCode:
+    """`link` opens the page with the code filled in; None where another browser must not go on."""
+
+    account_name: str
+    portal_url: str
+    code: str
+    requested_at: datetime
+    user_agent: str
+    masked_ip: str
+    link: str | None
+
+
+Letter = DeletionScheduled | DeletionCancelled | DeletionNear | AccountDeleted | OutdatedGateways | SignInCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from starlette.types import Scope
 
 from wardgate.portal import credentials
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.email_code import EmailCode
 from wardgate.portal.sign_in.failures import Failure, failure_of
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
 from wardgate.portal.sign_in.lookup import default_provider, usable_providers
@@ -64,6 +65,7 @@ class SignInPages:
             steps.end("/sign_in/client_auth_error", self._tell_client_error),
             steps.end("/sign_in/client_account_disabled", self._tell_account_disabled),
             Route("/{slug}/sign_in/link/{secret}", self._redeem_link, methods=["GET"]),
+            *EmailCode(self._services, steps, self._sign_ins).routes(),
         )
 
     async def _home(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from wardgate.portal.mail.letters import (
     Letter,
     OutdatedGateway,
     OutdatedGateways,
+    SignInCode,
     render,
 )
 from wardgate.portal.mail.message import MailMessage, is_deliverable, is_sender
@@ -27,6 +28,7 @@ EVERY_LETTER: list[Letter] = [
     DeletionCancelled("Acme", URL, "Ada"),
     DeletionNear("Acme", URL, AT),
     AccountDeleted("Acme", "https://portal.example"),
+    SignInCode("Acme", URL, "ab12cd", AT, "Firefox", "192.0.x.x", f"{URL}/sign_in"),
     OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),), 2),
 ]
 HOSTILE = "Acme\r\nBcc: eve@evil.example\r\n\r\n<script>alert(1)</script>\x00\x1b[31m"
