@@ -62,7 +62,10 @@ class TunnelHost:
         Raises OSError with `errno` when TUN or both sockets cannot be opened.
         """
     def apply(self, command: bytes) -> None:
-        """Apply one command and return when the engine has applied it; the GIL is released. Raises CommandRefused."""
+        """Apply one command and return when the engine has applied it; the GIL is released.
+
+        Raises CommandRefused, and RuntimeError when the thread has ended or hangs.
+        """
     def drain_events(self) -> bytes: ...
     def event_fd(self) -> int:
         """Readable when events wait; owned by the host."""
@@ -76,7 +79,13 @@ class TunnelHost:
     def news_fd(self) -> int:
         """Readable while `take_news` has something; owned by the host."""
     def take_news(self) -> tuple[list[str], str | None]:
-        """Warnings since the last call, and why the thread has ended, if it has by itself."""
+        """Warnings since the last call, and why the thread is of no use any more: it ended by itself, or it hangs."""
+    def check(self) -> int:
+        """Look whether the thread goes on; to be called once a second.
+
+        Returns how many calls in a row have met it at one and the same piece of work; 0 is as it should be. Too many
+        are a fault in `take_news`.
+        """
     def close(self) -> None:
         """Stop the thread and close everything; idempotent."""
 
@@ -129,5 +138,11 @@ class RelayHost:
     def news_fd(self) -> int:
         """Readable while `take_news` has something; owned by the host."""
     def take_news(self) -> tuple[list[str], str | None]:
-        """Warnings since the last call, and why the thread has ended, if it has by itself."""
+        """Warnings since the last call, and why the thread is of no use any more: it ended by itself, or it hangs."""
+    def check(self) -> int:
+        """Look whether the thread goes on; to be called once a second.
+
+        Returns how many calls in a row have met it at one and the same piece of work; 0 is as it should be. Too many
+        are a fault in `take_news`.
+        """
     def close(self) -> None: ...

@@ -27,10 +27,11 @@ _Process = TypeVar("_Process")
 
 
 class NoNews:
-    """The thread of an engine that has nothing to say; `fault` is why it has ended."""
+    """The thread of an engine that has nothing to say; `fault` is why it has ended, `stuck_s` for how long it hangs."""
 
     def __init__(self) -> None:
         self.fault: str | None = None
+        self.stuck_s = 0
         self._news_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def news_fd(self) -> int:
@@ -38,6 +39,9 @@ class NoNews:
 
     def take_news(self) -> tuple[list[str], str | None]:
         return [], self.fault
+
+    def check(self) -> int:
+        return self.stuck_s
 
 
 class HostedParts(NoNews, RecordingEngine):

@@ -109,8 +109,8 @@ def run(settings: Settings) -> None:
                     *health,
                     is_ready=lambda: client.is_ready,
                     version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.CLIENT, lambda: engine.stats() | client.host.counts()),
-                    notes=client.host.notes,
+                    metrics=metrics_of(PeerKind.CLIENT, client.counts),
+                    notes=client.notes,
                 ):
                     await client.run(until_configured=settings[told.EXIT])
         finally:

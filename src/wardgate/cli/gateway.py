@@ -94,8 +94,8 @@ def run(settings: Settings) -> None:
                     *health,
                     is_ready=lambda: gateway.is_ready,
                     version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.GATEWAY, lambda: engine.stats() | gateway.host.counts()),
-                    notes=gateway.host.notes,
+                    metrics=metrics_of(PeerKind.GATEWAY, gateway.counts),
+                    notes=gateway.notes,
                 ):
                     await gateway.run()
         finally:

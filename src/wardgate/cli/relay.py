@@ -79,7 +79,8 @@ def run(settings: Settings) -> None:
                 *health,
                 is_ready=lambda: relay.is_ready,
                 version=wardgate.__version__,
-                metrics=metrics_of(PeerKind.RELAY, server.stats),
+                metrics=metrics_of(PeerKind.RELAY, relay.counts),
+                notes=relay.notes,
             ):
                 await relay.run()
         finally:

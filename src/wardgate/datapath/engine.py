@@ -85,8 +85,12 @@ class HostedEngine:
         return self._host.news_fd()
 
     def take_news(self) -> tuple[list[str], str | None]:
-        """Warnings since the last call, and why the thread has ended, if it has by itself."""
+        """Warnings since the last call, and why the thread is of no use any more: it ended by itself, or it hangs."""
         return self._host.take_news()
+
+    def check(self) -> int:
+        """Return for how many calls in a row, one a second, the thread has been at one and the same piece of work."""
+        return self._host.check()
 
     def stats(self) -> dict[str, int]:
         return self._host.stats()

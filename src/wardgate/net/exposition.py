@@ -13,6 +13,7 @@ GAUGES: Final = frozenset(
         "connections",
         "connections_established",
         "host_refusals",
+        "io_busy_seconds",
         "sockets",
         "sockets_most",
     }

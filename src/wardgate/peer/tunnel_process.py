@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
-from wardgate.datapath.engine_news import EngineStopped, follow_news
+from wardgate.datapath.engine_news import EngineStopped, ThreadWatch, follow_news
 from wardgate.datapath.events import AnyEvent
 from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_listener import DnsListener, Query
@@ -65,6 +65,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         """Take the parts; `dns_port` is where DNS is served on the addresses of the TUN interface."""
         self.host: Final = Reconciler((*parts.settings, *parts.tun.settings, *parts.host_dns.settings))
         self._engine: Final = parts.engine
+        self._thread: Final = ThreadWatch(parts.engine)
         self._machine: Final = machine
         self._tun: Final = parts.tun
         self._portal: Final = PortalConnection(
@@ -82,7 +83,16 @@ class TunnelProcess(ABC, Generic[_Action]):
 
     @property
     def is_ready(self) -> bool:
-        return self._machine.is_joined and self.host.is_ready
+        return self._machine.is_joined and self.host.is_ready and self._thread.is_responsive
+
+    def notes(self) -> tuple[str, ...]:
+        """What `/readyz` says about the host and the engine's thread."""
+        return (*self._thread.notes(), *map(str, self.host.notes()))
+
+    def counts(self) -> dict[str, int]:
+        """What `/metrics` says about the host and the engine; without the engine's own numbers while it hangs."""
+        stats = self._engine.stats() if self._thread.is_responsive else {}
+        return stats | self.host.counts() | self._thread.counts()
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,7 +138,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
             HostRefused, OSError: the host refuses a setting.
-            EngineStopped: the engine's thread has ended, as when the TUN device was deleted.
+            EngineStopped: the engine's thread has ended, as when the TUN device was deleted, or hangs.
         """
         self._engine.on_readable(self._pump)
         try:
@@ -139,6 +149,7 @@ class TunnelProcess(ABC, Generic[_Action]):
                     self._configure_host(),
                     self._watch_host(changes),
                     follow_news(self._engine),
+                    self._thread.run(),
                     watch_clocks(self._handle_clock_news),
                     stop_signal(),
                     *self._beside(),

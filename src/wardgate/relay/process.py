@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wardgate.connect.portal_session import PortalSession
-from wardgate.datapath.engine_news import NewsSource, follow_news
+from wardgate.datapath.engine_news import NewsSource, ThreadWatch, follow_news
 from wardgate.net.boot_clock import ClockReading, read_clocks, watch_clocks
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.peer.portal_connection import MakeLink, PortalConnection
@@ -54,6 +54,7 @@ class RelayProcess:
     ) -> None:
         """Take the parts; `drain_s` is how long allocations may continue after SIGTERM, 0 for not at all."""
         self._server = server
+        self._thread = ThreadWatch(server)
         self._portal = PortalConnection(session, link, joined=_nothing, received=_ignore, lost=_nothing)
         self._drain_s = drain_s
         self._read_clocks = read_clocks
@@ -62,25 +63,36 @@ class RelayProcess:
 
     @property
     def is_ready(self) -> bool:
-        return self._portal.is_joined and not self._is_draining
+        return self._portal.is_joined and not self._is_draining and self._thread.is_responsive
+
+    def notes(self) -> tuple[str, ...]:
+        """What `/readyz` says about the server's thread."""
+        return self._thread.notes()
+
+    def counts(self) -> dict[str, int]:
+        """What `/metrics` says about the server; without its own numbers while its thread hangs."""
+        return (self._server.stats() if self._thread.is_responsive else {}) | self._thread.counts()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
-            EngineStopped: the server's thread has ended.
+            EngineStopped: the server's thread has ended, or hangs.
         """
         await run_until_first_ends(
             self._portal.run(),
             follow_news(self._server),
+            self._thread.run(),
             watch_clocks(self._portal.handle_clock_news, read=self._read_clocks),
             self._report(),
             stop_signal(),
         )
         self._is_draining = True
         if self._drain_s > 0:
-            await run_until_first_ends(self._drain(), follow_news(self._server), stop_signal())
+            await run_until_first_ends(
+                self._drain(), follow_news(self._server), self._thread.run(), stop_signal()
+            )
 
     async def _report(self) -> None:
         reported = (0, 0, 0)

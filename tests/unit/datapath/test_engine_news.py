@@ -5,7 +5,8 @@ import os
 import pytest
 
 from support.patience import PATIENCE_S
-from wardgate.datapath.engine_news import EngineStopped, follow_news
+from support.process_parts import NoNews
+from wardgate.datapath.engine_news import EngineStopped, ThreadWatch, follow_news
 
 
 class Source:
@@ -30,6 +31,9 @@ class Source:
         warnings, self._warnings = self._warnings, []
         return warnings, self._fault
 
+    def check(self) -> int:
+        return 0
+
 
 async def test_each_warning_is_logged_once_and_the_end_raises(caplog: pytest.LogCaptureFixture) -> None:
     source = Source()
@@ -48,4 +52,29 @@ async def test_each_warning_is_logged_once_and_the_end_raises(caplog: pytest.Log
     assert caplog.record_tuples == [
         ("wardgate.datapath.engine_news", logging.WARNING, "at the start"),
         ("wardgate.datapath.engine_news", logging.WARNING, "later"),
+    ]
+
+
+async def test_a_thread_that_is_stuck_for_seconds_shows_and_one_that_goes_on_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wardgate.datapath.engine_news.CHECK_S", 0)
+    source = NoNews()
+    watch = ThreadWatch(source)
+    running = asyncio.create_task(watch.run())
+    seen = []
+    for stuck_s in (0, 2, 3, 14, 0):
+        source.stuck_s = stuck_s
+        async with asyncio.timeout(PATIENCE_S):
+            while watch.counts() != {"io_busy_seconds": stuck_s}:  # noqa: ASYNC110 - it has no such event
+                await asyncio.sleep(0)
+        seen.append((watch.is_responsive, watch.notes()))
+    running.cancel()
+
+    assert seen == [
+        (True, ()),
+        (True, ()),
+        (False, ("the I/O thread is stuck for 3 s",)),
+        (False, ("the I/O thread is stuck for 14 s",)),
+        (True, ()),
     ]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from wardgate_native import RelayHost, TunnelEngine
 
+from support.process_parts import NoNews
+from wardgate.datapath.engine_news import ThreadWatch
 from wardgate.net.exposition import exposition
 from wardgate.net.reconciler import Reconciler
 
@@ -15,7 +17,8 @@ PAGE = (ROOT / "docs" / "peer-metrics.md").read_text()
 def test_the_page_names_every_metric_of_a_relay() -> None:
     relay = RelayHost(stamp_secret="5e" * 32, ipv4="127.0.0.1", ipv6=None, port=0, max_sockets=10)
     try:
-        exposed = _types(exposition("relay", relay.stats()), "relay")
+        counts = relay.stats() | ThreadWatch(relay).counts()
+        exposed = _types(exposition("relay", counts), "relay")
     finally:
         relay.close()
 
@@ -29,9 +32,9 @@ def test_the_page_names_every_metric_of_a_tunnels_end() -> None:
     stats = engine.stats()
     # Those of sockets and device exist only with a device, which takes root.
     thread = (ROOT / "native" / "crates" / "io" / "src" / "tunnel_host.rs").read_text()
-    stats |= dict.fromkeys(re.findall(r'\("((?:udp|tun)_\w+)",', thread), 0)
+    stats |= dict.fromkeys(re.findall(r'\("((?:udp|tun|io)_\w+)",', thread), 0)
 
-    stats |= Reconciler(()).counts()
+    stats |= Reconciler(()).counts() | ThreadWatch(NoNews()).counts()
 
     assert _documented("Gateway and client") == _types(exposition("gateway", stats), "gateway")
 

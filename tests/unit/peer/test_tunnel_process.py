@@ -45,6 +45,28 @@ async def test_it_ends_when_its_engine_has(make: Make) -> None:
 
 
 @both
+async def test_it_is_not_ready_while_its_engine_is_stuck_and_leaves_it_unasked(
+    monkeypatch: pytest.MonkeyPatch, make: Make
+) -> None:
+    monkeypatch.setattr("wardgate.datapath.engine_news.CHECK_S", 0)
+    engine = HostedParts()
+    process, link = make(engine)
+    running = asyncio.create_task(process.run())
+    async with asyncio.timeout(PATIENCE_S):
+        link.handle(Joined())
+        while not process.is_ready:  # noqa: ASYNC110 - readiness is asked for
+            await asyncio.sleep(0)
+        engine.stuck_s = 4
+        while process.is_ready:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert process.notes() == ("the I/O thread is stuck for 4 s",)
+    assert process.counts() == {"io_busy_seconds": 4, **process.host.counts()}
+
+
+@both
 @pytest.mark.parametrize(
     ("news", "reconnects"),
     [

@@ -71,6 +71,27 @@ async def test_a_server_whose_thread_has_ended_ends_it() -> None:
         await asyncio.wait_for(relay.run(), PATIENCE_S)
 
 
+async def test_a_server_whose_thread_is_stuck_is_not_ready_and_is_not_asked_for_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wardgate.datapath.engine_news.CHECK_S", 0)
+    server = Server()
+    relay, link = process(server)
+    link.handle(Joined())
+    numbers = server.stats()
+    running = asyncio.create_task(relay.run())
+    seen = [(relay.is_ready, relay.counts())]
+    server.stuck_s = 5
+    async with asyncio.timeout(PATIENCE_S):
+        while relay.is_ready:  # noqa: ASYNC110 - readiness is asked for
+            await asyncio.sleep(0)
+    seen.append((relay.is_ready, relay.counts()))
+    running.cancel()
+
+    assert seen == [(True, {**numbers, "io_busy_seconds": 0}), (False, {"io_busy_seconds": 5})]
+    assert relay.notes() == ("the I/O thread is stuck for 5 s",)
+
+
 async def test_after_a_night_it_connects_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wardgate.net.boot_clock.CHECK_S", 0)
     asleep_s = 0.0

@@ -5,7 +5,7 @@ use std::io;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use wardgate_datapath::command::Refused;
-use wardgate_io::Stopped;
+use wardgate_io::NoAnswer;
 
 pyo3::create_exception!(wardgate_native, CommandRefused, PyValueError);
 
@@ -21,6 +21,6 @@ pub fn os_error(error: io::Error) -> PyErr {
     }
 }
 
-pub fn stopped(error: Stopped) -> PyErr {
+pub fn no_answer(error: NoAnswer) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use wardgate_datapath::relay::PeerRules;
 use wardgate_io::RelayHostConfig;
 
-use crate::errors::{os_error, stopped};
+use crate::errors::{no_answer, os_error};
 use crate::relay_engine::public_addresses;
 
 #[pyclass(frozen, module = "wardgate_native")]
@@ -53,11 +53,11 @@ impl RelayHost {
     }
 
     fn drain(&self, python: Python<'_>) -> PyResult<()> {
-        python.detach(|| self.0.drain()).map_err(stopped)
+        python.detach(|| self.0.drain()).map_err(no_answer)
     }
 
     fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
-        let stats = python.detach(|| self.0.stats()).map_err(stopped)?;
+        let stats = python.detach(|| self.0.stats()).map_err(no_answer)?;
         Ok(stats.into_iter().collect())
     }
 
@@ -68,6 +68,10 @@ impl RelayHost {
     fn take_news(&self) -> (Vec<String>, Option<String>) {
         let news = self.0.take_news();
         (news.warnings, news.fault)
+    }
+
+    fn check(&self) -> u32 {
+        self.0.check()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use wardgate_datapath::command::Command;
 use wardgate_datapath::event;
 use wardgate_io::TunnelHostConfig;
 
-use crate::errors::{os_error, refused, stopped};
+use crate::errors::{no_answer, os_error, refused};
 use crate::{parse_key, parse_role};
 
 #[pyclass(frozen, module = "wardgate_native")]
@@ -41,7 +41,7 @@ impl TunnelHost {
         let command = Command::parse(command).map_err(refused)?;
         python
             .detach(|| self.0.apply(command))
-            .map_err(stopped)?
+            .map_err(no_answer)?
             .map_err(refused)
     }
 
@@ -66,7 +66,7 @@ impl TunnelHost {
     }
 
     fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
-        let stats = python.detach(|| self.0.stats()).map_err(stopped)?;
+        let stats = python.detach(|| self.0.stats()).map_err(no_answer)?;
         Ok(stats.into_iter().collect())
     }
 
@@ -77,6 +77,10 @@ impl TunnelHost {
     fn take_news(&self) -> (Vec<String>, Option<String>) {
         let news = self.0.take_news();
         (news.warnings, news.fault)
+    }
+
+    fn check(&self) -> u32 {
+        self.0.check()
     }
 
     fn warnings(&self) -> Vec<String> {

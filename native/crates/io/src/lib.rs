@@ -17,7 +17,7 @@ mod tunnel_host;
 mod udp;
 
 pub use clock::BootClock;
-pub use mailbox::Stopped;
+pub use mailbox::NoAnswer;
 pub use notices::News;
 pub use relay_host::{RelayHost, RelayHostConfig};
 pub use sys::fill_random;

@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sys::EventFd;
 
-/// The I/O thread has ended: closed, or by a fault that it reported as a warning.
+/// Why nobody answers any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the I/O thread has stopped")]
-pub struct Stopped;
+pub enum NoAnswer {
+    /// The I/O thread was closed, or has ended by a fault that it reported.
+    #[error("the I/O thread has stopped")]
+    Stopped,
+    #[error("the I/O thread hangs")]
+    Hung,
+}
 
 /// Events that may wait in a queue; further ones stay in the engine, which knows how to bound them.
 const MAX_WAITING_EVENTS: usize = 4_096;
@@ -44,16 +49,21 @@ pub fn mailbox<Q>() -> io::Result<(Asker<Q>, Asked<Q>)> {
 }
 
 impl<Q> Asker<Q> {
-    /// Ask, and wait for the answer.
-    pub fn ask<A>(&self, question: impl FnOnce(SyncSender<A>) -> Q) -> Result<A, Stopped> {
+    /// Ask; the answer comes, or nobody holds the other end any more.
+    pub fn ask<A>(
+        &self,
+        question: impl FnOnce(SyncSender<A>) -> Q,
+    ) -> Result<Receiver<A>, NoAnswer> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.tell(question(reply))?;
-        answer.recv().map_err(|_| Stopped)
+        Ok(answer)
     }
 
     /// Say something that has no answer.
-    pub fn tell(&self, question: Q) -> Result<(), Stopped> {
-        lock(&self.questions).send(question).map_err(|_| Stopped)?;
+    pub fn tell(&self, question: Q) -> Result<(), NoAnswer> {
+        lock(&self.questions)
+            .send(question)
+            .map_err(|_| NoAnswer::Stopped)?;
         self.wake.raise();
         Ok(())
     }
@@ -144,9 +154,9 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-        assert_eq!(asker.ask(|reply| reply), Ok(7));
+        assert_eq!(asker.ask(|reply| reply).unwrap().recv(), Ok(7));
         thread.join().unwrap();
-        assert_eq!(asker.ask(|reply| reply), Err(Stopped));
+        assert_eq!(asker.ask(|reply| reply).err(), Some(NoAnswer::Stopped));
     }
 
     #[test]

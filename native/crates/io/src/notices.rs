@@ -1,7 +1,8 @@
-//! What an I/O thread has to say to whoever runs it: warnings, and at last why it has ended.
+//! What an I/O thread has to say to whoever runs it: warnings, that it goes on, and at last why it has ended.
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::mailbox::lock;
@@ -15,6 +16,8 @@ const MAX_WARNINGS: usize = 64;
 pub struct Notices {
     state: Mutex<State>,
     changed: EventFd,
+    /// Twice the turns of the thread's loop, and one more while it is in one.
+    pulse: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +41,7 @@ impl Notices {
         let notices = Self {
             state: Mutex::default(),
             changed: EventFd::new()?,
+            pulse: AtomicU64::new(1),
         };
         for warning in warnings {
             notices.warn(warning);
@@ -58,6 +62,27 @@ impl Notices {
     pub fn fail(&self, reason: String) {
         lock(&self.state).fault.get_or_insert(reason);
         self.changed.raise();
+    }
+
+    /// The thread waits for something to do; so it may for ever.
+    pub fn rest(&self) {
+        self.pulse.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The thread has something to do.
+    pub fn resume(&self) {
+        self.pulse.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which turn the thread is in, if it is in one.
+    pub fn turn(&self) -> Option<u64> {
+        let pulse = self.pulse.load(Ordering::Relaxed);
+        (pulse % 2 == 1).then_some(pulse / 2)
+    }
+
+    /// Turns of the thread's loop since the start.
+    pub fn turns(&self) -> u64 {
+        self.pulse.load(Ordering::Relaxed) / 2
     }
 
     /// Everything warned of since the start.

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use wardgate_datapath::relay::{PeerRules, RelayConfig, RelayEngine};
 
 use crate::clock::{BootClock, unix_now};
-use crate::io_thread::{IoThread, answer};
-use crate::mailbox::{Asked, Stopped};
+use crate::io_thread::{IoThread, Patience, answer};
+use crate::mailbox::{Asked, NoAnswer};
 use crate::notices::{News, Notices};
 use crate::sys::{self, BootTimer, Interest};
 use crate::udp::{DATAGRAM_ROOM, Received};
@@ -85,7 +85,14 @@ impl RelayHost {
             let worker = Worker::new(engine, io, clock, asked, notices)?;
             Ok(move || worker.run())
         };
-        let thread = IoThread::start("wardgate-relay", Question::Stop, warnings, work, || ())?;
+        let thread = IoThread::start(
+            "wardgate-relay",
+            Question::Stop,
+            warnings,
+            Patience::default(),
+            work,
+            || (),
+        )?;
         Ok(Self { thread, port })
     }
 
@@ -94,13 +101,18 @@ impl RelayHost {
     }
 
     /// Refuse new allocations from now on.
-    pub fn drain(&self) -> Result<(), Stopped> {
+    pub fn drain(&self) -> Result<(), NoAnswer> {
         self.thread.ask(Question::Drain)
     }
 
     /// Counters of the engine and of the sockets.
-    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
+    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, NoAnswer> {
         self.thread.ask(Question::Stats)
+    }
+
+    /// Look whether the thread goes on ([`IoThread::check`]).
+    pub fn check(&self) -> u32 {
+        self.thread.check()
     }
 
     /// What an operator should know, since the start.
@@ -199,7 +211,10 @@ impl Worker {
             self.io.flush();
             self.arm();
             ready.clear();
-            if let Err(error) = self.io.poller.wait(&mut ready, true) {
+            self.notices.rest();
+            let waited = self.io.poller.wait(&mut ready, true);
+            self.notices.resume();
+            if let Err(error) = waited {
                 self.notices
                     .fail(format!("it cannot wait for packets: {error}"));
                 return;
@@ -324,6 +339,7 @@ impl Worker {
         let own = &self.counters;
         let mut stats = self.engine.stats().entries().to_vec();
         stats.extend([
+            ("io_turns", self.notices.turns()),
             ("udp_received_datagrams", own.received_datagrams),
             ("udp_received_bytes", own.received_bytes),
             ("udp_receive_errors", own.receive_errors),

@@ -26,8 +26,8 @@ use wardgate_datapath::{Outbox, TunSink};
 use wardgate_packet::offload::{MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
 
 use crate::clock::BootClock;
-use crate::io_thread::{IoThread, answer};
-use crate::mailbox::{Asked, EventQueue, Stopped};
+use crate::io_thread::{IoThread, Patience, answer};
+use crate::mailbox::{Asked, EventQueue, NoAnswer};
 use crate::notices::{News, Notices};
 use crate::outbox::{GsoOutbox, Outcome};
 use crate::sys::{self, BootTimer, Interest, Poller, Ready};
@@ -194,7 +194,14 @@ impl<E: PacketEngine> Host<E> {
         // Listeners of events wake, too, and see that nobody answers any more.
         let listened = events.clone();
         let at_end = move || listened.raise();
-        let thread = IoThread::start("wardgate-tunnel", Question::Stop, warnings, work, at_end)?;
+        let thread = IoThread::start(
+            "wardgate-tunnel",
+            Question::Stop,
+            warnings,
+            Patience::default(),
+            work,
+            at_end,
+        )?;
         Ok(Self {
             thread,
             events,
@@ -204,7 +211,7 @@ impl<E: PacketEngine> Host<E> {
     }
 
     /// Apply one command and return when the engine has.
-    pub fn apply(&self, command: E::Command) -> Result<Result<(), E::Refusal>, Stopped> {
+    pub fn apply(&self, command: E::Command) -> Result<Result<(), E::Refusal>, NoAnswer> {
         self.thread.ask(|reply| Question::Apply(command, reply))
     }
 
@@ -232,16 +239,21 @@ impl<E: PacketEngine> Host<E> {
     /// Replace both UDP sockets, on another port: a relay would refuse an allocation from the old one.
     ///
     /// # Errors
-    /// [`Stopped`], or what the kernel said; then the old sockets are still in use.
+    /// [`NoAnswer`], or what the kernel said; then the old sockets are still in use.
     pub fn rebind(&self) -> io::Result<()> {
         self.thread
             .ask(Question::Rebind)
-            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+            .unwrap_or_else(|no_answer| Err(io::Error::other(no_answer)))
     }
 
     /// Counters of the engine and of the sockets.
-    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, Stopped> {
+    pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, NoAnswer> {
         self.thread.ask(Question::Stats)
+    }
+
+    /// Look whether the thread goes on ([`IoThread::check`]).
+    pub fn check(&self) -> u32 {
+        self.thread.check()
     }
 
     /// What an operator should know, since the start.
@@ -364,7 +376,10 @@ impl<E: PacketEngine> Worker<E> {
                 return;
             }
             ready.clear();
-            if let Err(error) = self.poller.wait(&mut ready, true) {
+            self.shared.notices.rest();
+            let waited = self.poller.wait(&mut ready, true);
+            self.shared.notices.resume();
+            if let Err(error) = waited {
                 self.shared
                     .notices
                     .fail(format!("it cannot wait for packets: {error}"));
@@ -608,6 +623,7 @@ impl<E: PacketEngine> Worker<E> {
         let own = &self.counters;
         let mut stats = self.engine.stats();
         stats.extend([
+            ("io_turns", self.shared.notices.turns()),
             ("udp_received_datagrams", own.received_datagrams),
             ("udp_received_bytes", own.received_bytes),
             ("udp_receive_errors", own.receive_errors),

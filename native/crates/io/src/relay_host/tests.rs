@@ -145,7 +145,7 @@ fn a_closed_relay_answers_that_it_has_stopped() {
     .unwrap();
     relay.close();
     relay.close();
-    assert_eq!(relay.stats(), Err(Stopped));
+    assert_eq!(relay.stats(), Err(NoAnswer::Stopped));
     assert!(StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, relay.local_port())).is_ok());
 }
 

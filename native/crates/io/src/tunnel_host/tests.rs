@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ fn a_closed_host_answers_that_it_has_stopped() {
     let host = start(None);
     host.close();
     host.close();
-    assert_eq!(host.apply(Order::Refuse), Err(Stopped));
+    assert_eq!(host.apply(Order::Refuse), Err(NoAnswer::Stopped));
     assert!(host.rebind().is_err());
     assert!(is_readable(&host), "a listener learns of the end");
 }
@@ -81,10 +82,33 @@ fn a_closed_host_answers_that_it_has_stopped() {
 #[test]
 fn a_thread_that_panics_is_reported() {
     let host = start(None);
-    assert_eq!(host.apply(Order::Panic), Err(Stopped));
+    assert_eq!(host.apply(Order::Panic), Err(NoAnswer::Stopped));
     wait_until(|| is_readable(&host));
     wait_until(|| host.take_news().fault.is_some());
     assert!(host.take_news().fault.unwrap().contains("failed"));
+}
+
+#[test]
+fn a_thread_that_hangs_is_reported_and_one_that_waits_is_not() {
+    let host = start(None);
+    assert_eq!(host.apply(Order::Say(1)), Ok(Ok(())));
+    let turns = value(&host.stats().unwrap(), "io_turns");
+    assert!(turns > 0);
+    wait_until(|| (0..100).all(|_| host.check() == 0));
+    assert_eq!(host.take_news().fault, None);
+
+    let (release, until) = channel();
+    thread::scope(|scope| {
+        let hanging = scope.spawn(|| host.apply(Order::Hang(until)));
+        wait_until(|| {
+            host.check();
+            host.take_news().fault.is_some()
+        });
+        assert!(host.take_news().fault.unwrap().contains("hangs"));
+        assert_eq!(host.apply(Order::Say(2)), Err(NoAnswer::Hung));
+        drop(release);
+        assert_eq!(hanging.join().unwrap(), Ok(Ok(())));
+    });
 }
 
 /// The whole way of a packet, twice: TSO split, segmented send, joined receive, joined write.
@@ -200,7 +224,7 @@ fn without_its_tun_device_the_thread_ends_and_says_so() {
     let fault = host.take_news().fault.unwrap();
     assert!(fault.contains("TUN device is gone"), "{fault}");
     wait_until(|| is_readable(&host));
-    assert_eq!(host.apply(Order::Say(1)), Err(Stopped));
+    assert_eq!(host.apply(Order::Say(1)), Err(NoAnswer::Stopped));
 }
 
 #[test]
@@ -244,6 +268,8 @@ enum Order {
     Refuse,
     Wake(Instant),
     Panic,
+    /// Be busy until the other end is dropped.
+    Hang(Receiver<()>),
 }
 
 impl PacketEngine for Mirror {
@@ -294,6 +320,9 @@ impl PacketEngine for Mirror {
             Order::Refuse => return Err("refused"),
             Order::Wake(at) => self.wake_at = Some(at),
             Order::Panic => panic!("as ordered by the test"),
+            Order::Hang(until) => {
+                let _ = until.recv();
+            }
         }
         Ok(())
     }
