@@ -98,7 +98,7 @@ async def replace_members(
 async def change_members(
     caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
 ) -> Data[PoolMembersView]:
-    """Remove members, then add members; an actor in both lists stays one."""
+    """Remove members, then add members; one in both lists stays."""
     changes = body.pool_members
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()

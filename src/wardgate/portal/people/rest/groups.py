@@ -232,7 +232,7 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
 
 @routes.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
 async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
-    """Remove members, then add members; an actor in both lists stays one."""
+    """Remove members, then add members; one in both lists stays."""
     changes = body.memberships
     if not changes.model_fields_set & {"add", "remove"}:
         raise unprocessed()
