@@ -101,7 +101,7 @@ def is_device_pool(resource: Resource) -> bool:
 
 
 def is_expressible(resource: Resource, version: Version | None) -> bool:
-    """Tell whether a peer of this version can be told of the resource (§3.10 "version adaptation"); unknown: yes."""
+    """Tell whether a peer of this version can know the resource (§3.10 "version adaptation"); True if unknown."""
     if version is None:
         return True
     if isinstance(resource, InternetResource):
@@ -114,7 +114,7 @@ def is_expressible(resource: Resource, version: Version | None) -> bool:
 def old_pattern(pattern: NamePattern) -> str | None:
     """Rewrite a pattern for peers below 1.2.0: a leading `**` was `*` then, a leading `*` was `?`.
 
-    None: not expressible, because a wildcard stands elsewhere.
+    Return None if that cannot be expressed, because a wildcard stands elsewhere.
     """
     first, _, rest = pattern.text.partition(".")
     if "*" in rest or "?" in rest:

@@ -1,4 +1,4 @@
-"""Versions of peers, and what hangs on them (control-plane-protocol §6, portal-domain §3.10, §6.1).
+"""Versions of peers, and what depends on them (control-plane-protocol §6, portal-domain §3.10, §6.1).
 
 A version that is unknown (None) is not an old one: each rule says what it does then.
 """
@@ -53,7 +53,7 @@ class ClientSoftware:
 
 
 def uses_site_names(client: ClientSoftware) -> bool:
-    """Tell whether messages say `sites` and `site_id`; below, and unknown: `gateway_groups`, `gateway_group_id`."""
+    """Tell whether messages say `sites` and `site_id` rather than `gateway_groups` and `gateway_group_id`."""
     return _reaches(client, _SITE_NAMES, unknown=False)
 
 
@@ -75,7 +75,7 @@ def lists_device_pools(client: ClientSoftware, *, is_service_account: bool = Fal
 def is_compatible(client: Version | None, gateway: Version | None) -> bool:
     """Tell whether a gateway may serve a client: from one minor version older to one newer than the client.
 
-    `client` None (no version announced): every gateway may. `gateway` None: none may.
+    Every gateway may if `client` is None (no version announced), none if `gateway` is None.
     """
     if client is None:
         return True

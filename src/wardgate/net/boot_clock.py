@@ -31,8 +31,8 @@ class ClockNews:
     """What happened since the reading before.
 
     Attributes:
-        slept_s: how long the machine was suspended; 0: not at all.
-        stepped_s: by how much the wall clock was put forward, or back if negative; 0: not at all.
+        slept_s: how long the machine was suspended; 0 if not at all.
+        stepped_s: by how much the wall clock was put forward, or back if negative; 0 if not at all.
     """
 
     slept_s: float
@@ -76,7 +76,7 @@ def read_clocks() -> ClockReading:
 async def watch_clocks(
     handle: Callable[[ClockNews], None], *, read: Callable[[], ClockReading] = read_clocks
 ) -> None:
-    """Call `handle` after each sleep and each step of the wall clock, for ever."""
+    """Call `handle` after each sleep and each step of the wall clock, forever."""
     comparison = ClockComparison(read())
     while True:
         await asyncio.sleep(CHECK_S)

@@ -17,7 +17,7 @@ class FairShares:
     """
 
     def __init__(self, total: int, *, at_most: int | None = None) -> None:
-        """`at_most`: units of one holder, however many are free."""
+        """`at_most` limits the units of one holder, however many are free."""
         self.refused = 0
         self._total = total
         self._at_most = total if at_most is None else at_most
@@ -25,7 +25,7 @@ class FairShares:
         self._held: Counter[Hashable] = Counter()
 
     def take(self, holder: Hashable) -> bool:
-        """Take a unit; False: this holder has its share."""
+        """Take a unit; return False if this holder has its share already."""
         if self._held[holder] >= min(self._total - self._taken, self._at_most):
             if not self._held[holder]:
                 del self._held[holder]

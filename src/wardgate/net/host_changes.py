@@ -1,4 +1,4 @@
-"""Says when the host may have changed: the kernel reports it, or some seconds have passed.
+"""Reports when the host may have changed: the kernel reports it, or some seconds have passed.
 
 What changed is not read from the reports, which a full buffer loses: whoever waits here compares the whole state.
 """

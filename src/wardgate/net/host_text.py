@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_host_text(path: Path) -> str:
-    """Read a file; bytes that are no UTF-8 survive a round trip through `write_host_text`. Raises OSError."""
+    """Read a file; bytes that are not UTF-8 survive a round trip through `write_host_text`. Raises OSError."""
     return path.read_bytes().decode("utf-8", errors="surrogateescape")
 
 

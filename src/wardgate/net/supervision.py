@@ -33,7 +33,7 @@ async def stop_signal() -> None:
 
 
 async def on_hangup(react: Callable[[], None]) -> None:
-    """Call `react` at each SIGHUP, for ever."""
+    """Call `react` at each SIGHUP, forever."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, react)
     try:

@@ -26,7 +26,7 @@ class AccessRequest:
 
     Attributes:
         token_expires_at: ends every grant of the connection; aware.
-        software: what the client runs, which may be too old for some resources; None: not known, so not asked.
+        software: what the client runs, which may be too old for some resources; None if unknown: not checked.
     """
 
     actor_id: ActorId
@@ -52,7 +52,7 @@ class Obstacle(Enum):
 class Granted(msgspec.Struct, frozen=True, gc=False):
     """A grant.
 
-    `membership_id` None: through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's
+    `membership_id` is None through Everyone. `expires_at` = min(conditions, token), aware UTC or the token's
     zone.
     """
 
@@ -114,7 +114,7 @@ def authorize(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> D
 def connectable_resources(
     snapshot: Snapshot, actor_id: ActorId, facts: Facts, software: ClientSoftware, *, now: datetime
 ) -> dict[ResourceId, Resource]:
-    """Return what a client is shown (§5.4): resources of satisfied policies that it can be told of, by ascending id."""
+    """Return what a client is offered (§5.4): resources of satisfied policies that it can know, by ascending id."""
     actor = snapshot.actors.get(actor_id)
     if actor is None or snapshot.is_disabled or actor.is_disabled:
         return {}
@@ -127,7 +127,7 @@ def connectable_resources(
 
 
 def is_offered(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> bool:
-    """Tell whether the client is shown the resource: one that is not is never asked for, so no decision tells why."""
+    """Tell whether the client is offered the resource; it never asks for others, so no decision tells why not."""
     assert request.software is not None  # whoever is shown anything has said what it runs
     shown = connectable_resources(snapshot, request.actor_id, request.facts, request.software, now=now)
     return request.resource_id in shown

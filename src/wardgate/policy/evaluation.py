@@ -72,7 +72,7 @@ class ConditionResult(msgspec.Struct, frozen=True, gc=False):
 class Evaluation(msgspec.Struct, frozen=True, gc=False):
     """One policy, evaluated: all its conditions, in their order.
 
-    `until` is the earliest end of its conditions; None: without end. It means nothing unless `is_satisfied`.
+    `until` is the earliest end of its conditions, None if without end; it means nothing unless `is_satisfied`.
     """
 
     policy: Policy

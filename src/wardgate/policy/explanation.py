@@ -36,9 +36,9 @@ class ExplainedGroup(msgspec.Struct, frozen=True):
 
 
 class ExplainedInput(msgspec.Struct, frozen=True):
-    """Something that was judged by, and where it comes from.
+    """An input of the decision, and where it comes from.
 
-    `value` None: there is none, or with `undetermined` nobody knows.
+    `value` is None if there is none, or if it is unknown (`undetermined`).
     """
 
     name: str
@@ -93,7 +93,7 @@ class ExplainedTarget(msgspec.Struct, frozen=True):
 
 
 class ExplainedTraffic(msgspec.Struct, frozen=True):
-    """A packet that was asked about: `port` is its destination port (icmp has none); `is_admitted` by the
+    """The packet in question: `port` is its destination port (icmp has none); `is_admitted` by the
     resource's filters.
     """
 
@@ -219,7 +219,7 @@ def from_json(plain: object) -> Explanation:
     """Read an explanation back, e.g. out of the log of decisions.
 
     Raises:
-        msgspec.ValidationError: it is none.
+        msgspec.ValidationError: it is not one.
     """
     return msgspec.convert(plain, Explanation)
 

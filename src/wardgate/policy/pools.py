@@ -41,7 +41,7 @@ def find_target(
 
 
 def find_named(snapshot: Snapshot, pool: DevicePool, hostname: str) -> ClientDevice | None:
-    """Return the device of a dynamic pool that has this host name, whatever its case; static pools know no names."""
+    """Return the device of a dynamic pool with this host name, regardless of case; static pools know no names."""
     if not isinstance(pool, DynamicDevicePool):
         return None
     device = snapshot.devices_by_hostname.get(hostname.lower())

@@ -58,7 +58,7 @@ class PortalSettings:
         outbound_ca: PEM file with authorities that may have signed their certificates, besides the system's.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
         decision_retention_s: how long answers to access requests are kept, with their explanations.
-        flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0: not at all.
+        flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0 if not at all.
         flow_log_batch_size: at most so many reports at a time.
     """
 

@@ -524,7 +524,7 @@ class SimClient(TunnelPeer):
         return self.pools.held(unix_now=self._wall().timestamp())
 
     def ask_for_device(self, pool_id: UUID, ipv4: str) -> asyncio.Future[str] | None:
-        """Ask for the device of a pool that has an address; none while there is no connection."""
+        """Ask for the device of a pool that has an address; return nothing while there is no connection."""
         if self._channel is None or not self._channel.is_joined:
             return None
         answer = self.pools.expect(pool_id, ipv4)

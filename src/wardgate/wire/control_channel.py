@@ -57,21 +57,21 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message of the portal; those that this version does not know are skipped before."""
+    """A message from the portal; messages that this version does not know are skipped."""
 
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The channel is over; nothing more comes. `detail` is what the portal said, if it said something."""
+    """The channel is over; nothing more comes. `detail` is what the portal said, if anything."""
 
     reason: LostReason
     detail: str = ""
 
     @property
     def is_fatal(self) -> bool:
-        """Coming back with the same token is pointless: stop instead of reconnecting."""
+        """Reconnecting with the same token is pointless."""
         return self.reason in _FATAL
 
 
@@ -129,7 +129,7 @@ class ControlChannel:
         Dropped while not joined, and when an equal one still waits: what must survive a reconnect the sender keeps.
 
         Raises:
-            LocalProtocolError: the message is none of this kind of peer and generation.
+            LocalProtocolError: this kind of peer and generation does not send the message.
         """
         self._dialect.encode_to_portal(message)
         if self._state is not _State.JOINED:
@@ -138,7 +138,7 @@ class ControlChannel:
             self._waiting.append(message)
 
     def handle_frame(self, frame: str, *, now: float) -> None:
-        """Handle one text frame of the portal; frames that make no sense are skipped."""
+        """Handle one text frame from the portal; frames that make no sense are skipped."""
         if self._state is _State.LOST:
             return
         try:

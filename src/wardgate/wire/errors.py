@@ -23,7 +23,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class MalformedFrame(RemoteProtocolError):
-    """A text frame that is no Phoenix frame. `truncated`: the JSON ends too early; a peer reconnects on it."""
+    """A text frame that is not a Phoenix frame. `truncated`: the JSON ends too early, so a peer reconnects."""
 
     def __init__(self, message: str, *, truncated: bool = False) -> None:
         super().__init__(message)

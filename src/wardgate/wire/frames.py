@@ -57,14 +57,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Framing(Enum):
-    """How frames are written down; a connection keeps one."""
+    """The form in which frames are written; it stays the same for a connection."""
 
     OBJECT = "1.0.0"
     ARRAY = "2.0.0"
 
     @classmethod
     def negotiate(cls, vsn: str | None) -> "Framing | None":
-        """Return the form for a `vsn` parameter (`~> 1.0.0` or `~> 2.0.0`; absent: object), None: unsupported."""
+        """Return the form for a `vsn` parameter (`~> 1.0.0`, the default, or `~> 2.0.0`), or None if unsupported."""
         if vsn is None:
             return cls.OBJECT
         match = _VSN.fullmatch(vsn)

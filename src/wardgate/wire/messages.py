@@ -206,7 +206,7 @@ class FlowLogs(Message, frozen=True):
 
 
 class Authorization(Message, frozen=True):
-    """One grant that holds: who, what, until when (null: without end)."""
+    """One grant in force: who, what, until when (null if without end)."""
 
     client_id: ClientId
     resource_id: ResourceId
@@ -454,7 +454,7 @@ class InvalidateClientIceCandidates(Message, frozen=True):
 
 
 class RelayInit(Message, frozen=True):
-    """Says nothing but that the join is complete."""
+    """Empty; the join is complete."""
 
 
 # ── Peers → portal ───────────────────────────────────────────────────────────────────────────────────────────
