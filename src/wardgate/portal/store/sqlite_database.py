@@ -123,7 +123,8 @@ class SqliteDatabase:
                 await engine.dispose()
         if self._image is not None:
             _IDLE.setdefault(self._image, []).append(self._engine)
-            self._image = None
+            # Whoever uses or closes this one again must not meet the next database.
+            self._engine = self._make_memory_engine()
 
     @asynccontextmanager
     async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -227,16 +228,19 @@ class SqliteDatabase:
             await clock.sleep(_RETRY_S * (1 + self._environment.rng.random()))
 
     def _make_engine(self) -> AsyncEngine:
-        if self._file is None:
-            if self._image is not None and _IDLE.get(self._image):
-                return _IDLE[self._image].pop()
-            return create_async_engine(
-                "sqlite+aiosqlite://",
-                async_creator=creator(":memory:", image=self._image),
-                poolclass=StaticPool,
-                json_deserializer=msgspec.json.decode,
-            )
-        return self._make_file_engine(self._file, is_durable=self._file.is_durable, connections=_READERS)
+        if self._file is not None:
+            return self._make_file_engine(self._file, is_durable=self._file.is_durable, connections=_READERS)
+        if self._image is not None and _IDLE.get(self._image):
+            return _IDLE[self._image].pop()
+        return self._make_memory_engine()
+
+    def _make_memory_engine(self) -> AsyncEngine:
+        return create_async_engine(
+            "sqlite+aiosqlite://",
+            async_creator=creator(":memory:", image=self._image),
+            poolclass=StaticPool,
+            json_deserializer=msgspec.json.decode,
+        )
 
     def _make_file_engine(
         self, file: SqliteFile, *, is_durable: bool, connections: int, executor: Executor | None = None

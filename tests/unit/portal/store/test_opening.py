@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wardgate.portal.environment import Environment
-from wardgate.portal.installation.tables import Account
+from wardgate.portal.installation.tables import Account, RelayToken
 from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
 from wardgate.portal.store.database import adapter
 from wardgate.portal.store.migrations import upgrade
@@ -51,6 +51,26 @@ async def test_a_damaged_file_is_refused(tmp_path: Path, environment: Environmen
     (tmp_path / "wardgate.db").write_bytes(content)
     with pytest.raises(Unusable, match="damaged or not a Wardgate database"):
         await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+
+
+async def test_a_store_that_is_closed_twice_leaves_the_next_one_in_memory_alone(
+    environment: Environment,
+) -> None:
+    for _ in range(2):  # from the second on, they begin with the same image
+        first = await Store.open(None, environment)
+        await first.close()
+    second = await Store.open(None, environment)
+    async with second.writing() as transaction:
+        token = await transaction.relay_tokens.insert(
+            RelayToken(id=transaction.new_id(), name="r", secret_salt="s" * 22, secret_hash="h" * 64)
+        )
+    await first.close()
+    third = await Store.open(None, environment)
+    async with second.reading() as transaction, third.reading() as other:
+        assert await transaction.relay_tokens.load(token.id) is not None
+        assert await other.relay_tokens.load(token.id) is None
+    await second.close()
+    await third.close()
 
 
 async def test_a_missing_directory_is_refused(tmp_path: Path, environment: Environment) -> None:
