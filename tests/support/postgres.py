@@ -117,19 +117,20 @@ class PostgresCluster:
 
     async def clear(self, database: str) -> None:
         """Empty a migrated database for the next test: much quicker than making another."""
-        await self._execute(
-            database,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
         names = [table.name for table in metadata.sorted_tables]
         if next(self._clearings) % _DELETED_BETWEEN_TRUNCATIONS == 0:
-            await self._execute(database, f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
+            emptying = f"TRUNCATE {', '.join(names)} RESTART IDENTITY"
         else:
             # A truncation makes new files for all tables and indexes, which takes ten times as long as to
             # delete the few rows of a test. As a replica, the server looks at no foreign key.
             deletions = "".join(f"DELETE FROM {name};" for name in names)
-            await self._execute(database, f"SET session_replication_role = replica; {deletions} {_RESTART}")
+            emptying = f"SET session_replication_role = replica; {deletions} {_RESTART}"
+        await self._execute(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            emptying,
+        )
         self._unused.append(database)
 
     async def drop(self, database: str) -> None:
@@ -148,10 +149,11 @@ class PostgresCluster:
         self.halt()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _execute(self, database: str, statement: str) -> None:
+    async def _execute(self, database: str, *statements: str) -> None:
         connection = await asyncpg.connect(self.url(database))
         try:
-            await connection.execute(statement)
+            for statement in statements:
+                await connection.execute(statement)
         finally:
             await connection.close()
 
