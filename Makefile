@@ -35,7 +35,7 @@ check:
 	@$(BOOTSTRAP)
 	@$(MAKE) --no-print-directory -j2 -O check-python check-rust
 	MYPYPATH=native $(BIN)/python -m mypy.stubtest wardgate_native --allowlist native/stubtest_allowlist.txt
-	$(PYTEST) tests/unit -m 'not slow' -n auto -q
+	$(PYTEST) tests/unit -m 'not slow' -n auto --dist worksteal -q
 
 check-python:
 	$(BIN)/ruff check
@@ -58,15 +58,15 @@ fix:
 test:
 	@$(BOOTSTRAP) --native --system --tests
 	cd native && $(CARGO) test --locked --workspace --quiet $(RUST_IGNORED)
-	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto -q
-	$(PYTEST) tests/portal -n auto -q --database=postgres
-	$(PYTEST) tests/simulation -n auto -q
+	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto --dist worksteal -q
+	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
+	$(PYTEST) tests/simulation -n auto --dist worksteal -q
 	$(PYTEST) tests/e2e -q
 
 test-long:
 	@$(BOOTSTRAP) --native --system --tests
-	$(PYTEST) tests/simulation tests/property -n auto -q --profile=long
-	$(PYTEST) tests/interop/test_crash.py -n auto -q --profile=long
+	$(PYTEST) tests/simulation tests/property -n auto --dist worksteal -q --profile=long
+	$(PYTEST) tests/interop/test_crash.py -n auto --dist worksteal -q --profile=long
 
 mutants:
 	@$(BOOTSTRAP) --native --system --tests
