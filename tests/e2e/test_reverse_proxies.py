@@ -138,23 +138,23 @@ def test_the_recipe_carries_everything_that_the_portal_does(proxy: Proxy) -> Non
     with proxy.ask("/acme", headers=session) as page:
         assert page.status == 200
         assert len(page.headers.get_all("Strict-Transport-Security") or []) == 1
-    with proxy.ask("/acme/events/") as redirect:
-        assert redirect.headers["Location"] == f"https://{NAME}:{proxy.port}/acme/events"
+    with proxy.ask("/acme/live/") as redirect:
+        assert redirect.headers["Location"] == f"https://{NAME}:{proxy.port}/acme/live"
     with proxy.ask("/readyz") as ready:
         assert json.loads(ready.read())["status"] == "ready"
 
     site = proxy.rest("/sites", {"site": {"name": f"Office {proxy.port}"}})["id"]
     gateway = proxy.rest(f"/sites/{site}/gateways", {"gateway": {"name": "office-live"}})
-    with proxy.ask("/acme/events", headers=session) as events:
+    with proxy.ask("/acme/live", headers=session) as events:
         assert events.headers["Content-Type"].startswith("text/event-stream")
-        assert "office-live" not in _event(events)
+        assert "gateway" in _event(events)
         with _gateway(proxy, gateway) as channel:
             channel.send(json.dumps({"topic": "gateway", "event": "phx_join", "payload": None, "ref": 0}))
             assert json.loads(channel.recv(PATIENCE_S))["payload"]["status"] == "ok"
             assert json.loads(channel.recv(PATIENCE_S))["event"] == "init"
             # Fails when the stream falls silent: a proxy that collects keeps what it has.
-            while "office-live" not in (shown := _event(events)):
-                assert shown
+            while "presence" not in (told := _event(events)):
+                assert told
 
     (seen,) = [one for one in proxy.rest(f"/sites/{site}/gateways") if one["last_seen_remote_ip"]]
     assert (seen["last_seen_remote_ip"], seen["last_seen_remote_ip_location_region"]) == (CALLER, None)

@@ -59,9 +59,9 @@ async def test_sockets_pages_and_rest_agree_on_the_origin(world: World) -> None:
 async def test_the_scheme_of_a_redirect_is_the_trusted_proxys(world: World) -> None:
     is_proxied = bool(world.portal.services.settings.trusted_proxies)
     async with caller(world.portal, **SPOOFED) as browser:
-        answer = await browser.get("/acme/events/")
+        answer = await browser.get("/acme/live/")
     scheme = "https" if is_proxied else "http"
-    assert answer.headers["location"] == f"{scheme}://portal.example/acme/events"
+    assert answer.headers["location"] == f"{scheme}://portal.example/acme/live"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import wardgate
-from wardgate.portal import jobs, rest, web
+from wardgate.portal import jobs, rest
 from wardgate.portal.channels import ChannelEndpoint, Journal
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
@@ -32,6 +32,7 @@ from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.store.job_queue import JobQueue
+from wardgate.portal.web.application import build as build_pages
 from wardgate.supervision import Supervisor
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Portal:
         self.journal = Journal(services)
         self.channels = ChannelEndpoint(services, self.journal)
         self._rest: App = rest.build(services)
-        self._web: App = web.build(services)
+        self._web: App = build_pages(services)
         self._hosts = _hosts_of(services.settings)
         self._is_running = False
         self._is_draining = False

@@ -56,6 +56,16 @@ class Edit:
             else:
                 self._values[name] = self._given[name]
 
+    def number(self, name: str, *, least: int, most: int) -> None:
+        """Take a whole number; null is refused."""
+        if name in self._given:
+            self._values[name] = self._given[name]
+        value = self._values[name]
+        if value is None:
+            self.error(name, BLANK)
+        elif not least <= value <= most:
+            self.error(name, f"must be between {least} and {most}")
+
     def choice(self, name: str, allowed: tuple[str, ...], *, required: bool = False) -> None:
         if name in self._given:
             self._values[name] = self._given[name]

@@ -12,7 +12,7 @@ from support.browser import caller, sign_in_link
 from support.portal import World
 from wardgate.portal.installation.tables import Account, Banner
 from wardgate.portal.store.logs import Logs, Stream
-from wardgate.portal.web.account import countdown, notice_of
+from wardgate.portal.web.account_notice import countdown, notice_of
 
 
 async def test_the_page_shows_settings_and_what_is_used_of_what_is_allowed(

@@ -13,8 +13,8 @@ from support.hostile_names import HOSTILE_NAMES
 from wardgate.model.ids import AccountId, ActorId, ClientId, DeviceId, TokenId
 from wardgate.model.shown_text import shown_text
 from wardgate.portal.bus import ClientPresence
-from wardgate.portal.web.application import load_templates
 from wardgate.portal.web.overview import Overview, peer_cells
+from wardgate.portal.web.rendering import load_templates
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 TEMPLATE = load_templates().get_template("online.html")

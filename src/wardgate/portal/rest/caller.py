@@ -12,8 +12,9 @@ from fastapi import Depends, Request, Response
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
+from wardgate.portal.object_versions import tag_of, tag_of_members
 from wardgate.portal.people.tables import Actor
-from wardgate.portal.rest.versions import check_expectation, tag_of, tag_of_members
+from wardgate.portal.rest.versions import check_expectation
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.schema.row import Row
 from wardgate.portal.services import Services

@@ -12,7 +12,9 @@ from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables, Conflict
 
 MAX_NAME_CHARS: Final = 64
+MAX_THRESHOLD: Final = 1000  # ours
 NAME_TAKEN: Final = {"name": ["has already been taken"]}
+SYSTEM_MANAGED: Final = "System managed Site cannot be modified"
 
 
 async def load_site(tables: AccountTables, id_: UUID | None) -> Site:
@@ -27,7 +29,7 @@ async def load_editable_site(tables: AccountTables, id_: UUID | None) -> Site:
     """Return a site that may be changed and deleted. Raises Missing, and Forbidden for the Internet site."""
     site = await load_site(tables, id_)
     if site.managed_by == "system":
-        raise Forbidden("System managed Site cannot be modified")
+        raise Forbidden(SYSTEM_MANAGED)
     return site
 
 
@@ -48,7 +50,14 @@ async def make_site(tables: AccountTables, account: Account, given: Given) -> Si
 
 
 async def change_site(tables: AccountTables, before: Site, given: Given) -> Site:
-    """Rename a site. Raises Invalid."""
+    """Change a site; of the Internet site only how many gateways it takes to be healthy.
+
+    Raises:
+        Invalid: a value is wrong, or the name is taken.
+        Forbidden: it is the Internet site.
+    """
+    if before.managed_by == "system" and given.keys() - {"health_threshold"}:
+        raise Forbidden(SYSTEM_MANAGED)
     values = _checked(Edit(given, asdict(before)))
     try:
         return await tables.sites.save(replace(before, **values))
@@ -58,4 +67,5 @@ async def change_site(tables: AccountTables, before: Site, given: Given) -> Site
 
 def _checked(edit: Edit) -> dict[str, Any]:
     edit.text("name", longest=MAX_NAME_CHARS, required=True)
+    edit.number("health_threshold", least=1, most=MAX_THRESHOLD)
     return edit.finish()

@@ -196,10 +196,11 @@ class AccountRepository(Repository[Account]):
         *conditions: ColumnElement[bool],
         order_by: Sequence[Any] | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[Account]:
         """Return the accounts that meet all conditions; in a write transaction, held as they are returned."""
         while True:
-            rows = await super().load_all(*conditions, order_by=order_by, limit=limit)
+            rows = await super().load_all(*conditions, order_by=order_by, limit=limit, offset=offset)
             if self._transaction.holds(row.id for row in rows):
                 return rows
             await self._transaction.hold(*(row.id for row in rows))

@@ -81,10 +81,11 @@ class Repository(Generic[_RowT]):
         *conditions: ColumnElement[bool],
         order_by: Sequence[Any] | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[_RowT]:
         """Return the rows that meet all conditions, oldest first unless ordered otherwise."""
         self._require(Action.READ)
-        statement = select(self._table).where(*self._scope, *conditions).limit(limit)
+        statement = select(self._table).where(*self._scope, *conditions).limit(limit).offset(offset or None)
         statement = statement.order_by(
             *(order_by if order_by is not None else (self.c.inserted_at, self.c.id))
         )
@@ -119,10 +120,13 @@ class Repository(Generic[_RowT]):
             following = statement.where(self.c.id > UUID(rows[-1][0]))
             rows = (await self._transaction.execute(following)).all()
 
-    async def count(self, *conditions: ColumnElement[bool]) -> int:
-        """Return how many rows meet all conditions."""
+    async def count(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
+        """Return how many rows meet all conditions; `at_most` ends the counting there."""
         self._require(Action.READ)
         statement = select(func.count()).select_from(self._table).where(*self._scope, *conditions)
+        if at_most is not None:
+            counted = select(self._table.c.id).where(*self._scope, *conditions).limit(at_most).subquery()
+            statement = select(func.count()).select_from(counted)
         await self._hold()
         result = await self._transaction.execute(statement)
         return int(result.scalar_one())

@@ -1,5 +1,1 @@
-"""The pages for people: `build` makes the application; it answers every path that nobody else does."""
-
-from wardgate.portal.web.application import build
-
-__all__ = ["build"]
+"""The frame of the pages for people; `application.build` makes what answers every path that nobody else does."""

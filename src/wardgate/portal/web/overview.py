@@ -9,9 +9,8 @@ import msgspec
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.logs.tables import Decision
-from wardgate.portal.services import Services
-from wardgate.portal.web.page import Page
-from wardgate.portal.web.sessions import SignedIn
+from wardgate.portal.web.page import Live, Section, TemplatePage
+from wardgate.portal.web.visit import Visit
 from wardgate.wire.user_agent import software_text
 
 DECISIONS_SHOWN: Final = 20
@@ -40,9 +39,9 @@ class Overview:
     decisions: tuple[ShownDecision, ...]
 
 
-async def load_overview(services: Services, signed_in: SignedIn) -> Overview:
+async def load_overview(visit: Visit) -> Overview:
     """Gather what the person signed in may see of the account now."""
-    viewer = signed_in.actor
+    services, viewer = visit.services, visit.actor
     bus, account_id = services.environment.bus, viewer.account_id
     clients, gateways = bus.members("client", account_id), bus.members("gateway", account_id)
     async with services.store.reading() as transaction:
@@ -68,7 +67,19 @@ async def load_overview(services: Services, signed_in: SignedIn) -> Overview:
     )
 
 
-PAGE: Final = Page("Overview", "", "overview.html", load_overview)
+PAGE: Final = TemplatePage(
+    name="Overview",
+    path="",
+    icon="activity",
+    section=Section.HOME,
+    live=Live(
+        tables=frozenset({"actors", "devices", "sites"}),
+        presence=frozenset({"client", "gateway", "relay"}),
+        decisions=True,
+    ),
+    template="overview.html",
+    load=load_overview,
+)
 
 
 def peer_cells(presence: ClientPresence | GatewayPresence, belongs_to: str) -> Cells:

@@ -1,8 +1,14 @@
-"""The pages of an account, in the order of the navigation."""
+"""The pages of an account, in the order of the navigation within each section."""
 
 from typing import Final
 
-from wardgate.portal.web import account, overview
+from wardgate.portal.installation import pages as installation
+from wardgate.portal.sites import pages as sites
+from wardgate.portal.web import overview
 from wardgate.portal.web.page import Page
 
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE, account.PAGE)
+PAGES: Final[tuple[Page, ...]] = (
+    overview.PAGE,
+    sites.PAGE,
+    installation.PAGE,
+)

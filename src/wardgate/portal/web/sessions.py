@@ -32,6 +32,10 @@ class SignedIn:
     actor: Actor
     session_id: UUID
 
+    @property
+    def is_admin(self) -> bool:
+        return self.actor.type == "account_admin_user"
+
 
 class Sessions:
     """Opens, finds and ends sessions of one portal."""
@@ -104,13 +108,13 @@ class Sessions:
             return await self._alive(transaction, account, session_id)
 
     async def is_alive(self, signed_in: SignedIn) -> bool:
-        """Tell whether a session still stands; a long answer asks again and again."""
+        """Tell whether a session still stands and is an administrator's; a long answer asks again and again."""
         async with self._services.store.reading() as transaction:
             account = await transaction.accounts.load(signed_in.account.id)
-            return (
-                account is not None
-                and await self._alive(transaction, account, signed_in.session_id) is not None
-            )
+            if account is None:
+                return False
+            now = await self._alive(transaction, account, signed_in.session_id)
+            return now is not None and now.is_admin
 
     async def close(self, signed_in: SignedIn) -> None:
         async with self._services.store.writing() as transaction:
@@ -135,7 +139,7 @@ class Sessions:
             if provider is None or provider.is_disabled:
                 return None
         actor = await tables.actors.load(session.actor_id)
-        if actor is None or actor.is_disabled or actor.type != "account_admin_user":
+        if actor is None or actor.is_disabled:
             return None
         return SignedIn(account, actor, session_id)
 

@@ -12,13 +12,13 @@ from wardgate.portal.access.tables import Resource
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, StaticDevicePoolMember
 from wardgate.portal.devices.views import PoolMembersView, PoolMemberView
+from wardgate.portal.object_versions import tag_of_members
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.config import JsonDict
 from sqlalchemy import ColumnElement, false, select
 
+from wardgate.portal.object_versions import tag_of_members
 from wardgate.portal.people import rules
 from wardgate.portal.people.tables import Group, Membership
 from wardgate.portal.people.views import GroupView, MembersView, MemberView
@@ -24,7 +25,6 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.versions import tag_of_members
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
 

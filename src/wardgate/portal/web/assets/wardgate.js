@@ -1,0 +1,201 @@
+"use strict";
+// Comfort for pages that work without it: theme, palette, live update, copying, filters that apply themselves.
+(() => {
+  const root = document.documentElement;
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not remembered */ } };
+  const later = (wait, work) => { let timer; return (...given) => { clearTimeout(timer); timer = setTimeout(() => work(...given), wait); }; };
+
+  // Theme and sidebar
+  function showTheme() {
+    const theme = root.dataset.theme || "system";
+    for (const one of $$("[data-theme-choice]")) one.setAttribute("aria-pressed", String(one.dataset.themeChoice === theme));
+  }
+  function choose(theme) {
+    if (theme === "system") delete root.dataset.theme; else root.dataset.theme = theme;
+    remember("theme", theme);
+    showTheme();
+  }
+
+  // Live: one stream a page, closed while nobody looks
+  let stream = null, following = "", missed = false, lostTimer = 0;
+  function follow() {
+    const path = document.hidden ? "" : ($("main")?.dataset.live ?? "");
+    if (path === following && stream && stream.readyState !== EventSource.CLOSED) return;
+    stream?.close();
+    stream = null;
+    following = path;
+    if (!path) return;
+    stream = new EventSource(path);
+    stream.addEventListener("following", () => {
+      clearTimeout(lostTimer);
+      $("#lost")?.setAttribute("hidden", "");
+      if (missed) refresh();
+      missed = false;
+    });
+    stream.addEventListener("changed", refresh);
+    stream.addEventListener("error", () => {
+      missed = true;
+      clearTimeout(lostTimer);
+      lostTimer = setTimeout(() => $("#lost")?.removeAttribute("hidden"), 1500);
+      if (stream?.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+    });
+  }
+  const refresh = later(30, async () => {
+    const main = $("main"), path = main?.dataset.liveUrl || location.href, before = location.href;
+    const answer = await fetch(path, { headers: { accept: "text/html" } }).catch(() => null);
+    if (!answer?.ok || answer.redirected || location.href !== before) return;
+    const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of $$("[data-live-part]")) {
+      const fresh = now.getElementById(part.id);
+      if (fresh && !part.contains(document.activeElement?.closest("form"))) morph(part, fresh);
+    }
+    const rows = $("[data-live-rows]"), fresh = $("[data-live-rows]", now);
+    if (!main.dataset.liveUrl && (rows || fresh)) mergeRows(rows, fresh);
+  });
+
+  // Rows are updated where they stand; if others belong there now, the person says when.
+  function mergeRows(rows, fresh) {
+    const keys = (body) => (body ? [...body.children].map((row) => row.dataset.key) : []);
+    for (const row of rows?.children ?? []) {
+      const now = fresh && [...fresh.children].find((one) => one.dataset.key === row.dataset.key);
+      if (now) morph(row, now); else row.classList.add("gone");
+    }
+    $("#stale")?.toggleAttribute("hidden", keys(rows).join() === keys(fresh).join());
+  }
+
+  // Make `from` like `to`, leaving alone what is equal, what is open and what is being typed.
+  const keyOf = (node) => node.dataset?.key || node.id || "";
+  function morph(from, to) {
+    if (from.isEqualNode(to)) return;
+    for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    for (const { name } of [...from.attributes]) {
+      if (!to.hasAttribute(name) && !(name === "open" && from.localName === "details")) from.removeAttribute(name);
+    }
+    if (from.matches("input, select, textarea")) return;
+    const old = [...from.childNodes];
+    const same = (a, b) => a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
+    for (const [index, wanted] of [...to.childNodes].entries()) {
+      const place = from.childNodes[index] ?? null;
+      const found = old.find((one) => one.parentNode === from && !used.has(one) && same(one, wanted));
+      if (!found) { const made = document.importNode(wanted, true); from.insertBefore(made, place); used.add(made); continue; }
+      used.add(found);
+      if (found !== place) from.insertBefore(found, place);
+      if (found.nodeType === Node.ELEMENT_NODE) morph(found, wanted);
+      else if (found.data !== wanted.data) found.data = wanted.data;
+    }
+    for (const one of [...from.childNodes].slice(to.childNodes.length)) one.remove();
+  }
+  const used = new WeakSet();
+
+  // Palette
+  const palette = () => $("#palette");
+  const results = () => $("#palette-results");
+  async function find() {
+    const words = $("input", palette()).value;
+    const answer = await fetch(`${palette().dataset.results}?q=${encodeURIComponent(words)}`).catch(() => null);
+    if (!answer?.ok || $("input", palette()).value !== words) return;
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("found");
+    results().replaceChildren(...(found ? [document.importNode(found, true)] : []));
+    mark(0);
+    htmx.process(results());
+  }
+  const findSoon = later(120, find);
+  function openPalette() {
+    if (!palette() || palette().open) return;
+    palette().showModal();
+    $("input", palette()).select();
+    find();
+  }
+  function mark(index) {
+    const links = $$("a", results());
+    if (!links.length) return;
+    links.forEach((one) => one.classList.remove("chosen"));
+    const chosen = links[(index + links.length) % links.length];
+    chosen.classList.add("chosen");
+    chosen.scrollIntoView({ block: "nearest" });
+  }
+  function paletteKey(event) {
+    const links = $$("a", results()), index = links.findIndex((one) => one.classList.contains("chosen"));
+    if (event.key === "ArrowDown") mark(index + 1);
+    else if (event.key === "ArrowUp") mark(index - 1);
+    else if (event.key === "Enter" && links[index]) { palette().close(); links[index].click(); }
+    else return;
+    event.preventDefault();
+  }
+
+  // Forms
+  function showDependent(form) {
+    for (const one of $$("[data-shown-if]", form)) {
+      const control = $$(`[name="${CSS.escape(one.dataset.shownIf)}"]`, form).find((each) => each.type !== "radio" || each.checked);
+      one.hidden = !one.dataset.values.split(" ").includes(control?.value ?? "");
+    }
+  }
+  const apply = later(300, (form) => form.requestSubmit());
+  function hideToasts() {
+    for (const one of $$(".toast:not(.bad)")) { setTimeout(() => one.classList.add("gone"), 4500); setTimeout(() => one.remove(), 5000); }
+  }
+  async function copy(button) {
+    const text = document.getElementById(button.dataset.copies)?.textContent ?? "";
+    const shown = $(".unseen", button), label = button.title;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.title = shown.textContent = "Copied";
+    } catch {
+      // No clipboard without HTTPS: select it, so that one key press copies.
+      getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
+      button.title = shown.textContent = "Selected: copy it with the keyboard";
+    }
+    button.classList.add("good");
+    setTimeout(() => { button.title = shown.textContent = label; button.classList.remove("good"); }, 2500);
+  }
+
+  document.addEventListener("click", (event) => {
+    const at = (selector) => event.target.closest?.(selector);
+    const theme = at("[data-theme-choice]");
+    if (theme) choose(theme.dataset.themeChoice);
+    if (at("[data-collapses]")) {
+      const isCollapsed = root.dataset.sidebar !== "collapsed";
+      if (isCollapsed) root.dataset.sidebar = "collapsed"; else delete root.dataset.sidebar;
+      remember("sidebar", isCollapsed ? "collapsed" : "");
+    }
+    if (at("[data-copies]")) copy(at("[data-copies]"));
+    if (at("[data-closes]")) at("details").open = false;
+    if (at("[data-opens-palette]") && !event.ctrlKey && !event.metaKey) { event.preventDefault(); openPalette(); }
+    if (event.target === palette() || at("#palette-results a")) palette().close();
+    for (const menu of $$("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  }, true);
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey) { event.preventDefault(); openPalette(); return; }
+    if (palette()?.open) { paletteKey(event); return; }
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    const open = $$("details.menu[open], details.confirm[open]").pop();
+    if (open) open.open = false; else $("[data-esc]")?.click();
+  });
+  document.addEventListener("input", (event) => {
+    const field = event.target;
+    if (field.closest("#palette")) findSoon();
+    if (field.matches("[data-narrows]")) {
+      const words = field.value.toLowerCase();
+      for (const one of $$(".option", field.closest("[data-picker]"))) one.hidden = !one.textContent.toLowerCase().includes(words);
+    } else if (field.closest("[data-filters]")) apply(field.closest("[data-filters]"));
+    if (field.form) showDependent(field.form);
+  });
+  let busyTimer = 0;
+  document.addEventListener("htmx:before:request", () => { clearTimeout(busyTimer); busyTimer = setTimeout(() => root.classList.add("busy"), 300); });
+  for (const name of ["htmx:after:swap", "htmx:error", "htmx:finally:request"]) {
+    document.addEventListener(name, () => { clearTimeout(busyTimer); root.classList.remove("busy"); });
+  }
+  function settle() {
+    showTheme();
+    hideToasts();
+    follow();
+    $$("form").forEach(showDependent);
+    $("#errors")?.focus();
+  }
+  document.addEventListener("htmx:after:swap", settle);
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", () => stream?.close());
+  settle();
+})();

@@ -1,0 +1,134 @@
+"""What narrows a list, from the parameters of its URL. Each filter has a control in `ui.html`, by its `kind`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, or_
+
+from wardgate.portal.store import AccountTables
+from wardgate.portal.web.visit import Visit
+
+MAX_WORDS_CHARS = 200
+
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter(ABC):
+    """One filter; `name` is its parameter in the URL."""
+
+    kind: ClassVar[str]
+    name: str
+    label: str
+
+    @abstractmethod
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        """Return the values that count, none if it does not narrow. Raises ValueError."""
+
+    @abstractmethod
+    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Filter):
+    """Free text, found anywhere in one of the columns."""
+
+    kind: ClassVar[str] = "search"
+    name: str = "q"
+    columns: Sequence[ColumnElement[Any]]
+
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        words = " ".join(given).strip()
+        if len(words) > MAX_WORDS_CHARS or "\x00" in words:
+            raise ValueError
+        return (words,) if words else ()
+
+    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+        return self.words_condition(values[0])
+
+    def words_condition(self, words: str) -> Condition:
+        return or_(*(column.icontains(words, autoescape=True) for column in self.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Filter):
+    """One of a few; `condition_of` says what a value means."""
+
+    kind: ClassVar[str] = "choice"
+    options: Mapping[str, str]
+    condition_of: Callable[[Visit, str], Condition]
+
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        values = tuple(one for one in given if one)[:1]
+        if not all(one in self.options for one in values):
+            raise ValueError
+        return values
+
+    def condition(self, visit: Visit, values: tuple[str, ...], /) -> Condition:
+        return self.condition_of(visit, values[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyOf(Choice):
+    """Some of many: a row that meets one of them stays."""
+
+    kind: ClassVar[str] = "any_of"
+
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        values = tuple(dict.fromkeys(one for one in given if one))
+        if not all(one in self.options for one in values):
+            raise ValueError
+        return values
+
+    def condition(self, visit: Visit, values: tuple[str, ...], /) -> Condition:
+        return or_(*(self.condition_of(visit, one) for one in values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period(Filter):
+    """From and until, in UTC; the URL has both in one parameter each, `<name>=2026-11-01T08:00,2026-11-02T08:00`
+    with either side empty for none.
+    """
+
+    kind: ClassVar[str] = "period"
+    column: ColumnElement[Any]
+
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        parts = (given[0].split(",") if len(given) == 1 else list(given)) + ["", ""]
+        first, last = parts[0].strip(), parts[1].strip()
+        instants = [_instant(one) for one in (first, last) if one]
+        if len(instants) == 2 and instants[0] > instants[1]:
+            raise ValueError
+        return (first, last) if first or last else ()
+
+    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+        first, last = values
+        bounds = [self.column >= _instant(first)] if first else []
+        bounds += [self.column <= _instant(last)] if last else []
+        return and_(*bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Of(Filter):
+    """A filter without a control: another page links here with the id of one of its objects, and a notice says whose
+    rows these are. `name_of` says it; None: there is no such object.
+    """
+
+    kind: ClassVar[str] = "of"
+    column: ColumnElement[Any]
+    name_of: Callable[[AccountTables, UUID], Awaitable[str | None]]
+
+    def read(self, given: Sequence[str]) -> tuple[str, ...]:
+        return (str(UUID(given[0])),) if given and given[0] else ()
+
+    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+        return self.column == UUID(values[0])
+
+
+def _instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at

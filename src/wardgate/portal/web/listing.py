@@ -1,0 +1,504 @@
+"""A table with a panel beside it: the page of one kind of object.
+
+    /{slug}/sites                 the table
+    /{slug}/sites/new             … with the form of a new one beside it
+    /{slug}/sites/{id}            … with one object's panel
+    /{slug}/sites/{id}/edit       … with its form
+    /{slug}/sites/{id}/{action}   POST: what the panel's buttons do
+
+Filters, order and page are the query of all of them, so every state has an address. The words of the table, its
+columns and filters are declared; what may be done is the domain's `rules.py`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, nulls_first, nulls_last
+from starlette.responses import Response
+
+from wardgate.portal.object_versions import tag_of
+from wardgate.portal.outcomes import FieldErrors, Invalid, Missing, Refused
+from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.repositories import TenantRepository
+from wardgate.portal.web.cells import Cell, Fact, Status
+from wardgate.portal.web.filters import Filter, Of, Search
+from wardgate.portal.web.forms import Filled, Form, messages
+from wardgate.portal.web.page import Found, Page, PageRoute
+from wardgate.portal.web.visit import Visit
+
+SIZES: Final = (10, 25, 50, 100)
+DEFAULT_SIZE: Final = 25
+MAX_PAGE: Final = 100_000
+MAX_COUNTED: Final = 10_000
+"""Beyond this a list says "more than": counting on would read the whole table for a number that nobody needs."""
+
+_RowT = TypeVar("_RowT", bound=TenantRow)
+_FactsT = TypeVar("_FactsT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Generic[_RowT, _FactsT]):
+    """One column.
+
+    Attributes:
+        name: in the URL, if the table can be sorted by it.
+        cell: makes a row's cell, with what `ListPage.load_facts` gathered for all rows of the page.
+        sort: what it is sorted by; None: it is not.
+        is_secondary: left out where there is little room.
+        is_number: to the right.
+    """
+
+    name: str
+    label: str
+    cell: Callable[[_RowT, _FactsT], Cell]
+    sort: ColumnElement[Any] | None = None
+    is_secondary: bool = False
+    is_number: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """What a page says that has nothing yet: what this is for, and how to make the first one."""
+
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What stands beside the table: a template with its values; `is_wide` for much."""
+
+    title: str
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    is_wide: bool = False
+
+    @property
+    def all_values(self) -> Mapping[str, Any]:
+        return {"row": None, "status": None, "is_editable": False, "mistyped": None, **self.values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tab(Generic[_RowT]):
+    """A tab of a panel; its template has `row` and what `load` returns as `tab`. `count` stands beside its name."""
+
+    name: str
+    label: str
+    template: str
+    load: Callable[[Visit, AccountTables, _RowT], Awaitable[Any]]
+    count: Callable[[Visit, AccountTables, _RowT], Awaitable[int]] | None = None
+    is_offered: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelAction(Generic[_RowT]):
+    """A button of a panel, behind a second one that confirms it.
+
+    Attributes:
+        name: the last segment of its address.
+        run: does it; returns what the toast says. Raises `Refused`.
+        warning: what stands above the second button.
+        typed: what has to be typed to confirm, for what destroys much.
+        leaves: whether the object is gone afterwards.
+    """
+
+    name: str
+    label: str
+    run: Callable[[Visit, AccountTables, Transaction, _RowT], Awaitable[str]]
+    warning: str
+    is_dangerous: bool = False
+    typed: Callable[[_RowT], str] | None = None
+    leaves: bool = False
+    is_offered: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel(Generic[_RowT]):
+    """The panel of one object; `facts` are the lines of its side."""
+
+    facts: Callable[[Visit, AccountTables, _RowT], Awaitable[Sequence[Fact]]]
+    tabs: tuple[Tab[_RowT], ...] = ()
+    status: Callable[[Visit, AccountTables, _RowT], Awaitable[Status | None]] | None = None
+    actions: tuple[PanelAction[_RowT], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editing(Generic[_RowT]):
+    """How objects are made and changed; `make` and `change` raise `Refused`.
+
+    Attributes:
+        form: of a stored object; it may depend on the object.
+        new_form: of a new one; None for the same.
+        is_editable: whether a stored object can be changed.
+    """
+
+    form: Callable[[_RowT | None], Form]
+    make: Callable[[Visit, AccountTables, Transaction, Mapping[str, Any]], Awaitable[_RowT]] | None = None
+    change: (
+        Callable[[Visit, AccountTables, Transaction, _RowT, Mapping[str, Any]], Awaitable[_RowT]] | None
+    ) = None
+    is_editable: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """How a table is shown: all that its URL says of it."""
+
+    filters: Mapping[str, tuple[str, ...]]
+    sort: str
+    page: int
+    size: int
+    wrong: tuple[str, ...] = ()
+    default_sort: str = ""
+
+    def text(self, **changes: object) -> str:
+        """Return the query string with some parameters changed (None: left out); "" or "?…". Any change but of the
+        page leads to the first page.
+        """
+        pairs: dict[str, Any] = {name: list(values) for name, values in self.filters.items()}
+        for name, values in pairs.items():
+            if len(values) > 1 and name in self._periods:
+                pairs[name] = [",".join(values)]
+        pairs["sort"] = self.sort if self.sort != self.default_sort else None
+        pairs["size"] = self.size if self.size != DEFAULT_SIZE else None
+        pairs["page"] = self.page if not changes and self.page > 1 else None
+        pairs.update(changes)
+        if pairs["page"] == 1:
+            pairs["page"] = None
+        kept = {name: value for name, value in pairs.items() if value not in (None, "", [])}
+        return f"?{urlencode(kept, doseq=True)}" if kept else ""
+
+    _periods: frozenset[str] = frozenset()
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Generic[_RowT]):
+    """One page of a table."""
+
+    rows: Sequence[_RowT]
+    cells: Sequence[Sequence[Cell]]
+    count: int
+    query: Query
+    notices: Sequence[str]
+
+    @property
+    def total(self) -> str:
+        return f"{MAX_COUNTED:,}+" if self.count > MAX_COUNTED else f"{self.count:,}"
+
+    @property
+    def first(self) -> int:
+        return (self.query.page - 1) * self.query.size + 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+    @property
+    def has_next(self) -> bool:
+        return self.last < self.count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListPage(Page, Generic[_RowT, _FactsT]):
+    """The page of one kind of object.
+
+    Attributes:
+        singular: "site", for buttons and messages.
+        about: one line below the heading.
+        repository: where its rows are.
+        columns: the first leads to the panel.
+        load_facts: gathers what cells need beside their rows, for all rows at once.
+        only: which rows of the table are of this kind; None: all.
+        pinned: orders before what the person chose.
+        default_sort: a column's name, with `-` before it for descending.
+        label_of: what an object is called.
+        more: what else the page answers.
+        buttons: template with further buttons beside the primary one.
+    """
+
+    singular: str
+    about: str
+    repository: Callable[[AccountTables], TenantRepository[_RowT]]
+    columns: tuple[Column[_RowT, _FactsT], ...]
+    load_facts: Callable[[Visit, AccountTables, Sequence[_RowT]], Awaitable[_FactsT]]
+    empty: Empty
+    filters: tuple[Filter, ...] = ()
+    only: ColumnElement[bool] | None = None
+    pinned: tuple[Any, ...] = ()
+    default_sort: str = "name"
+    panel: Panel[_RowT] | None = None
+    editing: Editing[_RowT] | None = None
+    label_of: Callable[[_RowT], str] = lambda row: str(row.name)  # type: ignore[attr-defined]
+    more: tuple[PageRoute, ...] = ()
+    buttons: str | None = None
+
+    def routes(self) -> Sequence[PageRoute]:
+        routes = [PageRoute("", self._list)]
+        if self.editing is not None and self.editing.make is not None:
+            routes += [PageRoute("/new", self._new), PageRoute("/new", self._make, "POST")]
+        routes += self.more
+        if self.panel is not None:
+            routes.append(PageRoute("/{id}", self._details))
+        if self.editing is not None and self.editing.change is not None:
+            routes += [PageRoute("/{id}/edit", self._edit), PageRoute("/{id}/edit", self._change, "POST")]
+        if self.panel is not None and self.panel.actions:
+            routes += [PageRoute("/{id}/{action}", self._act, "POST")]
+        return routes
+
+    @property
+    def can_make(self) -> bool:
+        return self.editing is not None and self.editing.make is not None
+
+    async def find(self, tables: AccountTables, words: str, *, limit: int) -> list[Found]:
+        search = next((one for one in self.filters if isinstance(one, Search)), None)
+        if search is None:
+            return []
+        given = [search.words_condition(words), *([] if self.only is None else [self.only])]
+        rows = await self.repository(tables).load_all(*given, order_by=[search.columns[0]], limit=limit)
+        return [Found(self.label_of(row), f"{self.path}/{row.id}", self.name) for row in rows]
+
+    async def load(self, tables: AccountTables, id_: UUID | None) -> _RowT:
+        """Return an object of this page. Raises Missing."""
+        repository = self.repository(tables)
+        given = [] if self.only is None else [self.only]
+        row = None if id_ is None else await repository.find(repository.c.id == id_, *given)
+        if row is None:
+            raise Missing
+        return row
+
+    async def show(
+        self, visit: Visit, side: Side | None = None, *, status: int = 200, **values: Any
+    ) -> Response:
+        """Answer with the table, and something beside it."""
+        query = self._query(visit)
+        async with visit.reading() as tables:
+            shown = await self._shown(visit, tables, query)
+        response = await visit.show(
+            "list.html", status=status, page=self, shown=shown, query=query, side=side, **values
+        )
+        if "size" in visit.request.query_params and not query.wrong:
+            response.set_cookie(
+                "page_size", str(query.size), max_age=365 * 86_400, httponly=True, samesite="lax"
+            )
+        return response
+
+    def gone(self, visit: Visit) -> Response:
+        """Answer to the address of an object that is not there."""
+        return visit.go(self.path, toast=f"This {self.singular} does not exist.", tone="caution")
+
+    async def show_details(self, visit: Visit, row: _RowT, *, status: int = 200, **values: Any) -> Response:
+        """Answer with an object's panel."""
+        assert self.panel is not None
+        panel = self.panel
+        tabs = [one for one in panel.tabs if one.is_offered(visit, row)]
+        wanted = visit.request.query_params.get("tab")
+        tab = next((one for one in tabs if one.name == wanted), tabs[0] if tabs else None)
+        async with visit.reading() as tables:
+            side = Side(
+                self.label_of(row),
+                "panel.html",
+                {
+                    "row": row,
+                    "panel": panel,
+                    "facts": await panel.facts(visit, tables, row),
+                    "status": None if panel.status is None else await panel.status(visit, tables, row),
+                    "tabs": [
+                        (one, None if one.count is None else await one.count(visit, tables, row))
+                        for one in tabs
+                    ],
+                    "here_tab": tab,
+                    "tab": None if tab is None else await tab.load(visit, tables, row),
+                    "actions": [one for one in panel.actions if one.is_offered(visit, row)],
+                    "is_editable": self._is_editable(visit, row),
+                    **values,
+                },
+                is_wide=bool(tabs),
+            )
+        return await self.show(visit, side, status=status)
+
+    async def _list(self, visit: Visit) -> Response:
+        return await self.show(visit)
+
+    async def _details(self, visit: Visit) -> Response:
+        try:
+            async with visit.reading() as tables:
+                row = await self.load(tables, visit.id())
+        except Missing:
+            return self.gone(visit)
+        return await self.show_details(visit, row)
+
+    async def _new(self, visit: Visit) -> Response:
+        assert self.editing is not None
+        return await self._show_form(visit, None, self.editing.form(None).blank())
+
+    async def _make(self, visit: Visit) -> Response:
+        assert self.editing is not None
+        assert self.editing.make is not None
+        filled = self.editing.form(None).submitted(visit.form)
+        given, errors = filled.given()
+        if not errors:
+            try:
+                async with visit.writing() as (tables, transaction):
+                    row = await self.editing.make(visit, tables, transaction, given)
+            except Refused as refused:
+                errors = errors_of(refused)
+            else:
+                told = f"{self.singular.capitalize()} “{self.label_of(row)}” was created."
+                return visit.go(f"{self.path}/{row.id}", toast=told)
+        return await self._show_form(visit, None, filled.refused(errors))
+
+    async def _edit(self, visit: Visit) -> Response:
+        assert self.editing is not None
+        try:
+            async with visit.reading() as tables:
+                row = await self.load(tables, visit.id())
+        except Missing:
+            return self.gone(visit)
+        if not self._is_editable(visit, row):
+            return await self.show_details(visit, row)
+        return await self._show_form(visit, row, self.editing.form(row).of(row, tag_of(row)))
+
+    async def _change(self, visit: Visit) -> Response:
+        assert self.editing is not None
+        assert self.editing.change is not None
+        try:
+            async with visit.writing() as (tables, transaction):
+                before = await self.load(tables, visit.id())
+                filled = self.editing.form(before).submitted(visit.form)
+                version = tag_of(before)
+                if filled.version != version:
+                    filled = filled.merged(before, version)
+                given, errors = filled.given()
+                if not filled.is_stale and not errors:
+                    row = await self.editing.change(visit, tables, transaction, before, given)
+        except Missing:
+            return self.gone(visit)
+        except Refused as refused:
+            errors = errors_of(refused)
+        else:
+            if not filled.is_stale and not errors:
+                told = f"{self.singular.capitalize()} “{self.label_of(row)}” was saved."
+                return visit.go(f"{self.path}/{row.id}", toast=told)
+        return await self._show_form(visit, before, filled.refused(errors))
+
+    async def _act(self, visit: Visit) -> Response:
+        assert self.panel is not None
+        name = visit.request.path_params["action"]
+        action = next((one for one in self.panel.actions if one.name == name), None)
+        try:
+            async with visit.writing() as (tables, transaction):
+                row = await self.load(tables, visit.id())
+                if action is None or not action.is_offered(visit, row):
+                    raise Missing
+                if action.typed is not None and _typed(visit) != action.typed(row).strip():
+                    raise Mistyped
+                told = await action.run(visit, tables, transaction, row)
+        except Mistyped:
+            return await self.show_details(visit, row, mistyped=name, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        except Missing:
+            return self.gone(visit)
+        except Refused as refused:
+            return visit.go(f"{self.path}/{row.id}", toast=_told(refused), tone="bad")
+        return visit.go(self.path if action.leaves else f"{self.path}/{row.id}", toast=told)
+
+    async def _show_form(self, visit: Visit, row: _RowT | None, filled: Filled) -> Response:
+        title = f"New {self.singular}" if row is None else f"Edit {self.label_of(row)}"
+        async with visit.reading() as tables:
+            options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
+        values = {"row": row, "filled": filled, "options": options, "messages": messages}
+        is_refused = bool(filled.errors or filled.is_stale)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if is_refused else HTTPStatus.OK
+        return await self.show(visit, Side(title, "form.html", values), status=status)
+
+    def _is_editable(self, visit: Visit, row: _RowT) -> bool:
+        editing = self.editing
+        return editing is not None and editing.change is not None and editing.is_editable(visit, row)
+
+    def _query(self, visit: Visit) -> Query:
+        """Read the URL; what is invalid is left out and named."""
+        given, wrong = visit.query(), []
+        filters: dict[str, tuple[str, ...]] = {}
+        for one in self.filters:
+            try:
+                values = one.read(given.get(one.name, []))
+            except ValueError:
+                wrong.append(one.label.lower())
+                continue
+            if values:
+                filters[one.name] = values
+        sort = (given.get("sort") or [self.default_sort])[-1]
+        if self._sorted_by(sort) is None:
+            sort = self.default_sort
+            wrong.append("order")
+        page, size = _number(given.get("page"), 1, MAX_PAGE), DEFAULT_SIZE
+        chosen = given.get("size") or [visit.request.cookies.get("page_size", "")]
+        if chosen[-1] in map(str, SIZES):
+            size = int(chosen[-1])
+        elif "size" in given:
+            wrong.append("page size")
+        if page is None:
+            wrong.append("page")
+        periods = frozenset(one.name for one in self.filters if one.kind == "period")
+        return Query(filters, sort, page or 1, size, tuple(wrong), self.default_sort, periods)
+
+    def _sorted_by(self, sort: str) -> ColumnElement[Any] | None:
+        name = sort.removeprefix("-")
+        return next((one.sort for one in self.columns if one.name == name and one.sort is not None), None)
+
+    async def _shown(self, visit: Visit, tables: AccountTables, query: Query) -> Shown[_RowT]:
+        repository = self.repository(tables)
+        conditions = [] if self.only is None else [self.only]
+        notices = []
+        for one in self.filters:
+            if one.name in query.filters:
+                conditions.append(one.condition(visit, query.filters[one.name]))
+                if isinstance(one, Of):
+                    name = await one.name_of(tables, UUID(query.filters[one.name][0]))
+                    notices.append(f"{one.label} {name or 'that does not exist any more'}")
+        by = self._sorted_by(query.sort)
+        assert by is not None
+        order = nulls_last(by.desc()) if query.sort.startswith("-") else nulls_first(by)
+        rows = await repository.load_all(
+            *conditions,
+            order_by=[*self.pinned, order, repository.c.id],
+            limit=query.size,
+            offset=(query.page - 1) * query.size,
+        )
+        is_all = query.page == 1 and len(rows) < query.size
+        count = len(rows) if is_all else await repository.count(*conditions, at_most=MAX_COUNTED + 1)
+        facts = await self.load_facts(visit, tables, rows)
+        cells = [[column.cell(row, facts) for column in self.columns] for row in rows]
+        return Shown(rows, cells, count, query, notices)
+
+
+class Mistyped(Refused):
+    """What had to be typed to confirm was not."""
+
+
+def errors_of(refused: Refused) -> FieldErrors:
+    """Return what a rule refused, by field."""
+    return refused.errors if isinstance(refused, Invalid) else {"base": [_told(refused)]}
+
+
+def _told(refused: Refused) -> str:
+    return str(refused) or "That is not possible any more: something has changed meanwhile."
+
+
+def _typed(visit: Visit) -> str:
+    typed = visit.form.get("typed", "")
+    return typed.strip() if isinstance(typed, str) else ""
+
+
+def _number(given: list[str] | None, least: int, most: int) -> int | None:
+    text = given[-1] if given else str(least)
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most
+    return int(text) if is_number else None

@@ -1,0 +1,120 @@
+"""One stream of server-sent events for each open page: it names that something has changed, and the script reads the
+page's own address again. Nothing is polled; a page that nothing concerns costs a comment line now and then.
+
+    event: changed      what the page declares in `Page.live` has changed
+    data: devices presence
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.web.frame import Frame
+from wardgate.portal.web.page import Live, Page
+from wardgate.portal.web.sessions import SignedIn
+from wardgate.supervision import Tasks
+
+KEEPALIVE_S: Final = 20.0
+SETTLE_S: Final = 0.1  # changes come in bursts; one message stands for them all
+RECONNECT_MS: Final = 2000
+
+
+class LiveStreams:
+    """The streams of one portal."""
+
+    def __init__(self, frame: Frame, pages: tuple[Page, ...]) -> None:
+        self._frame = frame
+        self._pages = {page.path: page for page in pages}
+
+    async def answer(self, request: Request) -> Response:
+        """Follow the page that the query names, `?page=/sites`."""
+        signed_in = await self._frame.signed_in(request)
+        if signed_in is None:
+            # 204 ends an EventSource for good; a redirect to a page would be an error that it repeats.
+            return Response(status_code=204)
+        page = self._pages.get(request.query_params.get("page", ""))
+        return StreamingResponse(
+            self._stream(signed_in, Live() if page is None else page.live),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _stream(self, signed_in: SignedIn, live: Live) -> AsyncIterator[str]:
+        """Yield an event after each change, for as long as the session lives."""
+        sessions, clock = self._frame.sessions, self._frame.services.environment.clock
+        async with self._changes(signed_in.account, live) as changes:
+            yield f"retry: {RECONNECT_MS}\nevent: following\ndata: {live_text(live)}\n\n"
+            # A page whose stream ends connects again, to one that can follow.
+            while not changes.follower.done():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KEEPALIVE_S):
+                        await changes.arrived.wait()
+                if not await sessions.is_alive(signed_in):
+                    return
+                if not changes.arrived.is_set():
+                    yield ": still here\n\n"
+                    continue
+                await clock.sleep(SETTLE_S)
+                changed = changes.take()
+                if changed:
+                    yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
+
+    @contextlib.asynccontextmanager
+    async def _changes(self, account: Account, live: Live) -> AsyncIterator["_Changes"]:
+        changes = _Changes()
+        bus = self._frame.services.environment.bus
+        with contextlib.ExitStack() as watches:
+            for kind in live.presence:
+                topic = "presence:relay" if kind == "relay" else f"presence:{account.id}"
+                watches.callback(bus.watch(topic, partial(changes.add, "presence")))
+            if live.decisions:
+                watches.callback(bus.watch(f"decisions:{account.id}", partial(changes.add, "decisions")))
+            tasks = Tasks()
+            try:
+                changes.follower = tasks.start(self._follow(account, live, changes), name="page")
+                yield changes
+            finally:
+                await tasks.close()
+
+    async def _follow(self, account: Account, live: Live, changes: "_Changes") -> None:
+        # The account itself and the session concern every page.
+        concerned = live.tables | {"accounts", "portal_sessions"}
+        feed = self._frame.services.feed
+        try:
+            batches = feed.follow(account.id, await feed.position(account.id))
+            async with contextlib.aclosing(batches):
+                async for batch in batches:
+                    names = {change.object for change in batch} & concerned
+                    if names:
+                        changes.add(*(names & live.tables))
+        finally:
+            changes.arrived.set()
+
+
+class _Changes:
+    """What has changed since the last event."""
+
+    follower: "asyncio.Task[object]"
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self._names: set[str] = set()
+
+    def add(self, *names: str) -> None:
+        self._names.update(names)
+        self.arrived.set()
+
+    def take(self) -> set[str]:
+        self.arrived.clear()
+        names, self._names = self._names, set()
+        return names
+
+
+def live_text(live: Live) -> str:
+    return " ".join(sorted(live.tables | live.presence | ({"decisions"} if live.decisions else set())))

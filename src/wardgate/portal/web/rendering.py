@@ -1,0 +1,60 @@
+"""The templates: the frame's own, and those of each domain under its name (`sites/gateways.html`)."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+
+from wardgate.model.shown_text import shown_text
+
+_HERE: Final = Path(__file__).parent
+_UNITS: Final = (
+    (86_400 * 365, "year"),
+    (86_400 * 30, "month"),
+    (86_400, "day"),
+    (3600, "hour"),
+    (60, "minute"),
+)
+
+
+def load_templates() -> Environment:
+    domains = {
+        path.parent.name: FileSystemLoader(path)
+        for path in sorted(_HERE.parent.glob("*/templates"))
+        if path.parent != _HERE
+    }
+    templates = Environment(
+        loader=ChoiceLoader([FileSystemLoader(_HERE / "templates"), PrefixLoader(domains)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["exact"] = exact
+    templates.filters["relative"] = relative
+    return templates
+
+
+def exact(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def relative(at: datetime, now: datetime) -> str:
+    """Say how far a time is from now, in its largest unit."""
+    seconds = (now - at).total_seconds()
+    for length, unit in _UNITS:
+        count = int(abs(seconds) // length)
+        if count:
+            told = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"{told} ago" if seconds > 0 else f"in {told}"
+    return "just now" if seconds >= 0 else "in a moment"
+
+
+def _finalized(value: Any) -> Any:
+    """Show what does not print as an escape, but for line breaks, which HTML takes as spaces.
+
+    Markup of our own stays as it is.
+    """
+    return "\n".join(map(shown_text, value.split("\n"))) if type(value) is str else value
