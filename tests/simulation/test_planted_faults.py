@@ -16,9 +16,11 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcome
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access import tables as access
+from wardgate.portal.bus.messages import Holding
 from wardgate.portal.channels import endpoint, journal
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.gateway_session import GatewaySession
+from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.journal import Journal
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.people.tables import Membership
@@ -154,6 +156,14 @@ def changes_during_a_sessions_loading_are_lost(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(endpoint._Early, "handle_changes", lambda _early, _changes: None)
 
 
+def an_older_grant_revokes_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(held: HeldGrants, holding: Holding) -> None:
+        held._by_client.setdefault(holding.client_id, {})[holding.resource_id] = holding
+        held._by_id[holding.authorization_id] = holding
+
+    monkeypatch.setattr(HeldGrants, "put", put)
+
+
 def a_grant_that_is_not_stored_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     write_grant = Journal.write_grant
 
@@ -183,6 +193,7 @@ def a_grant_is_stored_as_it_was_decided(monkeypatch: pytest.MonkeyPatch) -> None
         (a_returning_gateway_is_not_told_of_filters, "which its filter refuses"),
         (a_policy_of_another_group_keeps_its_grants, _TOO_MUCH),
         (changes_during_a_sessions_loading_are_lost, f"{_TOO_MUCH}|stored nowhere"),
+        (an_older_grant_revokes_the_newer, "whose grant stands"),
         (a_grant_that_is_not_stored_stays, "stored nowhere"),
         (a_grant_is_stored_as_it_was_decided, "which no policy does"),
     ],

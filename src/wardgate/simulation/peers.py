@@ -399,6 +399,10 @@ class TunnelPeer(Peer):
     def held(self) -> set[tuple[UUID, UUID]]:
         """Client and resource of every grant to this peer."""
 
+    def rejected(self) -> dict[tuple[UUID, UUID], float]:
+        """Client and resource of every grant that the portal has taken back since, and when it had been given."""
+        return {}
+
     def send_packet(self, packet: bytes) -> None:
         """A packet from the operating system into the tunnel."""
         self._engine.handle_tun([packet], now=self._loop.time())
@@ -470,6 +474,8 @@ class SimGateway(TunnelPeer):
         super().__init__(name, surroundings, cable, token)
         clock = ClockOffset(surroundings.unix_at_zero)
         self._machine = self._gateway = Gateway(self.between(self._program), clock=clock)
+        self._told_at: dict[tuple[UUID, UUID], float] = {}
+        self._rejected: set[tuple[UUID, UUID]] = set()
 
     def between(self, engine: Programmable) -> Programmable:
         """What stands between machine and engine: nothing, unless a test plants a fault there."""
@@ -478,10 +484,21 @@ class SimGateway(TunnelPeer):
     def held(self) -> set[tuple[UUID, UUID]]:
         return {(client_id, resource_id) for client_id, resource_id in self._gateway.held()}
 
+    def rejected(self) -> dict[tuple[UUID, UUID], float]:
+        return {pair: self._told_at[pair] for pair in self._rejected if pair in self._told_at}
+
     def _parameters(self) -> ConnectParameters:
         return GatewayParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
 
     def _handle_message(self, message: m.Message) -> None:
+        match message:
+            case m.GatewayInit():
+                self._rejected.clear()
+            case m.CreateAuthorization(client=client, resource=resource):
+                self._told_at[client.id, resource.id] = self._loop.time()
+                self._rejected.discard((client.id, resource.id))
+            case m.RejectAccess(client_id=client_id, resource_id=resource_id):
+                self._rejected.add((client_id, resource_id))
         self._gateway.handle_message(message)
 
     def _handle_event(self, event: e.AnyEvent) -> None:

@@ -48,6 +48,7 @@ from wardgate.simulation.pool_part import AUTHORIZED
 from wardgate.simulation.probes import Probe, Refused, parse
 
 EPOCH: Final = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)  # a Monday noon: time conditions name it
+_OFFER_S: Final = 1.0  # longer than an offered grant takes to its gateway
 _SETTINGS: Final = PortalSettings(
     connect_refill_per_s=10.0, connect_capacity=10.0
 )  # peers restart faster here
@@ -451,8 +452,8 @@ class World:
         self.counts.revocations += 1
 
     async def wrong_records(self) -> list[str]:
-        """What is enforced without a stored grant, and what is stored though nothing grants it: nobody's
-        access rests on memory alone.
+        """What is enforced without a stored grant, what is stored though nothing grants it, and what a gateway
+        was told to end though it is stored: nobody's access rests on memory alone, or is taken with another's.
         """
         async with self._store.reading() as transaction:
             tables = transaction.of(self._account_id)
@@ -480,14 +481,20 @@ class World:
                 )
         for name, receiver in {**self.gateways, **self.clients}.items():
             if receiver.joined_at is not None:  # what it is cut off from it cannot have heard of
-                rows_there = {
-                    (row.initiating_device_id, row.resource_id)
-                    for row in stored
-                    if devices[row.receiving_device_id].name == name
-                }
+                stored_at: dict[tuple[UUID, UUID], float] = {}  # the latest of each client and resource
+                for row in sorted(stored, key=lambda row: row.inserted_at):
+                    if devices[row.receiving_device_id].name == name:
+                        pair = row.initiating_device_id, row.resource_id
+                        stored_at[pair] = row.inserted_at.timestamp() - self._unix_at_zero
                 wrong += [
                     f"{name} lets {devices[client_id].name} use {resources[resource_id]}, which is stored nowhere"
-                    for client_id, resource_id in sorted(receiver.held() - rows_there)
+                    for client_id, resource_id in sorted(receiver.held() - stored_at.keys())
+                ]
+                wrong += [
+                    f"{name} was told to end {devices[pair[0]].name}'s use of {resources[pair[1]]}, whose grant stands"
+                    for pair, told_at in sorted(receiver.rejected().items())
+                    # An older row may be left of a grant whose successor was given, not stored and withdrawn.
+                    if pair in stored_at and stored_at[pair] > told_at - _OFFER_S
                 ]
         return wrong
 
