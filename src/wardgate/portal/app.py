@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import wardgate
-from wardgate.portal import jobs, rest
+from wardgate.portal import jobs
 from wardgate.portal.channels import ChannelEndpoint, Journal
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
@@ -25,6 +25,7 @@ from wardgate.portal.http.origin import SCOPE_KEY as ORIGIN
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.http.security_headers import transport_security
 from wardgate.portal.keys import Keys
+from wardgate.portal.rest import application as rest
 from wardgate.portal.segments import Part, is_program, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings

@@ -1,5 +1,5 @@
-"""The REST API (docs/rest.md): `build` makes the application."""
+"""The REST API (docs/rest.md): `application.build` makes the application.
 
-from wardgate.portal.rest.application import build
-
-__all__ = ["build"]
+This file imports nothing: views and routes of all domains import modules of this package, and the application imports
+theirs.
+"""
