@@ -93,9 +93,14 @@ async def test_pages_of_a_log_go_forth_and_back(api: httpx2.AsyncClient, world: 
     third = (await api.get("/logs", params={**params, "page_cursor": second["metadata"]["next_page"]})).json()
     pages = [[one["log_id"] for one in page["data"]] for page in (first, second, third)]
     assert [id_ for page in pages for id_ in page] == everything
+    assert [page["metadata"]["count"] for page in (first, second, third)] == [5, 5, 5]
     assert (first["metadata"]["prev_page"], third["metadata"]["next_page"]) == (None, None)
     back = (await api.get("/logs", params={**params, "page_cursor": third["metadata"]["prev_page"]})).json()
     assert back["data"] == second["data"]
+    back = (await api.get("/logs", params={**params, "page_cursor": back["metadata"]["prev_page"]})).json()
+    assert (back["data"], back["metadata"]["prev_page"]) == (first["data"], None)
+    forth = (await api.get("/logs", params={**params, "page_cursor": back["metadata"]["next_page"]})).json()
+    assert forth["data"] == second["data"]
 
 
 @pytest.mark.parametrize(

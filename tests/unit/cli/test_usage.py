@@ -24,6 +24,8 @@ from wardgate.cli.main import main
         (["admin", "sites", "frobnicate"], "there are list, show, create"),
         (["admin", "sites", "create", "--nmae", "x", "--name", "y"], "did you mean '--name'?"),
         (["admin", "actors", "list", "--type", "x"], "service_account"),
+        (["explain", "--actor", "x", "--res", "y"], "there is no option '--res'"),
+        (["admin", "sites", "list", "--", "--help"], "there is no option '--'"),
     ],
 )
 def test_wrong_usage_is_one_line_with_the_cure_and_code_2(

@@ -103,6 +103,15 @@ def test_a_newer_connection_takes_the_address_and_the_older_cannot_give_it_up(bu
     assert bus.members("gateway", ACCOUNT) == [newer]
 
 
+def test_what_cannot_survive_a_network_is_refused_when_it_is_sent() -> None:
+    bus = EncodingBus()
+    there: list[object] = []
+    bus.register(presence(1), there.append)
+    with pytest.raises(NotImplementedError, match="does not cross the bus"):
+        bus.send(presence(1).address, replace(HELLO, authorization_id=object()))
+    assert there == []
+
+
 def test_members_are_of_one_kind_and_account_and_may_be_narrowed_to_a_site(bus: Bus) -> None:
     everybody = [presence(1), presence(2), client(3), presence(4, account=OTHER), presence(5)]
     for one in everybody:

@@ -31,7 +31,13 @@ async def test_a_rows_life_is_three_changes(store: Store, account_id: UUID) -> N
 
 
 async def test_changes_have_the_numbers_of_their_entries(store: Store, account_id: UUID) -> None:
+    async with store.writing() as tx:
+        groups = tx.of(account_id).groups
+        made = await groups.insert(Group(id=tx.new_id(), account_id=account_id, name="Engineering"))
+        await groups.save(replace(made, name="Operations"))
+        await groups.delete(made.id)
     changes = await _changes(store, account_id)
+    assert [type(change) for change in changes[-3:]] == [Inserted, Updated, Deleted]
     assert [change.sequence for change in changes] == list(range(1, len(changes) + 1))
 
 
