@@ -268,6 +268,9 @@ async def test_what_many_slices_hold_is_found_as_in_one(
             account_id,
             containing(Stream.API_REQUEST, "/wanted"),
         )
+        everything = LogReader(store.reading, LOGS[Stream.API_REQUEST], account_id)
+        page = [row["log_id"] for row in await everything.load(limit=4)]
+        assert page == [f"a{number:023x}" for number in range(30, 26, -1)]
         ids = [f"a{number:023x}" for number in range(30, -1, -5)]
         assert [row["log_id"] for row in await wanted.load(limit=100)] == ids
         assert [row["log_id"] for row in await wanted.load(limit=3)] == ids[:3]
