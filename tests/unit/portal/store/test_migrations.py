@@ -53,6 +53,10 @@ async def test_the_revisions_lead_to_the_declared_schema(
         assert found - {one for one in found if "alembic_version" in one} == await shape(declared)
 
 
+def test_the_newest_revision_is_known_without_alembic() -> None:
+    assert revisions()[-1] == HEAD
+
+
 @pytest.mark.parametrize("revision", revisions()[:-1])
 async def test_the_way_down_leads_to_the_schema_that_was_released(
     empty: Database, fresh: Database, environment: Environment, revision: str

@@ -4,14 +4,15 @@ Almost every start finds the schema as it should be: then Alembic, which takes l
 left alone.
 """
 
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
 from wardgate.portal.store.errors import Unusable
 
-HEAD: Final = "0004"
-"""The newest revision."""
+HEAD: Final = max(path.name.split("_")[1] for path in (Path(__file__).parent / "versions").glob("rev_*.py"))
+"""The newest revision: files are named for theirs, and revisions are numbered."""
 
 _VERSION_TABLE: Final = "alembic_version"
 
