@@ -187,9 +187,10 @@ class Form:
 
     fields: tuple[Field, ...]
 
-    def blank(self) -> "Filled":
-        """Return the form of a new object."""
-        return Filled(self, {one.name: one.input(one.initial) for one in self.fields})
+    def blank(self, given: Mapping[str, Sequence[str]]) -> "Filled":
+        """Return the form of a new object; another page may link to it with some of it filled in."""
+        inputs = {one.name: tuple(given.get(one.name) or one.input(one.initial)) for one in self.fields}
+        return Filled(self, inputs)
 
     def of(self, row: object, version: str) -> "Filled":
         """Return the form of a stored object."""

@@ -338,7 +338,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
 
     async def _new(self, visit: Visit) -> Response:
         assert self.editing is not None
-        return await self._show_form(visit, None, self.editing.form(None).blank())
+        return await self._show_form(visit, None, self.editing.form(None).blank(visit.query()))
 
     async def _make(self, visit: Visit) -> Response:
         assert self.editing is not None

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from wardgate.portal.access.pages import resources
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
@@ -9,6 +10,7 @@ from wardgate.portal.web.page import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    resources.PAGE,
     sites.PAGE,
     installation.PAGE,
 )

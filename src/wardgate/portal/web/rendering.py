@@ -32,6 +32,7 @@ def load_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.tests["startswith"] = str.startswith
     templates.filters["exact"] = exact
     templates.filters["relative"] = relative
     return templates

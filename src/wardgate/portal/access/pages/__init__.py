@@ -1,0 +1,1 @@
+"""The pages of what is protected, and for whom."""
