@@ -1,9 +1,13 @@
 """A provider of the tests' own, which signs what it is told to: for what a real one cannot be made to do wrong."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from joserfc import jwk, jws
 from joserfc.jwk import RSAKey
@@ -118,3 +122,64 @@ def document_of(issuer: str) -> dict[str, Any]:
         "response_types_supported": ["code", "id_token"],
         "code_challenge_methods_supported": ["S256"],
     }
+
+
+class FakeProvider:
+    """A provider that answers as it should, unless a test changes something of it.
+
+    Attributes:
+        outbound: what the portal is given.
+        changed: claims that its ID tokens have instead of the right ones.
+        at_token: what its token endpoint answers instead of tokens.
+    """
+
+    def __init__(self, *, issuer: str = ISSUER, client_id: str = CLIENT, secret: str = SECRET) -> None:
+        self.issuer, self.client_id, self.secret = issuer, client_id, secret
+        self.outbound = ScriptedOutbound()
+        self.changed: dict[str, Any] = {}
+        self.at_token: Answer | Failure | None = None
+        self.key = rsa_key()
+        self.codes: dict[str, dict[str, str]] = {}
+        self.exchanges: list[Question] = []
+        self.outbound.put_discovery(self.key, issuer=issuer)
+        self.outbound.answers[f"{issuer}/token"] = self._token
+
+    def announce(self, **changed: Any) -> None:
+        """Change the discovery document."""
+        document = {**document_of(self.issuer), **changed}
+        self.outbound.put(f"{self.issuer}/.well-known/openid-configuration", document)
+
+    def authorize(self, url: str) -> str:
+        """Do what the provider does with a browser that comes to `url`: return the callback's query."""
+        asked = dict(parse_qsl(urlsplit(url).query))
+        assert url.startswith(f"{self.issuer}/authorize?")
+        assert asked["response_type"] == "code"
+        assert asked["client_id"] == self.client_id
+        assert asked["code_challenge_method"] == "S256"
+        code = f"code-{len(self.codes)}"
+        self.codes[code] = asked
+        return urlencode({"code": code, "state": asked["state"]})
+
+    def _token(self, question: Question) -> Answer:
+        self.exchanges.append(question)
+        if isinstance(self.at_token, Failure):
+            raise OutboundFailed(self.at_token)
+        if self.at_token is not None:
+            return self.at_token
+        form = dict(question.form or {})
+        asked = self.codes.pop(form["code"], None)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest())
+        if (
+            asked is None
+            or challenge.rstrip(b"=").decode() != asked["code_challenge"]
+            or form["redirect_uri"] != asked["redirect_uri"]
+        ):
+            return Answer(400, {}, b'{"error": "invalid_grant"}')
+        pair = f"{quote_plus(self.client_id)}:{quote_plus(self.secret)}".encode()
+        if question.headers.get("authorization") != "Basic " + base64.b64encode(pair).decode():
+            return Answer(401, {}, b'{"error": "invalid_client"}')
+        right = claims(datetime.now(UTC).timestamp(), asked["nonce"], iss=self.issuer, aud=self.client_id)
+        token = signed({**right, **self.changed}, self.key)
+        return Answer(
+            200, {}, json.dumps({"id_token": token, "access_token": "a", "token_type": "Bearer"}).encode()
+        )

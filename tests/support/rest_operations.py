@@ -96,7 +96,7 @@ class Furnished:
     def path(self, operation: Operation) -> str:
         """Fill in the ids."""
         segments, owners = operation.path.split("/"), dict(self.ids)
-        if "google_auth_providers" in segments and operation.method == "post":
+        if segments[-1] == "google_auth_providers" and operation.method == "post":
             owners["accounts"] = owners["accounts without Google"]
         if "pool_members" in segments:
             owners["resources"] = owners["pools"]
@@ -157,11 +157,13 @@ class Furnished:
                 "address_description": "an example",
                 "filters": [{"protocol": "tcp", "ports": ["80"]}],
             },
-            "google_auth_provider": {"name": name},
+            "google_auth_provider": {"name": name, "client_id": "known to them", "client_secret": "s3cret"},
             "entra_auth_provider": {
                 "name": name,
                 "issuer": f"https://login.example.org/{uuid4()}/v2.0",
                 "email_claim": "upn",
+                "client_id": "known to them",
+                "client_secret": "s3cret",
             },
             "okta_auth_provider": {
                 "name": name,
@@ -193,8 +195,8 @@ async def make_providers(transaction: Transaction, account_id: UUID) -> dict[str
     secret: dict[str, Any] = {"client_id": "known to them", "client_secret": "s3cret"}
     place = "https://idp.example.org"
     for row in (
-        GoogleAuthProvider(id=new_id(), issuer="https://accounts.google.com", **common),
-        EntraAuthProvider(id=new_id(), issuer=place, **common),
+        GoogleAuthProvider(id=new_id(), issuer="https://accounts.google.com", **common, **secret),
+        EntraAuthProvider(id=new_id(), issuer=place, **common, **secret),
         OktaAuthProvider(
             id=new_id(), issuer="https://x.okta.com", okta_domain="x.okta.com", **common, **secret
         ),

@@ -29,6 +29,7 @@ from wardgate.portal.rest import application as rest
 from wardgate.portal.segments import Part, is_program, part_of
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
@@ -83,7 +84,10 @@ class Portal:
         feed = Feed(store, environment)
         accounts = Accounts(store, feed, environment)
         geography = Geography(settings.geoip_database)
-        return cls(Services(settings, environment, keys, store, feed, accounts, geography=geography))
+        conversation = Conversation(environment, redirect_uri=settings.oidc_redirect_uri)
+        return cls(
+            Services(settings, environment, keys, store, feed, accounts, conversation, geography=geography)
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -52,6 +52,7 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "swaggerui": Part.REST,
     "wardgate": Part.REST,
     "assets": Part.WEB,
+    "auth": Part.WEB,
     "favicon.ico": Part.WEB,
     "robots.txt": Part.WEB,
 }

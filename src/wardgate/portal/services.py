@@ -8,6 +8,8 @@ from wardgate.portal.geography import Geography
 from wardgate.portal.keys import Keys
 from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.oidc.conversation import Conversation
+from wardgate.portal.sign_in.oidc.trials import Trials
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 
@@ -17,6 +19,8 @@ class Services:
     """One portal process.
 
     Attributes:
+        conversation: with identity providers.
+        trials: trial sign-ins with them that are on their way.
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
         geography: where addresses are.
@@ -28,6 +32,8 @@ class Services:
     store: Store
     feed: Feed
     accounts: Accounts
+    conversation: Conversation
+    trials: Trials = field(default_factory=Trials)
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
     geography: Geography = field(default_factory=Geography)

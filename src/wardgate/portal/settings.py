@@ -12,6 +12,7 @@ from wardgate.portal.store import Database, SqliteFile
 from wardgate.portal.strangers import MAX_OF_ONE_ADDRESS
 
 DEFAULT_PORT: Final = 8080
+OIDC_CALLBACK_PATH: Final = "/auth/oidc/callback"
 DEFAULT_MAIL_FROM: Final = "wardgate@localhost"
 
 
@@ -114,6 +115,11 @@ class PortalSettings:
     def reachable_addresses(self) -> ReachableAddresses:
         """Which addresses may be asked on an admin's word."""
         return ReachableAddresses(self.outbound_networks)
+
+    @property
+    def oidc_redirect_uri(self) -> str:
+        """Where identity providers send browsers back to."""
+        return f"{self.web_url}{OIDC_CALLBACK_PATH}"
 
     def sign_in_url(self, slug: str, link: str) -> str:
         """Return the address that a one-time link stands for."""

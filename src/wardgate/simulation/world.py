@@ -37,6 +37,7 @@ from wardgate.portal.people.tables import Membership as MembershipRow
 from wardgate.portal.provisioning import Provisioned, provision
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import AccountTables, Feed, Transaction
@@ -147,7 +148,10 @@ class World:
         store = self._far_store
         feed = Feed(store, self._environment)
         accounts = Accounts(store, feed, self._environment)
-        portal = Portal(Services(_SETTINGS, self._environment, self._keys, store, feed, accounts))
+        conversation = Conversation(self._environment, redirect_uri=_SETTINGS.oidc_redirect_uri)
+        portal = Portal(
+            Services(_SETTINGS, self._environment, self._keys, store, feed, accounts, conversation)
+        )
         self._portal_life = contextlib.AsyncExitStack()
         await self._portal_life.enter_async_context(portal.running())
         self._portal = portal

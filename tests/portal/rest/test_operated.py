@@ -118,7 +118,8 @@ async def test_a_provider_is_made_without_telling_its_secret_and_is_read_by_the_
     provider = answer.json()["data"]
     assert (answer.status_code, HIDDEN in answer.text) == (201, False)
     assert (provider["issuer"], provider["is_disabled"]) == ("https://sso.example.org/realms/acme", True)
-    assert (await api.get(f"/oidc_auth_providers/{provider['id']}")).json()["data"] == provider
+    public = (await api.get(f"/oidc_auth_providers/{provider['id']}")).json()["data"]
+    assert provider == {**public, "is_verified": False, "fills_groups": False}
     log = await api.get("/logs", params={"type": "change"})
     assert "oidc_auth_providers" in log.text
     assert HIDDEN not in log.text
@@ -136,17 +137,18 @@ async def test_a_provider_is_made_without_telling_its_secret_and_is_read_by_the_
 
 
 @pytest.mark.parametrize("verb", ["POST", "PATCH"])
-async def test_no_provider_can_be_enabled_while_nobody_can_sign_in_with_it(
+async def test_no_provider_can_be_enabled_without_a_trial(
     operator: httpx2.AsyncClient, place: str, verb: str
 ) -> None:
     path = f"{place}/google_auth_providers"
+    client = {"client_id": "a", "client_secret": "s"}
     if verb == "PATCH":
-        provider = await made(operator, path, {"google_auth_provider": {"name": "Google"}})
+        provider = await made(operator, path, {"google_auth_provider": {"name": "Google", **client}})
         path = f"{path}/{provider['id']}"
-    body = {"google_auth_provider": {"name": "Google", "is_disabled": False}}
+    body = {"google_auth_provider": {"name": "Google", **client, "is_disabled": False}}
     refused = await operator.request(verb, path, json=body)
     assert refused.status_code == 422
-    assert "nobody can sign in" in refused.json()["validation_errors"]["is_disabled"][0]
+    assert "trial sign-in" in refused.json()["validation_errors"]["is_disabled"][0]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ async def test_what_is_unique_of_a_provider_is_told(operator: httpx2.AsyncClient
             f"{place}/okta_auth_providers", json={"okta_auth_provider": {**okta, **changes}}
         )
         assert refused.json()["validation_errors"] == {field: ["has already been taken"]}
-    google = {"google_auth_provider": {"name": "Google"}}
+    google = {"google_auth_provider": {"name": "Google", "client_id": "a", "client_secret": "s"}}
     await made(operator, f"{place}/google_auth_providers", google)
     assert (await operator.post(f"{place}/google_auth_providers", json=google)).status_code == 422
     wrong = {"okta_auth_provider": {**okta, "okta_domain": "https://x"}}

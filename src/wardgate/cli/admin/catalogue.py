@@ -164,7 +164,9 @@ _PROVIDER_FIELDS: Final = (
         Kind.NUMBER,
         option="portal-session-lifetime",
     ),
-    Field("is_disabled", "always disabled for now: nobody can sign in with a provider yet", _FLAG),
+    Field("is_disabled", "enabled only after a trial sign-in; disabling ends all sign-ins with it", _FLAG),
+    Field("is_default", "send clients there without asking", _FLAG, option="default"),
+    Field("fills_groups", "let the claim groups decide memberships", _FLAG, option="fills-groups"),
 )
 _SECRET: Final = (
     Field("client_id", "client id that the provider issued", option="client-id"),
@@ -173,8 +175,9 @@ _SECRET: Final = (
     ),
 )
 _OF_KIND: Final = {
-    "google": (),
+    "google": _SECRET,
     "entra": (
+        *_SECRET,
         Field("issuer", "https://login.microsoftonline.com/TENANT/v2.0"),
         Field("email_claim", "claim that holds the e-mail address", choices=("email", "upn", "preferred_username")),
     ),
@@ -182,12 +185,12 @@ _OF_KIND: Final = {
     "oidc": (
         *_SECRET,
         Field("discovery_document_uri", "https://…/.well-known/openid-configuration"),
-        Field("issuer", "origin of the discovery document by default"),
+        Field("issuer", "whom the trial sign-in proves by default"),
         Field("email_verification_method", "how e-mail addresses are verified", choices=("none", "claim", "proof")),
     ),
 }  # fmt: skip
 _NEEDED: Final = {
-    "issuer": ("entra",), "okta_domain": ("okta",), "client_id": ("okta", "oidc"), "client_secret": ("okta", "oidc"),
+    "issuer": ("entra",), "okta_domain": ("okta",), "client_id": tuple(_OF_KIND), "client_secret": tuple(_OF_KIND),
     "discovery_document_uri": ("oidc",),
 }  # fmt: skip
 
@@ -218,6 +221,25 @@ def _provider_verbs(kind: str, title: str) -> tuple[Verb, ...]:
         _delete(
             f"{place}/{{id}}",
             "Delete a provider with the tokens and sessions that it issued (operator's token).",
+        ),
+        Verb(
+            "verify",
+            "Print where a browser has to go for a trial sign-in, which a provider needs to be enabled; values that are"
+            " given are tried, and stored if it succeeds (operator's token).",
+            "POST",
+            f"{place}/{{id}}/verification",
+            body=Body.FIELDS,
+            wrapper=wrapper,
+            fields=tuple(one for one in own if not one.wire.startswith("email_")),
+            columns=("url",),
+        ),
+        Verb(
+            "end-sessions",
+            "End all sign-ins with a provider (operator's token).",
+            "DELETE",
+            f"{place}/{{id}}/sessions",
+            is_destructive=True,
+            columns=("portal_sessions", "client_tokens"),
         ),
     )
     return tuple(replace(verb, is_operators=True, lookup=place) for verb in made)

@@ -98,9 +98,14 @@ EXAMPLES: Final = {
     ),
     "api-clients": ("create --account acme --name terraform",),
     "api-tokens": ("create --account acme --api-client terraform --name ci --expires-at 90d",),
-    "google-providers": ("create --account acme --name Google",),
+    "google-providers": (
+        "create --account acme --name Google --client-id 123.apps.googleusercontent.com --client-secret S3CRET",
+        "verify Google --account acme",
+        "update Google --account acme --no-disabled --default",
+    ),
     "entra-providers": (
-        "create --account acme --name Entra --issuer https://login.microsoftonline.com/TENANT/v2.0",
+        "create --account acme --name Entra --issuer https://login.microsoftonline.com/TENANT/v2.0"
+        " --client-id CLIENT --client-secret S3CRET",
     ),
     "okta-providers": (
         "create --account acme --name Okta --okta-domain acme.okta.com --client-id wardgate"

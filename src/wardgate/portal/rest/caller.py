@@ -149,6 +149,10 @@ class OperatorCaller(_Exchange):
         super().__init__(caller, request, response)
         assert caller.account is None
 
+    def subject(self) -> dict[str, Any]:
+        """Return what changes are attributed to that happen later."""
+        return self._caller.subject()
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         async with self._caller.reading() as transaction:

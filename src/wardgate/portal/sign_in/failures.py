@@ -5,6 +5,8 @@ A page shows a failure by its word, so that no link can put a text of its own ch
 
 from enum import Enum
 
+from wardgate.portal.sign_in.oidc.failures import OidcFailure
+
 
 class Failure(Enum):
     """The value is the word; `told` is the sentence."""
@@ -37,6 +39,6 @@ class Failure(Enum):
     )
 
 
-def failure_of(word: str | None) -> Failure | None:
+def failure_of(word: str | None) -> Failure | OidcFailure | None:
     """Return the failure that a URL names; None if it names none."""
-    return next((failure for failure in Failure if failure.value == word), None)
+    return next((failure for failure in (*Failure, *OidcFailure) if failure.value == word), None)

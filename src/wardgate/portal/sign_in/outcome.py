@@ -30,6 +30,7 @@ from wardgate.portal.sign_in.admission import AccountDisabled, Admitted, NotAdmi
 from wardgate.portal.sign_in.failures import Failure
 from wardgate.portal.sign_in.flow import Context, Flow
 from wardgate.portal.sign_in.lookup import as_id, find_provider
+from wardgate.portal.sign_in.oidc.failures import OidcFailure
 from wardgate.portal.sign_in.tables import AuthProviderDetails, ClientToken
 from wardgate.portal.store import Transaction
 from wardgate.portal.subjects import subject_of
@@ -99,7 +100,7 @@ class SignIns:
         self.remember(request, response, account)
         return response
 
-    def fail(self, flow: Flow, account: Account, failure: Failure) -> Response:
+    def fail(self, flow: Flow, account: Account, failure: Failure | OidcFailure) -> Response:
         """Say why somebody is not signed in: on a page of its own if a client waits, else where the methods are."""
         page = "sign_in/client_auth_error" if flow.context.is_client else "sign_in"
         return _redirect(flow.url(f"/{account.slug}/{page}", error=failure.value))

@@ -31,6 +31,7 @@ from wardgate.portal.sign_in.email_code import EmailCode
 from wardgate.portal.sign_in.failures import Failure, failure_of
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
 from wardgate.portal.sign_in.lookup import default_provider, usable_providers
+from wardgate.portal.sign_in.oidc.pages import OidcPages
 from wardgate.portal.sign_in.outcome import Render, SignIns
 from wardgate.portal.sign_in.steps import Step, Steps
 from wardgate.portal.web.sessions import Sessions
@@ -66,6 +67,7 @@ class SignInPages:
             steps.end("/sign_in/client_account_disabled", self._tell_account_disabled),
             Route("/{slug}/sign_in/link/{secret}", self._redeem_link, methods=["GET"]),
             *EmailCode(self._services, steps, self._sign_ins).routes(),
+            *OidcPages(self._services, steps, self._sign_ins, self._render).routes(),
         )
 
     async def _home(self, request: Request) -> Response:

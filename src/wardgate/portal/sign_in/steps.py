@@ -92,13 +92,25 @@ class Steps:
         """Make the route of a page where a client's sign-in ends; who is signed in to the portal sees it too."""
         return self._route("GET", path, handle, is_end=True)
 
+    def take_turn(self, request: Request) -> None:
+        """Count one request of an address that costs more than a page.
+
+        Raises:
+            HTTPException: there were too many.
+        """
+        key = address_key(origin_of(request.scope).remote_ip)
+        wait_s = self._buckets.take(key, now=self._clock.monotonic())
+        if wait_s > 0:
+            headers = {"retry-after": str(retry_after(wait_s))}
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, headers=headers)
+
     async def form(self, request: Request) -> dict[str, str]:
         """Read the texts of a form that was sent without a session.
 
         Raises:
             HTTPException: it came from elsewhere, or too many came from the same address.
         """
-        self._take_turn(request)
+        self.take_turn(request)
         async with request.form(max_files=0, max_fields=MAX_FIELDS, max_part_size=MAX_FORM_BYTES) as form:
             if not self._forms.is_own(request, form.get("csrf_token"), now=self._clock.now()):
                 raise HTTPException(HTTPStatus.FORBIDDEN)
@@ -155,13 +167,6 @@ class Steps:
             failure=Failure.MALFORMED,
             retry=None,
         )
-
-    def _take_turn(self, request: Request) -> None:
-        key = address_key(origin_of(request.scope).remote_ip)
-        wait_s = self._buckets.take(key, now=self._clock.monotonic())
-        if wait_s > 0:
-            headers = {"retry-after": str(retry_after(wait_s))}
-            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, headers=headers)
 
 
 def address_key(address: IpAddress) -> str:

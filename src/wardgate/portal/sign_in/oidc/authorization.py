@@ -14,7 +14,6 @@ from wardgate.portal.sign_in.oidc.failures import OidcFailed, OidcFailure
 from wardgate.portal.sign_in.oidc.relying_party import RelyingParty
 
 SCOPE: Final = "openid email profile"
-CALLBACK_PATH: Final = "/auth/oidc/callback"
 
 _SECRET_BYTES: Final = 32
 _LONGEST_CODE: Final = 8192

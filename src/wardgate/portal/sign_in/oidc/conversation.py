@@ -63,6 +63,14 @@ class Conversation:
         claims = verify(token, party, metadata, nonce=attempt.nonce, now=now)
         return profile_of(claims, await self._userinfo(metadata, tokens), party)
 
+    async def issuer_of(self, party: RelyingParty) -> str:
+        """Return which issuer the provider's discovery document names.
+
+        Raises:
+            OidcFailed: the provider cannot be asked.
+        """
+        return (await self._discovery.load(party.discovery_uri)).issuer
+
     async def _discovered(self, party: RelyingParty) -> ProviderMetadata:
         metadata = await self._discovery.load(party.discovery_uri)
         if not party.is_issuer(metadata.issuer):

@@ -2,7 +2,8 @@
 §5.2).
 
 An entry is refetched early when a token names a key that it lacks, once per cool-down, so that a provider may rotate
-its keys at any time and nobody makes the portal ask at will. A refetch that fails leaves the old keys.
+its keys at any time and nobody makes the portal ask at will. A refetch that fails leaves the old keys. What could not
+be had is not asked for again for a moment, however many people want to sign in.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 MAX_ENTRIES: Final = 1000
 LIFETIME_S: Final = 3600.0
 COOL_DOWN_S: Final = 30.0
+FAILURE_LIFETIME_S: Final = 3.0
 MAX_KEYS: Final = 100
 CHALLENGE_METHOD: Final = "S256"
 
@@ -58,6 +60,8 @@ class _Entry:
     metadata: ProviderMetadata | None = None
     expires_at: float = 0.0
     refetchable_at: float = 0.0
+    failed: OidcFailed | None = None
+    failed_until: float = 0.0
 
 
 class Discovery:
@@ -76,10 +80,16 @@ class Discovery:
         """
         entry = self._entry(uri)
         async with entry.lock:
-            if entry.metadata is None or self._clock.monotonic() >= entry.expires_at:
-                await self._fetch(uri, entry)
-            assert entry.metadata is not None
-            return entry.metadata
+            now = self._clock.monotonic()
+            if entry.metadata is not None and now < entry.expires_at:
+                return entry.metadata
+            if entry.failed is not None and now < entry.failed_until:
+                raise OidcFailed(entry.failed.failure, entry.failed.detail)
+            try:
+                return await self._fetch(uri, entry)
+            except OidcFailed as failed:
+                entry.failed, entry.failed_until = failed, self._clock.monotonic() + FAILURE_LIFETIME_S
+                raise
 
     async def load_with_key(self, uri: str, key_id: str | None) -> ProviderMetadata:
         """Return the same, fetched anew if no key has this id and that was not tried just now.
@@ -108,7 +118,7 @@ class Discovery:
             self._entries.popitem(last=False)
         return entry
 
-    async def _fetch(self, uri: str, entry: _Entry) -> None:
+    async def _fetch(self, uri: str, entry: _Entry) -> ProviderMetadata:
         entry.refetchable_at = self._clock.monotonic() + COOL_DOWN_S
         document = await self._get(uri)
         metadata = _metadata_of(_object_of(document))
@@ -116,6 +126,7 @@ class Discovery:
         lifetime_s = min(LIFETIME_S, _lifetime_of(document), _lifetime_of(keys))
         entry.metadata = _with_keys(metadata, _object_of(keys))
         entry.expires_at = self._clock.monotonic() + lifetime_s
+        return entry.metadata
 
     async def _get(self, url: str) -> Answer:
         try:

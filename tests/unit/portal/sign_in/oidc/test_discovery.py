@@ -6,7 +6,7 @@ import pytest
 from support.identity_provider import ISSUER, PARTY, ScriptedOutbound, document_of, public, rsa_key
 from support.portal import HeldClock
 from wardgate.portal.outbound import Answer, Failure, Question
-from wardgate.portal.sign_in.oidc.discovery import COOL_DOWN_S, MAX_ENTRIES, Discovery
+from wardgate.portal.sign_in.oidc.discovery import COOL_DOWN_S, FAILURE_LIFETIME_S, MAX_ENTRIES, Discovery
 from wardgate.portal.sign_in.oidc.failures import OidcFailed, OidcFailure
 
 URI = PARTY.discovery_uri
@@ -149,13 +149,26 @@ async def test_remembers_so_many_documents_and_no_more(
     ],
 )
 async def test_says_what_is_wrong(
-    discovery: Discovery, outbound: ScriptedOutbound, answer: Any, failure: OidcFailure
+    discovery: Discovery, outbound: ScriptedOutbound, clock: HeldClock, answer: Any, failure: OidcFailure
 ) -> None:
     outbound.answers[URI] = answer
     assert await failure_of(discovery) is failure
     outbound.put_discovery()
     outbound.answers[KEYS] = answer
+    clock.at_s += FAILURE_LIFETIME_S
     assert await failure_of(discovery) is failure
+
+
+async def test_a_provider_that_is_down_is_not_asked_by_everybody(
+    discovery: Discovery, outbound: ScriptedOutbound, clock: HeldClock
+) -> None:
+    outbound.answers[URI] = Failure.TIMED_OUT
+    for _ in range(10):
+        assert await failure_of(discovery) is OidcFailure.PROVIDER_TIMED_OUT
+    assert outbound.count(URI) == 1
+    outbound.put_discovery()
+    clock.at_s += FAILURE_LIFETIME_S
+    assert (await discovery.load(URI)).issuer == ISSUER
 
 
 @pytest.mark.parametrize(
