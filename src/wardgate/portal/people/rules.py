@@ -18,6 +18,7 @@ ACTOR_TYPES: Final = (*USERS, "service_account", "api_client")
 MADE_TYPES: Final = (*USERS, "service_account")
 EMAIL_TAKEN: Final = {"email": ["has already been taken"]}
 GROUP_NAME_TAKEN: Final = {"name": ["A group with this name already exists."]}
+MEMBER_TYPES: Final = MADE_TYPES  # an API client reaches nothing, so that no group is of use to it
 IDS_A_QUERY: Final = 500  # below every driver's limit of bound values
 
 
@@ -144,6 +145,12 @@ async def unknown_actors(tables: AccountTables, ids: Iterable[UUID]) -> list[UUI
         some = ordered[start : start + IDS_A_QUERY]
         known.update(await actors.load_column(actors.c.id, actors.c.id.in_(some)))
     return [id_ for id_ in ordered if id_ not in known]
+
+
+async def check_can_be_members(tables: AccountTables, ids: Iterable[UUID]) -> None:
+    """Raises Invalid: one of them is no actor of the account any more."""
+    if unknown := await unknown_actors(tables, ids):
+        raise Invalid({"memberships": [f"{id_} is not an Actor in this account" for id_ in unknown]})
 
 
 async def set_members(

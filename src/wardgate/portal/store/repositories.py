@@ -131,6 +131,14 @@ class Repository(Generic[_RowT]):
         result = await self._transaction.execute(statement)
         return int(result.scalar_one())
 
+    async def count_by(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> dict[_T, int]:
+        """Count the rows that meet all conditions, by the values of a column; a value that no row has is left out."""
+        self._require(Action.READ)
+        statement = select(column, func.count()).where(*self._scope, *conditions).group_by(column)
+        await self._hold()
+        result = await self._transaction.execute(statement)
+        return {value: int(count) for value, count in result}
+
     async def insert(self, row: _RowT) -> _RowT:
         """Insert the row and return it as stored.
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from wardgate.portal.access.pages import resources
 from wardgate.portal.installation import pages as installation
+from wardgate.portal.people.pages import groups
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
 from wardgate.portal.web.page import Page
@@ -11,6 +12,7 @@ from wardgate.portal.web.page import Page
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     resources.PAGE,
+    groups.PAGE,
     sites.PAGE,
     installation.PAGE,
 )

@@ -1,0 +1,1 @@
+"""The pages of who is in an account: groups, people, service accounts."""
