@@ -39,3 +39,9 @@ def heading_of(page: str) -> str:
     """Return the heading of what stands beside the table."""
     (told,) = re.findall(r'<h2 id="side-heading">(.*?)</h2>', page, re.DOTALL)
     return html.unescape(told)
+
+
+def hidden_of(page: str) -> dict[str, str]:
+    """Return what a form carries unseen, but for its token."""
+    found = re.findall(r'<input type="hidden" name="(version|base)" value="([^"]*)">', page)
+    return {name: html.unescape(value) for name, value in found}

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
+from wardgate.portal.http.rate_limit import TokenBuckets
 from wardgate.portal.keys import Keys
 from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
@@ -12,6 +14,9 @@ from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sign_in.oidc.trials import Trials
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
+
+WELCOMES: Final = 3
+WELCOMES_PER_S: Final = 1 / 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Services:
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
         geography: where addresses are.
+        welcomes: how often an administrator may have a welcome sent, by the person's id.
     """
 
     settings: PortalSettings
@@ -37,3 +43,6 @@ class Services:
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
     geography: Geography = field(default_factory=Geography)
+    welcomes: TokenBuckets = field(
+        default_factory=lambda: TokenBuckets(capacity=WELCOMES, refill_per_s=WELCOMES_PER_S)
+    )

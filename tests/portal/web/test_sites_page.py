@@ -9,7 +9,7 @@ import pytest
 
 from support.browser import sign_in_link
 from support.hostile_names import HOSTILE_NAMES
-from support.pages import heading_of, post, rows_of, shown_names, toast_after
+from support.pages import heading_of, hidden_of, post, rows_of, shown_names, toast_after
 from support.portal import World, make_world
 from wardgate.model.shown_text import shown_text
 from wardgate.portal.devices.tables import Device
@@ -243,12 +243,6 @@ async def test_a_name_is_shown_as_it_is_whatever_it_looks_like(
     assert told in [html.unescape(one) for one in re.findall(r'class="row-link">(.*?)</a>', page, re.DOTALL)]
     assert [one for one in page if not one.isprintable() and one != "\n"] == []
     assert "<img src=x" not in page
-
-
-def hidden_of(page: str) -> dict[str, str]:
-    """Return what a form carries unseen, but for its token."""
-    found = re.findall(r'<input type="hidden" name="(version|base)" value="([^"]*)">', page)
-    return {name: html.unescape(value) for name, value in found}
 
 
 async def inserted(world: World, *names: str) -> None:

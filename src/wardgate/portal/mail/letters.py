@@ -83,7 +83,25 @@ class SignInCode:
     link: str | None
 
 
-Letter = DeletionScheduled | DeletionCancelled | DeletionNear | AccountDeleted | OutdatedGateways | SignInCode
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """An administrator tells somebody that they have access, and where to sign in."""
+
+    account_name: str
+    account_url: str
+    name: str
+    by: str
+
+
+Letter = (
+    DeletionScheduled
+    | DeletionCancelled
+    | DeletionNear
+    | AccountDeleted
+    | OutdatedGateways
+    | SignInCode
+    | Welcome
+)
 
 
 @dataclass(frozen=True, slots=True)

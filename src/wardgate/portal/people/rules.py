@@ -17,6 +17,8 @@ from wardgate.portal.store import AccountTables, Conflict
 ACTOR_TYPES: Final = (*USERS, "service_account", "api_client")
 MADE_TYPES: Final = (*USERS, "service_account")
 EMAIL_TAKEN: Final = {"email": ["has already been taken"]}
+LAST_ADMIN: Final = "The last enabled admin of an account cannot be {}"
+ONLY_WAY: Final = "is the only way in which this person can sign in"
 GROUP_NAME_TAKEN: Final = {"name": ["A group with this name already exists."]}
 MEMBER_TYPES: Final = MADE_TYPES  # an API client reaches nothing, so that no group is of use to it
 IDS_A_QUERY: Final = 500  # below every driver's limit of bound values
@@ -61,9 +63,10 @@ async def change_actor(
         by: who asks; nobody disables themselves.
 
     Raises:
-        Forbidden: `by` would be disabled.
+        Forbidden: `by` would be disabled, or the last enabled admin.
         LimitReached: the account may have no more of what the actor becomes.
-        Invalid: a value is wrong, or the e-mail address is taken.
+        Invalid: a value is wrong, the e-mail address is taken, the last enabled admin would be none any more, or
+            the only way in which somebody can sign in would be closed.
     """
     edit = Edit(given, asdict(before))
     edit.choice("type", ACTOR_TYPES, required=True)
@@ -71,6 +74,14 @@ async def change_actor(
     if edit.value("is_disabled") and not before.is_disabled and before.id == by.id:
         raise Forbidden("You cannot disable the Actor used to make this request")
     _check_transition(edit, before.type)
+    if edit.value("is_disabled") and await _is_last_admin(tables, before):
+        raise Forbidden(LAST_ADMIN.format("disabled"))
+    if edit.value("type") == "account_user" and await _is_last_admin(tables, before):
+        edit.error("type", LAST_ADMIN.format("demoted"))
+    edit.flag("allow_email_otp_sign_in")
+    is_closed = before.allow_email_otp_sign_in and edit.value("allow_email_otp_sign_in") is False
+    if is_closed and await _is_only_by_email(tables, before):
+        edit.error("allow_email_otp_sign_in", ONLY_WAY)
     values = _checked_actor(edit)
     if before.is_disabled and not values["is_disabled"]:
         await check_actor(tables, account, values["type"], now=tables.now)
@@ -82,12 +93,57 @@ async def change_actor(
         raise Invalid(EMAIL_TAKEN) from None
 
 
+async def delete_actor(tables: AccountTables, actor: Actor, *, by: Actor) -> None:
+    """Delete an actor with all that is theirs.
+
+    Raises:
+        Forbidden: it is `by`, or the last enabled admin.
+    """
+    if actor.id == by.id:
+        raise Forbidden("You cannot delete the Actor used to make this request")
+    if await _is_last_admin(tables, actor):
+        raise Forbidden(LAST_ADMIN.format("deleted"))
+    await tables.actors.delete(actor.id)
+
+
+async def _is_last_admin(tables: AccountTables, actor: Actor) -> bool:
+    """Tell whether nobody else could administer the account."""
+    if actor.type != "account_admin_user" or actor.is_disabled:
+        return False
+    c = tables.actors.c
+    others = c.type == "account_admin_user", c.is_disabled.is_(False), c.id != actor.id
+    return await tables.actors.count(*others, at_most=1) == 0
+
+
+async def _is_only_by_email(tables: AccountTables, actor: Actor) -> bool:
+    """Tell whether a code by e-mail is all that somebody can sign in with."""
+    identities = tables.external_identities
+    has_identity = await identities.count(identities.c.actor_id == actor.id, at_most=1) > 0
+    return actor.type in USERS and actor.password_hash is None and not has_identity
+
+
 async def load_identity(tables: AccountTables, actor_id: UUID | None, id_: UUID | None) -> ExternalIdentity:
     """Return an identity of an actor. Raises Missing."""
     identity = None if id_ is None else await tables.external_identities.load(id_)
     if identity is None or identity.actor_id != actor_id:
         raise Missing
     return identity
+
+
+async def delete_identity(
+    tables: AccountTables, actor: Actor, identity: ExternalIdentity, *, by: Actor
+) -> None:
+    """Delete an identity of an actor, with what the actor got by signing in with it.
+
+    Raises:
+        Forbidden: it is all that `by` can sign in with.
+    """
+    if actor.id == by.id and not actor.allow_email_otp_sign_in and actor.password_hash is None:
+        c = tables.external_identities.c
+        others = c.actor_id == actor.id, c.id != identity.id
+        if await tables.external_identities.count(*others, at_most=1) == 0:
+            raise Forbidden("This identity is the only way in which you can sign in")
+    await tables.external_identities.delete(identity.id)
 
 
 async def load_group(tables: AccountTables, id_: UUID | None, *, with_managed: bool = False) -> Group:
@@ -129,6 +185,20 @@ async def change_group(tables: AccountTables, before: Group, given: Given) -> Gr
         return await tables.groups.save(replace(before, **values))
     except Conflict:
         raise Invalid(GROUP_NAME_TAKEN) from None
+
+
+async def add_to_groups(tables: AccountTables, actor: Actor, group_ids: Iterable[UUID]) -> int:
+    """Put an actor into groups; returns into how many it was not yet. Raises Missing, and Forbidden for a group whose
+    members are not decided here."""
+    c = tables.memberships.c
+    current = set(await tables.memberships.load_column(c.group_id, c.actor_id == actor.id))
+    wanted = [id_ for id_ in dict.fromkeys(group_ids) if id_ not in current]
+    for id_ in wanted:
+        group = await load_group_with_editable_members(tables, id_)
+        await tables.memberships.insert(
+            Membership(id=tables.new_id(), account_id=tables.account_id, actor_id=actor.id, group_id=group.id)
+        )
+    return len(wanted)
 
 
 async def members_of(tables: AccountTables, group: Group) -> dict[UUID, Membership]:

@@ -38,6 +38,11 @@ class Actor(TenantRow):
     preferences: dict[str, Any] = field(default_factory=dict)
     is_disabled: bool = False
 
+    @property
+    def address(self) -> str:
+        """What the e-mail address means; an edit of nothing else is no change of it (rest-api §8.2)."""
+        return (self.email or "").strip().lower()
+
 
 def _removed_when_an_actor_loses_access(before: Actor, after: Actor) -> Iterator[Removal]:
     disabled = after.is_disabled and not before.is_disabled
@@ -46,13 +51,8 @@ def _removed_when_an_actor_loses_access(before: Actor, after: Actor) -> Iterator
     if disabled or (before.type == "account_admin_user" and after.type != before.type):
         yield Removal("portal_sessions", {"actor_id": after.id})
         yield Removal("sign_in_links", {"actor_id": after.id})
-    if _address(before) != _address(after):
+    if before.address != after.address:
         yield Removal("external_identities", {"actor_id": after.id})
-
-
-def _address(actor: Actor) -> str:
-    """What an e-mail address means; an edit of nothing else is no change of it (rest-api §8.2)."""
-    return (actor.email or "").strip().lower()
 
 
 ACTORS: Final = tenant_table(

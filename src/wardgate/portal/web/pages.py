@@ -4,7 +4,7 @@ from typing import Final
 
 from wardgate.portal.access.pages import resources
 from wardgate.portal.installation import pages as installation
-from wardgate.portal.people.pages import groups
+from wardgate.portal.people.pages import actors, groups
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
 from wardgate.portal.web.page import Page
@@ -14,5 +14,6 @@ PAGES: Final[tuple[Page, ...]] = (
     resources.PAGE,
     groups.PAGE,
     sites.PAGE,
+    actors.PAGE,
     installation.PAGE,
 )

@@ -17,6 +17,7 @@ from wardgate.portal.mail.letters import (
     OutdatedGateway,
     OutdatedGateways,
     SignInCode,
+    Welcome,
     render,
 )
 from wardgate.portal.mail.message import MailMessage, is_deliverable, is_sender
@@ -29,6 +30,7 @@ EVERY_LETTER: list[Letter] = [
     DeletionNear("Acme", URL, AT),
     AccountDeleted("Acme", "https://portal.example"),
     SignInCode("Acme", URL, "ab12cd", AT, "Firefox", "192.0.x.x", f"{URL}/sign_in"),
+    Welcome("Acme", URL, "Grace", "Ada"),
     OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),), 2),
 ]
 HOSTILE = "Acme\r\nBcc: eve@evil.example\r\n\r\n<script>alert(1)</script>\x00\x1b[31m"

@@ -95,5 +95,5 @@ async def update(caller: ForAccount, id: Id, body: ActorBody) -> Data[ActorView]
 async def delete(caller: ForAccount, id: Id) -> Data[ActorView]:  # noqa: A002
     async with caller.writing() as (tables, _):
         actor = caller.expected(await rules.load_actor(tables, id))
-        await tables.actors.delete(actor.id)
+        await rules.delete_actor(tables, actor, by=caller.actor)
         return Data(data=ActorView.of(actor))

@@ -36,5 +36,6 @@ async def delete(caller: ForAccount, actor_id: Id, id: Id) -> Data[ExternalIdent
     """Delete an identity, with the sessions and client tokens that the actor got by signing in with it."""
     async with caller.writing() as (tables, _):
         identity = caller.expected(await rules.load_identity(tables, actor_id, id))
-        await tables.external_identities.delete(identity.id)
+        actor = await rules.load_actor(tables, actor_id)
+        await rules.delete_identity(tables, actor, identity, by=caller.actor)
         return Data(data=ExternalIdentityView.of(identity))
