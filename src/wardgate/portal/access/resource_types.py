@@ -9,5 +9,5 @@ TYPE_NAMES: Final[Mapping[str, str]] = {
     "cidr": "CIDR",
     "internet": "Internet",
     "static_device_pool": "Device pool",
-    "dynamic_device_pool": "Device pool",
+    "dynamic_device_pool": "Device pool by name",
 }

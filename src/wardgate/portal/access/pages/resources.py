@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
+from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.outcomes import Invalid, Missing
@@ -25,14 +26,6 @@ from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel,
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
-TYPES: Final[Mapping[str, str]] = {
-    "dns": "DNS",
-    "ip": "IP",
-    "cidr": "CIDR",
-    "internet": "Internet",
-    "static_device_pool": "Device pool",
-    "dynamic_device_pool": "Device pool by name",
-}
 STACKS: Final = {"dual": "IPv4 and IPv6", "ipv4_only": "IPv4 only", "ipv6_only": "IPv6 only"}
 CHOICES_SHOWN: Final = 1000
 """How many sites, clients or groups a form offers; more are given by the API."""
@@ -204,7 +197,7 @@ def _type_field(types: Sequence[str]) -> ChoiceField:
         is_cards=True,
         is_required=True,
         initial="dns",
-        choices=[Option(one, TYPES[one], notes[one]) for one in types],
+        choices=[Option(one, TYPE_NAMES[one], notes[one]) for one in types],
     )
 
 
@@ -305,7 +298,7 @@ async def _delete(_visit: Visit, tables: AccountTables, _: Transaction, row: Res
 
 
 async def facts_of(_visit: Visit, tables: AccountTables, row: Resource) -> Sequence[Fact]:
-    facts = [Fact("Type", Tag(TYPES[row.type]))]
+    facts = [Fact("Type", Tag(TYPE_NAMES[row.type]))]
     if row.address is not None:
         facts.append(Fact("Address", Text(row.address, is_code=True)))
     if row.address_description is not None:
@@ -489,7 +482,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
             cell=lambda row, _: Text(row.name, note=row.address_description or ""),
             sort=RESOURCES.c.name,
         ),
-        Column(name="type", label="Type", cell=lambda row, _: Tag(TYPES[row.type]), is_secondary=True),
+        Column(name="type", label="Type", cell=lambda row, _: Tag(TYPE_NAMES[row.type]), is_secondary=True),
         Column(name="address", label="Address", cell=_address, sort=RESOURCES.c.address),
         Column(name="policies", label="Policies", cell=_policies, is_secondary=True),
         Column(name="site", label="Site", cell=_site, is_secondary=True),
@@ -497,7 +490,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     ),
     filters=(
         Search(label="Name or address", columns=(RESOURCES.c.name, RESOURCES.c.address)),
-        Choice(name="type", label="Type", options=TYPES, condition_of=_is_of_type),
+        Choice(name="type", label="Type", options=TYPE_NAMES, condition_of=_is_of_type),
         Of(name="site_id", label="Resources of the site", column=RESOURCES.c.site_id, name_of=_site_name),
     ),
     empty=Empty(
