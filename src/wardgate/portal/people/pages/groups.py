@@ -349,7 +349,7 @@ _GRANT: Final = Form(
 
 async def choose_grants(visit: Visit) -> Response:
     """Answer with the form in which resources are granted to the group."""
-    return await _show_granting(visit, _GRANT.blank())
+    return await _show_granting(visit, _GRANT.blank(visit.query()))
 
 
 async def grant(visit: Visit) -> Response:
