@@ -124,7 +124,10 @@ class Portal:
         jobs_by_state: dict[str, int] = {}
         # Without a database the rest is wanted all the more.
         with contextlib.suppress(*DATABASE_ERRORS):
-            async with asyncio.timeout(DATABASE_PATIENCE_S), services.store.reading() as transaction:
+            async with (
+                asyncio.timeout(DATABASE_PATIENCE_S),
+                services.store.reading(is_long=True) as transaction,
+            ):
                 jobs_by_state = await JobQueue(transaction).counts()
         geoip = services.geography.database_state
         return services.metrics.export(

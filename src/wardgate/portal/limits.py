@@ -105,7 +105,7 @@ async def check_api_token(tables: AccountTables, account: Account, actor_id: UUI
     """Check that this API client may have one more token. Raises LimitReached."""
     total = limits_of(account)["api_tokens_per_client_count"]
     tokens = tables.api_tokens
-    if total is not None and await tokens.count(tokens.c.actor_id == actor_id) >= total:
+    if total is not None and await tokens.count(tokens.c.actor_id == actor_id, at_most=total) >= total:
         raise LimitReached("api_tokens_per_client_count")
 
 
@@ -114,16 +114,16 @@ async def is_over_users_limit(tables: AccountTables, account: Account) -> bool:
     limits = limits_of(account)
     for limit in ("users_count", "monthly_active_users_count"):
         total = limits[limit]
-        if total is not None and await used_of(tables, limit, now=tables.now) > total:
+        if total is not None and await used_of(tables, limit, now=tables.now, at_most=total + 1) > total:
             return True
     return False
 
 
-async def used_of(tables: AccountTables, limit: str, *, now: datetime) -> int:
-    """Count what counts against a limit of an account's objects."""
+async def used_of(tables: AccountTables, limit: str, *, now: datetime, at_most: int | None = None) -> int:
+    """Count what counts against a limit of an account's objects, up to `at_most`; without, in a long transaction."""
     actors, sites = tables.actors, tables.sites
     if limit == "sites_count":
-        return await sites.count(sites.c.managed_by == "account")
+        return await sites.count(sites.c.managed_by == "account", at_most=at_most)
     is_counted: ColumnElement[bool] = actors.c.type.in_(_TYPES[limit]) & actors.c.is_disabled.is_(False)
     if limit == "monthly_active_users_count":
         c = tables.devices.c
@@ -131,10 +131,10 @@ async def used_of(tables: AccountTables, limit: str, *, now: datetime) -> int:
             c.account_id == tables.account_id, c.type == "client", c.last_seen_at > now - _MONTH
         )
         is_counted &= actors.c.id.in_(active)
-    return await actors.count(is_counted)
+    return await actors.count(is_counted, at_most=at_most)
 
 
 async def _check(tables: AccountTables, limits: Mapping[str, Any], limit: str, *, now: datetime) -> None:
     total = limits[limit]
-    if total is not None and await used_of(tables, limit, now=now) >= total:
+    if total is not None and await used_of(tables, limit, now=now, at_most=total) >= total:
         raise LimitReached(limit)

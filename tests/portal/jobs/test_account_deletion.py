@@ -163,9 +163,15 @@ async def test_an_account_whose_deletion_was_cancelled_after_the_sweep_stays(
 async def test_a_sweep_enqueues_an_account_once(world: World) -> None:
     await scheduled(world)
     await due_in(world, timedelta(seconds=-1))
-    async with world.portal.services.store.writing() as transaction:
-        assert await account_lifecycle.enqueue_due(transaction) == 1
-        assert await account_lifecycle.enqueue_due(transaction) == 0
+    services = world.portal.services
+    async with services.store.writing() as transaction:
+        assert await account_lifecycle.due_for_deletion(transaction) == [world.account_id]
+        assert await account_lifecycle.enqueue_deletion(transaction, world.account_id)
+        assert not await account_lifecycle.enqueue_deletion(transaction, world.account_id)
+    await account_deletion.sweep_accounts(services, {})
+    async with services.store.reading() as transaction:
+        jobs = await JobQueue(transaction).load(limit=100)
+    assert [job.kind for job in jobs].count(account_lifecycle.DELETE) == 1
 
 
 async def test_gateways_and_pages_of_a_deleted_account_end(world: World, letterbox: Letterbox) -> None:

@@ -1,16 +1,22 @@
 """Clean-up deletes what is over, and nothing else."""
 
+import asyncio
+import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from support.portal import World, make_world, portal_running
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs import clean_up
 from wardgate.portal.logs.tables import CHANGES, Decision
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.tables import OneTimePasscode
+from wardgate.portal.store.job_queue import JobQueue
+from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])
@@ -70,6 +76,36 @@ async def test_decisions_are_kept_as_long_as_the_operator_says() -> None:
                 assert len(await tx.decisions(world.account_id, limit=10)) == left
 
 
+@pytest.mark.parametrize("kind", ["grants", "jobs"])
+async def test_rows_of_which_there_are_many_go_a_slice_at_a_time(kind: str) -> None:
+    at_once = clean_up.ROWS_AT_ONCE if kind == "grants" else DELETED_AT_ONCE
+    total = 2 * at_once + 10
+    async with portal_running() as portal:
+        world, store = await make_world(portal), portal.services.store
+        if kind == "grants":
+            await _grants_that_ended(world, total)
+        else:
+            await _jobs_that_finished(world, total)
+        clean = clean_up.clean_authorizations if kind == "grants" else clean_up.clean_jobs
+        left = []
+
+        async def count() -> None:
+            async with store.reading(is_long=True) as transaction:
+                if kind == "grants":
+                    left.append(await transaction.of(world.account_id).authorizations.count())
+                else:
+                    left.append((await JobQueue(transaction).counts())["completed"])
+
+        cleaning = asyncio.create_task(clean(portal.services, {}))
+        while not cleaning.done():
+            await count()
+        assert await cleaning == total
+        await count()
+    steps = [before - after for before, after in itertools.pairwise([total, *left])]
+    assert max(steps) <= at_once, "others had their turn between two slices"
+    assert left[-1] == 0
+
+
 def decision(world: World, *, decided_at: datetime) -> Decision:
     return Decision(
         account_id=world.account_id,
@@ -88,6 +124,25 @@ def decision(world: World, *, decided_at: datetime) -> Decision:
         explanation={},
         decided_at=decided_at,
     )
+
+
+async def _jobs_that_finished(world: World, number: int) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        now = transaction.now
+        row = {"kind": "send_mail", "arguments": {}, "state": "completed", "attempt": 1, "max_attempts": 3}
+        ended = now - clean_up.JOB_RETENTION - timedelta(seconds=1)
+        times = {"run_at": ended, "inserted_at": ended, "updated_at": ended, "finished_at": ended}
+        await transaction.execute(
+            insert(JOBS.table), [{"id": transaction.new_id(), **row, **times} for _ in range(number)]
+        )
+
+
+async def _grants_that_ended(world: World, number: int) -> None:
+    await _grant_that_ended(world, 31)
+    async with world.portal.services.store.writing() as transaction:
+        grants = transaction.of(world.account_id).authorizations
+        (one,) = await grants.load_all()
+        await grants.insert_all([replace(one, id=transaction.new_id()) for _ in range(number - 1)])
 
 
 async def _grant_that_ended(world: World, age_s: int) -> None:

@@ -53,6 +53,9 @@ class Bus(Protocol):
         account.
         """
 
+    def count(self, kind: Literal["client", "gateway", "relay"]) -> int:
+        """Return how many of a kind are online in all accounts."""
+
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         """Call `signal` whenever `wake(topic)` is called; returns a function that unsubscribes."""
 

@@ -1,6 +1,7 @@
 """The bus of exactly one node: dictionaries. Delivery is synchronous, in the order of sending."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
@@ -26,6 +27,7 @@ class LocalBus:
         # All connections of a kind in an account: looked up for each authorization.
         self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
         self._by_key: dict[_Key, Address] = {}
+        self._counts: Counter[str] = Counter()
         self._watchers: dict[str, list[Signal]] = {}
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
@@ -62,6 +64,9 @@ class LocalBus:
             return list(members)
         return [one for one in members if isinstance(one, GatewayPresence) and one.site_id == site_id]
 
+    def count(self, kind: str) -> int:
+        return self._counts[kind]
+
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
         watchers = self._watchers.setdefault(topic, [])
         watchers.append(signal)
@@ -88,6 +93,7 @@ class LocalBus:
 
     def _put(self, presence: Presence) -> None:
         address = presence.address
+        self._counts[_scope_of(presence)[0]] += address not in self._presences
         self._presences[address] = presence
         self._by_scope.setdefault(_scope_of(presence), {})[address] = presence
         key = _key_of(presence)
@@ -103,6 +109,7 @@ class LocalBus:
         if key is not None and self._by_key.get(key) == address:
             del self._by_key[key]
         scope = _scope_of(presence)
+        self._counts[scope[0]] -= 1
         del self._by_scope[scope][address]
         if not self._by_scope[scope]:
             del self._by_scope[scope]

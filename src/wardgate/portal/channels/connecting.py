@@ -278,7 +278,7 @@ async def _finish_rotation(services: Services, token: GatewayToken) -> None:
     async with services.store.reading() as transaction:
         tokens = transaction.of(token.account_id).gateway_tokens
         rotated = (tokens.c.device_id == token.device_id, tokens.c.rotated_at.is_not(None))
-        if await tokens.count(*rotated) == 0:
+        if await tokens.find(*rotated) is None:
             return
     async with services.store.writing() as transaction:
         await transaction.of(token.account_id).gateway_tokens.delete_where(*rotated)

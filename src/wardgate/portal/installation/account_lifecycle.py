@@ -133,18 +133,22 @@ async def remind(transaction: Transaction, settings: PortalSettings, account_id:
     return True
 
 
-async def enqueue_due(transaction: Transaction) -> int:
-    """Enqueue the deletion of every account whose time has come; returns how many are new."""
+async def due_for_deletion(transaction: Transaction) -> list[UUID]:
+    """Return the accounts whose time has come; in a long transaction."""
     c = transaction.accounts.c
-    due = await transaction.accounts.load_all(
+    return await transaction.accounts.load_column(
+        c.id,
         c.is_disabled.is_(True),
         c.scheduled_deletion_at.is_not(None),
         c.scheduled_deletion_at <= transaction.now,
     )
-    queue, added = JobQueue(transaction), 0
-    for account in due:
-        added += await queue.enqueue(DELETE, _about(account.id), unique_key=_key(DELETE, account.id))
-    return added
+
+
+async def enqueue_deletion(transaction: Transaction, account_id: UUID) -> bool:
+    """Enqueue the deletion of an account; false: it is enqueued already."""
+    return await JobQueue(transaction).enqueue(
+        DELETE, _about(account_id), unique_key=_key(DELETE, account_id)
+    )
 
 
 async def delete_if_due(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:

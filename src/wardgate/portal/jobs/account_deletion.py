@@ -15,8 +15,11 @@ from wardgate.portal.services import Services
 
 async def sweep_accounts(services: Services, _arguments: Mapping[str, Any]) -> None:
     """Enqueue a job for each account that is due."""
-    async with services.store.writing() as transaction:
-        await account_lifecycle.enqueue_due(transaction)
+    async with services.store.reading(is_long=True) as transaction:
+        due = await account_lifecycle.due_for_deletion(transaction)
+    for account_id in due:
+        async with services.store.writing() as transaction:
+            await account_lifecycle.enqueue_deletion(transaction, account_id)
 
 
 async def delete_account(services: Services, arguments: Mapping[str, Any]) -> None:

@@ -1,14 +1,15 @@
 """Periodic clean-up (portal-domain §17): rows whose time is over. Each repetition finds less to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, select
+from sqlalchemy import Column, ColumnElement, select
 
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS
 from wardgate.portal.credentials import ROTATION_GRACE
+from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.logs.tables import (
@@ -28,7 +29,8 @@ from wardgate.portal.sign_in.tables import (
     SIGN_IN_LINKS,
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS
-from wardgate.portal.store.job_queue import JobQueue
+from wardgate.portal.store import Transaction
+from wardgate.portal.store.tables import TABLES
 
 LOG_RETENTION: Final = timedelta(days=90)
 FLOW_RETENTION: Final = timedelta(days=121)
@@ -36,39 +38,25 @@ ANSWER_RETENTION: Final = timedelta(hours=24)
 JOB_RETENTION: Final = timedelta(days=7)
 AUTHORIZATION_SLACK: Final = timedelta(seconds=30)
 """Rows are deleted a little after their end, when every receiver has expired them by itself."""
+ROWS_AT_ONCE: Final = 50
+OWNERS_AT_ONCE: Final = 5
+"""Rows that one transaction deletes, each with a change for the feed, without and with others that they take along:
+some ten milliseconds of the event loop."""
 
 
 async def clean_authorizations(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete expired grants; returns how many."""
-    deleted = 0
     before = services.environment.clock.now() - AUTHORIZATION_SLACK
-    for account_id in await _accounts_with(services, [(POLICY_AUTHORIZATIONS.c.expires_at, before)]):
-        async with services.store.writing() as transaction:
-            grants = transaction.of(account_id).authorizations
-            deleted += await grants.delete_where(grants.c.expires_at < before)
-    return deleted
+    ended = POLICY_AUTHORIZATIONS.c.expires_at < before
+    return await _delete_rows(services, POLICY_AUTHORIZATIONS.name, ended)
 
 
 async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete expired tokens, passcodes, sessions and links, and gateway tokens replaced over four hours ago."""
-    deleted = 0
     now = services.environment.clock.now()
-    ends = [(table.c.expires_at, now) for table in _EXPIRING]
-    ends.append((GATEWAY_TOKENS.c.rotated_at, now - ROTATION_GRACE))
-    for account_id in await _accounts_with(services, ends):
-        async with services.store.writing() as transaction:
-            tables = transaction.of(account_id)
-            for repository in (
-                tables.client_tokens,
-                tables.api_tokens,
-                tables.one_time_passcodes,
-                tables.portal_sessions,
-                tables.sign_in_links,
-            ):
-                deleted += await repository.delete_where(repository.c.expires_at < now)
-            gateway_tokens = tables.gateway_tokens
-            deleted += await gateway_tokens.delete_where(gateway_tokens.c.rotated_at < now - ROTATION_GRACE)
-    return deleted
+    ended = [(table.name, table.c.expires_at < now) for table in _EXPIRING]
+    ended.append((GATEWAY_TOKENS.name, GATEWAY_TOKENS.c.rotated_at < now - ROTATION_GRACE))
+    return sum([await _delete_rows(services, table, is_over) for table, is_over in ended])
 
 
 async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
@@ -84,43 +72,54 @@ async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
         (FLOW_LOGS.c.flow_start, FLOW_RETENTION),
         (IDEMPOTENCY_KEYS.c.inserted_at, ANSWER_RETENTION),
     ):
-        while True:
-            async with services.store.writing() as transaction:
-                count = await transaction.delete_oldest(column, now - retention)
-            if not count:
-                break
-            deleted += count
-            # Each slice is a transaction of its own, and between two of them everybody else has a turn.
-            await services.environment.clock.sleep(0)
+        deleted += await _delete_oldest(services, column, now - retention)
     return deleted
 
 
 async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete finished jobs that are a week old; returns how many."""
-    async with services.store.writing() as transaction:
-        return await JobQueue(transaction).delete_finished_before(transaction.now - JOB_RETENTION)
+    before = services.environment.clock.now() - JOB_RETENTION
+    return await _delete_oldest(services, JOBS.c.finished_at, before)
 
 
-async def _accounts_with(services: Services, ends: Sequence[tuple[Column[Any], datetime]]) -> list[UUID]:
-    """Return the accounts that have a row whose end came before the moment beside it: most have none, and are
-    left in peace.
+async def _delete_oldest(services: Services, column: Column[Any], before: datetime) -> int:
+    return await _until_none_is_left(services, lambda transaction: transaction.delete_oldest(column, before))
+
+
+async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bool]) -> int:
+    """Delete the rows of all accounts that are over, each with what depends on it; returns how many.
+
+    Most accounts have none, and are left in peace.
     """
-    found: set[UUID] = set()
-    async with services.store.reading() as transaction:
-        for column, before in ends:
-            owner = column.table.c.account_id
-            result = await transaction.execute(select(owner).where(column < before).distinct())
-            found.update(result.scalars())
-    return sorted(found)
+    owner = TABLES[table].c.account_id
+    async with services.store.reading(is_long=True) as transaction:
+        result = await transaction.execute(select(owner).where(is_over).distinct())
+        account_ids = sorted(result.scalars())
+    deleted = 0
+    for account_id in account_ids:
+
+        async def delete(transaction: Transaction, account_id: UUID = account_id) -> int:
+            rows = transaction.of(account_id).by_name(table)
+            at_once = OWNERS_AT_ONCE if rows.takes_others_along else ROWS_AT_ONCE
+            return await rows.delete_where(is_over, at_most=at_once)
+
+        deleted += await _until_none_is_left(services, delete)
+    return deleted
 
 
-_EXPIRING: Final = (
-    CLIENT_TOKENS.table,
-    API_TOKENS.table,
-    ONE_TIME_PASSCODES.table,
-    PORTAL_SESSIONS.table,
-    SIGN_IN_LINKS.table,
-)
+async def _until_none_is_left(services: Services, delete: Callable[[Transaction], Awaitable[int]]) -> int:
+    """Delete a slice at a time, each in a transaction of its own; between two of them everybody else has a turn."""
+    deleted = 0
+    while True:
+        async with services.store.writing() as transaction:
+            count = await delete(transaction)
+        if not count:
+            return deleted
+        deleted += count
+        await services.environment.clock.sleep(0)
+
+
+_EXPIRING: Final = (CLIENT_TOKENS, API_TOKENS, ONE_TIME_PASSCODES, PORTAL_SESSIONS, SIGN_IN_LINKS)
 
 KINDS: Final = (
     JobKind("clean_authorizations", clean_authorizations, schedule=Cron.parse("* * * * *")),

@@ -5,6 +5,7 @@ speaks an older level of the protocol, or when it is of an older release of this
 more than that is not judged.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -37,20 +38,25 @@ BEHIND_MINORS: Final = 2
 
 async def notify_outdated_gateways(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Write to the admins of every account with an outdated gateway online; returns to how many accounts."""
-    async with services.store.reading() as transaction:
+    async with services.store.reading(is_long=True) as transaction:
         c = transaction.accounts.c
-        account_ids = [one.id for one in await transaction.accounts.load_all(c.is_disabled.is_(False))]
+        account_ids = sorted(await transaction.accounts.load_column(c.id, c.is_disabled.is_(False)))
     notified = 0
+    online = services.environment.bus.members
     for account_id in account_ids:
+        if not any(_is_outdated(one.user_agent) for one in online("gateway", account_id)):
+            continue
+        async with services.store.reading(is_long=True) as transaction:
+            clients = await _clients_behind(transaction.of(account_id), now=transaction.now)
         # One transaction an account: what was written stays written when a later one fails, and nobody is told twice.
         async with services.store.writing() as transaction:
             account = await transaction.accounts.load(account_id)
             if account is not None and not account.is_disabled:
-                notified += await _notify(services, transaction, account)
+                notified += await _notify(services, transaction, account, clients=clients)
     return notified
 
 
-async def _notify(services: Services, transaction: Transaction, account: Account) -> bool:
+async def _notify(services: Services, transaction: Transaction, account: Account, *, clients: int) -> bool:
     config, now = AccountConfig.parse(account.config), transaction.now
     letter_setting = config.outdated_gateway_letter
     last_at = letter_setting.last_notified_at
@@ -60,7 +66,6 @@ async def _notify(services: Services, transaction: Transaction, account: Account
     gateways = await _outdated(services, tables)
     if not gateways:
         return False
-    clients = await _clients_behind(tables, now=now)
     letter = OutdatedGateways(
         account.name,
         account_url(services.settings, account),
@@ -94,8 +99,12 @@ def _is_outdated(user_agent: str) -> bool:
 
 async def _clients_behind(tables: AccountTables, *, now: datetime) -> int:
     c = tables.devices.c
-    clients = await tables.devices.load_all(c.type == "client", c.last_seen_at > now - SEEN_WITHIN)
-    return sum(_is_far_behind(parse_version(client.last_seen_version)) for client in clients)
+    versions = Counter(
+        await tables.devices.load_column(
+            c.last_seen_version, c.type == "client", c.last_seen_at > now - SEEN_WITHIN
+        )
+    )
+    return sum(number for version, number in versions.items() if _is_far_behind(parse_version(version)))
 
 
 def _is_far_behind(version: Version | None) -> bool:

@@ -124,6 +124,12 @@ class AccountCaller(_Exchange):
             yield transaction.on_behalf_of(self.actor)
 
     @asynccontextmanager
+    async def listing(self) -> AsyncIterator[AccountTables]:
+        """Open a long transaction for a list: its count, and what a filter passes over, grow with the table."""
+        async with self._caller.reading(is_long=True) as transaction:
+            yield transaction.on_behalf_of(self.actor)
+
+    @asynccontextmanager
     async def reading_all(self) -> AsyncIterator[Transaction]:
         """Open an unscoped, possibly long transaction for reading the logs, whose queries name the account
         themselves."""
@@ -156,6 +162,12 @@ class OperatorCaller(_Exchange):
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         async with self._caller.reading() as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def listing(self) -> AsyncIterator[Transaction]:
+        """Open a long transaction for a list: its count, and what a filter passes over, grow with the table."""
+        async with self._caller.reading(is_long=True) as transaction:
             yield transaction
 
     @asynccontextmanager

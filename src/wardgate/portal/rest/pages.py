@@ -77,7 +77,13 @@ async def load_page(
     *conditions: ColumnElement[bool],
     newest_first: bool = False,
 ) -> Page[_RowT]:
-    """Load one page of the rows that meet all conditions, in the collection's fixed order."""
+    """Load one page of the rows that meet all conditions, in the collection's fixed order.
+
+    Raises:
+        ValueError: the transaction is none for lists (`AccountCaller.listing`).
+    """
+    if not repository.is_long:
+        raise ValueError("a list costs what its table has rows, and everybody would wait for it")
     c, cursor = repository.c, query.cursor
     backwards = cursor is not None and cursor.direction == "before"
     descending = newest_first is not backwards

@@ -36,7 +36,7 @@ class SiteBody(BaseModel):
 
 @routes.get("", response_model=ListOf[SiteView])
 async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         wanted = [] if name is None else [tables.sites.c.name == name]
         return list_response(await load_page(tables.sites, paging, *wanted), SiteView.fields_of)
 

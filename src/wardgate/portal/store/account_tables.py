@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -68,6 +68,9 @@ from wardgate.portal.store.tables import TABLES
 
 if TYPE_CHECKING:
     from wardgate.portal.store.transaction import Transaction
+
+_TAKEN_IN_A_ROW: Final = 16
+"""Taken addresses after which it is worth asking whether any is free."""
 
 _DetailsT = TypeVar("_DetailsT", bound=AuthProviderDetails)
 
@@ -251,15 +254,18 @@ class DeviceRepository(TenantRepository[Device]):
         return await super().insert(row)
 
     async def _free_address(self, pool: IPv4Network | IPv6Network, column: ColumnElement[str]) -> str:
-        if await self.count() >= LAST_TUNNEL_OFFSET:
-            raise AddressesExhausted(f"all addresses of {pool} are in use")
         random = int.from_bytes(self._transaction.random_bytes(8), "big")
-        offset = random % LAST_TUNNEL_OFFSET
-        while True:
-            address: IPv4Address | IPv6Address = pool.network_address + (1 + offset)
-            if await self.count(column == str(address)) == 0:
+        first = random % LAST_TUNNEL_OFFSET
+        for step in range(LAST_TUNNEL_OFFSET):
+            address: IPv4Address | IPv6Address = (
+                pool.network_address + 1 + (first + step) % LAST_TUNNEL_OFFSET
+            )
+            if await self.count(column == str(address), at_most=1) == 0:
                 return str(address)
-            offset = (offset + 1) % LAST_TUNNEL_OFFSET
+            # A look at all of them is worth it where many are taken, and for nobody else.
+            if step == _TAKEN_IN_A_ROW and await self.count(at_most=LAST_TUNNEL_OFFSET) == LAST_TUNNEL_OFFSET:
+                break
+        raise AddressesExhausted(f"all addresses of {pool} are in use")
 
 
 class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
@@ -302,9 +308,9 @@ class AuthProviderRepository(TenantRepository[_DetailsT]):
             return False
         return await self._transaction.of(self._account_id).auth_providers.delete(id_)
 
-    async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
+    async def delete_where(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
         self._require(Action.DELETE)
-        rows = await self.load_all(*conditions)
+        rows = await self.load_all(*conditions, limit=at_most)
         for row in rows:
             await self.delete(row.id)
         return len(rows)
@@ -327,5 +333,5 @@ class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
                 await tables.remove(Removal("portal_sessions", held_by_it))
 
     @property
-    def _takes_others_along(self) -> bool:
+    def takes_others_along(self) -> bool:
         return True

@@ -99,7 +99,7 @@ class Store:
         """
         try:
             async with self._database.reading(is_long=is_long) as connection:
-                yield Transaction(connection, self._environment, subject=None, hold=None)
+                yield Transaction(connection, self._environment, subject=None, hold=None, is_long=is_long)
         except UNAVAILABLE as error:
             self._complain(error)
             raise

@@ -205,15 +205,13 @@ class JobQueue:
         return [Job(**row) for row in (await self._transaction.execute(statement)).mappings()]
 
     async def counts(self) -> dict[str, int]:
-        """Return how many jobs there are in each state, 0 included."""
+        """Return how many jobs there are in each state, 0 included; for long transactions."""
+        if not self._transaction.is_long:
+            raise ValueError("counting costs what the table has jobs, and everybody would wait for it")
         result = await self._transaction.execute(
             select(_C.state, func.count().label("jobs")).group_by(_C.state)
         )
         return {**dict.fromkeys(STATES, 0), **{row.state: row.jobs for row in result}}
-
-    async def delete_finished_before(self, instant: datetime) -> int:
-        result = await self._transaction.execute(delete(JOBS.table).where(_C.finished_at < instant))
-        return int(result.rowcount)
 
     async def _update(self, job: Job, **values: Any) -> bool:
         result = await self._transaction.execute(

@@ -21,6 +21,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -120,13 +121,19 @@ class Repository(Generic[_RowT]):
             following = statement.where(self.c.id > UUID(rows[-1][0]))
             rows = (await self._transaction.execute(following)).all()
 
+    @property
+    def is_long(self) -> bool:
+        """Whether statements may cost what the table has rows (`Store.reading`)."""
+        return self._transaction.is_long
+
     async def count(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
-        """Return how many rows meet all conditions; `at_most` ends the counting there."""
+        """Return how many rows meet all conditions, or `at_most` when there are more.
+
+        Without a bound it costs what the table has rows: for long transactions.
+        """
         self._require(Action.READ)
-        statement = select(func.count()).select_from(self._table).where(*self._scope, *conditions)
-        if at_most is not None:
-            counted = select(self._table.c.id).where(*self._scope, *conditions).limit(at_most).subquery()
-            statement = select(func.count()).select_from(counted)
+        found = select(literal(1)).select_from(self._table).where(*self._scope, *conditions)
+        statement = select(func.count()).select_from(found.limit(at_most).subquery())
         await self._hold()
         result = await self._transaction.execute(statement)
         return int(result.scalar_one())
@@ -216,24 +223,27 @@ class Repository(Generic[_RowT]):
         await self.delete_row(row)
         return True
 
-    async def delete_where(self, *conditions: ColumnElement[bool]) -> int:
-        """Delete all rows that meet the conditions, each with what depends on it; returns how many."""
+    async def delete_where(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
+        """Delete all rows that meet the conditions, or the oldest of them, each with what depends on it; returns
+        how many.
+        """
         self._transaction.require_writable()
         self._require(Action.DELETE)
-        rows = await self.load_all(*conditions)
+        rows = await self.load_all(*conditions, limit=at_most)
         await self.delete_rows(rows)
         return len(rows)
 
     async def delete_rows(self, rows: Sequence[_RowT]) -> None:
         """Delete loaded rows, each with what goes with it; for the deletion map."""
-        if self._takes_others_along:
+        if self.takes_others_along:
             for row in rows:
                 await self.delete_row(row)
         else:
             await self._delete_leaves(rows)
 
     @property
-    def _takes_others_along(self) -> bool:
+    def takes_others_along(self) -> bool:
+        """Whether deletion of a row deletes or changes rows of other tables."""
         return self.table in DEPENDANTS or self._declaration.removes_on_delete is not nothing_on_delete
 
     async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:

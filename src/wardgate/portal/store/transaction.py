@@ -84,12 +84,19 @@ class Transaction:
         *,
         subject: dict[str, Any] | None,
         hold: Hold | None,
+        is_long: bool = False,
     ) -> None:
-        """Wrap a connection in a transaction; `hold` makes it an account's only writer, None if it only reads."""
+        """Wrap a connection in a transaction.
+
+        Args:
+            hold: makes it an account's only writer; None: it only reads.
+            is_long: its statements may cost what a table has rows: nobody waits for them but the caller.
+        """
         self._connection = connection
         self._environment = environment
         self._subject = subject
         self._hold = hold
+        self.is_long = is_long
         self._held: frozenset[UUID] = frozenset()
         self._refusal: Exception | None = None
         self._pending: list[PendingChange] = []

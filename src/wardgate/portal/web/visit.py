@@ -62,8 +62,8 @@ class Visit:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AccountTables]:
-        """Open what the administrator may read."""
-        async with self.services.store.reading() as transaction:
+        """Open what the administrator may read; long, as lists and counts cost what tables have rows."""
+        async with self.services.store.reading(is_long=True) as transaction:
             yield transaction.on_behalf_of(self.actor)
 
     @asynccontextmanager

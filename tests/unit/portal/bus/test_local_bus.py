@@ -122,6 +122,17 @@ def test_members_are_of_one_kind_and_account_and_may_be_narrowed_to_a_site(bus: 
     assert bus.members("relay", None) == []
 
 
+def test_who_is_online_is_counted_by_kind_over_all_accounts(bus: Bus) -> None:
+    for one in [presence(1), presence(2), client(3), presence(4, account=OTHER), presence(1, connection=50)]:
+        bus.register(one, lambda _message: None)
+    bus.update(presence(2))
+    bus.unregister(presence(1))
+    assert [bus.count(kind) for kind in ("client", "gateway", "relay")] == [1, 3, 0]
+    bus.unregister(presence(1, connection=50))
+    bus.unregister(presence(4, account=OTHER))
+    assert [bus.count(kind) for kind in ("client", "gateway", "relay")] == [1, 1, 0]
+
+
 def test_a_public_key_leads_to_its_holder_within_the_account(bus: Bus) -> None:
     bus.register(presence(1), lambda _message: None)
     assert bus.holder_of_key(ACCOUNT, "key 1") == presence(1)

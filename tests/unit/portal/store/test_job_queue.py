@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from wardgate.portal.environment import Environment, SystemClock
-from wardgate.portal.installation.tables import Job
+from wardgate.portal.installation.tables import JOBS, Job
 from wardgate.portal.store import Database, Store
 from wardgate.portal.store.job_queue import JOBS_TOPIC, LOST, JobQueue
 
@@ -188,10 +188,15 @@ async def test_finished_jobs_are_kept_for_a_while(store: Store, clock: SteppedCl
     await end(store, job)
     await enqueue(store)
     async with store.writing() as transaction:
-        queue = JobQueue(transaction)
-        assert await queue.delete_finished_before(clock.now()) == 0
-        assert await queue.delete_finished_before(clock.now() + timedelta(seconds=1)) == 1
-        assert await queue.counts() == {"available": 1, "executing": 0, "completed": 0, "discarded": 0}
+        assert await transaction.delete_oldest(JOBS.c.finished_at, clock.now()) == 0
+        assert await transaction.delete_oldest(JOBS.c.finished_at, clock.now() + timedelta(seconds=1)) == 1
+    async with store.reading(is_long=True) as transaction:
+        assert await JobQueue(transaction).counts() == {
+            "available": 1,
+            "executing": 0,
+            "completed": 0,
+            "discarded": 0,
+        }
 
 
 async def enqueue(store: Store, **options: object) -> bool:

@@ -17,9 +17,12 @@ from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.environment import Environment
 from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
 from wardgate.portal.logs.tables import API_REQUEST_LOGS
+from wardgate.portal.rest.pages import Page, PageQuery, load_page
 from wardgate.portal.schema.row_building import values_of
+from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store.api_calls import append_api_requests
+from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.log_reading import LogReader
 from wardgate.portal.store.logs import LOGS, Stream, containing
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
@@ -96,6 +99,40 @@ async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sou
             with pytest.raises(asyncio.CancelledError):
                 await searching
         assert await search() > 0
+    finally:
+        workshop.may_go.set()
+        await store.close()
+
+
+async def test_the_loop_goes_on_while_a_list_is_read_and_counted(tmp_path: Path) -> None:
+    workshop = Workshop()
+    environment = replace(Environment.of_this_process(), executor=workshop)
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    try:
+        account_id = await make_account(store, "acme")
+        async with store.writing() as transaction:
+            sites = transaction.of(account_id).sites
+            for name in ("Berlin", "Hamburg", "Leipzig"):
+                await sites.insert(Site(id=transaction.new_id(), account_id=account_id, name=name))
+        workshop.may_go.clear()
+
+        async def read() -> Page[Site]:
+            async with store.reading(is_long=True) as transaction:
+                return await load_page(transaction.of(account_id).sites, PageQuery(limit=2, cursor=None))
+
+        reading = asyncio.create_task(read())
+        while not workshop.begun:  # noqa: ASYNC110 - the executor tells nobody
+            await asyncio.sleep(0)
+        async with store.writing() as transaction:
+            await transaction.touch()
+        assert not reading.done()
+        workshop.may_go.set()
+        assert (await reading).count == 3
+        async with store.reading() as transaction:
+            with pytest.raises(ValueError, match="everybody would wait"):
+                await load_page(transaction.of(account_id).sites, PageQuery(limit=2, cursor=None))
+            with pytest.raises(ValueError, match="everybody would wait"):
+                await JobQueue(transaction).counts()
     finally:
         workshop.may_go.set()
         await store.close()

@@ -54,7 +54,7 @@ class DevicePoolBody(BaseModel):
 
 @routes.get("", response_model=ListOf[ResourceView])
 async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.resources.c
         wanted = [] if name is None else [c.name == name]
         return list_response(

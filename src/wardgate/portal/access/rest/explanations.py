@@ -118,7 +118,7 @@ async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noq
     """List every resource, whether a client is offered it, and if not, why. A client never asks for what it is
     not offered, so no decision explains it.
     """
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         page = await load_page(tables.resources, paging)
     actor, client = await _who(caller, None, str(id))
     assumed = assume(caller.services, Said(None, None, None), client)

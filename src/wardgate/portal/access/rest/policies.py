@@ -77,7 +77,7 @@ async def index(
     for given in (group_id, resource_id):
         if given is not None and parse_id(given) is None:
             raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {given[:64]!r} for filter of type UUID")
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.policies.c
         wanted = [
             column == parse_id(given)

@@ -79,7 +79,7 @@ async def index(
             raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {value[:64]}")
     if site_id is not None and parse_id(site_id) is None:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid value {site_id[:64]!r} for filter of type UUID")
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.resources.c
         given = (
             (c.name, name),

@@ -45,7 +45,7 @@ async def index(
     caller: ForAccount, paging: Paging, name: str | None = None, firezone_id: str | None = None
 ) -> Response:
     online = caller.online_ids("client")
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.devices.c
         wanted = [
             column == value

@@ -68,7 +68,7 @@ async def index(
     ipv6: Annotated[str | None, Query(json_schema_extra={"format": "ipv6"})] = None,
 ) -> Response:
     online = caller.online_ids("gateway")
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.devices.c
         wanted = [c.type == "gateway", c.site_id == site_id]
         if name is not None:

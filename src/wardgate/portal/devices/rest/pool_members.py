@@ -57,7 +57,7 @@ class PoolMembersPatchBody(BaseModel):
 
 @routes.get("", is_versioned=True, response_model=ListOf[PoolMemberView])
 async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         pool = await rules.load_static_pool(tables, resource_id)
         members = STATIC_DEVICE_POOL_MEMBERS.c
         ids = select(members.device_id).where(

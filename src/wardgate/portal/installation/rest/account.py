@@ -17,7 +17,7 @@ LIMITS: Final = ("users", "monthly_active_users", "service_accounts", "account_a
 @routes.get("/account")
 async def show(caller: ForAccount) -> Data[AccountView]:
     account = caller.account
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         limits = {}
         now = caller.services.environment.clock.now()
         totals = limits_of(account)

@@ -120,7 +120,7 @@ class DeletionBody(BaseModel):
 async def index(
     caller: ForOperator, paging: Paging, slug: str | None = None, name: str | None = None
 ) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         c = transaction.accounts.c
         wanted = [] if name is None else [c.name == name]
         if slug is not None:

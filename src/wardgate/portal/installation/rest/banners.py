@@ -30,7 +30,7 @@ class BannerBody(BaseModel):
 
 @routes.get("", response_model=ListOf[BannerView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         return list_response(await load_page(transaction.banners, paging), BannerView.fields_of)
 
 

@@ -43,7 +43,7 @@ class RelayTokenBody(BaseModel):
 
 @routes.get("/relay_tokens", response_model=ListOf[RelayTokenView])
 async def index(caller: ForOperator, paging: Paging) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         return list_response(await load_page(transaction.relay_tokens, paging), RelayTokenView.fields_of)
 
 
@@ -108,7 +108,7 @@ async def jobs(
     """List background work, newest first. What is finished is kept for a while."""
     if state is not None and state not in STATES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {state[:64]}")
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         rows = Repository(transaction, JOBS)
         wanted = [] if state is None else [rows.c.state == state]
         return list_response(await load_page(rows, paging, *wanted, newest_first=True), JobView.fields_of)
@@ -120,18 +120,18 @@ async def health(caller: ForOperator) -> Data[HealthView]:
     services = caller.services
     bus = services.environment.bus
     geoip = services.geography.database_state
-    async with caller.reading() as transaction:
-        accounts = await transaction.accounts.load_all()
+    async with caller.listing() as transaction:
+        accounts = await transaction.accounts.count()
         job_counts = await JobQueue(transaction).counts()
     return Data(
         data=HealthView(
             version=wardgate.__version__,
             database="available",
             now=services.environment.clock.now(),
-            accounts=len(accounts),
-            clients_online=sum(len(bus.members("client", account.id)) for account in accounts),
-            gateways_online=sum(len(bus.members("gateway", account.id)) for account in accounts),
-            relays_online=len(bus.members("relay", None)),
+            accounts=accounts,
+            clients_online=bus.count("client"),
+            gateways_online=bus.count("gateway"),
+            relays_online=bus.count("relay"),
             geoip_database=None
             if geoip is None
             else IpDatabaseView(built_at=geoip.built_at, error=geoip.error),

@@ -58,7 +58,7 @@ async def index(
 ) -> Response:
     if type is not None and type not in ACTOR_TYPES:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Invalid filter value: {type[:64]}")
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         c = tables.actors.c
         wanted = [
             column == value

@@ -17,7 +17,7 @@ routes = Routes("external_identities", "/actors/{actor_id}/external_identities",
 
 @routes.get("", response_model=ListOf[ExternalIdentityView])
 async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         identities = tables.external_identities
         page = await load_page(identities, paging, identities.c.actor_id == actor_id, newest_first=True)
         return list_response(page, ExternalIdentityView.fields_of)

@@ -103,7 +103,7 @@ async def index(
     directory_id: DirectoryText = None,
     entity_type: EntityTypeText = None,
 ) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         wanted = _conditions(tables, name, directory_id, entity_type)
         is_published = tables.groups.c.type != "managed"
         return list_response(
@@ -119,7 +119,7 @@ async def index_of_all(
     directory_id: DirectoryText = None,
     entity_type: EntityTypeText = None,
 ) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         wanted = _conditions(tables, name, directory_id, entity_type)
         return list_response(await load_page(tables.groups, paging, *wanted), AnyGroupView.fields_of)
 
@@ -196,7 +196,7 @@ async def delete(caller: ForAccount, id: Id) -> Data[GroupView]:  # noqa: A002
     "/{group_id}/memberships", is_versioned=True, tag="Memberships", response_model=ListOf[MemberView]
 )
 async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         memberships = tables.memberships
         in_group = select(memberships.c.actor_id).where(
             memberships.c.account_id == caller.account.id, memberships.c.group_id == group_id

@@ -97,7 +97,7 @@ class ApiTokenBody(BaseModel):
 
 @routes.get("", response_model=ListOf[ApiClientView])
 async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         account = await load_account(transaction, account_id)
         actors = transaction.of(account.id).actors
         wanted = [] if name is None else [actors.c.name == name]
@@ -149,7 +149,7 @@ async def delete(caller: ForOperator, account_id: Id, id: Id) -> Data[ApiClientV
 
 @routes.get("/{api_client_id}/tokens", response_model=ListOf[ApiTokenView])
 async def tokens(caller: ForOperator, account_id: Id, api_client_id: Id, paging: Paging) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         tables = transaction.of((await load_account(transaction, account_id)).id)
         client = await rules.load_api_client(tables, api_client_id)
         c = tables.api_tokens.c

@@ -34,7 +34,7 @@ def _serve(
     """Add the list and the single object of one kind of provider."""
 
     async def index(caller: ForAccount, paging: Paging, name: str | None = None) -> Response:
-        async with caller.reading() as tables:
+        async with caller.listing() as tables:
             providers = table(tables)
             wanted = [] if name is None else [providers.c.name == name]
             return list_response(

@@ -41,7 +41,7 @@ class OwnTokenBody(BaseModel):
 
 @routes.get("/actors/{actor_id}/client_tokens", response_model=ListOf[ClientTokenView])
 async def index(caller: ForAccount, actor_id: Id, paging: Paging) -> Response:
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         tokens = tables.client_tokens
         page = await load_page(tokens, paging, tokens.c.actor_id == actor_id, newest_first=True)
         return list_response(page, ClientTokenView.fields_of)

@@ -132,7 +132,7 @@ def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProv
     body_of_trial: Any = create_model(f"{title}TrialBody", **{wrapper: (tried | None, None)}) | None  # type: ignore[call-overload]
 
     async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None) -> Response:
-        async with caller.reading() as transaction:
+        async with caller.listing() as transaction:
             account = await load_account(transaction, account_id)
             providers = rules.providers_of(transaction.of(account.id), kind)
             wanted = [] if name is None else [providers.c.name == name]
