@@ -25,8 +25,19 @@ _HELP: Final = ("--help", "show help")
 _SCRIPTS: Final[Mapping[str, str]] = {
     "bash": """\
 _wardgate() {
-    local IFS=$'\\n'
-    COMPREPLY=($(wardgate __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1))
+    local word words=() unfinished="${COMP_WORDS[COMP_CWORD]}"
+    # Words stand as they were typed: without quotes and backslashes the program knows them.
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
+        word=${word//\\\\/} word=${word#[\\"\\']}
+        word=${word%[\\"\\']}
+        words+=("$word")
+    done
+    COMPREPLY=()
+    while IFS=$'\\t' read -r word _; do
+        # Within quotes of the user's own, a name is inserted as it is.
+        [[ $unfinished == [\\"\\']* ]] || printf -v word %q "$word"
+        COMPREPLY+=("$word")
+    done < <(wardgate __complete "${words[@]}" 2>/dev/null)
 }
 complete -o default -F _wardgate wardgate""",
     "zsh": """\

@@ -72,3 +72,34 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
     """
     done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["dns", "ip", "cidr"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "inserted"),
+    [
+        ("''", ["Berlin", "New\\ York", "R\\&D\\ \\$HOME"]),
+        ("'New\\ Y'", ["Berlin", "New\\ York", "R\\&D\\ \\$HOME"]),
+        ("'\"New Y'", ["Berlin", "New York", "R&D $HOME"]),
+        ('"\'New Y"', ["Berlin", "New York", "R&D $HOME"]),
+    ],
+)
+def test_bash_quotes_names_and_takes_them_back(
+    typed: str, inserted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["completion", "bash"])
+    bash = shutil.which("bash")
+    assert bash is not None
+    script = f"""
+        wardgate() {{
+            printf '<%s>' "${{@: -1}}" >&2
+            printf '%s\\ta site\\n' Berlin 'New York' 'R&D $HOME'
+        }}
+        {capsys.readouterr().out.replace("2>/dev/null", "")}
+        COMP_WORDS=(wardgate admin sites show {typed}); COMP_CWORD=4
+        _wardgate
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout.splitlines() == inserted
+    assert done.stderr == ("<>" if typed == "''" else "<New Y>")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -20,6 +20,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
     f"/sites/{PARIS}/gateways": [{"id": "4", "name": "gw-1"}],
     "/actors": [{"id": "5", "name": "Ada", "email": "ada@acme.example"}, {"id": "6", "name": "Robot"}],
     "/resources": [{"id": "7", "name": "wiki"}],
+    "/wardgate/groups": [{"id": str(n), "name": f"Team {n}"} for n in range(1000, 1250)],
     "/wardgate/accounts": [{"id": ACME, "name": "Acme", "slug": "acme"}],
     f"/wardgate/accounts/{ACME}/api_clients": [{"id": "8", "name": "terraform"}],
 }
@@ -32,15 +33,21 @@ class Portal:
         self.asked: list[tuple[str, str]] = []
         self.is_stuck = threading.Event()
         self.goes_on = threading.Event()
+        self.answers = 100
         portal = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 portal.asked.append((urlsplit(self.path).path, self.headers["authorization"]))
-                if portal.is_stuck.is_set():
+                if portal.is_stuck.is_set() or len(portal.asked) > portal.answers:
                     portal.goes_on.wait()
                     return
-                body = json.dumps({"data": OBJECTS[urlsplit(self.path).path]}).encode()
+                path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+                first = int(query.get("page_cursor", ["0"])[0])
+                end = first + int(query["limit"][0])
+                next_page = str(end) if end < len(OBJECTS[path]) else None
+                answer = {"data": OBJECTS[path][first:end], "metadata": {"next_page": next_page}}
+                body = json.dumps(answer).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -102,6 +109,29 @@ def test_names_are_offered_where_they_may_stand(
     portal: Portal, completed: Callable[..., list[str]], words: tuple[str, ...], offered: list[str]
 ) -> None:
     assert completed(*words) == offered
+
+
+def test_names_beyond_the_first_page_of_a_list_are_offered_too(
+    portal: Portal, completed: Callable[..., list[str]]
+) -> None:
+    assert completed("admin", "groups", "show", "Team 124") == [f"Team {n}" for n in range(1240, 1250)]
+    assert len(portal.asked) == 3
+
+
+def test_no_more_pages_are_read_at_a_key_press_than_the_most(
+    portal: Portal, completed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MOST_PAGES", 2)
+    assert len(completed("admin", "groups", "show", "")) == 200
+    assert len(portal.asked) == 2
+
+
+def test_what_came_before_the_portal_fell_silent_is_offered(
+    portal: Portal, completed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal.answers = 1
+    monkeypatch.setattr(names, "PATIENCE_S", 2.0)
+    assert len(completed("admin", "groups", "show", "Team")) == 100
 
 
 def test_the_words_say_which_portal_and_with_what_token(

@@ -1,14 +1,15 @@
 """Names of objects for shells to complete: asked of the portal at a key press, hence briefly, and in silence
 when it fails."""
 
+import contextlib
 import json
 import os
 import re
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from wardgate.cli.admin.catalogue import noun_named
 from wardgate.cli.admin.vocabulary import PARENTS, Noun
@@ -18,7 +19,10 @@ from wardgate.cli.settings import Settings
 PATIENCE_S: Final = 1.0
 """For all questions of one key press together."""
 
-MOST_NAMES: Final = 100
+PAGE_SIZE: Final = 100  # the portal gives no more at once
+MOST_PAGES: Final = 20
+"""The portal has no filter by a name's beginning. Of what is beyond, the shell offers nothing."""
+
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -32,25 +36,30 @@ def names_of(noun_name: str, given: Mapping[str, Any]) -> list[tuple[str, str]]:
     if noun is None or not noun.named_by:
         return []
     deadline = time.monotonic() + PATIENCE_S
-    try:
-        objects = _listed(noun, given, deadline)
-        found = [one.get(member) for one in objects for member in noun.named_by]
-    except Exception:  # noqa: BLE001 - whatever it is, a key press is no place to tell of it
-        return []
-    names = {name for name in found if isinstance(name, str) and name.isprintable()}
+    names: set[str] = set()
+    # Whatever fails, a key press is no place to tell of it; what came before is still of use.
+    with contextlib.suppress(Exception):
+        for one in _listed(noun, given, deadline):
+            found = [one.get(member) for member in noun.named_by]
+            names.update(name for name in found if isinstance(name, str) and name.isprintable())
     return [(name, noun.singular) for name in sorted(names)]
 
 
-def _listed(noun: Noun, given: Mapping[str, Any], deadline: float) -> list[dict[str, Any]]:
-    """Return the objects of a noun; those that stand within another object, within the one that is given."""
+def _listed(noun: Noun, given: Mapping[str, Any], deadline: float) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a noun; those that stand within another object, within the one that is given."""
     listing = noun.verb("list")
     assert listing is not None, f"{noun.name} cannot be listed"
     path = _PLACEHOLDER.sub(
         lambda found: quote(_id_of(found[1], given, deadline), safe=""), listing.all_path or listing.path
     )
-    answer = _ask(path, given, is_operator=noun.is_operators, timeout_s=deadline - time.monotonic())
-    objects: list[dict[str, Any]] = answer["data"]
-    return objects
+    query = {"limit": str(PAGE_SIZE)}
+    for _ in range(MOST_PAGES):
+        address = f"{path}?{urlencode(query)}"
+        answer = _ask(address, given, is_operator=noun.is_operators, timeout_s=deadline - time.monotonic())
+        yield from answer["data"]
+        query["page_cursor"] = answer["metadata"]["next_page"]
+        if query["page_cursor"] is None:
+            return
 
 
 def _id_of(placeholder: str, given: Mapping[str, Any], deadline: float) -> str:
@@ -68,12 +77,12 @@ def _id_of(placeholder: str, given: Mapping[str, Any], deadline: float) -> str:
     raise LookupError(named)
 
 
-def _ask(path: str, given: Mapping[str, Any], *, is_operator: bool, timeout_s: float) -> Any:
+def _ask(address: str, given: Mapping[str, Any], *, is_operator: bool, timeout_s: float) -> Any:
     profile = find_profile(Settings.load("rest", os.environ, given), is_operator=is_operator)
     if urlsplit(profile.url).scheme not in ("http", "https"):
         raise ValueError(profile.url)
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked
-        f"{profile.url}{path}?limit={MOST_NAMES}",
+        f"{profile.url}{address}",
         headers={"authorization": f"Bearer {profile.token}", "accept": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=max(timeout_s, 0.01)) as answer:  # noqa: S310
