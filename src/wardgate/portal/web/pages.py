@@ -3,6 +3,7 @@
 from typing import Final
 
 from wardgate.portal.access.pages import resources
+from wardgate.portal.devices import pages as clients
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.people.pages import actors, groups
 from wardgate.portal.sites import pages as sites
@@ -15,5 +16,6 @@ PAGES: Final[tuple[Page, ...]] = (
     groups.PAGE,
     sites.PAGE,
     actors.PAGE,
+    clients.PAGE,
     installation.PAGE,
 )
