@@ -1,4 +1,4 @@
-"""The tab of live authorizations in a panel: of a client, a policy or a resource (admin-ui §11)."""
+"""The tab of live authorizations in a panel: of a client, a policy or a resource."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

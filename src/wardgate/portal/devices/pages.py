@@ -1,4 +1,4 @@
-"""The page of clients: the devices on which people are signed in (admin-ui §11)."""
+"""The page of clients: the devices on which people are signed in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -54,6 +54,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Matching entries of a part of a log. `end` is where the search stopped before it had found enough; None: it
+    found enough, or read to the end.
+    """
+
+    rows: list[RowMapping]
+    end: Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """How many entries match, or at least how many."""
 
@@ -83,6 +93,12 @@ class LogReader:
         self, *, limit: int, beyond: Place | None = None, oldest_first: bool = False
     ) -> list[RowMapping]:
         """Return the first so many matching entries, or those that follow a place."""
+        return (await self.search(limit=limit, beyond=beyond, oldest_first=oldest_first, slices=None)).rows
+
+    async def search(
+        self, *, limit: int, beyond: Place | None = None, oldest_first: bool = False, slices: int | None
+    ) -> Part:
+        """Return as `load` does, but stop after a number of slices, for somebody who waits for the answer."""
         rows: list[RowMapping] = []
         place = beyond
         while True:
@@ -98,8 +114,12 @@ class LogReader:
                 )
                 rows += result.mappings().all()
             if end is None or len(rows) >= limit:
-                return rows
+                return Part(rows, None)
             place = end
+            if slices is not None:
+                slices -= 1
+                if slices <= 0:
+                    return Part(rows, end)
 
     async def count(self) -> Count:
         """Count the matching ones among the newest entries of the part."""

@@ -100,15 +100,15 @@ class Period(Filter):
     def read(self, given: Sequence[str]) -> tuple[str, ...]:
         parts = (given[0].split(",") if len(given) == 1 else list(given)) + ["", ""]
         first, last = parts[0].strip(), parts[1].strip()
-        instants = [_instant(one) for one in (first, last) if one]
+        instants = [instant(one) for one in (first, last) if one]
         if len(instants) == 2 and instants[0] > instants[1]:
             raise ValueError
         return (first, last) if first or last else ()
 
     def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
         first, last = values
-        bounds = [self.column >= _instant(first)] if first else []
-        bounds += [self.column <= _instant(last)] if last else []
+        bounds = [self.column >= instant(first)] if first else []
+        bounds += [self.column <= instant(last)] if last else []
         return and_(*bounds)
 
 
@@ -129,6 +129,7 @@ class Of(Filter):
         return self.column == UUID(values[0])
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
+    """Parse what a `Period` holds. Raises ValueError."""
     at = datetime.fromisoformat(text)
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at

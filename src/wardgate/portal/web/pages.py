@@ -5,6 +5,7 @@ from typing import Final
 from wardgate.portal.access.pages import resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.installation import pages as installation
+from wardgate.portal.logs import pages as logs
 from wardgate.portal.people.pages import actors, groups
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
@@ -17,5 +18,6 @@ PAGES: Final[tuple[Page, ...]] = (
     sites.PAGE,
     actors.PAGE,
     clients.PAGE,
+    *logs.PAGES,
     installation.PAGE,
 )

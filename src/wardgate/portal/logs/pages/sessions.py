@@ -1,0 +1,113 @@
+"""The log of sessions: connects of clients and gateways, and sign-ins to the portal."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import RowMapping, or_
+
+from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
+from wardgate.portal.logs.pages.subjects import actor_cell, actor_name, id_facts, place_of, source_facts
+from wardgate.portal.logs.pages.words import at_text, exact_text
+from wardgate.portal.logs.tables import SESSION_LOGS, SessionLog
+from wardgate.portal.store import AccountTables
+from wardgate.portal.store.logs import LOGS, Stream, by_actor, containing, within
+from wardgate.portal.web.cells import Cell, Fact, Tag, Text
+from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
+from wardgate.portal.web.listing import Empty
+from wardgate.portal.web.page import Live, Section
+from wardgate.portal.web.visit import Visit
+
+CONTEXTS: Final = {"client": "Client", "gateway": "Gateway", "portal": "Portal"}
+_ICONS: Final = {"client": "laptop", "gateway": "server", "portal": "globe"}
+
+
+class _Words(Search):
+    """Text in an entry, or its id."""
+
+    def words_condition(self, words: str) -> Condition:
+        return or_(containing(Stream.SESSION, words), SESSION_LOGS.c.log_id == words.lower())
+
+
+class _ByActor(Of):
+    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+        return by_actor(Stream.SESSION, UUID(values[0]))
+
+
+def _entry(row: RowMapping) -> SessionLog:
+    return SessionLog(**row)
+
+
+async def _no_facts(_visit: Visit, _tables: AccountTables, _entries: Sequence[SessionLog]) -> None:
+    return None
+
+
+def _who(session: SessionLog, _facts: None) -> Cell:
+    return actor_cell(session.subject)
+
+
+async def _details(_visit: Visit, session: SessionLog) -> Details:
+    subject = session.subject
+    what = "Sign-in to the portal" if session.context == "portal" else f"A {session.context} connected"
+    return Details(
+        what,
+        (
+            Group(
+                "Details",
+                (
+                    Fact("Kind", Tag(CONTEXTS[session.context])),
+                    Fact("Who", actor_cell(subject)),
+                    Fact("Time", Text(exact_text(session.timestamp))),
+                ),
+            ),
+            Group("Source", source_facts(subject)),
+            Group(
+                "Identifiers",
+                id_facts(
+                    **{
+                        "Actor ID": subject.get("actor_id"),
+                        "Device ID": subject.get("device_id") or subject.get("gateway_id"),
+                        "Token ID": subject.get("token_id"),
+                        "Authentication provider": subject.get("auth_provider_id"),
+                        "Log ID": session.log_id,
+                    }
+                ),
+            ),
+        ),
+    )
+
+
+PAGE: Final[LogPage[SessionLog, None]] = LogPage(
+    name="Sessions",
+    path="/logs/sessions",
+    icon="log-out",
+    section=Section.AUDIT,
+    about="Who signed in to the portal, and which clients and gateways connected.",
+    live=Live(tables=frozenset({"portal_sessions"}), presence=frozenset({"client", "gateway"})),
+    log=LOGS[Stream.SESSION],
+    entry_of=_entry,
+    window_of=lambda begin, end: within(Stream.SESSION, begin, end),
+    load_facts=_no_facts,
+    columns=(
+        LogColumn(label="Time, UTC", cell=lambda one, _: Text(at_text(one.timestamp))),
+        LogColumn(label="Kind", cell=lambda one, _: Text(CONTEXTS[one.context], icon=_ICONS[one.context])),
+        LogColumn(label="Who", cell=_who),
+        LogColumn(label="Address", cell=lambda one, _: Text(one.subject.get("ip") or "–", is_code=True)),
+        LogColumn(label="Place", cell=lambda one, _: Text(place_of(one.subject) or "–"), is_secondary=True),
+    ),
+    filters=(
+        _Words(label="Actor, e-mail or log ID", columns=()),
+        Choice(
+            name="context",
+            label="Kind",
+            options=CONTEXTS,
+            condition_of=lambda _visit, value: SESSION_LOGS.c.context == value,
+        ),
+        Period(name="period", label="Period", column=SESSION_LOGS.c.timestamp),
+        _ByActor(name="actor_id", label="Sessions of", column=SESSION_LOGS.c.log_id, name_of=actor_name),
+    ),
+    details=_details,
+    empty=Empty(
+        "No sessions yet", "Sign-ins to the portal and connects of clients and gateways are noted here."
+    ),
+)
