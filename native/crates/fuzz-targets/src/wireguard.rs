@@ -153,7 +153,7 @@ impl Link {
                     self.understood |= end.tunnel.handle_handshake(message, now).is_ok();
                 }
                 Verdict::CookieReply(reply) => self.post(1 - to, reply),
-                Verdict::Drop => {}
+                Verdict::Limited | Verdict::Drop => {}
             },
             None => {}
         }

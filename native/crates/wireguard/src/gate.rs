@@ -1,4 +1,7 @@
 //! The node's guard before the costly part of handshakes: mac1 always, mac2 when too many arrive (paper §5.3).
+//!
+//! A cookie proves an address, but whoever has one may still send for the rest of us all: under load each address that has
+//! proved itself has a share of its own, as in the Linux kernel (`ratelimiter.c`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,6 +21,11 @@ use crate::message::{
 
 /// Handshake messages answered per second before the node counts as under load; also the burst (data-plane §2.5).
 pub const HANDSHAKES_PER_SECOND: u32 = 100;
+/// With a good cookie and under load, from one address; these two are the kernel's.
+pub const HANDSHAKES_PER_SECOND_OF_A_SOURCE: u32 = 20;
+pub const BURST_OF_A_SOURCE: u32 = 5;
+/// Shares; 8 bytes each. Addresses that meet in one share it, which the keyed hash makes a matter of luck, not of choice.
+const SHARES: usize = 1 << 13;
 /// data-plane §9.2. Cookies of the secret before are still good, so that each lives at least as long as its user keeps it.
 const SECRET_LIFETIME: Duration = Duration::from_secs(128);
 
@@ -28,6 +36,8 @@ pub enum Verdict {
     Pass,
     /// Do not; send these bytes back to where it came from, and from where it arrived.
     CookieReply(Vec<u8>),
+    /// Drop it: its source has proved its address, and sends too many.
+    Limited,
     Drop,
 }
 
@@ -37,6 +47,7 @@ pub struct Gate {
     cookie_key: [u8; 32],
     bucket: Bucket,
     secrets: CookieSecrets,
+    shares: Shares,
     rng: StdRng,
 }
 
@@ -50,6 +61,7 @@ impl Gate {
             cookie_key: cookie_key(public),
             bucket: Bucket::new(now),
             secrets: CookieSecrets::new(&mut rng, now),
+            shares: Shares::new(random_secret(&mut rng), now),
             rng,
         }
     }
@@ -83,7 +95,11 @@ impl Gate {
             .cookies(from)
             .any(|cookie| mac(&cookie, &[body, mac1]).ct_eq(mac2).into())
         {
-            return Verdict::Pass;
+            return if self.shares.take(from.ip(), now) {
+                Verdict::Pass
+            } else {
+                Verdict::Limited
+            };
         }
         Verdict::CookieReply(self.cookie_reply(message, mac1, from))
     }
@@ -138,6 +154,45 @@ impl Bucket {
             }
             None => false,
         }
+    }
+}
+
+/// What each source may still send under load, in memory of fixed size.
+struct Shares {
+    key: Zeroizing<[u8; 32]>,
+    epoch: Instant,
+    /// Microseconds since the epoch at which a source will have used nothing of its share.
+    unused_at_us: Box<[u64]>,
+}
+
+impl Shares {
+    const INTERVAL_US: u64 = 1_000_000 / HANDSHAKES_PER_SECOND_OF_A_SOURCE as u64;
+    const TOLERANCE_US: u64 = Self::INTERVAL_US * (BURST_OF_A_SOURCE as u64 - 1);
+
+    fn new(key: Zeroizing<[u8; 32]>, now: Instant) -> Self {
+        Self {
+            key,
+            epoch: now,
+            unused_at_us: vec![0; SHARES].into(),
+        }
+    }
+
+    /// Take one message out of the share of an IPv4 address, or of an IPv6 /64, all of which a single host may own.
+    fn take(&mut self, source: IpAddr, now: Instant) -> bool {
+        let now_us = u64::try_from(now.saturating_duration_since(self.epoch).as_micros())
+            .unwrap_or(u64::MAX);
+        let prefix = match source {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        let [low, high, ..] = mac(&self.key[..], &[&prefix.to_le_bytes()]);
+        let place = usize::from(u16::from_le_bytes([low, high])) % SHARES;
+        let unused_at_us = self.unused_at_us[place].max(now_us);
+        if unused_at_us - now_us > Self::TOLERANCE_US {
+            return false;
+        }
+        self.unused_at_us[place] = unused_at_us + Self::INTERVAL_US;
+        true
     }
 }
 

@@ -34,7 +34,9 @@ mod timers;
 mod timestamp;
 mod tunnel;
 
-pub use gate::{Gate, HANDSHAKES_PER_SECOND, Verdict};
+pub use gate::{
+    BURST_OF_A_SOURCE, Gate, HANDSHAKES_PER_SECOND, HANDSHAKES_PER_SECOND_OF_A_SOURCE, Verdict,
+};
 pub use keys::{Keys, PresharedKey, PrivateKey, PublicKey};
 pub use message::{
     COOKIE_REPLY_SIZE, DATA_HEADER_SIZE, DATA_OVERHEAD, INITIATION_SIZE, MessageKind,

@@ -107,6 +107,10 @@ impl<R: RoleState> Engine<R> {
                 }
                 return None;
             }
+            Verdict::Limited => {
+                self.counters.add(Counter::HandshakesLimited, 1);
+                return None;
+            }
             Verdict::Drop => {
                 self.counters.add(Counter::Unauthentic, 1);
                 return None;

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use wardgate_wireguard::{
-    Gate, HANDSHAKES_PER_SECOND, HandshakeError, MessageKind, Tunnel, Verdict, classify,
+    BURST_OF_A_SOURCE, Gate, HANDSHAKES_PER_SECOND, HANDSHAKES_PER_SECOND_OF_A_SOURCE,
+    HandshakeError, MessageKind, Tunnel, Verdict, classify,
 };
 
 use crate::support::{epoch, established, keys, only_transmit, seconds, tunnel};
@@ -93,6 +94,51 @@ fn a_cookie_opens_the_gate_for_its_address_and_port_only() {
     cookie_reply(busy.check(&repeated, from(1001), now));
     cookie_reply(busy.check(&repeated, "198.51.100.8:1000".parse().unwrap(), now));
     cookie_reply(busy.check(&repeated, "[2001:db8::1]:1000".parse().unwrap(), now));
+}
+
+#[test]
+fn a_source_that_has_a_cookie_gets_a_share_and_leaves_others_theirs() {
+    let now = epoch();
+    let mut busy = busy_gate(2, now);
+    let passed = |gate: &mut Gate, from: &str, at| {
+        let from = from.parse().unwrap();
+        let mut tunnel = tunnel(1, 2, at);
+        tunnel.initiate(at);
+        let reply = match gate.check(&only_transmit(&mut tunnel), from, at) {
+            Verdict::CookieReply(reply) => reply,
+            other => panic!("{other:?}"),
+        };
+        tunnel.handle_handshake(&reply, at).unwrap();
+        let repeated = repeat(&mut tunnel);
+        let verdicts: Vec<_> = (0..100).map(|_| gate.check(&repeated, from, at)).collect();
+        let passed = verdicts.iter().filter(|one| **one == Verdict::Pass).count();
+        let limited = verdicts
+            .iter()
+            .filter(|one| **one == Verdict::Limited)
+            .count();
+        assert_eq!(passed + limited, 100);
+        passed
+    };
+    let burst = BURST_OF_A_SOURCE as usize;
+    assert_eq!(passed(&mut busy, "198.51.100.7:1000", now), burst);
+    assert_eq!(
+        passed(&mut busy, "198.51.100.7:1001", now),
+        0,
+        "another port of the same address"
+    );
+    assert_eq!(passed(&mut busy, "198.51.100.8:1000", now), burst);
+    assert_eq!(passed(&mut busy, "[2001:db8::1]:1000", now), burst);
+    assert_eq!(
+        passed(&mut busy, "[2001:db8::ffff]:1000", now),
+        0,
+        "the same network"
+    );
+    assert_eq!(passed(&mut busy, "[2001:db8:0:1::1]:1000", now), burst);
+
+    let later = now + Duration::from_millis(100);
+    fill(&mut busy, later);
+    let regained = HANDSHAKES_PER_SECOND_OF_A_SOURCE as usize / 10;
+    assert_eq!(passed(&mut busy, "198.51.100.7:1000", later), regained);
 }
 
 #[test]
