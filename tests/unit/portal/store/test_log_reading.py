@@ -192,6 +192,18 @@ async def test_a_line_says_what_the_api_shows(
     assert all(text.count("\n") <= 2 for text in texts)
 
 
+async def test_an_internal_change_is_neither_listed_nor_exported(store: Store, account_id: UUID) -> None:
+    await store_entries(store, Stream.CHANGE, account_id)
+    reader = LogReader(store.reading, LOGS[Stream.CHANGE], account_id)
+    everything = {change.log_id: change.audience for change in changes(account_id)}
+    listed = {row["log_id"] for row in await reader.load(limit=100)}
+    exported = (
+        "".join([text async for text in reader.lines(shape_of(Stream.CHANGE))]).rstrip("\n").split("\n")
+    )
+    assert {everything[id_] for id_ in everything.keys() & listed} == {"audit"}
+    assert {json.loads(line)["log_id"] for line in exported} == listed
+
+
 @pytest.mark.parametrize("stream", Stream)
 async def test_every_slice_is_read_from_its_place_to_its_end(
     tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch, stream: Stream
