@@ -49,6 +49,8 @@ TEST_COMMANDS = {
     "initdb": "postgresql",
     "caddy": "caddy",
     "nginx": "nginx-light",
+    "node": "nodejs",
+    "npm": "npm",
 }
 
 
