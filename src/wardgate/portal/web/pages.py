@@ -7,6 +7,7 @@ from wardgate.portal.devices import pages as clients
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.logs import pages as logs
 from wardgate.portal.people.pages import actors, groups
+from wardgate.portal.sign_in import providers_page
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
 from wardgate.portal.web.page import Page
@@ -19,5 +20,6 @@ PAGES: Final[tuple[Page, ...]] = (
     actors.PAGE,
     clients.PAGE,
     *logs.PAGES,
+    providers_page.PAGE,
     installation.PAGE,
 )
