@@ -21,6 +21,7 @@ from wardgate.portal.sign_in.tables import (
     GoogleAuthProvider,
     OidcAuthProvider,
     OktaAuthProvider,
+    UserpassAuthProvider,
 )
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Transaction
@@ -96,7 +97,10 @@ class Furnished:
     def path(self, operation: Operation) -> str:
         """Fill in the ids."""
         segments, owners = operation.path.split("/"), dict(self.ids)
-        if segments[-1] == "google_auth_providers" and operation.method == "post":
+        if (
+            segments[-1] in ("google_auth_providers", "userpass_auth_providers")
+            and operation.method == "post"
+        ):
             owners["accounts"] = owners["accounts without Google"]
         if "pool_members" in segments:
             owners["resources"] = owners["pools"]
@@ -158,6 +162,7 @@ class Furnished:
                 "filters": [{"protocol": "tcp", "ports": ["80"]}],
             },
             "google_auth_provider": {"name": name, "client_id": "known to them", "client_secret": "s3cret"},
+            "password": {"secret": "correct horse battery"},
             "entra_auth_provider": {
                 "name": name,
                 "issuer": f"https://login.example.org/{uuid4()}/v2.0",
@@ -195,6 +200,7 @@ async def make_providers(transaction: Transaction, account_id: UUID) -> dict[str
     secret: dict[str, Any] = {"client_id": "known to them", "client_secret": "s3cret"}
     place = "https://idp.example.org"
     for row in (
+        UserpassAuthProvider(id=new_id(), **common),
         GoogleAuthProvider(id=new_id(), issuer="https://accounts.google.com", **common, **secret),
         EntraAuthProvider(id=new_id(), issuer=place, **common, **secret),
         OktaAuthProvider(
@@ -211,7 +217,7 @@ async def make_providers(transaction: Transaction, account_id: UUID) -> dict[str
         await tables.by_name(row.table).insert(row)
     slug = f"bare-{new_id()}"
     bare = await provision(transaction, name="Bare", slug=slug, admin_email=f"a@{slug}.example")
-    names = ("google", "entra", "okta", "oidc")
+    names = ("userpass", "google", "entra", "okta", "oidc")
     return {
         **{
             f"{name}_auth_providers": (await getattr(tables, f"{name}_auth_providers").load_all())[0].id

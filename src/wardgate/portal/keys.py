@@ -21,6 +21,7 @@ class Keys:
         forms: binds form tokens (CSRF) to a session, or to a browser that has none.
         cursors: signs page cursors.
         answers: encrypts answers that are kept for repeated calls.
+        links: signs links that are sent by mail.
     """
 
     tokens: bytes = field(repr=False)
@@ -28,13 +29,14 @@ class Keys:
     forms: bytes = field(repr=False)
     cursors: bytes = field(repr=False)
     answers: bytes = field(repr=False)
+    links: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, master: bytes) -> "Keys":
         """Derive all keys from the master secret (at least 32 random bytes)."""
         if len(master) < MASTER_BYTES:
             raise ValueError(f"a master secret has at least {MASTER_BYTES} bytes")
-        purposes = ("tokens", "cookies", "forms", "cursors", "answers")
+        purposes = ("tokens", "cookies", "forms", "cursors", "answers", "links")
         return cls(*(_derive(master, purpose) for purpose in purposes))
 
 

@@ -146,7 +146,7 @@ _ACCOUNT_FIELDS: Final = (
 _API_CLIENTS: Final = "/wardgate/accounts/{account}/api_clients"
 _TYPED_SLUG: Final = Field("slug", "the account's short name, typed to confirm", is_required=True)
 
-_PROVIDER_FIELDS: Final = (
+_SIGN_IN_FIELDS: Final = (
     Field(
         "context",
         "where people may sign in with it",
@@ -164,7 +164,14 @@ _PROVIDER_FIELDS: Final = (
         Kind.NUMBER,
         option="portal-session-lifetime",
     ),
-    Field("is_disabled", "enabled only after a trial sign-in; disabling ends all sign-ins with it", _FLAG),
+    Field(
+        "is_disabled",
+        "disabling ends all sign-ins with it; some are enabled only after a trial sign-in",
+        _FLAG,
+    ),
+)
+_PROVIDER_FIELDS: Final = (
+    *_SIGN_IN_FIELDS,
     Field("is_default", "send clients there without asking", _FLAG, option="default"),
     Field("fills_groups", "let the claim groups decide memberships", _FLAG, option="fills-groups"),
 )
@@ -245,18 +252,43 @@ def _provider_verbs(kind: str, title: str) -> tuple[Verb, ...]:
     return tuple(replace(verb, is_operators=True, lookup=place) for verb in made)
 
 
+def _local_verbs(kind: str, title: str) -> tuple[Verb, ...]:
+    """Return what the operator does to the providers of a kind that needs no identity provider."""
+    place, wrapper = f"/wardgate/accounts/{{account}}/{kind}_auth_providers", f"{kind}_auth_provider"
+    about = "(operator's token)"
+    making = _create(place, wrapper, f"Let people sign in by {title} {about}.", _NEW_NAME, *_SIGN_IN_FIELDS)
+    changing = _update(
+        f"{place}/{{id}}", wrapper, f"Change a {title} provider {about}.", _NAME, *_SIGN_IN_FIELDS
+    )
+    made = (making, changing) if kind == "userpass" else (changing,)
+    return tuple(replace(verb, is_operators=True, lookup=place) for verb in made)
+
+
+def _listing_verbs(kind: str, title: str) -> tuple[Verb, ...]:
+    """Return how the providers of one kind are looked at; the published API leaves out passwords."""
+    is_operators = kind == "userpass"
+    place = (
+        f"/wardgate/accounts/{{account}}/{kind}_auth_providers" if is_operators else f"/{kind}_auth_providers"
+    )
+    listing = _list(place, f"List {title} providers, newest first.", _BY_NAME)
+    showing = _show(f"{place}/{{id}}", f"{title} provider")
+    if not is_operators:
+        return listing, showing
+    return tuple(replace(verb, is_operators=True, lookup=place) for verb in (listing, showing))
+
+
 _PROVIDERS: Final = tuple(
     Noun(
         f"{kind.replace('_', '-')}-providers", f"{title} provider", f"Sign-in with {title}.",
         (
-            _list(f"/{kind}_auth_providers", f"List {title} providers, newest first.", _BY_NAME),
-            _show(f"/{kind}_auth_providers/{{id}}", f"{title} provider"),
-            *(_provider_verbs(kind, title) if kind in _OF_KIND else ()),
+            *_listing_verbs(kind, title),
+            *(_provider_verbs(kind, title) if kind in _OF_KIND else _local_verbs(kind, title)),
         ),
         columns=("id", "name", "context", "is_disabled", *columns),
     )
     for kind, title, columns in (
         ("email_otp", "Email OTP", ()),
+        ("userpass", "password", ()),
         ("google", "Google", ("is_default",)),
         ("entra", "Entra", ("is_default", "issuer")),
         ("okta", "Okta", ("is_default", "okta_domain")),
@@ -323,6 +355,20 @@ NOUNS: Final = (
                 ),
             ),
             _delete("/actors/{id}", "Delete an actor with its tokens, devices and memberships."),
+            Verb(
+                "send-password-link", "Mail a person a link to choose a password; show it if the portal sends no mail.",
+                "POST", "/wardgate/actors/{id}/password_links", columns=("actor_id", "expires_at", "url"),
+            ),
+            Verb(
+                "set-password", "Set a person's password; what was signed in with another one ends.",
+                "PUT", "/wardgate/actors/{id}/password", body=Body.FIELDS, wrapper="password",
+                fields=(Field("secret", "the password, of 12 characters or more", is_required=True),),
+                columns=("actor_id", "is_set"),
+            ),
+            Verb(
+                "remove-password", "Remove a person's password, and end what was signed in with it.",
+                "DELETE", "/wardgate/actors/{id}/password", is_destructive=True, columns=("actor_id", "is_set"),
+            ),
         ),
         columns=("id", "name", "type", "email", "is_disabled"),
         named_by=("name", "email"),

@@ -93,6 +93,14 @@ class Welcome:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class ChoosePassword:
+    account_name: str
+    link: str
+    by: str
+    ends_at: datetime
+
+
 Letter = (
     DeletionScheduled
     | DeletionCancelled
@@ -101,6 +109,7 @@ Letter = (
     | OutdatedGateways
     | SignInCode
     | Welcome
+    | ChoosePassword
 )
 
 

@@ -46,9 +46,10 @@ class Actor(TenantRow):
 
 def _removed_when_an_actor_loses_access(before: Actor, after: Actor) -> Iterator[Removal]:
     disabled = after.is_disabled and not before.is_disabled
+    has_other_password = after.password_hash != before.password_hash
     if disabled:
         yield Removal("client_tokens", {"actor_id": after.id})
-    if disabled or (before.type == "account_admin_user" and after.type != before.type):
+    if disabled or has_other_password or (before.type == "account_admin_user" and after.type != before.type):
         yield Removal("portal_sessions", {"actor_id": after.id})
         yield Removal("sign_in_links", {"actor_id": after.id})
     if before.address != after.address:

@@ -24,7 +24,7 @@ def is_text_of(stored: str | None, text: str) -> bool:
     hash.
     """
     try:
-        _HASHER.verify(stored or _nobodys(), text)
+        _HASHER.verify(_nobodys() if stored is None else stored, text)
     except InvalidHashError:
         return is_text_of(None, text)
     except VerificationError:

@@ -14,8 +14,13 @@ async def padded(clock: Clock, work: Awaitable[_Result]) -> _Result:
     """Do some work, and come back after three seconds, however it went: neither a mail that is sent nor a hash that
     is computed can be told from one that is not.
     """
-    ends_at = clock.monotonic() + PADDED_S
+    began_at = clock.monotonic()
     try:
         return await work
     finally:
-        await clock.sleep(max(0.0, ends_at - clock.monotonic()))
+        await pad(clock, since=began_at)
+
+
+async def pad(clock: Clock, *, since: float) -> None:
+    """Wait until three seconds have passed since then."""
+    await clock.sleep(max(0.0, since + PADDED_S - clock.monotonic()))

@@ -45,7 +45,7 @@ class ProviderKind:
     Attributes:
         needed: fields that a new one must be given, besides its name.
         connection: fields that a trial sign-in proves; other values need another trial.
-        defaults: what else it has at first; empty for a kind of which every account has one or none.
+        defaults: what else it has at first; None for a kind that every account has from its birth.
     """
 
     name: str
@@ -75,7 +75,18 @@ _COMMON: Final[Mapping[str, Any]] = {
 _CLIENT: Final = ("client_id", "client_secret")
 
 EMAIL_OTP: Final = ProviderKind("email_otp", EmailOtpAuthProvider)
-USERPASS: Final = ProviderKind("userpass", UserpassAuthProvider)
+USERPASS: Final = ProviderKind(
+    "userpass",
+    UserpassAuthProvider,
+    defaults={
+        "name": None,
+        "context": "clients_and_portal",
+        "client_session_lifetime_secs": None,
+        "portal_session_lifetime_secs": None,
+        "is_disabled": False,
+        "issuer": "firezone",
+    },
+)
 GOOGLE: Final = ProviderKind(
     "google", GoogleAuthProvider, _CLIENT, _CLIENT, {**_COMMON, "issuer": "https://accounts.google.com"}
 )
@@ -130,7 +141,7 @@ async def load_provider(tables: AccountTables, kind: ProviderKind, id_: UUID | N
 async def make_provider(
     tables: AccountTables, kind: ProviderKind, given: Given, *, reachable: ReachableAddresses
 ) -> Any:
-    """Make an identity provider, out of use until a trial sign-in has succeeded. Raises Invalid."""
+    """Make a provider; an identity provider is out of use until a trial sign-in has succeeded. Raises Invalid."""
     assert kind.defaults is not None
     edit = _checked(kind, Edit(given, kind.defaults), reachable)
     _check_use(edit, kind, is_verified=False)

@@ -3,6 +3,8 @@
 from typing import Annotated
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
 from wardgate.portal.rest.views import Instant, RowView, ViewFields, one_of_words
 
@@ -80,6 +82,10 @@ class EmailOtpAuthProviderView(AuthProviderView):
     """Sign-in by a code that is sent by e-mail."""
 
 
+class UserpassAuthProviderView(AuthProviderView):
+    """Sign-in by name and password."""
+
+
 class GoogleAuthProviderView(AuthProviderView):
     is_default: bool
 
@@ -100,3 +106,16 @@ class OidcAuthProviderView(AuthProviderView):
     client_id: str
     discovery_document_uri: str
     email_verification_method: EmailVerification
+
+
+class PasswordView(BaseModel):
+    actor_id: UUID
+    is_set: bool
+
+
+class PasswordLinkView(BaseModel):
+    """`url`: null where it was mailed."""
+
+    actor_id: UUID
+    expires_at: Instant
+    url: str | None

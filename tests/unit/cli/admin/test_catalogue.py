@@ -22,7 +22,7 @@ ELSEWHERE = {
     ("GET", "/wardgate/explain"): "`wardgate explain` asks it",
     **{
         ("GET", f"/wardgate/accounts/{{}}/{kind}_auth_providers{one}"): "an account's own token reads them"
-        for kind in ("google", "entra", "okta", "oidc")
+        for kind in ("email_otp", "google", "entra", "okta", "oidc")
         for one in ("", "/{}")
     },
     ("GET", "/groups/{}"): "/wardgate/groups shows Everyone too",

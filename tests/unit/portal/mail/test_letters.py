@@ -10,6 +10,7 @@ import pytest
 from wardgate.portal.mail import letters
 from wardgate.portal.mail.letters import (
     AccountDeleted,
+    ChoosePassword,
     DeletionCancelled,
     DeletionNear,
     DeletionScheduled,
@@ -29,6 +30,7 @@ EVERY_LETTER: list[Letter] = [
     DeletionCancelled("Acme", URL, "Ada"),
     DeletionNear("Acme", URL, AT),
     AccountDeleted("Acme", "https://portal.example"),
+    ChoosePassword("Acme", f"{URL}/sign_in/password/x", "Ada", AT),
     SignInCode("Acme", URL, "ab12cd", AT, "Firefox", "192.0.x.x", f"{URL}/sign_in"),
     Welcome("Acme", URL, "Grace", "Ada"),
     OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),), 2),

@@ -7,12 +7,16 @@ from wardgate.portal.sign_in.rest import (
     api_clients,
     auth_providers,
     client_tokens,
+    local_providers,
     operated_providers,
+    passwords,
 )
 
 ROUTES: Final[tuple[Routes, ...]] = (
     auth_providers.routes,
     operated_providers.routes,
+    local_providers.routes,
     client_tokens.routes,
     api_clients.routes,
+    passwords.routes,
 )
