@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wardgate.cli.admin.arguments import COMMON
 from wardgate.cli.command_line import Command
-from wardgate.cli.commands import client, gateway, installation, portal, relay, rest, up
+from wardgate.cli.commands import client, client_sign_in, gateway, installation, portal, relay, rest, up
 from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.help_text import described
 from wardgate.cli.parameters import AnyParameter, Form, Setting
@@ -21,6 +21,7 @@ TABLES: dict[str, tuple[Setting[object], ...]] = {
     "Portal": portal.SETTINGS,
     "Gateway": gateway.SETTINGS,
     "Client": client.SETTINGS,
+    "`wardgate client sign-in`": client_sign_in.SETTINGS,
     "Relay": relay.SETTINGS,
     "`wardgate up` and `wardgate init`": (*_UP, installation.SEARCH_DOMAIN),
     "Commands that call the portal": rest.SETTINGS,
@@ -44,9 +45,8 @@ def settings_page(page: str) -> str:
 
 def _section(command: Command) -> Iterator[str]:
     yield from (f"### wardgate {command.name}", "", command.help, "")
-    if not command.children():
+    if command.run:
         yield from _parameters(command)
-        return
     for child in command.children():
         yield from (f"#### {command.name} {child.name}", "", child.help, "")
         if child.children():

@@ -2,13 +2,11 @@
 
 import logging
 import os
-import stat
-from pathlib import Path
 
 import wardgate
 from wardgate.cli import logs
+from wardgate.cli.client_token_file import read_token
 from wardgate.cli.commands import client as told
-from wardgate.cli.errors import UserError
 from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
@@ -43,7 +41,7 @@ def run(settings: Settings) -> None:
     account = portal_account(
         PeerKind.CLIENT,
         url=settings[told.API_URL],
-        token=settings[told.TOKEN] or _token_file(settings[told.TOKEN_PATH]),
+        token=settings[told.TOKEN] or read_token(settings[told.TOKEN_PATH]),
         budget_s=settings[told.MAX_PARTITION_TIME],
     )
     for variable in told.TOKEN.variables:
@@ -126,21 +124,3 @@ def _method(chosen: str | None) -> Method:
     method = usual_method()
     log.info("DNS control chosen for this host", extra={"dns_control": method.value})
     return method
-
-
-def _token_file(path: Path) -> str | None:
-    """Read the token file, which nobody but its owner may be able to read (operations §3)."""
-    try:
-        found = path.stat()
-        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO | stat.S_IXUSR) or found.st_uid not in (
-            0,
-            os.geteuid(),
-        ):
-            raise UserError(f"the token file {path} is readable by others: chown root and chmod 600 it")
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"cannot read the token file {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the token file {path} is not text") from error

@@ -35,7 +35,8 @@ class Command:
         notes: paragraphs after everything else, such as exit codes.
         section: its table in the settings file; empty if it has no settings.
         run: what carries it out: `module:function`, called with the settings; it may return an exit code.
-        children: the commands below; asked for when needed, so that the tree need not be built whole.
+        children: the commands below; asked for when needed, so that the tree need not be built whole. A command
+            with `run` and children is carried out when no word follows it.
         is_entrance: by itself it shows its help; any other step on the way needs a command after it.
     """
 
@@ -85,6 +86,8 @@ def read(root: Command, words: Sequence[str]) -> Call:
     command: Command = root
     path: tuple[str, ...] = (root.name,)
     while children := command.children():
+        if command.run and (not rest or rest[0].startswith("-")):
+            break
         if not rest and not command.is_entrance:
             raise UsageError(_missing_command(children, path))
         word = rest.pop(0) if rest else HELP[0]

@@ -81,6 +81,8 @@ def suggest(words: Sequence[str]) -> list[Candidate]:
 def _candidates(before: Sequence[str], *, wants_option: bool) -> list[Candidate]:
     command, rest = ROOT, list(before[1:] if before[:1] == ["help"] else before)
     while children := command.children():
+        if command.run and rest and rest[0].startswith("-"):
+            break
         if not rest:
             return [*((one.name, one.help) for one in children), *_options(command)]
         child = command.child(rest.pop(0))

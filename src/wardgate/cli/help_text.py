@@ -25,7 +25,7 @@ def help_of(command: Command, name: str, *, columns: int) -> str:
 
 def usage_of(command: Command, name: str) -> str:
     """Return the outline of a command line: arguments and what is required by name, the rest as OPTIONS."""
-    if command.children():
+    if command.children() and not command.run:
         return f"{name} COMMAND"
     required = [
         f"{one.flag} {one.placeholder}" for one in command.parameters if one.is_option and one.is_required

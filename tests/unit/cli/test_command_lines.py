@@ -92,4 +92,4 @@ def test_words_of_a_command_mean_one_thing_each(path: tuple[str, ...], command: 
     assert len(set(flags)) == len(flags)
     assert all(one.form is Form.ARGUMENT for one in arguments[:-1])
     assert not (command.children() and arguments)
-    assert bool(command.run) is not bool(command.children())
+    assert command.run or command.children()

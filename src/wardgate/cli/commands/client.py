@@ -1,5 +1,6 @@
 """`wardgate client`: its settings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,13 @@ SETTINGS: Final = (
 CHECK: Final = switch("check", "check the settings and exit")
 EXIT: Final = switch("exit", "exit once the tunnel is up")
 
+
+def _children() -> Sequence[Command]:
+    from wardgate.cli.commands import client_sign_in  # which takes settings from here
+
+    return client_sign_in.COMMANDS
+
+
 COMMAND: Final = Command(
     name="client",
     help="Run the headless client.",
@@ -77,4 +85,5 @@ COMMAND: Final = Command(
     ),
     section="client",
     run="wardgate.cli.client:run",
+    children=_children,
 )
