@@ -61,6 +61,7 @@ test:
 	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto --dist worksteal -q
 	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
+	$(PYTEST) tests/browser -q
 	$(PYTEST) tests/e2e -q
 
 test-long:

@@ -1,0 +1,174 @@
+"""A served portal and headless Chromium. One portal and one browser for all tests of a module, each test in a tab of
+its own; the machine's Chromium, so that nothing is downloaded.
+"""
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from support.browser import sign_in_link
+from support.patience import PATIENCE_S
+from support.portal import World, make_world
+from wardgate.portal.app import Portal
+from wardgate.portal.devices import rules as device_rules
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.listening import listen
+from wardgate.portal.server import serve
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sites.tables import Site
+
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => {
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
+"""
+
+
+@dataclass(slots=True)
+class Served:
+    """The portal, at its address, with one account's world."""
+
+    url: str
+    world: World
+
+    async def link(self) -> str:
+        return self.url + await sign_in_link(self.world)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def served() -> AsyncIterator[Served]:
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    settings = PortalSettings(external_url=url, connect_capacity=100.0)
+    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    await asyncio.wait_for(ready.wait(), PATIENCE_S)
+    world = await make_world(portal)
+    await _furnish(world)
+    async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        yield Served(url, world)
+    stop.set()
+    await asyncio.wait_for(task, PATIENCE_S)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        path = shutil.which("chromium")
+        assert path is not None, "make test installs chromium"
+        # Tests run as root in containers, where Chromium has no sandbox.
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@dataclass(slots=True)
+class Tab:
+    """A tab of a signed-in browser, with all that went wrong in it."""
+
+    page: Page
+    served: Served
+    errors: list[str] = field(default_factory=list)
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(self.served.url + path)
+
+    async def wait_for(self, text: str) -> None:
+        await self.page.get_by_text(text).first.wait_for(timeout=PATIENCE_S * 1000)
+
+    async def complaints(self) -> list[str]:
+        """Return what the page did against its own policy, and the errors of its scripts."""
+        return [*self.errors, *await self.page.evaluate("window.violations")]
+
+    async def barriers(self) -> list[str]:
+        """Return what axe finds, one line for each element."""
+        await self.page.evaluate(Axe().axe_script)
+        found = await self.page.evaluate(
+            "tags => axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})",
+            AXE_TAGS,
+        )
+        return [
+            f"{one['id']}: {' '.join(node['target'])}: {re.sub(chr(10), ' ', node['failureSummary'])}"
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def signed_in(served: Served, chromium: Browser) -> Any:
+    """The cookies of a signed-in browser."""
+    context = await chromium.new_context()
+    page = await context.new_page()
+    await page.goto(await served.link())
+    state = await context.storage_state()
+    await context.close()
+    return state
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(chromium: Browser, signed_in: Any) -> AsyncIterator[BrowserContext]:
+    context = await chromium.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    await context.add_init_script(_VIOLATIONS)
+    yield context
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(context: BrowserContext, served: Served) -> Tab:
+    return await open_tab(context, served)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def colleague(chromium: Browser, signed_in: Any, served: Served) -> AsyncIterator[Tab]:
+    """The tab of another browser."""
+    context = await chromium.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    yield await open_tab(context, served)
+    await context.close()
+
+
+async def open_tab(context: BrowserContext, served: Served) -> Tab:
+    tab = Tab(await context.new_page(), served)
+    tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
+    tab.page.on(
+        "console",
+        lambda message: (
+            tab.errors.append(message.text)
+            # Chromium logs each answer that is no success; a form that was refused is none.
+            if message.type == "error" and "status of 422" not in message.text
+            else None
+        ),
+    )
+    return tab
+
+
+async def _furnish(world: World) -> None:
+    """Fill the account with enough that pages look like those of an organisation."""
+    services = world.portal.services
+    async with services.store.writing() as transaction:
+        tables = transaction.of(world.account_id)
+        for name in (
+            "Amsterdam data centre",
+            "Frankfurt",
+            "Lisbon office",
+            "Singapore",
+            "Tokyo " + "lab" * 18,
+        ):
+            site = Site(id=transaction.new_id(), account_id=world.account_id, name=name, health_threshold=2)
+            await tables.sites.insert(site)
+        await device_rules.make_gateway(
+            tables, transaction, world.site.id, {"name": "gw-spare"}, keys=services.keys
+        )

@@ -1,0 +1,156 @@
+"""What the script adds: live update between two browsers, the palette, themes, forms of two administrators."""
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from browser.conftest import Served, Tab
+from support.patience import PATIENCE_S
+from wardgate.portal.sites.tables import Site
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+expect.set_options(timeout=PATIENCE_S * 1000)
+
+
+async def test_a_colleagues_change_appears_and_rows_are_not_moved(tab: Tab, colleague: Tab) -> None:
+    await tab.go("/acme/sites")
+    await colleague.go("/acme/sites/new")
+    await colleague.page.fill("#name", "Zurich")
+    await colleague.page.get_by_role("button", name="Create site").click()
+    await expect(colleague.page.locator(".toast")).to_contain_text("Site “Zurich” was created.")
+    reload = tab.page.locator("#stale a")
+    await expect(reload).to_be_visible()
+    assert await tab.page.locator("tbody").get_by_text("Zurich").count() == 0
+    await reload.click()
+    await expect(tab.page.locator("tbody")).to_contain_text("Zurich")
+    await expect(reload).to_be_hidden()
+    await colleague.page.get_by_role("link", name="Edit").click()
+    await colleague.page.fill("#name", "Zürich")
+    await colleague.page.get_by_role("button", name="Save changes").click()
+    await expect(tab.page.locator("tbody")).to_contain_text("Zürich")
+    await expect(reload).to_be_hidden()
+    assert await tab.complaints() == []
+
+
+async def test_a_gateway_that_connects_ends_the_waiting(tab: Tab, served: Served) -> None:
+    await tab.go(f"/acme/sites/{served.world.site.id}")
+    await tab.page.get_by_role("button", name="Deploy gateway").click()
+    state = tab.page.locator("#gateway-state")
+    await expect(state).to_contain_text("Waiting for")
+    token = await tab.page.locator("#token").inner_text()
+    former, served.world.gateway_token = served.world.gateway_token, token
+    try:
+        async with served.world.gateway(external_id="new", query={"name": "gw-new"}) as gateway:
+            await gateway.join()
+            await expect(state).to_contain_text("is online")
+    finally:
+        served.world.gateway_token = former
+    assert token in await tab.page.locator("#token").inner_text(), "the token stays where it is"
+
+
+async def test_the_second_administrator_sees_the_first_ones_change(
+    tab: Tab, colleague: Tab, served: Served
+) -> None:
+    site = await made(served, "Oslo")
+    for one in (tab, colleague):
+        await one.go(f"/acme/sites/{site.id}/edit")
+    await colleague.page.fill("#name", "Bergen")
+    await colleague.page.get_by_role("button", name="Save changes").click()
+    await expect(colleague.page.locator("#side-heading")).to_have_text("Bergen")
+    await tab.page.fill("#health_threshold", "3")
+    await tab.page.get_by_role("button", name="Save changes").click()
+    await expect(tab.page.get_by_role("alert")).to_contain_text("Somebody else has changed this meanwhile")
+    assert await tab.page.input_value("#name") == "Bergen"
+    assert await tab.page.input_value("#health_threshold") == "3"
+    await tab.page.get_by_role("button", name="Save changes").click()
+    await expect(tab.page.locator("#side-heading")).to_have_text("Bergen")
+
+
+async def test_the_palette_leads_to_an_object_by_keyboard_alone(tab: Tab, served: Served) -> None:
+    site = await made(served, "Helsinki")
+    await tab.go("/acme")
+    await tab.page.keyboard.press("Control+k")
+    await expect(tab.page.locator("#palette input")).to_be_focused()
+    await tab.page.keyboard.type("helsi")
+    await expect(tab.page.locator("#palette-results a.chosen")).to_contain_text("Helsinki")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.page.locator("#side-heading")).to_have_text("Helsinki")
+    assert tab.page.url.endswith(f"/acme/sites/{site.id}")
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.page.locator("#side-heading")).to_have_count(0)
+    assert await tab.complaints() == []
+
+
+async def test_a_theme_is_kept_and_there_before_the_first_paint(tab: Tab) -> None:
+    await tab.go("/acme")
+    await tab.page.locator("summary[title=Theme]").click()
+    await tab.page.get_by_role("button", name="Dark").click()
+    await tab.page.reload(wait_until="commit")
+    await tab.page.locator("body").wait_for(state="attached")
+    assert await tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    await tab.page.locator(".sidebar").wait_for()
+    background = await tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(12, 14, 18)"
+
+
+async def test_filters_apply_themselves_and_are_in_the_address(tab: Tab) -> None:
+    await tab.go("/acme/sites")
+    await tab.page.get_by_role("searchbox", name="Name", exact=True).press_sequentially("frank")
+    await tab.page.wait_for_url("**/acme/sites?q=frank")
+    await expect(tab.page.locator("tbody tr")).to_have_count(1)
+    assert await tab.page.evaluate("document.activeElement.name") == "q"
+
+
+async def test_a_hidden_tab_holds_no_stream(tab: Tab, served: Served) -> None:
+    async with tab.page.expect_request(lambda request: "/live?" in request.url):
+        await tab.go("/acme/sites")
+    closed = tab.page.wait_for_event("requestfailed", lambda request: "/live?" in request.url)
+    await tab.page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    await closed
+
+
+async def test_a_lost_connection_is_told(tab: Tab) -> None:
+    await tab.go("/acme/sites")
+    await tab.page.context.set_offline(True)
+    await tab.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await tab.page.context.set_offline(False)
+    async with tab.page.expect_request(lambda request: "/live?" in request.url):
+        await tab.page.reload()
+    await tab.page.route("**/live?**", lambda route: route.abort())
+    await tab.page.reload()
+    await expect(tab.page.locator("#lost")).to_be_visible()
+
+
+async def test_everything_can_be_done_without_a_script(
+    chromium: Browser, signed_in: object, served: Served
+) -> None:
+    context = await chromium.new_context(storage_state=signed_in, java_script_enabled=False)  # type: ignore[arg-type]
+    page = await context.new_page()
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.goto(f"{served.url}/acme/sites")
+    await page.get_by_role("link", name="Menu").first.click()
+    await page.get_by_role("link", name="Resources", exact=True).click()
+    await page.get_by_role("searchbox").fill("10.20")
+    await page.get_by_role("button", name="Apply").click()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.goto(f"{served.url}/acme/sites/new")
+    await page.fill("#name", "Reykjavik")
+    await page.get_by_role("button", name="Create site").click()
+    await expect(page.locator("#side-heading")).to_have_text("Reykjavik")
+    await page.locator("summary", has_text="Delete site").click()
+    await page.get_by_label("To confirm, type").fill("Reykjavik")
+    await page.get_by_role("button", name="Delete site").click()
+    await expect(page.locator(".toast")).to_contain_text("was deleted")
+    await page.goto(f"{served.url}/acme/search?q=berlin")
+    await page.locator("#found").get_by_role("link", name="Berlin").click()
+    await expect(page.locator("#side-heading")).to_have_text("Berlin")
+    await context.close()
+
+
+async def made(served: Served, name: str) -> Site:
+    async with served.world.portal.services.store.writing() as transaction:
+        site = Site(id=transaction.new_id(), account_id=served.world.account_id, name=name)
+        return await transaction.of(served.world.account_id).sites.insert(site)

@@ -1,0 +1,70 @@
+"""Each page in each theme and width: nothing against the policy, no error, no barrier, nothing cut off, and a picture.
+
+Pictures go to `$WARDGATE_SCREENSHOTS`, or to the run's temporary directory.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext
+
+from browser.conftest import Served, open_tab
+from wardgate.portal.web.pages import PAGES
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+THEMES = ("light", "dark")
+WIDTHS = {390: 844, 1280: 900, 1920: 1080}
+AUDITED = {("light", 390), ("dark", 1280)}
+"""Where axe looks: contrast is a matter of the theme, all else of the width, and it takes a second a page."""
+
+
+def paths_of(served: Served) -> list[str]:
+    """Every page of the navigation, and what stands beside the tables."""
+    slug = "/acme"
+    world = served.world
+    return [
+        *(f"{slug}{page.path}" for page in PAGES),
+        *(f"{slug}{page.path}/new" for page in PAGES if getattr(page, "can_make", False)),
+        f"{slug}/sites/{world.site.id}",
+        f"{slug}/sites/{world.site.id}/edit",
+        f"{slug}/sites?q=nothing+is+called+that",
+        f"{slug}/resources/{world.resource.id}",
+        f"{slug}/search?q=ber",
+    ]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.timeout(300)
+async def test_a_page_is_whole_and_open_to_everybody(
+    context: BrowserContext, served: Served, theme: str, pictures: Path
+) -> None:
+    await context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+    tab = await open_tab(context, served)
+    wrong: list[str] = []
+    for path in paths_of(served):
+        for width, height in WIDTHS.items():
+            await tab.page.set_viewport_size({"width": width, "height": height})
+            if width == min(WIDTHS):
+                await tab.go(path)
+            wrong += [f"{path} at {width}: {one}" for one in await tab.complaints()]
+            overflow = await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            if overflow > 0:
+                wrong.append(f"{path} at {width}: {overflow} px wider than the screen")
+            if (theme, width) in AUDITED:
+                wrong += [f"{path} at {width}: {one}" for one in await tab.barriers()]
+            name = path.removeprefix("/acme").strip("/").replace("/", "-").replace("?", "-") or "overview"
+            name = name.replace(str(served.world.site.id), "one").replace(
+                str(served.world.resource.id), "one"
+            )
+            await tab.page.screenshot(path=pictures / f"{name}-{width}-{theme}.png")
+            tab.errors.clear()
+    assert not wrong, "\n".join(dict.fromkeys(wrong))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    place = Path(os.environ.get("WARDGATE_SCREENSHOTS", tmp_path))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
