@@ -264,7 +264,17 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             return []
         given = [search.words_condition(words), *([] if self.only is None else [self.only])]
         rows = await self.repository(tables).load_all(*given, order_by=[search.columns[0]], limit=limit)
-        return [Found(self.label_of(row), f"{self.path}/{row.id}", self.name) for row in rows]
+        labels = await self.labels(tables, rows)
+        return [
+            Found(label, f"{self.path}/{row.id}", self.name) for row, label in zip(rows, labels, strict=True)
+        ]
+
+    async def labels(self, _tables: AccountTables, rows: Sequence[_RowT]) -> list[str]:
+        """Return what objects are called. Overridden where that takes more than their rows."""
+        return [self.label_of(row) for row in rows]
+
+    async def label(self, tables: AccountTables, row: _RowT) -> str:
+        return (await self.labels(tables, [row]))[0]
 
     async def load(self, tables: AccountTables, id_: UUID | None) -> _RowT:
         """Return an object of this page. Raises Missing."""
@@ -304,7 +314,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         tab = next((one for one in tabs if one.name == wanted), tabs[0] if tabs else None)
         async with visit.reading() as tables:
             side = Side(
-                self.label_of(row),
+                await self.label(tables, row),
                 "panel.html",
                 {
                     "row": row,
@@ -349,10 +359,11 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             try:
                 async with visit.writing() as (tables, transaction):
                     row = await self.editing.make(visit, tables, transaction, given)
+                    label = await self.label(tables, row)
             except Refused as refused:
                 errors = errors_of(refused)
             else:
-                told = f"{self.singular.capitalize()} “{self.label_of(row)}” was created."
+                told = f"{self.singular.capitalize()} “{label}” was created."
                 return visit.go(f"{self.path}/{row.id}", toast=told)
         return await self._show_form(visit, None, filled.refused(errors))
 
@@ -380,13 +391,14 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
                 given, errors = filled.given()
                 if not filled.is_stale and not errors:
                     row = await self.editing.change(visit, tables, transaction, before, given)
+                    label = await self.label(tables, row)
         except Missing:
             return self.gone(visit)
         except Refused as refused:
             errors = errors_of(refused)
         else:
             if not filled.is_stale and not errors:
-                told = f"{self.singular.capitalize()} “{self.label_of(row)}” was saved."
+                told = f"{self.singular.capitalize()} “{label}” was saved."
                 return visit.go(f"{self.path}/{row.id}", toast=told)
         return await self._show_form(visit, before, filled.refused(errors))
 
@@ -411,8 +423,8 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         return visit.go(self.path if action.leaves else f"{self.path}/{row.id}", toast=told)
 
     async def _show_form(self, visit: Visit, row: _RowT | None, filled: Filled) -> Response:
-        title = f"New {self.singular}" if row is None else f"Edit {self.label_of(row)}"
         async with visit.reading() as tables:
+            title = f"New {self.singular}" if row is None else f"Edit {await self.label(tables, row)}"
             options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
         values = {"row": row, "filled": filled, "options": options, "messages": messages}
         is_refused = bool(filled.errors or filled.is_stale)

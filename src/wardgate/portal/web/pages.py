@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from wardgate.portal.access.pages import resources
+from wardgate.portal.access.pages import policies, resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.logs import pages as logs
-from wardgate.portal.people.pages import actors, groups
+from wardgate.portal.people.pages import actors, groups, service_accounts
 from wardgate.portal.sign_in import providers_page
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
@@ -16,8 +16,10 @@ PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     resources.PAGE,
     groups.PAGE,
+    policies.PAGE,
     sites.PAGE,
     actors.PAGE,
+    service_accounts.PAGE,
     clients.PAGE,
     *logs.PAGES,
     providers_page.PAGE,

@@ -18,6 +18,7 @@ from wardgate.portal.people.pages.held import (
     back,
     count_groups,
     count_tokens,
+    group_ids,
     groups_to_choose,
     load_groups,
     load_tokens,
@@ -148,7 +149,7 @@ async def status_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Stat
 
 
 async def _make(visit: Visit, tables: AccountTables, _: Transaction, given: Mapping[str, Any]) -> Actor:
-    groups = _ids(given["group_ids"])
+    groups = group_ids(given["group_ids"])
     actor = await rules.make_actor(
         tables, visit.account, {k: v for k, v in given.items() if k != "group_ids"}
     )
@@ -157,13 +158,6 @@ async def _make(visit: Visit, tables: AccountTables, _: Transaction, given: Mapp
     except Missing:
         raise Invalid({"group_ids": ["A group of these does not exist any more."]}) from None
     return actor
-
-
-def _ids(texts: Sequence[str]) -> list[UUID]:
-    try:
-        return [UUID(text) for text in texts]
-    except ValueError:
-        raise Missing from None
 
 
 async def _change(
@@ -323,7 +317,11 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
     columns=(
         Column(name="name", label="Name", cell=_name, sort=ACTORS.c.name),
         Column(
-            name="email", label="E-mail", cell=lambda actor, _: Text(actor.email or "–"), sort=ACTORS.c.email
+            name="email",
+            label="E-mail",
+            cell=lambda actor, _: Text(actor.email or "–"),
+            sort=ACTORS.c.email,
+            is_secondary=True,
         ),
         Column(
             name="role",

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from wardgate.portal.bus import ClientPresence
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.edits import INVALID
 from wardgate.portal.limits import USERS
-from wardgate.portal.outcomes import Missing
+from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
 from wardgate.portal.people.tables import GROUPS, Actor, Group
@@ -126,6 +127,14 @@ async def groups_to_choose(_visit: Visit, tables: AccountTables) -> Sequence[Opt
         *_EDITABLE, order_by=[func.lower(GROUPS.c.name)], limit=GROUPS_SHOWN
     )
     return [Option(str(group.id), group.name) for group in groups]
+
+
+def group_ids(texts: Sequence[str]) -> list[UUID]:
+    """Return what was ticked in a form of a new actor. Raises Invalid."""
+    try:
+        return [UUID(text) for text in texts]
+    except ValueError:
+        raise Invalid({"group_ids": [INVALID]}) from None
 
 
 _EDITABLE: Final = (GROUPS.c.type == "static", GROUPS.c.idp_id.is_(None))

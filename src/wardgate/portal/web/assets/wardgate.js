@@ -132,6 +132,24 @@
       one.hidden = !one.dataset.values.split(" ").includes(control?.value ?? "");
     }
   }
+  function addRow(button) {
+    const rows = button.closest("[data-rows]"), count = $("[data-row-count]", rows), last = $$("[data-row]", rows).pop();
+    const added = last.cloneNode(true), number = Number(count.value);
+    for (const one of $$("input", added)) {
+      one.name = one.name.replace(/\.\d+\.(\w+)$/, `.${number}.$1`);
+      if (one.type === "checkbox") one.checked = false; else one.value = "";
+    }
+    count.value = number + 1;
+    last.after(added);
+    $("input", added).focus();
+  }
+  function showZone() {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    for (const one of $$("[data-browser-zone]")) {
+      if ([...one.options].some((option) => option.value === zone)) one.value = zone;
+      delete one.dataset.browserZone;
+    }
+  }
   const apply = later(300, (form) => form.requestSubmit());
   function hideToasts() {
     for (const one of $$(".toast:not(.bad)")) { setTimeout(() => one.classList.add("gone"), 4500); setTimeout(() => one.remove(), 5000); }
@@ -161,6 +179,7 @@
       remember("sidebar", isCollapsed ? "collapsed" : "");
     }
     if (at("[data-copies]")) copy(at("[data-copies]"));
+    if (at("[data-adds-row]")) addRow(at("[data-adds-row]"));
     if (at("[data-closes]")) at("details").open = false;
     if (at("[data-opens-palette]") && !event.ctrlKey && !event.metaKey) { event.preventDefault(); openPalette(); }
     if (event.target === palette() || at("#palette-results a")) palette().close();
@@ -192,6 +211,7 @@
     hideToasts();
     follow();
     $$("form").forEach(showDependent);
+    showZone();
     $("#errors")?.focus();
   }
   document.addEventListener("htmx:after:swap", settle);
