@@ -9,7 +9,8 @@ have proved nothing.
     upgrade 15 s until a control channel is accepted or refused
 
 Bytes are handed to the parsers in slices, and between two slices every other connection has its turn: a frame
-of six bytes takes as long as one of six thousand.
+of six bytes takes as long as one of six thousand. Connections whose time is over are ended a few at a time for
+the same reason: thousands that came together are over together.
 
 uvicorn has no such bounds, and no places for them. The names of it that this module rests on are held by
 tests/unit/portal/test_protocols.py.
@@ -17,7 +18,8 @@ tests/unit/portal/test_protocols.py.
 
 import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections import deque
+from collections.abc import Callable, MutableMapping
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -44,6 +46,8 @@ MAX_FRAGMENTS: Final = 1024
 """Of one message: an empty one costs its sender six bytes and no part of the message's limit."""
 
 SLICE_BYTES: Final = 4096
+ENDED_AT_ONCE: Final = 16
+"""Each takes a twentieth of a millisecond; then others have their turn."""
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -54,10 +58,35 @@ class _Timer(Enum):
     UNREAD = "unread"
 
 
+class Ends:
+    """The ends of connections that are due, carried out a few in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], None]] = deque()
+        self._is_going_on = False
+
+    def add(self, end: Callable[[], None]) -> None:
+        """Call `end` when it is its turn; it must look whether the connection has gone on meanwhile."""
+        self._due.append(end)
+        if not self._is_going_on:
+            self._is_going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        try:
+            for _ in range(min(ENDED_AT_ONCE, len(self._due))):
+                self._due.popleft()()
+        finally:
+            self._is_going_on = bool(self._due)
+            if self._is_going_on:
+                asyncio.get_running_loop().call_soon(self._go_on)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection that speaks HTTP, until it is upgraded."""
 
     gate: ClassVar[Gate]
+    ends: ClassVar[Ends]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,7 +148,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._cancel(_Timer.HEAD)
         self._bytes_of_head = 0
         self._is_in_body = True
-        self._timers[_Timer.BODY] = self.loop.call_later(BODY_S, self._refuse, b"408 Request Timeout")
+        self._timers[_Timer.BODY] = self.loop.call_later(BODY_S, self._is_over, _Timer.BODY)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -164,13 +193,28 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        self._close()
+        timer = self.timeout_keep_alive_task
+
+        def end() -> None:
+            if self.timeout_keep_alive_task is timer:
+                self._close()
+
+        self.ends.add(end)
 
     # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _await_head(self) -> None:
         if _Timer.HEAD not in self._timers:
-            self._timers[_Timer.HEAD] = self.loop.call_later(HEAD_S, self._refuse, b"408 Request Timeout")
+            self._timers[_Timer.HEAD] = self.loop.call_later(HEAD_S, self._is_over, _Timer.HEAD)
+
+    def _is_over(self, which: _Timer) -> None:
+        timer = self._timers[which]
+
+        def end() -> None:
+            if self._timers.get(which) is timer:
+                self._refuse(b"408 Request Timeout")
+
+        self.ends.add(end)
 
     def _watch_reader(self) -> None:
         self._timers[_Timer.UNREAD] = self.loop.call_later(
@@ -248,12 +292,13 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
     """One connection that has been upgraded, with a way to end a socket whose peer has stopped reading."""
 
     gate: ClassVar[Gate]
+    ends: ClassVar[Ends]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._unfed = b""
         self._feeding: asyncio.Handle | None = None
-        self._upgrade_timer = self.loop.call_later(UPGRADE_S, self._give_up)
+        self._upgrade_timer = self.loop.call_later(UPGRADE_S, self.ends.add, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfed = b""
@@ -380,4 +425,5 @@ def protocols(gate: Gate) -> tuple[type[HttpProtocol], type[ChannelProtocol]]:
         pass
 
     Http.gate = Channel.gate = gate
+    Http.ends = Channel.ends = Ends()
     return Http, Channel

@@ -30,7 +30,7 @@ BASES: dict[str, type] = {
     "_HeldFlow": FlowControl,
     "ChannelProtocol": WebSocketsSansIOProtocol,
 }
-OWN = {"gate", "hold", "unsent_bytes", "fail"}
+OWN = {"gate", "ends", "hold", "unsent_bytes", "fail"}
 """Public names of our subclasses that uvicorn need not know."""
 
 UVICORN = f"uvicorn {uvicorn.__version__}"

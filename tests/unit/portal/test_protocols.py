@@ -1,6 +1,7 @@
 """The bounds of one connection (`wardgate.portal.protocols`), on virtual time and a transport that the test plays."""
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,7 @@ from wardgate.portal import protocols
 from wardgate.portal.protocols import (
     BODY_S,
     CLOSE_S,
+    ENDED_AT_ONCE,
     HEAD_S,
     MAX_FIELDS,
     MAX_FRAGMENTS,
@@ -193,6 +195,37 @@ def test_the_bounds_that_the_other_tests_go_by() -> None:
     assert (HEAD_S, BODY_S, UNREAD_S, UPGRADE_S, CLOSE_S) == (10, 40, 30, 15, 10)
     assert (MAX_HEAD_BYTES, SLICE_BYTES) == (65_536, 4096)
     assert (MAX_FIELDS, MAX_QUEUED, MAX_FRAGMENTS) == (200, 16, 1024)
+
+
+def test_connections_that_are_over_together_end_a_few_at_a_time() -> None:
+    async def play() -> None:
+        http, _channel = protocols.protocols(
+            Gate(most=1000, most_of_one=1000, trusted=[], counters=Counter())
+        )
+        config = uvicorn.Config(idle, http=http, lifespan="off", interface="asgi3", log_config=None)
+        config.load()
+        wires = [Wire() for _ in range(10 * ENDED_AT_ONCE + 1)]
+        for wire in wires:
+            wire.protocol = http(config, ServerState(), {}, asyncio.get_running_loop())
+            wire.protocol.connection_made(wire)
+        await asyncio.sleep(HEAD_S)
+        ended: list[int] = []
+        asked = wires[0]
+        while sum(wire.is_closed for wire in wires) < len(wires) - 1:
+            ended.append(sum(wire.is_closed for wire in wires))
+            if len(ended) == 2:
+                asked = next(wire for wire in wires if not wire.is_closed)
+                asked.protocol.data_received(HEAD + b"\r\n")
+            await asyncio.sleep(0)
+        steps = [after - before for before, after in itertools.pairwise(ended)]
+        assert max(steps) <= ENDED_AT_ONCE
+        assert not asked.is_closed, "it was asked for something before its turn came"
+
+    run_virtual(play())
+
+
+async def idle(_scope: Any, _receive: Any, _send: Any) -> None:
+    await asyncio.Event().wait()
 
 
 @scene
