@@ -272,6 +272,16 @@ async def test_assets_are_cached_by_their_content(visitor: httpx2.AsyncClient) -
     assert (await visitor.get("/assets/wardgate.css?v=old")).headers["cache-control"] == "no-cache"
 
 
+async def test_assets_are_compressed_for_who_takes_it_and_pages_are_not(
+    admin: httpx2.AsyncClient,
+) -> None:
+    for accepted, encoding in (("gzip, br", "gzip"), ("identity", None)):
+        asset = await admin.get("/assets/wardgate.css", headers={"accept-encoding": accepted})
+        assert asset.headers.get("content-encoding") == encoding
+        assert asset.content == (ASSETS / "wardgate.css").read_bytes()
+    assert "content-encoding" not in (await admin.get("/acme")).headers
+
+
 @pytest.mark.parametrize("name", ["nothing.css", "..%2fapplication.py", "%2e%2e%2f__init__.py", "README"])
 async def test_nothing_but_assets_is_served(visitor: httpx2.AsyncClient, name: str) -> None:
     assert (await visitor.get(f"/assets/{name}")).status_code == 404

@@ -163,6 +163,22 @@ async def test_access_is_granted_to_all_groups_or_to_none(admin: httpx2.AsyncCli
     assert await policy_of(world, group) is None
 
 
+async def test_who_uses_it_at_this_moment_stands_in_its_panel(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    path = f"/acme/resources/{world.resource.id}?tab=authorizations"
+    assert "192.0.2.7" not in (await admin.get(path)).text
+    async with world.gateway() as gateway, world.client(query={"name": "laptop"}) as client:
+        await gateway.join()
+        await client.join()
+        asked = {"resource_id": str(world.resource.id), "connected_gateway_ids": []}
+        client.send("request_authorization", asked)
+        created = await gateway.receive("create_authorization")
+        gateway.send("authorization_created", {"ref": created["payload"]["ref"]})
+        await client.receive("authorization_created")
+        assert "laptop" in (await admin.get(path)).text
+
+
 async def test_clients_join_and_leave_a_pool(admin: httpx2.AsyncClient, world: World) -> None:
     pool = await made(world, name="pool", type="static_device_pool", site_id=None)
     path = f"/acme/resources/{pool.id}"

@@ -199,6 +199,12 @@ async def test_the_sites_tokens_are_revoked(admin: httpx2.AsyncClient, world: Wo
     assert "No token of the site" in (await admin.get(f"/acme/sites/{world.site.id}?tab=tokens")).text
 
 
+async def test_a_sites_resources_stand_in_its_panel(admin: httpx2.AsyncClient, world: World) -> None:
+    panel = (await admin.get(f"/acme/sites/{world.site.id}?tab=resources")).text
+    assert f'href="/acme/resources/{world.resource.id}"' in panel
+    assert ">CIDR</span>" in panel
+
+
 async def test_every_form_needs_its_sessions_token(admin: httpx2.AsyncClient, world: World) -> None:
     id_ = world.site.id
     for path in (

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from wardgate.portal.access.resource_types import TYPE_NAMES
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import GatewayPresence
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.devices.tables import Device
@@ -178,11 +180,13 @@ async def count_gateways(_visit: Visit, tables: AccountTables, site: Site) -> in
     return await tables.devices.count(c.type == "gateway", c.site_id == site.id)
 
 
-async def load_resources(_visit: Visit, tables: AccountTables, site: Site) -> Any:
+async def load_resources(_visit: Visit, tables: AccountTables, site: Site) -> Sequence[tuple[Resource, str]]:
+    """Return the site's resources, each with what its type is called."""
     c = tables.resources.c
-    return await tables.resources.load_all(
+    found = await tables.resources.load_all(
         c.site_id == site.id, order_by=[c.name, c.id], limit=RESOURCES_SHOWN
     )
+    return [(resource, TYPE_NAMES[resource.type]) for resource in found]
 
 
 async def count_resources(_visit: Visit, tables: AccountTables, site: Site) -> int:

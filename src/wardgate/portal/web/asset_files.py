@@ -1,5 +1,6 @@
 """Scripts, styles and pictures, served from memory under addresses that change with their content."""
 
+import gzip
 import hashlib
 import mimetypes
 from http import HTTPStatus
@@ -18,6 +19,8 @@ class AssetFiles:
 
     def __init__(self) -> None:
         self._contents = {path.name: path.read_bytes() for path in DIRECTORY.iterdir() if path.is_file()}
+        # Pages are not compressed: a form's token beside what an address repeats would tell itself by its length.
+        self._compressed = {name: gzip.compress(content) for name, content in self._contents.items()}
         self._versions = {
             name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._contents.items()
         }
@@ -33,4 +36,7 @@ class AssetFiles:
         is_current = request.query_params.get("v") == self._versions[name]
         lifetime = "public, max-age=31536000, immutable" if is_current else "no-cache"
         media_type = mimetypes.guess_type(name)[0] or "text/plain"
-        return Response(content, media_type=media_type, headers={"cache-control": lifetime})
+        headers = {"cache-control": lifetime, "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content, headers["content-encoding"] = self._compressed[name], "gzip"
+        return Response(content, media_type=media_type, headers=headers)

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
+from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import RESOURCES, Policy, Resource
+from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.people.tables import Group
@@ -468,7 +469,15 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     about="What people reach through gateways. A policy says which group may use it.",
     live=Live(
         tables=frozenset(
-            {"resources", "policies", "sites", "groups", "static_device_pool_members", "devices"}
+            {
+                "resources",
+                "policies",
+                "sites",
+                "groups",
+                "static_device_pool_members",
+                "devices",
+                "policy_authorizations",
+            }
         ),
         presence=frozenset({"gateway", "client"}),
     ),
@@ -516,6 +525,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
                 load=load_access,
                 count=count_access,
             ),
+            authorizations_tab(lambda row: POLICY_AUTHORIZATIONS.c.resource_id == row.id),
         ),
         actions=(
             PanelAction(
