@@ -137,6 +137,7 @@ class FakeProvider:
         self.issuer, self.client_id, self.secret = issuer, client_id, secret
         self.outbound = ScriptedOutbound()
         self.changed: dict[str, Any] = {}
+        self.now: Callable[[], float] = lambda: datetime.now(UTC).timestamp()
         self.at_token: Answer | Failure | None = None
         self.key = rsa_key()
         self.codes: dict[str, dict[str, str]] = {}
@@ -178,7 +179,7 @@ class FakeProvider:
         pair = f"{quote_plus(self.client_id)}:{quote_plus(self.secret)}".encode()
         if question.headers.get("authorization") != "Basic " + base64.b64encode(pair).decode():
             return Answer(401, {}, b'{"error": "invalid_client"}')
-        right = claims(datetime.now(UTC).timestamp(), asked["nonce"], iss=self.issuer, aud=self.client_id)
+        right = claims(self.now(), asked["nonce"], iss=self.issuer, aud=self.client_id)
         token = signed({**right, **self.changed}, self.key)
         return Answer(
             200, {}, json.dumps({"id_token": token, "access_token": "a", "token_type": "Bearer"}).encode()

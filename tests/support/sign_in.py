@@ -16,6 +16,7 @@ from support.portal import World, make_world, portal_running
 from support.virtual_portal import VirtualClock
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
+from wardgate.portal.outbound import Outbound
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.tables import AuthProviderDetails
@@ -91,23 +92,29 @@ class Scene:
 
 
 def on_virtual_time(
-    scene: Callable[[Scene], Coroutine[Any, Any, None]], *, with_mail: bool = True
+    scene: Callable[[Scene], Coroutine[Any, Any, None]],
+    *,
+    with_mail: bool = True,
+    outbound: Outbound | None = None,
 ) -> Callable[[], None]:
     """Make a test of a scene: answers that take three seconds on purpose take none."""
 
     def test() -> None:
-        run_virtual(_play(scene, Letterbox(), with_mail))
+        run_virtual(_play(scene, Letterbox(), with_mail, outbound or NoOutbound()))
 
     test.__name__, test.__doc__ = scene.__name__, scene.__doc__
     return test
 
 
 async def _play(
-    scene: Callable[[Scene], Coroutine[Any, Any, None]], letterbox: Letterbox, with_mail: bool
+    scene: Callable[[Scene], Coroutine[Any, Any, None]],
+    letterbox: Letterbox,
+    with_mail: bool,
+    outbound: Outbound,
 ) -> None:
     mailer = letterbox if with_mail else None
     rng = random.Random(7)
-    environment = Environment(VirtualClock(), rng, InlineExecutor(), NoOutbound(), EncodingBus(), mailer)
+    environment = Environment(VirtualClock(), rng, InlineExecutor(), outbound, EncodingBus(), mailer)
     async with portal_running(PortalSettings(), environment) as portal, caller(portal) as browser:
         await scene(Scene(await make_world(portal), browser, letterbox))
 

@@ -26,10 +26,11 @@ from starlette.routing import BaseRoute, Route
 from wardgate.portal.http.signed_cookie import SignedCookie
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import Refused
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
 from wardgate.portal.settings import OIDC_CALLBACK_PATH
 from wardgate.portal.sign_in import provider_rules
-from wardgate.portal.sign_in.admission import is_usable
+from wardgate.portal.sign_in.admission import NotAdmitted, admit, is_usable
 from wardgate.portal.sign_in.failures import Failure
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
 from wardgate.portal.sign_in.lookup import as_id, find_provider
@@ -38,6 +39,7 @@ from wardgate.portal.sign_in.oidc.authorization import Attempt
 from wardgate.portal.sign_in.oidc.failures import OidcFailed, OidcFailure
 from wardgate.portal.sign_in.oidc.identities import Known, ProofNeeded, Unknown, match
 from wardgate.portal.sign_in.oidc.profile import Profile
+from wardgate.portal.sign_in.oidc.proof import Proofs, TooManyMails, Waiting
 from wardgate.portal.sign_in.oidc.relying_party import AnyProvider, EmailTrust, RelyingParty
 from wardgate.portal.sign_in.oidc.trials import Trial
 from wardgate.portal.sign_in.oidc.verification import TRIAL_PATH, begin_trial, complete_trial
@@ -49,6 +51,8 @@ log = logging.getLogger(__name__)
 
 COOKIE_LIFETIME: Final = timedelta(minutes=5)
 MAX_USED: Final = 10_000
+PROOF_PATH: Final = "/sign_in/oidc/{provider_id}/verify_identity"
+WRONG_CODE: Final = "This code is wrong, or has ended. After three attempts, or fifteen minutes, begin again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,14 @@ class OidcPages:
         self._clock = services.environment.clock
         self._cookie = SignedCookie(services.keys.cookies, "oidc", is_secure=services.settings.is_secure)
         self._used = UsedStates()
+        self._proofs = Proofs(services)
 
     def routes(self) -> Sequence[BaseRoute]:
         kinds = [kind.name for kind in provider_rules.IDENTITY_PROVIDERS]
         return (
             *(self._steps.get(f"/sign_in/{kind}/{{provider_id}}", self._begin) for kind in kinds),
+            self._steps.get(PROOF_PATH, self._ask_for_code),
+            self._steps.post(PROOF_PATH, self._check_code),
             Route(OIDC_CALLBACK_PATH, self._callback, methods=["GET"]),
             Route(f"{TRIAL_PATH}/{{name}}", self._begin_trial, methods=["GET"]),
         )
@@ -157,7 +164,9 @@ class OidcPages:
         match await self._matched(account, provider, party, profile):
             case Known(actor):
                 return await self._sign_ins.finish(request, begun.flow, account, actor, provider)
-            case ProofNeeded() | Unknown():
+            case ProofNeeded(actor):
+                return await self._begin_proof(request, begun.flow, account, provider, actor, profile)
+            case Unknown():
                 return self._sign_ins.fail(begun.flow, account, Failure.UNKNOWN_USER)
 
     async def _matched(
@@ -169,6 +178,59 @@ class OidcPages:
             if isinstance(found, Known) and provider.fills_groups:
                 await groups.fill(tables, provider.id, found.actor, profile.groups)
             return found
+
+    async def _begin_proof(
+        self,
+        request: Request,
+        flow: Flow,
+        account: Account,
+        provider: IdentityProviderDetails,
+        actor: Actor,
+        profile: Profile,
+    ) -> Response:
+        async with self._services.store.reading() as transaction:
+            decision = await admit(transaction.of(account.id), flow.context, actor, provider)
+        if isinstance(decision, NotAdmitted):
+            return self._sign_ins.fail(flow, account, decision.failure)
+        try:
+            waiting = await self._proofs.begin(request, account, provider, actor, profile)
+        except TooManyMails:
+            return self._sign_ins.fail(flow, account, Failure.TOO_MANY_ATTEMPTS)
+        path = f"/{account.slug}/sign_in/oidc/{provider.id}/verify_identity"
+        response = RedirectResponse(flow.url(path), HTTPStatus.SEE_OTHER)
+        self._proofs.remember(response, account, waiting)
+        return response
+
+    async def _ask_for_code(self, step: Step) -> Response:
+        waiting = self._proofs.waiting(step.request, step.account, step.provider_id)
+        if waiting is None:
+            return self._sign_ins.fail(step.flow, step.account, Failure.TIMED_OUT)
+        return self._show_proof(step, waiting)
+
+    async def _check_code(self, step: Step) -> Response:
+        waiting = self._proofs.waiting(step.request, step.account, step.provider_id)
+        if waiting is None:
+            return self._sign_ins.fail(step.flow, step.account, Failure.TIMED_OUT)
+        async with self._services.store.reading() as transaction:
+            provider = await find_provider(transaction.of(step.account.id), waiting.provider_id)
+        if not isinstance(provider, IdentityProviderDetails) or not is_usable(provider, step.flow.context):
+            return self._sign_ins.fail(step.flow, step.account, Failure.METHOD_UNAVAILABLE)
+        actor = await self._proofs.complete(step.account, waiting, step.form.get("secret", ""))
+        if actor is None:
+            return self._show_proof(step, waiting, error=WRONG_CODE)
+        response = await self._sign_ins.finish(step.request, step.flow, step.account, actor, provider)
+        self._proofs.forget(response, step.account)
+        return response
+
+    def _show_proof(self, step: Step, waiting: Waiting, *, error: str | None = None) -> Response:
+        return self._steps.show_step(
+            step,
+            "sign_in/verify_identity.html",
+            status=HTTPStatus.OK if error is None else HTTPStatus.UNPROCESSABLE_ENTITY,
+            provider_id=waiting.provider_id,
+            email=waiting.email,
+            error=error,
+        )
 
     async def _begin_trial(self, request: Request) -> Response:
         if request.method != "GET" or "prefetch" in request.headers.get("sec-purpose", ""):
