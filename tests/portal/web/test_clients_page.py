@@ -194,3 +194,19 @@ async def stored(world: World, device: Device) -> Device:
         row = await transaction.of(device.account_id).devices.load(device.id)
     assert row is not None
     return row
+
+
+async def test_the_history_of_a_client_tells_what_changed_and_who_did_it(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    client, other = await inserted(world, "laptop"), await inserted(world, "other")
+    for one in (client, other):
+        await post(admin, f"/acme/clients/{one.id}/verify")
+    history = (await admin.get(f"/acme/clients/{client.id}?tab=history")).text
+    entries = re.findall(r'<details class="item" name="history".*?</details>', history, re.DOTALL)
+    assert len(entries) == 2
+    verified, created = entries
+    assert ("changed" in verified, "verified_at" in verified, "admin@acme.example" in verified) == (True,) * 3
+    assert ("created" in created, "System" in created, "laptop" in created) == (True, True, True)
+    (path,) = re.findall(r'href="(/acme/logs/changes/[^"]+)"', verified)
+    assert "Device changed" in (await admin.get(path)).text

@@ -14,6 +14,7 @@ from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, Resource
 from wardgate.portal.bus import ClientPresence
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, Device
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
@@ -311,6 +312,7 @@ PAGE: Final[ListPage[Device, ClientFacts]] = ListPage(
                 load=load_pools,
                 count=count_pools,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

@@ -13,6 +13,7 @@ from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import GatewayPresence
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.sites import rules
 from wardgate.portal.sites.tables import SITES, GatewayToken, Site
@@ -420,6 +421,7 @@ PAGE: Final[ListPage[Site, SiteFacts]] = ListPage(
                 load=load_site_tokens,
                 count=count_site_tokens,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

@@ -85,12 +85,16 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Tab(Generic[_RowT]):
-    """A tab of a panel; its template has `row` and what `load` returns as `tab`. `count` stands beside its name."""
+    """A tab of a panel; its template has `row` and what `load` returns as `tab`. `count` stands beside its name.
+
+    `load_apart` in place of `load` has no transaction open: for what reads a log, slice by slice.
+    """
 
     name: str
     label: str
     template: str
-    load: Callable[[Visit, AccountTables, _RowT], Awaitable[Any]]
+    load: Callable[[Visit, AccountTables, _RowT], Awaitable[Any]] | None = None
+    load_apart: Callable[[Visit, _RowT], Awaitable[Any]] | None = None
     count: Callable[[Visit, AccountTables, _RowT], Awaitable[int]] | None = None
     is_offered: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
 
@@ -312,7 +316,12 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         tabs = [one for one in panel.tabs if one.is_offered(visit, row)]
         wanted = visit.request.query_params.get("tab")
         tab = next((one for one in tabs if one.name == wanted), tabs[0] if tabs else None)
+        shown = None
+        if tab is not None and tab.load_apart is not None:
+            shown = await tab.load_apart(visit, row)
         async with visit.reading() as tables:
+            if tab is not None and tab.load is not None:
+                shown = await tab.load(visit, tables, row)
             side = Side(
                 await self.label(tables, row),
                 "panel.html",
@@ -326,7 +335,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
                         for one in tabs
                     ],
                     "here_tab": tab,
-                    "tab": None if tab is None else await tab.load(visit, tables, row),
+                    "tab": shown,
                     "actions": [one for one in panel.actions if one.is_offered(visit, row)],
                     "is_editable": self._is_editable(visit, row),
                     **values,

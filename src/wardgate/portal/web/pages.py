@@ -5,8 +5,10 @@ from typing import Final
 from wardgate.portal.access.pages import policies, resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.installation import pages as installation
+from wardgate.portal.installation import settings_pages as settings
 from wardgate.portal.logs import pages as logs
 from wardgate.portal.people.pages import actors, groups, service_accounts
+from wardgate.portal.sign_in import api_clients_page as api_clients
 from wardgate.portal.sign_in import providers_page
 from wardgate.portal.sites import pages as sites
 from wardgate.portal.web import overview
@@ -24,4 +26,8 @@ PAGES: Final[tuple[Page, ...]] = (
     *logs.PAGES,
     providers_page.PAGE,
     installation.PAGE,
+    settings.NAMES,
+    settings.DNS,
+    settings.NOTIFICATIONS,
+    api_clients.PAGE,
 )

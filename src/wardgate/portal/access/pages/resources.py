@@ -16,6 +16,7 @@ from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.people.tables import Group
 from wardgate.portal.sites.tables import Site
@@ -526,6 +527,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
                 count=count_access,
             ),
             authorizations_tab(lambda row: POLICY_AUTHORIZATIONS.c.resource_id == row.id),
+            history_tab(),
         ),
         actions=(
             PanelAction(

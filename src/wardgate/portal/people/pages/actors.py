@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from wardgate.portal.installation.account_lifecycle import account_url
 from wardgate.portal.limits import USERS
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.mail.letters import Welcome
 from wardgate.portal.mail.queue import post
 from wardgate.portal.outcomes import Invalid, Missing, WrongState
@@ -390,6 +391,7 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
                 load=load_identities,
                 count=count_identities,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

@@ -15,6 +15,7 @@ from wardgate.portal.access.condition_words import short_names
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.limits import USERS
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
@@ -479,6 +480,7 @@ PAGE: Final[ListPage[Group, GroupFacts]] = ListPage(
                 load=load_grants,
                 count=count_grants,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

@@ -1,0 +1,78 @@
+"""The history of one object in its panel: its entries in the log of changes, with before and after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wardgate.portal.logs.pages.changes import (
+    PAGE,
+    Difference,
+    difference_of,
+    is_of_object,
+    operation_tag,
+    told_fields,
+)
+from wardgate.portal.logs.pages.log_page import reading_of
+from wardgate.portal.logs.pages.subjects import actor_cell
+from wardgate.portal.logs.tables import Change
+from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.store.log_reading import LogReader
+from wardgate.portal.store.logs import LOGS, Stream, within
+from wardgate.portal.web.cells import Cell, Tag
+from wardgate.portal.web.listing import Tab
+from wardgate.portal.web.visit import Visit
+
+SHOWN: Final = 20
+SLICES: Final = 3
+"""How far the log is searched for a panel; the page of the log goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastChange:
+    """One entry of an object's history."""
+
+    change: Change
+    place: str
+    operation: Tag
+    by: Cell
+    fields: str
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest entries; `has_more`: the log may have others."""
+
+    changes: Sequence[PastChange]
+    has_more: bool
+    all_path: str
+
+
+def history_tab() -> Tab[Any]:
+    """Return the tab of any object that the log of changes has: `tabs=(…, history_tab())`."""
+    return Tab(name="history", label="History", template="logs/history.html", load_apart=load_history)
+
+
+async def load_history(visit: Visit, row: TenantRow) -> History:
+    """Read the log from now back to when the object was made."""
+    log = LOGS[Stream.CHANGE]
+    now = visit.services.environment.clock.now()
+    window = within(Stream.CHANGE, row.inserted_at, max(now, row.inserted_at))
+    reader = LogReader(reading_of(visit, log), log, visit.account.id, is_of_object(row.id), window=window)
+    part = await reader.search(limit=SHOWN + 1, slices=SLICES)
+    changes = [Change(**one) for one in part.rows[:SHOWN]]
+    return History(
+        [
+            PastChange(
+                change=one,
+                place=PAGE.place_text(found),
+                operation=operation_tag(one),
+                by=actor_cell(one.subject),
+                fields=", ".join(told_fields(one)) if one.operation == "update" else "",
+                difference=difference_of(one),
+            )
+            for one, found in zip(changes, part.rows, strict=False)
+        ],
+        part.end is not None or len(part.rows) > SHOWN,
+        visit.url(PAGE.path, id=row.id),
+    )
