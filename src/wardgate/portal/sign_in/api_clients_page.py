@@ -34,6 +34,7 @@ from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
 TOKENS_SHOWN: Final = 200
+TOKENS_COUNTED: Final = 1000
 LIFETIME: Final = timedelta(days=365)
 
 
@@ -85,7 +86,7 @@ async def load_tokens(_visit: Visit, tables: AccountTables, client: Actor) -> Sh
 
 
 async def count_tokens(_visit: Visit, tables: AccountTables, client: Actor) -> int:
-    return await tables.api_tokens.count(API_TOKENS.c.actor_id == client.id)
+    return await tables.api_tokens.count(API_TOKENS.c.actor_id == client.id, at_most=TOKENS_COUNTED)
 
 
 async def facts_of(_visit: Visit, _tables: AccountTables, client: Actor) -> Sequence[Fact]:

@@ -8,11 +8,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 
 from wardgate.portal.access import rules
+from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.condition_field import ConditionsField
 from wardgate.portal.access.condition_words import sentence, short_names
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import POLICIES, RESOURCES, Policy, Resource
+from wardgate.portal.access.tables import POLICIES, POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.limits import USERS
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import GROUPS, Group
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables, Transaction
@@ -335,7 +337,11 @@ PAGE: Final = PolicyPage(
     panel=Panel(
         facts=facts_of,
         status=status_of,
-        tabs=(Tab(name="overview", label="Overview", template="access/policy.html", load=load_overview),),
+        tabs=(
+            Tab(name="overview", label="Overview", template="access/policy.html", load=load_overview),
+            authorizations_tab(lambda policy: POLICY_AUTHORIZATIONS.c.policy_id == policy.id),
+            history_tab(),
+        ),
         actions=(
             PanelAction(
                 name="disable",

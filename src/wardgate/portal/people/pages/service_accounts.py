@@ -9,6 +9,7 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
@@ -287,6 +288,7 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
                 load=load_groups,
                 count=count_groups,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(
