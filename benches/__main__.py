@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, decisions, portal, portal_floods, portal_logs, tunnel
+from benches import cold_connect, decisions, portal, portal_floods, portal_logs, portal_pages, tunnel
 from wardgate.lab import why_unavailable
 
 SUITES = {
@@ -19,6 +19,7 @@ SUITES = {
     "portal": portal.run,
     "logs": portal_logs.run,
     "floods": portal_floods.run,
+    "pages": portal_pages.run,
     "tunnel": tunnel.run,
     "cold-connect": cold_connect.run,
 }

@@ -106,10 +106,17 @@ async def test_a_hidden_tab_holds_no_stream(tab: Tab, served: Served) -> None:
         await tab.go("/acme/sites")
     closed = tab.page.wait_for_event("requestfailed", lambda request: "/live?" in request.url)
     await tab.page.evaluate(
-        "Object.defineProperty(document, 'hidden', {get: () => true});"
+        "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true});"
         "document.dispatchEvent(new Event('visibilitychange'))"
     )
     await closed
+    site = await made(served, "Bratislava")
+    await tab.page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => false, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    await expect(tab.page.locator("#stale a")).to_be_visible()
+    assert site.name not in await tab.page.locator("tbody").inner_text()
 
 
 async def test_a_lost_connection_is_told(tab: Tab) -> None:

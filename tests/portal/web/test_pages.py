@@ -258,6 +258,21 @@ async def test_a_page_hears_of_nothing_that_it_does_not_show(admin: httpx2.Async
         assert "data: sites\n" in await stream.message()
 
 
+async def test_what_changed_while_the_page_was_on_its_way_is_told(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    page = (await admin.get("/acme/sites")).text
+    (seen,) = re.findall(r'data-seen="(\d+)"', page)
+    async with world.portal.services.store.writing() as transaction:
+        await transaction.of(world.account_id).sites.save(replace(world.site, name="Other"))
+    async with Stream(admin, world, page=f"/sites&seen={seen}") as stream:
+        await stream.message()
+        assert "data: sites\n" in await stream.message()
+    for odd in ("-1", "999999", "x", "9" * 40):
+        async with Stream(admin, world, page=f"/sites&seen={odd}") as stream:
+            assert "event: following" in await stream.message()
+
+
 async def test_the_stream_of_who_is_not_signed_in_ends_for_good(
     visitor: httpx2.AsyncClient, world: World
 ) -> None:

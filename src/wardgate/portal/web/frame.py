@@ -57,8 +57,10 @@ class Frame:
             if signed_in is None:
                 return sign_in_of(request)
             form = FormData() if route.method == "GET" else await self.form(request, signed_in)
+            # Before anything is read for the page: what changes from here on is told by its stream.
+            seen = await self.services.feed.position(signed_in.account.id)
             try:
-                return await route.handle(Visit(self, page, request, signed_in, form))
+                return await route.handle(Visit(self, page, request, signed_in, form, seen))
             except (NotAllowed, Missing):
                 raise HTTPException(HTTPStatus.NOT_FOUND) from None
             except Refused as refused:

@@ -23,6 +23,8 @@ from wardgate.supervision import Tasks
 KEEPALIVE_S: Final = 20.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message stands for them all
 RECONNECT_MS: Final = 2000
+MAX_CATCH_UP: Final = 1000
+"""A page that missed more changes reads itself again in any case."""
 
 
 class LiveStreams:
@@ -40,15 +42,15 @@ class LiveStreams:
             return Response(status_code=204)
         page = self._pages.get(request.query_params.get("page", ""))
         return StreamingResponse(
-            self._stream(signed_in, Live() if page is None else page.live),
+            self._stream(signed_in, Live() if page is None else page.live, _seen(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
-    async def _stream(self, signed_in: SignedIn, live: Live) -> AsyncIterator[str]:
+    async def _stream(self, signed_in: SignedIn, live: Live, seen: int | None) -> AsyncIterator[str]:
         """Yield an event after each change, for as long as the session lives."""
         sessions, clock = self._frame.sessions, self._frame.services.environment.clock
-        async with self._changes(signed_in.account, live) as changes:
+        async with self._changes(signed_in.account, live, seen) as changes:
             yield f"retry: {RECONNECT_MS}\nevent: following\ndata: {live_text(live)}\n\n"
             # A page whose stream ends connects again, to one that can follow.
             while not changes.follower.done():
@@ -66,7 +68,7 @@ class LiveStreams:
                     yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
 
     @contextlib.asynccontextmanager
-    async def _changes(self, account: Account, live: Live) -> AsyncIterator["_Changes"]:
+    async def _changes(self, account: Account, live: Live, seen: int | None) -> AsyncIterator["_Changes"]:
         changes = _Changes()
         bus = self._frame.services.environment.bus
         with contextlib.ExitStack() as watches:
@@ -77,17 +79,21 @@ class LiveStreams:
                 watches.callback(bus.watch(f"decisions:{account.id}", partial(changes.add, "decisions")))
             tasks = Tasks()
             try:
-                changes.follower = tasks.start(self._follow(account, live, changes), name="page")
+                changes.follower = tasks.start(self._follow(account, live, seen, changes), name="page")
                 yield changes
             finally:
                 await tasks.close()
 
-    async def _follow(self, account: Account, live: Live, changes: "_Changes") -> None:
+    async def _follow(self, account: Account, live: Live, seen: int | None, changes: "_Changes") -> None:
+        """Note changes from where the page was read; of a page that is older, or from elsewhere, from now on."""
         # The account itself and the session concern every page.
         concerned = live.tables | {"accounts", "portal_sessions"}
         feed = self._frame.services.feed
         try:
-            batches = feed.follow(account.id, await feed.position(account.id))
+            position = await feed.position(account.id)
+            if seen is None or not position - MAX_CATCH_UP <= seen <= position:
+                seen = position
+            batches = feed.follow(account.id, seen)
             async with contextlib.aclosing(batches):
                 async for batch in batches:
                     names = {change.object for change in batch} & concerned
@@ -114,6 +120,12 @@ class _Changes:
         self.arrived.clear()
         names, self._names = self._names, set()
         return names
+
+
+def _seen(request: Request) -> int | None:
+    """Return the place in the feed where the page was read."""
+    text = request.query_params.get("seen", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
 def live_text(live: Live) -> str:

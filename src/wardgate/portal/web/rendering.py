@@ -31,6 +31,7 @@ def load_templates() -> Environment:
         finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     templates.tests["startswith"] = str.startswith
     templates.filters["exact"] = exact

@@ -28,13 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Visit:
-    """One request; `form` is what was posted, its token checked, and empty for a GET."""
+    """One request.
+
+    Attributes:
+        form: what was posted, its token checked; empty for a GET.
+        seen: where the account's feed stood before the request was answered.
+    """
 
     frame: "Frame"
     page: "Page"
     request: Request
     signed_in: SignedIn
     form: FormData = field(default_factory=FormData)
+    seen: int = 0
 
     @property
     def services(self) -> Services:

@@ -19,18 +19,19 @@
   }
 
   // Live: one stream a page, closed while nobody looks
-  let stream = null, following = "", missed = false, lostTimer = 0;
+  let stream = null, following = "", missed = false, lostTimer = 0, retryIn = 5000;
   function follow() {
     const path = document.hidden ? "" : ($("main")?.dataset.live ?? "");
     if (path === following && stream && stream.readyState !== EventSource.CLOSED) return;
     stream?.close();
     stream = null;
     following = path;
-    if (!path) return;
-    stream = new EventSource(path);
+    if (!path) { missed = true; return; }
+    stream = new EventSource(`${path}&seen=${$("main").dataset.seen}`);
     stream.addEventListener("following", () => {
       clearTimeout(lostTimer);
       $("#lost")?.setAttribute("hidden", "");
+      retryIn = 5000;
       if (missed) refresh();
       missed = false;
     });
@@ -39,7 +40,9 @@
       missed = true;
       clearTimeout(lostTimer);
       lostTimer = setTimeout(() => $("#lost")?.removeAttribute("hidden"), 1500);
-      if (stream?.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+      if (stream?.readyState !== EventSource.CLOSED) return;
+      setTimeout(follow, retryIn);
+      retryIn = Math.min(retryIn * 2, 120000);
     });
   }
   const refresh = later(30, async () => {

@@ -1,0 +1,176 @@
+"""Pages of administrators with many rows behind them, and what 500 open pages cost that nothing happens to.
+
+    python -m benches.portal_pages
+
+The portal runs in this process on a file of SQLite's; requests are handed over as a server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from sqlalchemy import insert
+
+from benches.portal_account import Stopwatch, Taken, percentiles
+from wardgate.portal import credentials, provisioning
+from wardgate.portal.access.tables import RESOURCES
+from wardgate.portal.app import Portal
+from wardgate.portal.environment import Environment
+from wardgate.portal.garbage import settle
+from wardgate.portal.http.asgi import Message
+from wardgate.portal.keys import Keys
+from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import SqliteFile
+
+ROWS: Final = (1_000, 100_000)
+CALLS: Final = 100
+WARM_UP: Final = 5
+SLICE: Final = 10_000
+STREAMS: Final = 500
+IDLE_S: Final = 45.0  # more than two keep-alives
+PATHS: Final = {
+    "first page": "/acme/resources",
+    "search": "/acme/resources?q=0042",
+    "by address": "/acme/resources?sort=-address&page=3",
+    "panel": "/acme/resources/{id}",
+}
+
+
+def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every suite takes both
+    """Each page with few and with many rows behind it, then idle streams."""
+    results = asyncio.run(measure())
+    print("\npages: milliseconds of one page, and kilobytes of its HTML, as it is and compressed by a proxy")
+    for rows, pages in results["pages"].items():
+        for name, one in pages.items():
+            print(
+                f"  {int(rows):>7,} rows  {name:<11} p50 {one['p50']:6.1f}  p99 {one['p99']:6.1f}"
+                f"  CPU {one['cpu']:6.1f}  {one['kB']:6.1f} kB  {one['gzip_kB']:5.1f} kB"
+            )
+    print(f"  {STREAMS} open pages, idle: {results['idle_core_percent']:.1f} % of a core")
+    return results
+
+
+async def measure() -> dict[str, Any]:
+    pages: dict[str, Any] = {}
+    idle = 0.0
+    for rows in ROWS:
+        with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
+            settings = PortalSettings(database_url=SqliteFile(Path(directory) / "wardgate.db"))
+            portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(portal.close)
+                await stack.enter_async_context(portal.running())
+                link, id_ = await _fill(portal, rows)
+                settle()
+                transport = httpx2.ASGITransport(app=portal, client=("192.0.2.9", 40000))
+                browser = await stack.enter_async_context(
+                    httpx2.AsyncClient(transport=transport, base_url="http://portal.example")
+                )
+                await browser.get(link)
+                pages[str(rows)] = {
+                    name: await _page(browser, path.format(id=id_)) for name, path in PATHS.items()
+                }
+                if rows == min(ROWS):
+                    idle = await _idle_percent(portal, browser)
+    return {"pages": pages, "idle_core_percent": idle}
+
+
+async def _page(browser: httpx2.AsyncClient, path: str) -> dict[str, float]:
+    taken: list[Taken] = []
+    for number in range(WARM_UP + CALLS):
+        watch = Stopwatch()
+        answer = await browser.get(path)
+        if number >= WARM_UP:
+            taken.append(watch.taken())
+        assert answer.status_code == 200, (path, answer.status_code)
+    size, compressed = len(answer.content), len(gzip.compress(answer.content))
+    cpu = statistics.median(one.cpu_s for one in taken) * 1e3
+    wall = percentiles([one.wall_s for one in taken])
+    return {**wall, "cpu": cpu, "kB": size / 1e3, "gzip_kB": compressed / 1e3}
+
+
+async def _idle_percent(portal: Portal, browser: httpx2.AsyncClient) -> float:
+    """Open many streams, let nothing happen, and return the share of a core that they take."""
+    request = browser.build_request("GET", "/acme/live?page=/resources")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/acme/live",
+        "raw_path": b"/acme/live",
+        "query_string": b"page=/resources",
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "client": ("192.0.2.9", 40000),
+        "server": ("portal.example", 80),
+    }
+    opened: asyncio.Queue[int] = asyncio.Queue()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            opened.put_nowait(message["status"])
+
+    streams = [asyncio.create_task(portal(dict(scope), receive, send)) for _ in range(STREAMS)]
+    try:
+        for _ in streams:
+            assert await opened.get() == 200
+        await asyncio.sleep(1.0)
+        wall, cpu = time.perf_counter(), time.process_time()
+        await asyncio.sleep(IDLE_S)
+        return (time.process_time() - cpu) / (time.perf_counter() - wall) * 100
+    finally:
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+
+async def _fill(portal: Portal, rows: int) -> tuple[str, str]:
+    """Make an account with so many resources; returns a sign-in link and the id of a resource."""
+    services = portal.services
+    async with services.store.writing() as transaction:
+        made = await provisioning.provision(
+            transaction, name="acme", slug="acme", admin_email="admin@acme.example"
+        )
+        link = await credentials.issue_sign_in_link(
+            made.admin, lifetime_s=3600, transaction=transaction, keys=services.keys
+        )
+        ids = [transaction.new_id() for _ in range(rows)]
+        for first in range(0, rows, SLICE):
+            await transaction.execute(
+                insert(RESOURCES.table),
+                [
+                    {
+                        "account_id": made.account.id,
+                        "id": id_,
+                        "type": "dns",
+                        "name": f"Service {number:06}",
+                        "address": f"host-{number * 7919 % rows:06}.example.com",
+                        "address_description": None,
+                        "ip_stack": "dual",
+                        "filters": [],
+                        "site_id": made.site.id,
+                        "inserted_at": transaction.now,
+                        "updated_at": transaction.now,
+                    }
+                    for number, id_ in enumerate(ids[first : first + SLICE], first)
+                ],
+            )
+    return f"/acme/sign_in/link/{link}", str(ids[0])
+
+
+if __name__ == "__main__":
+    run(runs=1, seconds=1)
