@@ -9,6 +9,7 @@ import msgspec
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.logs.tables import Decision
+from wardgate.portal.web.first_steps import FirstSteps, load_first_steps
 from wardgate.portal.web.page import Live, Section, TemplatePage
 from wardgate.portal.web.visit import Visit
 from wardgate.wire.user_agent import software_text
@@ -37,6 +38,7 @@ class Overview:
     gateways: tuple[Cells, ...]
     relays: tuple[Cells, ...]
     decisions: tuple[ShownDecision, ...]
+    first_steps: FirstSteps
 
 
 async def load_overview(visit: Visit) -> Overview:
@@ -64,6 +66,7 @@ async def load_overview(visit: Visit) -> Overview:
             for one in bus.members("relay", None)
         ),
         decisions=tuple(_decision(one) for one in decisions),
+        first_steps=await load_first_steps(visit),
     )
 
 
@@ -73,7 +76,7 @@ PAGE: Final = TemplatePage(
     icon="activity",
     section=Section.HOME,
     live=Live(
-        tables=frozenset({"actors", "devices", "sites"}),
+        tables=frozenset({"actors", "devices", "sites", "gateway_tokens", "resources", "policies"}),
         presence=frozenset({"client", "gateway", "relay"}),
         decisions=True,
     ),

@@ -11,11 +11,12 @@ from wardgate.portal.people.pages import actors, groups, service_accounts
 from wardgate.portal.sign_in import api_clients_page as api_clients
 from wardgate.portal.sign_in import providers_page
 from wardgate.portal.sites import pages as sites
-from wardgate.portal.web import overview
+from wardgate.portal.web import first_steps, overview
 from wardgate.portal.web.page import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    first_steps.PAGE,
     resources.PAGE,
     groups.PAGE,
     policies.PAGE,
