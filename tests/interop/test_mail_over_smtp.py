@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +19,11 @@ import httpx2
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from support.browser import caller
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
+from support.portal import make_world, portal_running
+from support.sign_in import ask_for_code, send_form
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.mail.smtp import SmtpMailer
@@ -221,3 +225,26 @@ async def url_of(portal: asyncio.subprocess.Process) -> str:
         if "portal ready" in (said := json.loads(line))["event"]:
             return f"http://{said['listen']}"
     raise AssertionError("the portal did not start")
+
+
+async def test_a_sign_in_code_arrives_and_signs_in() -> None:
+    arrived = asyncio.Event()
+    async with (
+        serving(Sink(on_message=arrived.set)) as sink,
+        portal_running(mailer=mailer(sink)) as portal,
+        caller(portal) as browser,
+    ):
+        await make_world(portal)
+        page = await ask_for_code(browser, "admin@acme.example")
+        await asyncio.wait_for(arrived.wait(), PATIENCE_S)
+        (envelope,) = sink.taken
+        assert envelope.rcpt_tos == ["admin@acme.example"]
+        assert isinstance(envelope.content, bytes)
+        parsed = message_from_bytes(envelope.content, policy=default)
+        text, page_of_it = (part.get_content() for part in parsed.iter_parts())
+        found = re.search(r"^  ([a-z0-9]{6})\r?$", text, re.MULTILINE)
+        assert found is not None
+        assert found[1] in page_of_it
+        assert found[1] in parsed["Subject"]
+        signed_in = await send_form(browser, page, {"secret": found[1]}, action="/verify")
+        assert signed_in.headers["location"] == "/acme"

@@ -54,7 +54,10 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "assets": Part.WEB,
     "auth": Part.WEB,
     "favicon.ico": Part.WEB,
+    "find_account": Part.WEB,
+    "getting_started": Part.WEB,
     "robots.txt": Part.WEB,
+    "sign_in": Part.WEB,
 }
 
 RESERVED_SLUGS: Final = frozenset(SEGMENTS)

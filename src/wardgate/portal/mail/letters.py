@@ -101,6 +101,20 @@ class ChoosePassword:
     ends_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class FoundAccount:
+    """One line of the letter below."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsOfAddress:
+    portal_url: str
+    accounts: tuple[FoundAccount, ...]
+
+
 Letter = (
     DeletionScheduled
     | DeletionCancelled
@@ -110,6 +124,7 @@ Letter = (
     | SignInCode
     | Welcome
     | ChoosePassword
+    | AccountsOfAddress
 )
 
 

@@ -29,6 +29,7 @@ from wardgate.portal import credentials
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.email_code import EmailCode
 from wardgate.portal.sign_in.failures import Failure, failure_of
+from wardgate.portal.sign_in.find_account import FindAccount
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
 from wardgate.portal.sign_in.lookup import default_provider, usable_providers
 from wardgate.portal.sign_in.oidc.pages import OidcPages
@@ -67,6 +68,7 @@ class SignInPages:
             steps.end("/sign_in/client_auth_error", self._tell_client_error),
             steps.end("/sign_in/client_account_disabled", self._tell_account_disabled),
             Route("/{slug}/sign_in/link/{secret}", self._redeem_link, methods=["GET"]),
+            *FindAccount(self._services, steps).routes(),
             *EmailCode(self._services, steps, self._sign_ins).routes(),
             *OidcPages(self._services, steps, self._sign_ins, self._render).routes(),
             *Password(self._services, steps, self._sign_ins).routes(),

@@ -10,10 +10,12 @@ import pytest
 from wardgate.portal.mail import letters
 from wardgate.portal.mail.letters import (
     AccountDeleted,
+    AccountsOfAddress,
     ChoosePassword,
     DeletionCancelled,
     DeletionNear,
     DeletionScheduled,
+    FoundAccount,
     Letter,
     OutdatedGateway,
     OutdatedGateways,
@@ -30,6 +32,7 @@ EVERY_LETTER: list[Letter] = [
     DeletionCancelled("Acme", URL, "Ada"),
     DeletionNear("Acme", URL, AT),
     AccountDeleted("Acme", "https://portal.example"),
+    AccountsOfAddress("https://portal.example/Acme", (FoundAccount("Acme", URL),)),
     ChoosePassword("Acme", f"{URL}/sign_in/password/x", "Ada", AT),
     SignInCode("Acme", URL, "ab12cd", AT, "Firefox", "192.0.x.x", f"{URL}/sign_in"),
     Welcome("Acme", URL, "Grace", "Ada"),
