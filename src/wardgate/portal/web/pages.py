@@ -4,6 +4,7 @@ from typing import Final
 
 from wardgate.portal.access.pages import policies, resources
 from wardgate.portal.devices import pages as clients
+from wardgate.portal.devices import topology_page as topology
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.installation import settings_pages as settings
 from wardgate.portal.logs import pages as logs
@@ -24,6 +25,7 @@ PAGES: Final[tuple[Page, ...]] = (
     actors.PAGE,
     service_accounts.PAGE,
     clients.PAGE,
+    topology.PAGE,
     *logs.PAGES,
     providers_page.PAGE,
     installation.PAGE,
