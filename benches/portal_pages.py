@@ -124,10 +124,12 @@ async def _idle_percent(portal: Portal, browser: httpx2.AsyncClient) -> float:
         if message["type"] == "http.response.start":
             opened.put_nowait(message["status"])
 
-    streams = [asyncio.create_task(portal(dict(scope), receive, send)) for _ in range(STREAMS)]
+    streams: list[asyncio.Task[None]] = []
     try:
-        for _ in streams:
-            assert await opened.get() == 200
+        for _ in range(STREAMS):  # one after the other, as people open pages
+            streams.append(asyncio.create_task(portal(dict(scope), receive, send)))
+            status = await opened.get()
+            assert status == 200, status
         await asyncio.sleep(1.0)
         wall, cpu = time.perf_counter(), time.process_time()
         await asyncio.sleep(IDLE_S)
