@@ -128,9 +128,12 @@ async def test_several_resources_are_granted_at_once_or_none(admin: httpx2.Async
     assert refused.status_code == 422
     assert "already exists" in refused.text
     assert await granted(world) == {world.resource.id: False}
-    done = await post(admin, path, resource_ids=[str(wiki), str(mail)], flow_log_uploads_enabled="on")
+    given = {"resource_ids": [str(wiki), str(mail)], "conditions": "client_verified"}
+    done = await post(admin, path, **given, flow_log_uploads_enabled="on")
     assert await toast_after(admin, done) == "2 resources were granted to “Engineering”."
     assert await granted(world) == {world.resource.id: False, wiki: False, mail: False}
+    tab = (await admin.get(f"/acme/groups/{world.group.id}?tab=resources")).text
+    assert tab.count("Under Verified client.") == 2
     assert "can&#39;t be blank" in (await post(admin, path)).text
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wardgate.portal.access.pages import policies, resources
+from wardgate.portal.access.pages import explain, policies, resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.devices import topology_page as topology
 from wardgate.portal.installation import pages as installation
@@ -21,6 +21,7 @@ PAGES: Final[tuple[Page, ...]] = (
     resources.PAGE,
     groups.PAGE,
     policies.PAGE,
+    explain.PAGE,
     sites.PAGE,
     actors.PAGE,
     service_accounts.PAGE,

@@ -11,23 +11,16 @@ from sqlalchemy import ColumnElement
 
 from wardgate.model.addresses import parse_ip
 from wardgate.model.filters import LAST_PORT, Protocol
-from wardgate.model.ids import ActorId, AuthProviderId, DeviceId, GatewayId, ResourceId
+from wardgate.model.ids import AuthProviderId
 from wardgate.model.regions import REGIONS
-from wardgate.model.resources import DevicePool
-from wardgate.policy.engine import AccessRequest, Decision, Denied, Granted, authorize, is_offered
-from wardgate.policy.explanation import ExplainedGateway, Traffic, explain, is_open
-from wardgate.policy.selection import NoGateway, OnlineGateway, select_gateway
-from wardgate.policy.snapshot import Snapshot, site_of
-from wardgate.portal.access.assumptions import Assumptions, Client, Said, assume
+from wardgate.policy.explanation import Traffic
+from wardgate.portal.access.assumptions import Said
+from wardgate.portal.access.explaining import Who, explain_now, explanations_of, find_actor, find_client
 from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
-from wardgate.portal.bus import Address, ClientPresence
-from wardgate.portal.devices.rules import load_client
 from wardgate.portal.logs.rest import parse_instant
 from wardgate.portal.logs.tables import DECISIONS
 from wardgate.portal.logs.tables import Decision as LoggedDecision
-from wardgate.portal.people.rules import load_actor
-from wardgate.portal.people.tables import Actor
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.pages import (
     BAD_CURSOR,
@@ -45,7 +38,6 @@ from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data, ListOf, ViewFields, list_response
 from wardgate.portal.store.log_reading import Count, LogReader
 from wardgate.portal.store.logs import DECISION_LOG
-from wardgate.wire.user_agent import parse_version
 
 routes = Routes("explanations", "/wardgate", tag="Wardgate")
 
@@ -88,28 +80,8 @@ async def explain_access(
     if at is not None:
         return Data(data=await _looked_up(caller, resource, actor_id, client_id, parse_instant("at", at)))
     said = _said(remote_ip=remote_ip, region=region, provider=provider)
-    actor, client = await _who(caller, actor_id, client_id)
-    assumed = assume(caller.services, said, client)
-    request = AccessRequest(
-        ActorId(actor.id), ResourceId(resource), assumed.facts, assumed.token_expires_at, assumed.software
-    )
-    now = caller.services.environment.clock.now()
-    async with caller.services.accounts.using(caller.account.id) as view:
-        snapshot = view.snapshot
-    if request.resource_id not in snapshot.resources:
-        raise not_found()
-    decision = authorize(snapshot, request, now=now)
-    gateway = await _gateway(caller, decision, client, assumed) if isinstance(decision, Granted) else None
-    told = explain(
-        snapshot,
-        request,
-        decision,
-        now=now,
-        inputs=assumed.inputs,
-        gateway=gateway,
-        traffic=traffic,
-        offered=_offered(snapshot, request, decision, client, now=now),
-    )
+    who = await _who(caller, actor_id, client_id)
+    told = await explain_now(caller.services, caller.reading, who, resource, said=said, traffic=traffic)
     return Data(data=ExplanationView.of(told))
 
 
@@ -118,35 +90,14 @@ async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noq
     """List every resource, whether a client is offered it, and if not, why. A client never asks for what it is
     not offered, so no decision explains it.
     """
-    async with caller.listing() as tables:
+    async with caller.reading() as tables:
         page = await load_page(tables.resources, paging)
-    actor, client = await _who(caller, None, str(id))
-    assumed = assume(caller.services, Said(None, None, None), client)
-    async with caller.services.accounts.using(caller.account.id) as view:
-        snapshot = view.snapshot
-    now = caller.services.environment.clock.now()
+    explained = await explanations_of(caller.services, await _who(caller, None, str(id)))
 
     def fields_of(row: Resource) -> ViewFields:
-        request = AccessRequest(
-            ActorId(actor.id), ResourceId(row.id), assumed.facts, assumed.token_expires_at, assumed.software
-        )
-        decision = authorize(snapshot, request, now=now)
-        offered = _offered(snapshot, request, decision, client, now=now)
-        told = explain(snapshot, request, decision, now=now, offered=offered)
-        return OfferView.fields_of(row, told)
+        return OfferView.fields_of(row, explained(row.id))
 
     return list_response(page, fields_of)
-
-
-def _offered(
-    snapshot: Snapshot, request: AccessRequest, decision: Decision, client: Client | None, *, now: datetime
-) -> bool | None:
-    """Tell whether a client is offered the resource; None if no client was named or an input is unknown."""
-    if client is None or request.software is None:
-        return None
-    if isinstance(decision, Denied) and any(is_open(one) for one in decision.alternatives):
-        return None
-    return is_offered(snapshot, request, now=now)
 
 
 @routes.get("/decisions")
@@ -247,17 +198,11 @@ async def _looked_up(
     return DecisionView.of(found).explanation
 
 
-async def _who(
-    caller: AccountCaller, actor_id: str | None, client_id: str | None
-) -> tuple[Actor, Client | None]:
+async def _who(caller: AccountCaller, actor_id: str | None, client_id: str | None) -> Who:
     async with caller.reading() as tables:
         if client_id is None:
-            return await load_actor(tables, parse_id(actor_id)), None
-        device = await load_client(tables, parse_id(client_id))
-        present = caller.services.environment.bus.find(Address("client", device.id))
-        presence = present if isinstance(present, ClientPresence) else None
-        token = None if presence is None else await tables.client_tokens.load(presence.token_id)
-        return await load_actor(tables, device.actor_id), Client(device, presence, token)
+            return await find_actor(tables, parse_id(actor_id))
+        return await find_client(caller.services, tables, parse_id(client_id))
 
 
 def _traffic(protocol: str | None, port: str | None) -> Traffic | None:
@@ -284,46 +229,6 @@ def _said(*, remote_ip: str | None, region: str | None, provider: str | None) ->
     if provider is not None and provider_id is None:
         raise _bad("provider is not a UUID")
     return Said(address, region, None if provider_id is None else AuthProviderId(provider_id))
-
-
-async def _gateway(
-    caller: AccountCaller, grant: Granted, client: Client | None, assumed: Assumptions
-) -> ExplainedGateway | None:
-    """Choose among the gateways that are online now as a request of this client would; pools have none."""
-    resource = grant.resource
-    if isinstance(resource, DevicePool):
-        return None
-    connected: frozenset[GatewayId] = frozenset()
-    environment = caller.services.environment
-    if client is not None:
-        async with caller.reading() as tables:
-            c = tables.authorizations.c
-            held = await tables.authorizations.load_column(
-                c.receiving_device_id,
-                c.initiating_device_id == client.device.id,
-                c.expires_at > environment.clock.now(),
-            )
-            connected = frozenset(GatewayId(DeviceId(id_)) for id_ in held)
-    members = {
-        member.gateway_id: member
-        for member in environment.bus.members("gateway", caller.account.id, site_of(resource))
-    }
-    choice = select_gateway(
-        [
-            OnlineGateway(id_, parse_version(member.version), member.position)
-            for id_, member in members.items()
-        ],
-        resource=resource,
-        client_version=parse_version(assumed.version),
-        client_announced_version=assumed.version is not None,
-        client_position=assumed.position,
-        connected=connected,
-        rng=environment.rng,
-    )
-    if isinstance(choice, NoGateway):
-        return ExplainedGateway(None, choice.value)
-    name = members[choice.gateway.id].name
-    return ExplainedGateway(str(choice.gateway.id), choice.why.value, name)
 
 
 def _bad(detail: str) -> Problem:

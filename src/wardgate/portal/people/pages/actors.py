@@ -16,6 +16,7 @@ from wardgate.portal.outcomes import Invalid, Missing, WrongState
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
+    REACH,
     back,
     count_groups,
     count_tokens,
@@ -308,6 +309,8 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
                 "memberships",
                 "groups",
                 "devices",
+                "policies",
+                "resources",
             }
         ),
         presence=frozenset({"client"}),
@@ -370,6 +373,7 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
                 load=load_groups,
                 count=count_groups,
             ),
+            REACH,
             Tab(
                 name="tokens",
                 label="Client sessions",

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from starlette.responses import Response
 
 from wardgate.portal.access import rules as access_rules
+from wardgate.portal.access.condition_field import ConditionsField
 from wardgate.portal.access.condition_words import short_names
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Policy, Resource
@@ -337,6 +338,12 @@ async def _resources_to_grant(visit: Visit, tables: AccountTables) -> Sequence[O
 _GRANT: Final = Form(
     (
         SeveralField(name="resource_ids", label="Resources", choices=_resources_to_grant, is_required=True),
+        ConditionsField(
+            name="conditions",
+            label="Conditions",
+            help="All that are switched on must hold, for each of the resources.",
+            initial=(),
+        ),
         ToggleField(
             name="flow_log_uploads_enabled",
             label="Flow log reporting",

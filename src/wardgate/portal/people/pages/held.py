@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from starlette.responses import Response
 
+from wardgate.portal.access.resource_types import TYPE_NAMES
+from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import ClientPresence
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.edits import INVALID
@@ -23,13 +25,14 @@ from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.forms import Option
-from wardgate.portal.web.listing import ListPage, Side
+from wardgate.portal.web.listing import ListPage, Side, Tab
 from wardgate.portal.web.page import PageRoute
 from wardgate.portal.web.visit import Visit
 from wardgate.wire.user_agent import software_text
 
 TOKENS_SHOWN: Final = 100
 GROUPS_SHOWN: Final = 200
+REACHED_SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,39 @@ def _is_of(tables: AccountTables, actor: Actor) -> ColumnElement[bool]:
 def _group_ids(tables: AccountTables, actor: Actor) -> Any:
     c = tables.memberships.c
     return select(c.group_id).where(c.account_id == tables.account_id, c.actor_id == actor.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A resource that an actor may reach, with the groups, policies and numbers of conditions by which it is so."""
+
+    resource: Resource
+    ways: Sequence[tuple[str, UUID, int]]
+
+    @property
+    def type(self) -> str:
+        return TYPE_NAMES[self.resource.type]
+
+
+async def load_reach(visit: Visit, tables: AccountTables, actor: Actor) -> Sequence[Reached]:
+    """Return what the enabled policies of an actor's groups lead to, by name; nothing for a disabled actor."""
+    if actor.is_disabled:
+        return ()
+    groups = {group.id: group.name for group in await load_groups(visit, tables, actor)}
+    p, c = tables.policies.c, tables.resources.c
+    policies = await tables.policies.load_all(
+        p.group_id.in_(groups), p.is_disabled.is_(False), limit=REACHED_SHOWN
+    )
+    ways: dict[UUID, list[tuple[str, UUID, int]]] = {}
+    for policy in policies:
+        assert policy.group_id is not None
+        way = groups[policy.group_id], policy.id, len(policy.conditions)
+        ways.setdefault(policy.resource_id, []).append(way)
+    resources = await tables.resources.load_all(c.id.in_(ways), order_by=[func.lower(c.name), c.id])
+    return [Reached(one, sorted(ways[one.id])) for one in resources]
+
+
+REACH: Final[Tab[Actor]] = Tab(name="reach", label="Access", template="people/reach.html", load=load_reach)
 
 
 async def groups_to_choose(_visit: Visit, tables: AccountTables) -> Sequence[Option]:

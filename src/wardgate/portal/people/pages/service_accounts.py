@@ -14,6 +14,7 @@ from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
+    REACH,
     count_groups,
     count_tokens,
     group_ids,
@@ -232,7 +233,9 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
     section=Section.ACTORS,
     about="Machines that connect as clients, without a person who signs in.",
     live=Live(
-        tables=frozenset({"actors", "client_tokens", "memberships", "groups", "devices"}),
+        tables=frozenset(
+            {"actors", "client_tokens", "memberships", "groups", "devices", "policies", "resources"}
+        ),
         presence=frozenset({"client"}),
     ),
     repository=lambda tables: tables.actors,
@@ -288,6 +291,7 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
                 load=load_groups,
                 count=count_groups,
             ),
+            REACH,
             history_tab(),
         ),
         actions=(
