@@ -182,7 +182,8 @@ async def test_gateways_and_pages_of_a_deleted_account_end(world: World, letterb
         await account_deletion.delete_account(world.portal.services, {"account_id": str(world.account_id)})
         await gateway.receive_close()
     async with caller(world.portal) as browser:
-        assert (await browser.get("/acme")).status_code == 401
+        answer = await browser.get("/acme")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/acme/sign_in?redirect_to=%2Facme")
 
 
 async def scheduled(world: World, typed: str = "acme") -> Account:
