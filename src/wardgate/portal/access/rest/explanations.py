@@ -90,7 +90,7 @@ async def offers(caller: ForAccount, id: Id, paging: Paging) -> Response:  # noq
     """List every resource, whether a client is offered it, and if not, why. A client never asks for what it is
     not offered, so no decision explains it.
     """
-    async with caller.reading() as tables:
+    async with caller.listing() as tables:
         page = await load_page(tables.resources, paging)
     explained = await explanations_of(caller.services, await _who(caller, None, str(id)))
 
