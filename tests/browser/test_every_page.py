@@ -30,6 +30,7 @@ def paths_of(served: Served) -> list[str]:
         *(f"{slug}{page.path}/new" for page in PAGES if getattr(page, "can_make", False)),
         f"{slug}/sites/{world.site.id}",
         f"{slug}/sites/{world.site.id}/edit",
+        f"{slug}/sites/{world.site.id}?tab=history",
         f"{slug}/sites?q=nothing+is+called+that",
         f"{slug}/resources/{world.resource.id}",
         f"{slug}/groups/{world.group.id}",
