@@ -208,6 +208,9 @@ async def test_a_decision_is_shown_with_its_reasons(admin: httpx2.AsyncClient, w
     panel = (await admin.get(link_of(row))).text
     (why,) = re.findall(r'<pre class="code-block">(.*?)</pre>', panel, re.DOTALL)
     assert "no gateway of its site is online" in why
+    (explained,) = re.findall(r'<a href="(/acme/explain[^"]+)">', panel)
+    answer = (await admin.get(explained)).text
+    assert ("Denied" in answer, "There is no such decision" in answer) == (True, False)
     for query, count in {
         "outcome=granted": 0,
         "outcome=denied": 1,
