@@ -22,7 +22,7 @@ OWN = PortalSettings(
 async def test_without_hosts_of_their_own_any_name_reaches_everything(host: str) -> None:
     async with portal_running() as portal:
         world = await make_world(portal)
-        assert await _statuses(world, host) == (200, 200, 101)
+        assert await _statuses(world, host) == (200, 303, 101)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ async def test_without_hosts_of_their_own_any_name_reaches_everything(host: str)
         ("api.example", 200, 404, 404),
         ("API.example:8443", 200, 404, 404),
         ("connect.example", 308, 404, 101),
-        ("portal.example:8443", 308, 200, 404),
-        ("portal.example.", 308, 200, 404),
+        ("portal.example:8443", 308, 303, 404),
+        ("portal.example.", 308, 303, 404),
         ("other.example", 308, 404, 404),
         ("192.0.2.1", 308, 404, 404),
         ("[2001:db8::1]:8443", 308, 404, 404),

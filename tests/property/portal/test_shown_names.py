@@ -13,10 +13,12 @@ from support.hostile_names import HOSTILE_NAMES
 from wardgate.model.ids import AccountId, ActorId, ClientId, DeviceId, TokenId
 from wardgate.model.shown_text import shown_text
 from wardgate.portal.bus import ClientPresence
+from wardgate.portal.web.first_steps import FirstSteps
 from wardgate.portal.web.overview import Overview, peer_cells
 from wardgate.portal.web.rendering import load_templates
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
+ALL_DONE = FirstSteps((), None, None, "acme", "", "")
 TEMPLATE = load_templates().get_template("online.html")
 
 
@@ -41,7 +43,7 @@ def test_any_name_is_shown_in_its_cell(name: str, owner: str) -> None:
         position=None,
         connected_at=NOW,
     )
-    page = TEMPLATE.render(page=Overview((peer_cells(presence, owner),), (), (), ()))
+    page = TEMPLATE.render(page=Overview((peer_cells(presence, owner),), (), (), (), ALL_DONE))
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
     assert len(cells) == 6
     assert [html.unescape(cell) for cell in cells[:2]] == [told(name), told(owner)]
