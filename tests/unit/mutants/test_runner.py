@@ -12,6 +12,8 @@ import pytest
 
 from .runner import ROOT, mutants
 
+pytestmark = pytest.mark.slow
+
 ADD = "def add(a, b):\n    return a + b\n\n\ndef double(a):\n    return 2 * a\n"
 TEST_ADD = "from wardgate.sums.add import add, double\n\n\ndef test_adds():\n    assert add(1, 2) == 3\n"
 TEST_DOUBLE = "from wardgate.sums.add import double\n\n\ndef test_doubles():\n    assert double(3) == 6\n"
@@ -23,8 +25,6 @@ NEVER = "tests/unit/sums/test_broken.py"
 STAND_IN = """
 import runpy, sys
 from pathlib import Path
-
-pytestmark = pytest.mark.slow
 passed, paths = 0, [Path(word) for word in sys.argv[1:] if word.startswith("tests/")]
 if not all(path.exists() for path in paths):
     sys.exit(4)
