@@ -60,7 +60,7 @@ class NewUserpassBody(BaseModel):
 async def index_email_otp(
     caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None
 ) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         account = await load_account(transaction, account_id)
         providers = transaction.of(account.id).email_otp_auth_providers
         wanted = [] if name is None else [providers.c.name == name]
@@ -90,7 +90,7 @@ async def update_email_otp(
 
 @routes.get("/userpass_auth_providers", response_model=ListOf[UserpassAuthProviderView])
 async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None) -> Response:
-    async with caller.reading() as transaction:
+    async with caller.listing() as transaction:
         account = await load_account(transaction, account_id)
         providers = transaction.of(account.id).userpass_auth_providers
         wanted = [] if name is None else [providers.c.name == name]
