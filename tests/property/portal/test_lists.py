@@ -33,6 +33,12 @@ from wardgate.portal.rest.pages import Page
 from wardgate.portal.rest.views import ListOf, Metadata, ViewFields, list_response
 from wardgate.portal.schema.row import Row
 from wardgate.portal.sign_in.rest.api_clients import ApiClientView, ApiTokenView
+from wardgate.portal.sign_in.rest.operated_providers import (
+    OperatedEntraAuthProviderView,
+    OperatedGoogleAuthProviderView,
+    OperatedOidcAuthProviderView,
+    OperatedOktaAuthProviderView,
+)
 from wardgate.portal.sign_in.tables import ApiToken as ApiTokenRow
 from wardgate.portal.sign_in.tables import ClientToken as ClientTokenRow
 from wardgate.portal.sign_in.tables import EmailOtpAuthProvider as EmailOtpAuthProviderRow
@@ -40,6 +46,7 @@ from wardgate.portal.sign_in.tables import EntraAuthProvider as EntraAuthProvide
 from wardgate.portal.sign_in.tables import GoogleAuthProvider as GoogleAuthProviderRow
 from wardgate.portal.sign_in.tables import OidcAuthProvider as OidcAuthProviderRow
 from wardgate.portal.sign_in.tables import OktaAuthProvider as OktaAuthProviderRow
+from wardgate.portal.sign_in.tables import UserpassAuthProvider as UserpassAuthProviderRow
 from wardgate.portal.sign_in.views import (
     ClientTokenView,
     EmailOtpAuthProviderView,
@@ -48,6 +55,7 @@ from wardgate.portal.sign_in.views import (
     GoogleAuthProviderView,
     OidcAuthProviderView,
     OktaAuthProviderView,
+    UserpassAuthProviderView,
 )
 from wardgate.portal.sites.tables import Site as SiteRow
 from wardgate.portal.sites.views import SiteView
@@ -85,11 +93,16 @@ LISTED = (
     Listed(OidcAuthProviderView, OidcAuthProviderRow, OidcAuthProviderView.fields_of),
     Listed(OktaAuthProviderView, OktaAuthProviderRow, OktaAuthProviderView.fields_of),
     Listed(OperatedAccountView, AccountRow, OperatedAccountView.fields_of),
+    Listed(OperatedEntraAuthProviderView, EntraAuthProviderRow, OperatedEntraAuthProviderView.fields_of),
+    Listed(OperatedGoogleAuthProviderView, GoogleAuthProviderRow, OperatedGoogleAuthProviderView.fields_of),
+    Listed(OperatedOidcAuthProviderView, OidcAuthProviderRow, OperatedOidcAuthProviderView.fields_of),
+    Listed(OperatedOktaAuthProviderView, OktaAuthProviderRow, OperatedOktaAuthProviderView.fields_of),
     Listed(PolicyView, PolicyRow, PolicyView.fields_of),
     Listed(PoolMemberView, DeviceRow, PoolMemberView.fields_of),
     Listed(RelayTokenView, RelayTokenRow, RelayTokenView.fields_of),
     Listed(ResourceView, ResourceRow, ResourceView.fields_of),
     Listed(SiteView, SiteRow, SiteView.fields_of),
+    Listed(UserpassAuthProviderView, UserpassAuthProviderRow, UserpassAuthProviderView.fields_of),
 )
 
 SCALARS: dict[type, st.SearchStrategy[Any]] = {

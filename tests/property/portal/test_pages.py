@@ -116,7 +116,7 @@ class Collection:
 
     async def page(self, limit: int, cursor: str | None, *, newest_first: bool) -> Page[Group]:
         query: PageQuery = await page_query(str(limit), cursor)
-        async with self.store.reading() as transaction:
+        async with self.store.reading(is_long=True) as transaction:
             groups = transaction.of(self._account_id).groups
             page = await load_page(groups, query, newest_first=newest_first)
         assert page.count == len(self.rows)

@@ -106,11 +106,27 @@ class UsesView(BaseModel):
     client_tokens: int
 
 
+def _operated(title: str, view: type[AuthProviderView]) -> type[AuthProviderView]:
+    """Return the view with what only the operator is shown."""
+    return create_model(
+        f"Operated{title}AuthProviderView",
+        __base__=view,
+        client_id=(str | None, ...),
+        is_verified=(bool, ...),
+        fills_groups=(bool, ...),
+    )
+
+
+OperatedGoogleAuthProviderView = _operated("Google", GoogleAuthProviderView)
+OperatedEntraAuthProviderView = _operated("Entra", EntraAuthProviderView)
+OperatedOktaAuthProviderView = _operated("Okta", OktaAuthProviderView)
+OperatedOidcAuthProviderView = _operated("Oidc", OidcAuthProviderView)
+
+
 def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProviderView]) -> None:
     """Add the calls of one kind of provider."""
     wrapper, place = f"{kind.name}_auth_provider", f"/{kind.name}_auth_providers"
     title = kind.name.capitalize()
-    view = _operated(title, view)
     model_config = required("name", *kind.needed)
     new = type(f"New{title}Fields", (fields,), {"model_config": model_config, "__module__": __name__})
     changed = type(f"{title}Fields", (fields,), {"model_config": NOTHING_REQUIRED, "__module__": __name__})
@@ -219,18 +235,7 @@ def _serve(kind: ProviderKind, fields: type[ProviderFields], view: type[AuthProv
         )
 
 
-def _operated(title: str, view: type[AuthProviderView]) -> type[AuthProviderView]:
-    """Return the view with what only the operator is shown."""
-    return create_model(
-        f"Operated{title}AuthProviderView",
-        __base__=view,
-        client_id=(str | None, ...),
-        is_verified=(bool, ...),
-        fills_groups=(bool, ...),
-    )
-
-
-_serve(rules.GOOGLE, GoogleFields, GoogleAuthProviderView)
-_serve(rules.ENTRA, EntraFields, EntraAuthProviderView)
-_serve(rules.OKTA, OktaFields, OktaAuthProviderView)
-_serve(rules.OIDC, OidcFields, OidcAuthProviderView)
+_serve(rules.GOOGLE, GoogleFields, OperatedGoogleAuthProviderView)
+_serve(rules.ENTRA, EntraFields, OperatedEntraAuthProviderView)
+_serve(rules.OKTA, OktaFields, OperatedOktaAuthProviderView)
+_serve(rules.OIDC, OidcFields, OperatedOidcAuthProviderView)
