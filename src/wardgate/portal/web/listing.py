@@ -501,7 +501,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         return Shown(rows, cells, count, query, notices)
 
 
-class Mistyped(Refused):
+class Mistyped(Exception):
     """What had to be typed to confirm was not."""
 
 
