@@ -43,9 +43,14 @@ async def test_the_life_of_an_actor(admin: Admin) -> None:
     assert [
         one["id"] for one in (await admin("actors", "list", "--email", "grace@example.org", "--json")).json()
     ] == [made["id"]]
-    changed = (
-        await admin("actors", "update", "Grace", "--disabled", "--no-allow-email-otp-sign-in", "--json")
-    ).json()
+    update = ("actors", "update", "Grace", "--disabled", "--no-allow-email-otp-sign-in", "--json")
+    refused = await admin(*update)
+    assert (refused.code, refused.out) == (5, "")
+    assert "is the only way in which this person can sign in" in refused.error
+    assert (await admin("actors", "show", "Grace", "--json")).json() == made
+    secret = "correct horse battery"  # another way
+    assert (await admin("actors", "set-password", "Grace", "--secret", secret)).code == 0
+    changed = (await admin(*update)).json()
     assert (changed["is_disabled"], changed["allow_email_otp_sign_in"]) == (True, False)
     assert (await admin("actors", "delete", "Grace", "--yes")).code == 0
     assert (await admin("actors", "show", made["id"])).code == 3
