@@ -17,6 +17,8 @@ from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
     REACH,
+    actor_status,
+    actors_online,
     back,
     count_groups,
     count_tokens,
@@ -24,12 +26,14 @@ from wardgate.portal.people.pages.held import (
     groups_to_choose,
     load_groups,
     load_tokens,
+    presence_status,
+    status_of,
 )
 from wardgate.portal.people.tables import ACTORS, Actor, ExternalIdentity
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.tables import PortalSession
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.cells import Fact, Moment, Status, Tag, Text
+from wardgate.portal.web.cells import Fact, Moment, Tag, Text
 from wardgate.portal.web.filters import Choice, Search
 from wardgate.portal.web.forms import ChoiceField, Form, Option, SeveralField, TextField, ToggleField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
@@ -55,10 +59,9 @@ class ActorFacts:
 async def load_facts(visit: Visit, tables: AccountTables, actors: Sequence[Actor]) -> ActorFacts:
     c = tables.external_identities.c
     ids = [actor.id for actor in actors]
-    members = visit.services.environment.bus.members("client", visit.account.id)
     return ActorFacts(
         await tables.external_identities.count_by(c.actor_id, c.actor_id.in_(ids)),
-        frozenset(member.actor_id for member in members),
+        actors_online(visit),
     )
 
 
@@ -69,14 +72,6 @@ def _name(actor: Actor, _facts: ActorFacts) -> Text:
 def _identities(actor: Actor, facts: ActorFacts) -> Text:
     count = facts.identities.get(actor.id, 0)
     return Text(f"{count} {'identity' if count == 1 else 'identities'}")
-
-
-def _clients(actor: Actor, facts: ActorFacts) -> Status:
-    return Status("Online", "good") if actor.id in facts.online else Status("Offline", "neutral")
-
-
-def _status(actor: Actor) -> Status:
-    return Status("Disabled", "caution") if actor.is_disabled else Status("Active", "good")
 
 
 # What the panel shows
@@ -141,10 +136,6 @@ async def facts_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Seque
         Fact("Changed", Moment(actor.updated_at)),
         Fact("ID", Text(str(actor.id), is_code=True)),
     )
-
-
-async def status_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Status:
-    return _status(actor)
 
 
 # What can be done
@@ -333,9 +324,14 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
             cell=lambda actor, _: Tag(ROLES[actor.type]),
             is_secondary=True,
         ),
-        Column(name="clients", label="Clients", cell=_clients, is_secondary=True),
+        Column(
+            name="clients",
+            label="Clients",
+            cell=lambda actor, facts: presence_status(actor, facts.online),
+            is_secondary=True,
+        ),
         Column(name="identities", label="Identities", cell=_identities, is_secondary=True),
-        Column(name="status", label="Status", cell=lambda actor, _: _status(actor)),
+        Column(name="status", label="Status", cell=lambda actor, _: actor_status(actor)),
         Column(
             name="changed",
             label="Changed",

@@ -24,6 +24,7 @@ from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
+from wardgate.portal.web.cells import Status
 from wardgate.portal.web.forms import Option
 from wardgate.portal.web.listing import ListPage, Side, Tab
 from wardgate.portal.web.page import PageRoute
@@ -33,6 +34,25 @@ from wardgate.wire.user_agent import software_text
 TOKENS_SHOWN: Final = 100
 GROUPS_SHOWN: Final = 200
 REACHED_SHOWN: Final = 300
+
+
+def actor_status(actor: Actor) -> Status:
+    return Status("Disabled", "caution") if actor.is_disabled else Status("Active", "good")
+
+
+async def status_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Status:
+    """`actor_status`, as a panel asks for it."""
+    return actor_status(actor)
+
+
+def actors_online(visit: Visit) -> frozenset[UUID]:
+    """Return the actors of whom a client is connected now."""
+    members = visit.services.environment.bus.members("client", visit.account.id)
+    return frozenset(member.actor_id for member in members)
+
+
+def presence_status(actor: Actor, online: frozenset[UUID]) -> Status:
+    return Status("Online", "good") if actor.id in online else Status("Offline", "neutral")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,21 @@ from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
     REACH,
+    actor_status,
+    actors_online,
     count_groups,
     count_tokens,
     group_ids,
     groups_to_choose,
     load_groups,
     load_tokens,
+    presence_status,
+    status_of,
 )
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.rules import make_service_account_token
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.cells import Fact, Moment, Status, Text
+from wardgate.portal.web.cells import Fact, Moment, Text
 from wardgate.portal.web.filters import Choice, Search
 from wardgate.portal.web.forms import DateField, Filled, Form, SeveralField, TextField, messages
 from wardgate.portal.web.listing import (
@@ -60,24 +64,15 @@ class ServiceAccountFacts:
 
 async def load_facts(visit: Visit, tables: AccountTables, actors: Sequence[Actor]) -> ServiceAccountFacts:
     c = tables.client_tokens.c
-    members = visit.services.environment.bus.members("client", visit.account.id)
     return ServiceAccountFacts(
         await tables.client_tokens.count_by(c.actor_id, c.actor_id.in_([actor.id for actor in actors])),
-        frozenset(member.actor_id for member in members),
+        actors_online(visit),
     )
 
 
 def _tokens(actor: Actor, facts: ServiceAccountFacts) -> Text:
     count = facts.tokens.get(actor.id, 0)
     return Text(f"{count} {'token' if count == 1 else 'tokens'}")
-
-
-def _presence(actor: Actor, facts: ServiceAccountFacts) -> Status:
-    return Status("Online", "good") if actor.id in facts.online else Status("Offline", "neutral")
-
-
-def _status(actor: Actor) -> Status:
-    return Status("Disabled", "caution") if actor.is_disabled else Status("Active", "good")
 
 
 # What the panel shows
@@ -89,10 +84,6 @@ async def facts_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Seque
         Fact("Changed", Moment(actor.updated_at)),
         Fact("ID", Text(str(actor.id), is_code=True)),
     )
-
-
-async def status_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Status:
-    return _status(actor)
 
 
 # What can be done
@@ -249,8 +240,13 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
             sort=ACTORS.c.name,
         ),
         Column(name="tokens", label="Tokens", cell=_tokens),
-        Column(name="clients", label="Clients", cell=_presence, is_secondary=True),
-        Column(name="status", label="Status", cell=lambda actor, _: _status(actor)),
+        Column(
+            name="clients",
+            label="Clients",
+            cell=lambda actor, facts: presence_status(actor, facts.online),
+            is_secondary=True,
+        ),
+        Column(name="status", label="Status", cell=lambda actor, _: actor_status(actor)),
         Column(
             name="created",
             label="Created",

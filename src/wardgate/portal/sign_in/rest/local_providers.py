@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from wardgate.portal.installation.rules import load_account
 from wardgate.portal.rest.caller import ForOperator, OperatorCaller
 from wardgate.portal.rest.fields import EVERYWHERE, NOTHING_REQUIRED, Fields, one_of, required, text
-from wardgate.portal.rest.pages import Paging, load_page
+from wardgate.portal.rest.pages import Page, Paging, load_page
 from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, list_response
@@ -60,20 +60,14 @@ class NewUserpassBody(BaseModel):
 async def index_email_otp(
     caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None
 ) -> Response:
-    async with caller.listing() as transaction:
-        account = await load_account(transaction, account_id)
-        providers = transaction.of(account.id).email_otp_auth_providers
-        wanted = [] if name is None else [providers.c.name == name]
-        page = await load_page(providers, paging, *wanted, newest_first=True)
-        return list_response(page, EmailOtpAuthProviderView.fields_of)
+    return list_response(
+        await _page(caller, account_id, rules.EMAIL_OTP, paging, name), EmailOtpAuthProviderView.fields_of
+    )
 
 
 @routes.get("/email_otp_auth_providers/{id}", is_versioned=True)
 async def show_email_otp(caller: ForOperator, account_id: Id, id: Id) -> Data[EmailOtpAuthProviderView]:  # noqa: A002
-    async with caller.reading() as transaction:
-        tables = transaction.of((await load_account(transaction, account_id)).id)
-        found = await rules.load_provider(tables, rules.EMAIL_OTP, id)
-        return Data(data=EmailOtpAuthProviderView.of(caller.tagged(found)))
+    return Data(data=EmailOtpAuthProviderView.of(await _load(caller, account_id, rules.EMAIL_OTP, id)))
 
 
 @routes.edit("/email_otp_auth_providers/{id}", is_versioned=True)
@@ -90,12 +84,9 @@ async def update_email_otp(
 
 @routes.get("/userpass_auth_providers", response_model=ListOf[UserpassAuthProviderView])
 async def index(caller: ForOperator, account_id: Id, paging: Paging, name: str | None = None) -> Response:
-    async with caller.listing() as transaction:
-        account = await load_account(transaction, account_id)
-        providers = transaction.of(account.id).userpass_auth_providers
-        wanted = [] if name is None else [providers.c.name == name]
-        page = await load_page(providers, paging, *wanted, newest_first=True)
-        return list_response(page, UserpassAuthProviderView.fields_of)
+    return list_response(
+        await _page(caller, account_id, rules.USERPASS, paging, name), UserpassAuthProviderView.fields_of
+    )
 
 
 @routes.post("/userpass_auth_providers", makes_object=True)
@@ -117,10 +108,7 @@ async def create(
 
 @routes.get("/userpass_auth_providers/{id}", is_versioned=True)
 async def show(caller: ForOperator, account_id: Id, id: Id) -> Data[UserpassAuthProviderView]:  # noqa: A002
-    async with caller.reading() as transaction:
-        tables = transaction.of((await load_account(transaction, account_id)).id)
-        found = await rules.load_provider(tables, rules.USERPASS, id)
-        return Data(data=UserpassAuthProviderView.of(caller.tagged(found)))
+    return Data(data=UserpassAuthProviderView.of(await _load(caller, account_id, rules.USERPASS, id)))
 
 
 @routes.edit("/userpass_auth_providers/{id}", is_versioned=True)
@@ -133,6 +121,22 @@ async def update(
     given = body.userpass_auth_provider.given()
     after = await _change(caller, account_id, rules.USERPASS, id, given)
     return Data(data=UserpassAuthProviderView.of(after))
+
+
+async def _page(
+    caller: OperatorCaller, account_id: Id, kind: rules.ProviderKind, paging: Paging, name: str | None
+) -> Page[Any]:
+    async with caller.listing() as transaction:
+        tables = transaction.of((await load_account(transaction, account_id)).id)
+        providers = rules.providers_of(tables, kind)
+        wanted = [] if name is None else [providers.c.name == name]
+        return await load_page(providers, paging, *wanted, newest_first=True)
+
+
+async def _load(caller: OperatorCaller, account_id: Id, kind: rules.ProviderKind, id_: Id) -> Any:
+    async with caller.reading() as transaction:
+        tables = transaction.of((await load_account(transaction, account_id)).id)
+        return caller.tagged(await rules.load_provider(tables, kind, id_))
 
 
 async def _change(
