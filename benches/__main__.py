@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, decisions, portal, portal_floods, portal_logs, portal_pages, tunnel
+from benches import cold_connect, decisions, dns, portal, portal_floods, portal_logs, portal_pages, tunnel
 from wardgate.lab import why_unavailable
 
 SUITES = {
@@ -21,9 +21,10 @@ SUITES = {
     "floods": portal_floods.run,
     "pages": portal_pages.run,
     "tunnel": tunnel.run,
+    "dns": dns.run,
     "cold-connect": cold_connect.run,
 }
-NEED_LAB = {"tunnel", "cold-connect"}  # real hosts in network namespaces
+NEED_LAB = {"tunnel", "dns", "cold-connect"}  # real hosts in network namespaces
 
 
 def main() -> None:

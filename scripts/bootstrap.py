@@ -44,6 +44,8 @@ LAB_COMMANDS = {
 TEST_COMMANDS = {
     "iperf3": "iperf3",
     "dig": "dnsutils",
+    "dnsmasq": "dnsmasq-base",
+    "dnsperf": "dnsperf",
     "chromium": "chromium",
     "wireguard-go": "wireguard-go",
     "initdb": "postgresql",

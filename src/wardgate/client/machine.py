@@ -38,6 +38,7 @@ from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.datapath.programmable import Programmable
+from wardgate.dns.recent_answers import RecentAnswers, with_id
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.host_name import ascii_name
@@ -71,8 +72,9 @@ class Client:
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
         self._offline_until: dict[SiteId, float] = {}
-        self._names = ClientNames(engine, self._resources, gateways_of=self._gateways_of)
-        self._queries = Queries(self._emit)
+        self._recent = RecentAnswers()
+        self._names = ClientNames(engine, self._resources, recent=self._recent, gateways_of=self._gateways_of)
+        self._queries = Queries(self._emit, self._recent)
         self._system_resolvers: tuple[IpAddress, ...] = ()
         self._configured: Configure | None = None
         self._actions: deque[ClientAction] = deque()
@@ -163,6 +165,15 @@ class Client:
 
     # ── names ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    def answer_again(self, payload: bytes, *, is_udp: bool, now: float) -> bytes | None:
+        """The answer to a DNS query that was asked in the same bytes a moment ago. None: ask `handle_query`."""
+        found = self._recent.lookup(payload, is_udp=is_udp, now=now)
+        if found is None:
+            return None
+        if found.name is not None:
+            self._names.handle_asked(found.name, now=now)
+        return with_id(payload, found.body)
+
     def handle_query(
         self, query_id: int, payload: bytes, *, sentinel: IpAddress, is_udp: bool, now: float
     ) -> None:
@@ -174,7 +185,7 @@ class Client:
             case Answered(message=answer, name=name):
                 if name is not None:
                     self._names.handle_asked(name, now=now)
-                self._queries.answer(query_id, answer)
+                self._queries.answer(query_id, answer, name=name)
             case AskSite(resource_id=resource_id):
                 self._ask_site(query_id, resource_id, now=now)
             case Recurse():

@@ -20,6 +20,7 @@ from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Release
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
+from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import NameRule, Resolution, StubResolver
 from wardgate.model.ids import GatewayId, ResourceId
 
@@ -34,11 +35,15 @@ class ClientNames:
         engine: Programmable,
         resources: ResourceTable,
         *,
+        recent: RecentAnswers,
         gateways_of: Callable[[ResourceId], Iterable[GatewayId]],
     ) -> None:
-        """Start without names; `gateways_of` returns the gateways that currently serve a resource."""
+        """Start without names; `gateways_of` returns the gateways that currently serve a resource. `recent` is
+        cleared when a name may get other addresses than it had.
+        """
         self._engine: Final = engine
         self._resources: Final = resources
+        self._recent: Final = recent
         self._gateways_of: Final = gateways_of
         self._proxies: Final = ProxyAddresses()
         self._resolver: Final = StubResolver(self._proxies)
@@ -54,12 +59,13 @@ class ClientNames:
     def handle_resources(self) -> None:
         """The resources have changed: match all names again and update the routes."""
         self._resolver.set_rules(self._resources.name_rules())
+        self._recent.clear()
         self._set_routes()
 
     def handle_asked(self, name: str, *, now: float) -> None:
         """A query for the name is answered: route its addresses and have its gateways resolve it again."""
         self._states.handle_query(name, now=now)
-        proxies = self._proxies.of(name)
+        proxies = self._proxies.touch(name)
         if proxies is not None:
             self._route(name, proxies)
             for rule in self._resolver.matching(name):
@@ -136,6 +142,7 @@ class ClientNames:
                 self._name_routes.update(routes)
         for forgotten in self._proxies.forget_surplus():
             log.debug("the name asked for longest ago is forgotten")
+            self._recent.clear()
             self._states.forget_name(forgotten)
             self._carry_out()
             former = self._name_routes.pop(forgotten, ())

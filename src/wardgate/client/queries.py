@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import dns.message
@@ -15,6 +16,7 @@ import dns.rcode
 
 from wardgate.connect import log_fields as fields
 from wardgate.dns.answer_cache import AnswerCache
+from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import (
     Malformed,
     answer_to,
@@ -71,9 +73,10 @@ QueryAction = Answer | AskUpstream | AskGateway
 class Queries:
     """Open queries by id; each ends with exactly one `Answer`."""
 
-    def __init__(self, emit: Callable[[QueryAction], None]) -> None:
-        """`emit` queues an action."""
+    def __init__(self, emit: Callable[[QueryAction], None], recent: RecentAnswers) -> None:
+        """`emit` queues an action; `recent` gets to know the answers that need no upstream."""
         self._emit: Final = emit
+        self._recent: Final = recent
         self._cache = AnswerCache()
         self._sentinels = Sentinels()
         self._open: dict[int, _Query] = {}
@@ -93,7 +96,7 @@ class Queries:
             system=system,
         )
         if set(upstreams) != set(self._sentinels.mapping.values()):
-            self._cache.clear()
+            self.forget_answers()
         self._sentinels.update(upstreams)
 
     def begin(
@@ -110,11 +113,19 @@ class Queries:
         cached = self._cache.lookup(message, now=now)
         if cached is None:
             return message
-        self.answer(query_id, cached)
+        self.answer(query_id, cached.message, until=cached.until)
         return None
 
-    def answer(self, query_id: int, message: dns.message.Message) -> None:
-        self._end(query_id, encode_answer(message, is_udp=self._open[query_id].is_udp))
+    def answer(
+        self, query_id: int, message: dns.message.Message, *, name: str | None = None, until: float = inf
+    ) -> None:
+        """Finish a query by what this host knows; `name`: the resource name that it was about, `until`: when
+        the answer would first read differently.
+        """
+        query = self._open[query_id]
+        encoded = encode_answer(message, is_udp=query.is_udp)
+        self._recent.remember(query.payload, encoded, is_udp=query.is_udp, name=name, until=until)
+        self._end(query_id, encoded)
 
     def ask_upstream(self, query_id: int, *, carries: Callable[[IpAddress], bool]) -> None:
         """Forward a query to the name server behind its sentinel, in the tunnel if that `carries` it."""
@@ -157,7 +168,9 @@ class Queries:
             self.fail(query_id)
 
     def fail(self, query_id: int) -> None:
-        self.answer(query_id, answer_to(self._open[query_id].message, rcode=dns.rcode.SERVFAIL))
+        query = self._open[query_id]
+        failure = answer_to(query.message, rcode=dns.rcode.SERVFAIL)
+        self._end(query_id, encode_answer(failure, is_udp=query.is_udp))
 
     def handle_answer(self, query_id: int, payload: bytes | None, *, timed_out: bool, now: float) -> None:
         """Finish an `AskUpstream` or `AskGateway`; None if it failed."""
@@ -175,8 +188,9 @@ class Queries:
         self._end(query_id, cut_to_udp(payload) if query.is_udp else payload)
 
     def forget_answers(self) -> None:
-        """Clear the cache: names may resolve differently now."""
+        """Names may resolve differently now."""
         self._cache.clear()
+        self._recent.clear()
 
     def _end(self, query_id: int, payload: bytes | None) -> None:
         del self._open[query_id]

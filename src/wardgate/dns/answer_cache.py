@@ -36,7 +36,7 @@ class AnswerCache:
     def __init__(self) -> None:
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
-    def lookup(self, query: dns.message.Message, *, now: float) -> dns.message.Message | None:
+    def lookup(self, query: dns.message.Message, *, now: float) -> "Cached | None":
         """Answer a query with one question from the cache, with its id and remaining TTLs; None if it cannot."""
         key = _key(query)
         entry = None if query.options else self._entries.get(key)
@@ -54,7 +54,7 @@ class AnswerCache:
             answer.use_edns(0, query.ednsflags & dns.flags.DO, PAYLOAD)
         for section, stored in zip(answer.sections[1:], entry.answer.sections[1:], strict=True):
             section.extend(_aged(rrset, age_s) for rrset in stored)
-        return answer
+        return Cached(answer, until=min(entry.stored_at + age_s + 1, entry.expires_at))
 
     def store(
         self, answer: dns.message.Message, *, query: dns.message.Message | None = None, now: float
@@ -78,6 +78,14 @@ class AnswerCache:
 
     def clear(self) -> None:
         self._entries.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """An answer, and when it would first read differently: a second older, or gone."""
+
+    message: dns.message.Message
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

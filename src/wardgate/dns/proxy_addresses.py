@@ -45,9 +45,8 @@ class ProxyAddresses:
 
     def assign(self, name: str) -> Proxies:
         """Return the addresses of a name, drawing them if it has none yet."""
-        known = self._by_name.get(name)
+        known = self.touch(name)
         if known is not None:
-            self._by_name.move_to_end(name)
             return known
         ipv4 = self._ipv4.draw(self._names)
         ipv6 = self._ipv6.draw(self._names)
@@ -70,6 +69,13 @@ class ProxyAddresses:
 
     def of(self, name: str) -> Proxies | None:
         return self._by_name.get(name)
+
+    def touch(self, name: str) -> Proxies | None:
+        """The addresses of a name that is asked for now, None if it has none."""
+        proxies = self._by_name.get(name)
+        if proxies is not None:
+            self._by_name.move_to_end(name)
+        return proxies
 
     def name_of(self, address: IpAddress) -> str | None:
         return self._names.get(address)

@@ -16,6 +16,7 @@ cache and upstreams, which stand beside this module.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -38,6 +39,7 @@ from wardgate.model.resources import IpStack
 
 PROXY_TTL_S: Final = 1  # data-plane §4.5: every query refreshes the gateway's view of the name
 MAX_UDP_ANSWER: Final = 1212  # bytes: 1280 less IPv6, UDP and some room (data-plane §4.5)
+MAX_MATCHED_NAMES: Final = 4096  # whose rules are remembered; ours
 CANARY: Final = dns.name.from_text("use-application-dns.net.")
 
 
@@ -97,13 +99,19 @@ class StubResolver:
     def __init__(self, proxies: ProxyAddresses) -> None:
         self._proxies = proxies
         self._rules: tuple[NameRule, ...] = ()
+        # With many resources the search costs more than all else that a query does.
+        self._matching = lru_cache(MAX_MATCHED_NAMES)(self._match)
 
     def set_rules(self, rules: tuple[NameRule, ...]) -> None:
         """Replace the rules; most specific pattern first, then greater id."""
         self._rules = rules
+        self._matching.cache_clear()
 
     def matching(self, name: str) -> tuple[NameRule, ...]:
         """The rules that match a name (lower case, no trailing dot), most specific first."""
+        return self._matching(name)
+
+    def _match(self, name: str) -> tuple[NameRule, ...]:
         return tuple(rule for rule in self._rules if rule.pattern.matches(name))
 
     def resolve(self, query: dns.message.Message) -> Resolution:

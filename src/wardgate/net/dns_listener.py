@@ -25,6 +25,8 @@ MAX_TCP_CONNECTIONS: Final = 10  # of one asker at one address (data-plane §4.5
 MAX_TCP_CONNECTIONS_OF_ALL: Final = 256  # ours
 MAX_QUERIES: Final = 1000  # being answered, of all askers (data-plane §4.5)
 _TCP_IDLE_S: Final = 30.0  # ours
+_DATAGRAMS_A_TURN: Final = 32  # ours: then the loop's other work has its turn
+_MAX_DATAGRAM: Final = 65535
 _ATTEMPTS: Final = 3
 _ATTEMPT_INTERVAL_S: Final = 0.1  # data-plane §5.1: an address may need a moment until it can be bound
 
@@ -42,13 +44,21 @@ class Query:
 
 
 Handler = Callable[[Query], Awaitable[bytes | None]]  # None: no answer
+_Address = tuple[str, int] | tuple[str, int, int, int]
+AtOnce = Callable[[Query], bytes | None]  # None: ask the handler
+
+
+def _nothing_at_once(_: Query) -> None:
+    return None
 
 
 class DnsListener:
     """Serves a set of addresses; `listen` moves to another set and keeps what both have in common."""
 
-    def __init__(self, handler: Handler, *, port: int = 53) -> None:
+    def __init__(self, handler: Handler, *, at_once: AtOnce = _nothing_at_once, port: int = 53) -> None:
+        """`at_once` answers what it can without waiting: such a query costs no task and no share."""
         self._handler = handler
+        self._at_once = at_once
         self._port = port
         self._queries = FairShares(MAX_QUERIES)
         self._services: dict[str, _Service] = {}
@@ -76,7 +86,7 @@ class DnsListener:
     async def _open(self, address: str) -> "_Service":
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await _Service.open(address, self._port, self._handler, self._queries)
+                return await _Service.open(address, self._port, self._handler, self._at_once, self._queries)
             except OSError:
                 if attempt == _ATTEMPTS:
                     raise
@@ -87,49 +97,74 @@ class DnsListener:
 class _Service:
     """UDP and TCP of one address."""
 
-    def __init__(self, address: str, handler: Handler, queries: FairShares) -> None:
+    def __init__(self, address: str, handler: Handler, at_once: AtOnce, queries: FairShares) -> None:
         self._address = ipaddress.ip_address(address)
         self._handler = handler
+        self._at_once = at_once
         self._queries = queries
         self._connections = FairShares(MAX_TCP_CONNECTIONS_OF_ALL, at_most=MAX_TCP_CONNECTIONS)
         self._tasks = Tasks()
-        self._transport: asyncio.DatagramTransport | None = None
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
     @classmethod
-    async def open(cls, address: str, port: int, handler: Handler, queries: FairShares) -> "_Service":
-        service = cls(address, handler, queries)
-        loop = asyncio.get_running_loop()
-        service._transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(service._receive), local_addr=(address, port)
-        )
+    async def open(
+        cls, address: str, port: int, handler: Handler, at_once: AtOnce, queries: FairShares
+    ) -> "_Service":
+        service = cls(address, handler, at_once, queries)
+        datagrams = service._socket = socket.socket(_family(address), socket.SOCK_DGRAM)
+        datagrams.setblocking(False)
         try:
+            datagrams.bind((address, port))
             service._server = await asyncio.start_server(
                 service._converse, address, port, family=_family(address)
             )
         except OSError:
-            service._transport.close()
+            datagrams.close()
             raise
+        asyncio.get_running_loop().add_reader(datagrams, service._receive, datagrams)
         return service
 
     async def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
         if self._server is not None:
             self._server.close()
         await self._tasks.close()
 
-    def _receive(self, payload: bytes, source: tuple[str, int]) -> None:
-        if self._queries.take(source[0]):
-            self._tasks.start(self._answer_datagram(payload, source), name="query")
+    def _receive(self, datagrams: socket.socket) -> None:
+        for _ in range(_DATAGRAMS_A_TURN):
+            try:
+                payload, source = datagrams.recvfrom(_MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:  # an answer sent before could not be delivered
+                log.debug("an answer could not be delivered", extra={"error": str(error)})
+                continue
+            query = Query(self._address, payload, is_udp=True, source=source[0])
+            answer = self._at_once(query)
+            if answer is not None:
+                self._send(answer, source)
+            elif self._queries.take(query.source):
+                self._tasks.start(self._answer_datagram(query, source), name="query")
 
-    async def _answer_datagram(self, payload: bytes, source: tuple[str, int]) -> None:
+    async def _answer_datagram(self, query: Query, source: _Address) -> None:
         try:
-            answer = await self._handler(Query(self._address, payload, is_udp=True, source=source[0]))
+            answer = await self._handler(query)
         finally:
-            self._queries.give_back(source[0])
-        if answer is not None and self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(answer, source)
+            self._queries.give_back(query.source)
+        if answer is not None:
+            self._send(answer, source)
+
+    def _send(self, answer: bytes, source: _Address) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(answer, source)
+        except OSError as error:  # no room, or the asker is gone: it asks again
+            log.debug("an answer could not be sent", extra={"error": str(error)})
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         source = str(writer.get_extra_info("peername", ("",))[0])
@@ -153,28 +188,20 @@ class _Service:
             async with asyncio.timeout(_TCP_IDLE_S):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 payload = await reader.readexactly(length)
-            if not self._queries.take(source):
-                return
-            try:
-                answer = await self._handler(Query(self._address, payload, is_udp=False, source=source))
-            finally:
-                self._queries.give_back(source)
+            query = Query(self._address, payload, is_udp=False, source=source)
+            answer = self._at_once(query)
+            if answer is None:
+                if not self._queries.take(source):
+                    return
+                try:
+                    answer = await self._handler(query)
+                finally:
+                    self._queries.give_back(source)
             if answer is None:
                 return
             writer.write(len(answer).to_bytes(2, "big") + answer)
             async with asyncio.timeout(_TCP_IDLE_S):
                 await writer.drain()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, receive: Callable[[bytes, tuple[str, int]], None]) -> None:
-        self._receive = receive
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._receive(data, addr)
-
-    def error_received(self, exc: Exception) -> None:
-        log.debug("an answer could not be delivered", extra={"error": str(exc)})
 
 
 def _family(address: str) -> socket.AddressFamily:

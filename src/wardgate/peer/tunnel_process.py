@@ -76,7 +76,7 @@ class TunnelProcess(ABC, Generic[_Action]):
             lost=self._handle_portal_lost,
         )
         self._path: Final = NetworkPath(parts.kernel, lambda: self._portal.addresses)
-        self._listener: Final = DnsListener(self._answer_query, port=dns_port)
+        self._listener: Final = DnsListener(self._answer_query, at_once=self._answer_at_once, port=dns_port)
         self._tasks: Final = Tasks()
         self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()
         self._is_up: Final = asyncio.Event()
@@ -107,6 +107,10 @@ class TunnelProcess(ABC, Generic[_Action]):
     @abstractmethod
     def _perform(self, action: _Action) -> None:
         """Carry out an action of the machine."""
+
+    def _answer_at_once(self, _query: Query) -> bytes | None:
+        """Answer what takes no waiting; None: `_answer_query` is asked."""
+        return None
 
     @abstractmethod
     async def _answer_query(self, query: Query) -> bytes | None:

@@ -10,6 +10,7 @@ from support.recording_engine import RecordingEngine
 from wardgate.client.names import ClientNames
 from wardgate.client.resource_table import ResourceTable
 from wardgate.datapath import commands as c
+from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.wire import messages as m
@@ -30,7 +31,9 @@ class World:
             self.resources.upsert(
                 m.ClientDnsResource(id=resource_id, name="", address=address, filters=(), sites=(SITE,))
             )
-        self.names = ClientNames(self.engine, self.resources, gateways_of=self.serving.__getitem__)
+        self.names = ClientNames(
+            self.engine, self.resources, recent=RecentAnswers(), gateways_of=self.serving.__getitem__
+        )
         self.names.handle_resources()
 
     def ask(self, name: str, now: float = 1.0) -> None:

@@ -330,3 +330,66 @@ def cost_of(handle: Callable[[], None], engine: RecordingEngine) -> tuple[int, i
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return sum(len(msgspec.json.encode(command)) for command in engine.commands), calls, peak
+
+
+def asked_again(client: Client, name: str, now: float = 1.0) -> dns.message.Message | None:
+    answer = client.answer_again(dns.message.make_query(name, "A").to_wire(), is_udp=True, now=now)
+    return None if answer is None else dns.message.from_wire(answer)
+
+
+def test_a_query_asked_again_gets_its_answer_at_once_and_its_gateway_resolves_anew(
+    client: Client, engine: RecordingEngine
+) -> None:
+    connect(client, NAMED)
+    query(client, 1, "app.corp.example")
+    client.handle_event(domain_status("Active"), now=1.0)
+    first = answers(client)[1]
+    engine.forget()
+    again = asked_again(client, "app.corp.example", now=9.0)
+
+    assert first is not None
+    assert again is not None
+    assert again.answer == first.answer
+    assert len(engine.of(c.SendControlPacket)) == 1
+
+
+def test_an_answer_is_not_given_again_once_the_resource_is_gone_or_has_one_family(client: Client) -> None:
+    query(client, 1, "app.corp.example")
+    assert asked_again(client, "app.corp.example") is not None
+    client.handle_message(m.ResourceDeleted(NAMED), now=1.0)
+    assert asked_again(client, "app.corp.example") is None
+
+
+def test_a_foreign_answer_is_given_again_for_as_long_as_its_ttl_reads_the_same(client: Client) -> None:
+    message = query(client, 1, "example.org")
+    reply = dns.message.make_response(message)
+    reply.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "A", "192.0.2.80"))
+    client.handle_answer(1, reply.to_wire(), now=1.0)
+    assert (
+        asked_again(client, "example.org", now=1.2) is None
+    )  # an upstream's own answer is not kept in bytes
+    query(client, 2, "example.org", now=1.2)
+
+    again = asked_again(client, "example.org", now=1.9)
+    assert again is not None
+    assert again.answer[0].ttl == 60
+    assert asked_again(client, "example.org", now=2.0) is None
+
+
+def test_a_forgotten_name_is_not_answered_with_the_addresses_it_had(small: Client) -> None:
+    for number in range(16):
+        query(small, number, f"n{number}.corp.example")
+    assert asked_again(small, "n1.corp.example") is not None
+    query(small, 16, "n16.corp.example")
+
+    assert asked_again(small, "n0.corp.example") is None
+
+
+def test_a_name_that_is_asked_for_again_is_kept(small: Client, engine: RecordingEngine) -> None:
+    for number in range(16):
+        query(small, number, f"n{number}.corp.example")
+    asked_again(small, "n0.corp.example")
+    query(small, 16, "n16.corp.example")
+
+    [removed] = engine.of(c.RemoveRoutes)
+    assert removed.routes[0].prefix == "100.96.0.5/32", "n1 is the one that nobody asked for since"

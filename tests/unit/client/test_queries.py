@@ -8,6 +8,7 @@ import dns.rcode
 import pytest
 
 from wardgate.client.queries import MAX_SITE_QUERIES, Answer, AskGateway, AskUpstream, Queries, QueryAction
+from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.model.ids import ResourceId
 from wardgate.wire import messages as m
 
@@ -22,7 +23,7 @@ Fixture = tuple[Queries, list[QueryAction]]
 @pytest.fixture
 def queries() -> Fixture:
     emitted: list[QueryAction] = []
-    made = Queries(emitted.append)
+    made = Queries(emitted.append, RecentAnswers())
     made.set_upstreams(interface(), system=(SYSTEM,))
     return made, emitted
 

@@ -26,8 +26,9 @@ def test_a_cached_answer_carries_the_querys_id_and_the_remaining_ttl() -> None:
     found = cache.lookup(query, now=110.5)
 
     assert found is not None
-    assert found.id == query.id
-    assert found.answer[0].ttl == 50
+    assert found.message.id == query.id
+    assert found.message.answer[0].ttl == 50
+    assert found.until == 111.0
 
 
 def test_an_answer_leaves_when_its_shortest_ttl_is_over() -> None:
@@ -123,9 +124,9 @@ def test_a_query_with_edns_gets_an_opt_record_and_one_without_none() -> None:
     with_edns, without = cache.lookup(signed, now=1.0), cache.lookup(asked(), now=1.0)
 
     assert with_edns is not None
-    assert (with_edns.edns, with_edns.ednsflags & DO) == (0, DO)
+    assert (with_edns.message.edns, with_edns.message.ednsflags & DO) == (0, DO)
     assert without is not None
-    assert without.edns == -1
+    assert without.message.edns == -1
 
 
 def test_queries_with_edns_options_are_between_their_sender_and_the_upstream() -> None:

@@ -62,6 +62,26 @@ async def test_a_query_is_answered_over_either_transport(is_udp: bool) -> None:
     assert bool(answer.flags & dns.flags.TC) is is_udp
 
 
+@pytest.mark.parametrize("is_udp", [True, False])
+async def test_what_is_known_at_once_asks_nobody(is_udp: bool) -> None:
+    async def nobody(_: Query) -> bytes | None:
+        raise AssertionError("asked")
+
+    def at_once(query: Query) -> bytes | None:
+        return dns.message.make_response(dns.message.from_wire(query.payload)).to_wire()
+
+    port = free_port()
+    listener = DnsListener(nobody, at_once=at_once, port=port)
+    await listener.listen(("127.0.0.1",))
+    query = dns.message.make_query("app.example", "A")
+    try:
+        answer = await exchange(query.to_wire(), LOOPBACK, port, is_udp=is_udp, route=PLAIN)
+    finally:
+        await listener.close()
+
+    assert query.is_response(dns.message.from_wire(answer))
+
+
 async def test_silence_is_a_timeout() -> None:
     port = free_port()
     listener = DnsListener(zone, port=port)
