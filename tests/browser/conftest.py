@@ -7,23 +7,29 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from support.browser import sign_in_link
+from support.browser import operator_link, sign_in_link
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from wardgate.portal.access import rules as access_rules
 from wardgate.portal.app import Portal
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.tables import Banner
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
+from wardgate.portal.people import rules as people_rules
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in import rules as sign_in_rules
 from wardgate.portal.sites.tables import Site
+from wardgate.portal.store.job_queue import JobQueue
 
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -114,6 +120,8 @@ async def signed_in(served: Served, chromium: Browser) -> Any:
     context = await chromium.new_context()
     page = await context.new_page()
     await page.goto(await served.link())
+    # Also as the operator: the two sessions do not know of each other.
+    await page.goto(served.url + await operator_link(served.world.portal))
     state = await context.storage_state()
     await context.close()
     return state
@@ -171,4 +179,15 @@ async def _furnish(world: World) -> None:
             await tables.sites.insert(site)
         await device_rules.make_gateway(
             tables, transaction, world.site.id, {"name": "gw-spare"}, keys=services.keys
+        )
+        account = await tables.account()
+        assert account is not None
+        await sign_in_rules.make_api_client(tables, account, {"name": "Terraform"})
+        await people_rules.make_actor(tables, account, {"name": "Backup server", "type": "service_account"})
+        await access_rules.make_device_pool(
+            tables, {"name": "Laptops of support", "type": "static_device_pool"}
+        )
+        await JobQueue(transaction).enqueue("a_job_that_waits", run_at=transaction.now + timedelta(days=365))
+        await transaction.banners.insert(
+            Banner(id=transaction.new_id(), message="The portal is upgraded tonight.", color="info")
         )

@@ -56,3 +56,13 @@ async def sign_in_link(world: World, *, lifetime_s: int = 600) -> str:
             admin, lifetime_s=lifetime_s, transaction=transaction, keys=services.keys
         )
     return f"/{account.slug}/sign_in/link/{secret}"
+
+
+async def operator_link(portal: Portal, *, lifetime_s: int = 600) -> str:
+    """Make a one-time link of the operator; returns its path."""
+    services = portal.services
+    async with services.store.writing() as transaction:
+        secret = await credentials.issue_operator_link(
+            lifetime_s=lifetime_s, transaction=transaction, keys=services.keys
+        )
+    return f"/operator/sign_in/link/{secret}"

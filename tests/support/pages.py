@@ -10,7 +10,7 @@ import httpx2
 async def post(browser: httpx2.AsyncClient, path: str, **fields: Any) -> httpx2.Response:
     """Send a form as the browser's session would."""
     slug = path.split("/")[1]
-    page = (await browser.get(f"/{slug}/account")).text
+    page = (await browser.get(f"/{slug}" if slug == "operator" else f"/{slug}/account")).text
     token = re.search(r'name="csrf_token" value="([0-9a-f]{64})"', page)
     assert token is not None
     return await browser.post(path, data={"csrf_token": token[1], **fields})

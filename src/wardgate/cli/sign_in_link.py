@@ -1,9 +1,9 @@
-"""`wardgate sign-in-link`: a one-time sign-in for an admin, made by whoever holds the data directory
+"""`wardgate sign-in-link`: a one-time sign-in for an admin or the operator, made by whoever holds the data directory
 (break-glass)."""
 
 import asyncio
 
-from wardgate.cli.commands.installation import EMAIL, ONE_OF_SEVERAL
+from wardgate.cli.commands.installation import EMAIL, ONE_OF_SEVERAL, OPERATOR
 from wardgate.cli.commands.portal import LISTEN
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import portal_settings
@@ -28,6 +28,8 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: there is no such admin, or no installation.
     """
+    if settings[OPERATOR] and (settings[ONE_OF_SEVERAL] or settings[EMAIL]):
+        raise settings.wrong_usage("--operator goes with neither --account-slug nor --email")
     directory = data_dir_of(settings)
     profile = Profile.load(Profile.path(settings, directory))
     portal = portal_settings(
@@ -39,7 +41,10 @@ def run(settings: Settings) -> None:
     try:
         keys = data_directory.load_keys(directory)
         data_directory.require_database(directory, portal.database)
-        echo(asyncio.run(_link(portal, keys, settings[ONE_OF_SEVERAL], settings[EMAIL])))
+        if settings[OPERATOR]:
+            echo(asyncio.run(_operator_link(portal, keys)))
+        else:
+            echo(asyncio.run(_link(portal, keys, settings[ONE_OF_SEVERAL], settings[EMAIL])))
     except (DataDirectoryUnusable, Unusable) as error:
         raise UserError(str(error)) from error
 
@@ -56,6 +61,18 @@ async def _link(portal: PortalSettings, keys: Keys, slug: str | None, email: str
     finally:
         await store.close()
     return portal.sign_in_url(account.slug, link)
+
+
+async def _operator_link(portal: PortalSettings, keys: Keys) -> str:
+    store = await Store.open(portal.database, Environment.of_this_process(), must_exist=True)
+    try:
+        async with store.writing() as transaction:
+            link = await credentials.issue_operator_link(
+                lifetime_s=LIFETIME_S, transaction=transaction, keys=keys
+            )
+    finally:
+        await store.close()
+    return portal.operator_sign_in_url(link)
 
 
 async def _account(transaction: Transaction, slug: str | None) -> Account:

@@ -26,7 +26,7 @@ import httpx2
 from wardgate.cli import logs
 from wardgate.cli.commands import up as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.init import Wanted, initialise
+from wardgate.cli.init import SIGN_IN_LINK_LIFETIME_S, Wanted, initialise
 from wardgate.cli.parameters import CONFIG
 from wardgate.cli.portal_settings import listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
@@ -87,17 +87,18 @@ def run(settings: Settings) -> None:
         raise UserError(str(error)) from error
     plan = _children(portal, tokens, address, settings)
     has_gateway = any(child.name == "gateway" for child in plan)
-    text = told(portal, result.sign_in_link, tokens.client, has_gateway=has_gateway)
+    text = told(portal, result.sign_in_link, tokens, has_gateway=has_gateway)
     asyncio.run(_run(plan, portal, lambda: echo(text)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Tokens:
-    """Files of mode 0600, each with one token."""
+class Tokens:
+    """Files of mode 0600, each with one token; and the secret of a link that signs the operator in, once."""
 
     relay: Path
     gateway: Path
     client: Path
+    operator_link: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +109,33 @@ class _Child:
     capabilities: frozenset[int] | None  # None: all that the parent has
 
 
-async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> _Tokens:
+async def _hand_over_tokens(portal: PortalSettings, keys: Keys, slug: str) -> Tokens:
     """Make sure that each token file holds a token that works; make what does not."""
     assert portal.data_dir is not None
     folder = portal.data_dir / "peers"
     data_directory.prepare(folder)
-    tokens = _Tokens(folder / "relay-token", folder / "gateway-token", folder / "client-token")
+    relay, gateway, client = (folder / f"{kind}-token" for kind in ("relay", "gateway", "client"))
     store = await Store.open(portal.database, Environment.of_this_process())
     try:
         async with store.writing() as transaction:
             account = await transaction.accounts.by_slug(slug)
             assert account is not None
             for path, find, make in (
-                (tokens.relay, credentials.find_relay_token, _make_relay_token),
-                (tokens.gateway, credentials.find_gateway_token, _make_gateway_token),
-                (tokens.client, credentials.find_client_token, _make_client_token),
+                (relay, credentials.find_relay_token, _make_relay_token),
+                (gateway, credentials.find_gateway_token, _make_gateway_token),
+                (client, credentials.find_client_token, _make_client_token),
             ):
                 with contextlib.suppress(OSError, InvalidToken):
                     await find(path.read_text().strip(), transaction=transaction, keys=keys)
                     continue
                 text = await make(transaction, account, keys)
                 data_directory.write_private(path, f"{text}\n".encode())
+            operator_link = await credentials.issue_operator_link(
+                lifetime_s=SIGN_IN_LINK_LIFETIME_S, transaction=transaction, keys=keys
+            )
     finally:
         await store.close()
-    return tokens
+    return Tokens(relay, gateway, client, operator_link)
 
 
 async def _make_relay_token(transaction: Transaction, _account: Account, keys: Keys) -> str:
@@ -165,7 +169,7 @@ async def _make_client_token(transaction: Transaction, account: Account, keys: K
     return issued.text
 
 
-def _children(portal: PortalSettings, tokens: _Tokens, address: str, settings: Settings) -> list[_Child]:
+def _children(portal: PortalSettings, tokens: Tokens, address: str, settings: Settings) -> list[_Child]:
     assert portal.data_dir is not None
     # With TLS or hosts of their own the external name is part of the way: then the children take it too.
     is_reached_by_address = portal.tls_certificate is None and portal.hosts is None
@@ -205,16 +209,18 @@ def _children(portal: PortalSettings, tokens: _Tokens, address: str, settings: S
     return children
 
 
-def told(portal: PortalSettings, link: str, client_token: Path, *, has_gateway: bool) -> str:
-    """What a person needs once everything is up. The token stays in its file: logs and process lists have
-    many readers."""
+def told(portal: PortalSettings, link: str, tokens: Tokens, *, has_gateway: bool) -> str:
+    """What a person needs once everything is up. The client's token stays in its file: logs and process lists
+    have many readers."""
     lines = [
         "",
         f"Wardgate is up at {portal.web_url}, data in {portal.data_dir}.",
         "",
-        f"Sign in within the hour; the link works once:  {link}",
+        "Sign in within the hour; each link works once:",
+        f"  as the account's administrator  {link}",
+        f"  as the operator                 {portal.operator_sign_in_url(tokens.operator_link)}",
         "",
-        f"Start a client elsewhere with the token in {client_token}:",
+        f"Start a client elsewhere with the token in {tokens.client}:",
         f"  sudo install -D -m 600 /dev/stdin {CLIENT_TOKEN_THERE}    # paste the token, Enter, Ctrl-D",
         f"  sudo wardgate client --api-url {portal.socket_url} --token-path {CLIENT_TOKEN_THERE}",
     ]

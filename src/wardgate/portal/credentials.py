@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AccountId, TokenId
-from wardgate.portal.installation.tables import Account, OperatorToken, RelayToken
+from wardgate.portal.installation.tables import Account, OperatorLink, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.tables import ApiToken, ClientToken, SignInLink
@@ -195,12 +195,43 @@ async def issue_sign_in_link(actor: Actor, *, lifetime_s: int, transaction: Tran
             expires_at=transaction.now + timedelta(seconds=lifetime_s),
         )
     )
+    return _link_text(AccountId(actor.account_id), id_, secret, keys)
+
+
+async def redeem_operator_link(text: str, *, transaction: Transaction, keys: Keys) -> None:
+    """Use up a one-time link of the operator (in a write transaction).
+
+    Raises:
+        InvalidToken: forged, used or expired.
+    """
+    token = parse_token(text, expected=TokenKind.SIGN_IN, key=keys.tokens)
+    if token.account_id is None:
+        row = await transaction.operator_links.load(token.token_id)
+        if row is not None and token.matches(secret_hash=row.secret_hash, salt=_LINK_SALT):
+            await transaction.operator_links.delete(row.id)
+            if row.expires_at > transaction.now:
+                return
+    raise InvalidToken("invalid link")
+
+
+async def issue_operator_link(*, lifetime_s: int, transaction: Transaction, keys: Keys) -> str:
+    """Make a one-time sign-in secret of the operator; older ones are withdrawn."""
+    links = transaction.operator_links
+    await links.delete_where()
+    id_, secret = transaction.new_id(), transaction.random_bytes(SECRET_BYTES)
+    await links.insert(
+        OperatorLink(
+            id=id_,
+            secret_hash=hash_secret(nonce="", secret=secret, salt=_LINK_SALT),
+            expires_at=transaction.now + timedelta(seconds=lifetime_s),
+        )
+    )
+    return _link_text(None, id_, secret, keys)
+
+
+def _link_text(account_id: AccountId | None, id_: UUID, secret: bytes, keys: Keys) -> str:
     text = mint_fragment(
-        TokenKind.SIGN_IN,
-        account_id=AccountId(actor.account_id),
-        token_id=TokenId(id_),
-        secret=secret,
-        key=keys.tokens,
+        TokenKind.SIGN_IN, account_id=account_id, token_id=TokenId(id_), secret=secret, key=keys.tokens
     )
     return text.removeprefix(".")
 

@@ -56,6 +56,7 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "favicon.ico": Part.WEB,
     "find_account": Part.WEB,
     "getting_started": Part.WEB,
+    "operator": Part.WEB,
     "robots.txt": Part.WEB,
     "sign_in": Part.WEB,
 }

@@ -125,6 +125,10 @@ class PortalSettings:
         """Return the address that a one-time link stands for."""
         return f"{self.web_url}/{slug}/sign_in/link/{link}"
 
+    def operator_sign_in_url(self, link: str) -> str:
+        """Return the address that a one-time link of the operator stands for."""
+        return f"{self.web_url}/operator/sign_in/link/{link}"
+
     @property
     def hosts(self) -> "Hosts | None":
         """Which host serves what; None if every host serves everything.

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from support.browser import caller, sign_in_link
+from support.browser import caller, operator_link, sign_in_link
 from support.portal import World, make_world, portal_running
 from wardgate.portal.app import Portal
 
@@ -31,3 +31,12 @@ async def admin(visitor: httpx2.AsyncClient, world: World) -> httpx2.AsyncClient
     """The browser, signed in."""
     await visitor.get(await sign_in_link(world))
     return visitor
+
+
+@pytest.fixture
+async def operator(portal: Portal) -> AsyncIterator[httpx2.AsyncClient]:
+    """A browser in which the operator is signed in."""
+    async with caller(portal) as client:
+        answer = await client.get(await operator_link(portal))
+        assert answer.headers["location"] == "/operator"
+        yield client

@@ -10,7 +10,7 @@ import pytest
 
 from wardgate.cli import up
 from wardgate.cli.settings import Settings
-from wardgate.cli.up import CLIENT_TOKEN_THERE, told
+from wardgate.cli.up import CLIENT_TOKEN_THERE, Tokens, told
 from wardgate.portal.settings import PortalSettings
 
 LINK = "http://192.0.2.7:8080/home/sign_in/link/x"
@@ -22,6 +22,12 @@ def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "client-token"
     path.write_text(f"{TOKEN}\n")
     return path
+
+
+@pytest.fixture
+def tokens(token_file: Path) -> Tokens:
+    folder = token_file.parent
+    return Tokens(folder / "relay-token", folder / "gateway-token", token_file, "wg_signin_x")
 
 
 def portal(url: str, **settings: Path) -> PortalSettings:
@@ -37,8 +43,8 @@ def portal(url: str, **settings: Path) -> PortalSettings:
         "http://localhost.example.org",
     ],
 )
-def test_plain_http_on_a_public_address_is_warned_of(url: str, token_file: Path) -> None:
-    text = told(portal(url), LINK, token_file, has_gateway=True)
+def test_plain_http_on_a_public_address_is_warned_of(url: str, tokens: Tokens) -> None:
+    text = told(portal(url), LINK, tokens, has_gateway=True)
     assert "Warning: this is plain HTTP on a public address" in text
     assert "WARDGATE_TLS_CERTIFICATE" in text
 
@@ -56,29 +62,30 @@ def test_plain_http_on_a_public_address_is_warned_of(url: str, token_file: Path)
         "https://8.8.4.4",
     ],
 )
-def test_nothing_is_warned_of_at_home_or_behind_tls(url: str, token_file: Path) -> None:
-    assert "Warning" not in told(portal(url), LINK, token_file, has_gateway=True)
+def test_nothing_is_warned_of_at_home_or_behind_tls(url: str, tokens: Tokens) -> None:
+    assert "Warning" not in told(portal(url), LINK, tokens, has_gateway=True)
 
 
-def test_a_portal_with_a_certificate_is_not_warned_of(token_file: Path) -> None:
+def test_a_portal_with_a_certificate_is_not_warned_of(tokens: Tokens) -> None:
     files = {"tls_certificate": Path("/c.pem"), "tls_key": Path("/k.pem")}
-    assert "Warning" not in told(portal("https://8.8.4.4:8443", **files), LINK, token_file, has_gateway=True)
+    assert "Warning" not in told(portal("https://8.8.4.4:8443", **files), LINK, tokens, has_gateway=True)
 
 
-def test_the_token_stays_in_its_file(token_file: Path) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=True)
+def test_the_token_stays_in_its_file(tokens: Tokens) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
     assert TOKEN not in text
-    assert str(token_file) in text
+    assert str(tokens.client) in text
+    assert "http://192.0.2.7:8080/operator/sign_in/link/wg_signin_x" in text
     assert f"sudo wardgate client --api-url ws://192.0.2.7:8080 --token-path {CLIENT_TOKEN_THERE}" in text
 
 
-def test_the_printed_line_makes_a_file_that_only_its_owner_reads(token_file: Path, tmp_path: Path) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=True)
+def test_the_printed_line_makes_a_file_that_only_its_owner_reads(tokens: Tokens, tmp_path: Path) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
     (line,) = (line.strip() for line in text.splitlines() if "/dev/stdin" in line)
     there = tmp_path / "new" / "client-token"
     words = shlex.split(line.replace(CLIENT_TOKEN_THERE, str(there)), comments=True)
     assert words[0] == "sudo"
-    with token_file.open("rb") as pasted:
+    with tokens.client.open("rb") as pasted:
         subprocess.run(words[1:], stdin=pasted, check=True)
     assert there.read_text() == f"{TOKEN}\n"
     assert there.stat().st_mode & 0o777 == 0o600
@@ -87,7 +94,7 @@ def test_the_printed_line_makes_a_file_that_only_its_owner_reads(token_file: Pat
 
 def test_every_child_logs_as_its_parent_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARDGATE_LOG_LEVEL", "error")
-    tokens = up._Tokens(tmp_path, tmp_path, tmp_path)
+    tokens = Tokens(tmp_path, tmp_path, tmp_path, "")
     settings = Settings("up", os.environ, given={"log_format": "json", "log_level": logging.DEBUG})
     children = up._children(portal("http://192.0.2.7:8080"), tokens, "192.0.2.7", settings)
     assert {"portal", "relay"} <= {child.name for child in children}
@@ -97,6 +104,6 @@ def test_every_child_logs_as_its_parent_does(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("has_gateway", [False, True])
-def test_a_missing_gateway_is_told_with_its_cure(has_gateway: bool, token_file: Path) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, token_file, has_gateway=has_gateway)
+def test_a_missing_gateway_is_told_with_its_cure(has_gateway: bool, tokens: Tokens) -> None:
+    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=has_gateway)
     assert ("Start `wardgate up` with sudo" in text) is not has_gateway

@@ -88,14 +88,19 @@ EMAIL: Final = Parameter[str | None](
     value="ADDRESS",
 )
 
+OPERATOR: Final = switch("operator", "a link for the operator of the installation, who belongs to no account")
+
 SIGN_IN_LINK: Final = Command(
     name="sign-in-link",
-    help="Print a one-time sign-in link for an admin.",
+    help="Print a one-time sign-in link for an admin or the operator.",
     details="It needs the data directory, not a token, so that nobody is locked out. The link works once,"
     " within an hour, and leads to the"
     " external URL that `wardgate init` was given, unless another is set. The portal may be running.",
-    parameters=(ONE_OF_SEVERAL, EMAIL, DATA_DIR, EXTERNAL_URL, CONFIG),
-    examples=("wardgate sign-in-link --data-dir ./data --account-slug acme",),
+    parameters=(ONE_OF_SEVERAL, EMAIL, OPERATOR, DATA_DIR, EXTERNAL_URL, CONFIG),
+    examples=(
+        "wardgate sign-in-link --data-dir ./data --account-slug acme",
+        "wardgate sign-in-link --data-dir ./data --operator",
+    ),
     section="portal",
     run="wardgate.cli.sign_in_link:run",
 )

@@ -22,11 +22,13 @@ class SignedCookie:
     Args:
         key: signs the values.
         kind: the cookie's name; with `of` in the methods, the name's beginning.
+        path: below which browsers send it.
     """
 
-    def __init__(self, key: bytes, kind: str, *, is_secure: bool) -> None:
+    def __init__(self, key: bytes, kind: str, *, is_secure: bool, path: str = "/") -> None:
         self._key = key
         self._kind = kind
+        self._path = path
         self._is_secure = is_secure
 
     def set(
@@ -39,6 +41,7 @@ class SignedCookie:
             name,
             self._signer(name).dumps([ends_at, value]),
             max_age=int(lifetime.total_seconds()),
+            path=self._path,
             httponly=True,
             samesite="lax",
             secure=self._is_secure,
@@ -54,7 +57,9 @@ class SignedCookie:
         return value if isinstance(ends_at, int) and now.timestamp() < ends_at else None
 
     def clear(self, response: Response, *, of: object = None) -> None:
-        response.delete_cookie(self._name(of), httponly=True, samesite="lax", secure=self._is_secure)
+        response.delete_cookie(
+            self._name(of), path=self._path, httponly=True, samesite="lax", secure=self._is_secure
+        )
 
     def _name(self, of: object) -> str:
         return self._kind if of is None else f"{self._kind}_{of}"

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from wardgate.portal.schema.column_types import UtcDateTime, Uuid
-from wardgate.portal.schema.columns import Json, key_bytes, one_of, stamps, token_secret, words
+from wardgate.portal.schema.columns import Json, key_bytes, one_of, secret, stamps, token_secret, words
 from wardgate.portal.schema.declaration import (
     AllConnections,
     OnDelete,
@@ -107,6 +107,51 @@ class OperatorToken(Row):
 
 
 OPERATOR_TOKENS: Final = installation_table(OperatorToken, words("name", 1, 255), *token_secret())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSession(Row):
+    """A browser in which the operator is signed in. `token_id` names the token that opened it, and without which it
+    is worth nothing; None: a one-time link did.
+    """
+
+    table: ClassVar[str] = "operator_sessions"
+    token_id: UUID | None
+    user_agent: str
+    remote_ip: str
+    remote_ip_location_region: str | None
+    remote_ip_location_city: str | None
+    expires_at: datetime
+
+
+OPERATOR_SESSIONS: Final = installation_table(
+    OperatorSession,
+    Column("token_id", Uuid()),
+    Column("user_agent", String(2000), nullable=False),
+    Column("remote_ip", String(45), nullable=False),
+    Column("remote_ip_location_region", String(255)),
+    Column("remote_ip_location_city", String(255)),
+    Column("expires_at", UtcDateTime(), nullable=False),
+)
+Index("operator_sessions_expires_at_index", OPERATOR_SESSIONS.c.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorLink(Row):
+    """A one-time link that signs the operator in, made by whoever holds the data directory."""
+
+    table: ClassVar[str] = "operator_links"
+    secret_hash: str
+    expires_at: datetime
+
+
+OPERATOR_LINKS: Final = installation_table(
+    OperatorLink,
+    secret(Column("secret_hash", String(64), nullable=False)),
+    Column("expires_at", UtcDateTime(), nullable=False),
+    recording=Recording.INTERNAL,
+)
+Index("operator_links_expires_at_index", OPERATOR_LINKS.c.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,11 @@ async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -
     now = services.environment.clock.now()
     ended = [(table.name, table.c.expires_at < now) for table in _EXPIRING]
     ended.append((GATEWAY_TOKENS.name, GATEWAY_TOKENS.c.rotated_at < now - ROTATION_GRACE))
-    return sum([await _delete_rows(services, table, is_over) for table, is_over in ended])
+    deleted = sum([await _delete_rows(services, table, is_over) for table, is_over in ended])
+    async with services.store.writing() as transaction:
+        for rows in (transaction.operator_sessions, transaction.operator_links):
+            deleted += await rows.delete_where(rows.c.expires_at < now, at_most=ROWS_AT_ONCE)
+    return deleted
 
 
 async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:

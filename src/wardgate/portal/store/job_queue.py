@@ -19,6 +19,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wardgate.portal.installation.tables import JOB_SCHEDULES, JOBS, Job
+from wardgate.portal.outcomes import WrongState
 from wardgate.portal.store.refusals import made_storable
 from wardgate.portal.store.transaction import Transaction
 
@@ -196,6 +197,38 @@ class JobQueue:
             delete(JOBS.table).where(_C.unique_key.in_(list(unique_keys)), _C.state == "available")
         )
         return int(result.rowcount)
+
+    async def run_again(self, job: Job) -> None:
+        """Let a job that waits or was given up run at once, with all its attempts.
+
+        Raises:
+            WrongState: it has been claimed or done meanwhile, or a newer one does the same work.
+        """
+        self._transaction.require_writable()
+        await self._transaction.hold(JOBS_TOPIC)
+        twin = None
+        if job.unique_key is not None:
+            of_same_work = select(_C.id).where(
+                _C.unique_key == job.unique_key, _C.finished_at.is_(None), _C.id != job.id
+            )
+            twin = (await self._transaction.execute(of_same_work.limit(1))).scalar()
+        if twin is not None:
+            raise WrongState("A newer job does the same work.")
+        result = await self._transaction.execute(
+            update(JOBS.table)
+            .where(_C.id == job.id, _C.state.in_(("available", "discarded")))
+            .values(
+                state="available",
+                attempt=0,
+                run_at=self._transaction.now,
+                finished_at=None,
+                leased_by=None,
+                updated_at=self._transaction.now,
+            )
+        )
+        if result.rowcount != 1:
+            raise WrongState("The job is running or done already.")
+        self._transaction.hint(JOBS_TOPIC)
 
     async def load(self, *, state: str | None = None, limit: int) -> list[Job]:
         """Return jobs, the newest first."""

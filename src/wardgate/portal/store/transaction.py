@@ -30,6 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import (
     BANNERS,
+    OPERATOR_LINKS,
+    OPERATOR_SESSIONS,
     OPERATOR_TOKENS,
     RELAY_TOKENS,
 )
@@ -105,6 +107,8 @@ class Transaction:
         self.accounts = AccountRepository(self)
         self.relay_tokens = InstallationRepository(self, RELAY_TOKENS)
         self.operator_tokens = InstallationRepository(self, OPERATOR_TOKENS)
+        self.operator_sessions = InstallationRepository(self, OPERATOR_SESSIONS)
+        self.operator_links = InstallationRepository(self, OPERATOR_LINKS)
         self.banners = InstallationRepository(self, BANNERS)
 
     @property

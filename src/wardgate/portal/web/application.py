@@ -5,14 +5,17 @@
     GET  /{slug}/live     what has changed of a page, as long as it is open
     GET  /{slug}/search   pages and objects by name
     POST /{slug}/sign_out
+    …    /operator…       the same of `pages.OPERATOR_PAGES`, for the operator
 
-Signing in has its own (`sign_in.pages`); who is not signed in is sent there.
+Signing in has its own (`sign_in.pages`, `installation.operator_sign_in`); who is not signed in is sent there.
 
 Every answer carries a strict content security policy with a fresh nonce; nothing inline runs.
 """
 
 import base64
+from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,28 +25,33 @@ from starlette.routing import BaseRoute, Route
 
 from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
 from wardgate.portal.http.security_headers import page_security, transport_security
+from wardgate.portal.installation.operator_sign_in import OperatorSignIn
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.pages import SignInPages, sign_in_of
+from wardgate.portal.sign_in.steps import Steps
 from wardgate.portal.store import UNAVAILABLE
-from wardgate.portal.web.frame import Frame, Handler
+from wardgate.portal.web.asset_files import AssetFiles
+from wardgate.portal.web.frame import AccountFrame, Frame, Handler, OperatorFrame
 from wardgate.portal.web.live import LiveStreams
-from wardgate.portal.web.pages import PAGES
+from wardgate.portal.web.operator_sessions import OPERATOR_PATH
+from wardgate.portal.web.pages import OPERATOR_PAGES, PAGES
 from wardgate.portal.web.palette import PALETTE
 
 
 def build(services: Services) -> App:
     """Build the pages over one process's services."""
-    frame = Frame(services, PAGES)
+    assets = AssetFiles()
+    frame, operator = AccountFrame(services, PAGES, assets), OperatorFrame(services, OPERATOR_PAGES, assets)
     routes: list[BaseRoute] = [
+        # Before accounts: `operator` is no slug.
+        *OperatorSignIn(services, operator, Steps(services, frame.sessions, operator.write)).routes(),
+        *_routes_of(operator, OPERATOR_PATH),
+        Route(f"{OPERATOR_PATH}/{{rest:path}}", _nothing_here),
         *SignInPages(services, frame.sessions, frame.write).routes(),
-        Route("/assets/{name}", frame.assets.answer),
-        Route("/{slug}/live", LiveStreams(frame, PAGES).answer),
+        Route("/assets/{name}", assets.answer),
         Route("/{slug}/sign_out", _signs_out(frame), methods=["POST"]),
+        *_routes_of(frame, "/{slug}"),
     ]
-    for page in (PALETTE, *PAGES):
-        for route in page.routes():
-            path = f"/{{slug}}{page.path}{route.path}"
-            routes.append(Route(path, frame.answers(page, route), methods=[route.method]))
     starlette = Starlette(
         routes=routes,
         exception_handlers={
@@ -54,7 +62,21 @@ def build(services: Services) -> App:
     return _SecureHeaders(starlette, services)
 
 
-def _signs_out(frame: Frame) -> Handler:
+def _routes_of(frame: Frame[Any], prefix: str) -> Iterator[Route]:
+    """Yield what the pages of a frame answer below a path."""
+    yield Route(f"{prefix}/live", LiveStreams(frame).answer)
+    for page in (PALETTE, *frame.pages):
+        for route in page.routes():
+            yield Route(
+                f"{prefix}{page.path}{route.path}", frame.answers(page, route), methods=[route.method]
+            )
+
+
+async def _nothing_here(_request: Request) -> Response:
+    raise HTTPException(HTTPStatus.NOT_FOUND)
+
+
+def _signs_out(frame: AccountFrame) -> Handler:
     async def sign_out(request: Request) -> Response:
         signed_in = await frame.sessions.find(request, request.path_params["slug"])
         if signed_in is None:

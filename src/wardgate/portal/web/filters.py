@@ -9,9 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_
 
-from wardgate.portal.store import AccountTables
-from wardgate.portal.web.visit import Visit
-
 MAX_WORDS_CHARS = 200
 
 Condition = ColumnElement[bool]
@@ -30,7 +27,7 @@ class Filter(ABC):
         """Return the values that count, none if it does not narrow. Raises ValueError."""
 
     @abstractmethod
-    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition: ...
+    def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class Search(Filter):
             raise ValueError
         return (words,) if words else ()
 
-    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+    def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition:
         return self.words_condition(values[0])
 
     def words_condition(self, words: str) -> Condition:
@@ -60,7 +57,7 @@ class Choice(Filter):
 
     kind: ClassVar[str] = "choice"
     options: Mapping[str, str]
-    condition_of: Callable[[Visit, str], Condition]
+    condition_of: Callable[[Any, str], Condition]
 
     def read(self, given: Sequence[str]) -> tuple[str, ...]:
         values = tuple(one for one in given if one)[:1]
@@ -68,7 +65,7 @@ class Choice(Filter):
             raise ValueError
         return values
 
-    def condition(self, visit: Visit, values: tuple[str, ...], /) -> Condition:
+    def condition(self, visit: Any, values: tuple[str, ...], /) -> Condition:
         return self.condition_of(visit, values[0])
 
 
@@ -84,7 +81,7 @@ class AnyOf(Choice):
             raise ValueError
         return values
 
-    def condition(self, visit: Visit, values: tuple[str, ...], /) -> Condition:
+    def condition(self, visit: Any, values: tuple[str, ...], /) -> Condition:
         return or_(*(self.condition_of(visit, one) for one in values))
 
 
@@ -105,7 +102,7 @@ class Period(Filter):
             raise ValueError
         return (first, last) if first or last else ()
 
-    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+    def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition:
         first, last = values
         bounds = [self.column >= instant(first)] if first else []
         bounds += [self.column <= instant(last)] if last else []
@@ -120,12 +117,12 @@ class Of(Filter):
 
     kind: ClassVar[str] = "of"
     column: ColumnElement[Any]
-    name_of: Callable[[AccountTables, UUID], Awaitable[str | None]]
+    name_of: Callable[[Any, UUID], Awaitable[str | None]]
 
     def read(self, given: Sequence[str]) -> tuple[str, ...]:
         return (str(UUID(given[0])),) if given and given[0] else ()
 
-    def condition(self, _visit: Visit, values: tuple[str, ...], /) -> Condition:
+    def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition:
         return self.column == UUID(values[0])
 
 

@@ -19,8 +19,6 @@ from starlette.datastructures import FormData
 
 from wardgate.portal.edits import BLANK
 from wardgate.portal.outcomes import FieldErrors
-from wardgate.portal.store import AccountTables
-from wardgate.portal.web.visit import Visit
 
 MAX_FIELDS: Final = 1200
 MAX_FIELD_BYTES: Final = 64 * 1024
@@ -39,7 +37,8 @@ class Option:
     group: str = ""
 
 
-OptionsOf = Callable[[Visit, AccountTables], Awaitable[Sequence[Option]]]
+OptionsOf = Callable[[Any, Any], Awaitable[Sequence[Option]]]
+"""Reads choices, of what the page's visits read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ class Field(ABC):
         """Return the field's value of a stored object."""
         return getattr(row, self.name)
 
-    async def options(self, _visit: Visit, _tables: AccountTables) -> Sequence[Option]:
+    async def options(self, _visit: Any, _tables: Any) -> Sequence[Option]:
         return ()
 
 
@@ -140,7 +139,7 @@ class ChoiceField(Field):
     def read(self, input_: Input) -> Any:
         return input_[0] or None if input_ else None
 
-    async def options(self, visit: Visit, tables: AccountTables) -> Sequence[Option]:
+    async def options(self, visit: Any, tables: Any) -> Sequence[Option]:
         return await self.choices(visit, tables) if callable(self.choices) else self.choices
 
 
@@ -157,7 +156,7 @@ class SeveralField(Field):
     def input(self, value: Any) -> Input:
         return tuple(str(one) for one in value or ())
 
-    async def options(self, visit: Visit, tables: AccountTables) -> Sequence[Option]:
+    async def options(self, visit: Any, tables: Any) -> Sequence[Option]:
         return await self.choices(visit, tables) if callable(self.choices) else self.choices
 
 

@@ -1,27 +1,36 @@
-"""The frame around every page: who may see it, its navigation, banners and messages, and what goes wrong."""
+"""The frame around every page: who may see it, its navigation, banners and messages, and what goes wrong.
 
+`AccountFrame` stands around the pages of an account, for its administrators; `OperatorFrame` around those of the
+installation. They share how pages look and how forms are checked, and nothing of who may come in: a session of one
+kind is none of the other.
+"""
+
+import hmac
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
 
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.pages import sign_in_of
-from wardgate.portal.store import NotAllowed
-from wardgate.portal.web.account_notice import notice_of
+from wardgate.portal.store import INSTALLATION, NotAllowed
+from wardgate.portal.web.account_notice import Notice, notice_of
 from wardgate.portal.web.asset_files import AssetFiles
 from wardgate.portal.web.forms import MAX_FIELD_BYTES, MAX_FIELDS
+from wardgate.portal.web.operator_sessions import OPERATOR_PATH, OperatorSessions, OperatorSignedIn
 from wardgate.portal.web.page import Page, PageRoute, Section
 from wardgate.portal.web.rendering import load_templates
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.portal.web.toasts import Toasts
-from wardgate.portal.web.visit import Visit
+from wardgate.portal.web.visit import BaseVisit, OperatorVisit, Visit
 
 log = logging.getLogger(__name__)
 
@@ -36,64 +45,97 @@ _ERRORS: Final = {
 }
 
 
-class Frame:
-    """What all pages share."""
+_SignedInT = TypeVar("_SignedInT")
 
-    def __init__(self, services: Services, pages: tuple[Page, ...]) -> None:
+
+class Frame(ABC, Generic[_SignedInT]):
+    """What all pages share; `_SignedInT` is whose session they need.
+
+    Attributes:
+        pages: in the order of the navigation within each section.
+    """
+
+    def __init__(self, services: Services, pages: tuple[Page, ...], assets: AssetFiles) -> None:
         self.services = services
-        self.sessions = Sessions(services)
+        self.pages = pages
         self.toasts = Toasts(services)
-        self.assets = AssetFiles()
+        self.assets = assets
         self._templates = load_templates()
-        self._templates.globals["asset"] = self.assets.path
+        self._templates.globals["asset"] = assets.path
         self._templates.globals["pages"] = pages
         self._templates.globals["sections"] = tuple(Section)
 
+    @abstractmethod
+    async def signed_in(self, request: Request) -> _SignedInT | None:
+        """Return whose session the request carries.
+
+        Raises:
+            HTTPException: 404, these pages are not for this person.
+        """
+
+    @abstractmethod
+    async def is_alive(self, signed_in: _SignedInT) -> bool:
+        """Tell whether a session still opens these pages; a long answer asks again and again."""
+
+    @abstractmethod
+    def form_token(self, signed_in: _SignedInT) -> str:
+        """Return what every form of this session must send back."""
+
+    @abstractmethod
+    def feed_of(self, signed_in: _SignedInT) -> UUID:
+        """Return the feed that the pages are kept current by."""
+
+    @abstractmethod
+    def sign_in_of(self, request: Request) -> Response:
+        """Send a browser without a session to where one begins."""
+
+    @abstractmethod
+    def visit(
+        self, page: Page, request: Request, signed_in: _SignedInT, form: FormData
+    ) -> BaseVisit[Any]: ...
+
+    def notice(self, _visit: BaseVisit[Any]) -> Notice | None:
+        """Return what every page says of its account."""
+        return None
+
     def answers(self, page: Page, route: PageRoute) -> Handler:
-        """Return the handler of one of a page's routes: who is no administrator does not learn that it exists."""
+        """Return the handler of one of a page's routes: whose pages these are not does not learn that they exist."""
 
         async def answer(request: Request) -> Response:
             signed_in = await self.signed_in(request)
             if signed_in is None:
-                return sign_in_of(request)
+                return self.sign_in_of(request)
             form = FormData() if route.method == "GET" else await self.form(request, signed_in)
+            visit = self.visit(page, request, signed_in, form)
             # Before anything is read for the page: what changes from here on is told by its stream.
-            seen = await self.services.feed.position(signed_in.account.id)
+            visit.seen = await self.services.feed.position(self.feed_of(signed_in))
             try:
-                return await route.handle(Visit(self, page, request, signed_in, form, seen))
+                return await route.handle(visit)
             except (NotAllowed, Missing):
                 raise HTTPException(HTTPStatus.NOT_FOUND) from None
             except Refused as refused:
-                return Visit(self, page, request, signed_in).go(page.path, toast=str(refused), tone="bad")
+                return visit.go(page.path, toast=str(refused), tone="bad")
 
         return answer
 
-    async def signed_in(self, request: Request) -> SignedIn | None:
-        """Return the administrator whose session the request carries.
-
-        Raises:
-            HTTPException: 404, the person is no administrator.
-        """
-        signed_in = await self.sessions.find(request, request.path_params["slug"])
-        if signed_in is not None and not signed_in.is_admin:
-            raise HTTPException(HTTPStatus.NOT_FOUND)
-        return signed_in
-
-    async def form(self, request: Request, signed_in: SignedIn) -> FormData:
+    async def form(self, request: Request, signed_in: _SignedInT) -> FormData:
         """Read what was posted.
 
         Raises:
             HTTPException: 403, it was not sent from a page of this session.
         """
         form = await request.form(max_files=0, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
-        if not self.sessions.is_form_token(signed_in, form.get("csrf_token")):
+        token = form.get("csrf_token")
+        if not isinstance(token, str) or not hmac.compare_digest(
+            token.encode(errors="replace"), self.form_token(signed_in).encode()
+        ):
             raise HTTPException(HTTPStatus.FORBIDDEN)
         return form
 
     async def show(
-        self, visit: Visit, template: str, *, status: int = 200, values: Mapping[str, Any]
+        self, visit: BaseVisit[Any], template: str, *, status: int = 200, values: Mapping[str, Any]
     ) -> Response:
-        """Write a page of an account, with what all of them show."""
+        """Write a page, with what all of them show."""
         async with self.services.store.reading() as transaction:
             banners = await transaction.banners.load_all()
         now = self.services.environment.clock.now()
@@ -104,11 +146,9 @@ class Frame:
             status=status,
             here=visit.page,
             visit=visit,
-            account=visit.account,
-            actor=visit.actor,
-            csrf_token=self.sessions.form_token(visit.signed_in),
+            csrf_token=visit.form_token(),
             banners=banners,
-            notice=notice_of(visit.account, now=now),
+            notice=self.notice(visit),
             now=now,
             toast=toast,
             **values,
@@ -136,3 +176,65 @@ class Frame:
         """Answer without a page, which may need the database itself."""
         text = "The database does not answer at the moment. Try again in a few seconds."
         return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "5"})
+
+
+class AccountFrame(Frame[SignedIn]):
+    """Around the pages of an account."""
+
+    def __init__(self, services: Services, pages: tuple[Page, ...], assets: AssetFiles) -> None:
+        super().__init__(services, pages, assets)
+        self.sessions = Sessions(services)
+
+    async def signed_in(self, request: Request) -> SignedIn | None:
+        """Return the administrator whose session the request carries; raises as `Frame.signed_in`."""
+        signed_in = await self.sessions.find(request, request.path_params["slug"])
+        if signed_in is not None and not signed_in.is_admin:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return signed_in
+
+    async def is_alive(self, signed_in: SignedIn) -> bool:
+        return await self.sessions.is_alive(signed_in)
+
+    def form_token(self, signed_in: SignedIn) -> str:
+        return self.sessions.form_token(signed_in)
+
+    def feed_of(self, signed_in: SignedIn) -> UUID:
+        return signed_in.account.id
+
+    def sign_in_of(self, request: Request) -> Response:
+        return sign_in_of(request)
+
+    def visit(self, page: Page, request: Request, signed_in: SignedIn, form: FormData) -> Visit:
+        return Visit(self, page, request, form, signed_in=signed_in)
+
+    def notice(self, visit: BaseVisit[Any]) -> Notice | None:
+        assert isinstance(visit, Visit)
+        return notice_of(visit.account, now=self.services.environment.clock.now())
+
+
+class OperatorFrame(Frame[OperatorSignedIn]):
+    """Around the pages of the installation."""
+
+    def __init__(self, services: Services, pages: tuple[Page, ...], assets: AssetFiles) -> None:
+        super().__init__(services, pages, assets)
+        self.sessions = OperatorSessions(services)
+
+    async def signed_in(self, request: Request) -> OperatorSignedIn | None:
+        return await self.sessions.find(request)
+
+    async def is_alive(self, signed_in: OperatorSignedIn) -> bool:
+        return await self.sessions.is_alive(signed_in)
+
+    def form_token(self, signed_in: OperatorSignedIn) -> str:
+        return self.sessions.form_token(signed_in)
+
+    def feed_of(self, _signed_in: OperatorSignedIn) -> UUID:
+        return INSTALLATION
+
+    def sign_in_of(self, _request: Request) -> Response:
+        return RedirectResponse(f"{OPERATOR_PATH}/sign_in", HTTPStatus.SEE_OTHER)
+
+    def visit(
+        self, page: Page, request: Request, signed_in: OperatorSignedIn, form: FormData
+    ) -> OperatorVisit:
+        return OperatorVisit(self, page, request, form, signed_in=signed_in)

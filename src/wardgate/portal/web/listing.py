@@ -13,23 +13,23 @@ columns and filters are declared; what may be done is the domain's `rules.py`.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 from urllib.parse import urlencode
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, nulls_first, nulls_last
 from starlette.responses import Response
+from typing_extensions import TypeVar
 
 from wardgate.portal.object_versions import tag_of
 from wardgate.portal.outcomes import FieldErrors, Invalid, Missing, Refused
-from wardgate.portal.schema.row import TenantRow
-from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.repositories import TenantRepository
+from wardgate.portal.schema.row import Row
+from wardgate.portal.store import AccountTables, Repository, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Status
 from wardgate.portal.web.filters import Filter, Of, Search
 from wardgate.portal.web.forms import Filled, Form, messages
 from wardgate.portal.web.page import Found, Page, PageRoute
-from wardgate.portal.web.visit import Visit
+from wardgate.portal.web.visit import BaseVisit, Visit
 
 SIZES: Final = (10, 25, 50, 100)
 DEFAULT_SIZE: Final = 25
@@ -37,8 +37,11 @@ MAX_PAGE: Final = 100_000
 MAX_COUNTED: Final = 10_000
 """Beyond this a list says "more than": counting on would read the whole table for a number that nobody needs."""
 
-_RowT = TypeVar("_RowT", bound=TenantRow)
+_RowT = TypeVar("_RowT", bound=Row)
 _FactsT = TypeVar("_FactsT")
+# Pages of an account by default; those of the operator say `OperatorVisit, Transaction`.
+_VisitT = TypeVar("_VisitT", bound=BaseVisit[Any], default=Visit)
+_TablesT = TypeVar("_TablesT", default=AccountTables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tab(Generic[_RowT]):
+class Tab(Generic[_RowT, _VisitT, _TablesT]):
     """A tab of a panel; its template has `row` and what `load` returns as `tab`. `count` stands beside its name.
 
     `load_apart` in place of `load` has no transaction open: for what reads a log, slice by slice.
@@ -93,14 +96,14 @@ class Tab(Generic[_RowT]):
     name: str
     label: str
     template: str
-    load: Callable[[Visit, AccountTables, _RowT], Awaitable[Any]] | None = None
-    load_apart: Callable[[Visit, _RowT], Awaitable[Any]] | None = None
-    count: Callable[[Visit, AccountTables, _RowT], Awaitable[int]] | None = None
-    is_offered: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+    load: Callable[[_VisitT, _TablesT, _RowT], Awaitable[Any]] | None = None
+    load_apart: Callable[[_VisitT, _RowT], Awaitable[Any]] | None = None
+    count: Callable[[_VisitT, _TablesT, _RowT], Awaitable[int]] | None = None
+    is_offered: Callable[[_VisitT, _RowT], bool] = lambda _visit, _row: True
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanelAction(Generic[_RowT]):
+class PanelAction(Generic[_RowT, _VisitT, _TablesT]):
     """A button of a panel, behind a second one that confirms it.
 
     Attributes:
@@ -113,40 +116,42 @@ class PanelAction(Generic[_RowT]):
 
     name: str
     label: str
-    run: Callable[[Visit, AccountTables, Transaction, _RowT], Awaitable[str]]
+    run: Callable[[_VisitT, _TablesT, Transaction, _RowT], Awaitable[str]]
     warning: str
     is_dangerous: bool = False
     typed: Callable[[_RowT], str] | None = None
     leaves: bool = False
-    is_offered: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+    is_offered: Callable[[_VisitT, _RowT], bool] = lambda _visit, _row: True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel(Generic[_RowT]):
+class Panel(Generic[_RowT, _VisitT, _TablesT]):
     """The panel of one object; `facts` are the lines of its side."""
 
-    facts: Callable[[Visit, AccountTables, _RowT], Awaitable[Sequence[Fact]]]
-    tabs: tuple[Tab[_RowT], ...] = ()
-    status: Callable[[Visit, AccountTables, _RowT], Awaitable[Status | None]] | None = None
-    actions: tuple[PanelAction[_RowT], ...] = ()
+    facts: Callable[[_VisitT, _TablesT, _RowT], Awaitable[Sequence[Fact]]]
+    tabs: tuple[Tab[_RowT, _VisitT, _TablesT], ...] = ()
+    status: Callable[[_VisitT, _TablesT, _RowT], Awaitable[Status | None]] | None = None
+    actions: tuple[PanelAction[_RowT, _VisitT, _TablesT], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Editing(Generic[_RowT]):
+class Editing(Generic[_RowT, _VisitT, _TablesT]):
     """How objects are made and changed; `make` and `change` raise `Refused`.
 
     Attributes:
         form: of a stored object; it may depend on the object.
         new_form: of a new one; None for the same.
         is_editable: whether a stored object can be changed.
+        once: template of what is shown of a new object this once: a secret, which `make` left in `visit.secret`.
     """
 
     form: Callable[[_RowT | None], Form]
-    make: Callable[[Visit, AccountTables, Transaction, Mapping[str, Any]], Awaitable[_RowT]] | None = None
-    change: (
-        Callable[[Visit, AccountTables, Transaction, _RowT, Mapping[str, Any]], Awaitable[_RowT]] | None
-    ) = None
-    is_editable: Callable[[Visit, _RowT], bool] = lambda _visit, _row: True
+    make: Callable[[_VisitT, _TablesT, Transaction, Mapping[str, Any]], Awaitable[_RowT]] | None = None
+    change: Callable[[_VisitT, _TablesT, Transaction, _RowT, Mapping[str, Any]], Awaitable[_RowT]] | None = (
+        None
+    )
+    is_editable: Callable[[_VisitT, _RowT], bool] = lambda _visit, _row: True
+    once: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,7 @@ class Shown(Generic[_RowT]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListPage(Page, Generic[_RowT, _FactsT]):
+class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
     """The page of one kind of object.
 
     Attributes:
@@ -231,16 +236,16 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
 
     singular: str
     about: str
-    repository: Callable[[AccountTables], TenantRepository[_RowT]]
+    repository: Callable[[_TablesT], Repository[_RowT]]
     columns: tuple[Column[_RowT, _FactsT], ...]
-    load_facts: Callable[[Visit, AccountTables, Sequence[_RowT]], Awaitable[_FactsT]]
+    load_facts: Callable[[_VisitT, _TablesT, Sequence[_RowT]], Awaitable[_FactsT]]
     empty: Empty
     filters: tuple[Filter, ...] = ()
     only: ColumnElement[bool] | None = None
     pinned: tuple[Any, ...] = ()
     default_sort: str = "name"
-    panel: Panel[_RowT] | None = None
-    editing: Editing[_RowT] | None = None
+    panel: Panel[_RowT, _VisitT, _TablesT] | None = None
+    editing: Editing[_RowT, _VisitT, _TablesT] | None = None
     label_of: Callable[[_RowT], str] = lambda row: str(row.name)  # type: ignore[attr-defined]
     more: tuple[PageRoute, ...] = ()
     buttons: str | None = None
@@ -262,7 +267,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
     def can_make(self) -> bool:
         return self.editing is not None and self.editing.make is not None
 
-    async def find(self, tables: AccountTables, words: str, *, limit: int) -> list[Found]:
+    async def find(self, tables: _TablesT, words: str, *, limit: int) -> list[Found]:
         search = next((one for one in self.filters if isinstance(one, Search)), None)
         if search is None:
             return []
@@ -273,14 +278,14 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             Found(label, f"{self.path}/{row.id}", self.name) for row, label in zip(rows, labels, strict=True)
         ]
 
-    async def labels(self, _tables: AccountTables, rows: Sequence[_RowT]) -> list[str]:
+    async def labels(self, _tables: _TablesT, rows: Sequence[_RowT]) -> list[str]:
         """Return what objects are called. Overridden where that takes more than their rows."""
         return [self.label_of(row) for row in rows]
 
-    async def label(self, tables: AccountTables, row: _RowT) -> str:
+    async def label(self, tables: _TablesT, row: _RowT) -> str:
         return (await self.labels(tables, [row]))[0]
 
-    async def load(self, tables: AccountTables, id_: UUID | None) -> _RowT:
+    async def load(self, tables: _TablesT, id_: UUID | None) -> _RowT:
         """Return an object of this page. Raises Missing."""
         repository = self.repository(tables)
         given = [] if self.only is None else [self.only]
@@ -290,7 +295,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         return row
 
     async def show(
-        self, visit: Visit, side: Side | None = None, *, status: int = 200, **values: Any
+        self, visit: _VisitT, side: Side | None = None, *, status: int = 200, **values: Any
     ) -> Response:
         """Answer with the table, and something beside it."""
         query = self._query(visit)
@@ -305,11 +310,11 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             )
         return response
 
-    def gone(self, visit: Visit) -> Response:
+    def gone(self, visit: _VisitT) -> Response:
         """Answer to the address of an object that is not there."""
         return visit.go(self.path, toast=f"This {self.singular} does not exist.", tone="caution")
 
-    async def show_details(self, visit: Visit, row: _RowT, *, status: int = 200, **values: Any) -> Response:
+    async def show_details(self, visit: _VisitT, row: _RowT, *, status: int = 200, **values: Any) -> Response:
         """Answer with an object's panel."""
         assert self.panel is not None
         panel = self.panel
@@ -344,10 +349,10 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             )
         return await self.show(visit, side, status=status)
 
-    async def _list(self, visit: Visit) -> Response:
+    async def _list(self, visit: _VisitT) -> Response:
         return await self.show(visit)
 
-    async def _details(self, visit: Visit) -> Response:
+    async def _details(self, visit: _VisitT) -> Response:
         try:
             async with visit.reading() as tables:
                 row = await self.load(tables, visit.id())
@@ -355,11 +360,11 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             return self.gone(visit)
         return await self.show_details(visit, row)
 
-    async def _new(self, visit: Visit) -> Response:
+    async def _new(self, visit: _VisitT) -> Response:
         assert self.editing is not None
         return await self._show_form(visit, None, self.editing.form(None).blank(visit.query()))
 
-    async def _make(self, visit: Visit) -> Response:
+    async def _make(self, visit: _VisitT) -> Response:
         assert self.editing is not None
         assert self.editing.make is not None
         filled = self.editing.form(None).submitted(visit.form)
@@ -372,11 +377,14 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             except Refused as refused:
                 errors = errors_of(refused)
             else:
-                told = f"{self.singular.capitalize()} “{label}” was created."
+                if self.editing.once is not None:
+                    side = Side(label, self.editing.once, {"row": row, "secret": visit.secret}, is_wide=True)
+                    return await self.show(visit, side)
+                told = f"{_capitalised(self.singular)} “{label}” was created."
                 return visit.go(f"{self.path}/{row.id}", toast=told)
         return await self._show_form(visit, None, filled.refused(errors))
 
-    async def _edit(self, visit: Visit) -> Response:
+    async def _edit(self, visit: _VisitT) -> Response:
         assert self.editing is not None
         try:
             async with visit.reading() as tables:
@@ -387,7 +395,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             return await self.show_details(visit, row)
         return await self._show_form(visit, row, self.editing.form(row).of(row, tag_of(row)))
 
-    async def _change(self, visit: Visit) -> Response:
+    async def _change(self, visit: _VisitT) -> Response:
         assert self.editing is not None
         assert self.editing.change is not None
         try:
@@ -407,11 +415,11 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             errors = errors_of(refused)
         else:
             if not filled.is_stale and not errors:
-                told = f"{self.singular.capitalize()} “{label}” was saved."
+                told = f"{_capitalised(self.singular)} “{label}” was saved."
                 return visit.go(f"{self.path}/{row.id}", toast=told)
         return await self._show_form(visit, before, filled.refused(errors))
 
-    async def _act(self, visit: Visit) -> Response:
+    async def _act(self, visit: _VisitT) -> Response:
         assert self.panel is not None
         name = visit.request.path_params["action"]
         action = next((one for one in self.panel.actions if one.name == name), None)
@@ -431,7 +439,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
             return visit.go(f"{self.path}/{row.id}", toast=_told(refused), tone="bad")
         return visit.go(self.path if action.leaves else f"{self.path}/{row.id}", toast=told)
 
-    async def _show_form(self, visit: Visit, row: _RowT | None, filled: Filled) -> Response:
+    async def _show_form(self, visit: _VisitT, row: _RowT | None, filled: Filled) -> Response:
         async with visit.reading() as tables:
             title = f"New {self.singular}" if row is None else f"Edit {await self.label(tables, row)}"
             options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
@@ -440,11 +448,11 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         status = HTTPStatus.UNPROCESSABLE_ENTITY if is_refused else HTTPStatus.OK
         return await self.show(visit, Side(title, "form.html", values), status=status)
 
-    def _is_editable(self, visit: Visit, row: _RowT) -> bool:
+    def _is_editable(self, visit: _VisitT, row: _RowT) -> bool:
         editing = self.editing
         return editing is not None and editing.change is not None and editing.is_editable(visit, row)
 
-    def _query(self, visit: Visit) -> Query:
+    def _query(self, visit: _VisitT) -> Query:
         """Read the URL; what is invalid is left out and named."""
         given, wrong = visit.query(), []
         filters: dict[str, tuple[str, ...]] = {}
@@ -475,7 +483,7 @@ class ListPage(Page, Generic[_RowT, _FactsT]):
         name = sort.removeprefix("-")
         return next((one.sort for one in self.columns if one.name == name and one.sort is not None), None)
 
-    async def _shown(self, visit: Visit, tables: AccountTables, query: Query) -> Shown[_RowT]:
+    async def _shown(self, visit: _VisitT, tables: _TablesT, query: Query) -> Shown[_RowT]:
         repository = self.repository(tables)
         conditions = [] if self.only is None else [self.only]
         notices = []
@@ -510,11 +518,15 @@ def errors_of(refused: Refused) -> FieldErrors:
     return refused.errors if isinstance(refused, Invalid) else {"base": [_told(refused)]}
 
 
+def _capitalised(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
 def _told(refused: Refused) -> str:
     return str(refused) or "That is not possible any more: something has changed meanwhile."
 
 
-def _typed(visit: Visit) -> str:
+def _typed(visit: BaseVisit[Any]) -> str:
     typed = visit.form.get("typed", "")
     return typed.strip() if isinstance(typed, str) else ""
 

@@ -1,5 +1,6 @@
 """One stream of server-sent events for each open page: it names that something has changed, and the script reads the
-page's own address again. Nothing is polled; a page that nothing concerns costs a comment line now and then.
+page's own address again. Nothing is polled but what no feed tells of (`Live.every_s`); a page that nothing concerns
+costs a comment line now and then.
 
     event: changed      what the page declares in `Page.live` has changed
     data: devices presence
@@ -9,15 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wardgate.portal.installation.tables import Account
 from wardgate.portal.web.frame import Frame
-from wardgate.portal.web.page import Live, Page
-from wardgate.portal.web.sessions import SignedIn
+from wardgate.portal.web.page import Live
 from wardgate.supervision import Tasks
 
 KEEPALIVE_S: Final = 20.0
@@ -30,9 +30,9 @@ MAX_CATCH_UP: Final = 1000
 class LiveStreams:
     """The streams of one portal."""
 
-    def __init__(self, frame: Frame, pages: tuple[Page, ...]) -> None:
+    def __init__(self, frame: Frame[Any]) -> None:
         self._frame = frame
-        self._pages = {page.path: page for page in pages}
+        self._pages = {page.path: page for page in frame.pages}
 
     async def answer(self, request: Request) -> Response:
         """Follow the page that the query names, `?page=/sites`."""
@@ -41,24 +41,31 @@ class LiveStreams:
             # 204 ends an EventSource for good; a redirect to a page would be an error that it repeats.
             return Response(status_code=204)
         page = self._pages.get(request.query_params.get("page", ""))
+        live = Live() if page is None else page.live
+        feed_id = self._frame.feed_of(signed_in)
         return StreamingResponse(
-            self._stream(signed_in, Live() if page is None else page.live, _seen(request)),
+            self._stream(signed_in, feed_id, live, _seen(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
-    async def _stream(self, signed_in: SignedIn, live: Live, seen: int | None) -> AsyncIterator[str]:
+    async def _stream(
+        self, signed_in: Any, feed_id: UUID, live: Live, seen: int | None
+    ) -> AsyncIterator[str]:
         """Yield an event after each change, for as long as the session lives."""
-        sessions, clock = self._frame.sessions, self._frame.services.environment.clock
-        async with self._changes(signed_in.account, live, seen) as changes:
+        clock = self._frame.services.environment.clock
+        pause_s = KEEPALIVE_S if live.every_s is None else live.every_s
+        async with self._changes(feed_id, live, seen) as changes:
             yield f"retry: {RECONNECT_MS}\nevent: following\ndata: {live_text(live)}\n\n"
             # A page whose stream ends connects again, to one that can follow.
             while not changes.follower.done():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(KEEPALIVE_S):
+                    async with asyncio.timeout(pause_s):
                         await changes.arrived.wait()
-                if not await sessions.is_alive(signed_in):
+                if not await self._frame.is_alive(signed_in):
                     return
+                if live.every_s is not None:
+                    changes.add("time")
                 if not changes.arrived.is_set():
                     yield ": still here\n\n"
                     continue
@@ -68,32 +75,32 @@ class LiveStreams:
                     yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
 
     @contextlib.asynccontextmanager
-    async def _changes(self, account: Account, live: Live, seen: int | None) -> AsyncIterator["_Changes"]:
+    async def _changes(self, feed_id: UUID, live: Live, seen: int | None) -> AsyncIterator["_Changes"]:
         changes = _Changes()
         bus = self._frame.services.environment.bus
         with contextlib.ExitStack() as watches:
             for kind in live.presence:
-                topic = "presence:relay" if kind == "relay" else f"presence:{account.id}"
+                topic = "presence:relay" if kind == "relay" else f"presence:{feed_id}"
                 watches.callback(bus.watch(topic, partial(changes.add, "presence")))
             if live.decisions:
-                watches.callback(bus.watch(f"decisions:{account.id}", partial(changes.add, "decisions")))
+                watches.callback(bus.watch(f"decisions:{feed_id}", partial(changes.add, "decisions")))
             tasks = Tasks()
             try:
-                changes.follower = tasks.start(self._follow(account, live, seen, changes), name="page")
+                changes.follower = tasks.start(self._follow(feed_id, live, seen, changes), name="page")
                 yield changes
             finally:
                 await tasks.close()
 
-    async def _follow(self, account: Account, live: Live, seen: int | None, changes: "_Changes") -> None:
+    async def _follow(self, feed_id: UUID, live: Live, seen: int | None, changes: "_Changes") -> None:
         """Note changes from where the page was read; of a page that is older, or from elsewhere, from now on."""
         # The account itself and the session concern every page.
-        concerned = live.tables | {"accounts", "portal_sessions"}
+        concerned = live.tables | {"accounts", "portal_sessions", "operator_sessions", "operator_tokens"}
         feed = self._frame.services.feed
         try:
-            position = await feed.position(account.id)
+            position = await feed.position(feed_id)
             if seen is None or not position - MAX_CATCH_UP <= seen <= position:
                 seen = position
-            batches = feed.follow(account.id, seen)
+            batches = feed.follow(feed_id, seen)
             async with contextlib.aclosing(batches):
                 async for batch in batches:
                     names = {change.object for change in batch} & concerned

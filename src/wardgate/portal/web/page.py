@@ -1,4 +1,4 @@
-"""A page of an account: its place in the navigation, what it answers, and what it is kept current by.
+"""A page: its place in the navigation, what it answers, and what it is kept current by.
 
 `TemplatePage` shows one template; `listing.ListPage` is a table with a panel beside it. A domain declares its
 pages in `portal/<domain>/pages.py`, and `web/pages.py` lists them.
@@ -8,15 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.responses import Response
 
 from wardgate.portal.bus import Kind
-from wardgate.portal.store import AccountTables
-from wardgate.portal.web.visit import Visit
+from wardgate.portal.web.visit import BaseVisit
 
-Handle = Callable[[Visit], Awaitable[Response]]
+Handle = Callable[[Any], Awaitable[Response]]
+"""Answers a visit of the kind that the page's frame makes."""
 
 
 class Section(Enum):
@@ -28,6 +28,8 @@ class Section(Enum):
     ACTORS = "Actors"
     AUDIT = "Audit"
     SETTINGS = "Settings"
+    INSTALLATION = "Installation"
+    OPERATOR = "Operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class Live:
         tables: whose changes concern it (names of tables in the account's feed).
         presence: whose coming and going concerns it.
         decisions: whether answers to access requests concern it.
+        every_s: how often it is read again in any case, if it shows what no feed tells of.
     """
 
     tables: frozenset[str] = frozenset()
     presence: frozenset[Kind] = frozenset()
     decisions: bool = False
+    every_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Page(ABC):
     """One entry of the navigation.
 
     Attributes:
-        path: behind the account's slug; empty for the first page.
+        path: behind the account's slug, or behind `/operator`; empty for the first page.
         icon: one of the symbols in `assets/icons.svg`.
         section: the group of the navigation it stands in; None: reached from elsewhere.
     """
@@ -83,7 +87,7 @@ class Page(ABC):
     def routes(self) -> Sequence[PageRoute]:
         """Return what the page answers."""
 
-    async def find(self, _tables: AccountTables, _words: str, *, limit: int) -> list[Found]:
+    async def find(self, _tables: Any, _words: str, *, limit: int) -> list[Found]:
         """Return objects of the page whose names contain the words, for the command palette."""
         del limit
         return []
@@ -100,11 +104,11 @@ class TemplatePage(Page):
     """
 
     template: str
-    load: Callable[[Visit], Awaitable[object]]
+    load: Callable[[Any], Awaitable[object]]
     more: tuple[PageRoute, ...] = ()
 
     def routes(self) -> Sequence[PageRoute]:
         return (PageRoute("", self.show), *self.more)
 
-    async def show(self, visit: Visit, *, status: int = 200, **values: object) -> Response:
+    async def show(self, visit: BaseVisit[Any], *, status: int = 200, **values: object) -> Response:
         return await visit.show(self.template, status=status, page=await self.load(visit), **values)

@@ -1,10 +1,11 @@
-"""The pages of an account, in the order of the navigation within each section."""
+"""The pages of an account and of the operator, in the order of the navigation within each section."""
 
 from typing import Final
 
 from wardgate.portal.access.pages import explain, policies, resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.devices import topology_page as topology
+from wardgate.portal.installation import operator
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.installation import settings_pages as settings
 from wardgate.portal.logs import pages as logs
@@ -35,3 +36,6 @@ PAGES: Final[tuple[Page, ...]] = (
     settings.NOTIFICATIONS,
     api_clients.PAGE,
 )
+
+OPERATOR_PAGES: Final = operator.PAGES
+"""The pages of the operator."""

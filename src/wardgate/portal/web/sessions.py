@@ -124,11 +124,6 @@ class Sessions:
         """Return what every form of this session must send back."""
         return hmac.digest(self._services.keys.forms, signed_in.session_id.bytes, "sha256").hex()
 
-    def is_form_token(self, signed_in: SignedIn, token: object) -> bool:
-        return isinstance(token, str) and hmac.compare_digest(
-            token.encode(errors="replace"), self.form_token(signed_in).encode()
-        )
-
     async def _alive(self, transaction: Transaction, account: Account, session_id: UUID) -> SignedIn | None:
         tables = transaction.of(account.id)
         session = await tables.portal_sessions.load(session_id)
