@@ -39,11 +39,13 @@ SECRETS = {
     "gateway_tokens": BEARER,
     "api_tokens": BEARER,
     "relay_tokens": BEARER,
+    "operator_links": {"secret_hash"},
     "operator_tokens": BEARER,
 }
 INTERNAL = {
     "policy_authorizations",
     "portal_sessions",
+    "operator_links",
     "sign_in_links",
     "pending_identities",
     "auth_providers",
