@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -118,6 +119,30 @@ def test_files_that_are_no_pair_are_refused_by_name(
     spoil(*files)
     with pytest.raises(tls.CertificateUnusable, match=why):
         tls.Certificate(*files)
+
+
+async def test_a_foreign_http2_client_uploads_flow_logs(files: tuple[Path, Path], tmp_path: Path) -> None:
+    write_certificate(*files, name="portal.example")
+    body = tmp_path / "body.json"
+    body.write_text(json.dumps({"flow_logs": [{"x": "y" * 1000}] * 5000}))
+    async with _served(files) as port:
+        url = f"https://127.0.0.1:{port}/ingestion/flow_logs"
+        # The ingest token is nobody's: the endpoint says so before it has read five megabytes.
+        said = await _curl("--http2", "-H", "Authorization: Bearer x.y.z", "--json", f"@{body}", url)
+        assert said == ["2 401 application/problem+json"]
+        assert await _curl("--http2", f"https://127.0.0.1:{port}/healthz") == ["2 200 application/json"]
+        assert await _curl("--http1.1", f"https://127.0.0.1:{port}/healthz") == ["1.1 200 application/json"]
+
+
+async def _curl(*arguments: str) -> list[str]:
+    """Return version, status and media type of each answer."""
+    told = "%{http_version} %{http_code} %{content_type}\n"
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-ksS", "-o", "/dev/null", "-w", told, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    out, _nothing = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert process.returncode == 0
+    return out.decode().splitlines()
 
 
 @contextlib.asynccontextmanager

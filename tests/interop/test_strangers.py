@@ -15,10 +15,10 @@ import pytest
 
 from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
+from wardgate.portal.connection_bounds import MAX_HEAD_BYTES
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
-from wardgate.portal.protocols import MAX_HEAD_BYTES
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.strangers import ACCEPTED_AT_ONCE, Gate, Listener

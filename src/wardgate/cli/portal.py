@@ -77,6 +77,11 @@ async def _run(
     def ready() -> None:
         settle()
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
+        if settings.flow_log_upload_interval_s and not settings.are_flow_logs_reachable:
+            log.warning(
+                "peers upload no flow logs: they do so to an https:// address on port 443 only; see external_url",
+                extra={"url": settings.rest_url},
+            )
 
     await serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop)
 

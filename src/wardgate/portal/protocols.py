@@ -18,8 +18,7 @@ tests/unit/portal/test_protocols.py.
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -30,24 +29,27 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
+from wardgate.portal.connection_bounds import (
+    BODY_S,
+    CLOSE_S,
+    HEAD_S,
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    SLICE_BYTES,
+    Ends,
+    HeldFlow,
+    ReaderWatch,
+)
+from wardgate.portal.http2 import ALPN as HTTP2
+from wardgate.portal.http2 import Http2Protocol
 from wardgate.portal.strangers import Gate
 
 log = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-MAX_FIELDS: Final = 200
-HEAD_S: Final = 10.0
-BODY_S: Final = 40.0
 MAX_QUEUED: Final = 16
-UNREAD_S: Final = 30.0
 UPGRADE_S: Final = 15.0
-CLOSE_S: Final = 10.0
 MAX_FRAGMENTS: Final = 1024
 """Of one message: an empty one costs its sender six bytes and no part of the message's limit."""
-
-SLICE_BYTES: Final = 4096
-ENDED_AT_ONCE: Final = 16
-"""Each takes a twentieth of a millisecond; then others have their turn."""
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -55,42 +57,25 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent
 class _Timer(Enum):
     HEAD = "head"
     BODY = "body"
-    UNREAD = "unread"
-
-
-class Ends:
-    """The ends of connections that are due, carried out a few in each turn of the loop."""
-
-    def __init__(self) -> None:
-        self._due: deque[Callable[[], None]] = deque()
-        self._is_going_on = False
-
-    def add(self, end: Callable[[], None]) -> None:
-        """Call `end` when it is its turn; it must look whether the connection has gone on meanwhile."""
-        self._due.append(end)
-        if not self._is_going_on:
-            self._is_going_on = True
-            asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        try:
-            for _ in range(min(ENDED_AT_ONCE, len(self._due))):
-                self._due.popleft()()
-        finally:
-            self._is_going_on = bool(self._due)
-            if self._is_going_on:
-                asyncio.get_running_loop().call_soon(self._go_on)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection that speaks HTTP, until it is upgraded."""
+    """One connection that speaks HTTP/1.1, until it is upgraded; HTTP/2 is handed on at once."""
 
     gate: ClassVar[Gate]
     ends: ClassVar[Ends]
+    http2: ClassVar[type[Http2Protocol]]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        session = transport.get_extra_info("ssl_object")
+        if session is not None and session.selected_alpn_protocol() == HTTP2:
+            protocol = self.http2(self.config, self.server_state, self.app_state)
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            return
         super().connection_made(transport)
-        self.flow: FlowControl = _HeldFlow(transport)
+        self.flow: FlowControl = HeldFlow(transport)
+        self._reader = ReaderWatch(transport, self.loop)
         self._unfed = b""
         self._feeding: asyncio.Handle | None = None
         self._is_in_body = False
@@ -102,6 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfed = b""
         self._cancel(*_Timer)
+        self._reader.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -124,6 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
             # Upgraded. A peer says nothing more before it is answered (RFC 6455 §4.1).
             self._unfed = b""
             self._cancel(*_Timer)
+            self._reader.stop()
             if self.flow.read_paused:
                 self.transport.resume_reading()
         elif self._is_refused or self._bytes_of_head > MAX_HEAD_BYTES:
@@ -186,10 +173,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reader()
+        self._reader.start()
 
     def resume_writing(self) -> None:
-        self._cancel(_Timer.UNREAD)
+        self._reader.stop()
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -216,17 +203,6 @@ class HttpProtocol(HttpToolsProtocol):
 
         self.ends.add(end)
 
-    def _watch_reader(self) -> None:
-        self._timers[_Timer.UNREAD] = self.loop.call_later(
-            UNREAD_S, self._check_reader, self.transport.get_write_buffer_size()
-        )
-
-    def _check_reader(self, unread_before: int) -> None:
-        if self.transport.get_write_buffer_size() < unread_before:
-            self._watch_reader()
-        else:
-            self.transport.abort()
-
     def _refuse(self, status: bytes) -> None:
         """End the connection; say why, unless an answer is on its way or nothing was asked."""
         was_asked = self._bytes_of_head > 0 or self._is_in_body
@@ -251,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _hold(self, *, is_held: bool) -> None:
         flow = self.flow
-        assert isinstance(flow, _HeldFlow)
+        assert isinstance(flow, HeldFlow)
         flow.hold(is_held=is_held)
 
     def _cancel(self, *wanted: _Timer) -> None:
@@ -259,33 +235,6 @@ class HttpProtocol(HttpToolsProtocol):
             timer = self._timers.pop(one, None)
             if timer is not None:
                 timer.cancel()
-
-
-class _HeldFlow(FlowControl):
-    """Reading rests while uvicorn wants it to, or while slices are left."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self._is_wanted = False
-        self._is_held = False
-
-    def pause_reading(self) -> None:
-        self._is_wanted = True
-        self._apply()
-
-    def resume_reading(self) -> None:
-        self._is_wanted = False
-        self._apply()
-
-    def hold(self, *, is_held: bool) -> None:
-        self._is_held = is_held
-        self._apply()
-
-    def _apply(self) -> None:
-        if self._is_wanted or self._is_held:
-            super().pause_reading()
-        else:
-            super().resume_reading()
 
 
 class ChannelProtocol(WebSocketsSansIOProtocol):
@@ -416,7 +365,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
 
 def protocols(gate: Gate) -> tuple[type[HttpProtocol], type[ChannelProtocol]]:
-    """Return both protocols for the connections of one listener."""
+    """Return the protocols for the connections of one listener; the first hands over to HTTP/2 by itself."""
 
     class Http(HttpProtocol):
         pass
@@ -424,6 +373,10 @@ def protocols(gate: Gate) -> tuple[type[HttpProtocol], type[ChannelProtocol]]:
     class Channel(ChannelProtocol):
         pass
 
-    Http.gate = Channel.gate = gate
-    Http.ends = Channel.ends = Ends()
+    class Http2(Http2Protocol):
+        pass
+
+    Http.gate = Channel.gate = Http2.gate = gate
+    Http.ends = Channel.ends = Http2.ends = Ends()
+    Http.http2 = Http2
     return Http, Channel

@@ -59,7 +59,8 @@ class PortalSettings:
         outbound_ca: PEM file with authorities that may have signed their certificates, besides the system's.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
         decision_retention_s: how long answers to access requests are kept, with their explanations.
-        flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0 if not at all.
+        flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0 if not at all. They are
+            told to only if they can (`are_flow_logs_reachable`).
         flow_log_batch_size: at most so many reports at a time.
     """
 
@@ -95,6 +96,12 @@ class PortalSettings:
     @property
     def is_secure(self) -> bool:
         return self.external_url.startswith("https://")
+
+    @property
+    def are_flow_logs_reachable(self) -> bool:
+        """Whether peers can upload: they speak HTTP/2 over TLS, on port 443 only (protocol §7.1, §7.3)."""
+        url = urlsplit(self.rest_url)
+        return url.scheme == "https" and url.port in (None, 443)
 
     @property
     def rest_url(self) -> str:

@@ -7,7 +7,7 @@ them is the proxy's work (docs/deploy/).
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final
 
@@ -28,7 +28,9 @@ _WAITING: Final = 2048
 
 
 class Gate:
-    """Counts connections by a number that is the connection's own while it is open (its descriptor)."""
+    """Counts connections by what is their own while they are open (the descriptor); a request that runs beside
+    others on one connection counts as one more.
+    """
 
     def __init__(
         self,
@@ -42,10 +44,10 @@ class Gate:
         self._most_of_one = most_of_one
         self._trusted = trusted
         self._counters = counters
-        self._open: dict[int, str | None] = {}
+        self._open: dict[Hashable, str | None] = {}
         self._unproven: Counter[str] = Counter()
 
-    def admit(self, number: int, address: str) -> bool:
+    def admit(self, number: Hashable, address: str) -> bool:
         """Count a new connection, if there may be one more."""
         key = self._key(address)
         if len(self._open) >= self._most or (key is not None and self._unproven[key] >= self._most_of_one):
@@ -56,18 +58,18 @@ class Gate:
             self._unproven[key] += 1
         return True
 
-    def prove(self, number: int) -> None:
+    def prove(self, number: Hashable) -> None:
         """Count a connection no longer against its address: whoever is there has shown a good token."""
         if number in self._open:
             self._forget_address(number)
             self._open[number] = None
 
-    def release(self, number: int) -> None:
+    def release(self, number: Hashable) -> None:
         if number in self._open:
             self._forget_address(number)
             del self._open[number]
 
-    def _forget_address(self, number: int) -> None:
+    def _forget_address(self, number: Hashable) -> None:
         key = self._open[number]
         if key is not None:
             self._unproven[key] -= 1

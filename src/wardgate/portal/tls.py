@@ -12,6 +12,7 @@ from typing import Final
 
 from wardgate.portal.environment import Clock
 from wardgate.portal.followed_files import FollowedFiles
+from wardgate.portal.http2 import ALPN as HTTP2
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([HTTP2, "http/1.1"])
         certificate, key = self._files
         try:
             # Without a password the key would be asked for on the terminal.

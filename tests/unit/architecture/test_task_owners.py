@@ -18,6 +18,10 @@ OWNERS = {
     ("cli/up.py", "_keep"): "waits for whichever ends first; neither can fail",
     ("portal/jobs/runner.py", "Runner._execute"): "awaits it in the next statement",
     ("portal/channels/endpoint.py", "_Pump.run"): "waits for the first, ends both, and logs what they raised",
+    (
+        "portal/http2.py",
+        "Http2Protocol._open",
+    ): "uvicorn's server, as for its own; it logs what the application raised",
     ("portal/store/group_sync.py", "GroupSync.begin"): "whoever asked for the run awaits it",
     ("portal/store/sqlite_driver.py", "ExecutorCursor._run"): "awaits it, even when it is cancelled itself",
     ("portal/server.py", "serve"): "waits for whichever ends first; those that only wait cannot fail",

@@ -8,6 +8,7 @@ import ast
 import asyncio
 import inspect
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,16 +22,16 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from unit.portal.test_protocols import HEAD, UPGRADE, Wire
-from wardgate.portal import protocols
+from wardgate.portal import connection_bounds, protocols
 from wardgate.portal.store.sqlite_driver import InlineConnection, InlineCursor
 from wardgate.simulation.virtual_time import run_virtual
 
 BASES: dict[str, type] = {
     "HttpProtocol": HttpToolsProtocol,
-    "_HeldFlow": FlowControl,
+    "HeldFlow": FlowControl,
     "ChannelProtocol": WebSocketsSansIOProtocol,
 }
-OWN = {"gate", "ends", "hold", "unsent_bytes", "fail"}
+OWN = {"gate", "ends", "http2", "hold", "unsent_bytes", "fail"}
 """Public names of our subclasses that uvicorn need not know."""
 
 UVICORN = f"uvicorn {uvicorn.__version__}"
@@ -38,7 +39,7 @@ UVICORN = f"uvicorn {uvicorn.__version__}"
 
 @pytest.mark.parametrize("name", BASES)
 def test_uvicorn_still_calls_what_the_protocols_override(name: str) -> None:
-    base, ours = BASES[name], getattr(protocols, name)
+    base, ours = BASES[name], getattr(_module_of(name), name)
     for method, function in vars(ours).items():
         if method.startswith("_") or method in OWN or not inspect.isfunction(function):
             continue
@@ -62,7 +63,19 @@ def test_uvicorn_still_has_what_the_protocols_reach_for(name: str) -> None:
         missing = sorted(reached - _names_of(name))
         assert not missing, (
             f"{UVICORN}: {BASES[name].__name__} has no {', '.join(missing)} any more, "
-            f"which {name} in wardgate.portal.protocols uses"
+            f"which {name} in {_module_of(name).__name__} uses"
+        )
+
+    run_virtual(look())
+
+
+def test_uvicorn_still_has_what_http2_reaches_for() -> None:
+    async def look() -> None:
+        http = _http()
+        config = {"loaded_app", "timeout_keep_alive"} - set(dir(http.config))
+        state = {"connections", "tasks", "total_requests", "default_headers"} - set(dir(http.server_state))
+        assert not config | state, (
+            f"{UVICORN}: no {config | state} any more, which wardgate.portal.http2 uses"
         )
 
     run_virtual(look())
@@ -135,8 +148,12 @@ def _parameters(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+def _module_of(name: str) -> ModuleType:
+    return connection_bounds if name == "HeldFlow" else protocols
+
+
 def _class_of(name: str) -> ast.ClassDef:
-    tree = ast.parse(Path(protocols.__file__).read_text())
+    tree = ast.parse(Path(str(_module_of(name).__file__)).read_text())
     return next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
 
 
@@ -162,7 +179,7 @@ def _reached(name: str) -> set[str]:
 
 def _names_of(name: str) -> set[str]:
     """Return which attributes an instance of uvicorn's own class has while it serves."""
-    if name == "_HeldFlow":
+    if name == "HeldFlow":
         return set(dir(FlowControl(Wire())))
     http = _http()
     if name == "HttpProtocol":

@@ -13,19 +13,17 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from wardgate.portal import protocols
-from wardgate.portal.protocols import (
+from wardgate.portal.connection_bounds import (
     BODY_S,
     CLOSE_S,
     ENDED_AT_ONCE,
     HEAD_S,
     MAX_FIELDS,
-    MAX_FRAGMENTS,
     MAX_HEAD_BYTES,
-    MAX_QUEUED,
     SLICE_BYTES,
     UNREAD_S,
-    UPGRADE_S,
 )
+from wardgate.portal.protocols import MAX_FRAGMENTS, MAX_QUEUED, UPGRADE_S
 from wardgate.portal.strangers import Gate
 from wardgate.simulation.virtual_time import run_virtual
 
@@ -109,6 +107,9 @@ class Wire(asyncio.Transport):
 class Caller:
     """One connection to an application that answers what `answer` says, once it has read the body."""
 
+    wire_type = Wire
+    turn_s = 0.0
+
     def __init__(self) -> None:
         self.started: list[dict[str, Any]] = []
         self.received: list[dict[str, Any]] = []
@@ -133,7 +134,7 @@ class Caller:
             ws_ping_interval=None,
         )
         config.load()
-        self.wire = Wire()
+        self.wire = self.wire_type()
         self.begun_at_s = asyncio.get_running_loop().time()
         self.wire.protocol = http(config, ServerState(), {}, asyncio.get_running_loop())
         self.wire.protocol.connection_made(self.wire)
@@ -142,7 +143,7 @@ class Caller:
         """Hand over bytes as the network does, and give the loop its turns."""
         for start in range(0, len(data), 256 * 1024):
             while self.wire.is_paused and not self.wire.is_closed:  # noqa: ASYNC110 - no event tells it
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.turn_s)
             if not self.wire.is_closed:
                 self.wire.protocol.data_received(data[start : start + 256 * 1024])
         for _ in range(turns):

@@ -280,6 +280,7 @@ DECISION_RETENTION: Final = Setting(
 FLOW_LOG_UPLOAD_INTERVAL: Final = Setting(
     name="flow_log_upload_interval",
     help="how often clients and gateways report flows; 0: never",
+    notes="They can only if the portal is reached by `https` on port 443: elsewhere they are told not to",
     read=values.whole_seconds_within(0, 86_400),
     default=60,
     written_default="60s",

@@ -34,10 +34,12 @@ def client_interface(device: Device, config: AccountConfig) -> wire.ClientInterf
 
 
 def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
-    """Return where and how often to report flows; an interval of 0 turns reporting off (protocol §7.2)."""
+    """Return where and how often to report flows; an interval of 0 turns reporting off (protocol §7.2), as where no
+    peer could reach the address.
+    """
     return wire.FlowLogs(
         api_url=f"{settings.rest_url}/",
-        upload_interval_secs=settings.flow_log_upload_interval_s,
+        upload_interval_secs=settings.flow_log_upload_interval_s if settings.are_flow_logs_reachable else 0,
         upload_batch_size=settings.flow_log_batch_size,
     )
 

@@ -1,6 +1,6 @@
 """Accounts, relays, jobs and health, as the REST API represents them (rest-api §8)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -105,6 +105,7 @@ class HealthView(BaseModel):
     relays_online: int
     geoip_database: IpDatabaseView | None
     mail: str
+    flow_logs: Literal["on", "off", "unreachable"]
     jobs: dict[str, int]
     counters: dict[str, int]
 

@@ -1,7 +1,7 @@
 """What belongs to no account, for the operator: relay tokens, relays as present, health of the installation."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Response
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, DeletedView, ListOf, list_response
+from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Repository
 from wardgate.portal.store.job_queue import STATES, JobQueue
 
@@ -136,10 +137,17 @@ async def health(caller: ForOperator) -> Data[HealthView]:
             if geoip is None
             else IpDatabaseView(built_at=geoip.built_at, error=geoip.error),
             mail="off" if services.environment.mailer is None else "smtp",
+            flow_logs=_flow_logs(services.settings),
             jobs=job_counts,
             counters=dict(sorted(services.counters.items())),
         )
     )
+
+
+def _flow_logs(settings: PortalSettings) -> Literal["on", "off", "unreachable"]:
+    if settings.flow_log_upload_interval_s == 0:
+        return "off"
+    return "on" if settings.are_flow_logs_reachable else "unreachable"
 
 
 def _view(issued: Issued[RelayToken]) -> Data[NewRelayTokenView]:
