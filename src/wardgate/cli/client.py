@@ -23,7 +23,7 @@ from wardgate.net.privileges import buffer_limits, client_needs, require, tunnel
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
-from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
+from wardgate.peer.tunnel_process import TunnelParts
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import ClientParameters
@@ -54,6 +54,7 @@ def run(settings: Settings) -> None:
     raises_buffers = settings[told.INC_BUF]
     configured_id = settings[told.ID]
     display_name = device_id.device_name(settings[told.NAME])
+    hardware = device_id.hardware()
 
     async def process() -> None:
         identity = own_external_id(
@@ -69,7 +70,13 @@ def run(settings: Settings) -> None:
         session = account.session()
         link = account.link(
             session,
-            parameters=lambda: ClientParameters(identity, keys["public"], display_name),
+            parameters=lambda: ClientParameters(
+                identity,
+                keys["public"],
+                display_name,
+                device_serial=hardware.serial,
+                device_uuid=hardware.uuid,
+            ),
             look_up=NameLookup(resolver.system_resolvers).addresses,
             mark=SOCKET_MARK,
         )
@@ -98,13 +105,7 @@ def run(settings: Settings) -> None:
                 )
                 client = ClientProcess(
                     TunnelParts(
-                        engine=engine,
-                        session=session,
-                        link=link,
-                        kernel=kernel,
-                        tun=tun,
-                        host_dns=resolver,
-                        flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
+                        engine=engine, session=session, link=link, kernel=kernel, tun=tun, host_dns=resolver
                     ),
                     set_private_key=lambda new: keys.update(public=public_key(new)),
                     is_internet_active=is_internet_active,

@@ -21,6 +21,7 @@ from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.portal import data_directory
 from wardgate.portal.acme import OrderFailed
 from wardgate.portal.app import Portal
+from wardgate.portal.channels.recording import Recorder
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
 from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
@@ -72,6 +73,7 @@ async def _run(
     mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
     environment = Environment.of_this_process(mailer=mailer, outbound=_outbound(settings))
     portal = await Portal.open(settings, keys, environment, database_must_exist=True)
+    _record(portal, settings)
     host, port = listener.getsockname()[:2]
 
     def ready() -> None:
@@ -84,6 +86,18 @@ async def _run(
             )
 
     await serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop)
+
+
+def _record(portal: Portal, settings: PortalSettings) -> None:
+    if settings.record_frames is None:
+        return
+    try:
+        portal.channels.recorder = Recorder(settings.record_frames, portal.services.environment.clock)
+    except OSError as error:
+        raise UserError(
+            f"record_frames: {settings.record_frames} is no directory to write to: {error.strerror}"
+        ) from error
+    log.warning("control channels are recorded", extra={"directory": str(settings.record_frames)})
 
 
 def _outbound(settings: PortalSettings) -> GuardedClient:

@@ -62,6 +62,7 @@ def portal_settings(
         connect_capacity=settings[told.CONNECT_CAPACITY],
         api_refill_per_s=settings[told.API_REFILL_RATE],
         api_capacity=settings[told.API_CAPACITY],
+        record_frames=settings[told.RECORD_FRAMES],
         decision_retention_s=settings[told.DECISION_RETENTION],
         flow_log_upload_interval_s=settings[told.FLOW_LOG_UPLOAD_INTERVAL],
         flow_log_batch_size=settings[told.FLOW_LOG_BATCH_SIZE],

@@ -15,7 +15,17 @@ from wardgate.net.errors import HostRefused
 CLIENT_FILE: Final = Path("/var/lib/dev.firezone.client/config/firezone-id.json")
 GATEWAY_FILE: Final = Path("/var/lib/firezone/gateway_id")
 MACHINE_ID: Final = Path("/etc/machine-id")
+DMI: Final = Path("/sys/class/dmi/id")
 MAX_NAME: Final = 255  # characters, the portal's limit
+
+_PLACEHOLDERS: Final = frozenset(
+    (
+        "", "123456789", "0123456789", "1234567890", "default string", "n/a", "na", "none", "not applicable",
+        "not available", "not specified", "o.e.m.", "oem", "system serial number", "to be filled by o.e.m.",
+        "unknown", "xxxxxxxx", "03000200-0400-0500-0006-000700080009",
+    )
+)  # fmt: skip
+"""What makers leave where a serial number or UUID belongs; the first number is control-plane §1.3's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,31 @@ def operating_system(os_release: Path = Path("/etc/os-release")) -> OperatingSys
         arch=platform.machine(),
         kernel=platform.release(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the firmware says of this device (SMBIOS type 1); None: nothing, or nothing that tells devices apart."""
+
+    serial: str | None = None
+    uuid: str | None = None
+
+
+def hardware(directory: Path = DMI) -> Hardware:
+    """Read the identifiers that policies of verified devices are about; only root may.
+
+    Firmware that was never given any says so in words of its maker's.
+    """
+    return Hardware(_identifier(directory / "product_serial"), _identifier(directory / "product_uuid"))
+
+
+def _identifier(path: Path) -> str | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    is_shared = text.lower() in _PLACEHOLDERS or not text.strip("0-") or not text.lower().strip("f-")
+    return None if is_shared or not text.isprintable() or len(text) > MAX_NAME else text
 
 
 def _stored(path: Path) -> str | None:

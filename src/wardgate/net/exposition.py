@@ -12,8 +12,6 @@ GAUGES: Final = frozenset(
         "channels",
         "connections",
         "connections_established",
-        "flow_spool_bytes",
-        "flows_open",
         "host_refusals",
         "io_busy_seconds",
         "sockets",

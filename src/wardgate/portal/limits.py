@@ -111,8 +111,19 @@ async def check_api_token(tables: AccountTables, account: Account, actor_id: UUI
 
 async def is_over_users_limit(tables: AccountTables, account: Account) -> bool:
     """Tell whether an account has more users than it may have, which happens when its limit is lowered."""
+    return await _is_over(tables, account, "users_count", "monthly_active_users_count")
+
+
+async def is_over_limit_of(tables: AccountTables, account: Account, type_: str) -> bool:
+    """Tell whether an account has more than it may have of the kind of actor that a client belongs to."""
+    if type_ == "service_account":
+        return await _is_over(tables, account, "service_accounts_count")
+    return await is_over_users_limit(tables, account)
+
+
+async def _is_over(tables: AccountTables, account: Account, *names: str) -> bool:
     limits = limits_of(account)
-    for limit in ("users_count", "monthly_active_users_count"):
+    for limit in names:
         total = limits[limit]
         if total is not None and await used_of(tables, limit, now=tables.now, at_most=total + 1) > total:
             return True

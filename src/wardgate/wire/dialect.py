@@ -161,6 +161,7 @@ _TO_PORTAL: Final[Mapping[PeerKind, tuple[_Row, ...]]] = {
         _both(m.BroadcastToGateways, "broadcast_ice_candidates"),
         _both(m.BroadcastInvalidatedToGateways, "broadcast_invalidated_ice_candidates"),
         _both(m.RequestDeviceAccess, "request_device_access"),
+        _both(m.LegacyConnection, "prepare_connection", "reuse_connection", "request_connection"),
     ),
     PeerKind.GATEWAY: (
         _both(m.Join, "phx_join"),
@@ -173,7 +174,7 @@ _TO_PORTAL: Final[Mapping[PeerKind, tuple[_Row, ...]]] = {
     PeerKind.RELAY: (_both(m.RelayJoin, "phx_join"),),
 }
 
-_PAYLOAD_IGNORED: Final = (m.Join, m.RequestDeviceAccess, m.NoRelays, m.RelayInit)
+_PAYLOAD_IGNORED: Final = (m.Join, m.RequestDeviceAccess, m.LegacyConnection, m.NoRelays, m.RelayInit)
 
 
 @dataclass(frozen=True, slots=True)

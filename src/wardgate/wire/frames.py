@@ -28,6 +28,7 @@ HEARTBEAT: Final = "heartbeat"
 UNMATCHED_TOPIC: Final = "unmatched topic"
 UNKNOWN_MESSAGE: Final = "unknown_message"
 INVALID_REF: Final = "invalid_ref"
+VERSION_MISMATCH: Final = "version_mismatch"
 
 Ref = int | str | None
 

@@ -532,6 +532,12 @@ class RequestDeviceAccess(Message, frozen=True):
     """Sent by accident by some old clients; means nothing."""
 
 
+class LegacyConnection(Message, frozen=True):
+    """What clients below 1.4 ask in place of `RequestAuthorization`; only gateways of that time could answer it
+    (§3.2.3).
+    """
+
+
 class AuthorizationAcknowledged(Message, frozen=True):
     """The gateway's acknowledgement of a grant; sent only when it is in force."""
 

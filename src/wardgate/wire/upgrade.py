@@ -38,6 +38,13 @@ PATHS: Final[Mapping[tuple[PeerKind, Generation], str]] = {
 }
 
 
+def channel_of(path: str) -> tuple[PeerKind, Generation] | None:
+    """Return what speaks on a path, whatever comes before its own segments: peers append them to the base URL that
+    they are given (§1.1), which leads here behind a proxy that takes nothing away.
+    """
+    return next((key for key, own in PATHS.items() if path.endswith(own)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class ClientParameters:
     """A client's query. If `name` is None, the portal invents one. Hardware ids are self-reported and optional."""

@@ -12,6 +12,7 @@ import pytest
 from support.hooks import Stage, told
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
+from wardgate.portal.devices.tables import StaticDevicePoolMember
 
 Change = Callable[[Stage, Pair], Awaitable[object]]
 
@@ -41,6 +42,17 @@ async def remove_member(stage: Stage, pair: Pair) -> None:
     await members.delete_where(members.c.resource_id == pair.pool.id, members.c.device_id == nas.id)
 
 
+async def add_laptop(stage: Stage, pair: Pair) -> None:
+    await stage.tables.pool_members.insert(
+        StaticDevicePoolMember(
+            id=stage.new_id(),
+            account_id=stage.account_id,
+            resource_id=pair.pool.id,
+            device_id=(await stage.device("laptop")).id,
+        )
+    )
+
+
 async def delete_nas(stage: Stage, _pair: Pair) -> None:
     await stage.tables.devices.delete((await stage.device("nas")).id)
 
@@ -66,6 +78,7 @@ def policy(**changes: Any) -> Change:
 
 
 HOOKS = [
+    PoolHook("member: insert", add_laptop, UPDATED, UPDATED),
     PoolHook("member: delete", remove_member, (*DENIED, *UPDATED), (*REJECTED, *UPDATED)),
     PoolHook(
         "member: delete, it is in another pool that is shown",

@@ -16,8 +16,10 @@ from support.portal import (
     portal_running,
     portal_with_held_clock,
 )
+from wardgate.portal import credentials
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 
@@ -139,6 +141,68 @@ async def test_connects_of_one_token_and_address_are_limited() -> None:
                 pass
 
 
+@pytest.mark.parametrize(
+    ("limits", "is_over"),
+    [
+        ({"users_count": 1}, True),
+        ({"users_count": 2}, False),
+        ({"monthly_active_users_count": 0}, False),
+        ({"service_accounts_count": 0}, False),
+    ],
+)
+async def test_an_account_with_more_users_than_it_may_have_lets_none_of_their_clients_in(
+    world: World, limits: dict[str, int], is_over: bool
+) -> None:
+    # The world has two users, Ada and the admin.
+    await _limit(world, limits)
+    if is_over:
+        refusal = await _refused(world.client(query={"public_key": "no key"}))
+        assert (refusal.status, refusal.code) == (402, "limits_exceeded")
+    else:
+        async with world.client() as client:
+            await client.join()
+    async with world.gateway() as gateway:
+        await gateway.join()
+
+
+async def test_service_accounts_have_a_limit_of_their_own(world: World) -> None:
+    async with world.portal.services.store.writing() as tx:
+        tables = tx.of(world.account_id)
+        actor = await tables.actors.insert(
+            Actor(id=tx.new_id(), account_id=world.account_id, type="service_account", name="robot")
+        )
+        issued = await credentials.issue(
+            tables.client_tokens,
+            transaction=tx,
+            keys=world.portal.services.keys,
+            account_id=world.account_id,
+            actor_id=actor.id,
+            expires_at=tx.now + timedelta(days=1),
+        )
+    await _limit(world, {"users_count": 0, "service_accounts_count": 1})
+    async with world.client(token=issued.text) as client:
+        await client.join()
+    await _limit(world, {"service_accounts_count": 0})
+    assert (await _refused(world.client(token=issued.text))).status == 402
+
+
+async def test_a_dead_token_is_told_so_whatever_the_account_has(world: World) -> None:
+    await _limit(world, {"users_count": 0})
+    assert (await _refused(world.client(token=world.gateway_token))).status == 401
+
+
+@pytest.mark.parametrize("base", ["/access", "/a/b", "/client/websocket"])
+async def test_peers_append_their_path_to_any_base(world: World, base: str) -> None:
+    async with world.client(path=f"{base}/client/v2/websocket") as client:
+        init = await client.join()
+    assert "flow_logs" in init
+
+
+async def test_what_only_ends_like_a_channel_is_none(world: World) -> None:
+    for path in ("/xclient/websocket", "/client/websocket/", "/client/v3/websocket", "client/websocket"):
+        assert (await _refused(world.client(path=path))).status == 404, path
+
+
 async def test_a_device_is_made_once_and_keeps_its_addresses(world: World) -> None:
     seen = []
     for _ in range(2):
@@ -206,6 +270,13 @@ async def test_a_forwarded_address_is_believed_from_trusted_proxies_only(trusted
         await portal.journal.flush()
         (device,) = await _devices(world)
     assert device.last_seen_remote_ip == seen
+
+
+async def _limit(world: World, limits: dict[str, int]) -> None:
+    async with world.portal.services.store.writing() as tx:
+        account = await tx.accounts.load(world.account_id)
+        assert account is not None
+        await tx.accounts.save(replace(account, limits=limits))
 
 
 async def _refused(peer: Peer) -> Refusal:

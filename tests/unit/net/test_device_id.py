@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from wardgate.net.device_id import device_id, device_name, operating_system
+from wardgate.net.device_id import Hardware, device_id, device_name, hardware, operating_system
 
 
 def chosen(configured: str | None, stored_in: Path, machine_id: Path) -> str:
@@ -71,3 +71,26 @@ def test_a_stored_id_that_is_no_text_is_none(tmp_path: Path) -> None:
     machine.write_bytes(b"abc\n")
 
     assert chosen(None, stored, machine) == "derived from b'abc\\n'"
+
+
+def test_the_firmwares_identifiers_are_told(tmp_path: Path) -> None:
+    (tmp_path / "product_serial").write_text("PF3ABCDE\n")
+    (tmp_path / "product_uuid").write_text("4c4c4544-0042-4a10-8052-b4c04f4d3033\n")
+    assert hardware(tmp_path) == Hardware("PF3ABCDE", "4c4c4544-0042-4a10-8052-b4c04f4d3033")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"123456789\n", b"To Be Filled By O.E.M.\n", b"Default string", b"0", b"00000000-0000-0000-0000-000000000000",
+        b"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", b"", b"  \n", b"\xff\xfe", b"a\x07b", b"x" * 300,
+    ],
+)  # fmt: skip
+def test_what_many_devices_share_or_nobody_can_read_is_no_identifier(tmp_path: Path, text: bytes) -> None:
+    for name in ("product_serial", "product_uuid"):
+        (tmp_path / name).write_bytes(text)
+    assert hardware(tmp_path) == Hardware()
+
+
+def test_a_host_without_firmware_tables_has_no_identifiers(tmp_path: Path) -> None:
+    assert hardware(tmp_path / "none") == Hardware()

@@ -293,6 +293,16 @@ FLOW_LOG_BATCH_SIZE: Final = Setting(
     default=1000,
     value="N",
 )
+RECORD_FRAMES: Final = Setting[Path | None](
+    name="record_frames",
+    help="directory for transcripts of all control channels, one file each",
+    read=values.path,
+    default=None,
+    value="DIR",
+    notes="For a while, to look at one peer: `wardgate protocol replay FILE` reads them. Secrets are taken out, names"
+    " and addresses are not; at most 1,000 files of 4 MiB",
+    fallback="nothing is recorded",
+)
 LOG_FORMAT: Final = shared.LOG_FORMAT
 LOG_LEVEL: Final = shared.LOG_LEVEL
 
@@ -304,7 +314,7 @@ SETTINGS: Final = (
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY,
     DECISION_RETENTION,
-    FLOW_LOG_UPLOAD_INTERVAL, FLOW_LOG_BATCH_SIZE, LOG_FORMAT, LOG_LEVEL,
+    FLOW_LOG_UPLOAD_INTERVAL, FLOW_LOG_BATCH_SIZE, RECORD_FRAMES, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
 COMMAND: Final = Command(

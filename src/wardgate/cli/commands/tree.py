@@ -5,7 +5,7 @@ from typing import Final
 
 from wardgate.cli import values
 from wardgate.cli.command_line import Command
-from wardgate.cli.commands import client, gateway, installation, portal, relay, rest, up
+from wardgate.cli.commands import client, gateway, installation, portal, protocol, relay, rest, up
 from wardgate.cli.parameters import Form, Parameter, switch
 
 KEEP: Final = switch("keep", "leave everything running until Ctrl-C and say how to look into it")
@@ -81,6 +81,7 @@ ROOT: Final = Command(
         rest.EXPLAIN,
         ADMIN,
         installation.DB,
+        protocol.COMMAND,
         COMPLETION,
         installation.SIGN_IN_LINK,
     ),

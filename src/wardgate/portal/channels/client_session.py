@@ -65,7 +65,7 @@ from wardgate.portal.store.row_changes import Deleted, RowChange, Updated
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.dialect import Dialect
-from wardgate.wire.frames import Framing
+from wardgate.wire.frames import VERSION_MISMATCH, Framing
 from wardgate.wire.user_agent import announced_version
 
 REEVALUATION_S: Final = 60.0  # protocol §3.6.8
@@ -230,6 +230,9 @@ class ClientSession(Session):
                 self._pools.forward(client_id, candidates, is_invalidated=True)
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
+            case wire.LegacyConnection():
+                # No gateway that this portal serves would ever answer it.
+                return VERSION_MISMATCH
             case _:
                 # Capabilities (iceless is never negotiated) and messages that old clients send by accident.
                 pass

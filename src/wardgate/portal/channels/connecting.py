@@ -16,6 +16,7 @@ from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.installation.tables import Account, RelayToken
+from wardgate.portal.limits import is_over_limit_of
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import ClientToken
@@ -115,7 +116,7 @@ async def connect_client(
     """Find the client's rows; a device that connects for the first time is created.
 
     Raises:
-        Refused: the token is dead, or the query does not validate.
+        Refused: the token is dead, the account is over its limit, or the query does not validate, in this order.
     """
     async with services.store.reading() as transaction:
         try:
@@ -124,6 +125,10 @@ async def connect_client(
             )
         except InvalidToken:
             raise invalid_token() from None
+        if await is_over_limit_of(transaction.of(account.id), account, actor.type):
+            raise Refused(
+                HTTPStatus.PAYMENT_REQUIRED, "limits_exceeded", "The account has more users than it may have"
+            )
         parameters = _checked_client(query, origin)
         device = await _find_client(transaction, actor, parameters)
     reported = _reported(parameters)

@@ -33,6 +33,7 @@ from wardgate.portal.channels.connecting import (
 )
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import Connect, GrantListener, Journal
+from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.http.asgi import Receive, Scope, Send
@@ -44,13 +45,11 @@ from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
 from wardgate.portal.store.row_changes import RowChange
-from wardgate.wire.dialect import Dialect, Generation, PeerKind
+from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
-from wardgate.wire.upgrade import PATHS, PROBLEM_JSON, bearer_token, problem_document
+from wardgate.wire.upgrade import PROBLEM_JSON, bearer_token, channel_of, problem_document
 
 log = logging.getLogger(__name__)
-
-_DIALECTS: Final[Mapping[str, tuple[PeerKind, Generation]]] = {path: key for key, path in PATHS.items()}
 
 TRANSPORT_EXTENSION: Final = "wardgate.transport"
 """ASGI scope extension of our server: a `Transport`."""
@@ -78,7 +77,11 @@ class Transport(Protocol):
 
 
 class ChannelEndpoint:
-    """Serves WebSocket scopes of the five paths; `journal` writes what sessions decide."""
+    """Serves WebSocket scopes of the five paths; `journal` writes what sessions decide.
+
+    Attributes:
+        recorder: writes down what is said; None: nobody does.
+    """
 
     def __init__(self, services: Services, journal: Journal) -> None:
         self._services = services
@@ -87,12 +90,13 @@ class ChannelEndpoint:
             capacity=services.settings.connect_capacity, refill_per_s=services.settings.connect_refill_per_s
         )
         self._pumps: set[_Pump] = set()
+        self.recorder: Recorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         framing = Framing.negotiate(query.get("vsn"))
-        key = _DIALECTS.get(scope["path"])
+        key = channel_of(scope["path"])
         try:
             if key is None:
                 raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
@@ -202,7 +206,8 @@ class ChannelEndpoint:
             early.replay(session)
             if not isinstance(connected, ConnectedRelay):
                 self._record(connected, session)
-            pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send)
+            recording = self._begin_recording(dialect, scope)
+            pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send, recording)
             self._pumps.add(pump)
             try:
                 await pump.run()
@@ -211,6 +216,12 @@ class ChannelEndpoint:
                 unfollow()
                 session.handle_disconnect()
                 self._pumps.discard(pump)
+
+    def _begin_recording(self, dialect: Dialect, scope: Scope) -> Recording | None:
+        if self.recorder is None:
+            return None
+        query = scope["query_string"].decode("latin-1")
+        return self.recorder.begin(dialect, scope["path"], query, headers_of(scope))
 
     def _follow_grants(self, connected: Connected, listener: GrantListener) -> Callable[[], None]:
         """Subscribe to grants to this peer that are not stored yet. A relay is granted nothing."""
@@ -366,9 +377,17 @@ class _Pump:
     """Moves frames between one socket and one session until either ends."""
 
     def __init__(
-        self, session: Session, kind: str, services: Services, scope: Scope, receive: Receive, send: Send
+        self,
+        session: Session,
+        kind: str,
+        services: Services,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        recording: Recording | None,
     ) -> None:
         self.kind = kind
+        self._recording = recording
         self._session = session
         self._clock = services.environment.clock
         self._counters = services.counters
@@ -396,6 +415,8 @@ class _Pump:
             await asyncio.wait((self._writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._session.on_output = _deaf
+            if self._recording is not None:
+                self._recording.closed(None, by="peer")
             for timer in (self._timer, self._flush_timer, self._progress_timer):
                 if timer is not None:
                     timer.cancel()
@@ -420,6 +441,8 @@ class _Pump:
             if text is None:
                 self._session.handle_binary()
             else:
+                if self._recording is not None:
+                    self._recording.received(text)
                 self._session.handle_text(text)
             self._arm()
             # Even without a delay: a burst of frames from one peer must not keep all others waiting.
@@ -431,6 +454,8 @@ class _Pump:
             self._output.clear()
             while (text := self._session.poll_transmit()) is not None:
                 self._watch_progress()
+                if self._recording is not None:
+                    self._recording.sent(text)
                 await self._send({"type": "websocket.send", "text": text})
                 self._session.handle_transmitted()
                 self._frames_sent += 1
@@ -477,6 +502,8 @@ class _Pump:
         """
         if not self._is_end_counted:
             self._is_end_counted = True
+            if self._recording is not None:
+                self._recording.closed(code, by=by)
             known = 1005 if code is None else int(code)
             label = str(known) if 1000 <= known < 1016 else "other"
             self._metrics.channels_closed.labels(self.kind, label, by).inc()

@@ -5,7 +5,6 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
-from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.page import Live, TemplatePage
 from wardgate.portal.web.visit import Visit
@@ -138,8 +137,6 @@ async def _client(visit: Visit, tables: AccountTables) -> Step:
 
 
 async def _access(tables: AccountTables) -> Step:
-    granted = [
-        one for one in await newest_decisions(tables, limit=LAST_DECISIONS) if one.outcome == "granted"
-    ]
+    granted = [one for one in await tables.decisions(limit=LAST_DECISIONS) if one.outcome == "granted"]
     told = f"{granted[0].actor_name} → {granted[0].resource_name}" if granted else ""
     return Step("access", "Open something through the tunnel", _done_if(bool(granted)), told)
