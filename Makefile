@@ -9,7 +9,7 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check check-python check-rust fix mutants bench lock openapi cli-reference tables-reference css clean
+.PHONY: help demo up test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -91,6 +91,10 @@ openapi:
 cli-reference:
 	@$(BOOTSTRAP)
 	$(BIN)/python scripts/cli_reference.py
+
+revision:
+	@$(BOOTSTRAP)
+	$(BIN)/python scripts/revision.py "$(MESSAGE)"
 
 tables-reference:
 	@$(BOOTSTRAP)

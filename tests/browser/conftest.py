@@ -21,6 +21,7 @@ from wardgate.portal.access import rules as access_rules
 from wardgate.portal.app import Portal
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Banner
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
@@ -29,7 +30,6 @@ from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in import rules as sign_in_rules
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store.job_queue import JobQueue
 
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

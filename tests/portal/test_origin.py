@@ -11,6 +11,7 @@ from support.portal import World, make_world, portal_running
 from wardgate.portal.geography import Geography
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.api_calls import newest_api_requests
 
 PROXIES = (ip_network("192.0.2.0/24"), ip_network("2001:db8:ffff::/48"))
 GEOGRAPHY = Geography()
@@ -47,7 +48,7 @@ async def test_sockets_pages_and_rest_agree_on_the_origin(world: World) -> None:
         tables = transaction.of(world.account_id)
         (device,) = await tables.devices.load_all()
         (session,) = await tables.portal_sessions.load_all()
-        (request,) = await transaction.api_requests(world.account_id, limit=10)
+        (request,) = await newest_api_requests(transaction.of(world.account_id), limit=10)
     expected = "203.0.113.9" if is_proxied else "192.0.2.9"
     assert (device.last_seen_remote_ip, session.remote_ip, request.ip) == (expected, expected, expected)
     region = "AQ" if is_proxied else None

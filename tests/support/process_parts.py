@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from support.recording_engine import RecordingEngine
@@ -18,7 +19,7 @@ from wardgate.net.boot_clock import ClockNews
 from wardgate.net.netlink import Hop
 from wardgate.net.portal_link import PortalLink
 from wardgate.peer.portal_connection import MakeLink
-from wardgate.peer.tunnel_process import TunnelParts
+from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
 from wardgate.wire.control_channel import ChannelEvent
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.reconnect import Reconnect
@@ -108,7 +109,13 @@ def tunnel_parts(kind: PeerKind, engine: HostedParts, link: MakeLink) -> TunnelP
     nothing: Any = NothingToSet()
     stand_in: Any = engine
     return TunnelParts(
-        engine=stand_in, session=session(kind), link=link, kernel=NoNetwork(), tun=nothing, host_dns=nothing
+        engine=stand_in,
+        session=session(kind),
+        link=link,
+        kernel=NoNetwork(),
+        tun=nothing,
+        host_dns=nothing,
+        flow_logs=FlowLogs(Path("/nonexistent")),
     )
 
 

@@ -23,7 +23,7 @@ from wardgate.net.privileges import buffer_limits, client_needs, require, tunnel
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
-from wardgate.peer.tunnel_process import TunnelParts
+from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import ClientParameters
@@ -105,7 +105,13 @@ def run(settings: Settings) -> None:
                 )
                 client = ClientProcess(
                     TunnelParts(
-                        engine=engine, session=session, link=link, kernel=kernel, tun=tun, host_dns=resolver
+                        engine=engine,
+                        session=session,
+                        link=link,
+                        kernel=kernel,
+                        tun=tun,
+                        host_dns=resolver,
+                        flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
                     ),
                     set_private_key=lambda new: keys.update(public=public_key(new)),
                     is_internet_active=is_internet_active,

@@ -19,7 +19,7 @@ from wardgate.net.privileges import Capability, buffer_limits, require, tunnel_r
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import Role, TunInterface
-from wardgate.peer.tunnel_process import TunnelParts
+from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
 from wardgate.wire.device_identity import GATEWAY_DERIVATION_KEY
 from wardgate.wire.dialect import PeerKind
 from wardgate.wire.upgrade import GatewayParameters
@@ -87,6 +87,7 @@ def run(settings: Settings) -> None:
                         kernel=kernel,
                         tun=tun,
                         host_dns=host_dns,
+                        flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
                         settings=firewall_settings(interface=tun_name, families=families),
                     )
                 )

@@ -33,6 +33,8 @@ from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
 from wardgate.connect.connections import CandidateMessages, Connections, PeerEvent
 from wardgate.connect.control_packets import DOMAIN_STATUS
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.flow_logging import FlowAction, FlowLogging
 from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
@@ -49,15 +51,25 @@ from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
 
+_NO_CLOCK: Final = ClockOffset(unix_at_zero=0.0)
+
 log = logging.getLogger(__name__)
 
-ClientAction = Send | Configure | QueryAction
+ClientAction = Send | Configure | QueryAction | FlowAction
 
 
 class Client:
     """One client process: its resources, its gateways, its names."""
 
-    def __init__(self, engine: Programmable, *, is_internet_active: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Programmable,
+        *,
+        is_internet_active: bool = False,
+        clock: ClockOffset = _NO_CLOCK,
+        prints_flows: bool = False,
+    ) -> None:
+        """Take the engine; `clock` is needed for flow records, `prints_flows` writes all of them to the log."""
         self._engine = engine
         self._connections: Connections[GatewayId] = Connections(
             engine,
@@ -78,6 +90,9 @@ class Client:
         self._system_resolvers: tuple[IpAddress, ...] = ()
         self._configured: Configure | None = None
         self._actions: deque[ClientAction] = deque()
+        self._flows = FlowLogging(
+            engine, self._emit, clock=clock, prints=prints_flows, name_of=self._names.name_of
+        )
 
     @property
     def is_joined(self) -> bool:
@@ -104,7 +119,8 @@ class Client:
     def handle_message(self, message: m.Message, *, now: float) -> None:
         """Carry out one message of the portal."""
         match message:
-            case m.ClientInit(interface=interface, resources=resources, relays=relays):
+            case m.ClientInit(interface=interface, resources=resources, relays=relays, flow_logs=flow_logs):
+                self._flows.handle_init(flow_logs)
                 self._connections.handle_relays_of_init(relays)
                 self._set_interface(interface)
                 self._end_access(self._resources.replace(resources), now=now)
@@ -144,6 +160,8 @@ class Client:
                 self._request(_resource_id(resource_id), now=now, is_renewal=True)
             case e.RelayUp() | e.RelayLost() | e.NoRelays():
                 self._connections.handle_relay_event(event)
+            case e.FlowsReported():
+                self._flows.handle_reports(event)
             case e.GrantExpired():
                 log.debug("event ignored", extra={"event_type": type(event).__name__})
             case _:
@@ -216,6 +234,10 @@ class Client:
         self._offline_until.clear()
         self._queries.fail_all()
 
+    def handle_clock_step(self, clock: ClockOffset) -> None:
+        """The wall clock was set."""
+        self._flows.handle_clock_step(clock)
+
     def handle_shutdown(self) -> None:
         """Say goodbye to every gateway and release the relays."""
         self._apply(c.Shutdown())
@@ -272,7 +294,8 @@ class Client:
         self._leave_other_gateways(grant.resource_id, grant.gateway_id)
         gateway = self._gateways.setdefault(grant.gateway_id, _Gateway(peer, grant.served_by))
         gateway.resource_ids.add(grant.resource_id)
-        self._authorize_addresses(grant.gateway_id, entry, now=now)
+        record_under = self._flows.handle_token(grant.flow_logs_ingest_token)
+        self._authorize_addresses(grant.gateway_id, entry, record_under, now=now)
         for query_id in self._queries.take_waiting(grant.resource_id):
             self._ask_gateway(query_id, gateway)
         log.info(
@@ -280,12 +303,16 @@ class Client:
             extra={**resource_fields(entry.resource), fields.GATEWAY_ID: str(grant.gateway_id), **site},
         )
 
-    def _authorize_addresses(self, gateway_id: GatewayId, entry: Entry, *, now: float) -> None:
+    def _authorize_addresses(
+        self, gateway_id: GatewayId, entry: Entry, record_under: str | None, *, now: float
+    ) -> None:
         if entry.rule is not None:
-            self._names.handle_granted(gateway_id, entry, now=now)
+            self._names.handle_granted(gateway_id, entry, record_under=record_under, now=now)
             return
         addresses = ("0.0.0.0/0", "::/0") if entry.network is None else (str(entry.network),)
-        self._apply(c.Authorize(str(entry.resource.id), str(gateway_id), addresses))
+        self._apply(
+            c.Authorize(str(entry.resource.id), str(gateway_id), addresses, record_under=record_under)
+        )
 
     def _handle_failure(self, failure: m.AuthorizationCreationFailed, *, now: float) -> None:
         resource_id, reason = failure.resource_id, failure.reason

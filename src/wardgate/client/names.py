@@ -22,6 +22,7 @@ from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Releas
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import NameRule, Resolution, StubResolver
+from wardgate.model.addresses import parse_ip
 from wardgate.model.ids import GatewayId, ResourceId
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,13 @@ class ClientNames:
                     self._add_name(gateway_id, name, rule, proxies, now=now)
         self._carry_out()
 
-    def handle_granted(self, gateway_id: GatewayId, entry: Entry, *, now: float) -> None:
+    def name_of(self, address: str) -> str | None:
+        """The name that a proxy address stands for."""
+        return self._proxies.name_of(parse_ip(address))
+
+    def handle_granted(
+        self, gateway_id: GatewayId, entry: Entry, *, record_under: str | None = None, now: float
+    ) -> None:
         """The gateway serves the resource from now on: announce its names, then authorise their addresses."""
         assert entry.rule is not None
         addresses: list[str] = []
@@ -83,7 +90,9 @@ class ClientNames:
                 key = NameKey(gateway_id, name, entry.resource.id)
                 self._states.handle_authorized(key, entry.rule.addresses(proxies), now=now)
         self._carry_out()
-        self._apply(c.Authorize(str(entry.resource.id), str(gateway_id), tuple(addresses)))
+        self._apply(
+            c.Authorize(str(entry.resource.id), str(gateway_id), tuple(addresses), record_under=record_under)
+        )
 
     def handle_status(self, gateway_id: GatewayId, payload: str) -> ResourceId | None:
         """Handle a gateway's DomainStatus; return the resource if it suggests that the grant is gone."""

@@ -19,7 +19,7 @@ from wardgate.net.name_lookup import NameLookup
 from wardgate.net.service_manager import notify
 from wardgate.net.supervision import on_hangup
 from wardgate.peer.machine import Configure
-from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess
+from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
 from wardgate.wire.messages import Message
 
 DNS_PORT: Final = 53
@@ -35,7 +35,12 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self, parts: TunnelParts, *, set_private_key: Callable[[str], None], is_internet_active: bool
     ) -> None:
         """`set_private_key` receives the new key after a network change, before the link dials again."""
-        self._client = Client(parts.engine, is_internet_active=is_internet_active)
+        self._client = Client(
+            parts.engine,
+            is_internet_active=is_internet_active,
+            clock=clock_offset(parts.engine),
+            prints_flows=parts.flow_logs.prints,
+        )
         self._host_dns = parts.host_dns
         self._set_private_key = set_private_key
         self._doh = DohClient(NameLookup(parts.host_dns.system_resolvers).addresses)
@@ -115,6 +120,8 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         if news.slept_s:
             # The loop's timer was suspended with the machine: whatever fell due in the meantime is due now.
             self._handle_timeout()
+        if news.stepped_s:
+            self._client.handle_clock_step(clock_offset(self._engine))
         super()._handle_clock_news(news)
 
     # ── names ───────────────────────────────────────────────────────────────────────────────────────────────

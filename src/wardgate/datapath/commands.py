@@ -134,13 +134,15 @@ class Authorize(Command, frozen=True, tag="authorize"):
 
     `addresses` are the sources that the peer may use towards us because of it: the CIDR network, 0.0.0.0/0
     and ::/0, or the proxy IPs of a name; repeated commands for the same resource add to them.
-    `device_address` is set for device pools only.
+    `device_address` is set for device pools only. `record_under` is the policy authorization that new flows are
+    recorded under; without it an earlier one stays.
     """
 
     resource_id: str
     peer_id: str
     addresses: tuple[str, ...]
     device_address: str | None = None
+    record_under: str | None = None
 
 
 class Deauthorize(Command, frozen=True, tag="deauthorize"):
@@ -170,6 +172,7 @@ class Grant(Command, frozen=True, tag="grant"):
     """Gateway: this peer may use this resource until the deadline; a repeated grant replaces filters and deadline.
 
     `networks` is the CIDR network, the single address, `0.0.0.0/0` and `::/0`, or empty for a DNS resource.
+    `record_under` is the policy authorization that new flows are recorded under; None: they are not.
     """
 
     peer_id: str
@@ -179,6 +182,7 @@ class Grant(Command, frozen=True, tag="grant"):
     filters: tuple[Filter, ...]
     expires_deadline_s: float | None
     rank: int = 0
+    record_under: str | None = None
 
 
 class Revoke(Command, frozen=True, tag="revoke"):
@@ -233,6 +237,13 @@ class ResetNetwork(Command, frozen=True, tag="reset_network"):
     private_key: str
 
 
+class RecordFlows(Command, frozen=True, tag="record_flows"):
+    """Begin or end the recording of flows; `unix_at_zero_s` is the wall time at zero of the engine's clock."""
+
+    is_on: bool
+    unix_at_zero_s: float
+
+
 class Shutdown(Command, frozen=True, tag="shutdown"):
     """Goodbye to every peer and release of every allocation."""
 
@@ -258,5 +269,6 @@ AnyCommand = (
     | Translate
     | SendControlPacket
     | ResetNetwork
+    | RecordFlows
     | Shutdown
 )

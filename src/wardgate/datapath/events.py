@@ -1,7 +1,8 @@
 """Events: what the tunnel engine tells Python, drained in batches as one JSON array.
 
 The Rust mirror is `native/crates/datapath/src/event.rs`. Intents may be dropped under load (and are counted);
-facts that Python must learn (path, peer and relay events) never are, they collapse per peer.
+facts that Python must learn (path, peer and relay events) never are, they collapse per peer. Reports of flows come in
+batches, and only those that nobody fetches are lost.
 """
 
 from typing import Literal
@@ -100,6 +101,46 @@ class NoRelays(Event, frozen=True, tag="no_relays"):
     peer_id: str | None = None
 
 
+class FlowPath(msgspec.Struct, frozen=True):
+    """Outer addresses ("192.0.2.1:4000"), from the initiator's side; no source where it sends over its relay."""
+
+    source: str | None
+    destination: str
+    activated_at_us: int
+
+
+class FlowEnd(msgspec.Struct, frozen=True):
+    """How a flow ended; tx is from initiator to responder, bytes are those behind the TCP or UDP header."""
+
+    ended_at_us: int
+    last_packet_at_us: int
+    tx_packets: int
+    rx_packets: int
+    tx_bytes: int
+    rx_bytes: int
+
+
+class FlowReport(msgspec.Struct, frozen=True):
+    """A flow has begun or, with `end`, ended. Times are microseconds since 1970."""
+
+    authorization_id: str
+    role: Literal["initiator", "responder"]
+    protocol: Literal["tcp", "udp"]
+    initiator: tuple[str, int]
+    responder: tuple[str, int]
+    domain: str | None
+    paths: tuple[FlowPath, ...]
+    started_at_us: int
+    end: FlowEnd | None
+
+
+class FlowsReported(Event, frozen=True, tag="flows_reported"):
+    """Some flows, at most a second later than it happened; `lost` more were never reported for want of room."""
+
+    reports: tuple[FlowReport, ...]
+    lost: int
+
+
 AnyEvent = (
     Intent
     | LocalCandidatesAdded
@@ -114,4 +155,5 @@ AnyEvent = (
     | RelayUp
     | RelayLost
     | NoRelays
+    | FlowsReported
 )

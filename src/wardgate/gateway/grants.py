@@ -24,6 +24,7 @@ class Grant:
     pattern: NamePattern | None  # of a DNS resource, unless it cannot be parsed
     actor: str | None  # name of the client's user, if the portal sent it
     rank: int = 0  # among the client's DNS resources
+    record_under: str | None = None  # the policy authorization that its flows are recorded under
 
     @property
     def log_fields(self) -> dict[str, str]:
@@ -59,10 +60,11 @@ class Grants:
         expires_at: int | None,
         *,
         actor: str | None = None,
+        record_under: str | None = None,
     ) -> list[Grant]:
         """Add or replace a grant; return it, followed by the client's grants whose rank changed with it."""
         self.remove(client_id, resource.id)
-        grant = Grant(client_id, resource, expires_at, _pattern(resource), actor)
+        grant = Grant(client_id, resource, expires_at, _pattern(resource), actor, record_under=record_under)
         holder = self._clients.setdefault(client_id, _Holder())
         moved: list[Grant] = []
         if isinstance(resource, m.GatewayDnsResource):

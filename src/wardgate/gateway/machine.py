@@ -31,6 +31,7 @@ from wardgate.connect.control_packets import (
 )
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.filters import engine_filters
+from wardgate.connect.flow_logging import FlowAction, FlowLogging
 from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
@@ -46,13 +47,14 @@ from wardgate.wire import messages as m
 
 log = logging.getLogger(__name__)
 
-GatewayAction = Send | Configure | Resolve
+GatewayAction = Send | Configure | Resolve | FlowAction
 
 
 class Gateway:
     """All clients of one gateway process."""
 
-    def __init__(self, engine: Programmable, *, clock: ClockOffset) -> None:
+    def __init__(self, engine: Programmable, *, clock: ClockOffset, prints_flows: bool = False) -> None:
+        """`prints_flows`: write every flow to the log, whatever the portal wants."""
         self._engine = engine
         self._clock = clock
         self._connections: Connections[ClientId] = Connections(
@@ -68,6 +70,7 @@ class Gateway:
         self._look_ups = LookUps()
         self._configured: Configure | None = None
         self._actions: deque[GatewayAction] = deque()
+        self._flows = FlowLogging(engine, self._actions.append, clock=clock, prints=prints_flows)
 
     @property
     def is_joined(self) -> bool:
@@ -111,6 +114,8 @@ class Gateway:
         match event:
             case e.RelayUp() | e.RelayLost() | e.NoRelays():
                 self._connections.handle_relay_event(event)
+            case e.FlowsReported():
+                self._flows.handle_reports(event)
             case e.Intent() | e.AccessProhibited():
                 log.debug("event ignored", extra={"event_type": type(event).__name__})
             case _:
@@ -155,6 +160,7 @@ class Gateway:
     def handle_clock_step(self, clock: ClockOffset) -> None:
         """The wall clock was set: every expiry is now at a different time of the engine's clock."""
         self._clock = clock
+        self._flows.handle_clock_step(clock)
         self._retain(self.held())
 
     def handle_shutdown(self) -> None:
@@ -167,6 +173,7 @@ class Gateway:
     def _handle_init(self, init: m.GatewayInit) -> None:
         ipv4, ipv6 = str(init.interface.ipv4), str(init.interface.ipv6)
         self._apply(c.SetAddresses(ipv4, ipv6))
+        self._flows.handle_init(init.flow_logs)
         wanted = Configure(TunConfiguration(ipv4, ipv6, routes=frozenset({TUNNEL_IPV4, TUNNEL_IPV6})))
         if wanted != self._configured:
             self._configured = wanted
@@ -210,7 +217,8 @@ class Gateway:
                 )
             )
             self._connections.open(client.id, client_names(actor))
-            self._give(client.id, resource, message.expires_at, actor=actor)
+            record_under = self._flows.handle_token(message.flow_logs_ingest_token)
+            self._give(client.id, resource, message.expires_at, actor=actor, record_under=record_under)
         except CommandRefused as refusal:
             # No acknowledgement: the portal lets the request time out and the client asks again.
             log.warning("access could not be granted", extra={**who, fields.REASON: str(refusal)})
@@ -219,7 +227,13 @@ class Gateway:
         log.info("access granted", extra=who)
 
     def _give(
-        self, client_id: ClientId, resource: m.GatewayResource, expires_at: int | None, *, actor: str | None
+        self,
+        client_id: ClientId,
+        resource: m.GatewayResource,
+        expires_at: int | None,
+        *,
+        actor: str | None,
+        record_under: str | None,
     ) -> None:
         """Have the engine enforce a grant.
 
@@ -227,14 +241,20 @@ class Gateway:
             CommandRefused: the engine refused; a previous grant stays as it was.
         """
         previous = self._grants.get(client_id, resource.id)
-        grant, *moved = self._grants.put(client_id, resource, expires_at, actor=actor)
+        grant, *moved = self._grants.put(
+            client_id, resource, expires_at, actor=actor, record_under=record_under
+        )
         try:
             self._engine.apply(self._grant_command(grant))
         except CommandRefused:
             self._grants.remove(client_id, resource.id)
             if previous is not None:
                 moved += self._grants.put(
-                    client_id, previous.resource, previous.expires_at, actor=previous.actor
+                    client_id,
+                    previous.resource,
+                    previous.expires_at,
+                    actor=previous.actor,
+                    record_under=previous.record_under,
                 )
             raise
         finally:
@@ -245,15 +265,21 @@ class Gateway:
         resource = grant.resource
         peer_id, resource_id = str(grant.client_id), str(resource.id)
         deadline_s = self._clock.deadline_s(grant.expires_at)
+        under = grant.record_under
         match resource:
             case m.GatewayCidrResource(address=address, filters=filters):
-                return c.Grant(peer_id, resource_id, "cidr", (address,), engine_filters(filters), deadline_s)
-            case m.GatewayDnsResource(filters=filters):
+                limits = engine_filters(filters)
                 return c.Grant(
-                    peer_id, resource_id, "dns", (), engine_filters(filters), deadline_s, grant.rank
+                    peer_id, resource_id, "cidr", (address,), limits, deadline_s, record_under=under
+                )
+            case m.GatewayDnsResource(filters=filters):
+                limits = engine_filters(filters)
+                return c.Grant(
+                    peer_id, resource_id, "dns", (), limits, deadline_s, grant.rank, record_under=under
                 )
             case m.GatewayInternetResource():
-                return c.Grant(peer_id, resource_id, "internet", tuple(map(str, EVERYWHERE)), (), deadline_s)
+                networks = tuple(map(str, EVERYWHERE))
+                return c.Grant(peer_id, resource_id, "internet", networks, (), deadline_s, record_under=under)
 
     def _revoke(self, client_id: ClientId, resource_id: ResourceId) -> None:
         self._apply(c.Revoke(str(client_id), str(resource_id)))

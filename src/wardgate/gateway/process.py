@@ -2,13 +2,10 @@
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 from dns.rcode import SERVFAIL
 
-from wardgate.connect.deadlines import ClockOffset
-from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
 from wardgate.gateway.look_ups import Resolve
@@ -18,7 +15,7 @@ from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 from wardgate.peer.machine import Configure
-from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess
+from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
 from wardgate.wire.messages import Message
 
 LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
@@ -31,7 +28,8 @@ class GatewayProcess(TunnelProcess[Resolve]):
     """Runs a gateway until it is told to stop."""
 
     def __init__(self, parts: TunnelParts) -> None:
-        self._gateway = Gateway(parts.engine, clock=_clock_offset(parts.engine))
+        clock = clock_offset(parts.engine)
+        self._gateway = Gateway(parts.engine, clock=clock, prints_flows=parts.flow_logs.prints)
         self._servers = NameServers(parts.host_dns.system_resolvers)
         self._lookup = NameLookup(parts.host_dns.system_resolvers)
         super().__init__(parts, self._gateway, dns_port=GATEWAY_DNS_PORT)
@@ -85,9 +83,5 @@ class GatewayProcess(TunnelProcess[Resolve]):
             log.warning(
                 "the wall clock was set; expiries are recalculated", extra={"by_s": round(news.stepped_s)}
             )
-            self._gateway.handle_clock_step(_clock_offset(self._engine))
+            self._gateway.handle_clock_step(clock_offset(self._engine))
         super()._handle_clock_news(news)
-
-
-def _clock_offset(engine: HostedEngine) -> ClockOffset:
-    return ClockOffset(unix_at_zero=time.time() - engine.clock())

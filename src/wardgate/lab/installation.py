@@ -107,8 +107,11 @@ class Installation:
         client_loss: float = 0.0,
         client_delay_s: float = 0.0,
         relay_count: int = 2,
+        portal_settings: Mapping[str, str] | None = None,
     ) -> None:
+        """`portal_settings` are environment variables of the portal."""
         self.internet = internet
+        self._portal_settings = dict(portal_settings or {})
         self._first_nats = self._nats = (client_nat, gateway_nat)
         self.portal_site = internet.site(
             "portal", subnet="172.28.0", octet=10, forwards=[f"tcp/{PORTAL_PORT}"]
@@ -171,7 +174,7 @@ class Installation:
         self.portal = self.portal_site.host.start(
             "portal",
             *(*_WARDGATE, "portal", "--data-dir", "/var/lib/wardgate", "--listen", f"0.0.0.0:{PORTAL_PORT}"),
-            environment=_GENEROUS_LIMITS,
+            environment={**_GENEROUS_LIMITS, **self._portal_settings},
         )
         wait_until(self._portal_is_ready, "portal ready", limit_s=60)
 

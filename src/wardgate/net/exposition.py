@@ -12,6 +12,8 @@ GAUGES: Final = frozenset(
         "channels",
         "connections",
         "connections_established",
+        "flow_spool_bytes",
+        "flows_open",
         "host_refusals",
         "io_busy_seconds",
         "sockets",

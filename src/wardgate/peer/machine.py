@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from wardgate.connect.flow_logging import FlowAction
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.wire.messages import Message
 
@@ -29,11 +30,11 @@ _Action = TypeVar("_Action", covariant=True)
 
 
 class TunnelMachine(Protocol[_Action]):
-    """Decides, without I/O; `_Action` is what it requests besides `Send` and `Configure`."""
+    """Decides, without I/O; `_Action` is what it requests besides `Send`, `Configure` and `FlowAction`."""
 
     @property
     def is_joined(self) -> bool: ...
     def handle_joined(self) -> None: ...
     def handle_portal_lost(self) -> None: ...
     def handle_shutdown(self) -> None: ...
-    def poll_action(self) -> Send | Configure | _Action | None: ...
+    def poll_action(self) -> Send | Configure | FlowAction | _Action | None: ...

@@ -13,24 +13,32 @@ is left. The machine makes the decisions; a subclass implements whatever else it
 import asyncio
 import contextlib
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.flow_logging import KeepFlows, KeepToken, UploadFlows
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.engine_news import EngineStopped, ThreadWatch, follow_news
 from wardgate.datapath.events import AnyEvent
 from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_listener import DnsListener, Query
+from wardgate.net.flow_upload import FlowUpload
 from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
+from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
 from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
+from wardgate.peer.flow_spool import FlowSpool
+from wardgate.peer.flow_uploader import FlowUploader
 from wardgate.peer.machine import Configure, Send, TunnelMachine
 from wardgate.peer.portal_connection import MakeLink, PortalConnection
 from wardgate.supervision import Tasks
@@ -55,7 +63,16 @@ class TunnelParts:
     kernel: Kernel
     tun: TunInterface
     host_dns: HostDns
+    flow_logs: "FlowLogs"
     settings: tuple[Setting[Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLogs:
+    """What becomes of flow records on this host: `directory` keeps them until they are uploaded."""
+
+    directory: Path
+    prints: bool = False
 
 
 class TunnelProcess(ABC, Generic[_Action]):
@@ -78,6 +95,9 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._path: Final = NetworkPath(parts.kernel, lambda: self._portal.addresses)
         self._listener: Final = DnsListener(self._answer_query, at_once=self._answer_at_once, port=dns_port)
         self._tasks: Final = Tasks()
+        self._spool: Final = FlowSpool(parts.flow_logs.directory)
+        self._upload: Final = FlowUpload(NameLookup(parts.host_dns.system_resolvers).addresses)
+        self._uploader: Final = FlowUploader(self._spool, self._upload)
         self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()
         self._is_up: Final = asyncio.Event()
 
@@ -92,7 +112,8 @@ class TunnelProcess(ABC, Generic[_Action]):
     def counts(self) -> dict[str, int]:
         """What `/metrics` says about the host and the engine; without the engine's own numbers while it hangs."""
         stats = self._engine.stats() if self._thread.is_responsive else {}
-        return stats | self.host.counts() | self._thread.counts()
+        flows = self._spool.counts() | self._uploader.counts()
+        return stats | self.host.counts() | self._thread.counts() | flows
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,6 +166,7 @@ class TunnelProcess(ABC, Generic[_Action]):
             EngineStopped: the engine's thread has ended, as when the TUN device was deleted, or hangs.
         """
         self._engine.on_readable(self._pump)
+        self._spool.start()
         try:
             with HostChanges() as changes:
                 await self._set_up_host()
@@ -155,6 +177,7 @@ class TunnelProcess(ABC, Generic[_Action]):
                     follow_news(self._engine),
                     self._thread.run(),
                     watch_clocks(self._handle_clock_news),
+                    self._uploader.run(),
                     stop_signal(),
                     *self._beside(),
                     *([self._wait_until_up()] if until_configured else []),
@@ -162,6 +185,9 @@ class TunnelProcess(ABC, Generic[_Action]):
         finally:
             with contextlib.suppress(EngineStopped):
                 self._machine.handle_shutdown()
+                self._pump()  # the ends of all flows
+            await asyncio.to_thread(self._spool.close)
+            await self._upload.close()
             await self._tasks.close()
             # DNS is served until the host's settings are undone: programs would ask a resolver that is gone.
             await self.host.undo()
@@ -230,5 +256,14 @@ class TunnelProcess(ABC, Generic[_Action]):
                 self._portal.send(action.message)
             elif isinstance(action, Configure):
                 self._wanted.put_nowait(action)
+            elif isinstance(action, UploadFlows):
+                self._uploader.set(action)
+            elif isinstance(action, KeepToken | KeepFlows):
+                self._spool.put(action)
             else:
                 self._perform(action)
+
+
+def clock_offset(engine: HostedEngine) -> ClockOffset:
+    """How the wall clock stands to the engine's now."""
+    return ClockOffset(unix_at_zero=time.time() - engine.clock())

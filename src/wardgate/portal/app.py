@@ -24,6 +24,7 @@ from wardgate.portal.http.headers import host_of
 from wardgate.portal.http.origin import SCOPE_KEY as ORIGIN
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.http.security_headers import transport_security
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.keys import Keys
 from wardgate.portal.rest import application as rest
 from wardgate.portal.segments import Part, is_program, part_of
@@ -33,7 +34,6 @@ from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.store.database import DATABASE_ERRORS
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.web.application import build as build_pages
 from wardgate.supervision import Supervisor
 

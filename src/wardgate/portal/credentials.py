@@ -14,10 +14,10 @@ from wardgate.model.ids import AccountId, TokenId
 from wardgate.portal.installation.tables import Account, OperatorLink, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor
+from wardgate.portal.sign_in.api_calls import find_api_caller
 from wardgate.portal.sign_in.tables import ApiToken, ClientToken, SignInLink
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Repository, Transaction
-from wardgate.portal.store.api_calls import find_api_caller
 from wardgate.wire.tokens import (
     SALT_BYTES,
     SECRET_BYTES,

@@ -1,5 +1,5 @@
 """Merge patches checked field by field (rest-api §3): absent keeps, null or "" clears, errors are collected,
-not raised one by one.
+not raised one by one. What a column's declaration says of its values is not said again here.
 
 An `Edit` holds what was given and what stood there before; each verb looks at one field. `finish` raises all
 errors at once or returns the values to store.
@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Boolean, Integer, String
+
 from wardgate.portal.outcomes import FieldErrors, Invalid
+from wardgate.portal.schema.declaration import TableDeclaration
 
 BLANK: Final = "can't be blank"
 INVALID: Final = "is invalid"
@@ -35,6 +38,19 @@ class Edit:
 
     def put(self, name: str, value: Any) -> None:
         self._values[name] = value
+
+    def columns(self, declaration: TableDeclaration[Any]) -> None:
+        """Take what people may change of a row, each value as its column holds it (`Editable` in annotations)."""
+        for column, editable in declaration.editable:
+            match column.type:
+                case String(length=int(longest)):
+                    self.text(column.name, longest=longest, required=not column.nullable)
+                case Integer():
+                    self.number(column.name, least=editable.least, most=editable.most)
+                case Boolean():
+                    self.flag(column.name)
+                case other:
+                    raise TypeError(f"{column}: no rule for what people give of {other!r}")
 
     def text(self, name: str, *, longest: int = 255, required: bool = False) -> None:
         """Take a trimmed text; null and "" clear it unless it is required."""

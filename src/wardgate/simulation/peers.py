@@ -25,6 +25,7 @@ import wardgate
 from wardgate.client.machine import Client
 from wardgate.client.queries import Answer, AskGateway, AskUpstream, QueryAction
 from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.flow_logging import FlowAction
 from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
 from wardgate.datapath.programmable import Programmable
@@ -504,7 +505,7 @@ class SimGateway(TunnelPeer):
     def _handle_event(self, event: e.AnyEvent) -> None:
         self._gateway.handle_event(event)
 
-    def _perform(self, action: Configure | Resolve) -> None:
+    def _perform(self, action: Configure | Resolve | FlowAction) -> None:
         # There is no interface to configure.
         if isinstance(action, Resolve):
             self._loop.call_later(0.002, self._resolved, action.lookup_id, action.name)
@@ -527,7 +528,8 @@ class SimClient(TunnelPeer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.configuration: Configure | None = None
-        self._machine = self._client = Client(self._program)
+        clock = ClockOffset(surroundings.unix_at_zero)
+        self._machine = self._client = Client(self._program, clock=clock)
         self._client.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
         self.pools = PoolPart()
@@ -574,7 +576,7 @@ class SimClient(TunnelPeer):
             self.path_to[event.peer_id] = event.kind
         self._client.handle_event(event, now=self._loop.time())
 
-    def _perform(self, action: Configure | QueryAction) -> None:
+    def _perform(self, action: Configure | QueryAction | FlowAction) -> None:
         match action:
             case Configure():
                 self.configuration = action

@@ -7,6 +7,7 @@ import pytest
 
 from support.pools import caught_up, device_of
 from support.portal import Peer, World
+from wardgate.portal.logs.decision_log import newest_decisions
 
 NAMES = {
     1: ("create_flow", "authorize_flow", "flow_authorized", "flow_created", "flow_creation_failed"),
@@ -54,7 +55,7 @@ async def test_a_request_is_granted_when_gateway_and_store_have_it(
     assert created["use_iceless"] is False
     async with world.portal.services.store.reading() as tx:
         (row,) = await tx.of(world.account_id).authorizations.load_all()
-        (decision,) = await tx.decisions(world.account_id, limit=10)
+        (decision,) = await newest_decisions(tx.of(world.account_id), limit=10)
     assert row.policy_id == world.policy.id
     assert row.membership_id == world.membership.id
     assert decision.outcome == "granted"

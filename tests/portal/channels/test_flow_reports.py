@@ -6,12 +6,20 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec import Raw, json
 
 from portal.channels.test_authorization import grant
 from support.browser import caller, make_api_token
+from support.flow_records import flow_report
 from support.pools import device_of, static_pair
 from support.portal import World
+from support.recording_engine import RecordingEngine
+from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.flow_logging import FlowAction, FlowLogging, KeepFlows
+from wardgate.datapath.events import FlowsReported
+from wardgate.wire.flow_records import UPLOAD_PATH, encode_upload
 from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token
+from wardgate.wire.messages import FlowLogs
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 
@@ -88,6 +96,40 @@ async def test_a_token_outlives_its_grant_by_thirty_days_and_names_the_provider_
     assert told.initiator_auth_provider_id == provider.id
     assert told.exp == create["expires_at"] + 30 * 86_400
     assert datetime.fromisoformat(told.authorization_expires_at) == token.expires_at
+
+
+async def test_what_our_peers_write_is_what_the_portal_takes(world: World) -> None:
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        create, _ = await grant(world, client, gateway)
+    token = create["flow_logs_ingest_token"]
+    actions: list[FlowAction] = []
+    flows_of_a_gateway = FlowLogging(RecordingEngine(), actions.append, clock=ClockOffset(0.0), prints=False)
+    flows_of_a_gateway.handle_init(FlowLogs("http://portal.example/", 60, 1000))
+    authorization_id = flows_of_a_gateway.handle_token(token)
+    begun = flow_report(domain="app.example")
+    reports = (begun, flow_report(has_ended=True, domain="app.example"))
+    for number, one in enumerate(reports):
+        flows_of_a_gateway.handle_reports(FlowsReported((one,), lost=0))
+        kept = actions[-1]
+        assert isinstance(kept, KeepFlows)
+        body = encode_upload(Raw(json.encode(flow.record)) for flow in kept.flows)
+        answer = await upload(world, token, body, from_host=number)
+        assert (answer.status_code, answer.json()) == (200, {"data": {"status": "ok"}})
+    (listed,) = await flows(world)
+    assert listed["policy_authorization_id"] == authorization_id
+    assert (listed["inner_src_ip"], listed["inner_dst_port"]) == ("100.64.0.7", 443)
+    assert (listed["tx_packets"], listed["rx_bytes"], listed["inner_domain"]) == (5, 0, "app.example")
+    assert [outer.get("src_ip") for outer in listed["outers"]] == ["192.0.2.1", None]
+    assert datetime.fromisoformat(listed["flow_end"]) > datetime.fromisoformat(listed["flow_start"])
+
+
+async def upload(world: World, token: str, body: bytes, *, from_host: int) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app=world.portal, client=(f"192.0.2.{100 + from_host}", 40000))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://portal.example") as peer:
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        return await peer.post(UPLOAD_PATH, content=body, headers=headers)
 
 
 async def report(world: World, token: str, *, from_host: int = 0) -> httpx2.Response:

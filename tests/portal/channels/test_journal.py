@@ -19,7 +19,7 @@ from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
-from wardgate.portal.store.logs import Logs, Stream
+from wardgate.portal.logs.streams import Logs, Stream
 
 GONE = UUID("00000000-0000-4000-8000-000000000000")
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from support.pools import FAILURES, Pair, add_member, caught_up, dynamic_pair, make_pool, rename, static_pair
 from support.portal import World
 from wardgate.model.ids import DeviceId
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.wire.derived_secrets import derive_client_psk, derive_ice_credentials
 from wardgate.wire.ingest_tokens import parse_ingest_token
 
@@ -75,7 +76,7 @@ async def test_a_grant_is_stored_and_explained_with_its_target(world: World) -> 
         laptop, nas = await pair.device("laptop"), await pair.device("nas")
     async with world.portal.services.store.reading() as tx:
         (row,) = await tx.of(world.account_id).authorizations.load_all()
-        (decision,) = await tx.decisions(world.account_id, limit=10)
+        (decision,) = await newest_decisions(tx.of(world.account_id), limit=10)
     assert (row.initiating_device_id, row.receiving_device_id) == (laptop.id, nas.id)
     assert (row.policy_id, row.membership_id) == (pair.policy.id, world.membership.id)
     assert (decision.outcome, decision.explanation["outcome"]) == ("granted", "granted")
@@ -348,7 +349,7 @@ async def test_a_grant_of_another_account_reaches_nobody(world: World) -> None:
 async def assert_logged_denial(pair: Pair, reason: str) -> None:
     await pair.world.portal.journal.flush()
     async with pair.world.portal.services.store.reading() as tx:
-        (decision,) = await tx.decisions(pair.world.account_id, limit=10)
+        (decision,) = await newest_decisions(tx.of(pair.world.account_id), limit=10)
     assert (decision.outcome, decision.reason) == ("denied", reason)
     explanation: dict[str, Any] = decision.explanation
     assert (explanation["outcome"], explanation["obstacle"]) == ("denied", "no_target")

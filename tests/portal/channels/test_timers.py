@@ -15,6 +15,7 @@ from wardgate.portal.bus import EncodingBus
 from wardgate.portal.bus.messages import GrantAcknowledged, OfferDeviceAccess
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.simulation.virtual_time import run_virtual
 
 STARTED_AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)  # a Monday
@@ -108,7 +109,7 @@ async def test_a_client_that_does_not_confirm_a_grant_to_it_counts_as_offline(wo
         assert await pair.laptop.is_quiet()
     await world.portal.journal.flush()
     async with world.portal.services.store.reading() as tx:
-        denial, granted = await tx.decisions(world.account_id, limit=10)
+        denial, granted = await newest_decisions(tx.of(world.account_id), limit=10)
     assert (granted.outcome, denial.outcome, denial.reason) == ("granted", "denied", "offline")
     assert denial.explanation["outcome"] == "denied"
 
@@ -147,7 +148,7 @@ async def test_what_has_just_ended_is_forbidden_and_gone_from_the_list(world: Wo
         assert failed["payload"]["reason"] == "not_found"
     await world.portal.journal.flush()
     async with world.portal.services.store.reading() as tx:
-        decisions = await tx.decisions(world.account_id, limit=10)
+        decisions = await newest_decisions(tx.of(world.account_id), limit=10)
     assert [one.reason for one in decisions] == ["not_found", "forbidden"]
     assert {one.explanation["outcome"] for one in decisions} == {"denied"}
 
@@ -164,7 +165,7 @@ async def test_equal_denials_are_counted_into_one_more_entry(world: World) -> No
         await client.receive("authorization_creation_failed")
         await world.portal.journal.flush()
         async with world.portal.services.store.reading() as tx:
-            other, last, first = await tx.decisions(world.account_id, limit=10)
+            other, last, first = await newest_decisions(tx.of(world.account_id), limit=10)
     assert (first.explanation["repeats"], last.explanation["repeats"]) == (0, 5)
     assert (first.reason, last.reason, other.reason) == ("offline", "offline", "not_found")
 
@@ -180,7 +181,7 @@ async def test_no_denial_of_a_flood_goes_uncounted(world: World) -> None:
         await client.receive("authorization_creation_failed")
     await world.portal.journal.flush()
     async with world.portal.services.store.reading() as tx:
-        listed = await tx.decisions(world.account_id, limit=1000)
+        listed = await newest_decisions(tx.of(world.account_id), limit=1000)
     counted = sum(1 + one.explanation["repeats"] + one.explanation["unlisted"] for one in listed)
     assert (counted, len(listed)) == (201, 34)
 

@@ -14,8 +14,9 @@ import pytest
 from support.browser import caller, make_api_token, sign_in_link
 from support.ip_databases import city, write_ip_database
 from support.portal import Refused, World, make_world, portal_running
+from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.logs import Logs, Stream
+from wardgate.portal.sign_in.api_calls import newest_api_requests
 
 BERLIN = ("198.51.100.7", (52.52, 13.4))
 PARIS = ("198.51.100.71", (48.85, 2.35))
@@ -116,7 +117,7 @@ async def test_devices_tokens_sessions_and_logs_record_the_place(world: World) -
         (device,) = await tables.devices.load_all()
         (session,) = await tables.portal_sessions.load_all()
         (api_token,) = await tables.api_tokens.load_all(tables.api_tokens.c.actor_id == actor_id)
-        (call,) = await transaction.api_requests(world.account_id, limit=10)
+        (call,) = await newest_api_requests(transaction.of(world.account_id), limit=10)
         entries = await Logs(transaction, world.account_id).load(Stream.SESSION, limit=10)
     for row in (device, api_token):
         assert _columns(row, "last_seen_remote_ip_location_{}") == expected

@@ -10,9 +10,9 @@ from support.letterbox import Letterbox
 from support.portal import Refused, World, make_world
 from wardgate.portal.installation import account_lifecycle
 from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, Locked, WrongSlug
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Account, Job
 from wardgate.portal.jobs import account_deletion
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.tables import metadata
 
 ADA = Author("Ada")

@@ -10,12 +10,13 @@ from sqlalchemy import insert
 
 from support.portal import World, make_world, portal_running
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs import clean_up
+from wardgate.portal.logs.decision_log import append_decisions, newest_decisions
 from wardgate.portal.logs.tables import CHANGES, Decision
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.tables import OneTimePasscode
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 
@@ -70,10 +71,10 @@ async def test_decisions_are_kept_as_long_as_the_operator_says() -> None:
         async with portal_running(PortalSettings(decision_retention_s=retention_s)) as portal:
             world = await make_world(portal)
             async with portal.services.store.writing() as tx:
-                await tx.append_decisions([decision(world, decided_at=tx.now - timedelta(hours=2))])
+                await append_decisions(tx, [decision(world, decided_at=tx.now - timedelta(hours=2))])
             await clean_up.clean_logs(portal.services, {})
             async with portal.services.store.reading() as tx:
-                assert len(await tx.decisions(world.account_id, limit=10)) == left
+                assert len(await newest_decisions(tx.of(world.account_id), limit=10)) == left
 
 
 @pytest.mark.parametrize("kind", ["grants", "jobs"])

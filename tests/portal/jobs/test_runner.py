@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 from support.virtual_portal import STARTED_AT, playing
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Job
 from wardgate.portal.jobs import Cron, JobKind, Runner
 from wardgate.portal.jobs.runner import LEASE_S
 from wardgate.portal.services import Services
-from wardgate.portal.store.job_queue import JobQueue
 
 
 class Work:

@@ -6,12 +6,12 @@ import pytest
 
 from support.letterbox import Letterbox
 from support.portal import World, make_world, portal_running
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Job
 from wardgate.portal.mail.delivery import NotTakenYet, send_mail
 from wardgate.portal.mail.letters import DeletionCancelled
 from wardgate.portal.mail.queue import SEND_MAIL, post
-from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.mail_records import MailRecords
+from wardgate.portal.mail.records import MailRecords
 
 LETTER = DeletionCancelled("Acme", "https://portal.example/acme", "Ada")
 ADA, BOB = "ada@example.org", "bob@example.org"

@@ -14,8 +14,9 @@ from wardgate.policy.engine import AccessRequest, authorize
 from wardgate.policy.evaluation import UNDETERMINED, Facts
 from wardgate.policy.explanation import TOKEN_UNDETERMINED, as_json, explain
 from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.installation.job_queue import JobQueue
+from wardgate.portal.logs.decision_log import append_decisions
 from wardgate.portal.logs.tables import Decision
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.wire.user_agent import CLIENT_SPEAKS
 
 
@@ -152,7 +153,7 @@ async def decided(world: World, at: datetime, outcome: str) -> Decision:
             explanation=as_json(told),
             decided_at=at,
         )
-        await transaction.append_decisions([decision])
+        await append_decisions(transaction, [decision])
     return decision
 
 

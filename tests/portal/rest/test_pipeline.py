@@ -19,6 +19,7 @@ from support.portal import World, make_world, portal_running, portal_with_held_c
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import application, pipeline
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.api_calls import newest_api_requests
 from wardgate.portal.store import INSTALLATION, Store
 
 UNAUTHENTICATED = {
@@ -360,7 +361,7 @@ async def test_https_brings_hsts() -> None:
 
 async def logged(portal: Portal, account_id: Any) -> list[Any]:
     async with portal.services.store.reading() as transaction:
-        return list(await transaction.api_requests(account_id, limit=100))
+        return list(await newest_api_requests(transaction.of(account_id), limit=100))
 
 
 async def until_a_change_is_committed(world: World) -> None:

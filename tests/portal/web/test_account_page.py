@@ -11,7 +11,7 @@ import pytest
 from support.browser import caller, sign_in_link
 from support.portal import World
 from wardgate.portal.installation.tables import Account, Banner
-from wardgate.portal.store.logs import Logs, Stream
+from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.portal.web.account_notice import countdown, notice_of
 
 

@@ -12,6 +12,7 @@ import pytest
 from support.pages import post, toast_after
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.people.tables import Actor
 
 
@@ -192,7 +193,7 @@ async def recorded(world: World) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             async with world.portal.services.store.reading() as transaction:
-                if await transaction.decisions(world.account_id, limit=1):
+                if await newest_decisions(transaction.of(world.account_id), limit=1):
                     return
             await asyncio.sleep(0.01)
 

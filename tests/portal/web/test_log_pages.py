@@ -15,10 +15,10 @@ from support.pages import heading_of, rows_of, toast_after
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
 from wardgate.portal.logs.pages import log_page
+from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import CHANGES, FlowLog
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import log_reading
-from wardgate.portal.store.logs import Logs
 
 NAMES = ("decisions", "changes", "sessions", "flows", "api_requests")
 

@@ -18,11 +18,11 @@ from support.certificates import write_certificate
 from support.pages import hidden_of, post, rows_of, shown_names, toast_after
 from support.portal import World, make_world
 from wardgate.portal.app import Portal
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.operator import health
 from wardgate.portal.installation.operator.accounts import FEATURES, LIMITS
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import INSTALLATION
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.web.operator_sessions import LIFETIME
 
 COOKIE = "operator"

@@ -20,6 +20,7 @@ from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
+from wardgate.portal.logs.decision_log import append_decisions
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.settings import PortalSettings
 
@@ -342,7 +343,7 @@ async def add_decision(world: World, **changes: Any) -> None:
         decided_at=services.environment.clock.now(),
     )
     async with services.store.writing() as transaction:
-        await transaction.append_decisions([replace(row, **changes)])
+        await append_decisions(transaction, [replace(row, **changes)])
 
 
 def without_nonce(text: str) -> str:

@@ -32,7 +32,7 @@ from wardgate.datapath.commands import (
 )
 from wardgate.datapath.events import AnyEvent
 
-from .engine_world import EngineWorld, grant, relay_server, udp_packet
+from .engine_world import UNIX_AT_ZERO, EngineWorld, grant, relay_server, udp_packet
 
 CANDIDATE = "candidate:1 1 udp 2130706431 8.8.8.8 4000 typ host"
 
@@ -54,7 +54,14 @@ CLIENT_COMMANDS: tuple[Command, ...] = (
     ),
     commands.AddRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
     RemoveRemoteCandidates(peer_id="gateway", candidates=(CANDIDATE,)),
-    Authorize(resource_id="pool", peer_id="gateway", addresses=("100.64.0.9",), device_address="100.64.0.9"),
+    Authorize(
+        resource_id="pool",
+        peer_id="gateway",
+        addresses=("100.64.0.9",),
+        device_address="100.64.0.9",
+        record_under="authorization",
+    ),
+    commands.RecordFlows(is_on=True, unix_at_zero_s=1_800_000_000.5),
     HoldName(peer_id="gateway", resource_id="app", proxy_ips=("100.96.0.1",)),
     ReleaseName(peer_id="gateway", resource_id="app", proxy_ips=("100.96.0.1",), flush=True),
     SendControlPacket(peer_id="gateway", type=0, payload='{"resource":"app"}'),
@@ -136,6 +143,10 @@ def test_each_event_is_spoken(world: EngineWorld) -> None:
         for prefix, resource_id in [("10.0.0.0/24", "net"), ("10.1.0.0/24", "new"), ("10.2.0.0/24", "void")]
     )
     world.apply("client", SetRoutes(routes=routes))
+    world.apply("client", commands.RecordFlows(is_on=True, unix_at_zero_s=UNIX_AT_ZERO))
+    recorded = Authorize(resource_id="net", peer_id="gateway", addresses=("10.0.0.0/24",), record_under="one")
+    world.apply("client", recorded)
+    world.send("client", udp_packet("10.0.0.1", b"recorded"))
     world.send("client", udp_packet("10.1.0.1", b"intent"))
     world.apply("client", Authorize(resource_id="void", peer_id="gateway", addresses=("10.2.0.0/24",)))
     world.send("client", udp_packet("10.2.0.1", b"prohibited"))
@@ -149,6 +160,30 @@ def test_each_event_is_spoken(world: EngineWorld) -> None:
     world.run(300.0)
     spoken = {type(event) for side in world.events.values() for event in side}
     assert spoken == set(typing.get_args(AnyEvent))
+
+
+def test_a_flow_is_reported_as_python_reads_it(world: EngineWorld) -> None:
+    record = commands.RecordFlows(is_on=True, unix_at_zero_s=UNIX_AT_ZERO)
+    for side in ("client", "gateway"):
+        world.apply(side, record)  # type: ignore[arg-type]
+    world.apply(
+        "client",
+        Authorize(resource_id="net", peer_id="gateway", addresses=("10.0.0.0/24",), record_under="one"),
+    )
+    world.apply("gateway", msgspec.structs.replace(grant("net"), record_under="one"))
+    began_at = world.now
+    world.send("client", udp_packet("10.0.0.1", b"recorded"))
+    world.run(130.0)
+    for side, role in (("client", "initiator"), ("gateway", "responder")):
+        reported = [event for event in world.events[side] if isinstance(event, events.FlowsReported)]
+        begun, ended = (report for event in reported for report in event.reports)
+        assert (begun.role, begun.authorization_id, begun.end) == (role, "one", None)
+        assert begun.initiator[0] == "100.64.0.1"
+        assert begun.responder[0] == "10.0.0.1"
+        assert begun.started_at_us == pytest.approx((UNIX_AT_ZERO + began_at) * 1e6, abs=20_000)
+        assert (begun.paths[0].source, begun.paths[0].destination) == ("6.6.6.6:52625", "7.7.7.7:52625")
+        assert ended.end is not None
+        assert (ended.end.tx_packets, ended.end.tx_bytes, ended.end.rx_packets) == (1, 8, 0)
 
 
 def test_packets_cross_the_world_of_python(world: EngineWorld) -> None:

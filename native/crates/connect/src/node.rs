@@ -867,6 +867,7 @@ fn direct_path<Id>(local: SocketAddr, remote: SocketAddr) -> Path<Id> {
         send_to: remote,
         remote,
         channel: None,
+        relayed: None,
         relay: None,
     }
 }
@@ -879,6 +880,7 @@ fn relayed_path<Id>(relay: Id, allocation: &Allocation, remote: SocketAddr) -> O
         send_to: active.remote,
         remote,
         channel: Some(allocation.channel_to(remote)?),
+        relayed: allocation.relayed_towards(remote),
         relay: Some(relay),
     })
 }

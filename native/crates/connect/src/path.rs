@@ -14,6 +14,8 @@ pub struct Path<Id> {
     pub remote: SocketAddr,
     /// Prefix each datagram with the 4-byte channel-data header (this number, then the length of what follows), unpadded.
     pub channel: Option<u16>,
+    /// Our address at the relay that forwards: the one that the peer sends to.
+    pub relayed: Option<SocketAddr>,
     /// Our relay, when it forwards; report traffic on it with [`crate::Node::note_relayed`].
     pub relay: Option<Id>,
 }

@@ -55,6 +55,7 @@ pub enum Command {
     Translate(Translate),
     SendControlPacket(SendControlPacket),
     ResetNetwork(ResetNetwork),
+    RecordFlows(RecordFlows),
     Shutdown,
 }
 
@@ -96,6 +97,7 @@ impl Command {
             Self::Translate(_) => "translate",
             Self::SendControlPacket(_) => "send_control_packet",
             Self::ResetNetwork(_) => "reset_network",
+            Self::RecordFlows(_) => "record_flows",
             Self::Shutdown => "shutdown",
         }
     }
@@ -239,6 +241,8 @@ pub struct Authorize {
     pub addresses: Vec<Prefix>,
     #[serde(default)]
     pub device_address: Option<IpAddr>,
+    #[serde(default)]
+    pub record_under: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -271,6 +275,8 @@ pub struct Grant {
     pub expires_deadline_s: Option<f64>,
     #[serde(default)]
     pub rank: i64,
+    #[serde(default)]
+    pub record_under: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -324,6 +330,12 @@ pub struct SendControlPacket {
 #[derive(Clone, Debug, Deserialize)]
 pub struct ResetNetwork {
     pub private_key: Key,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RecordFlows {
+    pub is_on: bool,
+    pub unix_at_zero_s: f64,
 }
 
 /// 32 bytes, as text standard base64.

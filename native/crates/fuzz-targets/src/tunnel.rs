@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use wardgate_datapath::command::{
     AddRoutes, Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials,
-    IceProfile, IceRole, Key, Refused, RelayServer, RemoteCandidates, RemoveRoutes, RemovedRoute,
-    Route, SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
+    IceProfile, IceRole, Key, RecordFlows, Refused, RelayServer, RemoteCandidates, RemoveRoutes,
+    RemovedRoute, Route, SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
 };
-use wardgate_datapath::event::Event;
+use wardgate_datapath::event::{Event, FlowReport, FlowRole};
 use wardgate_datapath::prefix::Prefix;
 use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
 use wardgate_datapath::{TunRead, TunSink};
@@ -182,6 +182,11 @@ impl Subject {
             replace_all: true,
         };
         let _ = self.apply(Command::SetRelays(relays), now, wire);
+        let record = RecordFlows {
+            is_on: true,
+            unix_at_zero_s: UNIX.as_secs_f64(),
+        };
+        let _ = self.apply(Command::RecordFlows(record), now, wire);
         if self.role == Role::Client {
             let route = |resource: &str, prefix, table, filters| Route {
                 prefix,
@@ -317,6 +322,12 @@ impl Subject {
                 {
                     self.is_connected = false;
                 }
+                Event::FlowsReported { reports, lost } => {
+                    assert_eq!(lost, 0);
+                    for report in reports {
+                        check_report(self.role, &report, &self.tun.real);
+                    }
+                }
                 _ => {}
             }
         }
@@ -424,6 +435,7 @@ fn authorizations() -> Vec<Command> {
             peer_id: "peer".to_owned(),
             addresses: vec![prefix],
             device_address: None,
+            record_under: Some(resource.to_owned()),
         })
     };
     vec![
@@ -442,6 +454,7 @@ fn grants() -> Vec<Command> {
             filters,
             expires_deadline_s: None,
             rank: 0,
+            record_under: Some(resource.to_owned()),
         })
     };
     vec![
@@ -533,6 +546,36 @@ fn drawn_routes(script: &mut Input<'_>) -> Command {
     Command::AddRoutes(AddRoutes {
         routes: added.collect(),
     })
+}
+
+/// A record is of the genuine peer, of what is granted, and ends behind its start.
+fn check_report(role: Role, report: &FlowReport, real: &BTreeSet<IpAddr>) {
+    assert!(["net", "app"].contains(&&*report.authorization_id));
+    let (own, far) = (report.initiator.0, report.responder.0);
+    match role {
+        Role::Client => {
+            assert_eq!(report.role, FlowRole::Initiator);
+            assert!(
+                [IpAddr::from(CLIENT_V4), CLIENT_V6.into()].contains(&own),
+                "{own}"
+            );
+            assert!(report.domain.is_none());
+        }
+        Role::Gateway => {
+            assert_eq!(report.role, FlowRole::Responder);
+            assert!(
+                [IpAddr::from(CLIENT_V4), CLIENT_V6.into()].contains(&own),
+                "{own}"
+            );
+            assert!(net().contains(far) || real.contains(&far), "{far}");
+        }
+    }
+    assert!((1..=16).contains(&report.paths.len()), "{report:?}");
+    if let Some(end) = &report.end {
+        assert!(report.started_at_us <= end.last_packet_at_us);
+        assert!(end.last_packet_at_us <= end.ended_at_us);
+        assert!(end.tx_packets > 0);
+    }
 }
 
 /// What the portal passes on of a device that says what it likes about itself.

@@ -100,12 +100,12 @@ impl<E> EventQueue<E> {
         })
     }
 
-    /// Take events from `poll` until there are none or the queue is full.
-    pub fn fill(&self, mut poll: impl FnMut() -> Option<E>) {
+    /// Take events from `poll`, which hears how many wait, until there are none or the queue is full.
+    pub fn fill(&self, mut poll: impl FnMut(usize) -> Option<E>) {
         let mut events = lock(&self.events);
         let before = events.len();
         while events.len() < MAX_WAITING_EVENTS
-            && let Some(event) = poll()
+            && let Some(event) = poll(events.len())
         {
             events.push_back(event);
         }
@@ -163,12 +163,12 @@ mod tests {
     fn a_full_queue_leaves_events_where_they_are() {
         let queue = EventQueue::new().unwrap();
         let mut events = 0..MAX_WAITING_EVENTS + 10;
-        queue.fill(|| events.next());
-        queue.fill(|| events.next());
+        queue.fill(|_| events.next());
+        queue.fill(|_| events.next());
         let (drained, full) = queue.drain();
         assert_eq!(drained.len(), MAX_WAITING_EVENTS);
         assert!(full);
-        queue.fill(|| events.next());
+        queue.fill(|_| events.next());
         assert_eq!(
             queue.drain(),
             (

@@ -36,6 +36,9 @@ use crate::udp::{DATAGRAM_ROOM, Received, UdpCounters};
 pub use sockets::TunnelSockets;
 use tun_writer::{TunWriter, is_gone};
 
+/// While so many events wait for Python, reports of flows stay in the engine, which knows how to bound them.
+const MAX_WAITING_BATCHES: usize = 64;
+
 /// The machine that a [`Host`] drives; `TunnelEngine` in production.
 pub trait PacketEngine: Send + 'static {
     type Command: Send + 'static;
@@ -57,7 +60,8 @@ pub trait PacketEngine: Send + 'static {
     ) -> Result<(), Self::Refusal>;
     fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>);
     fn poll_timeout(&mut self) -> Option<Instant>;
-    fn poll_event(&mut self) -> Option<Self::Event>;
+    /// The next event for a queue in which so many wait.
+    fn poll_event(&mut self, waiting: usize) -> Option<Self::Event>;
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }
 
@@ -147,8 +151,12 @@ impl PacketEngine for TunnelEngine {
         TunnelEngine::poll_timeout(self)
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
-        self.poll_event()
+    fn poll_event(&mut self, waiting: usize) -> Option<Event> {
+        if waiting < MAX_WAITING_BATCHES {
+            self.poll_event()
+        } else {
+            self.poll_urgent_event()
+        }
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -433,7 +441,9 @@ impl<E: PacketEngine> Worker<E> {
 
     fn publish(&mut self) {
         let engine = &mut self.engine;
-        self.shared.events.fill(|| engine.poll_event());
+        self.shared
+            .events
+            .fill(|waiting| engine.poll_event(waiting));
     }
 
     fn flush(&mut self) {

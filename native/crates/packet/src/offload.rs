@@ -201,6 +201,16 @@ impl<'a> TunRead<'a> {
         }
     }
 
+    /// Payload bytes of the first `count` segments of a super-packet; `None` for a packet that is sent as it is.
+    pub fn payload_of(&self, count: usize) -> Option<usize> {
+        match self.plan {
+            Plan::Split(split) => {
+                Some((count * split.size).min(self.packet.len() - split.header_len))
+            }
+            Plan::Finished | Plan::Checksum { .. } => None,
+        }
+    }
+
     /// Bytes of the largest segment, headers included.
     pub fn largest_segment(&self) -> usize {
         match self.plan {

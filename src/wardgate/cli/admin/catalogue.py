@@ -1,11 +1,14 @@
 """Every noun and verb of `wardgate admin`.
 
-A test compares it with the API's own description: paths, methods, body members.
+A verb names the members of its body that are called, read or explained otherwise on the command line; the others
+follow, as the API's document describes them (`described`). A test compares all with that document: paths, methods, body
+members.
 """
 
 from dataclasses import replace
 from typing import Final
 
+from wardgate.cli.admin.described import DESCRIBED
 from wardgate.cli.admin.vocabulary import Answer, Body, Field, Kind, Noun, Verb
 
 _FLAG, _ID = Kind.FLAG, Kind.ID
@@ -188,7 +191,7 @@ _OF_KIND: Final = {
         Field("issuer", "https://login.microsoftonline.com/TENANT/v2.0"),
         Field("email_claim", "claim that holds the e-mail address", choices=("email", "upn", "preferred_username")),
     ),
-    "okta": (Field("okta_domain", "such as example.okta.com"), *_SECRET),
+    "okta": _SECRET,
     "oidc": (
         *_SECRET,
         Field("discovery_document_uri", "https://…/.well-known/openid-configuration"),
@@ -197,7 +200,7 @@ _OF_KIND: Final = {
     ),
 }  # fmt: skip
 _NEEDED: Final = {
-    "issuer": ("entra",), "okta_domain": ("okta",), "client_id": tuple(_OF_KIND), "client_secret": tuple(_OF_KIND),
+    "issuer": ("entra",), "client_id": tuple(_OF_KIND), "client_secret": tuple(_OF_KIND),
     "discovery_document_uri": ("oidc",),
 }  # fmt: skip
 
@@ -296,7 +299,7 @@ _PROVIDERS: Final = tuple(
     )
 )  # fmt: skip
 
-NOUNS: Final = (
+DECLARED: Final = (
     Noun(
         "account", "account", "The account that the token belongs to.",
         (_show("/account", "account", is_versioned=False),),
@@ -664,7 +667,6 @@ NOUNS: Final = (
                 *_ACCOUNT_FIELDS,
                 Field("is_disabled", "clients, gateways and API tokens are refused", _FLAG),
                 Field("disabled_reason", "why"),
-                Field("is_locked", "administrators cannot change settings or delete the account", _FLAG),
             ),
             Verb(
                 "schedule-deletion", "Disable an account now, and delete it in seven days.", "POST",
@@ -791,3 +793,10 @@ NOUNS: Final = (
 
 def noun_named(name: str) -> Noun | None:
     return next((noun for noun in NOUNS if noun.name == name), None)
+
+
+def _completed(verb: Verb) -> Verb:
+    return replace(verb, fields=(*verb.fields, *DESCRIBED.get(Verb.key(verb.method, verb.path), ())))
+
+
+NOUNS: Final = tuple(replace(noun, verbs=tuple(map(_completed, noun.verbs))) for noun in DECLARED)

@@ -130,6 +130,11 @@ class Verb:
     def placeholders(self) -> tuple[str, ...]:
         return tuple(_PLACEHOLDER.findall(self.path))
 
+    @staticmethod
+    def key(method: str, path: str) -> str:
+        """Name an endpoint, however its path calls what stands in it: `POST /actors/{}/client_tokens`."""
+        return f"{method} {_PLACEHOLDER.sub('{}', path)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Noun:

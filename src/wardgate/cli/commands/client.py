@@ -55,12 +55,15 @@ INC_BUF: Final = Setting(
 HEALTH_CHECK_ADDR: Final = replace(
     peers.HEALTH_CHECK_ADDR, default=("127.0.0.1", 8083), written_default="127.0.0.1:8083"
 )
+FLOW_LOGS: Final = peers.FLOW_LOGS
+FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgate/client/flow_logs"))
 LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
     API_URL, TOKEN, TOKEN_PATH, NAME, ID, DNS_CONTROL, ACTIVATE_INTERNET_RESOURCE, INTERFACE, LISTEN_PORT,
-    MAX_PARTITION_TIME, INC_BUF, HEALTH_CHECK_ADDR, LOG_FORMAT, LOG_LEVEL,
+    MAX_PARTITION_TIME, INC_BUF, HEALTH_CHECK_ADDR, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT,
+    LOG_LEVEL,
 )  # fmt: skip
 
 CHECK: Final = switch("check", "check the settings and exit")

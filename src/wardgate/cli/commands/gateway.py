@@ -1,6 +1,7 @@
 """`wardgate gateway`: its settings."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from wardgate.cli import values
@@ -31,12 +32,14 @@ NO_INC_BUF: Final = Setting(
     foreign=("FIREZONE_NO_INC_BUF",),
 )
 HEALTH_CHECK_ADDR: Final = peers.HEALTH_CHECK_ADDR
+FLOW_LOGS: Final = peers.FLOW_LOGS
+FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgate/gateway/flow_logs"))
 LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
     API_URL, TOKEN, NAME, ID, INTERFACE, LISTEN_PORT, MAX_PARTITION_TIME, NO_INC_BUF, HEALTH_CHECK_ADDR,
-    LOG_FORMAT, LOG_LEVEL,
+    FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
 NO_CHECK: Final = switch("no_check", "skip the check for privileges")

@@ -1,9 +1,10 @@
 """What gateway, client and relay have in common; `replace` makes one of them differ."""
 
+from pathlib import Path
 from typing import Final
 
 from wardgate.cli import values
-from wardgate.cli.parameters import Setting
+from wardgate.cli.parameters import Form, Setting
 
 DEFAULT_PORT: Final = 52625
 """UDP, of gateway and client (data-plane §1.2)."""
@@ -58,6 +59,21 @@ MAX_PARTITION_TIME: Final = Setting[float | None](
     default=None,
     value="DURATION",
     foreign=("MAX_PARTITION_TIME",),
+)
+FLOW_LOGS: Final = Setting(
+    name="flow_logs",
+    help="write every flow to the log, also those that the portal does not want; more are never uploaded",
+    read=values.boolean,
+    default=False,
+    form=Form.SWITCH,
+    foreign=("FIREZONE_FLOW_LOGS",),
+)
+FLOW_LOG_DIR: Final = Setting(
+    name="flow_log_dir",
+    help="where flow records lie until they are uploaded; tokens lie with them",
+    read=values.path,
+    default=Path("/var/lib/wardgate/flow_logs"),
+    value="DIRECTORY",
 )
 HEALTH_CHECK_ADDR: Final = Setting(
     name="health_check_addr",

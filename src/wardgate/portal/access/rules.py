@@ -12,7 +12,7 @@ from uuid import UUID
 
 from wardgate.model.conditions import InvalidCondition, parse_condition, render_condition
 from wardgate.portal.access.addresses import MAX_FILTERS, check_address, check_filters
-from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.access.tables import POLICIES, Policy, Resource
 from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
@@ -210,9 +210,7 @@ async def _checked_policy(
     edit.id("resource_id", required=True)
     edit.id("group_id", required=before is None or edit.gave("group_id"))
     resource = await _resource_of_policy(tables, account, edit)
-    edit.text("description", longest=1024)
-    edit.flag("flow_log_uploads_enabled")
-    edit.flag("is_disabled")
+    edit.columns(POLICIES)
     is_moved = before is None or (resource is not None and before.resource_id != resource.id)
     if resource is not None and resource.type == "internet" and is_moved:
         edit.put(

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, String
+from sqlalchemy import CheckConstraint, Index
 
-from wardgate.portal.schema.column_types import UtcDateTime
-from wardgate.portal.schema.columns import Json, one_of, words
+from wardgate.portal.schema.columns import Editable, Words, one_of
 from wardgate.portal.schema.declaration import (
     AllConnections,
     InSnapshot,
@@ -31,11 +30,11 @@ class Resource(TenantRow):
     """What is protected (§3.10). `filters`: [{"protocol": "tcp", "ports": ["80", "8000 - 8010"]}]."""
 
     table: ClassVar[str] = "resources"
-    type: str
-    name: str
-    address: str | None = None
-    address_description: str | None = None
-    ip_stack: str | None = None
+    type: Annotated[str, Words(0, 32)]
+    name: Annotated[str, Words(1, 255)]
+    address: Annotated[str | None, Words(1, 255)] = None
+    address_description: Annotated[str | None, Words(1, 255)] = None
+    ip_stack: Annotated[str | None, Words(0, 16)] = None
     filters: list[dict[str, Any]] = field(default_factory=list)
     site_id: UUID | None = None
 
@@ -51,12 +50,6 @@ def _place(resource: Resource) -> tuple[object, ...]:
 
 RESOURCES: Final = tenant_table(
     Resource,
-    Column("type", String(32), nullable=False),
-    words("name", 1, 255),
-    words("address", 1, 255, optional=True),
-    words("address_description", 1, 255, optional=True),
-    Column("ip_stack", String(16)),
-    Column("filters", Json, nullable=False),
     Reference("site_id", "sites", is_optional=True),
     one_of("type", "dns", "cidr", "ip", "internet", "static_device_pool", "dynamic_device_pool"),
     CheckConstraint(
@@ -92,11 +85,11 @@ class Policy(TenantRow):
     table: ClassVar[str] = "policies"
     group_id: UUID | None
     resource_id: UUID
-    group_idp_id: str | None = None
-    description: str | None = None
+    group_idp_id: Annotated[str | None, Words(0, 255)] = None
+    description: Annotated[str | None, Words(1, 1024), Editable()] = None
     conditions: list[dict[str, Any]] = field(default_factory=list)
-    flow_log_uploads_enabled: bool = True
-    is_disabled: bool = False
+    flow_log_uploads_enabled: Annotated[bool, Editable()] = True
+    is_disabled: Annotated[bool, Editable()] = False
 
 
 def _removed_with_what_a_policy_grants(before: Policy, after: Policy) -> Iterator[Removal]:
@@ -111,12 +104,7 @@ def _grants(policy: Policy) -> tuple[object, ...]:
 POLICIES: Final = tenant_table(
     Policy,
     Reference("group_id", "groups", OnDelete.CLEAR, is_optional=True),
-    Column("group_idp_id", String(255)),
     Reference("resource_id", "resources"),
-    words("description", 1, 1024, optional=True),
-    Column("conditions", Json, nullable=False),
-    Column("flow_log_uploads_enabled", Boolean(), nullable=False),
-    Column("is_disabled", Boolean(), nullable=False),
     rights=READABLE_BY_ALL,
     heard_by=MembersOf("group_id"),
     snapshot=InSnapshot(slice=100),
@@ -144,9 +132,9 @@ class PolicyAuthorization(TenantRow):
     receiving_device_id: UUID
     token_id: UUID
     membership_id: UUID | None
-    initiator_remote_ip: str
-    initiator_user_agent: str
-    receiver_remote_ip: str | None
+    initiator_remote_ip: Annotated[str, Words(0, 45)]
+    initiator_user_agent: Annotated[str, Words(0, 255)]
+    receiver_remote_ip: Annotated[str | None, Words(0, 45)]
     expires_at: datetime
 
 
@@ -158,10 +146,6 @@ POLICY_AUTHORIZATIONS: Final = tenant_table(
     Reference("receiving_device_id", "devices"),
     Reference("token_id", "client_tokens"),
     Reference("membership_id", "memberships", is_optional=True),
-    Column("initiator_remote_ip", String(45), nullable=False),
-    Column("initiator_user_agent", String(255), nullable=False),
-    Column("receiver_remote_ip", String(45)),
-    Column("expires_at", UtcDateTime(), nullable=False),
     rights=rights_of(admin=ALL, api_client=READ_INSERT, user=READ_INSERT, service_account=READ_INSERT),
     recording=Recording.INTERNAL,
     heard_by=Named(("initiating_device_id", "receiving_device_id")),

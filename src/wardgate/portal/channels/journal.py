@@ -27,10 +27,11 @@ from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.decision_log import append_decisions
+from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE, DanglingReference, Store, Transaction
-from wardgate.portal.store.logs import Logs
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Journal:
                 for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
                     claims = [grant.claim for grant in grants if grant.row.account_id == account_id]
                     stored |= await self._store_valid(transaction, claims)
-                await transaction.append_decisions(decisions)
+                await append_decisions(transaction, decisions)
                 records = await _record(transaction, connects)
         except Exception as error:
             # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells

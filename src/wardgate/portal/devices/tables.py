@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, Index, String, func
 
 from wardgate.model import domain
 from wardgate.portal.schema.column_types import UtcDateTime
-from wardgate.portal.schema.columns import key_bytes, latest_use, location, one_of, words
+from wardgate.portal.schema.columns import Words, key_bytes, latest_use, location, one_of, words
 from wardgate.portal.schema.declaration import (
     AllConnections,
     InSnapshot,
@@ -33,19 +33,19 @@ class Device(TenantRow):
     """
 
     table: ClassVar[str] = "devices"
-    type: str
-    name: str
+    type: Annotated[str, Words(0, 16)]
+    name: Annotated[str, Words(1, 255)]
     psk_base: bytes
-    firezone_id: str | None = None
+    firezone_id: Annotated[str | None, Words(0, 255)] = None
     actor_id: UUID | None = None
     site_id: UUID | None = None
-    ipv4: str = ""
-    ipv6: str = ""
-    hostname: str | None = None
-    device_serial: str | None = None
-    device_uuid: str | None = None
-    identifier_for_vendor: str | None = None
-    firebase_installation_id: str | None = None
+    ipv4: Annotated[str, Words(0, 15)] = ""
+    ipv6: Annotated[str, Words(0, 45)] = ""
+    hostname: Annotated[str | None, Words(3, 255)] = None
+    device_serial: Annotated[str | None, Words(0, 255)] = None
+    device_uuid: Annotated[str | None, Words(0, 255)] = None
+    identifier_for_vendor: Annotated[str | None, Words(0, 255)] = None
+    firebase_installation_id: Annotated[str | None, Words(0, 255)] = None
     verified_at: datetime | None = None
     public_key: str | None = None
     last_seen_user_agent: str | None = None
@@ -70,20 +70,9 @@ def _removed_when_a_device_loses_access(before: Device, after: Device) -> Iterat
 
 DEVICES: Final = tenant_table(
     Device,
-    Column("type", String(16), nullable=False),
-    words("name", 1, 255),
-    Column("firezone_id", String(255)),
     Reference("actor_id", "actors", is_optional=True),
     Reference("site_id", "sites", is_optional=True),
     key_bytes("psk_base"),
-    Column("ipv4", String(15), nullable=False),
-    Column("ipv6", String(45), nullable=False),
-    words("hostname", 3, 255, optional=True),
-    Column("device_serial", String(255)),
-    Column("device_uuid", String(255)),
-    Column("identifier_for_vendor", String(255)),
-    Column("firebase_installation_id", String(255)),
-    Column("verified_at", UtcDateTime()),
     *latest_use(
         words("public_key", 44, 44, optional=True),
         Column("last_seen_user_agent", String(255)),
@@ -142,7 +131,7 @@ class StaticDevicePoolMember(TenantRow):
     table: ClassVar[str] = "static_device_pool_members"
     resource_id: UUID
     device_id: UUID
-    device_type: str = "client"
+    device_type: Annotated[str, Words(0, 16)] = "client"
 
 
 def _removed_with_a_pool_member(row: StaticDevicePoolMember) -> Iterator[Removal]:
@@ -156,7 +145,6 @@ STATIC_DEVICE_POOL_MEMBERS: Final = tenant_table(
     Reference("resource_id", "resources"),
     # The type makes the reference say that members are clients.
     Reference("device_id", "devices", together_with=(("device_type", "type"),)),
-    Column("device_type", String(16), nullable=False),
     one_of("device_type", "client"),
     rights=READABLE_BY_ALL,
     heard_by=AllConnections(),

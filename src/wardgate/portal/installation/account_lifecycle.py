@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.mail.letters import AccountDeleted, DeletionCancelled, DeletionNear, DeletionScheduled
 from wardgate.portal.mail.queue import admin_addresses, post
 from wardgate.portal.outcomes import Forbidden, Invalid, WrongState
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.job_queue import JobQueue
 
 GRACE: Final = timedelta(days=7)
 REMINDED_BEFORE: Final = timedelta(hours=48)

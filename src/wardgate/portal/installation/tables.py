@@ -3,23 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    Boolean,
     Column,
     ForeignKeyConstraint,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     String,
     Text,
     func,
 )
 
-from wardgate.portal.schema.column_types import UtcDateTime, Uuid
-from wardgate.portal.schema.columns import Json, key_bytes, one_of, secret, stamps, token_secret, words
+from wardgate.portal.schema.column_types import Uuid
+from wardgate.portal.schema.columns import Words, key_bytes, one_of, secret, stamps, token_secret, words
 from wardgate.portal.schema.declaration import (
     AllConnections,
     OnDelete,
@@ -38,10 +36,10 @@ class Account(Row):
     """One tenant (§3.1). `key` is the short account code; `ingest_signing_key` is secret."""
 
     table: ClassVar[str] = "accounts"
-    name: str
-    legal_name: str
-    slug: str
-    key: str
+    name: Annotated[str, Words(3, 64)]
+    legal_name: Annotated[str, Words(1, 255)]
+    slug: Annotated[str, Words(3, 100)]
+    key: Annotated[str, Words(6, 6)]
     ingest_signing_key: bytes
     features: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
@@ -60,18 +58,8 @@ def _removed_with_a_disabled_account(before: Account, after: Account) -> Iterato
 
 ACCOUNTS: Final = installation_table(
     Account,
-    words("name", 3, 64),
-    words("legal_name", 1, 255),
-    words("slug", 3, 100),
-    words("key", 6, 6),
     key_bytes("ingest_signing_key"),
-    Column("features", Json, nullable=False),
-    Column("limits", Json, nullable=False),
-    Column("config", Json, nullable=False),
-    Column("is_disabled", Boolean(), nullable=False),
     Column("disabled_reason", Text()),
-    Column("scheduled_deletion_at", UtcDateTime()),
-    Column("lock_enabled_at", UtcDateTime()),
     # Ours: an API client may change its account's settings, because the API offers them.
     rights=rights_of(admin=ALL, api_client=READ_UPDATE, user=READ, service_account=READ),
     heard_by=AllConnections(),
@@ -117,21 +105,16 @@ class OperatorSession(Row):
 
     table: ClassVar[str] = "operator_sessions"
     token_id: UUID | None
-    user_agent: str
-    remote_ip: str
-    remote_ip_location_region: str | None
-    remote_ip_location_city: str | None
+    user_agent: Annotated[str, Words(0, 2000)]
+    remote_ip: Annotated[str, Words(0, 45)]
+    remote_ip_location_region: Annotated[str | None, Words(0, 255)]
+    remote_ip_location_city: Annotated[str | None, Words(0, 255)]
     expires_at: datetime
 
 
 OPERATOR_SESSIONS: Final = installation_table(
     OperatorSession,
     Column("token_id", Uuid()),
-    Column("user_agent", String(2000), nullable=False),
-    Column("remote_ip", String(45), nullable=False),
-    Column("remote_ip_location_region", String(255)),
-    Column("remote_ip_location_city", String(255)),
-    Column("expires_at", UtcDateTime(), nullable=False),
 )
 Index("operator_sessions_expires_at_index", OPERATOR_SESSIONS.c.expires_at)
 
@@ -148,7 +131,6 @@ class OperatorLink(Row):
 OPERATOR_LINKS: Final = installation_table(
     OperatorLink,
     secret(Column("secret_hash", String(64), nullable=False)),
-    Column("expires_at", UtcDateTime(), nullable=False),
     recording=Recording.INTERNAL,
 )
 Index("operator_links_expires_at_index", OPERATOR_LINKS.c.expires_at)
@@ -160,13 +142,12 @@ class Banner(Row):
 
     table: ClassVar[str] = "banners"
     message: str
-    color: str = "warning"
+    color: Annotated[str, Words(0, 16)] = "warning"
 
 
 BANNERS: Final = installation_table(
     Banner,
     Column("message", Text(), nullable=False),
-    Column("color", String(16), nullable=False),
     one_of("color", "warning", "info", "error", "success", "announcement"),
 )
 
@@ -183,7 +164,6 @@ class EmailSuppression:
 EMAIL_SUPPRESSIONS: Final = plain_table(
     EmailSuppression,
     Column("email", String(320), primary_key=True),
-    Column("inserted_at", UtcDateTime(), nullable=False),
 )
 
 
@@ -193,7 +173,7 @@ class OutboundEmail:
 
     table: ClassVar[str] = "outbound_emails"
     message_id: str
-    subject: str
+    subject: Annotated[str, Words(0, 998)]
     recipients: list[str]
     account_id: UUID | None = None
     inserted_at: datetime = UNSTAMPED_AT
@@ -203,9 +183,6 @@ OUTBOUND_EMAILS: Final = plain_table(
     OutboundEmail,
     Column("message_id", String(255), primary_key=True),
     Reference("account_id", "accounts", OnDelete.CLEAR, is_optional=True),
-    Column("subject", String(998), nullable=False),
-    Column("recipients", Json, nullable=False),
-    Column("inserted_at", UtcDateTime(), nullable=False),
 )
 Index("outbound_emails_account_id_index", OUTBOUND_EMAILS.c.account_id)
 
@@ -217,18 +194,15 @@ class OutboundEmailDelivery:
     """
 
     table: ClassVar[str] = "outbound_email_deliveries"
-    message_id: str
-    email: str
-    status: str = "pending"
+    message_id: Annotated[str, Words(0, 255)]
+    email: Annotated[str, Words(0, 320)]
+    status: Annotated[str, Words(0, 16)] = "pending"
     inserted_at: datetime = UNSTAMPED_AT
     updated_at: datetime = UNSTAMPED_AT
 
 
 OUTBOUND_EMAIL_DELIVERIES: Final = plain_table(
     OutboundEmailDelivery,
-    Column("message_id", String(255), nullable=False),
-    Column("email", String(320), nullable=False),
-    Column("status", String(16), nullable=False),
     *stamps(),
     PrimaryKeyConstraint("message_id", "email", name="outbound_email_deliveries_pkey"),
     ForeignKeyConstraint(
@@ -263,33 +237,23 @@ class Job(Row):
     """
 
     table: ClassVar[str] = "jobs"
-    kind: str
+    kind: Annotated[str, Words(0, 64)]
     arguments: dict[str, Any]
-    unique_key: str | None
-    state: str
+    unique_key: Annotated[str | None, Words(0, 255)]
+    state: Annotated[str, Words(0, 16)]
     attempt: int
     max_attempts: int
     run_at: datetime
     leased_by: UUID | None = None
     lease_expires_at: datetime | None = None
-    last_error: str | None = None
+    last_error: Annotated[str | None, Words(0, 1000)] = None
     finished_at: datetime | None = None
 
 
 # Work to do belongs to the installation; what it is about stands in `arguments`.
 JOBS: Final = installation_table(
     Job,
-    Column("kind", String(64), nullable=False),
-    Column("arguments", Json, nullable=False),
-    Column("unique_key", String(255)),
-    Column("state", String(16), nullable=False),
-    Column("attempt", Integer(), nullable=False),
-    Column("max_attempts", Integer(), nullable=False),
-    Column("run_at", UtcDateTime(), nullable=False),
     Column("leased_by", Uuid()),
-    Column("lease_expires_at", UtcDateTime()),
-    Column("last_error", String(1000)),
-    Column("finished_at", UtcDateTime()),
     one_of("state", "available", "executing", "completed", "discarded"),
     rights=rights_of(admin=READ, api_client=NONE, user=NONE, service_account=NONE),
     recording=Recording.NONE,
@@ -317,5 +281,4 @@ class JobSchedule:
 JOB_SCHEDULES: Final = plain_table(
     JobSchedule,
     Column("kind", String(64), primary_key=True),
-    Column("enqueued_until", UtcDateTime(), nullable=False),
 )

@@ -19,11 +19,11 @@ from wardgate.portal.http.headers import headers_of, raw_headers
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.rate_limit import TokenBuckets, retry_after
 from wardgate.portal.instants import parse_rfc_3339
+from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import FlowLog
 from wardgate.portal.rest.pipeline import read_body
 from wardgate.portal.rest.problems import PROBLEM_JSON, UNAUTHENTICATED, Problem, unprocessed
 from wardgate.portal.services import Services
-from wardgate.portal.store.logs import Logs
 from wardgate.wire.errors import RemoteProtocolError
 from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token, verify_ingest_token
 

@@ -12,6 +12,19 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import ColumnElement
 
 from wardgate.portal.instants import parse_rfc_3339
+from wardgate.portal.logs.streams import (
+    LOGS,
+    STREAM_OF_DIGIT,
+    LogEntry,
+    Stream,
+    by_actor,
+    by_email,
+    containing,
+    entry,
+    find,
+    time_of,
+    within,
+)
 from wardgate.portal.logs.views import LogEntryView, log_entry, shape_of
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.pages import (
@@ -27,19 +40,6 @@ from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data
 from wardgate.portal.store.log_reading import Count, LogReader, Place, Window
-from wardgate.portal.store.logs import (
-    LOGS,
-    STREAM_OF_DIGIT,
-    LogEntry,
-    Stream,
-    by_actor,
-    by_email,
-    containing,
-    entry,
-    find,
-    time_of,
-    within,
-)
 
 routes = Routes("logs", tag="Logs")
 ROUTES: Final = (routes,)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, PrimaryKeyConstraint, String
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, PrimaryKeyConstraint
 
-from wardgate.portal.schema.column_types import UtcDateTime, Uuid
-from wardgate.portal.schema.columns import Json, SequenceNumber, one_of
+from wardgate.portal.schema.column_types import Uuid
+from wardgate.portal.schema.columns import SequenceNumber, Words, one_of
 from wardgate.portal.schema.declaration import plain_table
 from wardgate.portal.schema.rights import LOG_READERS
 
@@ -27,10 +27,10 @@ class Change:
     table: ClassVar[str] = "changes"
     account_id: UUID
     sequence: int
-    log_id: str
-    object: str
-    operation: str
-    audience: str
+    log_id: Annotated[str, Words(0, 24)]
+    object: Annotated[str, Words(0, 64)]
+    operation: Annotated[str, Words(0, 16)]
+    audience: Annotated[str, Words(0, 16)]
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     subject: dict[str, Any] | None
@@ -41,14 +41,6 @@ CHANGES: Final = plain_table(
     Change,
     Column("account_id", Uuid(), nullable=False),
     Column("sequence", BigInteger(), nullable=False),
-    Column("log_id", String(24), nullable=False),
-    Column("object", String(64), nullable=False),
-    Column("operation", String(16), nullable=False),
-    Column("audience", String(16), nullable=False),
-    Column("before", Json),
-    Column("after", Json),
-    Column("subject", Json),
-    Column("committed_at", UtcDateTime(), nullable=False),
     PrimaryKeyConstraint("account_id", "sequence", name="changes_pkey"),
     one_of("operation", "insert", "update", "delete"),
     one_of("audience", "audit", "internal"),
@@ -81,14 +73,14 @@ class Decision:
 
     table: ClassVar[str] = "decisions"
     account_id: UUID
-    log_id: str
-    outcome: str
-    reason: str | None
+    log_id: Annotated[str, Words(0, 24)]
+    outcome: Annotated[str, Words(0, 16)]
+    reason: Annotated[str | None, Words(0, 64)]
     actor_id: UUID
-    actor_name: str
+    actor_name: Annotated[str, Words(0, 255)]
     device_id: UUID
     resource_id: UUID
-    resource_name: str | None
+    resource_name: Annotated[str | None, Words(0, 255)]
     policy_id: UUID | None
     gateway_id: UUID | None
     authorization_id: UUID | None
@@ -102,20 +94,12 @@ DECISIONS: Final = plain_table(
     Decision,
     Column("seq", SequenceNumber, primary_key=True, autoincrement=True),
     Column("account_id", Uuid(), nullable=False),
-    Column("log_id", String(24), nullable=False),
-    Column("outcome", String(16), nullable=False),
-    Column("reason", String(64)),
     Column("actor_id", Uuid(), nullable=False),
-    Column("actor_name", String(255), nullable=False),
     Column("device_id", Uuid(), nullable=False),
     Column("resource_id", Uuid(), nullable=False),
-    Column("resource_name", String(255)),
     Column("policy_id", Uuid()),
     Column("gateway_id", Uuid()),
     Column("authorization_id", Uuid()),
-    Column("expires_at", UtcDateTime()),
-    Column("explanation", Json, nullable=False),
-    Column("decided_at", UtcDateTime(), nullable=False),
     one_of("outcome", "granted", "denied"),
     rights=LOG_READERS,
     goes_with_account=True,
@@ -135,17 +119,17 @@ class ApiRequest:
 
     table: ClassVar[str] = "api_request_logs"
     account_id: UUID
-    log_id: str
+    log_id: Annotated[str, Words(0, 24)]
     actor_id: UUID | None
     token_id: UUID
-    method: str
-    path: str
+    method: Annotated[str, Words(0, 16)]
+    path: Annotated[str, Words(0, 2048)]
     content_length: int | None
-    request_id: str
-    user_agent: str
-    ip: str
-    ip_region: str | None
-    ip_city: str | None
+    request_id: Annotated[str, Words(0, 255)]
+    user_agent: Annotated[str, Words(0, 255)]
+    ip: Annotated[str, Words(0, 45)]
+    ip_region: Annotated[str | None, Words(0, 255)]
+    ip_city: Annotated[str | None, Words(0, 255)]
     ip_lat: float | None
     ip_lon: float | None
     inserted_at: datetime
@@ -156,20 +140,9 @@ API_REQUEST_LOGS: Final = plain_table(
     ApiRequest,
     Column("seq", SequenceNumber, primary_key=True, autoincrement=True),
     Column("account_id", Uuid(), nullable=False),
-    Column("log_id", String(24), nullable=False),
     Column("actor_id", Uuid()),
     Column("token_id", Uuid(), nullable=False),
-    Column("method", String(16), nullable=False),
-    Column("path", String(2048), nullable=False),
     Column("content_length", BigInteger()),
-    Column("request_id", String(255), nullable=False),
-    Column("user_agent", String(255), nullable=False),
-    Column("ip", String(45), nullable=False),
-    Column("ip_region", String(255)),
-    Column("ip_city", String(255)),
-    Column("ip_lat", Float()),
-    Column("ip_lon", Float()),
-    Column("inserted_at", UtcDateTime(), nullable=False),
     rights=LOG_READERS,
     goes_with_account=True,
 )
@@ -189,8 +162,8 @@ class SessionLog:
 
     table: ClassVar[str] = "session_logs"
     account_id: UUID
-    log_id: str
-    context: str
+    log_id: Annotated[str, Words(0, 24)]
+    context: Annotated[str, Words(0, 16)]
     subject: dict[str, Any]
     timestamp: datetime
 
@@ -198,10 +171,6 @@ class SessionLog:
 SESSION_LOGS: Final = plain_table(
     SessionLog,
     Column("account_id", Uuid(), nullable=False),
-    Column("log_id", String(24), nullable=False),
-    Column("context", String(16), nullable=False),
-    Column("subject", Json, nullable=False),
-    Column("timestamp", UtcDateTime(), nullable=False),
     PrimaryKeyConstraint("account_id", "log_id", name="session_logs_pkey"),
     one_of("context", "client", "gateway", "portal"),
     rights=LOG_READERS,
@@ -223,34 +192,34 @@ class FlowLog:
 
     table: ClassVar[str] = "flow_logs"
     account_id: UUID
-    log_id: str
-    role: str
+    log_id: Annotated[str, Words(0, 24)]
+    role: Annotated[str, Words(0, 16)]
     initiator_device_id: UUID
     responder_device_id: UUID
     policy_authorization_id: UUID
     policy_id: UUID
     resource_id: UUID
-    resource_name: str
-    resource_address: str | None
+    resource_name: Annotated[str, Words(0, 255)]
+    resource_address: Annotated[str | None, Words(0, 255)]
     initiator_actor_id: UUID
-    initiator_actor_name: str
-    initiator_actor_email: str | None
+    initiator_actor_name: Annotated[str, Words(0, 255)]
+    initiator_actor_email: Annotated[str | None, Words(0, 255)]
     initiator_auth_provider_id: UUID | None
     authorized_at: datetime
     authorization_expires_at: datetime
-    initiator_client_version: str | None
-    initiator_device_os_name: str | None
-    initiator_device_os_version: str | None
-    initiator_device_serial: str | None
-    initiator_device_uuid: str | None
-    initiator_device_identifier_for_vendor: str | None
-    initiator_device_firebase_installation_id: str | None
-    protocol: str
-    inner_src_ip: str
+    initiator_client_version: Annotated[str | None, Words(0, 255)]
+    initiator_device_os_name: Annotated[str | None, Words(0, 255)]
+    initiator_device_os_version: Annotated[str | None, Words(0, 255)]
+    initiator_device_serial: Annotated[str | None, Words(0, 255)]
+    initiator_device_uuid: Annotated[str | None, Words(0, 255)]
+    initiator_device_identifier_for_vendor: Annotated[str | None, Words(0, 255)]
+    initiator_device_firebase_installation_id: Annotated[str | None, Words(0, 255)]
+    protocol: Annotated[str, Words(0, 8)]
+    inner_src_ip: Annotated[str, Words(0, 45)]
     inner_src_port: int
-    inner_dst_ip: str
+    inner_dst_ip: Annotated[str, Words(0, 45)]
     inner_dst_port: int
-    inner_domain: str | None
+    inner_domain: Annotated[str | None, Words(0, 255)]
     outers: list[dict[str, Any]] | None
     flow_start: datetime
     flow_end: datetime | None
@@ -279,43 +248,17 @@ FLOW_KEY: Final = (
 FLOW_LOGS: Final = plain_table(
     FlowLog,
     Column("account_id", Uuid(), nullable=False),
-    Column("log_id", String(24), nullable=False),
-    Column("role", String(16), nullable=False),
     Column("initiator_device_id", Uuid(), nullable=False),
     Column("responder_device_id", Uuid(), nullable=False),
     Column("policy_authorization_id", Uuid(), nullable=False),
     Column("policy_id", Uuid(), nullable=False),
     Column("resource_id", Uuid(), nullable=False),
-    Column("resource_name", String(255), nullable=False),
-    Column("resource_address", String(255)),
     Column("initiator_actor_id", Uuid(), nullable=False),
-    Column("initiator_actor_name", String(255), nullable=False),
-    Column("initiator_actor_email", String(255)),
     Column("initiator_auth_provider_id", Uuid()),
-    Column("authorized_at", UtcDateTime(), nullable=False),
-    Column("authorization_expires_at", UtcDateTime(), nullable=False),
-    Column("initiator_client_version", String(255)),
-    Column("initiator_device_os_name", String(255)),
-    Column("initiator_device_os_version", String(255)),
-    Column("initiator_device_serial", String(255)),
-    Column("initiator_device_uuid", String(255)),
-    Column("initiator_device_identifier_for_vendor", String(255)),
-    Column("initiator_device_firebase_installation_id", String(255)),
-    Column("protocol", String(8), nullable=False),
-    Column("inner_src_ip", String(45), nullable=False),
-    Column("inner_src_port", Integer(), nullable=False),
-    Column("inner_dst_ip", String(45), nullable=False),
-    Column("inner_dst_port", Integer(), nullable=False),
-    Column("inner_domain", String(255)),
-    Column("outers", Json),
-    Column("flow_start", UtcDateTime(), nullable=False),
-    Column("flow_end", UtcDateTime()),
-    Column("last_packet", UtcDateTime()),
     Column("rx_packets", BigInteger()),
     Column("tx_packets", BigInteger()),
     Column("rx_bytes", BigInteger()),
     Column("tx_bytes", BigInteger()),
-    Column("inserted_at", UtcDateTime(), nullable=False),
     PrimaryKeyConstraint("account_id", "log_id", name="flow_logs_pkey"),
     one_of("role", "initiator", "responder"),
     one_of("protocol", "tcp", "udp"),
@@ -334,8 +277,8 @@ class KeptAnswer:
     table: ClassVar[str] = "idempotency_keys"
     account_id: UUID
     token_id: UUID
-    key_hash: str
-    request_hash: str
+    key_hash: Annotated[str, Words(0, 64)]
+    request_hash: Annotated[str, Words(0, 64)]
     answer: bytes
     inserted_at: datetime
 
@@ -344,10 +287,7 @@ IDEMPOTENCY_KEYS: Final = plain_table(
     KeptAnswer,
     Column("account_id", Uuid(), nullable=False),
     Column("token_id", Uuid(), nullable=False),
-    Column("key_hash", String(64), nullable=False),
-    Column("request_hash", String(64), nullable=False),
     Column("answer", LargeBinary(), nullable=False),
-    Column("inserted_at", UtcDateTime(), nullable=False),
     PrimaryKeyConstraint("account_id", "token_id", "key_hash", name="idempotency_keys_pkey"),
     goes_with_account=True,
 )

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 from sqlalchemy import Column, ColumnCollection
 
+from wardgate.portal.logs.streams import LogEntry, Stream
 from wardgate.portal.logs.tables import (
     API_REQUEST_LOGS,
     CHANGES,
@@ -19,7 +20,6 @@ from wardgate.portal.logs.tables import (
 from wardgate.portal.rest.views import Instant
 from wardgate.portal.store import json_lines
 from wardgate.portal.store.json_lines import Members, Shape, Unless
-from wardgate.portal.store.logs import LogEntry, Stream
 
 Image = Annotated[
     dict[str, Any],

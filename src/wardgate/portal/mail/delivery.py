@@ -15,8 +15,8 @@ import msgspec
 from wardgate.portal.installation.tables import OutboundEmail
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.queue import permitted
+from wardgate.portal.mail.records import MailRecords
 from wardgate.portal.services import Services
-from wardgate.portal.store.mail_records import MailRecords
 
 log = logging.getLogger(__name__)
 

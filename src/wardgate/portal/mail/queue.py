@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.mail.letters import Letter, render
 from wardgate.portal.mail.message import domain_of, is_deliverable
+from wardgate.portal.mail.records import MailRecords
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.job_queue import JobQueue
-from wardgate.portal.store.mail_records import MailRecords
 
 SEND_MAIL: Final = "send_mail"
 MAX_ATTEMPTS: Final = 3

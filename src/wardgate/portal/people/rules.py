@@ -10,7 +10,7 @@ from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import USERS, check_actor, check_promotion
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
-from wardgate.portal.people.tables import Actor, ExternalIdentity, Group, Membership
+from wardgate.portal.people.tables import GROUPS, Actor, ExternalIdentity, Group, Membership
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.store import AccountTables, Conflict
 
@@ -271,5 +271,5 @@ def _check_transition(edit: Edit, before: str) -> None:
 
 def _checked_group(given: Given, before: Given) -> dict[str, Any]:
     edit = Edit(given, before)
-    edit.text("name", required=True)
+    edit.columns(GROUPS)
     return edit.finish()

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, String, func
+from sqlalchemy import CheckConstraint, Column, Index, String, func
 
 from wardgate.model import domain
-from wardgate.portal.schema.columns import Json, one_of, profile, secret, words
+from wardgate.portal.schema.columns import Editable, Words, one_of, profile, secret
 from wardgate.portal.schema.declaration import (
     AllConnections,
     InSnapshot,
@@ -30,9 +30,9 @@ class Actor(TenantRow):
     """
 
     table: ClassVar[str] = "actors"
-    type: str
-    name: str
-    email: str | None = None
+    type: Annotated[str, Words(0, 32)]
+    name: Annotated[str, Words(1, 255)]
+    email: Annotated[str | None, Words(0, 160)] = None
     password_hash: str | None = None
     allow_email_otp_sign_in: bool = False
     preferences: dict[str, Any] = field(default_factory=dict)
@@ -58,13 +58,7 @@ def _removed_when_an_actor_loses_access(before: Actor, after: Actor) -> Iterator
 
 ACTORS: Final = tenant_table(
     Actor,
-    Column("type", String(32), nullable=False),
-    words("name", 1, 255),
-    Column("email", String(160)),
     secret(Column("password_hash", String(255))),
-    Column("allow_email_otp_sign_in", Boolean(), nullable=False),
-    Column("preferences", Json, nullable=False),
-    Column("is_disabled", Boolean(), nullable=False),
     one_of("type", "account_user", "account_admin_user", "service_account", "api_client"),
     CheckConstraint(
         "(type IN ('account_user', 'account_admin_user')) = (email IS NOT NULL)",
@@ -87,10 +81,10 @@ class ExternalIdentity(TenantRow):
 
     table: ClassVar[str] = "external_identities"
     actor_id: UUID
-    issuer: str
-    idp_id: str
-    email: str | None = None
-    name: str | None = None
+    issuer: Annotated[str, Words(1, 2048)]
+    idp_id: Annotated[str, Words(1, 255)]
+    email: Annotated[str | None, Words(0, 255)] = None
+    name: Annotated[str | None, Words(0, 255)] = None
     given_name: str | None = None
     family_name: str | None = None
     middle_name: str | None = None
@@ -98,18 +92,13 @@ class ExternalIdentity(TenantRow):
     preferred_username: str | None = None
     profile: str | None = None
     picture: str | None = None
-    firezone_avatar_url: str | None = None
+    firezone_avatar_url: Annotated[str | None, Words(0, 2048)] = None
 
 
 EXTERNAL_IDENTITIES: Final = tenant_table(
     ExternalIdentity,
     Reference("actor_id", "actors"),
-    words("issuer", 1, 2048),
-    words("idp_id", 1, 255),
-    Column("email", String(255)),
-    Column("name", String(255)),
     *profile(),
-    Column("firezone_avatar_url", String(2048)),
     rights=MANAGERS,
 )
 Index(
@@ -133,20 +122,15 @@ class Group(TenantRow):
     """A set of actors (§3.4). Everyone: `type` managed, no `idp_id`, and no membership rows."""
 
     table: ClassVar[str] = "groups"
-    name: str
-    type: str = "static"
-    entity_type: str = "group"
-    idp_id: str | None = None
-    email: str | None = None
+    name: Annotated[str, Words(1, 255), Editable()]
+    type: Annotated[str, Words(0, 16)] = "static"
+    entity_type: Annotated[str, Words(0, 16)] = "group"
+    idp_id: Annotated[str | None, Words(0, 255)] = None
+    email: Annotated[str | None, Words(0, 255)] = None
 
 
 GROUPS: Final = tenant_table(
     Group,
-    words("name", 1, 255),
-    Column("type", String(16), nullable=False),
-    Column("entity_type", String(16), nullable=False),
-    Column("idp_id", String(255)),
-    Column("email", String(255)),
     one_of("type", "static", "managed"),
     one_of("entity_type", "group", "org_unit"),
     rights=rights_of(admin=ALL, api_client=ALL, user=READ, service_account=NONE),

@@ -18,10 +18,10 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from wardgate.portal.logs.streams import KeptAnswers
 from wardgate.portal.rest.caller import Caller
 from wardgate.portal.rest.problems import Problem
 from wardgate.portal.store import Conflict
-from wardgate.portal.store.logs import KeptAnswers
 
 KEPT_FOR: Final = timedelta(hours=24)
 BAD_KEY: Final = "Idempotency-Key must have 1 to 255 printable ASCII characters."

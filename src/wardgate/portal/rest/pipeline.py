@@ -39,8 +39,8 @@ from wardgate.portal.rest.problems import (
     database_unavailable,
 )
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.api_calls import TokenUse, append_api_requests, note_token_uses
 from wardgate.portal.store import UNAVAILABLE
-from wardgate.portal.store.api_calls import TokenUse, append_api_requests, note_token_uses
 from wardgate.wire.tokens import InvalidToken
 
 TOKENS_PER_REQUEST: Final = 10.0

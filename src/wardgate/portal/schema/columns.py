@@ -4,12 +4,17 @@ A column's `info` says what its type cannot: how short a value may be, that it i
 latest use only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, get_args, get_origin
+from uuid import UUID
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -19,13 +24,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from wardgate.portal.schema.column_types import UtcDateTime
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid
 
 LEAST: Final = "least"
 """How many characters or bytes a value has at least; `check_storable` holds to it."""
 
 CONFIDENTIAL: Final = "confidential"
 """The value never reaches the change feed."""
+
+EDITABLE: Final = "editable"
+"""People may change the value; the `Editable` of its annotation."""
 
 LATEST_USE: Final = "latest_use"
 """The column tells of the latest use of the row; a change of nothing else is neither audited nor broadcast
@@ -42,8 +50,62 @@ def stamps() -> tuple[Column[Any], Column[Any]]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How many characters a text has; in the annotation of a row's field."""
+
+    least: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Editable:
+    """In the annotation of a row's field: people may change it, and `Edit.columns` checks what they give. A number lies
+    between `least` and `most`.
+    """
+
+    least: int = 0
+    most: int = 0
+
+
+def column_of(name: str, hint: Any) -> Column[Any]:
+    """Make the column of a row's field from its annotation.
+
+        place: Annotated[str | None, Words(1, 64), Editable()] = None
+
+    Raises:
+        TypeError: the annotation does not say what is stored, above all not how long a text may be.
+    """
+    base, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    alternatives = get_args(base) if get_origin(base) is UnionType else (base,)
+    (kind,) = (one for one in alternatives if one is not NoneType)
+    info: dict[str, Any] = {}
+    type_ = _TYPES.get(get_origin(kind) or kind)
+    for mark in marks:
+        match mark:
+            case Words(least, longest) if kind is str:
+                type_ = String(longest)
+                info |= {LEAST: least} if least else {}
+            case Editable():
+                info[EDITABLE] = mark
+    if type_ is None:
+        raise TypeError(f"{name}: {hint} does not say how it is stored")
+    return Column(name, type_, nullable=NoneType in alternatives, info=info)
+
+
+_TYPES: Final[Mapping[Any, Any]] = {
+    bool: Boolean(),
+    int: Integer(),
+    float: Float(),
+    datetime: UtcDateTime(),
+    UUID: Uuid(),
+    dict: Json,
+    list: Json,
+}
+
+
 def words(name: str, least: int, longest: int, *, optional: bool = False) -> Column[Any]:
-    """Make a column of text with so many characters."""
+    """Make a column of text with so many characters that more than its length has to be said of."""
     return Column(name, String(longest), nullable=optional, info={LEAST: least})
 
 

@@ -1,10 +1,16 @@
-"""How a table is declared: one value, beside its row class, that says all that the portal does with its rows.
+"""How a table is declared: one value, beside its row class, that says all that the portal does
+with its rows. What a field's annotation says of its column is not said again.
+
+    class Policy(TenantRow):
+        group_id: UUID | None
+        resource_id: UUID
+        description: Annotated[str | None, Words(1, 1024)] = None
+        is_disabled: bool = False
 
     POLICIES: Final = tenant_table(
         Policy,
         Reference("group_id", "groups", OnDelete.CLEAR, is_optional=True),
         Reference("resource_id", "resources"),
-        Column("is_disabled", Boolean(), nullable=False),
         rights=READABLE_BY_ALL,
         heard_by=MembersOf("group_id"),
         removes_on_update=_removed_with_what_a_policy_grants,
@@ -20,11 +26,11 @@ themselves, so that each is known to the transaction. There are no triggers and 
 randomness.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar, get_origin, get_type_hints
 
 from sqlalchemy import (
     Column,
@@ -38,7 +44,16 @@ from sqlalchemy import (
 )
 
 from wardgate.portal.schema.column_types import Uuid
-from wardgate.portal.schema.columns import CONFIDENTIAL, LATEST_USE, OneOf, latest_use, stamps
+from wardgate.portal.schema.columns import (
+    CONFIDENTIAL,
+    EDITABLE,
+    LATEST_USE,
+    Editable,
+    OneOf,
+    column_of,
+    latest_use,
+    stamps,
+)
 from wardgate.portal.schema.rights import NOBODYS, RightsByRole
 from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.schema.row_building import Building
@@ -198,6 +213,11 @@ class TableDeclaration(Generic[_RowT]):
         return self._marked(LATEST_USE)
 
     @cached_property
+    def editable(self) -> tuple[tuple[Column[Any], Editable], ...]:
+        """Columns whose values people may change, with what is known of them beside their type."""
+        return tuple((column, column.info[EDITABLE]) for column in self.table.c if EDITABLE in column.info)
+
+    @cached_property
     def described(self) -> tuple[str, ...]:
         """What a row says beside its key and stamps."""
         return tuple(column.name for column in self.table.c if column.name not in _KEY_AND_STAMPS)
@@ -237,7 +257,7 @@ def tenant_table(
         metadata,
         Column("account_id", Uuid(), nullable=False),
         Column("id", Uuid(), nullable=False),
-        *_expanded(name, parts, key=("account_id", "id")),
+        *_expanded(row_class, parts, key=("account_id", "id"), made=_KEY_AND_STAMPS),
         *stamps(),
         PrimaryKeyConstraint("account_id", "id", name=f"{name}_pkey"),
         ForeignKeyConstraint(
@@ -275,7 +295,7 @@ def installation_table(
             name,
             metadata,
             Column("id", Uuid(), primary_key=True),
-            *_expanded(name, parts, key=("id",)),
+            *_expanded(row_class, parts, key=("id",), made=_KEY_AND_STAMPS - {"account_id"}),
             *stamps(),
         ),
         row_class=row_class,
@@ -296,7 +316,7 @@ def plain_table(
     """Declare a table that names its own key, such as a log; its changes are not recorded."""
     name = row_class.table
     return TableDeclaration(
-        table=Table(name, metadata, *_expanded(name, parts, key=("id",))),
+        table=Table(name, metadata, *_expanded(row_class, parts, key=("id",))),
         row_class=row_class,
         references=_references(parts),
         rights=rights,
@@ -314,22 +334,32 @@ def listing_index(declaration: TableDeclaration[Any], *leading: str) -> None:
     )
 
 
-def _expanded(table: str, parts: Sequence[Part], *, key: tuple[str, ...]) -> list[Column[Any] | Constraint]:
-    """Return all columns in their order, then the constraints on them."""
-    columns: list[Column[Any] | Constraint] = []
+def _expanded(
+    row_class: type[_HasTable], parts: Sequence[Part], *, key: tuple[str, ...], made: Collection[str] = ()
+) -> list[Column[Any] | Constraint]:
+    """Return all columns in the order of the row's fields, then the constraints on them. A field without a part of
+    its own has the column that its annotation says, but for those that are `made` already.
+    """
+    table = row_class.table
+    columns: dict[str, Column[Any]] = {}
     constraints: list[Constraint] = []
     for part in parts:
         match part:
             case Column():
-                columns.append(part)
+                columns[part.name] = part
             case Reference():
-                columns += _columns(part, key)
+                columns |= {column.name: column for column in _columns(part, key)}
                 constraints += _foreign_keys(table, part, key)
             case OneOf():
                 constraints.append(part.constraint(table))
             case _:
                 constraints.append(part)
-    return columns + constraints
+    hints = get_type_hints(row_class, include_extras=True)
+    names = [name for name in hints if get_origin(hints[name]) is not ClassVar]
+    for name in names:
+        if name not in columns and name not in made:
+            columns[name] = column_of(name, hints[name])
+    return [*sorted(columns.values(), key=lambda column: names.index(column.name)), *constraints]
 
 
 def _columns(reference: Reference, key: tuple[str, ...]) -> tuple[Column[Any], ...]:

@@ -16,10 +16,10 @@ from starlette.routing import BaseRoute, Route
 from wardgate.portal.mail.letters import AccountsOfAddress, FoundAccount
 from wardgate.portal.mail.queue import post
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.account_finding import accounts_of_address
 from wardgate.portal.sign_in.padding import padded
 from wardgate.portal.sign_in.steps import Steps
 from wardgate.portal.sign_in.throttle import Throttle
-from wardgate.portal.store.account_finding import accounts_of_address
 
 LETTERS: Final = 3  # identity §17
 LETTERS_WINDOW_S: Final = 1800.0

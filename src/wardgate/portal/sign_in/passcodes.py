@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement
 
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.hashing import SALT_BYTES, hash_text, is_text_of
+from wardgate.portal.sign_in.passcode_attempts import MAX_ATTEMPTS, count_attempt
 from wardgate.portal.sign_in.tables import OneTimePasscode
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.passcodes import MAX_ATTEMPTS, count_attempt
 
 LIFETIME: Final = timedelta(minutes=15)
 CODE_CHARS: Final = 6

@@ -3,13 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, String
 
 from wardgate.portal.schema.column_types import UtcDateTime
-from wardgate.portal.schema.columns import latest_use, location, one_of, profile, secret, token_secret, words
+from wardgate.portal.schema.columns import (
+    Words,
+    latest_use,
+    location,
+    one_of,
+    profile,
+    secret,
+    token_secret,
+    words,
+)
 from wardgate.portal.schema.declaration import (
     Named,
     Part,
@@ -29,7 +38,7 @@ class AuthProvider(TenantRow):
     """The parent of a provider's details; the repository of the details makes and removes it with them."""
 
     table: ClassVar[str] = "auth_providers"
-    type: str
+    type: Annotated[str, Words(0, 16)]
 
 
 _PROVIDER_RIGHTS: Final = rights_of(admin=ALL, api_client=READ, user=NONE, service_account=NONE)
@@ -37,7 +46,6 @@ _PROVIDER_RIGHTS: Final = rights_of(admin=ALL, api_client=READ, user=NONE, servi
 
 AUTH_PROVIDERS: Final = tenant_table(
     AuthProvider,
-    Column("type", String(16), nullable=False),
     one_of("type", "google", "okta", "entra", "oidc", "email_otp", "userpass"),
     rights=_PROVIDER_RIGHTS,
     recording=Recording.INTERNAL,
@@ -297,8 +305,6 @@ ONE_TIME_PASSCODES: Final = tenant_table(
     OneTimePasscode,
     Reference("actor_id", "actors"),
     secret(words("code_hash", 1, 255)),
-    Column("expires_at", UtcDateTime(), nullable=False),
-    Column("attempts", Integer(), nullable=False),
     CheckConstraint("attempts BETWEEN 0 AND 3", name="one_time_passcodes_attempts_check"),
 )
 Index(
@@ -319,10 +325,10 @@ class PendingIdentity(TenantRow):
     actor_id: UUID
     auth_provider_id: UUID
     one_time_passcode_id: UUID
-    issuer: str
-    idp_id: str
-    email: str
-    name: str
+    issuer: Annotated[str, Words(1, 2048)]
+    idp_id: Annotated[str, Words(1, 255)]
+    email: Annotated[str, Words(1, 255)]
+    name: Annotated[str, Words(1, 255)]
     given_name: str | None = None
     family_name: str | None = None
     middle_name: str | None = None
@@ -337,10 +343,6 @@ PENDING_IDENTITIES: Final = tenant_table(
     Reference("actor_id", "actors"),
     Reference("auth_provider_id", "auth_providers"),
     Reference("one_time_passcode_id", "one_time_passcodes"),
-    words("issuer", 1, 2048),
-    words("idp_id", 1, 255),
-    words("email", 1, 255),
-    words("name", 1, 255),
     *profile(),
     recording=Recording.INTERNAL,
 )
@@ -367,7 +369,6 @@ CLIENT_TOKENS: Final = tenant_table(
     Reference("actor_id", "actors"),
     Reference("auth_provider_id", "auth_providers", is_optional=True),
     *token_secret(),
-    Column("expires_at", UtcDateTime(), nullable=False),
     rights=MANAGERS,
     heard_by=Named(("id",)),
 )
@@ -384,7 +385,7 @@ listing_index(CLIENT_TOKENS, "actor_id")
 class ApiToken(TenantRow):
     table: ClassVar[str] = "api_tokens"
     actor_id: UUID
-    name: str
+    name: Annotated[str, Words(1, 255)]
     secret_salt: str
     secret_hash: str
     expires_at: datetime
@@ -400,9 +401,7 @@ class ApiToken(TenantRow):
 API_TOKENS: Final = tenant_table(
     ApiToken,
     Reference("actor_id", "actors"),
-    words("name", 1, 255),
     *token_secret(),
-    Column("expires_at", UtcDateTime(), nullable=False),
     *latest_use(
         Column("last_seen_user_agent", String(2000)),
         Column("last_seen_remote_ip", String(45)),
@@ -421,8 +420,8 @@ class PortalSession(TenantRow):
 
     table: ClassVar[str] = "portal_sessions"
     actor_id: UUID
-    user_agent: str
-    remote_ip: str
+    user_agent: Annotated[str, Words(0, 2000)]
+    remote_ip: Annotated[str, Words(0, 45)]
     expires_at: datetime
     remote_ip_location_region: str | None = None
     remote_ip_location_city: str | None = None
@@ -435,10 +434,7 @@ PORTAL_SESSIONS: Final = tenant_table(
     PortalSession,
     Reference("actor_id", "actors"),
     Reference("auth_provider_id", "auth_providers", is_optional=True),
-    Column("user_agent", String(2000), nullable=False),
-    Column("remote_ip", String(45), nullable=False),
     *location("remote_ip"),
-    Column("expires_at", UtcDateTime(), nullable=False),
     rights=ADMINS,
     recording=Recording.INTERNAL,
 )
@@ -465,7 +461,6 @@ SIGN_IN_LINKS: Final = tenant_table(
     SignInLink,
     Reference("actor_id", "actors"),
     secret(Column("secret_hash", String(64), nullable=False)),
-    Column("expires_at", UtcDateTime(), nullable=False),
     recording=Recording.INTERNAL,
 )
 Index("sign_in_links_account_id_actor_id_index", SIGN_IN_LINKS.c.account_id, SIGN_IN_LINKS.c.actor_id)

@@ -16,7 +16,7 @@ from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.sites import rules
-from wardgate.portal.sites.tables import SITES, GatewayToken, Site
+from wardgate.portal.sites.tables import MAX_NAME_CHARS, MAX_THRESHOLD, SITES, GatewayToken, Site
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Link, Several, Status, Tag, Text
 from wardgate.portal.web.filters import Search
@@ -247,7 +247,7 @@ _THRESHOLD: Final = NumberField(
     label="Health threshold",
     help="How many gateways have to be online for the site to be healthy.",
     least=1,
-    most=rules.MAX_THRESHOLD,
+    most=MAX_THRESHOLD,
     is_required=True,
     initial=1,
 )
@@ -258,7 +258,7 @@ _FORM: Final = Form(
             label="Name",
             help="Where the gateways stand, such as a data centre or an office.",
             placeholder="Berlin office",
-            longest=rules.MAX_NAME_CHARS,
+            longest=MAX_NAME_CHARS,
             is_required=True,
         ),
         _THRESHOLD,

@@ -12,6 +12,7 @@ from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.sites import rules
+from wardgate.portal.sites.tables import MAX_NAME_CHARS
 from wardgate.portal.sites.views import SiteView
 
 routes = Routes("sites", "/sites", tag="Sites")
@@ -19,7 +20,7 @@ ROUTES: Final = (routes,)
 
 
 class SiteFields(Fields):
-    name: Annotated[str | None, text(rules.MAX_NAME_CHARS, shortest=1)] = None
+    name: Annotated[str | None, text(MAX_NAME_CHARS, shortest=1)] = None
 
 
 class NewSiteFields(SiteFields):

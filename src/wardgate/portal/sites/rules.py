@@ -8,11 +8,9 @@ from wardgate.portal.edits import Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import check_site
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
-from wardgate.portal.sites.tables import Site
+from wardgate.portal.sites.tables import SITES, Site
 from wardgate.portal.store import AccountTables, Conflict
 
-MAX_NAME_CHARS: Final = 64
-MAX_THRESHOLD: Final = 1000  # ours
 NAME_TAKEN: Final = {"name": ["has already been taken"]}
 SYSTEM_MANAGED: Final = "System managed Site cannot be modified"
 
@@ -66,6 +64,5 @@ async def change_site(tables: AccountTables, before: Site, given: Given) -> Site
 
 
 def _checked(edit: Edit) -> dict[str, Any]:
-    edit.text("name", longest=MAX_NAME_CHARS, required=True)
-    edit.number("health_threshold", least=1, most=MAX_THRESHOLD)
+    edit.columns(SITES)
     return edit.finish()

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, String
+from sqlalchemy import CheckConstraint, Index
 
 from wardgate.model import domain
-from wardgate.portal.schema.column_types import UtcDateTime
-from wardgate.portal.schema.columns import one_of, token_secret, words
+from wardgate.portal.schema.columns import Editable, Words, one_of, token_secret
 from wardgate.portal.schema.declaration import (
     AllConnections,
     InSnapshot,
@@ -21,20 +20,20 @@ from wardgate.portal.schema.declaration import (
 from wardgate.portal.schema.rights import MANAGERS, READABLE_BY_ALL
 from wardgate.portal.schema.row import TenantRow
 
+MAX_NAME_CHARS: Final = 64
+MAX_THRESHOLD: Final = 1000  # ours
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site(TenantRow):
     table: ClassVar[str] = "sites"
-    name: str
-    managed_by: str = "account"
-    health_threshold: int = 1
+    name: Annotated[str, Words(1, MAX_NAME_CHARS), Editable()]
+    managed_by: Annotated[str, Words(0, 16)] = "account"
+    health_threshold: Annotated[int, Editable(1, MAX_THRESHOLD)] = 1
 
 
 SITES: Final = tenant_table(
     Site,
-    words("name", 1, 64),
-    Column("managed_by", String(16), nullable=False),
-    Column("health_threshold", Integer(), nullable=False),
     one_of("managed_by", "account", "system"),
     CheckConstraint("health_threshold >= 1", name="sites_health_threshold_check"),
     rights=READABLE_BY_ALL,
@@ -75,7 +74,6 @@ GATEWAY_TOKENS: Final = tenant_table(
     Reference("site_id", "sites", is_optional=True),
     Reference("device_id", "devices", is_optional=True),
     *token_secret(),
-    Column("rotated_at", UtcDateTime()),
     CheckConstraint("(site_id IS NULL) <> (device_id IS NULL)", name="gateway_tokens_owner_check"),
     rights=MANAGERS,
     heard_by=Named(("id",)),

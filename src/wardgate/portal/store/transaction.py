@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -34,20 +35,17 @@ from wardgate.portal.installation.tables import (
     OPERATOR_SESSIONS,
     OPERATOR_TOKENS,
     RELAY_TOKENS,
+    Banner,
+    OperatorLink,
+    OperatorSession,
+    OperatorToken,
+    RelayToken,
 )
-from wardgate.portal.logs.tables import (
-    API_REQUEST_LOGS,
-    CHANGE_COUNTERS,
-    CHANGES,
-    DECISIONS,
-    ApiRequest,
-    Change,
-    Decision,
-)
+from wardgate.portal.logs.tables import CHANGE_COUNTERS, CHANGES, Change
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.schema.declaration import TableDeclaration
-from wardgate.portal.schema.row_building import values_of
-from wardgate.portal.store.account_tables import AccountRepository, AccountTables
+from wardgate.portal.store.account_repositories import AccountRepository
+from wardgate.portal.store.account_tables import AccountTables
 from wardgate.portal.store.refusals import is_bad_value, refusal
 from wardgate.portal.store.repositories import InstallationRepository
 
@@ -104,12 +102,30 @@ class Transaction:
         self._pending: list[PendingChange] = []
         self._hints: set[UUID] = set()
         self.now = environment.clock.now()
-        self.accounts = AccountRepository(self)
-        self.relay_tokens = InstallationRepository(self, RELAY_TOKENS)
-        self.operator_tokens = InstallationRepository(self, OPERATOR_TOKENS)
-        self.operator_sessions = InstallationRepository(self, OPERATOR_SESSIONS)
-        self.operator_links = InstallationRepository(self, OPERATOR_LINKS)
-        self.banners = InstallationRepository(self, BANNERS)
+
+    @cached_property
+    def accounts(self) -> AccountRepository:
+        return AccountRepository(self)
+
+    @cached_property
+    def relay_tokens(self) -> InstallationRepository[RelayToken]:
+        return InstallationRepository(self, RELAY_TOKENS)
+
+    @cached_property
+    def operator_tokens(self) -> InstallationRepository[OperatorToken]:
+        return InstallationRepository(self, OPERATOR_TOKENS)
+
+    @cached_property
+    def operator_sessions(self) -> InstallationRepository[OperatorSession]:
+        return InstallationRepository(self, OPERATOR_SESSIONS)
+
+    @cached_property
+    def operator_links(self) -> InstallationRepository[OperatorLink]:
+        return InstallationRepository(self, OPERATOR_LINKS)
+
+    @cached_property
+    def banners(self) -> InstallationRepository[Banner]:
+        return InstallationRepository(self, BANNERS)
 
     @property
     def dialect(self) -> str:
@@ -179,46 +195,30 @@ class Transaction:
     ) -> list[Change]:
         """Return rows of one account's feed by conditions over `CHANGES.c`."""
         order = CHANGES.c.sequence
+        return await self.entries(
+            CHANGES,
+            account_id,
+            *conditions,
+            order_by=(order.desc() if newest_first else order,),
+            limit=limit,
+        )
+
+    async def entries(
+        self,
+        declaration: TableDeclaration[_RowT],
+        account_id: UUID,
+        *conditions: ColumnElement[bool],
+        order_by: Sequence[Any],
+        limit: int,
+    ) -> list[_RowT]:
+        """Return rows of one account in a table that has no repository: a log's."""
         result = await self._connection.execute(
-            select(CHANGES.table)
-            .where(CHANGES.c.account_id == account_id, *conditions)
-            .order_by(order.desc() if newest_first else order)
+            select(declaration.table)
+            .where(declaration.c.account_id == account_id, *conditions)
+            .order_by(*order_by)
             .limit(limit)
         )
-        return [Change(**row) for row in result.mappings()]
-
-    async def append_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Append to the decision log; it is no part of the change feed."""
-        if decisions:
-            rows = [
-                {name: value for name, value in values_of(decision).items() if name != "seq"}
-                for decision in decisions
-            ]
-            await self.execute(insert(DECISIONS.table), rows)
-
-    async def api_requests(self, account_id: UUID, *, limit: int) -> list[ApiRequest]:
-        """Return the newest REST calls of one account."""
-        log = API_REQUEST_LOGS.c
-        result = await self._connection.execute(
-            select(API_REQUEST_LOGS.table)
-            .where(log.account_id == account_id)
-            .order_by(log.seq.desc())
-            .limit(limit)
-        )
-        return [ApiRequest(**row) for row in result.mappings()]
-
-    async def decisions(
-        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = True
-    ) -> list[Decision]:
-        """Return answered requests of one account by conditions over `DECISIONS.c`."""
-        order = DECISIONS.c.seq
-        result = await self._connection.execute(
-            select(DECISIONS.table)
-            .where(DECISIONS.c.account_id == account_id, *conditions)
-            .order_by(order.desc() if newest_first else order)
-            .limit(limit)
-        )
-        return [Decision(**row) for row in result.mappings()]
+        return [declaration.rows.of(row) for row in result]
 
     async def delete_oldest(self, column: Column[Any], before: datetime) -> int:
         """Delete the oldest `DELETED_AT_ONCE` rows of a table whose `column` is before an instant; return how many.

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.page import Live, TemplatePage
 from wardgate.portal.web.visit import Visit
@@ -137,6 +138,8 @@ async def _client(visit: Visit, tables: AccountTables) -> Step:
 
 
 async def _access(tables: AccountTables) -> Step:
-    granted = [one for one in await tables.decisions(limit=LAST_DECISIONS) if one.outcome == "granted"]
+    granted = [
+        one for one in await newest_decisions(tables, limit=LAST_DECISIONS) if one.outcome == "granted"
+    ]
     told = f"{granted[0].actor_name} → {granted[0].resource_name}" if granted else ""
     return Step("access", "Open something through the tunnel", _done_if(bool(granted)), told)

@@ -8,6 +8,7 @@ import msgspec
 
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.bus import ClientPresence, GatewayPresence
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.web.first_steps import FirstSteps, load_first_steps
 from wardgate.portal.web.page import Live, Section, TemplatePage
@@ -53,7 +54,7 @@ async def load_overview(visit: Visit) -> Overview:
         devices = await tables.devices.load_all(tables.devices.c.id.in_(ids))
         owner_ids = {device.actor_id for device in devices}
         actors = await tables.actors.load_all(tables.actors.c.id.in_(owner_ids))
-        decisions = await tables.decisions(limit=DECISIONS_SHOWN)
+        decisions = await newest_decisions(tables, limit=DECISIONS_SHOWN)
     names = {actor.id: actor.name for actor in actors}
     people = {device.id: names.get(device.actor_id, "") for device in devices if device.actor_id is not None}
     return Overview(

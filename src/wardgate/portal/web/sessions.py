@@ -12,12 +12,12 @@ from starlette.responses import Response
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.signed_cookie import SignedCookie
 from wardgate.portal.installation.tables import Account
+from wardgate.portal.logs.streams import Logs
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.lookup import as_id, find_account, find_provider
 from wardgate.portal.sign_in.tables import AuthProviderDetails, PortalSession
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.logs import Logs
 from wardgate.portal.subjects import subject_of
 
 LIFETIME: Final = timedelta(seconds=28_800)  # identity §8: unless the provider says otherwise

@@ -1,10 +1,12 @@
 """The list of nouns and verbs against the API's own description."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from support.portal import portal_running
 from wardgate.cli.admin.arguments import parse
 from wardgate.cli.admin.catalogue import NOUNS
+from wardgate.cli.admin.described import DESCRIBED
 from wardgate.cli.admin.examples import EXAMPLES
 from wardgate.cli.admin.vocabulary import Body, Noun, Verb
 from wardgate.portal.segments import SEGMENTS, Part
@@ -29,6 +32,8 @@ ELSEWHERE = {
     ("POST", "/actors/{}/client_tokens"): "/wardgate/client_tokens makes tokens for service accounts too",
 }
 """Endpoints that no verb calls, each with its reason."""
+
+SCRIPTS: Final = Path(__file__).parents[4] / "scripts"
 
 NOT_ON_CREATION = {"is_disabled"}
 """Body members that the API's schemas share between creation and change, but that only a change may give."""
@@ -79,6 +84,14 @@ async def test_every_body_member_has_an_option(described: dict[str, Any]) -> Non
         assert ours <= there, (noun.name, verb.name)
         missing = there - ours - (NOT_ON_CREATION if verb.name == "create" else set())
         assert not missing, (noun.name, verb.name, missing)
+
+
+def test_what_the_document_says_of_members_is_committed() -> None:
+    """`make openapi` writes it."""
+    written: dict[str, Any] = {}
+    exec(runpy.run_path(str(SCRIPTS / "openapi.py"))["described"](), written)
+    assert written["DESCRIBED"] == DESCRIBED
+    assert all(field.help for fields in DESCRIBED.values() for field in fields)
 
 
 async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from support.portal import World
 from unit.cli.admin.conftest import Admin
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.people.tables import ExternalIdentity
-from wardgate.portal.store.job_queue import JobQueue
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,15 @@ import pytest
 
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.people.tables import Actor
+from wardgate.portal.sign_in.api_calls import (
+    TokenUse,
+    append_api_requests,
+    find_api_caller,
+    newest_api_requests,
+    note_token_uses,
+)
 from wardgate.portal.sign_in.tables import ApiToken
 from wardgate.portal.store import Store, Transaction
-from wardgate.portal.store.api_calls import TokenUse, append_api_requests, find_api_caller, note_token_uses
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +48,7 @@ async def test_a_log_keeps_what_fits_of_an_odd_call(store: Store, account_id: UU
         odd = replace(request, path="/a\0b", content_length=10**30, request_id="r" * 300)
         await append_api_requests(transaction, [odd])
     async with store.reading() as transaction:
-        (kept,) = await transaction.api_requests(account_id, limit=2)
+        (kept,) = await newest_api_requests(transaction.of(account_id), limit=2)
     assert (kept.path, kept.content_length, kept.request_id) == ("/a\ufffdb", None, "r" * 255)
 
 
@@ -86,7 +92,7 @@ async def test_a_call_is_logged_while_its_account_is_being_changed(store: Store,
     over.set()
     await change
     async with store.reading() as transaction:
-        assert len(await transaction.api_requests(account_id, limit=2)) == 1
+        assert len(await newest_api_requests(transaction.of(account_id), limit=2)) == 1
 
 
 def token_use(token: ApiToken, at: datetime) -> TokenUse:

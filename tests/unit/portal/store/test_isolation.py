@@ -9,6 +9,7 @@ import pytest
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_account import WholeAccount, fill_account
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import DanglingReference, Store
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
@@ -113,7 +114,7 @@ async def test_another_accounts_feed_and_logs_are_out_of_reach(
         tables = transaction.of(account_id)
         changes = await tables.changes(limit=1000)
         assert {change.account_id for change in changes} == {account_id}
-        assert await tables.decisions(limit=10) == []
+        assert await newest_decisions(tables, limit=10) == []
         assert len(await transaction.of(theirs.actor.account_id).changes(limit=1000)) > len(changes)
 
 

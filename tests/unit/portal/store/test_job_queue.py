@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from wardgate.portal.environment import Environment, SystemClock
+from wardgate.portal.installation.job_queue import JOBS_TOPIC, LOST, JobQueue
 from wardgate.portal.installation.tables import JOBS, Job
 from wardgate.portal.store import Database, Store
-from wardgate.portal.store.job_queue import JOBS_TOPIC, LOST, JobQueue
 
 pytestmark = pytest.mark.slow
 

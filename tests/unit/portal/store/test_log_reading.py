@@ -15,13 +15,13 @@ from sqlalchemy import insert
 
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.environment import Environment
+from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, entry, within
 from wardgate.portal.logs.tables import ApiRequest, Change, FlowLog, SessionLog
 from wardgate.portal.logs.views import log_entry, shape_of
+from wardgate.portal.sign_in.api_calls import append_api_requests
 from wardgate.portal.store import SqliteFile, Store
 from wardgate.portal.store import log_reading as log_reading_module
-from wardgate.portal.store.api_calls import append_api_requests
 from wardgate.portal.store.log_reading import Count, LogReader
-from wardgate.portal.store.logs import LOGS, Stream, by_actor, containing, entry, within
 from wardgate.portal.store.sqlite_driver import InlineCursor
 from wardgate.portal.store.transaction import change_id, microseconds_of
 

@@ -15,16 +15,16 @@ from sqlalchemy import ColumnElement, insert, text
 from support.portal import make_world, portal_running
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.environment import Environment
+from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
+from wardgate.portal.logs.streams import LOGS, Stream, containing
 from wardgate.portal.logs.tables import API_REQUEST_LOGS
 from wardgate.portal.rest.pages import Page, PageQuery, load_page
 from wardgate.portal.schema.row_building import values_of
+from wardgate.portal.sign_in.api_calls import append_api_requests, newest_api_requests
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import SqliteFile, Store
-from wardgate.portal.store.api_calls import append_api_requests
-from wardgate.portal.store.job_queue import JobQueue
 from wardgate.portal.store.log_reading import LogReader
-from wardgate.portal.store.logs import LOGS, Stream, containing
 from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 pytestmark = pytest.mark.slow
@@ -184,7 +184,7 @@ async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() ->
             assert slice_ == DELETED_AT_ONCE
         assert await clean_logs(services, {}) == total - DELETED_AT_ONCE
         async with services.store.reading() as transaction:
-            assert len(await transaction.api_requests(world.account_id, limit=10)) == 1
+            assert len(await newest_api_requests(transaction.of(world.account_id), limit=10)) == 1
 
 
 def _reader(store: Store, account_id: UUID, stream: Stream, *conditions: ColumnElement[bool]) -> LogReader:

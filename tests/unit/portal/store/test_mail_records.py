@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 
 from wardgate.portal.installation.tables import OutboundEmail
+from wardgate.portal.mail.records import MailRecords
 from wardgate.portal.store import Store
-from wardgate.portal.store.mail_records import MailRecords
 
 pytestmark = pytest.mark.slow
 

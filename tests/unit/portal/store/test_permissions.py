@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from unit.portal.store.whole_account import WholeAccount, fill_account
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.schema.rights import ALL, READ, Action
 from wardgate.portal.schema.row import TenantRow
@@ -112,7 +113,7 @@ async def test_the_accounts_own_row_is_read_and_saved_by_those_who_may(
                 with pytest.raises(NotAllowed):
                     await tables.changes(limit=1)
                 with pytest.raises(NotAllowed):
-                    await tables.decisions(limit=1)
+                    await newest_decisions(tables, limit=1)
 
 
 async def test_an_account_saves_no_other_accounts_row(store: Store, account_id: UUID) -> None:

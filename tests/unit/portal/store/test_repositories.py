@@ -16,7 +16,8 @@ from wardgate.portal.devices.tables import Device
 from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import Conflict, DanglingReference, Store, Transaction, Unstorable
+from wardgate.portal.store import Conflict, DanglingReference, Repository, Store, Transaction, Unstorable
+from wardgate.portal.store.account_repositories import DeviceRepository
 from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
 from wardgate.portal.store.tables import metadata
 
@@ -471,3 +472,13 @@ async def test_nothing_of_a_deleted_account_is_left_but_its_deletion(store: Stor
         assert {"flow_logs", "decisions", "session_logs"} <= left.keys()
         (change,) = await transaction.changes_after(account_id, 0, 10)
         assert (change.object, change.operation) == ("accounts", "delete")
+
+
+async def test_an_accounts_repositories_come_into_being_when_they_are_asked_for(store: Store) -> None:
+    async with store.reading() as transaction:
+        tables = transaction.of(transaction.new_id())
+        assert not [one for one in vars(tables).values() if isinstance(one, Repository)]
+        assert tables.sites is tables.sites
+        assert tables.by_name("devices") is tables.devices
+        assert type(tables.by_name("devices")) is DeviceRepository
+        assert len([one for one in vars(tables).values() if isinstance(one, Repository)]) == 2

@@ -12,6 +12,7 @@ use super::address_plan::{is_sentinel, is_tunnel_address};
 use super::counters::Counter;
 use super::engine::OwnAddresses;
 use super::filter_set::{FilterSet, Traffic};
+use super::flow_records::Basis;
 use super::flow_set::FlowSet;
 use super::links::PeerKey;
 use super::packet_ring::PacketRing;
@@ -19,6 +20,7 @@ use super::prefix_map::PrefixMap;
 use super::route_table::{ResourceId, Route, RouteTable};
 use super::steps;
 use crate::command::{self, Table};
+use crate::event::FlowRole;
 use crate::prefix::Prefix;
 
 const TABLES: [Table; 4] = [Table::Device, Table::Dns, Table::Cidr, Table::Internet];
@@ -63,6 +65,8 @@ pub struct Client {
     routed: BTreeMap<ResourceId, usize>,
     route_count: usize,
     authorizations: BTreeMap<ResourceId, BTreeMap<Option<IpAddr>, PeerKey>>,
+    /// The policy authorization under which flows of a target are recorded.
+    recorded_under: BTreeMap<Target, Arc<str>>,
     allowed: BTreeMap<PeerKey, Allowed>,
     pending: BTreeMap<Target, Pending>,
     holds: BTreeMap<HoldId, Hold>,
@@ -116,7 +120,41 @@ impl Client {
             targets.retain(|_, peer| *peer != key);
             !targets.is_empty()
         });
+        let authorizations = &self.authorizations;
+        self.recorded_under.retain(|target, _| {
+            let peers = authorizations.get(&target.resource);
+            peers.is_some_and(|peers| peers.contains_key(&target.device))
+        });
         self.drop_holds(|hold| hold.peer == key)
+    }
+
+    /// Record a target's flows under this policy authorization from now on.
+    pub fn record_under(&mut self, target: &Target, authorization: Arc<str>) {
+        self.recorded_under.insert(target.clone(), authorization);
+    }
+
+    /// What the flow of a packet is recorded under that we send to a peer.
+    pub fn basis_of<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> Option<Basis> {
+        let destination = packet.destination();
+        let is_gateway = |key: &PeerKey| !self.is_device(*key);
+        if self.peers.get(&destination).is_some_and(is_gateway) {
+            return None; // DNS of the gateway's own.
+        }
+        let traffic = Traffic::toward(packet);
+        let (table, found) = TABLES
+            .into_iter()
+            .zip(&self.tables)
+            .find_map(|(table, routes)| Some((table, routes.best(destination, traffic, now)?)))?;
+        let target = Target {
+            resource: found.route.resource.clone(),
+            device: (table == Table::Device).then_some(destination),
+        };
+        Some(Basis {
+            authorization: self.recorded_under.get(&target)?.clone(),
+            resource: target.resource,
+            role: FlowRole::Initiator,
+            domain: None,
+        })
     }
 
     /// Replace all routes. Returns the resources that have none any more.
@@ -224,6 +262,8 @@ impl Client {
             .into_iter()
             .flat_map(BTreeMap::into_values)
             .collect();
+        self.recorded_under
+            .retain(|target, _| &*target.resource != resource);
         let mut lost = self.drop_holds(|hold| &*hold.resource == resource);
         self.pending.retain(|target, pending| {
             let stays = &*target.resource != resource;

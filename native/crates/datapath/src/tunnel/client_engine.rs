@@ -1,6 +1,6 @@
 //! The engine of a client: it forwards what was authorised, asks for what was not, and admits answers only.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use wardgate_packet::offload::TunRead;
@@ -10,6 +10,7 @@ use super::client::{Client, Target, TooManyRoutes, Verdict};
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
 use super::filter_set::Traffic;
+use super::flow_records::Sighting;
 use super::links::{NotSent, PeerKey};
 use super::receive::Judgement;
 use super::route_table::ResourceId;
@@ -51,6 +52,18 @@ impl RoleState for Client {
         Judgement::Pass(None)
     }
 
+    fn record_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        _sent_to: IpAddr,
+        now: Instant,
+    ) {
+        if let Some(seen) = Sighting::of(key, packet, false, 1) {
+            engine.flows.note(&seen, now, || None);
+        }
+    }
+
     fn forward(
         engine: &mut Engine<Self>,
         read: &TunRead<'_>,
@@ -59,7 +72,7 @@ impl RoleState for Client {
     ) {
         let own = engine.own.as_ref();
         match engine.role.judge_outgoing(packet, own, io.now) {
-            Verdict::Send(key) => engine.send(key, read, packet.ecn(), io),
+            Verdict::Send(key) => engine.send(key, read, packet, io),
             Verdict::Await { target, table, ask } => {
                 for packet in finished(read, 0) {
                     let lost = engine.role.keep_pending(target.clone(), &packet);
@@ -152,9 +165,10 @@ impl ClientEngine {
         &mut self,
         key: PeerKey,
         read: &TunRead<'_>,
-        ecn: u8,
+        packet: &IpPacket<&[u8]>,
         io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) {
+        let ecn = packet.ecn();
         let is_established = self
             .links
             .connection(key)
@@ -165,6 +179,7 @@ impl ClientEngine {
         } else {
             (0, Err(NotSent::NotStanding))
         };
+        self.record_sent(key, read, packet, sent, io.now);
         if result.is_ok() {
             return;
         }
@@ -185,6 +200,25 @@ impl ClientEngine {
         }
     }
 
+    /// Note, for the record of its flow, what was sent of a read.
+    fn record_sent(
+        &mut self,
+        key: PeerKey,
+        read: &TunRead<'_>,
+        packet: &IpPacket<&[u8]>,
+        sent: usize,
+        now: Instant,
+    ) {
+        if !self.flows.is_on() || sent == 0 {
+            return;
+        }
+        if let Some(mut seen) = Sighting::of(key, packet, true, sent) {
+            seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
+            let role = &self.role;
+            self.flows.note(&seen, now, || role.basis_of(packet, now));
+        }
+    }
+
     fn authorize(
         &mut self,
         command: Authorize,
@@ -195,6 +229,10 @@ impl ClientEngine {
             resource: command.resource_id.into(),
             device: command.device_address,
         };
+        if let Some(authorization) = command.record_under {
+            self.role.record_under(&target, authorization.into());
+        }
+        self.flows.grants_changed(Some(key));
         let (waiting, useless) = self.role.authorize(target, key, command.addresses);
         if let Some(useless) = useless {
             self.close(useless, true, io);
@@ -217,6 +255,7 @@ impl ClientEngine {
 
     fn deauthorize(&mut self, resource: &str, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         let (useless, lost) = self.role.deauthorize(resource);
+        self.flows.grants_changed(None);
         self.counters.add(Counter::BufferedLost, lost);
         for key in useless {
             self.close(key, true, io);
@@ -243,7 +282,7 @@ impl ClientEngine {
                 peer_id: self.links.name(key),
                 by: ClosedBy::Local,
             });
-            self.forget(key);
+            self.forget(key, now);
         }
         self.role.reset();
         self.links.node.reset(now);

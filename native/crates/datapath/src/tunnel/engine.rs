@@ -10,6 +10,7 @@ use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, MAX_INNER_PACKET};
 
 use super::counters::{Counter, Counters};
 use super::event_queue::EventQueue;
+use super::flow_records::FlowRecords;
 use super::links::{Links, PeerKey};
 use super::receive::Judgement;
 use super::relay_names::RelayNames;
@@ -27,6 +28,7 @@ pub struct Engine<R> {
     pub(super) relays: RelayNames,
     pub(super) events: EventQueue,
     pub(super) counters: Counters,
+    pub(super) flows: FlowRecords,
 }
 
 /// What only one role has, or does in a way of its own.
@@ -40,6 +42,16 @@ pub trait RoleState: Sized {
         packet: &IpPacket<B>,
         now: Instant,
     ) -> Judgement;
+
+    /// Note, for the record of its flow, a packet that came out of a peer's tunnel and passed. `packet` is as it leaves, `sent_to`
+    /// the destination that it came with.
+    fn record_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        sent_to: IpAddr,
+        now: Instant,
+    );
 
     /// Send what this host's programs sent; `packet` is the first or only one of `read`.
     fn forward(
@@ -97,6 +109,7 @@ impl<R: RoleState> Engine<R> {
             relays: RelayNames::default(),
             events: EventQueue::default(),
             counters: Counters::default(),
+            flows: FlowRecords::new(hash, config.epoch, config.unix_at_epoch),
         }
     }
 
@@ -110,6 +123,7 @@ impl<R: RoleState> Engine<R> {
     /// Do all that is due by now.
     pub fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         R::handle_timeout(self, io);
+        self.flows.handle_timeout(io.now);
         for key in self.links.take_due(io.now) {
             if let Some(connection) = self.links.connection(key) {
                 connection.tunnel.handle_timeout(io.now);
@@ -122,14 +136,18 @@ impl<R: RoleState> Engine<R> {
 
     /// When to call [`Engine::handle_timeout`]; an instant in the past means at once.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.role.poll_timeout(), self.links.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.role.poll_timeout(),
+            self.links.poll_timeout(),
+            self.flows.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop()
+        self.events.pop().or_else(|| self.flows.reports.pop())
     }
 
     /// Counters by name; they only grow, but for those that say how much there is now.
@@ -137,6 +155,7 @@ impl<R: RoleState> Engine<R> {
         let connected = self.links.connections().filter(|link| link.is_established);
         let mut stats: Vec<_> = self.counters.entries().collect();
         stats.push(("events_dropped", self.events.dropped()));
+        stats.extend(self.flows.stats());
         stats.push(("connections", self.links.connections().count() as u64));
         stats.push(("connections_established", connected.count() as u64));
         stats
@@ -158,7 +177,7 @@ impl<R: RoleState> Engine<R> {
     }
 
     /// The connection broke. A client forgets the peer, a gateway keeps its grants.
-    pub(super) fn fail(&mut self, key: PeerKey, reason: FailureReason) {
+    pub(super) fn fail(&mut self, key: PeerKey, reason: FailureReason, now: Instant) {
         self.events.push(Event::PeerFailed {
             peer_id: self.links.name(key),
             reason,
@@ -166,7 +185,7 @@ impl<R: RoleState> Engine<R> {
         if self.role.outlives_connection(key) {
             self.links.drop_connection(key);
         } else {
-            self.forget(key);
+            self.forget(key, now);
         }
     }
 
@@ -196,10 +215,11 @@ impl<R: RoleState> Engine<R> {
             peer_id: self.links.name(key),
             by: ClosedBy::Local,
         });
-        self.forget(key);
+        self.forget(key, io.now);
     }
 
-    pub(super) fn forget(&mut self, key: PeerKey) {
+    pub(super) fn forget(&mut self, key: PeerKey, now: Instant) {
+        self.flows.forget_peer(key, now);
         if let Some(mut connection) = self.links.drop_connection(key) {
             let lost = connection.waiting.drain().len();
             self.counters.add(Counter::BufferedLost, lost);

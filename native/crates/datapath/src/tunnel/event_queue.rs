@@ -194,7 +194,7 @@ fn subject_of(event: &Event) -> Option<Subject> {
         }
         Event::Intent { resource_id, .. } => Some(Subject::Resource(resource_id.clone())),
         Event::NoRelays { .. } => Some(Subject::Relays),
-        Event::GrantExpired { .. } => None,
+        Event::GrantExpired { .. } | Event::FlowsReported { .. } => None,
     }
 }
 

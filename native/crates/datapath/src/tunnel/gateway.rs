@@ -15,6 +15,7 @@ use super::address_plan::{is_proxy_address, is_public, is_tunnel_address};
 use super::counters::Counter;
 use super::engine::OwnAddresses;
 use super::filter_set::{FilterSet, Traffic};
+use super::flow_records::Basis;
 use super::links::PeerKey;
 use super::nat_table::{Incoming, NatTable, Side, ends_flow, inside_of, outside_of};
 use super::route_table::{ResourceId, Route, RouteTable};
@@ -22,6 +23,7 @@ use super::seeded_hash::SeededState;
 use super::steps;
 use super::translations::{GrantSerial, Pair, Replaced, Translations};
 use crate::command::GrantKind;
+use crate::event::FlowRole;
 use crate::prefix::Prefix;
 
 /// How often a client's ended flows are cleared away; they count as ended before.
@@ -58,6 +60,8 @@ pub struct Grant {
     pub filters: Arc<FilterSet>,
     pub deadline: Option<Instant>,
     pub rank: i64,
+    /// The policy authorization under which its flows are recorded.
+    pub record_under: Option<Arc<str>>,
 }
 
 /// Why a name was not translated.
@@ -335,6 +339,25 @@ impl Gateway {
         }
     }
 
+    /// What the flow of a client's packet is recorded under that has passed; `sent_to` is its destination inside the tunnel.
+    pub fn basis_of(
+        &self,
+        key: PeerKey,
+        sent_to: IpAddr,
+        traffic: Traffic,
+        now: Instant,
+    ) -> Option<Basis> {
+        let client = self.clients.get(&key)?;
+        let (resource, domain) = client.resource_at(sent_to, traffic, now)?;
+        let authorization = client.grants.get(&resource)?.grant.record_under.clone()?;
+        Some(Basis {
+            resource,
+            authorization,
+            role: FlowRole::Responder,
+            domain,
+        })
+    }
+
     /// Judge a packet that the network sends to a client (data-plane §5.6).
     pub fn judge_incoming<B: AsRef<[u8]>>(
         &mut self,
@@ -509,6 +532,38 @@ impl Client {
         }
     }
 
+    /// The resource that [`Client::classify`] finds granted, and the name.
+    fn resource_at(
+        &self,
+        far: IpAddr,
+        traffic: Traffic,
+        now: Instant,
+    ) -> Option<(ResourceId, Option<Arc<str>>)> {
+        if is_proxy_address(far) {
+            let known = self.translations.get(far)?;
+            let granted = known.granted_by.iter().find(|(resource, serial)| {
+                let held = self.grants.get(*resource);
+                held.is_some_and(|held| {
+                    held.serial == **serial
+                        && held.grant.is_live(now)
+                        && held.grant.filters.permits(traffic)
+                })
+            });
+            return granted.map(|(resource, _)| (resource.clone(), Some(known.name.clone())));
+        }
+        let internet = || {
+            self.internet.iter().find(|route| {
+                route.deadline.is_none_or(|deadline| now < deadline)
+                    && route.filters.permits(traffic)
+            })
+        };
+        let route = match self.routes.best(far, traffic, now) {
+            Some(found) => found.route,
+            None => internet()?,
+        };
+        Some((route.resource.clone(), None))
+    }
+
     /// Errors pass regardless of filters; those about translated flows are translated with them. `is_own`: the gateway's
     /// own kernel says it.
     fn judge_icmp_error<B: AsRef<[u8]>>(
@@ -605,6 +660,7 @@ mod tests {
             filters: Arc::new(FilterSet::new(vec![filter])),
             deadline,
             rank: 0,
+            record_under: None,
         }
     }
 

@@ -10,7 +10,8 @@ use wardgate_packet::{IpPacket, Unreachable};
 
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
-use super::filter_set::FilterSet;
+use super::filter_set::{FilterSet, Traffic};
+use super::flow_records::Sighting;
 use super::gateway::{self, Gateway, NotTranslated, TowardClient, TowardNetwork};
 use super::links::PeerKey;
 use super::nat_table::Side;
@@ -51,6 +52,22 @@ impl RoleState for Gateway {
         }
     }
 
+    fn record_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        sent_to: IpAddr,
+        now: Instant,
+    ) {
+        if let Some(seen) = Sighting::of(key, packet, true, 1) {
+            let role = &engine.role;
+            let traffic = Traffic::toward(packet);
+            engine
+                .flows
+                .note(&seen, now, || role.basis_of(key, sent_to, traffic, now));
+        }
+    }
+
     fn forward(
         engine: &mut Engine<Self>,
         read: &TunRead<'_>,
@@ -78,6 +95,13 @@ impl RoleState for Gateway {
         let (sent, result) = engine
             .links
             .send_segments(key, read, ecn, edit, counters, io.now, io.out);
+        if engine.flows.is_on()
+            && sent > 0
+            && let Some(mut seen) = Sighting::of(key, packet, false, sent)
+        {
+            seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
+            engine.flows.note(&seen, io.now, || None);
+        }
         if result.is_err() {
             counters.add(Counter::NoSession, read.segment_count() - sent);
         }
@@ -95,6 +119,7 @@ impl RoleState for Gateway {
             Command::UpdateFilters(command) => {
                 let filters = Arc::new(FilterSet::new(command.filters));
                 engine.role.update_filters(&command.resource_id, &filters);
+                engine.flows.grants_changed(None);
             }
             Command::Translate(command) => engine.translate(command)?,
             other => return Err(other.refused_by(Role::Gateway)),
@@ -119,6 +144,7 @@ impl RoleState for Gateway {
         let expired = engine.role.handle_timeout(io.now);
         // First all that is to be told: a peer whose last grants end together is forgotten with the first of them.
         for (key, resource) in &expired {
+            engine.flows.grants_changed(Some(*key));
             engine.events.push(Event::GrantExpired {
                 peer_id: engine.links.name(*key),
                 resource_id: resource.to_string(),
@@ -144,7 +170,9 @@ impl GatewayEngine {
             filters: Arc::new(FilterSet::new(command.filters)),
             deadline,
             rank: command.rank,
+            record_under: command.record_under.map(Into::into),
         };
+        self.flows.grants_changed(Some(key));
         if self.role.grant(key, command.resource_id.into(), grant) {
             Ok(())
         } else {
@@ -156,6 +184,7 @@ impl GatewayEngine {
         if let Some(key) = self.links.key_of(&command.peer_id)
             && self.role.revoke(key, &command.resource_id)
         {
+            self.flows.grants_changed(Some(key));
             self.close_if_useless(key, io);
         }
     }
@@ -172,6 +201,7 @@ impl GatewayEngine {
                 retained.insert((key, grant.resource_id), deadline);
             }
         }
+        self.flows.grants_changed(None);
         let gateway = &mut self.role;
         let mut parted = Vec::new();
         for (key, resource) in gateway.grants() {

@@ -17,7 +17,7 @@
 //!
 //! A batch costs one decision per flow: a super-packet is judged once, and consecutive datagrams of one flow share a verdict.
 //!
-//! Deliberately absent: DNS (Python), flow records, and flows that another client opens: it may only answer.
+//! Deliberately absent: DNS (Python), and flows that another client opens: it may only answer.
 
 mod address_plan;
 mod client;
@@ -27,6 +27,8 @@ mod counters;
 mod engine;
 mod event_queue;
 mod filter_set;
+mod flow_records;
+mod flow_reports;
 mod flow_set;
 mod gateway;
 mod gateway_engine;
@@ -157,6 +159,11 @@ impl TunnelEngine {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         either!(self, engine => engine.poll_event())
+    }
+
+    /// As [`TunnelEngine::poll_event`], but leave reports of flows, which are many, for later.
+    pub fn poll_urgent_event(&mut self) -> Option<Event> {
+        either!(self, engine => engine.events.pop())
     }
 
     pub fn stats(&self) -> Vec<(&'static str, u64)> {

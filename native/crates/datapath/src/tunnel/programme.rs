@@ -1,7 +1,7 @@
 //! Commands applied: each as a whole, or refused as a whole. Here are those of both roles.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wardgate_connect::{IceCredentials, PeerConfig, Profile, RelayConfig, UpsertError, Upserted};
 use wardgate_packet::{ControlEvent, ControlPacket};
@@ -65,6 +65,11 @@ impl<R: RoleState> Engine<R> {
                 }
             }
             Command::SendControlPacket(command) => self.send_control_packet(&command, io)?,
+            Command::RecordFlows(command) => {
+                let unix_at_zero = Duration::try_from_secs_f64(command.unix_at_zero_s)
+                    .map_err(|error| Refused::Invalid(error.to_string()))?;
+                self.flows.set(command.is_on, unix_at_zero, io.now);
+            }
             Command::Shutdown => self.shut_down(io),
             other => R::apply(self, other, io)?,
         }
@@ -194,6 +199,7 @@ impl<R: RoleState> Engine<R> {
         for key in self.links.peer_keys() {
             self.close(key, true, io);
         }
+        self.flows.end_all(io.now);
         self.links.node.shut_down(io.now);
     }
 

@@ -183,6 +183,7 @@ impl<R: RoleState> Engine<R> {
         };
         match judgement {
             Judgement::Pass(translation) => {
+                let sent_to = packet.destination();
                 if let Some(outside) = translation {
                     // The family was compared when the translation was made.
                     let _ = packet.set_destination(outside.address);
@@ -190,6 +191,9 @@ impl<R: RoleState> Engine<R> {
                 }
                 if ecn == CONGESTION_EXPERIENCED {
                     packet.mark_congestion();
+                }
+                if self.flows.is_on() {
+                    R::record_inner(self, key, &packet, sent_to, io.now);
                 }
                 self.counters.add(Counter::PacketsReceived, 1);
                 self.counters.add(Counter::BytesReceived, range.len());
@@ -218,7 +222,7 @@ impl<R: RoleState> Engine<R> {
                     peer_id: self.links.name(key),
                     by: ClosedBy::Remote,
                 });
-                return self.forget(key);
+                return self.forget(key, now);
             }
             ControlEvent::AssignedIps => 0,
             ControlEvent::DomainStatus => 1,

@@ -25,7 +25,7 @@ impl<R: RoleState> Engine<R> {
                     renewed = true;
                 }
                 TunnelEvent::SessionsExpired | TunnelEvent::GaveUp => {
-                    return self.fail(key, FailureReason::HandshakeTimeout);
+                    return self.fail(key, FailureReason::HandshakeTimeout, io.now);
                 }
             }
         }
@@ -130,6 +130,7 @@ impl<R: RoleState> Engine<R> {
                     return;
                 }
                 connection.initiate_proactively(io.now);
+                self.flows.path_selected(key, path, io.now);
                 self.events.push(Event::PathSelected {
                     peer_id: self.links.name(key),
                     kind: path_kind(path.kind),
@@ -154,6 +155,7 @@ impl<R: RoleState> Engine<R> {
                                 FailureReason::IceTimeout
                             }
                         },
+                        io.now,
                     );
                 }
             }

@@ -1,5 +1,6 @@
 //! Two engines, a relay, a network: what gets through and what does not.
 
+mod flow_records;
 mod hostile;
 mod names;
 mod world;

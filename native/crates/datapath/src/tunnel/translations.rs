@@ -46,7 +46,7 @@ struct Announcement(u64);
 
 #[derive(Debug)]
 pub struct Translation {
-    name: Arc<str>,
+    pub name: Arc<str>,
     pub real: Option<IpAddr>,
     /// The resources that the name was assigned under, each with the grant of that moment.
     pub granted_by: BTreeMap<ResourceId, GrantSerial>,

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use wardgate_datapath::command::{
-    Authorize, Command, Grant, GrantKind, IceCredentials, IceProfile, IceRole, Key, RelayServer,
-    RemoteCandidates, Route, SetAddresses, SetRelays, SetRoutes, Table, UpsertPeer,
+    Authorize, Command, Grant, GrantKind, IceCredentials, IceProfile, IceRole, Key, RecordFlows,
+    RelayServer, RemoteCandidates, Route, SetAddresses, SetRelays, SetRoutes, Table, UpsertPeer,
 };
 use wardgate_datapath::event::Event;
 use wardgate_datapath::relay::PeerRules;
@@ -125,6 +125,10 @@ fn connect(side: usize, apply: &impl Fn(Command) -> Result<()>) -> Result<()> {
         ipv6: TUNNEL6[other].parse()?,
     }))?;
     let resource = "resource".to_owned();
+    apply(Command::RecordFlows(RecordFlows {
+        is_on: record_under().is_some(),
+        unix_at_zero_s: 0.0,
+    }))?;
     if side == 0 {
         apply(Command::SetRoutes(SetRoutes {
             routes: vec![Route {
@@ -140,6 +144,7 @@ fn connect(side: usize, apply: &impl Fn(Command) -> Result<()>) -> Result<()> {
             peer_id: "peer".to_owned(),
             addresses: vec![format!("{RESOURCE}/32").parse()?],
             device_address: None,
+            record_under: record_under(),
         }))
     } else {
         apply(Command::Grant(Grant {
@@ -150,8 +155,13 @@ fn connect(side: usize, apply: &impl Fn(Command) -> Result<()>) -> Result<()> {
             filters: Vec::new(),
             expires_deadline_s: None,
             rank: 0,
+            record_under: record_under(),
         }))
     }
+}
+
+fn record_under() -> Option<String> {
+    std::env::var_os("WARDGATE_PAIR_RECORDS").map(|_| "authorization".to_owned())
 }
 
 fn start_relay() -> Result<RelayHost> {

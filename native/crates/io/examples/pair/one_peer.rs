@@ -127,7 +127,7 @@ impl PacketEngine for OnePeer {
         self.tunnel.poll_timeout()
     }
 
-    fn poll_event(&mut self) -> Option<()> {
+    fn poll_event(&mut self, _waiting: usize) -> Option<()> {
         while self.tunnel.poll_event().is_some() {}
         None
     }

@@ -337,7 +337,7 @@ impl PacketEngine for Mirror {
         self.wake_at
     }
 
-    fn poll_event(&mut self) -> Option<Happening> {
+    fn poll_event(&mut self, _waiting: usize) -> Option<Happening> {
         (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 

@@ -27,6 +27,7 @@ from wardgate.portal.access.explaining import Who, explain_now, find_actor, find
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import RESOURCES
 from wardgate.portal.devices.tables import DEVICES
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.logs.tables import DECISIONS
 from wardgate.portal.outcomes import Missing
 from wardgate.portal.people import rules as people_rules
@@ -161,7 +162,7 @@ async def _asked(visit: Visit, question: Question) -> Answer:
 async def _recorded(visit: Visit, log_id: str) -> Answer:
     """Return what was recorded with a decision. Raises ValueError."""
     async with visit.reading() as tables:
-        found = await tables.decisions(DECISIONS.c.log_id == log_id.lower(), limit=1)
+        found = await newest_decisions(tables, DECISIONS.c.log_id == log_id.lower(), limit=1)
     if not found:
         raise ValueError("There is no such decision in the log; old ones are deleted.")
     try:

@@ -19,6 +19,7 @@ from wardgate.portal.access.explaining import Who, explain_now, explanations_of,
 from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.logs.rest import parse_instant
+from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS
 from wardgate.portal.logs.tables import Decision as LoggedDecision
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
@@ -37,7 +38,6 @@ from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data, ListOf, ViewFields, list_response
 from wardgate.portal.store.log_reading import Count, LogReader
-from wardgate.portal.store.logs import DECISION_LOG
 
 routes = Routes("explanations", "/wardgate", tag="Wardgate")
 

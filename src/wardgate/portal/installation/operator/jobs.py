@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
+from wardgate.portal.installation.job_queue import STATES, JobQueue
 from wardgate.portal.installation.tables import JOBS, Job
 from wardgate.portal.store import Repository, Transaction
-from wardgate.portal.store.job_queue import STATES, JobQueue
 from wardgate.portal.web.cells import Fact, Moment, Status, Text
 from wardgate.portal.web.filters import Choice, Period, Search
 from wardgate.portal.web.listing import Column, Empty, ListPage, Panel, PanelAction

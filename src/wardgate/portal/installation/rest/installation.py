@@ -9,6 +9,7 @@ from pydantic import BaseModel
 import wardgate
 from wardgate.portal.credentials import Issued
 from wardgate.portal.installation import rules
+from wardgate.portal.installation.job_queue import STATES, JobQueue
 from wardgate.portal.installation.tables import JOBS, RelayToken
 from wardgate.portal.installation.views import (
     HealthView,
@@ -27,7 +28,6 @@ from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, DeletedView, ListOf, list_response
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Repository
-from wardgate.portal.store.job_queue import STATES, JobQueue
 
 routes = Routes("installation", "/wardgate", tag="Wardgate: installation")
 

@@ -17,10 +17,10 @@ from wardgate.portal.logs.pages.subjects import (
     source_facts,
 )
 from wardgate.portal.logs.pages.words import at_text, exact_text, size_text
+from wardgate.portal.logs.streams import LOGS, Stream, containing, within
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.logs import LOGS, Stream, containing, within
 from wardgate.portal.web.cells import Cell, Fact, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty

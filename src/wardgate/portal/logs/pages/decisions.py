@@ -11,10 +11,10 @@ from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
 from wardgate.portal.logs.pages.words import at_text, exact_text
+from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.log_reading import Window
-from wardgate.portal.store.logs import DECISION_LOG
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty

@@ -12,11 +12,11 @@ from wardgate.model.filters import LAST_PORT
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage, reading_of
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
 from wardgate.portal.logs.pages.words import at_text, duration_text, exact_text, size_text
+from wardgate.portal.logs.streams import LOGS, Stream, containing, within
 from wardgate.portal.logs.tables import FLOW_LOGS, FlowLog
 from wardgate.portal.logs.views import log_entry
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.log_reading import LogReader
-from wardgate.portal.store.logs import LOGS, Stream, containing, within
 from wardgate.portal.web.cells import Cell, Fact, Link, Several, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Filter, Of, Period, Search
 from wardgate.portal.web.listing import Empty

@@ -9,9 +9,9 @@ from sqlalchemy import RowMapping, or_
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_cell, actor_name, id_facts, place_of, source_facts
 from wardgate.portal.logs.pages.words import at_text, exact_text
+from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, within
 from wardgate.portal.logs.tables import SESSION_LOGS, SessionLog
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.logs import LOGS, Stream, by_actor, containing, within
 from wardgate.portal.web.cells import Cell, Fact, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty

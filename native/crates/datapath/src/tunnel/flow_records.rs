@@ -1,0 +1,648 @@
+//! Records of who used what: TCP and UDP flows by authorization, from their first packet to their end (data-plane §5.8).
+//!
+//! ```text
+//!                 first packet of the initiator
+//!   (no record) ───────────────────────────────► open ──► "started"
+//!                                                 │
+//!    2 min of silence, FIN both ways, RST, a new SYN, a 17th path, the peer's end, no room
+//!                                                 ▼
+//!                                               "ended"
+//! ```
+//!
+//! A record belongs to the authorization that its first packet passed by. When the peer's grants change, the next packet of
+//! the initiator is asked anew which resource it belongs to; another one ends the record and begins the next.
+//!
+//! A packet costs one look-up, and none if the packet before it was of the same flow. Nothing walks over all flows: each has
+//! one entry among the deadlines, which may be earlier than its end and is then moved. A peer that opens flows without end
+//! makes its own oldest records end; where all have too many, the oldest of a peer with the most.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use wardgate_connect::{Path, PathKind};
+use wardgate_packet::{IpPacket, Kind, TcpFlags};
+
+use super::flow_reports::FlowReports;
+use super::links::{NodeId, PeerKey};
+use super::route_table::ResourceId;
+use super::seeded_hash::SeededState;
+use super::steps;
+use crate::event::{FlowEnd, FlowPath, FlowProtocol, FlowReport, FlowRole};
+
+/// Data-plane §9.4.
+const IDLE_LIFETIME: Duration = Duration::from_secs(120);
+/// How long a closed flow waits for its last packets, as a translated one does; ours.
+const CLOSED_LIFETIME: Duration = Duration::from_secs(5);
+/// Data-plane §9.4: one more ends the record.
+const MAX_PATHS: usize = 16;
+/// Open records of one peer; ours, as many as a gateway translates flows of one client.
+const MAX_FLOWS_OF_PEER: usize = 65_536;
+/// Of all peers together; ours.
+const MAX_FLOWS: usize = 1 << 20;
+/// Peers are told apart by how many thousand flows they have.
+const CROWD: usize = 1024;
+/// Ended flows looked at in one call; the rest follows in the next, which is due at once.
+const AT_ONCE: usize = 256;
+const NONE: u32 = u32::MAX;
+
+/// Packets of one flow that passed together.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    pub peer: PeerKey,
+    pub tuple: Tuple,
+    /// From who asked for access to who is reached.
+    pub from_initiator: bool,
+    pub packets: usize,
+    /// Behind the TCP or UDP header.
+    pub payload_bytes: usize,
+    /// Of TCP.
+    pub flags: Option<TcpFlags>,
+}
+
+/// What tells the flows of a peer apart, in the initiator's orientation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    protocol: FlowProtocol,
+    initiator: (IpAddr, u16),
+    responder: (IpAddr, u16),
+}
+
+/// In as few words as possible: each packet of a recorded flow is looked up.
+impl Hash for Tuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u64::from(self.initiator.1) << 16 | u64::from(self.responder.1);
+        state.write_u64(ports << 8 | self.protocol as u64);
+        match (self.initiator.0, self.responder.0) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                state.write_u64(u64::from(one.to_bits()) << 32 | u64::from(other.to_bits()));
+            }
+            (one, other) => {
+                one.hash(state);
+                other.hash(state);
+            }
+        }
+    }
+}
+
+impl Tuple {
+    /// The flow of a packet from source to destination; none but TCP and UDP are recorded.
+    fn of<B: AsRef<[u8]>>(packet: &IpPacket<B>) -> Option<Self> {
+        let protocol = match packet.kind() {
+            Kind::Tcp => FlowProtocol::Tcp,
+            Kind::Udp => FlowProtocol::Udp,
+            _ => return None,
+        };
+        Some(Self {
+            protocol,
+            initiator: (packet.source(), packet.source_value()?),
+            responder: (packet.destination(), packet.destination_value()?),
+        })
+    }
+
+    fn reversed(self) -> Self {
+        Self {
+            initiator: self.responder,
+            responder: self.initiator,
+            ..self
+        }
+    }
+}
+
+impl Sighting {
+    /// One packet, or a super-packet of `packets`; none but TCP and UDP are recorded.
+    pub fn of<B: AsRef<[u8]>>(
+        peer: PeerKey,
+        packet: &IpPacket<B>,
+        from_initiator: bool,
+        packets: usize,
+    ) -> Option<Self> {
+        let tuple = Tuple::of(packet)?;
+        Some(Self {
+            peer,
+            tuple: if from_initiator {
+                tuple
+            } else {
+                tuple.reversed()
+            },
+            from_initiator,
+            packets,
+            payload_bytes: packet.payload().len(),
+            flags: packet.tcp_flags(),
+        })
+    }
+
+    /// Whether a record may begin with it: not with what ends a flow, nor with a bare acknowledgement.
+    fn opens(&self) -> bool {
+        self.from_initiator
+            && match self.flags {
+                None => true,
+                Some(flags) => {
+                    !flags.fin() && !flags.rst() && (flags.syn() || self.payload_bytes > 0)
+                }
+            }
+    }
+}
+
+/// What a flow is recorded under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    pub resource: ResourceId,
+    /// The policy authorization.
+    pub authorization: Arc<str>,
+    pub role: FlowRole,
+    pub domain: Option<Arc<str>>,
+}
+
+pub struct FlowRecords {
+    is_on: bool,
+    epoch: Instant,
+    /// Wall time at `epoch`, since 1970.
+    unix_at_epoch: Duration,
+    index: HashMap<(PeerKey, Tuple), u32, SeededState>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The flow of the packet before.
+    latest: Option<(PeerKey, Tuple, u32)>,
+    /// One entry per flow; may be earlier than its end, never later.
+    due: BTreeSet<(Instant, u32)>,
+    peers: FxHashMap<PeerKey, PeerFlows>,
+    /// Of each peer how many thousand flows it has, where that is any.
+    crowds: BTreeSet<(usize, PeerKey)>,
+    open: usize,
+    /// Grows with each change of grants that concerns all peers.
+    grants_version: u64,
+    started: u64,
+    displaced: u64,
+    pub reports: FlowReports,
+}
+
+enum Slot {
+    Free,
+    Used(Box<Flow>),
+}
+
+struct Flow {
+    peer: PeerKey,
+    tuple: Tuple,
+    basis: Basis,
+    paths: Vec<FlowPath>,
+    path_version: u64,
+    grants_version: u64,
+    started_at_us: u64,
+    last_packet_at: Instant,
+    due_at: Instant,
+    /// The initiator has sent more than its SYN: another one opens the next flow.
+    is_under_way: bool,
+    finished: [bool; 2],
+    is_reset: bool,
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    /// Neighbours among the peer's flows, the one begun first at the head.
+    before: u32,
+    behind: u32,
+}
+
+/// Directions, as indices.
+const TX: usize = 0;
+const RX: usize = 1;
+
+struct PeerFlows {
+    oldest: u32,
+    newest: u32,
+    count: usize,
+    path: Option<(Path<NodeId>, u64)>,
+    path_version: u64,
+    grants_version: u64,
+}
+
+impl FlowRecords {
+    pub fn new(hash: SeededState, epoch: Instant, unix_at_epoch: Duration) -> Self {
+        Self {
+            is_on: false,
+            epoch,
+            unix_at_epoch,
+            index: HashMap::with_hasher(hash),
+            slots: Vec::new(),
+            free: Vec::new(),
+            latest: None,
+            due: BTreeSet::new(),
+            peers: FxHashMap::default(),
+            crowds: BTreeSet::new(),
+            open: 0,
+            grants_version: 0,
+            started: 0,
+            displaced: 0,
+            reports: FlowReports::default(),
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Begin or end recording; `unix_at_epoch` is the wall time at the engine's zero as it is known now.
+    pub fn set(&mut self, is_on: bool, unix_at_epoch: Duration, now: Instant) {
+        self.unix_at_epoch = unix_at_epoch;
+        if self.is_on && !is_on {
+            self.end_all(now);
+        }
+        self.is_on = is_on;
+    }
+
+    /// Counters by name.
+    pub fn stats(&self) -> [(&'static str, u64); 4] {
+        [
+            ("flows_open", self.open as u64),
+            ("flows_recorded", self.started),
+            ("flows_displaced", self.displaced),
+            ("flow_records_lost", self.reports.lost()),
+        ]
+    }
+
+    /// The grants of a peer have changed, or those of all.
+    pub fn grants_changed(&mut self, peer: Option<PeerKey>) {
+        match peer {
+            None => self.grants_version += 1,
+            Some(peer) => self.peer(peer).grants_version += 1,
+        }
+    }
+
+    pub fn path_selected(&mut self, peer: PeerKey, path: Path<NodeId>, now: Instant) {
+        let at_us = self.unix_us(now);
+        let peer = self.peer(peer);
+        peer.path = Some((path, at_us));
+        peer.path_version += 1;
+    }
+
+    /// Count packets that passed. `basis` is asked when a record begins, and again when the peer's grants have changed.
+    pub fn note(
+        &mut self,
+        seen: &Sighting,
+        now: Instant,
+        mut basis: impl FnMut() -> Option<Basis>,
+    ) {
+        let Some(slot) = self.find(seen.peer, seen.tuple) else {
+            if seen.opens()
+                && let Some(basis) = basis()
+            {
+                self.start(seen, basis, now);
+            }
+            return;
+        };
+        let Some(peer) = self.peers.get(&seen.peer) else {
+            return;
+        };
+        let versions = (peer.path_version, peer.grants_version + self.grants_version);
+        let Slot::Used(flow) = &mut self.slots[slot as usize] else {
+            return;
+        };
+        if now.saturating_duration_since(flow.last_packet_at) > IDLE_LIFETIME || flow.reopens(seen)
+        {
+            let (end, is_idle) = flow.end(now);
+            self.end(slot, if is_idle { end } else { now });
+            return self.note(seen, now, basis);
+        }
+        if seen.from_initiator && flow.grants_version != versions.1 {
+            flow.grants_version = versions.1;
+            match basis() {
+                Some(basis) if basis.resource == flow.basis.resource => {}
+                other => {
+                    self.end(slot, now);
+                    if let Some(basis) = other {
+                        self.start(seen, basis, now);
+                    }
+                    return;
+                }
+            }
+        }
+        if flow.path_version != versions.0 {
+            flow.path_version = versions.0;
+            if let Some(path) = peer.flow_path(flow.basis.role)
+                && !flow.takes(path)
+            {
+                let basis = flow.basis.clone();
+                self.end(slot, now);
+                return self.start(seen, basis, now);
+            }
+        }
+        flow.count(seen, now);
+        if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) {
+            self.schedule(slot);
+        }
+    }
+
+    /// The peer is gone: its records end.
+    pub fn forget_peer(&mut self, peer: PeerKey, now: Instant) {
+        while let Some(oldest) = self.oldest_of(peer) {
+            self.end(oldest, now);
+        }
+        self.peers.remove(&peer);
+    }
+
+    /// End what has been silent for too long, and let reports go that have waited long enough.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..AT_ONCE {
+            let Some((due_at, slot)) = self.due.first().copied().filter(|(at, _)| *at <= now)
+            else {
+                break;
+            };
+            steps::count(1);
+            let Slot::Used(flow) = &mut self.slots[slot as usize] else {
+                self.due.pop_first();
+                continue;
+            };
+            let expires_at = flow.expires_at();
+            if expires_at > now {
+                self.due.remove(&(due_at, slot));
+                flow.due_at = expires_at;
+                self.due.insert((expires_at, slot));
+            } else {
+                let (ended_at, _) = flow.end(now);
+                self.end(slot, ended_at);
+            }
+        }
+        self.reports.handle_timeout(now);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let flows = self.due.first().map(|(at, _)| *at);
+        [flows, self.reports.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// End every record, as at the end of the process.
+    pub fn end_all(&mut self, now: Instant) {
+        let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for peer in peers {
+            while let Some(oldest) = self.oldest_of(peer) {
+                self.end(oldest, now);
+            }
+        }
+        self.reports.flush();
+    }
+
+    fn find(&mut self, peer: PeerKey, tuple: Tuple) -> Option<u32> {
+        if let Some((known, latest, slot)) = self.latest
+            && known == peer
+            && latest == tuple
+        {
+            return Some(slot);
+        }
+        steps::count(1);
+        let slot = *self.index.get(&(peer, tuple))?;
+        self.latest = Some((peer, tuple, slot));
+        Some(slot)
+    }
+
+    fn start(&mut self, seen: &Sighting, basis: Basis, now: Instant) {
+        self.make_room(seen.peer, now);
+        let started_at_us = self.unix_us(now);
+        let all = self.grants_version;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Free);
+            (self.slots.len() - 1) as u32
+        });
+        let peer = self.peer(seen.peer);
+        let mut flow = Box::new(Flow {
+            peer: seen.peer,
+            tuple: seen.tuple,
+            paths: peer.flow_path(basis.role).into_iter().collect(),
+            basis,
+            path_version: peer.path_version,
+            grants_version: peer.grants_version + all,
+            started_at_us,
+            last_packet_at: now,
+            due_at: now,
+            is_under_way: false,
+            finished: [false; 2],
+            is_reset: false,
+            packets: [0; 2],
+            bytes: [0; 2],
+            before: peer.newest,
+            behind: NONE,
+        });
+        flow.count(seen, now);
+        flow.due_at = flow.expires_at();
+        let newest = std::mem::replace(&mut peer.newest, slot);
+        if newest == NONE {
+            peer.oldest = slot;
+        }
+        peer.count += 1;
+        let crowd = peer.count / CROWD;
+        if peer.count % CROWD == 0 {
+            self.crowds.remove(&(crowd - 1, seen.peer));
+            self.crowds.insert((crowd, seen.peer));
+        }
+        if newest != NONE
+            && let Slot::Used(former) = &mut self.slots[newest as usize]
+        {
+            former.behind = slot;
+        }
+        self.due.insert((flow.due_at, slot));
+        self.index.insert((seen.peer, seen.tuple), slot);
+        self.latest = Some((seen.peer, seen.tuple, slot));
+        self.reports.push(flow.report(None), now);
+        self.slots[slot as usize] = Slot::Used(flow);
+        self.open += 1;
+        self.started += 1;
+    }
+
+    /// End a record; all that is known of the flow goes with it.
+    fn end(&mut self, slot: u32, ended_at: Instant) {
+        let place = &mut self.slots[slot as usize];
+        let Slot::Used(flow) = std::mem::replace(place, Slot::Free) else {
+            return;
+        };
+        self.free.push(slot);
+        self.open -= 1;
+        self.latest = None;
+        self.due.remove(&(flow.due_at, slot));
+        self.index.remove(&(flow.peer, flow.tuple));
+        self.unlink(&flow);
+        let end = FlowEnd {
+            ended_at_us: flow.started_at_us.max(self.unix_us(ended_at)),
+            last_packet_at_us: flow.started_at_us.max(self.unix_us(flow.last_packet_at)),
+            tx_packets: flow.packets[TX],
+            rx_packets: flow.packets[RX],
+            tx_bytes: flow.bytes[TX],
+            rx_bytes: flow.bytes[RX],
+        };
+        self.reports.push(flow.report(Some(end)), ended_at);
+    }
+
+    fn unlink(&mut self, flow: &Flow) {
+        if let Some(Slot::Used(before)) = self.slots.get_mut(flow.before as usize) {
+            before.behind = flow.behind;
+        }
+        if let Some(Slot::Used(behind)) = self.slots.get_mut(flow.behind as usize) {
+            behind.before = flow.before;
+        }
+        let Some(peer) = self.peers.get_mut(&flow.peer) else {
+            return;
+        };
+        if flow.before == NONE {
+            peer.oldest = flow.behind;
+        }
+        if flow.behind == NONE {
+            peer.newest = flow.before;
+        }
+        if peer.count % CROWD == 0 {
+            let crowd = peer.count / CROWD;
+            self.crowds.remove(&(crowd, flow.peer));
+            if crowd > 1 {
+                self.crowds.insert((crowd - 1, flow.peer));
+            }
+        }
+        peer.count -= 1;
+    }
+
+    /// End the oldest record of a peer that has too many, or of the one with the most.
+    fn make_room(&mut self, peer: PeerKey, now: Instant) {
+        let has = self.peers.get(&peer).map_or(0, |flows| flows.count);
+        let from = if has >= MAX_FLOWS_OF_PEER {
+            Some(peer)
+        } else if self.open >= MAX_FLOWS {
+            self.crowds
+                .last()
+                .map_or(Some(peer), |(_, peer)| Some(*peer))
+        } else {
+            return;
+        };
+        if let Some(oldest) = from.and_then(|peer| self.oldest_of(peer)) {
+            self.displaced += 1;
+            self.end(oldest, now);
+        }
+    }
+
+    fn oldest_of(&self, peer: PeerKey) -> Option<u32> {
+        let oldest = self.peers.get(&peer)?.oldest;
+        (oldest != NONE).then_some(oldest)
+    }
+
+    /// Bring the deadline forward of a flow that now ends sooner.
+    fn schedule(&mut self, slot: u32) {
+        let Slot::Used(flow) = &mut self.slots[slot as usize] else {
+            return;
+        };
+        let expires_at = flow.expires_at();
+        if expires_at < flow.due_at {
+            self.due.remove(&(flow.due_at, slot));
+            flow.due_at = expires_at;
+            self.due.insert((expires_at, slot));
+        }
+    }
+
+    fn peer(&mut self, peer: PeerKey) -> &mut PeerFlows {
+        self.peers.entry(peer).or_insert(PeerFlows {
+            oldest: NONE,
+            newest: NONE,
+            count: 0,
+            path: None,
+            path_version: 0,
+            grants_version: 0,
+        })
+    }
+
+    fn unix_us(&self, at: Instant) -> u64 {
+        let since_epoch = at.saturating_duration_since(self.epoch);
+        (self.unix_at_epoch + since_epoch).as_micros() as u64
+    }
+}
+
+impl Flow {
+    fn count(&mut self, seen: &Sighting, now: Instant) {
+        let direction = if seen.from_initiator { TX } else { RX };
+        self.last_packet_at = now;
+        self.packets[direction] += seen.packets as u64;
+        self.bytes[direction] += seen.payload_bytes as u64;
+        if let Some(flags) = seen.flags {
+            self.finished[direction] |= flags.fin();
+            self.is_reset |= flags.rst();
+            self.is_under_way |= seen.from_initiator && !flags.syn();
+        }
+    }
+
+    /// Whether the initiator begins the next flow between the same ends.
+    fn reopens(&self, seen: &Sighting) -> bool {
+        let is_syn = seen.flags.is_some_and(|flags| flags.syn() && !flags.ack());
+        is_syn && seen.from_initiator && (self.is_under_way || self.is_closed())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_reset || self.finished == [true; 2]
+    }
+
+    fn expires_at(&self) -> Instant {
+        self.last_packet_at
+            + if self.is_closed() {
+                CLOSED_LIFETIME
+            } else {
+                IDLE_LIFETIME
+            }
+    }
+
+    /// When a flow has ended of which nothing has come since, and whether by silence.
+    fn end(&self, now: Instant) -> (Instant, bool) {
+        if self.is_closed() {
+            return (self.last_packet_at, true);
+        }
+        let silent_until = self.last_packet_at + IDLE_LIFETIME;
+        (silent_until.min(now), silent_until < now)
+    }
+
+    /// Note another path; false if it is one too many.
+    fn takes(&mut self, path: FlowPath) -> bool {
+        if self.paths.last().is_some_and(|last| last.is_same(&path)) {
+            return true;
+        }
+        let has_room = self.paths.len() < MAX_PATHS;
+        if has_room {
+            self.paths.push(path);
+        }
+        has_room
+    }
+
+    fn report(&self, end: Option<FlowEnd>) -> FlowReport {
+        FlowReport {
+            authorization_id: self.basis.authorization.clone(),
+            role: self.basis.role,
+            protocol: self.tuple.protocol,
+            initiator: self.tuple.initiator,
+            responder: self.tuple.responder,
+            domain: self.basis.domain.clone(),
+            paths: self.paths.clone(),
+            started_at_us: self.started_at_us,
+            end,
+        }
+    }
+}
+
+impl PeerFlows {
+    /// The path as a record names it: from the initiator's side to the responder's; without a source where the initiator
+    /// sends over its relay.
+    fn flow_path(&self, own: FlowRole) -> Option<FlowPath> {
+        let (path, activated_at_us) = self.path?;
+        let (ours, theirs) = match path.kind {
+            PathKind::Direct => (false, false),
+            PathKind::LocalRelay => (true, false),
+            PathKind::RemoteRelay => (false, true),
+            PathKind::BothRelays => (true, true),
+        };
+        let own_address = path.relayed.or(path.local)?;
+        let (source, is_relayed, destination) = match own {
+            FlowRole::Initiator => (own_address, ours, path.remote),
+            FlowRole::Responder => (path.remote, theirs, own_address),
+        };
+        Some(FlowPath {
+            source: (!is_relayed).then_some(source),
+            destination,
+            activated_at_us,
+        })
+    }
+}

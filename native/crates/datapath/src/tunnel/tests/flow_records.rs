@@ -1,0 +1,682 @@
+//! Flow records, each row of the table in data-plane §5.8, and what a peer may do to them.
+
+use super::*;
+use crate::event::{FlowEnd, FlowProtocol, FlowReport, FlowRole};
+
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+const ACK: u8 = 0x10;
+const FIN: u8 = 0x11;
+const RST: u8 = 0x04;
+const UNIX_US: u64 = 1_800_000_000_000_000;
+
+/// As [`World::connected`], and both ends record "net" under an authorization.
+fn recording() -> World {
+    let mut world = World::connected();
+    for host in [CLIENT, GATEWAY] {
+        record(&mut world, host, true);
+    }
+    grant(&mut world, "net", "10.0.0.0/24", "first");
+    authorize(&mut world, "net", "10.0.0.0/24", "first");
+    world
+}
+
+fn record(world: &mut World, host: usize, is_on: bool) {
+    let command =
+        json!({"command": "record_flows", "is_on": is_on, "unix_at_zero_s": 1_800_000_000.0});
+    world.apply(host, command);
+}
+
+fn grant(world: &mut World, resource: &str, network: &str, record_under: &str) {
+    let networks = if network.is_empty() {
+        json!([])
+    } else {
+        json!([network])
+    };
+    let kind = if network.is_empty() { "dns" } else { "cidr" };
+    world.apply(
+        GATEWAY,
+        json!({"command": "grant", "peer_id": "client", "resource_id": resource, "kind": kind, "networks": networks,
+               "filters": [], "expires_deadline_s": null, "rank": 0, "record_under": record_under}),
+    );
+}
+
+fn authorize(world: &mut World, resource: &str, network: &str, record_under: &str) {
+    world.apply(
+        CLIENT,
+        json!({"command": "authorize", "resource_id": resource, "peer_id": "gateway", "addresses": [network],
+               "device_address": null, "record_under": record_under}),
+    );
+}
+
+fn tcp(up: bool, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let (client, server) = (socket(&format!("{CLIENT_V4}:4000")), socket(SERVER));
+    let (from, to) = if up {
+        (client, server)
+    } else {
+        (server, client)
+    };
+    build::tcp(from, to, 1, 1, flags, payload).unwrap()
+}
+
+/// One packet through the tunnel, upwards from the client.
+fn pass(world: &mut World, up: bool, packet: &[u8]) {
+    world.send(if up { CLIENT } else { GATEWAY }, packet);
+    world.run(Duration::from_millis(100));
+}
+
+fn tcp_passes(world: &mut World, up: bool, flags: u8, payload: &[u8]) {
+    pass(world, up, &tcp(up, flags, payload));
+}
+
+/// What a host has reported since last asked, once all that waits has come out.
+fn reports(world: &mut World, host: usize) -> Vec<FlowReport> {
+    world.run(2 * SECOND);
+    let events = world.events(host).into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::FlowsReported { reports, .. } => Some(reports),
+            _ => None,
+        })
+        .flatten()
+        .collect()
+}
+
+fn ends(reports: &[FlowReport]) -> Vec<FlowEnd> {
+    reports.iter().filter_map(|report| report.end).collect()
+}
+
+fn counts(end: &FlowEnd) -> [u64; 4] {
+    [end.tx_packets, end.rx_packets, end.tx_bytes, end.rx_bytes]
+}
+
+fn now_us(world: &World) -> u64 {
+    UNIX_US + (world.now - world.epoch).as_micros() as u64
+}
+
+#[test]
+fn both_ends_report_the_same_flow_from_its_start_to_its_end() {
+    let mut world = recording();
+    let began_us = now_us(&world);
+    tcp_passes(&mut world, true, SYN, b"");
+    tcp_passes(&mut world, false, SYN_ACK, b"");
+    tcp_passes(&mut world, true, ACK, b"request");
+    tcp_passes(&mut world, false, ACK, b"the answer");
+    tcp_passes(&mut world, true, FIN, b"");
+    let last_us = now_us(&world);
+    tcp_passes(&mut world, false, FIN, b"");
+    world.run(6 * SECOND);
+    let hosts = world
+        .hosts
+        .iter()
+        .map(|host| host.address)
+        .collect::<Vec<_>>();
+    for (host, role, delay_us) in [
+        (CLIENT, FlowRole::Initiator, 0),
+        (GATEWAY, FlowRole::Responder, 10_000),
+    ] {
+        let reports = reports(&mut world, host);
+        let [start, end] = &reports[..] else {
+            panic!("{reports:?}");
+        };
+        assert_eq!(start.end, None);
+        assert_eq!(start.authorization_id.as_ref(), "first");
+        assert_eq!((start.role, start.protocol), (role, FlowProtocol::Tcp));
+        assert_eq!(start.initiator, (ip(CLIENT_V4), 4000));
+        assert_eq!(start.responder, (ip("10.0.0.1"), 80));
+        assert_eq!(start.started_at_us, began_us + delay_us);
+        assert_eq!(start.paths.len(), 1);
+        let path = start.paths[0];
+        assert_eq!(
+            (path.source, path.destination),
+            (Some(hosts[CLIENT]), hosts[GATEWAY])
+        );
+        assert!(path.activated_at_us < began_us);
+        assert_eq!(
+            FlowReport {
+                end: None,
+                ..end.clone()
+            },
+            *start
+        );
+        let ended = end.end.unwrap();
+        assert_eq!(
+            counts(&ended),
+            [3, 3, 7, 10],
+            "tx and rx mean the same on both sides"
+        );
+        // The last packet goes downwards: the gateway sends it first.
+        assert_eq!(ended.ended_at_us, last_us + 10_000 - delay_us);
+        assert_eq!(ended.last_packet_at_us, ended.ended_at_us);
+    }
+}
+
+#[test]
+fn a_flow_begins_with_what_the_initiator_sends_to_say_something() {
+    for (what, packets, is_begun) in [
+        ("SYN", vec![(true, SYN, "")], true),
+        ("data", vec![(true, ACK, "data")], true),
+        ("bare ACK", vec![(true, ACK, "")], false),
+        ("FIN", vec![(true, FIN, "data")], false),
+        ("RST", vec![(true, RST, "")], false),
+        ("the responder's", vec![(false, ACK, "data")], false),
+        (
+            "an answer to SYN",
+            vec![(false, SYN, ""), (true, SYN_ACK, "")],
+            true,
+        ),
+    ] {
+        let mut world = recording();
+        for (up, flags, payload) in packets {
+            tcp_passes(&mut world, up, flags, payload.as_bytes());
+        }
+        for host in [CLIENT, GATEWAY] {
+            assert_eq!(
+                reports(&mut world, host).len(),
+                usize::from(is_begun),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_an_authorization_to_record_under_nothing_is_recorded() {
+    let mut world = World::connected();
+    for host in [CLIENT, GATEWAY] {
+        record(&mut world, host, true);
+    }
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    assert_eq!(world.received(GATEWAY).len(), 1);
+    assert!(reports(&mut world, CLIENT).is_empty());
+    assert!(reports(&mut world, GATEWAY).is_empty());
+}
+
+#[test]
+fn recording_can_be_ended_and_begun() {
+    let mut world = recording();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    record(&mut world, GATEWAY, false);
+    pass(&mut world, true, &udp(SERVER, b"y"));
+    assert_eq!(ends(&reports(&mut world, GATEWAY)).len(), 1);
+    assert_eq!(world.count(GATEWAY, "flows_open"), 0);
+    record(&mut world, GATEWAY, true);
+    pass(&mut world, true, &udp(SERVER, b"z"));
+    assert_eq!(reports(&mut world, GATEWAY).len(), 1);
+}
+
+#[test]
+fn a_packet_that_waits_is_recorded_once_it_is_sent() {
+    let mut world = World::new();
+    record(&mut world, CLIENT, true);
+    world.route_net(json!([]));
+    world.send(CLIENT, &udp(SERVER, b"first"));
+    assert!(reports(&mut world, CLIENT).is_empty());
+    world.introduce();
+    grant(&mut world, "net", "10.0.0.0/24", "first");
+    authorize(&mut world, "net", "10.0.0.0/24", "first");
+    assert_eq!(reports(&mut world, CLIENT).len(), 1);
+    world.run(130 * SECOND);
+    assert_eq!(counts(&ends(&reports(&mut world, CLIENT))[0]), [1, 0, 5, 0]);
+}
+
+#[test]
+fn a_refused_packet_is_not_recorded() {
+    let mut world = recording();
+    world.apply(
+        GATEWAY,
+        json!({"command": "update_filters", "resource_id": "net",
+               "filters": [{"protocol": "udp", "first_port": 53, "last_port": 53}]}),
+    );
+    pass(&mut world, true, &udp(SERVER, b"no"));
+    assert!(reports(&mut world, GATEWAY).is_empty());
+}
+
+#[test]
+fn silence_for_more_than_two_minutes_ends_a_flow() {
+    let mut world = recording();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    let last_us = now_us(&world);
+    for _ in 0..3 {
+        world.run(119 * SECOND);
+        pass(&mut world, false, &udp_reply(SERVER, b"y"));
+    }
+    assert!(ends(&reports(&mut world, GATEWAY)).is_empty());
+    world.run(121 * SECOND);
+    let end = ends(&reports(&mut world, GATEWAY))[0];
+    assert_eq!(counts(&end), [1, 3, 1, 3]);
+    assert!(end.last_packet_at_us > last_us + 350_000_000);
+    assert_eq!(end.ended_at_us, end.last_packet_at_us + 120_000_000);
+    assert_eq!(world.count(GATEWAY, "flows_open"), 0);
+}
+
+#[test]
+fn a_reset_of_either_side_ends_a_flow() {
+    for up in [true, false] {
+        let mut world = recording();
+        tcp_passes(&mut world, true, SYN, b"");
+        tcp_passes(&mut world, up, RST, b"");
+        world.run(6 * SECOND);
+        for host in [CLIENT, GATEWAY] {
+            let end = ends(&reports(&mut world, host))[0];
+            assert_eq!(end.ended_at_us, end.last_packet_at_us);
+        }
+    }
+}
+
+#[test]
+fn the_last_packets_of_a_closed_flow_belong_to_it() {
+    let mut world = recording();
+    tcp_passes(&mut world, true, SYN, b"");
+    tcp_passes(&mut world, true, FIN, b"");
+    tcp_passes(&mut world, false, FIN, b"");
+    tcp_passes(&mut world, true, ACK, b"");
+    tcp_passes(&mut world, true, ACK, b"late");
+    world.run(6 * SECOND);
+    let reports = reports(&mut world, GATEWAY);
+    assert_eq!(reports.len(), 2);
+    assert_eq!(counts(&ends(&reports)[0]), [4, 1, 4, 0]);
+}
+
+#[test]
+fn one_fin_leaves_a_flow_open() {
+    let mut world = recording();
+    tcp_passes(&mut world, true, SYN, b"");
+    tcp_passes(&mut world, true, FIN, b"");
+    world.run(60 * SECOND);
+    assert!(ends(&reports(&mut world, GATEWAY)).is_empty());
+}
+
+#[test]
+fn a_new_syn_splits_a_flow_but_a_repeated_one_does_not() {
+    let mut world = recording();
+    tcp_passes(&mut world, true, SYN, b"");
+    tcp_passes(&mut world, true, SYN, b"");
+    assert_eq!(reports(&mut world, GATEWAY).len(), 1);
+    tcp_passes(&mut world, true, ACK, b"");
+    tcp_passes(&mut world, true, SYN, b"");
+    let split = reports(&mut world, GATEWAY);
+    assert_eq!(split.len(), 2);
+    assert_eq!(counts(&ends(&split)[0]), [3, 0, 0, 0]);
+    assert_eq!(world.count(GATEWAY, "flows_open"), 1);
+}
+
+#[test]
+fn ports_that_are_used_again_after_a_close_begin_another_flow() {
+    let mut world = recording();
+    tcp_passes(&mut world, true, SYN, b"");
+    tcp_passes(&mut world, false, RST, b"");
+    tcp_passes(&mut world, true, SYN, b"");
+    let reports = reports(&mut world, CLIENT);
+    let starts: Vec<u64> = reports.iter().map(|report| report.started_at_us).collect();
+    assert_eq!(reports.len(), 3);
+    assert_eq!(starts[0], starts[1]);
+    assert!(starts[2] > starts[1]);
+}
+
+#[test]
+fn icmp_and_what_is_for_the_gateway_itself_are_not_recorded() {
+    let mut world = recording();
+    pass(&mut world, true, &ping("10.0.0.1", false));
+    let dns = udp(&format!("{GATEWAY_V4}:53535"), b"query");
+    pass(&mut world, true, &dns);
+    assert_eq!(world.received(GATEWAY).len(), 2);
+    assert!(reports(&mut world, CLIENT).is_empty());
+    assert!(reports(&mut world, GATEWAY).is_empty());
+}
+
+#[test]
+fn a_gateway_records_a_name_by_its_real_address_and_the_client_by_the_one_it_knows() {
+    let mut world = named_world();
+    for host in [CLIENT, GATEWAY] {
+        record(&mut world, host, true);
+    }
+    grant(&mut world, "app", "", "named");
+    authorize(&mut world, "app", "100.96.0.1/32", "named");
+    world.apply(
+        GATEWAY,
+        translate("app", "one.example", "100.96.0.1", Some("10.3.0.1")),
+    );
+    world.apply(
+        GATEWAY,
+        translate("app", "two.example", "100.96.0.5", Some("10.3.0.1")),
+    );
+    for to in ["100.96.0.1:80", "100.96.0.5:80"] {
+        pass(&mut world, true, &udp(to, b"x"));
+    }
+    pass(
+        &mut world,
+        false,
+        &build::udp(
+            socket("10.3.0.1:80"),
+            socket(&format!("{CLIENT_V4}:4001")),
+            b"yy",
+        )
+        .unwrap(),
+    );
+    world.run(130 * SECOND);
+    let ours = reports(&mut world, GATEWAY);
+    let of = |port| {
+        ours.iter()
+            .filter(move |report| report.initiator.1 == port)
+            .collect::<Vec<_>>()
+    };
+    for (port, domain, rx) in [(4000, "one.example", 0), (4001, "two.example", 1)] {
+        let found = of(port);
+        assert_eq!(found.len(), 2, "{ours:?}");
+        assert_eq!(found[0].domain.as_deref(), Some(domain));
+        assert_eq!(found[0].responder, (ip("10.3.0.1"), 80));
+        assert_eq!(found[1].end.unwrap().rx_packets, rx);
+    }
+    let theirs = reports(&mut world, CLIENT);
+    assert_eq!(theirs[0].responder, (ip("100.96.0.1"), 80));
+    assert_eq!(theirs[0].domain, None);
+}
+
+#[test]
+fn a_flow_stays_under_its_authorization_and_the_next_one_comes_under_the_newest() {
+    let mut world = recording();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    grant(&mut world, "net", "10.0.0.0/24", "second");
+    authorize(&mut world, "net", "10.0.0.0/24", "second");
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    pass(&mut world, true, &udp("10.0.0.1:81", b"x"));
+    for host in [CLIENT, GATEWAY] {
+        let reports = reports(&mut world, host);
+        let under: Vec<&str> = reports
+            .iter()
+            .map(|report| &*report.authorization_id)
+            .collect();
+        assert_eq!(under, ["first", "second"]);
+    }
+}
+
+#[test]
+fn a_flow_that_comes_to_another_resource_is_split() {
+    let mut world = recording();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    grant(&mut world, "narrow", "10.0.0.1/32", "other");
+    pass(&mut world, true, &udp(SERVER, b"yy"));
+    let reports = reports(&mut world, GATEWAY);
+    let under: Vec<(&str, bool)> = reports
+        .iter()
+        .map(|report| (&*report.authorization_id, report.end.is_some()))
+        .collect();
+    assert_eq!(under, [("first", false), ("first", true), ("other", false)]);
+    assert_eq!(counts(&ends(&reports)[0]), [1, 0, 1, 0]);
+}
+
+#[test]
+fn the_end_of_a_peer_ends_its_flows() {
+    let mut world = recording();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    let revoke = json!({"command": "revoke", "peer_id": "client", "resource_id": "net"});
+    world.apply(GATEWAY, revoke);
+    for host in [GATEWAY, CLIENT] {
+        assert_eq!(ends(&reports(&mut world, host)).len(), 1);
+    }
+}
+
+#[test]
+fn a_shutdown_reports_the_end_of_everything_at_once() {
+    let mut world = recording();
+    for port in 1..=600 {
+        world.send(CLIENT, &udp(&format!("10.0.0.1:{port}"), b"x"));
+    }
+    world.events(CLIENT);
+    world.apply(CLIENT, json!({"command": "shutdown"}));
+    let ended = world
+        .events(CLIENT)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::FlowsReported { reports, .. } => Some(ends(&reports).len()),
+            _ => None,
+        });
+    assert_eq!(ended.sum::<usize>(), 600);
+}
+
+#[test]
+fn reports_come_in_batches_and_after_a_second_at_the_latest() {
+    let mut world = recording();
+    let batches = |world: &mut World| -> Vec<usize> {
+        let events = world.events(CLIENT).into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::FlowsReported { reports, .. } => Some(reports.len()),
+                _ => None,
+            })
+            .collect()
+    };
+    for port in 1..=300 {
+        world.send(CLIENT, &udp(&format!("10.0.0.1:{port}"), b"x"));
+    }
+    assert_eq!(batches(&mut world), [256]);
+    world.run(SECOND);
+    assert_eq!(batches(&mut world), [44]);
+}
+
+#[test]
+fn a_super_packet_counts_as_its_segments() {
+    let mut world = recording();
+    let mut packet = tcp(true, ACK, &[7; 3000]);
+    let header = VnetHeader {
+        flags: VnetHeader::NEEDS_CHECKSUM,
+        gso_type: VnetHeader::GSO_TCP_V4,
+        header_len: 40,
+        gso_size: 1200,
+        checksum_start: 20,
+        checksum_offset: 16,
+    };
+    let mut read = header.encode().to_vec();
+    read.append(&mut packet);
+    world.send_read(CLIENT, &TunRead::parse(&read).unwrap());
+    world.run(130 * SECOND);
+    for host in [CLIENT, GATEWAY] {
+        assert_eq!(
+            counts(&ends(&reports(&mut world, host))[0]),
+            [3, 0, 3000, 0]
+        );
+    }
+}
+
+#[test]
+fn a_path_over_a_relay_has_no_source_where_the_initiator_uses_its_own() {
+    let mut world = World::new();
+    world.direct = false;
+    world.route_net(json!([]));
+    world.introduce();
+    for host in [CLIENT, GATEWAY] {
+        record(&mut world, host, true);
+    }
+    grant(&mut world, "net", "10.0.0.0/24", "first");
+    authorize(&mut world, "net", "10.0.0.0/24", "first");
+    world.run(5 * SECOND);
+    let kinds: Vec<PathKind> = [CLIENT, GATEWAY]
+        .map(|host| {
+            let events = world.hosts[host].events.iter();
+            let kinds = events.filter_map(|event| match event {
+                Event::PathSelected { kind, .. } => Some(*kind),
+                _ => None,
+            });
+            kinds.last().unwrap()
+        })
+        .to_vec();
+    pass(&mut world, true, &udp(SERVER, b"x"));
+    let client_relays = matches!(kinds[0], PathKind::LocalRelay | PathKind::BothRelays);
+    for host in [CLIENT, GATEWAY] {
+        let path = reports(&mut world, host)[0].paths[0];
+        assert_eq!(path.source.is_none(), client_relays, "{path:?} {kinds:?}");
+        // Whoever uses its relay is reached at the relay's address.
+        let relay = ip("5.5.5.5");
+        let gateway_relays = matches!(kinds[1], PathKind::LocalRelay | PathKind::BothRelays);
+        assert_eq!(
+            path.destination.ip() == relay,
+            gateway_relays,
+            "{path:?} {kinds:?}"
+        );
+    }
+}
+
+mod bounds {
+    //! The table alone, where paths and bounds would take long in a whole world.
+
+    use wardgate_connect::Path;
+
+    use super::*;
+    use crate::tunnel::flow_records::{Basis, FlowRecords, Sighting};
+    use crate::tunnel::links::PeerKey;
+    use crate::tunnel::seeded_hash::SeededState;
+    use crate::tunnel::steps;
+    use crate::tunnel::test_clock::an_instant;
+
+    const PEER_FLOWS: usize = 65_536;
+
+    fn table() -> FlowRecords {
+        let mut records = FlowRecords::new(SeededState::new([3, 5]), an_instant(), Duration::ZERO);
+        records.set(true, Duration::ZERO, an_instant());
+        records
+    }
+
+    fn basis() -> Option<Basis> {
+        Some(Basis {
+            resource: "net".into(),
+            authorization: "first".into(),
+            role: FlowRole::Responder,
+            domain: None,
+        })
+    }
+
+    fn seen(peer: u32, number: usize, up: bool) -> Sighting {
+        let far = std::net::Ipv4Addr::from_bits(0x0a00_0000 + (number >> 16) as u32);
+        let far = SocketAddr::from((far, number as u16));
+        let near = socket("100.64.0.1:4000");
+        let (from, to) = if up { (near, far) } else { (far, near) };
+        let packet = IpPacket::parse(build::udp(from, to, b"x").unwrap()).unwrap();
+        Sighting::of(PeerKey::numbered(peer), &packet, up, 1).unwrap()
+    }
+
+    fn path(port: u16) -> Path<u32> {
+        let remote = SocketAddr::from(([192, 0, 2, 1], port));
+        Path {
+            kind: wardgate_connect::PathKind::Direct,
+            local: Some(socket("192.0.2.9:1")),
+            send_to: remote,
+            remote,
+            channel: None,
+            relayed: None,
+            relay: None,
+        }
+    }
+
+    fn drained(records: &mut FlowRecords, now: std::time::Instant) -> Vec<FlowReport> {
+        records.handle_timeout(now + 2 * SECOND);
+        let batches = std::iter::from_fn(|| records.reports.pop());
+        batches
+            .flat_map(|event| match event {
+                Event::FlowsReported { reports, .. } => reports,
+                _ => unreachable!(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_seventeenth_path_splits_a_flow() {
+        let (mut records, now) = (table(), an_instant());
+        let peer = PeerKey::numbered(1);
+        for port in 1..=16 {
+            records.path_selected(peer, path(port), now);
+            records.note(&seen(1, 1, port % 2 == 1), now, basis);
+        }
+        records.path_selected(peer, path(16), now);
+        records.note(&seen(1, 1, true), now, basis);
+        assert_eq!(drained(&mut records, now).len(), 1);
+        records.path_selected(peer, path(17), now);
+        records.note(&seen(1, 1, false), now, basis);
+        let split = drained(&mut records, now);
+        assert_eq!(split.len(), 2);
+        assert_eq!(split[0].paths.len(), 16);
+        assert_eq!(counts(&split[0].end.unwrap()), [9, 8, 9, 8]);
+        let ports: Vec<u16> = split[0]
+            .paths
+            .iter()
+            .map(|path| path.source.unwrap().port())
+            .collect();
+        assert_eq!(ports, (1..=16).collect::<Vec<u16>>());
+        assert_eq!(split[1].paths.len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_opens_flows_without_end_makes_its_own_oldest_records_end() {
+        let (mut records, now) = (table(), an_instant());
+        records.note(&seen(2, 1, true), now, basis);
+        let mut ended = Vec::new();
+        for number in 0..PEER_FLOWS + 10 {
+            let ((), cost) = steps::of(|| records.note(&seen(1, number, true), now, basis));
+            assert!(cost <= 2, "{cost}");
+            while let Some(Event::FlowsReported { reports, .. }) = records.reports.pop() {
+                ended.extend(reports.into_iter().filter(|report| report.end.is_some()));
+            }
+        }
+        ended.extend(
+            drained(&mut records, now)
+                .into_iter()
+                .filter(|report| report.end.is_some()),
+        );
+        let ports: Vec<u16> = ended.iter().map(|report| report.responder.1).collect();
+        assert_eq!(ports, (0..10).collect::<Vec<u16>>());
+        assert_eq!(value(&records, "flows_displaced"), 10);
+        assert_eq!(value(&records, "flows_open") as usize, PEER_FLOWS + 1);
+        records.note(&seen(2, 1, false), now, basis);
+        records.forget_peer(PeerKey::numbered(1), now);
+        assert_eq!(value(&records, "flows_open"), 1);
+    }
+
+    #[test]
+    fn reports_that_nobody_fetches_are_bounded_and_counted_and_ends_go_before_starts() {
+        let (mut records, now) = (table(), an_instant());
+        for number in 0..40_000 {
+            records.note(&seen(1, number, true), now, basis);
+        }
+        assert_eq!(value(&records, "flow_records_lost"), 40_000 - 32_768);
+        records.forget_peer(PeerKey::numbered(1), now);
+        let mut lost = 0;
+        let mut ended = 0;
+        records.handle_timeout(now + 2 * SECOND);
+        while let Some(Event::FlowsReported {
+            reports,
+            lost: more,
+        }) = records.reports.pop()
+        {
+            assert!(reports.len() <= 256);
+            lost += more;
+            ended += ends(&reports).len();
+        }
+        assert_eq!(ended, 32_768);
+        assert_eq!(lost, value(&records, "flow_records_lost"));
+    }
+
+    #[test]
+    fn silent_flows_end_in_small_pieces_until_all_have() {
+        let (mut records, now) = (table(), an_instant());
+        for number in 0..2_000 {
+            records.note(&seen(1, number, true), now, basis);
+        }
+        drained(&mut records, now);
+        let over = now + 121 * SECOND;
+        let mut calls = 0;
+        while records.poll_timeout().is_some_and(|at| at <= over) {
+            let ((), cost) = steps::of(|| records.handle_timeout(over));
+            assert!(cost <= 256, "{cost}");
+            calls += 1;
+        }
+        assert!(calls >= 8, "{calls}");
+        assert_eq!(value(&records, "flows_open"), 0);
+        assert_eq!(drained(&mut records, over).len(), 2_000);
+        assert_eq!(records.poll_timeout(), None, "nothing is due any more");
+    }
+
+    fn value(records: &FlowRecords, name: &str) -> u64 {
+        let stats = records.stats();
+        stats.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+}
