@@ -24,9 +24,12 @@ def tag_of(row: Row) -> str:
 
 def tag_of_members(owner_id: UUID, member_ids: Iterable[UUID]) -> str:
     """Return the entity tag of a list of members, quotes included. Their order does not matter."""
-    return _tag([str(owner_id), sorted(str(one) for one in member_ids)])
+    return _quoted(owner_id.bytes + b"".join(sorted(one.bytes for one in member_ids)))
 
 
 def _tag(content: object) -> str:
-    digest = hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
-    return f'"{digest[:32]}"'
+    return _quoted(msgspec.json.encode(content, order="sorted"))
+
+
+def _quoted(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -1,9 +1,11 @@
 """An account's end: scheduled, reminded of, called off, carried out."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from support.browser import caller, make_api_token, sign_in_link
 from support.letterbox import Letterbox
@@ -13,6 +15,7 @@ from wardgate.portal.installation.account_lifecycle import Author, LifecycleErro
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Account, Job
 from wardgate.portal.jobs import account_deletion
+from wardgate.portal.store import account_repositories
 from wardgate.portal.store.tables import metadata
 
 ADA = Author("Ada")
@@ -138,6 +141,8 @@ async def test_a_due_account_is_swept_deleted_with_everything_and_its_admins_are
     await account_deletion.sweep_accounts(services, {})
     received = await letterbox.receive()
     assert (received.recipients, received.message.subject) == ((ADMIN,), "acme has been deleted")
+    while await left_of(world):  # noqa: ASYNC110 - the runner tells nobody
+        await asyncio.sleep(0.01)
     async with services.store.reading() as transaction:
         assert await transaction.accounts.load(world.account_id) is None
         assert await transaction.accounts.load(other.account_id) is not None
@@ -146,8 +151,58 @@ async def test_a_due_account_is_swept_deleted_with_everything_and_its_admins_are
                 rows = await transaction.execute(table.select().where(table.c.account_id == world.account_id))
                 assert rows.first() is None, table.name
         changes = await transaction.of(world.account_id).changes(limit=10)
+        accounts = await transaction.execute(metadata.tables["accounts"].select())
+        assert [row.id for row in accounts] == [other.account_id]
     assert [(one.object, one.operation) for one in changes] == [("accounts", "delete")]
     assert await jobs_of(world, account_lifecycle.REMIND) == []
+
+
+async def test_a_deletion_that_was_interrupted_goes_on_with_the_next_sweep(
+    world: World, letterbox: Letterbox
+) -> None:
+    services = world.portal.services
+    await scheduled(world)
+    await letterbox.receive()
+    await due_in(world, timedelta(seconds=-1))
+    # As far as the first transaction: then the process was killed.
+    async with services.store.writing() as transaction:
+        assert await account_lifecycle.delete_if_due(transaction, services.settings, world.account_id)
+    assert (await letterbox.receive()).message.subject == "acme has been deleted"
+    with pytest.raises(Refused) as refused:
+        async with world.gateway():
+            pass
+    assert (refused.value.refusal.status, refused.value.refusal.code) == (401, "invalid_token")
+
+    await account_deletion.sweep_accounts(services, {})
+    while await left_of(world):  # noqa: ASYNC110 - the runner tells nobody
+        await asyncio.sleep(0.01)
+    assert len(letterbox.taken) == 2  # scheduled, deleted: nobody is told twice
+    async with services.store.reading(is_long=True) as transaction:
+        assert await account_lifecycle.due_for_deletion(transaction) == []
+
+
+async def test_everybody_else_writes_between_two_slices_of_a_deletion(
+    world: World, letterbox: Letterbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_repositories, "DELETED_WITH_ACCOUNT_AT_ONCE", 1)
+    services = world.portal.services
+    async with services.store.writing() as transaction:
+        for number in range(30):
+            site = replace(world.site, id=transaction.new_id(), name=f"site {number}")
+            await transaction.of(world.account_id).sites.insert(site)
+    await scheduled(world)
+    await letterbox.receive()
+    await due_in(world, timedelta(seconds=-1))
+    deleting = asyncio.create_task(
+        account_deletion.delete_account(services, {"account_id": str(world.account_id)})
+    )
+    left = []
+    while not deleting.done():
+        async with services.store.writing() as transaction:
+            await transaction.touch()
+        left.append(await left_of(world))
+    await deleting
+    assert len(set(left)) > 15
 
 
 async def test_an_account_whose_deletion_was_cancelled_after_the_sweep_stays(
@@ -225,6 +280,22 @@ async def account_of(world: World) -> Account:
         account = await transaction.accounts.load(world.account_id)
     assert account is not None
     return account
+
+
+async def left_of(world: World) -> int:
+    """Return how many rows name the account, its own included; its deletion in the feed is none."""
+    async with world.portal.services.store.reading() as transaction:
+        count = 0
+        for table in metadata.sorted_tables:
+            if table.name == "accounts":
+                condition = table.c.id == world.account_id
+            elif "account_id" in table.c and table.name not in ("changes", "change_counters"):
+                condition = table.c.account_id == world.account_id
+            else:
+                continue
+            counted = select(func.count()).select_from(table).where(condition)
+            count += (await transaction.execute(counted)).scalar_one()
+    return count
 
 
 async def jobs_of(world: World, kind: str) -> list[Job]:

@@ -17,6 +17,7 @@ from wardgate.portal.outcomes import Invalid, Missing, Unsuitable, WrongState
 from wardgate.portal.sites.rules import load_site
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import AccountTables, Conflict, Transaction
+from wardgate.portal.store.turns import as_number, in_turns
 
 PSK_BASE_BYTES: Final = 32
 MIN_HOSTNAME_CHARS: Final = 3
@@ -149,7 +150,7 @@ async def load_static_pool(tables: AccountTables, resource_id: UUID | None) -> R
 
 async def members_of(tables: AccountTables, pool: Resource) -> dict[UUID, StaticDevicePoolMember]:
     """Return the memberships by client."""
-    rows = await tables.pool_members.load_all(tables.pool_members.c.resource_id == pool.id)
+    rows = await tables.pool_members.load_by_turns(tables.pool_members.c.resource_id == pool.id)
     return {row.device_id: row for row in rows}
 
 
@@ -165,13 +166,18 @@ async def set_members(
         current: what `members_of` returned in this transaction.
     """
     wanted = set(wanted)
-    for device_id in sorted(current.keys() - wanted):
-        await tables.pool_members.delete(current[device_id].id)
-    for device_id in sorted(wanted - current.keys()):
-        await tables.pool_members.insert(
-            StaticDevicePoolMember(
-                id=tables.new_id(), account_id=tables.account_id, resource_id=pool.id, device_id=device_id
-            )
+    members = tables.pool_members
+    await members.delete_rows(
+        [current[device_id] for device_id in sorted(current.keys() - wanted, key=as_number)]
+    )
+    for some in in_turns(sorted(wanted - current.keys(), key=as_number)):
+        await members.insert_all(
+            [
+                StaticDevicePoolMember(
+                    id=tables.new_id(), account_id=tables.account_id, resource_id=pool.id, device_id=device_id
+                )
+                for device_id in some
+            ]
         )
 
 

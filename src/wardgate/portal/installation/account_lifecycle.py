@@ -1,12 +1,12 @@
 """The end of an account (portal-domain §16): scheduled, cancelled, carried out.
 
-    active ──schedule──▶ disabled, to be deleted at T ──T has come──▶ gone
+    active ──schedule──▶ disabled, to be deleted at T ──T has come──▶ deleted ──nothing is left──▶ gone
        ▲                              │
        └────────────cancel────────────┘
 
-Scheduling disables the account at once; the store cuts what follows from that. Everything here happens in the
-caller's transaction, letters and jobs included. The store admits one writer an account, so what is checked
-here still holds at the commit.
+Scheduling disables the account at once; the store cuts what follows from that. A deleted account is found by nobody;
+what it had goes afterwards, in slices. Everything here happens in the caller's transaction, letters and jobs included.
+The store admits one writer an account, so what is checked here still holds at the commit.
 """
 
 from dataclasses import dataclass, replace
@@ -134,14 +134,15 @@ async def remind(transaction: Transaction, settings: PortalSettings, account_id:
 
 
 async def due_for_deletion(transaction: Transaction) -> list[UUID]:
-    """Return the accounts whose time has come; in a long transaction."""
+    """Return the accounts whose time has come, and those that something is left of; in a long transaction."""
     c = transaction.accounts.c
-    return await transaction.accounts.load_column(
+    due = await transaction.accounts.load_column(
         c.id,
         c.is_disabled.is_(True),
         c.scheduled_deletion_at.is_not(None),
         c.scheduled_deletion_at <= transaction.now,
     )
+    return due + await transaction.accounts.with_remains()
 
 
 async def enqueue_deletion(transaction: Transaction, account_id: UUID) -> bool:
@@ -152,8 +153,10 @@ async def enqueue_deletion(transaction: Transaction, account_id: UUID) -> bool:
 
 
 async def delete_if_due(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:
-    """Delete an account with everything it has, and tell its former admins; false: it is gone, or not due any
-    more."""
+    """Delete an account and tell its former admins; false: it is deleted already, or not due any more.
+
+    What it had is deleted afterwards: `AccountRepository.delete_remains`.
+    """
     account = await transaction.accounts.load(account_id)
     if account is None or not account.is_disabled or account.scheduled_deletion_at is None:
         return False

@@ -33,7 +33,11 @@ from wardgate.portal.schema.row import UNSTAMPED_AT, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account(Row):
-    """One tenant (§3.1). `key` is the short account code; `ingest_signing_key` is secret."""
+    """One tenant (§3.1). `key` is the short account code; `ingest_signing_key` is secret.
+
+    Attributes:
+        deleted_at: since when nobody finds it; its row goes last, when nothing else of it is left.
+    """
 
     table: ClassVar[str] = "accounts"
     name: Annotated[str, Words(3, 64)]
@@ -48,6 +52,7 @@ class Account(Row):
     disabled_reason: str | None = None
     scheduled_deletion_at: datetime | None = None
     lock_enabled_at: datetime | None = None
+    deleted_at: datetime | None = None
 
 
 def _removed_with_a_disabled_account(before: Account, after: Account) -> Iterator[Removal]:
@@ -67,6 +72,7 @@ ACCOUNTS: Final = installation_table(
 )
 Index("accounts_slug_index", func.lower(ACCOUNTS.c.slug), unique=True)
 Index("accounts_key_index", ACCOUNTS.c.key, unique=True)
+Index("accounts_deleted_at_index", ACCOUNTS.c.deleted_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

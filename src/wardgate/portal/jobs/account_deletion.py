@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.installation import account_lifecycle
+from wardgate.portal.jobs.clean_up import until_none_is_left
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
@@ -23,12 +24,12 @@ async def sweep_accounts(services: Services, _arguments: Mapping[str, Any]) -> N
 
 
 async def delete_account(services: Services, arguments: Mapping[str, Any]) -> None:
-    """Delete one account if it is due."""
+    """Delete one account if it is due, then what it had; what an earlier attempt has left is taken up here."""
+    account_id = UUID(arguments["account_id"])
     async with services.store.writing() as transaction:
-        is_deleted = await account_lifecycle.delete_if_due(
-            transaction, services.settings, UUID(arguments["account_id"])
-        )
+        is_deleted = await account_lifecycle.delete_if_due(transaction, services.settings, account_id)
     services.counters["accounts_deleted"] += is_deleted
+    await until_none_is_left(services, lambda transaction: transaction.accounts.delete_remains(account_id))
 
 
 async def remind_of_deletion(services: Services, arguments: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
 
 
 async def _delete_oldest(services: Services, column: Column[Any], before: datetime) -> int:
-    return await _until_none_is_left(services, lambda transaction: transaction.delete_oldest(column, before))
+    return await until_none_is_left(services, lambda transaction: transaction.delete_oldest(column, before))
 
 
 async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bool]) -> int:
@@ -107,11 +107,11 @@ async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bo
             at_once = OWNERS_AT_ONCE if rows.takes_others_along else ROWS_AT_ONCE
             return await rows.delete_where(is_over, at_most=at_once)
 
-        deleted += await _until_none_is_left(services, delete)
+        deleted += await until_none_is_left(services, delete)
     return deleted
 
 
-async def _until_none_is_left(services: Services, delete: Callable[[Transaction], Awaitable[int]]) -> int:
+async def until_none_is_left(services: Services, delete: Callable[[Transaction], Awaitable[int]]) -> int:
     """Delete a slice at a time, each in a transaction of its own; between two of them everybody else has a turn."""
     deleted = 0
     while True:

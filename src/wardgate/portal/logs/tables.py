@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, PrimaryKeyConstraint
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, LargeBinary, PrimaryKeyConstraint
 
 from wardgate.portal.schema.column_types import Uuid
 from wardgate.portal.schema.columns import SequenceNumber, Words, one_of
@@ -49,6 +49,11 @@ CHANGES: Final = plain_table(
 )
 Index("changes_account_id_log_id_index", CHANGES.c.account_id, CHANGES.c.log_id, unique=True)
 Index("changes_committed_at_index", CHANGES.c.committed_at)
+
+
+def is_deletion_of_account() -> ColumnElement[bool]:
+    """Be true for the change that ends an account's feed."""
+    return (CHANGES.c.object == "accounts") & (CHANGES.c.operation == "delete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from wardgate.portal.outcomes import Forbidden, Invalid, Missing
 from wardgate.portal.people.tables import GROUPS, Actor, ExternalIdentity, Group, Membership
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.store import AccountTables, Conflict
+from wardgate.portal.store.turns import as_number, in_turns
 
 ACTOR_TYPES: Final = (*USERS, "service_account", "api_client")
 MADE_TYPES: Final = (*USERS, "service_account")
@@ -203,13 +204,13 @@ async def add_to_groups(tables: AccountTables, actor: Actor, group_ids: Iterable
 
 async def members_of(tables: AccountTables, group: Group) -> dict[UUID, Membership]:
     """Return the memberships by actor."""
-    rows = await tables.memberships.load_all(tables.memberships.c.group_id == group.id)
+    rows = await tables.memberships.load_by_turns(tables.memberships.c.group_id == group.id)
     return {row.actor_id: row for row in rows}
 
 
 async def unknown_actors(tables: AccountTables, ids: Iterable[UUID]) -> list[UUID]:
     """Return which of these are no actors of the account, in order."""
-    actors, ordered = tables.actors, sorted(ids)
+    actors, ordered = tables.actors, sorted(ids, key=as_number)
     known: set[UUID] = set()
     for start in range(0, len(ordered), IDS_A_QUERY):
         some = ordered[start : start + IDS_A_QUERY]
@@ -232,11 +233,18 @@ async def set_members(
         current: what `members_of` returned in this transaction.
     """
     wanted = set(wanted)
-    for actor_id in sorted(current.keys() - wanted):
-        await tables.memberships.delete(current[actor_id].id)
-    for actor_id in sorted(wanted - current.keys()):
-        await tables.memberships.insert(
-            Membership(id=tables.new_id(), account_id=tables.account_id, actor_id=actor_id, group_id=group.id)
+    memberships = tables.memberships
+    await memberships.delete_rows(
+        [current[actor_id] for actor_id in sorted(current.keys() - wanted, key=as_number)]
+    )
+    for some in in_turns(sorted(wanted - current.keys(), key=as_number)):
+        await memberships.insert_all(
+            [
+                Membership(
+                    id=tables.new_id(), account_id=tables.account_id, actor_id=actor_id, group_id=group.id
+                )
+                for actor_id in some
+            ]
         )
 
 

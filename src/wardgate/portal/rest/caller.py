@@ -1,7 +1,7 @@
 """The authenticated caller of a request, an API client or the operator (rest-api §2), and what a handler may
 do on its behalf."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -19,11 +19,13 @@ from wardgate.portal.schema.rights import Action
 from wardgate.portal.schema.row import Row
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
+from wardgate.portal.store.turns import in_turns
 from wardgate.portal.subjects import operator_subject, subject_of
 
 SCOPE_KEY = "wardgate.caller"
 
 _RowT = TypeVar("_RowT", bound=Row)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,17 @@ class _Exchange:
         Raises:
             Problem: 412 if they have changed since.
         """
-        check_expectation(self._request.headers.get("if-match"), tag_of_members(owner_id, member_ids))
+        expected = self._request.headers.get("if-match")
+        if expected is not None:
+            check_expectation(expected, tag_of_members(owner_id, member_ids))
+
+    async def by_turns(self, items: Sequence[_T]) -> AsyncIterator[_T]:
+        """Yield what a body lists; everybody else has a turn every few hundred."""
+        for number, some in enumerate(in_turns(items)):
+            if number:
+                await self.services.environment.clock.sleep(0)
+            for one in some:
+                yield one
 
 
 class AccountCaller(_Exchange):

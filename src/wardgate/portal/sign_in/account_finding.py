@@ -21,7 +21,7 @@ async def accounts_of_address(transaction: Transaction, email: str) -> list[Acco
     )
     statement = (
         select(ACCOUNTS.table)
-        .where(ACCOUNTS.c.id.in_(owners))
+        .where(ACCOUNTS.c.id.in_(owners), ACCOUNTS.c.deleted_at.is_(None))
         .order_by(func.lower(ACCOUNTS.c.name), ACCOUNTS.c.id)
         .limit(MOST_ACCOUNTS)
     )

@@ -103,6 +103,7 @@ _FIND: Final = (
     .where(
         API_TOKENS.c.account_id == bindparam("account_id"),
         API_TOKENS.c.id == bindparam("token_id"),
+        ACCOUNTS.c.deleted_at.is_(None),
     )
 )
 _LOGGED: Final = tuple(field.name for field in fields(ApiRequest) if field.name != "seq")

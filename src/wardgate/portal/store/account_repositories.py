@@ -1,6 +1,7 @@
 """Repositories of an account that do more than the verbs that all share, and the one of accounts themselves."""
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -9,8 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
+    Table,
     delete,
     func,
+    select,
+    tuple_,
     update,
 )
 
@@ -20,6 +24,7 @@ from wardgate.portal.access.tables import (
 )
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.installation.tables import ACCOUNTS, Account
+from wardgate.portal.logs.tables import CHANGES, is_deletion_of_account
 from wardgate.portal.people.tables import (
     ExternalIdentity,
 )
@@ -45,14 +50,27 @@ if TYPE_CHECKING:
 _TAKEN_IN_A_ROW: Final = 16
 """Taken addresses after which it is worth asking whether any is free."""
 
+DELETED_WITH_ACCOUNT_AT_ONCE: Final = 500
+"""Rows of a deleted account that one transaction deletes: each is looked for in the tables that may reference it,
+which takes SQLite some ten milliseconds of the event loop.
+"""
+
 _DetailsT = TypeVar("_DetailsT", bound=AuthProviderDetails)
 
 
 class AccountRepository(Repository[Account]):
-    """The accounts themselves; each one's changes go to its own feed."""
+    """The accounts themselves; each one's changes go to its own feed.
+
+    A deleted account is found by nobody from the commit on; `delete_remains` then takes away what it had, a slice in
+    each transaction.
+    """
 
     def __init__(self, transaction: "Transaction") -> None:
         super().__init__(transaction, ACCOUNTS)
+
+    @property
+    def _scope(self) -> tuple[ColumnElement[bool], ...]:
+        return (self.c.deleted_at.is_(None),)
 
     async def by_slug(self, slug: str) -> Account | None:
         return await self.find(func.lower(self.c.slug) == slug.lower())
@@ -78,25 +96,55 @@ class AccountRepository(Repository[Account]):
     async def _hold(self) -> None:
         """Which accounts a condition finds is known only afterwards: `load_all` holds those."""
 
-    async def delete_row(self, row: Account) -> None:
-        """Delete the account with everything it has, logs included; its feed then holds only its deletion."""
+    async def _delete_slice(self, rows: Sequence[Account]) -> None:
+        """Mark accounts as deleted and give their slugs free; everything they have is still there."""
+        for row in rows:
+            await self._transaction.execute(
+                update(self._table)
+                .where(*self._scope, self.c.id == row.id)
+                .values(
+                    slug=f"deleted-{row.id.hex}",
+                    is_disabled=True,
+                    deleted_at=self._transaction.now,
+                    updated_at=self._transaction.now,
+                )
+            )
+            self._record("delete", row, None)
+
+    async def with_remains(self) -> list[UUID]:
+        """Return the deleted accounts that something is left of."""
+        statement = select(self.c.id).where(self.c.deleted_at.is_not(None))
+        return list((await self._transaction.execute(statement)).scalars())
+
+    async def delete_remains(self, id_: UUID) -> int:
+        """Delete the next rows, `DELETED_WITH_ACCOUNT_AT_ONCE` or fewer, of a deleted account, logs and its own row
+        included; its feed then holds only its deletion. Returns how many, 0 when nothing is left.
+
+        Whoever references goes before what is referenced. Tables are looked through from the first each time: what
+        a request that was under way has added since goes too.
+        """
+        self._transaction.require_writable()
+        await self._transaction.hold(id_)
+        is_deleted = (self.c.id == id_) & self.c.deleted_at.is_not(None)
+        if (await self._transaction.execute(select(self.c.id).where(is_deleted))).first() is None:
+            return 0
         for dependant in DEPENDANTS_OF_ACCOUNTS:
             column = TABLES[dependant.table].c[dependant.column]
-            await self._transaction.execute(
-                update(column.table).where(column == row.id).values({dependant.column: None})
-            )
-        for name in ACCOUNT_TABLES_IN_DELETION_ORDER:
-            await self._delete_of_account(name, row.id)
-        self._transaction.forget(row.id)
-        for name in DELETED_WITH_ACCOUNTS:
-            await self._delete_of_account(name, row.id)
-        await super().delete_row(row)
+            of_account = _some(column.table, column == id_)
+            if count := await self._count(update(column.table).where(of_account).values({column.name: None})):
+                return count
+        for name in (*ACCOUNT_TABLES_IN_DELETION_ORDER, *DELETED_WITH_ACCOUNTS):
+            table = TABLES[name].table
+            conditions = [table.c.account_id == id_]
+            if name == CHANGES.name:
+                conditions.append(~is_deletion_of_account())
+            if count := await self._count(delete(table).where(_some(table, *conditions))):
+                return count
+        return await self._count(delete(self._table).where(is_deleted))
 
-    async def _delete_of_account(self, name: str, account_id: UUID) -> None:
-        declaration = TABLES[name]
-        await self._transaction.execute(
-            delete(declaration.table).where(declaration.c.account_id == account_id)
-        )
+    async def _count(self, statement: Any) -> int:
+        """Execute a statement and return how many rows it concerned."""
+        return int((await self._transaction.execute(statement)).rowcount)
 
     def _feed_of(self, row: Account) -> UUID:
         return row.id
@@ -180,10 +228,10 @@ class AuthProviderRepository(TenantRepository[_DetailsT]):
 class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
     """Identities; with one goes what its actor holds by sign-ins at the same issuer (portal-domain §8.4)."""
 
-    async def delete_row(self, row: ExternalIdentity) -> None:
-        await super().delete_row(row)
+    async def _delete_slice(self, rows: Sequence[ExternalIdentity]) -> None:
+        await super()._delete_slice(rows)
         tables = self._transaction.of(self._account_id)
-        for declaration in IDENTITY_PROVIDERS:
+        for row, declaration in itertools.product(rows, IDENTITY_PROVIDERS):
             providers = tables.by_name(declaration.name)
             for provider in await providers.load_all(providers.c.issuer == row.issuer):
                 held_by_it = {"actor_id": row.actor_id, "auth_provider_id": provider.id}
@@ -193,3 +241,9 @@ class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
     @property
     def takes_others_along(self) -> bool:
         return True
+
+
+def _some(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Be true for a slice of the rows that meet all conditions."""
+    key = tuple(table.primary_key)
+    return tuple_(*key).in_(select(*key).where(*conditions).limit(DELETED_WITH_ACCOUNT_AT_ONCE))

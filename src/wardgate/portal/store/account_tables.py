@@ -180,10 +180,15 @@ class AccountTables:
         conditions = [repository.c[column] == value for column, value in removal.values.items()]
         await repository.delete_rows(await repository.load_all(*conditions))
 
-    async def clear_where(self, table: str, column: str, value: UUID) -> None:
-        """Set a reference to NULL in rows of a table of this account; for the deletion map."""
+    async def remove_where(self, table: str, column: str, ids: Sequence[UUID]) -> None:
+        """Delete rows that name one of a few others, each with what goes with it; for the deletion map."""
         repository = self.by_name(table)
-        for row in await repository.load_all(repository.c[column] == value):
+        await repository.delete_rows(await repository.load_all(repository.c[column].in_(ids)))
+
+    async def clear_where(self, table: str, column: str, ids: Sequence[UUID]) -> None:
+        """Set a reference to NULL in rows that name one of a few others; for the deletion map."""
+        repository = self.by_name(table)
+        for row in await repository.load_all(repository.c[column].in_(ids)):
             await repository.save(replace(row, **{column: None}))
 
     def by_name(self, table: str) -> TenantRepository[Any]:

@@ -70,6 +70,8 @@ class Feed:
                     age = self._environment.clock.now() - changes[0].committed_at
                     self.on_delivery(max(0.0, age.total_seconds()))
                     yield changes
+                    # After a transaction about thousands of rows the next batch is there already.
+                    await self._environment.clock.sleep(0)
                 else:
                     await event.wait()
         finally:

@@ -23,10 +23,11 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    tuple_,
     update,
 )
 
-from wardgate.portal.schema.declaration import OnDelete, Removal, TableDeclaration, nothing_on_delete
+from wardgate.portal.schema.declaration import OnDelete, TableDeclaration, nothing_on_delete
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.schema.row_building import values_of
@@ -34,14 +35,13 @@ from wardgate.portal.store.consequences import DEPENDANTS
 from wardgate.portal.store.errors import DanglingReference
 from wardgate.portal.store.permissions import require
 from wardgate.portal.store.refusals import check_storable
+from wardgate.portal.store.turns import ROWS_A_TURN, in_turns
 
 if TYPE_CHECKING:
     from wardgate.portal.store.transaction import Transaction
 
 INSTALLATION: Final = UUID(int=0)
 """Stands in `changes.account_id` for what belongs to no account."""
-
-_ROWS_A_STATEMENT: Final = 500  # below every driver's limit of bound values
 
 _T = TypeVar("_T")
 _RowT = TypeVar("_RowT", bound=Row)
@@ -92,14 +92,35 @@ class Repository(Generic[_RowT]):
         )
         await self._hold()
         result = await self._transaction.execute(statement)
-        return [self._declaration.rows.of(row) for row in result]
+        rows: list[_RowT] = []
+        for some in in_turns(result.all()):
+            await self._transaction.take_turns(len(some))
+            rows += map(self._declaration.rows.of, some)
+        return rows
+
+    async def load_by_turns(self, *conditions: ColumnElement[bool]) -> list[_RowT]:
+        """Return the rows that meet all conditions, oldest first, read a slice at a time.
+
+        For conditions that an index of the table begins with, and continues with `inserted_at` and `id`: where there
+        is none, each slice costs what all of them do.
+        """
+        place = tuple_(self.c.inserted_at, self.c.id)
+        rows: list[_RowT] = []
+        while True:
+            later = [] if not rows else [place > tuple_(rows[-1].inserted_at, rows[-1].id)]
+            some = await self.load_all(*conditions, *later, limit=ROWS_A_TURN)
+            rows += some
+            if len(some) < ROWS_A_TURN:
+                return rows
 
     async def load_column(self, column: ColumnElement[_T], *conditions: ColumnElement[bool]) -> list[_T]:
         """Return one column of the rows that meet all conditions, in no order."""
         self._require(Action.READ)
         await self._hold()
         result = await self._transaction.execute(select(column).where(*self._scope, *conditions))
-        return list(result.scalars())
+        values = list(result.scalars())
+        await self._transaction.take_turns(len(values))
+        return values
 
     async def slices(self, *columns: str, size: int) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield all rows as bare tuples, by ascending id, `size` rows at a time: for callers that read very
@@ -165,20 +186,24 @@ class Repository(Generic[_RowT]):
         return row
 
     async def insert_all(self, rows: Sequence[_RowT]) -> list[_RowT]:
-        """Insert all rows in one statement; raises as `insert`, and then none is inserted."""
+        """Insert all rows, many per statement; raises as `insert`, and then nothing of the transaction is written
+        unless it stands in a savepoint.
+        """
         self._transaction.require_writable()
         self._require(Action.INSERT)
         now = self._transaction.now
-        stamped = [replace(row, inserted_at=now, updated_at=now) for row in rows]
-        for row in stamped:
-            self._check(row)
-            check_storable(self._table, values_of(row))
-        await self._transaction.hold(*{self._feed_of(row) for row in stamped})
-        if stamped:
+        stored: list[_RowT] = []
+        await self._transaction.hold(*{self._feed_of(row) for row in rows})
+        for some in in_turns(rows):
+            stamped = [replace(row, inserted_at=now, updated_at=now) for row in some]
+            for row in stamped:
+                self._check(row)
+                check_storable(self._table, values_of(row))
             await self._transaction.execute(insert(self._table), [values_of(row) for row in stamped])
-        for row in stamped:
-            self._record("insert", None, row)
-        return stamped
+            for row in stamped:
+                self._record("insert", None, row)
+            stored += stamped
+        return stored
 
     async def save(self, row: _RowT) -> _RowT:
         """Replace the stored row of the same id, carry out what follows from it, and return it as stored.
@@ -220,7 +245,7 @@ class Repository(Generic[_RowT]):
         row = await self.load(id_)
         if row is None:
             return False
-        await self.delete_row(row)
+        await self.delete_rows([row])
         return True
 
     async def delete_where(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
@@ -234,42 +259,38 @@ class Repository(Generic[_RowT]):
         return len(rows)
 
     async def delete_rows(self, rows: Sequence[_RowT]) -> None:
-        """Delete loaded rows, each with what goes with it; for the deletion map."""
-        if self.takes_others_along:
-            for row in rows:
-                await self.delete_row(row)
-        else:
-            await self._delete_leaves(rows)
+        """Delete rows that this transaction has loaded, with what goes with them, many per statement: thousands of
+        grants may go with one policy."""
+        self._transaction.require_writable()
+        self._require(Action.DELETE)
+        for some in in_turns(rows):
+            await self._transaction.take_turns(len(some))
+            await self._delete_slice(some)
 
     @property
     def takes_others_along(self) -> bool:
         """Whether deletion of a row deletes or changes rows of other tables."""
         return self.table in DEPENDANTS or self._declaration.removes_on_delete is not nothing_on_delete
 
-    async def _delete_leaves(self, rows: Sequence[_RowT]) -> None:
-        """Delete rows without dependants, many per statement: thousands of grants may go with one policy."""
-        for first in range(0, len(rows), _ROWS_A_STATEMENT):
-            some = rows[first : first + _ROWS_A_STATEMENT]
-            await self._transaction.execute(
-                delete(self._table).where(*self._scope, self.c.id.in_([row.id for row in some]))
-            )
-        for row in rows:
-            self._record("delete", row, None)
-
-    async def delete_row(self, row: _RowT) -> None:
-        """Delete a loaded row with what goes with it."""
+    async def _delete_slice(self, rows: Sequence[_RowT]) -> None:
+        """Delete a few rows of one feed with what goes with them."""
+        ids, tables = [row.id for row in rows], self._transaction.of(self._feed_of(rows[0]))
         for dependant in DEPENDANTS.get(self.table, ()):
-            tables = self._transaction.of(self._feed_of(row))
             if dependant.on_delete is OnDelete.DELETE:
-                await tables.remove(Removal(dependant.table, {dependant.column: row.id}))
+                await tables.remove_where(dependant.table, dependant.column, ids)
             else:
-                await tables.clear_where(dependant.table, dependant.column, row.id)
-        for removal in self._declaration.removes_on_delete(row):
-            await self._transaction.of(self._feed_of(row)).remove(removal)
-        result = await self._transaction.execute(delete(self._table).where(*self._scope, self.c.id == row.id))
-        # A dependant may be reached along two paths (an authorization by its device and by its token).
-        if result.rowcount:
-            self._record("delete", row, None)
+                await tables.clear_where(dependant.table, dependant.column, ids)
+        for row in rows:
+            for removal in self._declaration.removes_on_delete(row):
+                await tables.remove(removal)
+        # A row may be reached along two paths (an authorization by its device and by its token).
+        result = await self._transaction.execute(
+            delete(self._table).where(*self._scope, self.c.id.in_(ids)).returning(self.c.id)
+        )
+        deleted = set(result.scalars())
+        for row in rows:
+            if row.id in deleted:
+                self._record("delete", row, None)
 
     async def _hold(self) -> None:
         """Become the only writer of what this repository reads: what was read then holds until the commit."""

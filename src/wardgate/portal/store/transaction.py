@@ -41,13 +41,14 @@ from wardgate.portal.installation.tables import (
     OperatorToken,
     RelayToken,
 )
-from wardgate.portal.logs.tables import CHANGE_COUNTERS, CHANGES, Change
+from wardgate.portal.logs.tables import CHANGE_COUNTERS, CHANGES, Change, is_deletion_of_account
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.schema.declaration import TableDeclaration
 from wardgate.portal.store.account_repositories import AccountRepository
 from wardgate.portal.store.account_tables import AccountTables
 from wardgate.portal.store.refusals import is_bad_value, refusal
 from wardgate.portal.store.repositories import InstallationRepository
+from wardgate.portal.store.turns import ROWS_A_TURN, STATEMENT_ROWS, in_turns
 
 DELETED_AT_ONCE: Final = 1000
 """Rows deleted by one statement: on SQLite it blocks the event loop while it runs, so it must end within
@@ -101,6 +102,7 @@ class Transaction:
         self._refusal: Exception | None = None
         self._pending: list[PendingChange] = []
         self._hints: set[UUID] = set()
+        self._rows_this_turn = 0
         self.now = environment.clock.now()
 
     @cached_property
@@ -187,8 +189,18 @@ class Transaction:
         return int(result.scalar() or 0)
 
     async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
-        """Return the next changes of one account's feed, in order and without gaps."""
-        return await self.changes(account_id, CHANGES.c.sequence > sequence, limit=limit)
+        """Return the next changes of one account's feed, in order and without gaps; only its deletion where what came
+        before goes or is gone.
+        """
+        later = CHANGES.c.sequence > sequence
+        changes = await self.changes(account_id, later, limit=limit)
+        if changes and changes[0].sequence != sequence + 1:
+            # Nearly the newest: hardly anything is written behind it.
+            ending = await self.changes(
+                account_id, later, is_deletion_of_account(), limit=1, newest_first=True
+            )
+            return ending or changes
+        return changes
 
     async def changes(
         self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
@@ -248,10 +260,13 @@ class Transaction:
                 )
             ).scalar_one()
             first = last - len(pending) + 1
-            await self._connection.execute(
-                insert(CHANGES.table),
-                [self._numbered(change, first + index) for index, change in enumerate(pending)],
-            )
+            for some in in_turns(pending):
+                await self.take_turns(len(some))
+                await self._connection.execute(
+                    insert(CHANGES.table),
+                    [self._numbered(change, first + index) for index, change in enumerate(some)],
+                )
+                first += len(some)
         self._pending.clear()
         return frozenset(by_account) | self._hints
 
@@ -268,6 +283,7 @@ class Transaction:
         """
         if self._refusal is not None:
             raise RuntimeError("a statement of this transaction was refused: it cannot go on")
+        await self.take_turns(STATEMENT_ROWS + (len(parameters) if isinstance(parameters, list) else 0))
         try:
             return await self._connection.execute(statement, parameters)
         except exc.DBAPIError as error:
@@ -275,6 +291,15 @@ class Transaction:
                 raise
             self._refusal = refusal(error)
             raise self._refusal from error
+
+    async def take_turns(self, rows: int) -> None:
+        """Let everybody else have a turn if this transaction has worked on `ROWS_A_TURN` rows since the last one, with
+        the `rows` that it works on next.
+        """
+        self._rows_this_turn += rows
+        if self._rows_this_turn > ROWS_A_TURN:
+            self._rows_this_turn = rows
+            await self._environment.clock.sleep(0)
 
     def record(
         self,
@@ -296,10 +321,6 @@ class Transaction:
                 None if after is None else encode(after),
             )
         )
-
-    def forget(self, account_id: UUID) -> None:
-        """Drop the recorded changes of an account from its feed: nobody is left to read them."""
-        self._pending = [change for change in self._pending if change.account_id != account_id]
 
     def require_writable(self) -> None:
         if self._hold is None:

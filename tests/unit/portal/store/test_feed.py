@@ -18,7 +18,7 @@ from unit.portal.store.conftest import make_account
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.tables import Change
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
+from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store, account_repositories
 from wardgate.portal.store import feed as feed_module
 from wardgate.portal.store.feed import FeedBroken
 
@@ -297,9 +297,35 @@ async def test_the_deletion_of_an_account_is_all_that_is_left_of_its_feed(
     await _add_site(store, account_id, "one")
     async with store.writing() as transaction:
         await transaction.accounts.delete(account_id)
+        while await transaction.accounts.delete_remains(account_id):
+            pass
     seen: list[int] = []
     await asyncio.wait_for(_collect(Feed(store, environment), account_id, 0, seen, until=3), PATIENCE_S)
     assert seen == [3]
+
+
+async def test_a_reader_behind_what_goes_with_its_account_is_told_of_the_deletion(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next changes are gone, some that follow them are not yet, and there are too many for one batch."""
+    monkeypatch.setattr(account_repositories, "DELETED_WITH_ACCOUNT_AT_ONCE", 2)
+    monkeypatch.setattr(feed_module, "_BATCH", 2)
+    for index in range(5):
+        await _add_site(store, account_id, f"site {index}")
+    async with store.writing() as transaction:
+        await transaction.accounts.delete(account_id)
+    for _ in range(4):  # the sites, and the first changes
+        async with store.writing() as transaction:
+            assert await transaction.accounts.delete_remains(account_id)
+    async with store.reading() as transaction:
+        left = [change.sequence for change in await transaction.changes(account_id, limit=9)]
+    assert left == [3, 4, 5, 6, 7]
+    seen: list[int] = []
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 1, seen, until=7), PATIENCE_S)
+    assert seen == [7]
+    seen = []
+    await asyncio.wait_for(_collect(Feed(store, environment), account_id, 2, seen, until=7), PATIENCE_S)
+    assert seen == [3, 4, 5, 6, 7]
 
 
 def _sites_of(writer: str, changes: list[Change]) -> int:

@@ -49,6 +49,9 @@ async def fill_database(store: Store) -> UUID:
                 config={"search_domain": "example.org"},
             )
         )
+    deleted_id = await make_account(store, "deleted")
+    async with store.writing() as transaction:
+        await transaction.accounts.delete(deleted_id)  # something is left of it
     return account_id
 
 

@@ -21,6 +21,7 @@ from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
+from wardgate.portal.store.turns import as_number, in_turns
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
 
@@ -80,7 +81,9 @@ async def replace_members(
         caller.expected_members(pool.id, current)
         errors: list[str] = []
         given: list[str] = []
-        for index_, entry in enumerate(body.pool_members):
+        index_ = -1
+        async for entry in caller.by_turns(body.pool_members):
+            index_ += 1
             device_id = entry.get("device_id") if isinstance(entry, dict) else None
             if narrowing := ignored_narrowing(entry):
                 errors += [f"entry {index_}: {name} {NARROWING}" for name in narrowing]
@@ -128,14 +131,15 @@ async def change_members(
 
 async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -> set[UUID]:
     """Return the ids of the clients, noting what is none of this account."""
-    found: set[UUID] = set()
-    for text in dict.fromkeys(texts):
-        id_ = parse_id(text)
-        device = None if id_ is None else await tables.devices.load(id_)
-        if device is None or device.type != "client":
-            errors.append(f"{text[:64]} is not a Client in this account")
-        else:
-            found.add(device.id)
+    devices, found = tables.devices, set[UUID]()
+    for some in in_turns(list(dict.fromkeys(texts))):
+        ids = {text: id_ for text in some if (id_ := parse_id(text)) is not None}
+        is_client = devices.c.id.in_(list(ids.values())), devices.c.type == "client"
+        known = set(await devices.load_column(devices.c.id, *is_client))
+        errors += [
+            f"{text[:64]} is not a Client in this account" for text in some if ids.get(text) not in known
+        ]
+        found |= known
     return found
 
 
@@ -148,7 +152,7 @@ async def _answer(
 ) -> Data[PoolMembersView]:
     await rules.set_members(tables, pool, current, wanted)
     caller.tagged_members(pool.id, wanted)
-    return Data(data=PoolMembersView(device_ids=sorted(wanted)))
+    return Data(data=PoolMembersView(device_ids=sorted(wanted, key=as_number)))
 
 
 def _is_list_of_strings(value: Any) -> bool:

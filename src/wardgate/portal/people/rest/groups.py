@@ -27,6 +27,7 @@ from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, list_response
 from wardgate.portal.store import AccountTables
+from wardgate.portal.store.turns import as_number
 
 routes = Routes("groups", "/groups", tag="Groups")
 routes_of_all = Routes("all_groups", "/wardgate/groups", tag="Wardgate")
@@ -219,13 +220,13 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
         current = await _current(caller, tables, group)
         errors: list[str] = []
         wanted: set[UUID] = set()
-        for entry in body.memberships:
+        async for entry in caller.by_turns(body.memberships):
             if not isinstance(entry, dict) or "actor_id" not in entry:
                 errors.append("entry is missing an Actor ID")
             elif narrowing := ignored_narrowing(entry):
                 errors += [f"{name} {NARROWING}" for name in narrowing]
             else:
-                wanted |= _parsed([entry["actor_id"]], errors)
+                wanted |= await _parsed(caller, [entry["actor_id"]], errors)
         await _check_actors(tables, wanted, errors)
         return await _answer(caller, tables, group, current, wanted)
 
@@ -240,7 +241,8 @@ async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatch
         group = await rules.load_group_with_editable_members(tables, group_id)
         current = await _current(caller, tables, group)
         errors: list[str] = []
-        added, removed = _parsed(_as_list(changes.add), errors), _parsed(_as_list(changes.remove), errors)
+        added = await _parsed(caller, _as_list(changes.add), errors)
+        removed = await _parsed(caller, _as_list(changes.remove), errors)
         await _check_actors(tables, added, errors)
         wanted = (set(current) - removed) | added
         return await _answer(caller, tables, group, current, wanted)
@@ -252,9 +254,9 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _parsed(values: list[Any], errors: list[str]) -> set[UUID]:
+async def _parsed(caller: AccountCaller, values: list[Any], errors: list[str]) -> set[UUID]:
     parsed: set[UUID] = set()
-    for value in values:
+    async for value in caller.by_turns(values):
         id_ = parse_id(value) if isinstance(value, str) else None
         if id_ is None:
             errors.append(f"{str(value)[:64]} is not a valid Actor ID")
@@ -286,4 +288,4 @@ async def _answer(
 ) -> Data[MembersView]:
     await rules.set_members(tables, group, current, wanted)
     caller.tagged_members(group.id, wanted)
-    return Data(data=MembersView(actor_ids=sorted(wanted)))
+    return Data(data=MembersView(actor_ids=sorted(wanted, key=as_number)))

@@ -1,0 +1,167 @@
+"""A transaction about thousands of rows gives everybody else a turn every few hundred."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from unit.portal.store.conftest import make_account
+from wardgate.portal.devices.tables import Device
+from wardgate.portal.environment import Environment
+from wardgate.portal.people import rules
+from wardgate.portal.people.tables import Actor, Group
+from wardgate.portal.store import AccountTables, Store
+from wardgate.portal.store.turns import ROWS_A_TURN, STATEMENT_ROWS
+
+pytestmark = pytest.mark.slow
+
+MEMBERS = 1500
+"""Of a group: more than seven turns' rows."""
+
+
+class Turns:
+    """Counts what is done between two turns of a task that always wants one."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._this_turn = 0
+
+    def note(self, *arguments: Any) -> None:
+        """Note a statement, which may be for many rows (SQLAlchemy's `after_cursor_execute`)."""
+        cursor, parameters, is_many = arguments[1], arguments[3], arguments[5]
+        rows = len(parameters) if is_many else max(cursor.rowcount, 0)
+        self._this_turn += STATEMENT_ROWS + rows
+        self.most = max(self.most, self._this_turn)
+
+    async def count_during(self, work: Callable[[], Awaitable[None]]) -> None:
+        async def take_turns() -> None:
+            while True:
+                self._this_turn = 0
+                await asyncio.sleep(0)
+
+        event.listen(Engine, "after_cursor_execute", self.note)
+        other = asyncio.create_task(take_turns())
+        try:
+            await work()
+        finally:
+            other.cancel()
+            event.remove(Engine, "after_cursor_execute", self.note)
+
+
+@pytest.fixture
+async def store(environment: Environment) -> Any:
+    opened = await Store.open(None, environment)
+    yield opened
+    await opened.close()
+
+
+async def test_the_members_of_a_large_group_come_and_go_turn_by_turn(store: Store, account_id: UUID) -> None:
+    group, actors = await _group(store, account_id)
+
+    async def set_members(wanted: set[UUID]) -> None:
+        async with store.writing() as transaction:
+            tables = transaction.of(account_id)
+            await rules.check_can_be_members(tables, wanted)
+            await rules.set_members(tables, group, await rules.members_of(tables, group), wanted)
+
+    for wanted in (set(actors), set(actors[:10]), set()):
+        turns = Turns()
+        await turns.count_during(lambda wanted=wanted: set_members(wanted))  # type: ignore[misc]
+        assert turns.most > 0
+        # A turn ends when the next statement would exceed it; the one that the library adds is not counted there.
+        assert turns.most <= 2 * ROWS_A_TURN + 5 * STATEMENT_ROWS, turns.most
+        async with store.reading() as transaction:
+            members = await rules.members_of(transaction.of(account_id), group)
+            assert members.keys() == wanted
+
+
+async def test_many_small_statements_are_turns_too(store: Store, account_id: UUID) -> None:
+    async def look(tables: AccountTables) -> None:
+        for _ in range(200):
+            await tables.groups.load(account_id)
+
+    async def work() -> None:
+        async with store.writing() as transaction:
+            await look(transaction.of(account_id))
+
+    turns = Turns()
+    await turns.count_during(work)
+    assert 0 < turns.most <= ROWS_A_TURN + 2 * STATEMENT_ROWS
+
+
+async def test_nothing_of_a_large_edit_is_stored_when_it_is_given_up_half_way(
+    store: Store, account_id: UUID
+) -> None:
+    group, actors = await _group(store, account_id)
+
+    async def edit() -> None:
+        async with store.writing() as transaction:
+            await rules.set_members(transaction.of(account_id), group, {}, actors)
+
+    editing = asyncio.create_task(edit())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert not editing.done()
+    editing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await editing
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        assert await rules.members_of(tables, group) == {}
+        assert await transaction.changes(account_id, limit=9, newest_first=True) != []
+    await make_account(store, "other")
+
+
+async def test_what_goes_with_many_rows_goes_with_each(store: Store, account_id: UUID) -> None:
+    """Devices by their actors, and of two accounts only one's."""
+    other_id = await make_account(store, "other")
+    for owner in (account_id, other_id):
+        async with store.writing() as transaction:
+            tables = transaction.of(owner)
+            for number in range(3):
+                actor = await tables.actors.insert(_actor(transaction.new_id(), owner, number))
+                await tables.devices.insert(
+                    Device(
+                        id=transaction.new_id(),
+                        account_id=owner,
+                        type="client",
+                        firezone_id=str(number),
+                        name="laptop",
+                        actor_id=actor.id,
+                        psk_base=b"p" * 32,
+                    )
+                )
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        actors = await tables.actors.load_all()
+        await tables.actors.delete_rows(actors[:2])
+    async with store.reading() as transaction:
+        left = await transaction.of(account_id).devices.load_all()
+        assert [one.actor_id for one in left] == [actors[2].id]
+        assert await transaction.of(other_id).devices.count() == 3
+        changes = await transaction.changes(account_id, limit=4, newest_first=True)
+    assert [(one.object, one.operation) for one in changes] == [("actors", "delete")] * 2 + [
+        ("devices", "delete")
+    ] * 2
+
+
+async def _group(store: Store, account_id: UUID) -> tuple[Group, list[UUID]]:
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        group = await tables.groups.insert(
+            Group(id=transaction.new_id(), account_id=account_id, name="Everybody there is")
+        )
+        actors = await tables.actors.insert_all(
+            [_actor(transaction.new_id(), account_id, number) for number in range(MEMBERS)]
+        )
+    return group, [one.id for one in actors]
+
+
+def _actor(id_: UUID, account_id: UUID, number: int) -> Actor:
+    return Actor(
+        id=id_, account_id=account_id, type="account_user", name="Ada", email=f"ada{number}@example.org"
+    )
