@@ -111,8 +111,13 @@ class AcmeCertificate:
     async def _order(self) -> None:
         log.info("ordering a certificate", extra={"domains": ", ".join(self._settings.domains)})
         pem = await asyncio.to_thread(self._ordered)
-        _write(self._file, pem)
-        leaf = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
+        try:
+            leaf = _leaf_of(pem)
+            if not set(self._settings.domains) <= _names(leaf):
+                raise OrderFailed("the server's certificate is for other names")
+            _write(self._file, pem)
+        except (OSError, ValueError) as failure:
+            raise OrderFailed(f"the server's certificate cannot be used: {failure}") from failure
         log.info("a certificate was issued", extra={"until": f"{leaf.not_valid_after_utc:%Y-%m-%d}"})
 
     def _ordered(self) -> bytes:
@@ -189,10 +194,14 @@ class AcmeCertificate:
     def _leaf(self) -> x509.Certificate | None:
         """Return the certificate in the file; None if there is none that can be read."""
         try:
-            pem = self._file.read_bytes()
-            return x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
+            return _leaf_of(self._file.read_bytes())
         except (OSError, ValueError):
             return None
+
+
+def _leaf_of(pem: bytes) -> x509.Certificate:
+    """Return the first certificate behind a key. Raises ValueError: there is none."""
+    return x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
 
 
 def _told(authorization: Any) -> str:

@@ -10,6 +10,7 @@ from wardgate.portal.http.rate_limit import TokenBuckets
 from wardgate.portal.keys import Keys
 from wardgate.portal.metrics import Metrics
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.hashing import Hashing
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sign_in.oidc.trials import Trials
 from wardgate.portal.snapshot.accounts import Accounts
@@ -26,6 +27,7 @@ class Services:
     Attributes:
         conversation: with identity providers.
         trials: trial sign-ins with them that are on their way.
+        hashing: of passwords and codes, few at a time.
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
         geography: where addresses are.
@@ -40,6 +42,7 @@ class Services:
     accounts: Accounts
     conversation: Conversation
     trials: Trials = field(default_factory=Trials)
+    hashing: Hashing = field(default_factory=Hashing)
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
     geography: Geography = field(default_factory=Geography)

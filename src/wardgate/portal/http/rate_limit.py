@@ -21,16 +21,20 @@ class TokenBuckets:
         self._capacity = capacity
         self._refill_per_s = refill_per_s
         self._levels: dict[Hashable, tuple[float, float]] = {}
+        self._prune_at = _PRUNE_AT
 
     def take(self, key: Hashable, *, now: float) -> float:
         """Take one token and return 0, or return the seconds until there is one."""
         level = self._level(key, now)
         if level < 1.0:
             return (1.0 - level) / self._refill_per_s
-        if len(self._levels) >= _PRUNE_AT:
+        if len(self._levels) >= self._prune_at:
             self._levels = {
                 one: state for one, state in self._levels.items() if self._level(one, now) < self._capacity
             }
+            # A stranger with many addresses keeps many buckets from filling: each is looked through once, not at each
+            # request.
+            self._prune_at = max(_PRUNE_AT, 2 * len(self._levels))
         self._levels[key] = (level - 1.0, now)
         return 0.0
 

@@ -39,7 +39,8 @@ async def draw_code(services: Services) -> DrawnCode:
         # Larger bytes are skipped, so that no character is likelier than another.
         chars += [ALPHABET[byte % len(ALPHABET)] for byte in environment.rng.randbytes(16) if byte < _FAIR]
     text, salt = "".join(chars[:CODE_CHARS]), environment.rng.randbytes(SALT_BYTES)
-    return DrawnCode(text, await environment.executor.run(lambda: hash_text(text, salt=salt)))
+    code_hash = await services.hashing.run(environment.executor, lambda: hash_text(text, salt=salt))
+    return DrawnCode(text, code_hash)
 
 
 async def store_code(tables: AccountTables, actor_id: UUID, code: DrawnCode) -> OneTimePasscode:
@@ -74,7 +75,8 @@ async def use_code(
     async with services.store.writing() as transaction:
         tried = await count_attempt(transaction, account_id, code_id, actor_id, *of_actor)
     stored, text = None if tried is None else tried.code_hash, normalized(typed)
-    is_right = await services.environment.executor.run(lambda: is_text_of(stored, text))
+    executor = services.environment.executor
+    is_right = await services.hashing.run(executor, lambda: is_text_of(stored, text))
     if tried is None or not (is_right or tried.attempts >= MAX_ATTEMPTS):
         return False
     async with services.store.writing() as transaction:

@@ -8,9 +8,9 @@ by address and where they come from, and by address alone with a wider limit, so
 out from elsewhere only with many machines. What kind of actor somebody is, is looked at after the password.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -45,6 +45,8 @@ WINDOW_S: Final = 900.0
 _PATH: Final = "/sign_in/userpass/{provider_id}"
 _CHOOSE: Final = "/sign_in/password/{secret}"
 
+_Result = TypeVar("_Result")
+
 
 class Password:
     """The method."""
@@ -77,7 +79,7 @@ class Password:
             return self._sign_ins.fail(step.flow, step.account, Failure.TOO_MANY_ATTEMPTS)
         stored = None if actor is None or actor.is_disabled else actor.password_hash
         typed = normalized_password(step.form.get("userpass[secret]", "")[:MOST_CHARS])
-        is_right = await self._services.environment.executor.run(lambda: is_text_of(stored, typed))
+        is_right = await self._hashed(lambda: is_text_of(stored, typed))
         if not is_right or actor is None:
             await pad(self._clock, since=began_at)
             return self._sign_ins.fail(step.flow, step.account, Failure.INVALID_CREDENTIALS)
@@ -101,7 +103,7 @@ class Password:
         except Unsuitable:
             return self._gone(step)
         salt = self._services.environment.rng.randbytes(SALT_BYTES)
-        password_hash = await self._services.environment.executor.run(lambda: hash_text(password, salt=salt))
+        password_hash = await self._hashed(lambda: hash_text(password, salt=salt))
         subject = subject_of(actor, origin_of(step.request.scope))
         async with self._services.store.writing(subject) as transaction:
             tables = transaction.of(step.account.id)
@@ -131,6 +133,9 @@ class Password:
 
     def _gone(self, step: Step) -> Response:
         return self._steps.show_step(step, "sign_in/password_link_used.html", status=HTTPStatus.GONE)
+
+    async def _hashed(self, function: Callable[[], _Result]) -> _Result:
+        return await self._services.hashing.run(self._services.environment.executor, function)
 
     def _is_throttled(self, step: Step) -> bool:
         now, (place, anywhere) = self._clock.monotonic(), _keys(step)

@@ -6,6 +6,10 @@ Counted in the memory of one process (identity §17): a restart forgets, and two
 from collections.abc import Hashable
 from typing import Final
 
+MOST_KEYS: Final = 65_536
+"""Kept at a time: strangers choose addresses to try. Beyond, what was tried least is forgotten, so that a flood of
+addresses forgets itself and not the one at which somebody guesses.
+"""
 _PRUNE_AT: Final = 4096
 
 
@@ -27,8 +31,11 @@ class Throttle:
             return ends_at - now
         if len(self._tries) >= self._prune_at:
             self._tries = {one: tries for one, tries in self._tries.items() if now < tries[1]}
+            if len(self._tries) >= MOST_KEYS:
+                most_tried = sorted(self._tries.items(), key=lambda item: item[1], reverse=True)
+                self._tries = dict(most_tried[: MOST_KEYS // 2])
             # What is left is alive; looking through it again and again would cost more than keeping it.
-            self._prune_at = max(_PRUNE_AT, 2 * len(self._tries))
+            self._prune_at = min(MOST_KEYS, max(_PRUNE_AT, 2 * len(self._tries)))
         self._tries[key] = (count + 1, now + self._window_s)
         return 0.0
 

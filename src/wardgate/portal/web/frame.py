@@ -42,6 +42,7 @@ _ERRORS: Final = {
     HTTPStatus.UNAUTHORIZED: "You are not signed in.",
     HTTPStatus.TOO_MANY_REQUESTS: "There were too many attempts from your address. Wait a little, then try again.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The method is not allowed here.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too many people sign in at this moment. Try again in a few seconds.",
 }
 
 

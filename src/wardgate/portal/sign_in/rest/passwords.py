@@ -43,7 +43,8 @@ async def set_password(caller: ForAccount, actor_id: Id, body: PasswordBody) -> 
         actor = await load_actor(tables, actor_id)
     password = rules.check_password(actor, body.password.given().get("secret") or "")
     salt = environment.rng.randbytes(SALT_BYTES)
-    password_hash = await environment.executor.run(lambda: hash_text(password, salt=salt))
+    hashing = caller.services.hashing
+    password_hash = await hashing.run(environment.executor, lambda: hash_text(password, salt=salt))
     async with caller.writing() as (tables, _):
         changed = await rules.set_password(tables, await load_actor(tables, actor_id), password_hash)
     return Data(data=PasswordView(actor_id=changed.id, is_set=True))
