@@ -2,7 +2,8 @@
 """Plant the faults listed in tests/mutants/*.toml, one at a time, and report which gate of the tests finds each.
 
 A fault is planted in a copy of the tree (.cache/mutants/, kept between runs so that a Rust fault costs an
-incremental build), and the gate that its entry names is run there. A gate must pass without any fault first.
+incremental build), and the gate that its entry names is run there: tests in a fresh child of a process that has
+imported other people's packages and nothing of the tree. A gate must pass without any fault first.
 A fault that its gate lets through is shown to wider gates: the tests of its package, all unit and property
 tests, the simulation; a Rust fault to all crates.
 
@@ -29,6 +30,7 @@ import fnmatch
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -41,12 +43,14 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path("tests/mutants")
+SERVER = ROOT / "scripts" / "pytest_server.py"
+PRELOADED = LIST / "preloaded.txt"  # packages of others that a server of tests imports once
 NOT_COPIED = {
     ".git",
     ".venv",
@@ -406,6 +410,7 @@ class Workplace:
     target: Path
     threads: int
     running: Running
+    server: PytestServer | None = None
 
     @contextlib.contextmanager
     def planted(self, mutant: Mutant) -> Iterator[None]:
@@ -444,18 +449,12 @@ class Workplace:
 
     def _pytest(self, arguments: list[str]) -> Run:
         wide = any((self.tree / one).is_dir() for one in arguments) and self.threads > 1
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-            *arguments,
-        ]
-        ended = self._execute([*command, "-n", str(self.threads)] if wide else command, self.tree)
+        arguments = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", *arguments]
+        if wide:
+            command = [sys.executable, "-m", "pytest", *arguments, "-n", str(self.threads)]
+            ended = self._execute(command, self.tree)
+        else:
+            ended = self.running.execute(lambda output: self._server().start(arguments, output))
         # 5: nothing collected, which a fault cannot bring about; any other: pytest itself, its arguments, or
         # somebody who killed it.
         passed = sum(int(number) for number in re.findall(r"(\d+) passed", ended.output))
@@ -472,6 +471,28 @@ class Workplace:
         return Run(passed, ended.code != 0, built.seconds + ended.seconds, ended.tail, ended.code < 0)
 
     def _execute(self, command: list[str], directory: Path) -> Ended:
+        return self.running.execute(
+            lambda output: subprocess.Popen(
+                command,
+                cwd=directory,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
+
+    def _server(self) -> PytestServer:
+        if self.server is None or not self.server.is_alive:
+            self.server = PytestServer(self.tree, self._environment())
+        return self.server
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+
+    def _environment(self) -> dict[str, str]:
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.tree / "src"),  # before the editable install of the tree this is a copy of
@@ -482,7 +503,7 @@ class Workplace:
             "CARGO_BUILD_JOBS": str(self.threads),
         }
         environment.pop("PYTEST_ADDOPTS", None)
-        return self.running.execute(command, directory, environment)
+        return environment
 
 
 @dataclass(frozen=True)
@@ -498,20 +519,103 @@ class Ended:
         return "\n".join(self.output.strip().splitlines()[-15:])
 
 
+class Process(Protocol):
+    """The head of a group of processes."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code. Raises subprocess.TimeoutExpired."""
+        ...
+
+
+class PytestServer:
+    """A process that has imported what tests need of others, and runs pytest in children (`pytest_server.py`)."""
+
+    def __init__(self, tree: Path, environment: dict[str, str]) -> None:
+        # Its imports are other people's: it must not find the tree.
+        without_tree = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+        command = [sys.executable, str(SERVER), str(tree), str(tree / PRELOADED)]
+        self._process = subprocess.Popen(
+            command,
+            env=without_tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self, arguments: list[str], output: IO[str]) -> Forked:
+        assert self._process.stdin is not None
+        line = json.dumps({"arguments": arguments, "output": output.name})
+        self._process.stdin.write(line.encode() + b"\n")
+        return Forked(self, self.told(None)["pid"])
+
+    def told(self, timeout: float | None) -> dict[str, int]:
+        """Return what the server says next. Raises subprocess.TimeoutExpired, and Stopped when it has ended."""
+        out = self._process.stdout
+        assert out is not None
+        if not select.select([out], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("pytest", timeout or 0)
+        line = out.readline()
+        if not line:
+            raise Stopped
+        told: dict[str, int] = json.loads(line)
+        return told
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@dataclass(eq=False)
+class Forked:
+    """One run of a server."""
+
+    server: PytestServer
+    pid: int
+    code: int | None = None
+    lock: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # its worker waits, and who ends the whole run
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self.lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise subprocess.TimeoutExpired("pytest", timeout or 0)
+        try:
+            if self.code is None:
+                self.code = self.server.told(timeout)["code"]
+            return self.code
+        finally:
+            self.lock.release()
+
+
 class Running:
     """The processes under way, each the head of a group of its own."""
 
     def __init__(self) -> None:
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._processes: set[Process] = set()
         self._lock = threading.Lock()
         self._is_stopped = False
 
-    def execute(self, command: list[str], directory: Path, environment: dict[str, str]) -> Ended:
-        """Run to the end, or to the limit. Raises Stopped when the whole run is over."""
+    def execute(self, start: Callable[[IO[str]], Process]) -> Ended:
+        """Run to the end, or to the limit. Raises Stopped when the whole run is over.
+
+        Args:
+            start: begins a process that writes to this file.
+        """
         started = time.monotonic()
         # A file: a pipe would be held open by what a test started in a session of its own and left behind.
-        with tempfile.TemporaryFile("w+", errors="replace") as output:
-            process = self._start(command, directory, environment, output)
+        with tempfile.NamedTemporaryFile("w+", errors="replace") as output:
+            process = self._start(start, output)
             try:
                 code, remark = process.wait(GATE_LIMIT_S), ""
             except subprocess.TimeoutExpired:
@@ -524,21 +628,11 @@ class Running:
             output.seek(0)
             return Ended(code, output.read() + remark, time.monotonic() - started)
 
-    def _start(
-        self, command: list[str], directory: Path, environment: dict[str, str], output: IO[str]
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, start: Callable[[IO[str]], Process], output: IO[Any]) -> Process:
         with self._lock:
             if self._is_stopped:
                 raise Stopped
-            process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = start(output)
             self._processes.add(process)
             return process
 
@@ -550,7 +644,7 @@ class Running:
         for process in under_way:
             self._end(process)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: Process) -> None:
         """Let it clear up, which pytest does when interrupted; then end what is left of its group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -580,7 +674,11 @@ def workplace(root: Path, place: Path, threads: int, running: Running) -> Iterat
         environment = tree / ".venv"
         if (root / ".venv").exists() and not environment.is_symlink():
             environment.symlink_to(root / ".venv")
-        yield Workplace(tree, place / "target", threads, running)
+        own = Workplace(tree, place / "target", threads, running)
+        try:
+            yield own
+        finally:
+            own.close()
 
 
 def copy_tree(root: Path, copy: Path) -> None:

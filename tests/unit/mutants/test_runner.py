@@ -172,6 +172,22 @@ def test_a_run_told_to_end_takes_its_gates_along(tree: Path, number: signal.Sign
 
 
 @pytest.mark.timeout(120)
+def test_what_was_imported_before_a_fault_was_planted_is_not_what_its_tests_import(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Should a package of others bring a module of the tree along, a child reads it anew."""
+    (tree / "tests/mutants/preloaded.txt").write_text("there_is_no_such_package\nwardgate.sums.add\njson\n")
+    counts = (
+        "import sys\nfrom wardgate.sums.add import add\n\n\ndef test_adds():\n    assert add(1, 2) == 3\n"
+    )
+    counts += "    assert 'json' in sys.modules\n"
+    (tree / "tests/unit/sums/test_add.py").write_text(counts)
+    write_list(tree, MINUS, {**MINUS, "id": "zero", "after": "0"}, UNSEEN)
+    _, came = outcomes(tree, tmp_path, "--gate-only")
+    assert [outcome for outcome, _ in came.values()] == ["found", "found", "SURVIVED"]
+
+
+@pytest.mark.timeout(120)
 def test_all_found_is_success(tree: Path, tmp_path: Path) -> None:
     write_list(tree, MINUS, UNSEEN)
     assert outcomes(tree, tmp_path, "--only", "sums/min*") == (
