@@ -454,7 +454,9 @@ class Workplace:
             command = [sys.executable, "-m", "pytest", *arguments, "-n", str(self.threads)]
             ended = self._execute(command, self.tree)
         else:
-            ended = self.running.execute(lambda output: self._server().start(arguments, output))
+            # Packages of which one part is a plugin: their own assertions are nobody's concern here.
+            quiet = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+            ended = self.running.execute(lambda output: self._server().start([*quiet, *arguments], output))
         # 5: nothing collected, which a fault cannot bring about; any other: pytest itself, its arguments, or
         # somebody who killed it.
         passed = sum(int(number) for number in re.findall(r"(\d+) passed", ended.output))
