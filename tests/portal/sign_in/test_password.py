@@ -21,7 +21,7 @@ from support.sign_in import (
 )
 from wardgate.portal.outcomes import Invalid, Unsuitable
 from wardgate.portal.people.tables import Actor
-from wardgate.portal.sign_in.hashing import hash_text, is_text_of
+from wardgate.portal.sign_in.hashing import AT_ONCE, MOST_WAITING, hash_text, is_text_of
 from wardgate.portal.sign_in.password_rules import check_password, has_password, make_link, read_link
 from wardgate.portal.sign_in.tables import UserpassAuthProvider
 
@@ -108,6 +108,24 @@ async def lock_out(scene: Scene) -> None:
 
 
 test_guessing_ends_after_five_tries_also_for_addresses_that_nobody_has = on_virtual_time(lock_out)
+
+
+async def come_while_very_many_do(scene: Scene) -> None:
+    await set_up(scene)
+    hashing = scene.world.portal.services.hashing
+    hashing._under_way = AT_ONCE + MOST_WAITING
+    assert await sign_in(scene) == "503"
+    token, _ = await make_api_token(scene.world)
+    admin = await load_admin(scene.world)
+    async with caller(scene.world.portal, token) as api:
+        body = {"password": {"secret": "another horse battery"}}
+        answer = await api.put(f"/wardgate/actors/{admin.id}/password", json=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+    hashing._under_way = 0
+    assert await sign_in(scene) == "/acme"
+
+
+test_who_comes_while_very_many_do_is_told_to_come_again = on_virtual_time(come_while_very_many_do)
 
 
 async def check_the_context(scene: Scene) -> None:

@@ -40,6 +40,7 @@ from wardgate.portal.rest.problems import (
 )
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in import rest as sign_in
+from wardgate.portal.sign_in.hashing import RETRY_S, HashingBusy
 from wardgate.portal.sites import rest as sites
 from wardgate.portal.store import UNAVAILABLE, NotAllowed, StoreError, Unstorable
 from wardgate.portal.store.refusals import is_contradiction
@@ -93,6 +94,7 @@ def _api(segment: str | None = None) -> FastAPI:
     api.add_exception_handler(Refused, _refused_by_a_rule)
     api.add_exception_handler(StoreError, _refused_by_the_store)
     api.add_exception_handler(IntegrityError, _refused_by_the_database)
+    api.add_exception_handler(HashingBusy, _hashing_busy)
     for unavailable in UNAVAILABLE:
         api.add_exception_handler(unavailable, _database_unavailable)
     api.add_exception_handler(Exception, _unexpected)
@@ -169,6 +171,11 @@ def _refused_by_the_database(_request: Request, error: Exception) -> Response:
 
 def _database_unavailable(_request: Request, _error: Exception) -> Response:
     return _answer(database_unavailable())
+
+
+def _hashing_busy(_request: Request, _error: Exception) -> Response:
+    text, headers = "Too many passwords are set or checked at the moment.", {"retry-after": str(RETRY_S)}
+    return _answer(Problem(HTTPStatus.SERVICE_UNAVAILABLE, text, headers=headers))
 
 
 def _unexpected(_request: Request, _error: Exception) -> Response:

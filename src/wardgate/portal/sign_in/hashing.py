@@ -6,12 +6,10 @@ A hash takes some fifty milliseconds of a core and 64 MiB: it is computed in the
 import asyncio
 from collections.abc import Callable
 from functools import cache
-from http import HTTPStatus
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from starlette.exceptions import HTTPException
 
 from wardgate.portal.environment import Executor
 
@@ -19,13 +17,17 @@ SALT_BYTES: Final = 16
 AT_ONCE: Final = 2
 """Hashes computed at a time: strangers ask for them, and the executor's other threads bring commits to the disk."""
 MOST_WAITING: Final = 64
-"""Some two seconds' work; whoever comes then is told to come again."""
+"""Some two seconds' work; whoever comes then is told to come again in `RETRY_S`."""
 RETRY_S: Final = 3
 
 _HASHER: Final = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=4)
 
 
 _Result = TypeVar("_Result")
+
+
+class HashingBusy(Exception):
+    """So many wait already that nothing was computed."""
 
 
 class Hashing:
@@ -39,10 +41,10 @@ class Hashing:
         """Compute a hash in the executor when its turn has come.
 
         Raises:
-            HTTPException: 503, too many wait for theirs.
+            HashingBusy: too many wait for theirs.
         """
         if self._under_way >= AT_ONCE + MOST_WAITING:
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, headers={"retry-after": str(RETRY_S)})
+            raise HashingBusy
         self._under_way += 1
         try:
             async with self._turns:

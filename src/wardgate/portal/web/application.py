@@ -27,6 +27,7 @@ from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
 from wardgate.portal.http.security_headers import page_security, transport_security
 from wardgate.portal.installation.operator_sign_in import OperatorSignIn
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.hashing import HashingBusy
 from wardgate.portal.sign_in.pages import SignInPages, sign_in_of
 from wardgate.portal.sign_in.steps import Steps
 from wardgate.portal.store import UNAVAILABLE
@@ -56,6 +57,7 @@ def build(services: Services) -> App:
         routes=routes,
         exception_handlers={
             HTTPException: frame.error,
+            HashingBusy: frame.hashing_busy,
             **dict.fromkeys(UNAVAILABLE, frame.database_unavailable),
         },
     )

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.services import Services
+from wardgate.portal.sign_in.hashing import RETRY_S
 from wardgate.portal.sign_in.pages import sign_in_of
 from wardgate.portal.store import INSTALLATION, NotAllowed
 from wardgate.portal.web.account_notice import Notice, notice_of
@@ -172,6 +173,11 @@ class Frame(ABC, Generic[_SignedInT]):
         response = self.write(request, "message.html", status=status, heading=status.phrase, text=text)
         response.headers.update(error.headers or {})
         return response
+
+    async def hashing_busy(self, request: Request, _error: Exception) -> Response:
+        """Ask somebody to come again who signs in while very many do."""
+        headers = {"retry-after": str(RETRY_S)}
+        return await self.error(request, HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, headers=headers))
 
     async def database_unavailable(self, _request: Request, _error: Exception) -> Response:
         """Answer without a page, which may need the database itself."""
