@@ -41,20 +41,10 @@ from wardgate.portal.web.palette import PALETTE
 
 def build(services: Services) -> App:
     """Build the pages over one process's services."""
-    assets = AssetFiles()
-    frame, operator = AccountFrame(services, PAGES, assets), OperatorFrame(services, OPERATOR_PAGES, assets)
-    routes: list[BaseRoute] = [
-        # Before accounts: `operator` is no slug.
-        *OperatorSignIn(services, operator, Steps(services, frame.sessions, operator.write)).routes(),
-        *_routes_of(operator, OPERATOR_PATH),
-        Route(f"{OPERATOR_PATH}/{{rest:path}}", _nothing_here),
-        *SignInPages(services, frame.sessions, frame.write).routes(),
-        Route("/assets/{name}", assets.answer),
-        Route("/{slug}/sign_out", _signs_out(frame), methods=["POST"]),
-        *_routes_of(frame, "/{slug}"),
-    ]
+    pages = Pages(services)
+    frame = pages.account
     starlette = Starlette(
-        routes=routes,
+        routes=pages.routes(),
         exception_handlers={
             HTTPException: frame.error,
             HashingBusy: frame.hashing_busy,
@@ -62,6 +52,57 @@ def build(services: Services) -> App:
         },
     )
     return _SecureHeaders(starlette, services)
+
+
+class Pages:
+    """What is served, by who may see it.
+
+    Attributes:
+        account: the frame of the pages for administrators.
+        operator: the frame of the pages for the operator.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._assets = AssetFiles()
+        self.account = AccountFrame(services, PAGES, self._assets)
+        self.operator = OperatorFrame(services, OPERATOR_PAGES, self._assets)
+
+    def routes(self) -> list[BaseRoute]:
+        """Return all routes; the first that matches answers."""
+        return [
+            *self.sign_in_routes(),
+            *self.operator_routes(),
+            *self.other_routes(),
+            *self.account_routes(),
+        ]
+
+    def sign_in_routes(self) -> list[BaseRoute]:
+        """Return what leads to a session, and so is open to strangers."""
+        frame, operator = self.account, self.operator
+        # The operator's first: `operator` is no slug.
+        return [
+            *OperatorSignIn(
+                self._services, operator, Steps(self._services, frame.sessions, operator.write)
+            ).routes(),
+            *SignInPages(self._services, frame.sessions, frame.write).routes(),
+        ]
+
+    def other_routes(self) -> list[BaseRoute]:
+        """Return what needs no session or any."""
+        return [
+            Route("/assets/{name}", self._assets.answer),
+            Route("/{slug}/sign_out", _signs_out(self.account), methods=["POST"]),
+            Route(f"{OPERATOR_PATH}/{{rest:path}}", _nothing_here),
+        ]
+
+    def account_routes(self) -> list[Route]:
+        """Return what only administrators of the account are answered."""
+        return list(_routes_of(self.account, "/{slug}"))
+
+    def operator_routes(self) -> list[Route]:
+        """Return what only the operator is answered."""
+        return list(_routes_of(self.operator, OPERATOR_PATH))
 
 
 def _routes_of(frame: Frame[Any], prefix: str) -> Iterator[Route]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wardgate.portal.access.pages import explain, policies, resources
+from wardgate.portal.access.pages import device_pools, explain, policies, resources
 from wardgate.portal.devices import pages as clients
 from wardgate.portal.devices import topology_page as topology
 from wardgate.portal.installation import operator
@@ -20,6 +20,7 @@ PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     first_steps.PAGE,
     resources.PAGE,
+    device_pools.PAGE,
     groups.PAGE,
     policies.PAGE,
     explain.PAGE,

@@ -216,6 +216,9 @@ _SITE: Final = ChoiceField(
     name="site_id", label="Site", choices=_sites, is_required=True, shown_if=("type", _SITE_TYPES)
 )
 
+_POOL_MEMBERS: Final = SeveralField(
+    name="members", label="Clients", choices=_clients, shown_if=("type", ("static_device_pool",))
+)
 
 _NEW_FORM: Final = Form(
     (
@@ -225,9 +228,22 @@ _NEW_FORM: Final = Form(
         _DESCRIPTION,
         _STACK,
         _SITE,
-        SeveralField(
-            name="members", label="Clients", choices=_clients, shown_if=("type", ("static_device_pool",))
+        _POOL_MEMBERS,
+        _TRAFFIC,
+    )
+)
+_NEW_POOL_FORM: Final = Form(
+    (
+        replace(_type_field(rules.POOL_TYPES), initial=rules.POOL_TYPES[0]),
+        _NAME,
+        replace(
+            _address_field("dynamic_device_pool"),
+            label="Host names",
+            help="A pattern such as *.lab.example.com: * for any label, ** for any labels.",
+            placeholder="*.lab.example.com",
         ),
+        _DESCRIPTION,
+        _POOL_MEMBERS,
         _TRAFFIC,
     )
 )
@@ -246,6 +262,11 @@ _STATIC_POOL_FORM: Final = Form((_NAME, _DESCRIPTION, _TRAFFIC))
 _DYNAMIC_POOL_FORM: Final = Form((_NAME, replace(_address_field(), is_required=True), _DESCRIPTION, _TRAFFIC))
 
 
+def pool_form_of(row: Resource | None) -> Form:
+    """Return the form of the page of pools."""
+    return _NEW_POOL_FORM if row is None else _form_of(row)
+
+
 def _form_of(row: Resource | None) -> Form:
     match None if row is None else row.type:
         case None:
@@ -261,7 +282,7 @@ def _form_of(row: Resource | None) -> Form:
 # What can be done
 
 
-async def _make(_visit: Visit, tables: AccountTables, _: Transaction, given: Mapping[str, Any]) -> Resource:
+async def make(_visit: Visit, tables: AccountTables, _: Transaction, given: Mapping[str, Any]) -> Resource:
     values = {name: value for name, value in given.items() if name != "members"}
     if given.get("type") not in rules.POOL_TYPES:
         return await rules.make_resource(tables, values)
@@ -271,7 +292,7 @@ async def _make(_visit: Visit, tables: AccountTables, _: Transaction, given: Map
     return pool
 
 
-async def _change(
+async def change(
     _visit: Visit, tables: AccountTables, _: Transaction, before: Resource, given: Mapping[str, Any]
 ) -> Resource:
     before = await rules.load_editable_resource(tables, before.id)
@@ -290,7 +311,7 @@ async def _known(tables: AccountTables, given: Sequence[str]) -> list[UUID]:
     return await tables.devices.load_column(c.id, c.type == "client", c.id.in_(ids))
 
 
-async def _delete(_visit: Visit, tables: AccountTables, _: Transaction, row: Resource) -> str:
+async def delete(_visit: Visit, tables: AccountTables, _: Transaction, row: Resource) -> str:
     await rules.load_editable_resource(tables, row.id)
     await tables.resources.delete(row.id)
     return f"Resource “{row.name}” was deleted."
@@ -401,7 +422,7 @@ async def grant(visit: Visit) -> Response:
     """Give the ticked groups access, with a policy for each; all or none."""
     ids = [str(one) for one in visit.form.getlist("groups")]
     async with visit.writing() as (tables, _):
-        row = await PAGE.load(tables, visit.id())
+        row = await rules.load_resource(tables, visit.id())
         for id_ in ids:
             given = {"group_id": id_, "resource_id": str(row.id)}
             await rules.make_policy(tables, visit.account, given)
@@ -449,7 +470,7 @@ async def remove_member(visit: Visit) -> Response:
 
 
 def _back(visit: Visit, toast: str, tab: str) -> Response:
-    return visit.go(f"{PAGE.path}/{visit.id()}", toast=toast, tab=tab)
+    return visit.go(f"{visit.page.path}/{visit.id()}", toast=toast, tab=tab)
 
 
 async def _site_name(tables: AccountTables, id_: UUID) -> str | None:
@@ -460,6 +481,15 @@ async def _site_name(tables: AccountTables, id_: UUID) -> str | None:
 def _is_of_type(_visit: Visit, value: str) -> ColumnElement[bool]:
     return RESOURCES.c.type == value
 
+
+ACCESS_ROUTES: Final = (
+    PageRoute("/{id}/grant", grant, "POST"),
+    PageRoute("/{id}/policies/{policy_id}/switch", switch_access, "POST"),
+    PageRoute("/{id}/policies/{policy_id}/remove", remove_access, "POST"),
+    PageRoute("/{id}/members", add_members, "POST"),
+    PageRoute("/{id}/members/{client_id}/remove", remove_member, "POST"),
+)
+"""What the tabs of a resource's panel post, on this page and on that of pools."""
 
 PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     name="Resources",
@@ -533,7 +563,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
             PanelAction(
                 name="delete",
                 label="Delete resource",
-                run=_delete,
+                run=delete,
                 warning="Its policies are deleted too, and everybody loses access at once.",
                 is_dangerous=True,
                 leaves=True,
@@ -543,15 +573,9 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     ),
     editing=Editing(
         form=_form_of,
-        make=_make,
-        change=_change,
+        make=make,
+        change=change,
         is_editable=lambda _visit, row: row.type != "internet",
     ),
-    more=(
-        PageRoute("/{id}/grant", grant, "POST"),
-        PageRoute("/{id}/policies/{policy_id}/switch", switch_access, "POST"),
-        PageRoute("/{id}/policies/{policy_id}/remove", remove_access, "POST"),
-        PageRoute("/{id}/members", add_members, "POST"),
-        PageRoute("/{id}/members/{client_id}/remove", remove_member, "POST"),
-    ),
+    more=ACCESS_ROUTES,
 )
