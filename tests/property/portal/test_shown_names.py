@@ -18,7 +18,7 @@ from wardgate.portal.web.overview import Overview, peer_cells
 from wardgate.portal.web.rendering import load_templates
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-ALL_DONE = FirstSteps((), None, None, "acme", "", "")
+ALL_DONE = FirstSteps((), None, None, True, "acme", "", "")
 TEMPLATE = load_templates().get_template("online.html")
 
 

@@ -44,11 +44,13 @@ class FirstSteps:
     Attributes:
         site_id: where a gateway would stand; None if there is no site yet.
         address: of a resource to open at the end; None if there is none with an address.
+        has_relay: whether a relay is online, without which nobody finds anybody.
     """
 
     steps: tuple[Step, ...]
     site_id: UUID | None
     address: str | None
+    has_relay: bool
     slug: str
     web_url: str
     socket_url: str
@@ -89,6 +91,7 @@ async def load_first_steps(visit: Visit) -> FirstSteps:
         steps,
         site_id=site.id if site else None,
         address=resource.address if resource else None,
+        has_relay=bool(visit.services.environment.bus.count("relay")),
         slug=visit.account.slug,
         web_url=settings.web_url,
         socket_url=settings.socket_url,
@@ -102,7 +105,7 @@ PAGE: Final = TemplatePage(
     section=None,
     live=Live(
         tables=frozenset({"sites", "devices", "gateway_tokens", "resources", "policies"}),
-        presence=frozenset({"gateway", "client"}),
+        presence=frozenset({"gateway", "client", "relay"}),
         decisions=True,
     ),
     template="first_steps.html",
