@@ -14,7 +14,7 @@ No I/O and no clock: the process drives it in production, the simulator in tests
 The life of an authorization: the engine reports an intent (a packet without authorization), the portal is
 asked, its answer carries the gateway's keys; then the peer is added, its names are announced, the resource is
 authorised, and the engine sends what it had buffered. A failed or closed peer loses its authorizations; the
-next packet starts over.
+next packet starts over. Device pools, which lead to other clients and let them in here, are `devices`' part.
 """
 
 import logging
@@ -26,12 +26,15 @@ from uuid import UUID
 from msgspec import UNSET
 from msgspec.structs import asdict
 
+from wardgate.client.devices import Devices, denied_addresses
 from wardgate.client.names import ClientNames
+from wardgate.client.pool_names import PoolNames
+from wardgate.client.pool_table import DevicePool, DeviceTarget, PoolTable
 from wardgate.client.queries import Queries, QueryAction
 from wardgate.client.resource_table import Entry, ResourceTable
 from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
-from wardgate.connect.connections import CandidateMessages, Connections, PeerEvent
+from wardgate.connect.connections import Connections, PeerEvent, Signalling
 from wardgate.connect.control_packets import DOMAIN_STATUS
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.flow_logging import FlowAction, FlowLogging
@@ -44,14 +47,13 @@ from wardgate.dns.recent_answers import RecentAnswers, with_id
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.host_name import ascii_name
-from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
+from wardgate.model.ids import ClientId, DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
 
-_NO_CLOCK: Final = ClockOffset(unix_at_zero=0.0)
 
 log = logging.getLogger(__name__)
 
@@ -59,45 +61,61 @@ ClientAction = Send | Configure | QueryAction | FlowAction
 
 
 class Client:
-    """One client process: its resources, its gateways, its names."""
+    """One client process: its resources, its gateways, its names, and its part in device pools."""
 
     def __init__(
         self,
         engine: Programmable,
         *,
+        clock: ClockOffset,
         is_internet_active: bool = False,
-        clock: ClockOffset = _NO_CLOCK,
         prints_flows: bool = False,
     ) -> None:
-        """Take the engine; `clock` is needed for flow records, `prints_flows` writes all of them to the log."""
+        """Take the engine; `prints_flows` writes the records of all flows to the log."""
         self._engine = engine
-        self._connections: Connections[GatewayId] = Connections(
+        self._connections: Connections[DeviceId] = Connections(
             engine,
             send=self._send,
-            messages=CandidateMessages(
-                added=m.NewGatewayIceCandidates, removed=m.InvalidateNewGatewayIceCandidates
+            signalling=Signalling(
+                added=lambda peer, candidates: m.NewGatewayIceCandidates(GatewayId(peer), candidates),
+                removed=lambda peer, candidates: m.InvalidateNewGatewayIceCandidates(
+                    GatewayId(peer), candidates
+                ),
+                id_field=fields.GATEWAY_ID,
             ),
-            id_field=fields.GATEWAY_ID,
         )
         self._interface: m.ClientInterface | None = None
         self._resources = ResourceTable(is_internet_active=is_internet_active)
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
         self._offline_until: dict[SiteId, float] = {}
+        self._pools = PoolTable()
         self._recent = RecentAnswers()
-        self._names = ClientNames(engine, self._resources, recent=self._recent, gateways_of=self._gateways_of)
+        self._names = ClientNames(
+            engine, self._resources, self._pools, recent=self._recent, gateways_of=self._gateways_of
+        )
         self._queries = Queries(self._emit, self._recent)
+        self._pool_names = PoolNames(
+            self._queries, self._pools, send=self._send, is_joined=lambda: self.is_joined
+        )
         self._system_resolvers: tuple[IpAddress, ...] = ()
         self._configured: Configure | None = None
         self._actions: deque[ClientAction] = deque()
         self._flows = FlowLogging(
             engine, self._emit, clock=clock, prints=prints_flows, name_of=self._names.name_of
         )
+        self._devices = Devices(
+            engine, self._connections, self._pools, self._flows, clock=clock, send=self._send
+        )
 
     @property
     def is_joined(self) -> bool:
         """Connected to the portal."""
         return self._connections.is_joined
+
+    def held(self) -> frozenset[tuple[ClientId, ResourceId]]:
+        """The pairs of client and pool by which other clients may reach this one."""
+        return self._devices.held()
 
     @property
     def sentinels(self) -> tuple[IpAddress, ...]:
@@ -114,24 +132,33 @@ class Client:
         """Tunnels stay up; open requests will not be answered, the next packet asks again."""
         self._connections.handle_portal_lost()
         self._requests.close_all()
+        self._devices.handle_portal_lost()
+        self._pool_names.fail_all_waiting()
         self._queries.fail_all_waiting()
 
     def handle_message(self, message: m.Message, *, now: float) -> None:
         """Carry out one message of the portal."""
         match message:
-            case m.ClientInit(interface=interface, resources=resources, relays=relays, flow_logs=flow_logs):
-                self._flows.handle_init(flow_logs)
+            case m.ClientInit(interface=interface, relays=relays, authorizations=authorizations):
+                self._flows.handle_init(message.flow_logs)
                 self._connections.handle_relays_of_init(relays)
                 self._set_interface(interface)
-                self._end_access(self._resources.replace(resources), now=now)
-                self._refresh_routes()
+                self._replace_resources(message.resources, now=now)
+                self._devices.handle_authorizations(authorizations)
             case m.ConfigChanged(interface=interface):
                 self._set_interface(interface)
                 self._refresh_routes()
             case m.ResourceCreatedOrUpdated(resource=resource):
+                # One that has become a pool, or is none any more, leaves the other table.
+                self._lead_no_longer_to(
+                    self._pools.upsert(resource)
+                    if isinstance(resource, DevicePool)
+                    else self._pools.remove(resource.id)
+                )
                 self._end_access(self._resources.upsert(resource), now=now)
                 self._refresh_routes()
             case m.ResourceDeleted(resource_id=resource_id):
+                self._lead_no_longer_to(self._pools.remove(resource_id))
                 self._end_access(self._resources.remove(resource_id), now=now)
                 self._refresh_routes()
             case m.AuthorizationCreated():
@@ -147,6 +174,32 @@ class Client:
             case m.RelaysPresence():
                 self._connections.handle_relays_presence(message)
             case _:
+                self._handle_device_message(message)
+
+    def _handle_device_message(self, message: m.Message) -> None:
+        match message:
+            case m.DeviceAccessAuthorized():
+                self._devices.handle_authorized(message)
+            case m.DeviceAccessDenied():
+                self._deny_device(message)
+            case m.RejectAccess(client_id=client_id, resource_id=resource_id):
+                self._devices.handle_rejected(client_id, resource_id)
+            case m.ResourceFiltersUpdated(id=pool_id, filters=filters):
+                self._devices.handle_filters(pool_id, filters)
+            case m.PeerIceCandidates(client_id=client_id, candidates=candidates):
+                if client_id in self._devices:
+                    self._connections.handle_remote_candidates(client_id, candidates)
+            case m.InvalidatePeerIceCandidates(client_id=client_id, candidates=candidates):
+                if client_id in self._devices:
+                    self._connections.handle_invalid_candidates(client_id, candidates)
+            case m.PeerIceCandidateError(client_id=client_id):
+                self._devices.handle_offline(client_id)
+            case m.DevicePoolDomainResolved():
+                self._lead_no_longer_to(self._pool_names.handle_resolved(message))
+                self._refresh_routes()
+            case m.DevicePoolDomainResolutionFailed():
+                self._pool_names.handle_failed(message)
+            case _:
                 log.debug("message ignored", extra={"message_type": type(message).__name__})
 
     # ── the engine ──────────────────────────────────────────────────────────────────────────────────────────
@@ -154,26 +207,35 @@ class Client:
     def handle_event(self, event: e.AnyEvent, *, now: float) -> None:
         """React to what the engine reports."""
         match event:
+            case e.Intent(resource_id=resource_id, destination=destination, table="device"):
+                self._devices.request(_device_target(resource_id, destination), now=now)
             case e.Intent(resource_id=resource_id):
                 self._request(_resource_id(resource_id), now=now)
-            case e.AccessProhibited(resource_id=resource_id):
-                self._request(_resource_id(resource_id), now=now, is_renewal=True)
+            case e.AccessProhibited(resource_id=resource_id, device_address=address):
+                if address is None:
+                    self._request(_resource_id(resource_id), now=now, is_renewal=True)
+                else:
+                    self._devices.request(_device_target(resource_id, address), now=now, is_renewal=True)
             case e.RelayUp() | e.RelayLost() | e.NoRelays():
                 self._connections.handle_relay_event(event)
             case e.FlowsReported():
                 self._flows.handle_reports(event)
-            case e.GrantExpired():
-                log.debug("event ignored", extra={"event_type": type(event).__name__})
             case _:
-                self._handle_gateway_event(_gateway_id(event.peer_id), event, now=now)
+                device_id = DeviceId(UUID(event.peer_id))
+                if device_id not in self._devices:
+                    self._handle_gateway_event(GatewayId(device_id), event, now=now)
+                elif not isinstance(event, e.ControlPacket):  # devices have nothing to say about names
+                    self._devices.handle_event(ClientId(device_id), event)
 
     def _handle_gateway_event(
-        self, gateway_id: GatewayId, event: PeerEvent | e.ControlPacket, *, now: float
+        self, gateway_id: GatewayId, event: PeerEvent | e.ControlPacket | e.GrantExpired, *, now: float
     ) -> None:
         if isinstance(event, e.ControlPacket):
             if event.type == DOMAIN_STATUS:
                 self._handle_status(gateway_id, event.payload, now=now)
             return
+        if isinstance(event, e.GrantExpired):
+            return  # of a device that is forgotten meanwhile
         self._connections.handle_peer_event(gateway_id, event)
         match event:
             case e.HandshakeDone():
@@ -197,7 +259,7 @@ class Client:
     ) -> None:
         """Take a DNS query that arrived at a sentinel, with a new id; exactly one `Answer` follows."""
         message = self._queries.begin(query_id, payload, sentinel=sentinel, is_udp=is_udp, now=now)
-        if message is None:
+        if message is None or self._pool_names.handle_query(query_id, message, now=now):
             return
         match self._names.resolve(message):
             case Answered(message=answer, name=name):
@@ -230,23 +292,28 @@ class Client:
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
         self._requests.close_all()
+        self._devices.forget_all()
         self._connections.forget_all()
         self._offline_until.clear()
+        self._pool_names.forget_all()
         self._queries.fail_all()
 
     def handle_clock_step(self, clock: ClockOffset) -> None:
-        """The wall clock was set."""
+        """The wall clock was set: every expiry is now at a different time of the engine's clock."""
+        self._devices.handle_clock_step(clock)
         self._flows.handle_clock_step(clock)
 
     def handle_shutdown(self) -> None:
-        """Say goodbye to every gateway and release the relays."""
+        """Say goodbye to every peer and release the relays."""
         self._apply(c.Shutdown())
 
     def handle_timeout(self, *, now: float) -> None:
         self._names.handle_timeout(now=now)
+        self._pool_names.handle_timeout(now=now)
 
     def poll_timeout(self) -> float | None:
-        return self._names.poll_timeout()
+        due = (self._names.poll_timeout(), self._pool_names.poll_timeout())
+        return min((one for one in due if one is not None), default=None)
 
     def poll_action(self) -> ClientAction | None:
         return self._actions.popleft() if self._actions else None
@@ -318,7 +385,7 @@ class Client:
         resource_id, reason = failure.resource_id, failure.reason
         violated = [] if failure.violated_properties is UNSET else sorted(failure.violated_properties)
         entry = self._resources.get(resource_id)
-        what = {fields.RESOURCE_ID: str(resource_id)} if entry is None else resource_fields(entry.resource)
+        what = self._pools.log_fields(resource_id) if entry is None else resource_fields(entry.resource)
         log.info("access refused", extra={**what, fields.REASON: reason, fields.VIOLATED: violated})
         self._queries.fail_waiting(resource_id)
         if reason != "offline" or entry is None:
@@ -339,6 +406,24 @@ class Client:
         if resource_ids:
             self._queries.forget_answers()
         self._names.handle_timeout(now=now)
+
+    def _replace_resources(self, resources: tuple[m.ClientResource, ...], *, now: float) -> None:
+        self._lead_no_longer_to(self._pools.replace(one for one in resources if isinstance(one, DevicePool)))
+        others = (one for one in resources if not isinstance(one, DevicePool))
+        self._end_access(self._resources.replace(others), now=now)
+        self._refresh_routes()
+
+    def _lead_no_longer_to(self, targets: tuple[DeviceTarget, ...]) -> None:
+        """Pools were removed or have changed, and with them whom they lead to."""
+        self._devices.end(targets)
+        if targets:
+            self._queries.forget_answers()
+
+    def _deny_device(self, denial: m.DeviceAccessDenied) -> None:
+        self._devices.handle_denied(denial)
+        # The name may belong to another device by now: the portal is to be asked again.
+        if denial.reason == "forbidden" and self._pools.forget_names_of(denied_addresses(denial)):
+            self._refresh_routes()
 
     def _end_all_of(self, gateway_id: GatewayId) -> None:
         for resource_id in sorted(self._gateways[gateway_id].resource_ids, key=str):
@@ -374,6 +459,7 @@ class Client:
 
     def _set_interface(self, interface: m.ClientInterface) -> None:
         self._interface = interface
+        self._devices.set_interface(interface)
         self._apply(c.SetAddresses(str(interface.ipv4), str(interface.ipv6)))
         self._queries.set_upstreams(interface, system=self._system_resolvers)
 
@@ -459,8 +545,8 @@ class _Gateway:
     is_established: bool = False
 
 
-def _gateway_id(peer_id: str) -> GatewayId:
-    return GatewayId(DeviceId(UUID(peer_id)))
+def _device_target(resource_id: str, address: str) -> DeviceTarget:
+    return DeviceTarget(_resource_id(resource_id), parse_ip(address))
 
 
 def _resource_id(text: str) -> ResourceId:

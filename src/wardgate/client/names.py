@@ -1,5 +1,5 @@
-"""The names of DNS resources that programs have queried: their proxy addresses, the routes to them, and what
-gateways know of them.
+"""The names of DNS resources that programs have queried: their proxy addresses, the routes to them and to everything
+else, and what gateways know of them.
 
 A name gets proxy addresses with the first query for it (data-plane §4.5). They are routed, and announced to
 every gateway that serves a matching resource; until the gateway confirms that it can translate them, the
@@ -13,6 +13,7 @@ from typing import Final
 
 import dns.message
 
+from wardgate.client.pool_table import PoolTable
 from wardgate.client.resource_table import Entry, ResourceTable
 from wardgate.connect.control_packets import ASSIGNED_IPS, encode_assigned_ips, parse_domain_status
 from wardgate.connect.tolerated_commands import try_apply
@@ -35,6 +36,7 @@ class ClientNames:
         self,
         engine: Programmable,
         resources: ResourceTable,
+        pools: PoolTable,
         *,
         recent: RecentAnswers,
         gateways_of: Callable[[ResourceId], Iterable[GatewayId]],
@@ -45,11 +47,12 @@ class ClientNames:
         self._engine: Final = engine
         self._resources: Final = resources
         self._recent: Final = recent
+        self._pools: Final = pools
         self._gateways_of: Final = gateways_of
         self._proxies: Final = ProxyAddresses()
         self._resolver: Final = StubResolver(self._proxies)
         self._states: Final = NameStates()
-        # What the engine has: routes of networks, and of each name.
+        # What the engine has: routes of networks and devices, and of each name.
         self._routes: tuple[c.Route, ...] | None = None
         self._name_routes: dict[str, tuple[c.Route, ...]] = {}
 
@@ -137,7 +140,8 @@ class ClientNames:
 
     def _set_routes(self) -> None:
         """Hand over the whole table if it is not what the engine has."""
-        routes, name_routes = self._resources.network_routes(), self._resources.name_routes(self._proxies)
+        routes = (*self._pools.routes(), *self._resources.network_routes())
+        name_routes = self._resources.name_routes(self._proxies)
         known = (set(self._routes), self._name_routes) if self._routes is not None else None
         if (set(routes), name_routes) != known:
             self._routes, self._name_routes = routes, name_routes

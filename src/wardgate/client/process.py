@@ -7,6 +7,7 @@ from typing import Any, Final, assert_never
 
 from wardgate.client.machine import Client
 from wardgate.client.queries import Answer, AskGateway, AskUpstream
+from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath.engine import generate_private_key
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.upstreams import Doh
@@ -93,6 +94,9 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
     async def _close(self) -> None:
         await self._doh.close()
 
+    def _handle_clock_step(self, clock: ClockOffset) -> None:
+        self._client.handle_clock_step(clock)
+
     # ── timers ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _carry_out(self) -> None:
@@ -120,8 +124,6 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         if news.slept_s:
             # The loop's timer was suspended with the machine: whatever fell due in the meantime is due now.
             self._handle_timeout()
-        if news.stepped_s:
-            self._client.handle_clock_step(clock_offset(self._engine))
         super()._handle_clock_news(news)
 
     # ── names ───────────────────────────────────────────────────────────────────────────────────────────────

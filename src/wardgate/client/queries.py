@@ -167,10 +167,14 @@ class Queries:
         for query_id in list(self._open):
             self.fail(query_id)
 
-    def fail(self, query_id: int) -> None:
+    def fail(self, query_id: int, rcode: dns.rcode.Rcode = dns.rcode.SERVFAIL) -> None:
+        """Finish a query with an answer that nobody is to remember."""
         query = self._open[query_id]
-        failure = answer_to(query.message, rcode=dns.rcode.SERVFAIL)
-        self._end(query_id, encode_answer(failure, is_udp=query.is_udp))
+        self._end(query_id, encode_answer(answer_to(query.message, rcode=rcode), is_udp=query.is_udp))
+
+    def drop(self, query_id: int) -> None:
+        """End a query without an answer: the program asks once more meanwhile."""
+        self._end(query_id, None)
 
     def handle_answer(self, query_id: int, payload: bytes | None, *, timed_out: bool, now: float) -> None:
         """Finish an `AskUpstream` or `AskGateway`; None if it failed."""

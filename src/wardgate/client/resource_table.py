@@ -67,7 +67,7 @@ class Entry:
 
 
 class ResourceTable:
-    """Usable resources by id; kinds that this client does not support and invalid addresses are left out."""
+    """Usable resources by id; device pools, which have a table of their own, and invalid addresses are left out."""
 
     def __init__(self, *, is_internet_active: bool) -> None:
         self._is_internet_active = is_internet_active
@@ -199,9 +199,8 @@ class ResourceTable:
                     return Entry(resource, network=parse_network(resource.address))
                 case m.ClientInternetResource():
                     return Entry(resource)
-                case _:
-                    log.debug("resource ignored", extra=resource_fields(resource))
-                    return None
+                case m.ClientStaticDevicePool() | m.ClientDynamicDevicePool():
+                    return None  # theirs is the table of pools
         except ValueError as error:
             log.warning(
                 "a resource's address cannot be read",

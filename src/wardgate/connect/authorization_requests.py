@@ -8,54 +8,81 @@ grant. A refusal may also come from a firewall behind the gateway while the gran
 are rate-limited.
 """
 
-from typing import Final
+from collections.abc import Hashable, Iterator
+from typing import Final, Generic, TypeVar
 
 from wardgate.model.ids import GatewayId, ResourceId
 
 REPEAT_AFTER_S: Final = 2.0  # data-plane §4.3
 RENEW_AFTER_S: Final = 10.0  # ours
 
+_Target = TypeVar("_Target", bound=Hashable)
 
-class AuthorizationRequests:
-    """Open requests by resource, and the gateways to name as already connected."""
+
+class OpenRequests(Generic[_Target]):
+    """Open requests by what they are for."""
 
     def __init__(self) -> None:
-        self._asked_at: dict[ResourceId, float] = {}
-        self._renewed_at: dict[ResourceId, float] = {}
-        self._last_gateway: dict[ResourceId, GatewayId] = {}
-        self._seen: set[GatewayId] = set()
+        self._open: dict[_Target, None] = {}  # an ordered set
+        self._asked_at: dict[_Target, float] = {}
+        self._renewed_at: dict[_Target, float] = {}
 
-    def is_open(self, resource_id: ResourceId) -> bool:
-        return resource_id in self._asked_at
+    def __iter__(self) -> Iterator[_Target]:
+        return iter(tuple(self._open))
 
-    def is_due(self, resource_id: ResourceId, *, now: float) -> bool:
-        """Tell whether a packet for this resource justifies a request now."""
-        asked_at = self._asked_at.get(resource_id)
+    def is_open(self, target: _Target) -> bool:
+        return target in self._open
+
+    def is_due(self, target: _Target, *, now: float) -> bool:
+        """Tell whether a packet for this target justifies a request now."""
+        asked_at = self._asked_at.get(target)
         return asked_at is None or now - asked_at >= REPEAT_AFTER_S
 
-    def is_renewal_due(self, resource_id: ResourceId, *, now: float) -> bool:
-        """Tell whether a gateway's refusal justifies a request now, although we believe to hold a grant."""
-        renewed_at = self._renewed_at.get(resource_id)
+    def is_renewal_due(self, target: _Target, *, now: float) -> bool:
+        """Tell whether a refusal by the other end justifies a request now, although we believe to hold a grant."""
+        renewed_at = self._renewed_at.get(target)
         is_spaced = renewed_at is None or now - renewed_at >= RENEW_AFTER_S
-        return is_spaced and self.is_due(resource_id, now=now)
+        return is_spaced and self.is_due(target, now=now)
 
-    def handle_asked(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
-        self._asked_at[resource_id] = now
+    def handle_asked(self, target: _Target, *, now: float, is_renewal: bool = False) -> None:
+        self._open[target] = None
+        self._asked_at[target] = now
         if is_renewal:
-            self._renewed_at[resource_id] = now
+            self._renewed_at[target] = now
 
-    def handle_granted(self, resource_id: ResourceId, gateway_id: GatewayId) -> None:
-        """Close the request and remember who served it; the memory survives network changes."""
-        self._asked_at.pop(resource_id, None)
-        self._last_gateway[resource_id] = gateway_id
-        self._seen.add(gateway_id)
+    def close(self, target: _Target) -> None:
+        """The request has its answer, or will get none: the next packet asks at once."""
+        self._open.pop(target, None)
+        self._asked_at.pop(target, None)
 
-    def close(self, resource_id: ResourceId) -> None:
-        self._asked_at.pop(resource_id, None)
+    def refuse(self, target: _Target) -> None:
+        """The request was refused: packets ask again no sooner than without an answer."""
+        self._open.pop(target, None)
 
     def close_all(self) -> None:
         """The channel was lost or the network changed: open requests will not be answered."""
+        self._open.clear()
         self._asked_at.clear()
+
+    def forget(self, target: _Target) -> None:
+        """The target does not exist any more."""
+        self.close(target)
+        self._renewed_at.pop(target, None)
+
+
+class AuthorizationRequests(OpenRequests[ResourceId]):
+    """Open requests by resource, and the gateways to name as already connected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_gateway: dict[ResourceId, GatewayId] = {}
+        self._seen: set[GatewayId] = set()
+
+    def handle_granted(self, resource_id: ResourceId, gateway_id: GatewayId) -> None:
+        """Close the request and remember who served it; the memory survives network changes."""
+        self.close(resource_id)
+        self._last_gateway[resource_id] = gateway_id
+        self._seen.add(gateway_id)
 
     def preferred_gateways(self, resource_id: ResourceId, connected: set[GatewayId]) -> tuple[GatewayId, ...]:
         """Gateways to name in a request: the resource's last one, connected ones, any seen before."""

@@ -1,4 +1,5 @@
-"""What client and gateway have in common in handling their connections.
+"""What client and gateway have in common in handling their connections; a client has some with gateways and some
+with other clients.
 
 Candidates of both ends travel through the portal: ours wait while it is out of reach, and all are remembered
 for the lifetime of the connection, to explain the path that results from them. The portal chooses the relays.
@@ -39,11 +40,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateMessages(Generic[_Peer]):
-    """Constructors of the messages that tell a peer which candidates are ours, and which no longer are."""
+class Signalling(Generic[_Peer]):
+    """How to signal to one kind of peer.
+
+    Attributes:
+        added: makes the message that tells a peer which candidates are ours.
+        removed: makes the one that tells it which no longer are.
+        id_field: the field of log records that holds such a peer's id.
+    """
 
     added: Callable[[_Peer, tuple[str, ...]], m.Message]
     removed: Callable[[_Peer, tuple[str, ...]], m.Message]
+    id_field: str
 
 
 class Connections(Generic[_Peer]):
@@ -54,22 +62,19 @@ class Connections(Generic[_Peer]):
         engine: Programmable,
         *,
         send: Callable[[m.Message], None],
-        messages: CandidateMessages[_Peer],
-        id_field: str,
+        signalling: Signalling[_Peer],
     ) -> None:
         """Start without connections.
 
         Args:
             send: queues a message to the portal.
-            messages: how to tell peers our candidates.
-            id_field: the field of log records that holds a peer's id.
+            signalling: to peers of whom `open` does not say anything else.
         """
         self._engine: Final = engine
         self._send: Final = send
-        self._messages: Final = messages
-        self._id_field: Final = id_field
+        self._signalling: Final = signalling
         self._is_joined = False
-        self._open: dict[_Peer, _Connection] = {}
+        self._open: dict[_Peer, _Connection[_Peer]] = {}
         self._held: HeldCandidates[_Peer] = HeldCandidates()
 
     @property
@@ -102,13 +107,17 @@ class Connections(Generic[_Peer]):
     def handle_invalid_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
         try_apply(self._engine, c.RemoveRemoteCandidates(str(peer), candidates))
 
-    def open(self, peer: _Peer, names: Mapping[str, str]) -> None:
+    def open(
+        self, peer: _Peer, names: Mapping[str, str], signalling: Signalling[_Peer] | None = None
+    ) -> None:
         """The engine was told to connect to the peer, or to keep the connection that it has.
 
         Args:
             names: log fields that say who the peer is, in addition to its id.
         """
-        self._open.setdefault(peer, _Connection()).names = names
+        connection = self._open.setdefault(peer, self._new())
+        connection.names = names
+        connection.signalling = signalling or self._signalling
 
     def forget(self, peer: _Peer) -> None:
         """The connection is gone."""
@@ -122,8 +131,8 @@ class Connections(Generic[_Peer]):
 
     def handle_peer_event(self, peer: _Peer, event: PeerEvent) -> None:
         """Signal candidates; log everything else, and forget the connection when it ends."""
-        connection = self._open.get(peer) or _Connection()
-        who = {self._id_field: str(peer), **connection.names}
+        connection = self._open.get(peer) or self._new()
+        who = {connection.signalling.id_field: str(peer), **connection.names}
         match event:
             case e.LocalCandidatesAdded(candidates=candidates):
                 self._offer(peer, added=candidates)
@@ -160,13 +169,18 @@ class Connections(Generic[_Peer]):
             self._held.hold_removed(peer, removed)
 
     def _signal(self, peer: _Peer, *, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
+        signalling = (self._open.get(peer) or self._new()).signalling
         if added:
-            self._send(self._messages.added(peer, added))
+            self._send(signalling.added(peer, added))
         if removed:
-            self._send(self._messages.removed(peer, removed))
+            self._send(signalling.removed(peer, removed))
+
+    def _new(self) -> "_Connection[_Peer]":
+        return _Connection(self._signalling)
 
 
 @dataclass(slots=True)
-class _Connection:
+class _Connection(Generic[_Peer]):
+    signalling: Signalling[_Peer]
     candidates: CandidateBook = field(default_factory=CandidateBook)
     names: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from typing import Final
 
 CLIENT_ID: Final = "client_id"
+DEVICE: Final = "device"  # the name of another client
 GATEWAY_ID: Final = "gateway_id"
 RESOURCE_ID: Final = "resource_id"
 RESOURCE: Final = "resource"  # its name, as SITE and ACTOR are names

@@ -134,8 +134,9 @@ class Authorize(Command, frozen=True, tag="authorize"):
 
     `addresses` are the sources that the peer may use towards us because of it: the CIDR network, 0.0.0.0/0
     and ::/0, or the proxy IPs of a name; repeated commands for the same resource add to them.
-    `device_address` is set for device pools only. `record_under` is the policy authorization that new flows are
-    recorded under; without it an earlier one stays.
+    `device_address` is set for device pools only: the tunnel address of the peer, another client, which may send
+    from its own tunnel addresses only, in answer or by a `Grant`. `record_under` is the policy authorization that
+    new flows are recorded under; without it an earlier one stays.
     """
 
     resource_id: str
@@ -146,9 +147,13 @@ class Authorize(Command, frozen=True, tag="authorize"):
 
 
 class Deauthorize(Command, frozen=True, tag="deauthorize"):
-    """Client: forget the authorization and pending packets of this resource. The peer's last one: goodbye and close."""
+    """Client: forget the authorization and pending packets of this resource, or of one device of a pool.
+
+    A peer of which nothing is left, grants included: goodbye and close.
+    """
 
     resource_id: str
+    device_address: str | None = None
 
 
 class HoldName(Command, frozen=True, tag="hold_name"):
@@ -169,15 +174,17 @@ class ReleaseName(Command, frozen=True, tag="release_name"):
 
 
 class Grant(Command, frozen=True, tag="grant"):
-    """Gateway: this peer may use this resource until the deadline; a repeated grant replaces filters and deadline.
+    """This peer may use this resource until the deadline; a repeated grant replaces filters and deadline.
 
     `networks` is the CIDR network, the single address, `0.0.0.0/0` and `::/0`, or empty for a DNS resource.
+    A client grants kind `device` only, without networks: another client may reach it, at its own tunnel addresses,
+    through this pool. The gateway's are the other kinds.
     `record_under` is the policy authorization that new flows are recorded under; None: they are not.
     """
 
     peer_id: str
     resource_id: str
-    kind: Literal["cidr", "dns", "internet"]
+    kind: Literal["cidr", "dns", "internet", "device"]
     networks: tuple[str, ...]
     filters: tuple[Filter, ...]
     expires_deadline_s: float | None
@@ -186,14 +193,14 @@ class Grant(Command, frozen=True, tag="grant"):
 
 
 class Revoke(Command, frozen=True, tag="revoke"):
-    """Gateway: remove one grant. The peer's last one: goodbye and close."""
+    """Remove one grant. A peer of which nothing is left: goodbye and close."""
 
     peer_id: str
     resource_id: str
 
 
 class RetainGrants(Command, frozen=True, tag="retain_grants"):
-    """Gateway: keep only the listed (peer, resource) pairs and set their deadlines (the portal's `init`)."""
+    """Keep only the listed (peer, resource) pairs and set their deadlines (the portal's `init`)."""
 
     grants: tuple["RetainedGrant", ...]
 
@@ -205,7 +212,7 @@ class RetainedGrant(msgspec.Struct, frozen=True):
 
 
 class UpdateFilters(Command, frozen=True, tag="update_filters"):
-    """Gateway: replace a resource's filters for every peer that holds it."""
+    """Replace a resource's filters for every peer that holds it."""
 
     resource_id: str
     filters: tuple[Filter, ...]

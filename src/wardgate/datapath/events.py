@@ -52,7 +52,7 @@ class HandshakeDone(Event, frozen=True, tag="handshake_done"):
 
 
 class PeerFailed(Event, frozen=True, tag="peer_failed"):
-    """The connection is gone; on a gateway the peer's grants stay (data-plane §1.12)."""
+    """The connection is gone; on a gateway the peer's grants stay (data-plane §1.12), on a client they go as well."""
 
     peer_id: str
     reason: Literal["no_candidates", "ice_timeout", "handshake_timeout", "no_relays"]
@@ -79,10 +79,14 @@ class ControlPacket(Event, frozen=True, tag="control_packet"):
 
 
 class AccessProhibited(Event, frozen=True, tag="access_prohibited"):
-    """Client: the gateway answered with ICMP "administratively prohibited" for this resource."""
+    """Client: the peer answered with ICMP "administratively prohibited" for this resource.
+
+    `device_address` is set for device pools: the address that was refused.
+    """
 
     peer_id: str
     resource_id: str
+    device_address: str | None = None
 
 
 class RelayUp(Event, frozen=True, tag="relay_up"):

@@ -21,7 +21,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
-from wardgate.connect.connections import CandidateMessages, Connections, PeerEvent
+from wardgate.connect.connections import Connections, PeerEvent, Signalling
 from wardgate.connect.control_packets import (
     ASSIGNED_IPS,
     DOMAIN_STATUS,
@@ -60,11 +60,11 @@ class Gateway:
         self._connections: Connections[ClientId] = Connections(
             engine,
             send=self._send,
-            messages=CandidateMessages(
+            signalling=Signalling(
                 added=lambda client, candidates: m.BroadcastIceCandidates((client,), candidates),
                 removed=lambda client, candidates: m.BroadcastInvalidatedIceCandidates((client,), candidates),
+                id_field=fields.CLIENT_ID,
             ),
-            id_field=fields.CLIENT_ID,
         )
         self._grants = Grants()
         self._look_ups = LookUps()

@@ -6,12 +6,12 @@ from typing import Final
 
 from dns.rcode import SERVFAIL
 
+from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.stub_resolver import Malformed, answer_to, cut_to_udp, encode_answer, parse_query
 from wardgate.gateway.look_ups import Resolve
 from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
-from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 from wardgate.peer.machine import Configure
@@ -78,10 +78,5 @@ class GatewayProcess(TunnelProcess[Resolve]):
         log.info("network change: reconnecting to the portal")
         self._portal.reconnect()
 
-    def _handle_clock_news(self, news: ClockNews) -> None:
-        if news.stepped_s:
-            log.warning(
-                "the wall clock was set; expiries are recalculated", extra={"by_s": round(news.stepped_s)}
-            )
-            self._gateway.handle_clock_step(clock_offset(self._engine))
-        super()._handle_clock_news(news)
+    def _handle_clock_step(self, clock: ClockOffset) -> None:
+        self._gateway.handle_clock_step(clock)

@@ -145,6 +145,10 @@ class TunnelProcess(ABC, Generic[_Action]):
     def _handle_network_change(self) -> None:
         """The host reaches the portal or the Internet by another path than before."""
 
+    @abstractmethod
+    def _handle_clock_step(self, clock: ClockOffset) -> None:
+        """The wall clock was set: grants end at other times of the engine's clock."""
+
     async def _read_host(self) -> None:
         """Tell the machine what it should know about the host; called at the start and after each change."""
 
@@ -219,6 +223,11 @@ class TunnelProcess(ABC, Generic[_Action]):
                 self._handle_network_change()
 
     def _handle_clock_news(self, news: ClockNews) -> None:
+        if news.stepped_s:
+            log.warning(
+                "the wall clock was set; expiries are recalculated", extra={"by_s": round(news.stepped_s)}
+            )
+            self._handle_clock_step(clock_offset(self._engine))
         self._portal.handle_clock_news(news)
         self._pump()
 

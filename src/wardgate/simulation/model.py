@@ -6,7 +6,6 @@ compared with it.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,12 +43,15 @@ class SimPool:
     Attributes:
         devices: names of the clients that it leads to.
         left_at: when each client was last taken out.
+        udp_ports: as of a resource, with those before and until when each was in force.
     """
 
     id: UUID
     is_dynamic: bool
     devices: set[str] = field(default_factory=set)
     left_at: dict[str, float] = field(default_factory=dict)
+    udp_ports: Ports = None
+    former_ports: list[tuple[Ports, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -101,10 +103,11 @@ class Model:
             changed.devices.discard(device)
             changed.left_at[device] = self.clock()
 
-    def change_ports(self, resource: str, ports: Ports) -> None:
-        changed = self.resources[resource]
-        former = [*changed.former_ports, (changed.udp_ports, self.clock())]
-        self.resources[resource] = dataclasses.replace(changed, udp_ports=ports, former_ports=former)
+    def change_ports(self, name: str, ports: Ports) -> None:
+        """Let a resource or pool permit other ports."""
+        changed = self.pools[name] if name in self.pools else self.resources[name]
+        changed.former_ports.append((changed.udp_ports, self.clock()))
+        changed.udp_ports = ports
 
     def allowed_actors(self, resource: str) -> set[str]:
         return {actor for actor in self.actors if self.is_allowed(actor, resource)}
@@ -132,6 +135,42 @@ class Model:
         if asked_at - max(ended_at, self.database_far_until) <= REVOCATION_LIMIT_S:
             return None
         return f"{device} of {pool}, asked for {asked_at - ended_at:.3f} s after its access ended"
+
+    def pools_to(self, actor: str, device: str) -> list[str]:
+        """By which pools a client of this actor is to reach a device now."""
+        return [name for name in self.pools if self.may_reach(actor, name, device)]
+
+    def why_no_way(self, actor: str, device: str, port: int, *, informed_at: float | None) -> str | None:
+        """Why a packet from a client of this actor must not come out at a device now; None: some pool gives it.
+
+        Args:
+            informed_at: since when the device is connected to the portal; None: it is cut off, and what it had
+                granted goes on.
+        """
+        if informed_at is None or any(
+            self._may_have_been_in(name, device, informed_at)
+            and self._may_have_been_allowed(actor, name, informed_at)
+            and self._may_have_permitted(pool.udp_ports, pool.former_ports, port, informed_at)
+            for name, pool in self.pools.items()
+        ):
+            return None
+        return f"{device} at port {port}, to which no pool leads them"
+
+    def _may_have_been_in(self, pool: str, device: str, informed_at: float) -> bool:
+        members = self.pools[pool]
+        return device in members.devices or self._is_recent(members.left_at.get(device, 0.0), informed_at)
+
+    def _may_have_been_allowed(self, actor: str, name: str, informed_at: float) -> bool:
+        return self.is_allowed(actor, name, at=self.clock() - CLOCK_SLACK_S) or self._is_recent(
+            self._ended_at(actor, [name]), informed_at
+        )
+
+    def _may_have_permitted(
+        self, ports: Ports, former: list[tuple[Ports, float]], port: int, informed_at: float | None
+    ) -> bool:
+        return _permits(ports, port) or any(
+            _permits(before, port) and self._is_recent(until, informed_at) for before, until in former
+        )
 
     def is_allowed(self, actor: str, resource: str, *, at: float | None = None) -> bool:
         when = self.clock() if at is None else at
@@ -182,11 +221,8 @@ class Model:
 
     def _why_port_refused(self, resource: str, port: int, informed_at: float | None) -> str | None:
         wanted = self.resources[resource]
-        if _permits(wanted.udp_ports, port):
+        if self._may_have_permitted(wanted.udp_ports, wanted.former_ports, port, informed_at):
             return None
-        for ports, until in wanted.former_ports:
-            if _permits(ports, port) and self._is_recent(until, informed_at):
-                return None
         return f"port {port} of {resource}, which its filter refuses"
 
     def _why_access_refused(self, actor: str, resource: str, informed_at: float | None) -> str | None:

@@ -396,6 +396,10 @@ class TunnelPeer(Peer):
         )
         self._program = SimulatedEngine(self._engine, self._loop.time)
 
+    def between(self, engine: Programmable) -> Programmable:
+        """What stands between machine and engine: nothing, unless a test plants a fault there."""
+        return engine
+
     @abstractmethod
     def held(self) -> set[tuple[UUID, UUID]]:
         """Client and resource of every grant to this peer."""
@@ -478,10 +482,6 @@ class SimGateway(TunnelPeer):
         self._told_at: dict[tuple[UUID, UUID], float] = {}
         self._rejected: set[tuple[UUID, UUID]] = set()
 
-    def between(self, engine: Programmable) -> Programmable:
-        """What stands between machine and engine: nothing, unless a test plants a fault there."""
-        return engine
-
     def held(self) -> set[tuple[UUID, UUID]]:
         return {(client_id, resource_id) for client_id, resource_id in self._gateway.held()}
 
@@ -529,7 +529,7 @@ class SimClient(TunnelPeer):
         super().__init__(name, surroundings, cable, token)
         self.configuration: Configure | None = None
         clock = ClockOffset(surroundings.unix_at_zero)
-        self._machine = self._client = Client(self._program, clock=clock)
+        self._machine = self._client = Client(self.between(self._program), clock=clock)
         self._client.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()
         self.pools = PoolPart()
@@ -543,7 +543,9 @@ class SimClient(TunnelPeer):
         return self.pools.held(unix_now=self._wall().timestamp())
 
     def ask_for_device(self, pool_id: UUID, ipv4: str) -> asyncio.Future[str] | None:
-        """Ask for the device of a pool that has an address; return nothing while there is no connection."""
+        """Ask for any device by any pool, as a client may that does not mind what it is shown; return nothing
+        while there is no connection.
+        """
         if self._channel is None or not self._channel.is_joined:
             return None
         answer = self.pools.expect(pool_id, ipv4)
@@ -567,6 +569,7 @@ class SimClient(TunnelPeer):
         return ClientParameters(f"sim-{self.name}", public_key(self._private_key), self.name)
 
     def _handle_message(self, message: m.Message) -> None:
+        # The grants told of count even where the client has forgotten them with a connection.
         self.pools.handle_message(message)
         self._client.handle_message(message, now=self._loop.time())
 

@@ -1,8 +1,7 @@
-"""A client's part in device pools: those it is shown, what others are granted to it, and the answers to what
-it asked for.
+"""What the portal tells a client about device pools: those it is shown, what others are granted to it, and the answers
+to what it asked for.
 
-The client of this product carries no pools; this remembers what a published one would, so that the portal's
-side is lived through.
+The client itself acts on them; here they are noted as they come, to be compared with the portal's records.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Random lives of device pools: clients that reach clients, as far as the portal goes, which decides, stores
-and withdraws.
+"""Random lives of device pools: clients that reach clients, behind any router, by address and by name.
 
-The client of this product carries no pools, so no packet is looked at: what is compared with the model is
-what the portal tells both ends. Invariants, beside those of `random_world` on records, lists and errors:
+Each packet that comes out at a client is compared with the model; and since a client might ask for what it is not
+shown, so is what the portal answers to requests of any kind. Invariants, beside those of `random_world` on records,
+lists and errors:
 
-- grants no device is granted through a pool that no policy gives, or that does not lead to it
-- liveness in peace, each device that a pool leads to is granted to whom a policy gives the pool
+- grants no packet comes out at a device that no pool leads to, or whose filters refuse it, later than a second after
+         the end; no device is granted through a pool that no policy gives, or that does not lead to it
+- liveness in peace, each device that a pool leads to is granted to whom a policy gives the pool, and answers
+- A-I-1, A-I-2  as there
 """
 
 from __future__ import annotations
@@ -14,17 +16,24 @@ import asyncio
 import itertools
 
 from wardgate.simulation.model import Violation
+from wardgate.simulation.peers import SimClient
 from wardgate.simulation.pool_part import AUTHORIZED
-from wardgate.simulation.random_world import ACTORS, GROUPS, RandomWorld, Step, live
+from wardgate.simulation.random_world import ACTORS, ATTEMPTS, GROUPS, RandomWorld, Step, live
 from wardgate.simulation.world import Counts, random_cable
 
 _PATTERNS = {"lab": "*.lab.example", "office": "*.office.example"}
 _STATIC = ("printers", "cameras")
 
 
-def run_pools_seed(seed: int, *, steps: int = 60) -> Counts:
+def run_pools_seed(seed: int, *, steps: int = 40, client_type: type[SimClient] = SimClient) -> Counts:
     """Live one seed's life. Raises Violation with the command that replays it."""
-    return live(lambda: RandomPools(seed, steps), f"--pools --seed {seed} --steps {steps}")
+
+    def make() -> RandomPools:
+        lived = RandomPools(seed, steps)
+        lived.world.client_type = client_type
+        return lived
+
+    return live(make, f"--pools --seed {seed} --steps {steps}")
 
 
 class RandomPools(RandomWorld):
@@ -38,6 +47,8 @@ class RandomPools(RandomWorld):
             await world.add_actor(name)
             for group in rng.sample(GROUPS, rng.randint(1, 2)):
                 await world.join_group(name, group)
+        for number in (1, 2):
+            await world.add_relay(f"relay-{number}", f"203.0.113.{number}")
         for number, (actor, kind) in enumerate(itertools.product(ACTORS, ("laptop", "nas"))):
             await world.add_client(f"{actor}s-{kind}", actor, random_cable(rng, number + 1))
         await asyncio.sleep(5)  # a device exists once it has been connected
@@ -53,7 +64,10 @@ class RandomPools(RandomWorld):
     @property
     def _steps_to_take(self) -> list[tuple[int, Step]]:
         return [
-            (40, self._ask),
+            (20, self._ask),
+            (40, self._probe),
+            (3, self._change_filter),
+            (1, self._restart_relay),
             (6, self._grant),
             (5, self._revoke),
             (3, self._change_membership),
@@ -71,6 +85,25 @@ class RandomPools(RandomWorld):
             (2, self._restart_client),
             (2, self._rest),
         ]
+
+    async def _probe(self) -> None:
+        """Several programs at once, in both directions, mostly to what may be reached."""
+        rng, pairs = self._rng, [self._some_pair() for _ in range(self._rng.randint(1, 4))]
+        probes = [
+            self.world.probe_device(
+                *(rng.sample((client, target), 2) if rng.random() < 0.2 else (client, target)),
+                port=rng.choice((53, 53, 5000)),
+                by_name=rng.random() < 0.5,
+                wait_s=rng.uniform(0.5, 3.0),
+            )
+            for client, _, target in pairs
+        ]
+        await asyncio.gather(*probes)
+
+    async def _change_filter(self) -> None:
+        model = self.world.model
+        name = self._rng.choice(list(model.pools))
+        await self.world.change_filter(name, (53, 53) if model.pools[name].udp_ports is None else None)
 
     async def _ask(self) -> None:
         """Several at once, mostly for what may be had."""
@@ -184,6 +217,29 @@ class RandomPools(RandomWorld):
                         f"liveness: {client} asked for {target} in {pool} and was answered {answer}"
                     )
         await self._check_records()
+        for client, target in itertools.permutations(world.clients, 2):
+            await self._check_reach_of(client, target)
+
+    async def _check_reach_of(self, client: str, target: str) -> None:
+        """Whoever has a pool that leads to a device gets its answers, on the ports that some such pool permits."""
+        world, actor = self.world, self.world.actor_of[client]
+        if any(world.model.is_uncertain(actor, name) for name in world.model.pools):
+            return
+        ways = [world.model.pools[name] for name in world.model.pools_to(actor, target)]
+        for port in (53, 5000) if ways else (53,):
+            may = any(pool.udp_ports is None or port == 53 for pool in ways)
+            wait_s = 5.0 if ways else 2.0
+            outcomes = [await world.probe_device(client, target, port=port, by_name=True, wait_s=wait_s)]
+            while may and outcomes[-1] != "answered" and len(outcomes) < ATTEMPTS:
+                outcomes.append(await world.probe_device(client, target, port=port, by_name=True))
+            if may and outcomes[-1] != "answered":
+                raise Violation(f"liveness: {client} may reach {target} at port {port} and got {outcomes}")
+            if not may and "answered" in outcomes:
+                raise Violation(f"grants: {client} may not reach {target} at port {port} and was answered")
+            if ways and not may and outcomes[-1] != "prohibited":
+                raise Violation(
+                    f"A-I-2: {client} asked {target} for a port that filters refuse and got {outcomes}"
+                )
 
     def _check_list(self, client: str) -> None:
         """A client is shown the pools that it may use, with the addresses of all members of static ones."""

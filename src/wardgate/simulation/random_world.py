@@ -32,7 +32,7 @@ from wardgate.simulation.virtual_time import run_virtual
 from wardgate.simulation.world import Counts, World, random_cable
 
 _SETTLE_S: Final = 100.0  # longer than a peer needs to notice a dead portal link (40 s) and come back
-_ATTEMPTS: Final = 4
+ATTEMPTS: Final = 4
 _NOWHERE: Final = UUID(int=0)
 GROUPS: Final = ("ops", "devs", "leads")
 ACTORS: Final = ("ada", "bob")
@@ -532,7 +532,7 @@ class RandomWorld:
             return
         allowed = world.model.is_allowed(world.actor_of[client], resource)
         outcomes = [await world.probe(client, resource, port=53)]
-        while allowed and outcomes[-1] != "answered" and len(outcomes) < _ATTEMPTS:
+        while allowed and outcomes[-1] != "answered" and len(outcomes) < ATTEMPTS:
             outcomes.append(await world.probe(client, resource, port=53))
         if allowed and outcomes[-1] != "answered":
             raise Violation(f"liveness: {client} may use {resource} and got {outcomes}")

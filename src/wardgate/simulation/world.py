@@ -97,6 +97,7 @@ class World:
         self.clients: dict[str, SimClient] = {}
         self.actor_of: dict[str, str] = {}  # client → actor
         self.gateways: dict[str, SimGateway] = {}
+        self.hostnames: dict[str, str] = {}  # of clients that have one
         self.site_of: dict[str, UUID] = {}  # gateway → site
         self.relays: dict[str, SimRelay] = {}
         self._loop = asyncio.get_running_loop()
@@ -299,6 +300,9 @@ class World:
             tables = transaction.of(self._account_id)
             device = await self._device(tables, client)
             await tables.devices.save(dataclasses.replace(device, hostname=hostname))
+        self.hostnames.pop(client, None)
+        if hostname is not None:
+            self.hostnames[client] = hostname
         for name, pool in self.model.pools.items():
             if pool.is_dynamic:
                 self.model.put_in_pool(name, client, is_in=name in pools)
@@ -315,10 +319,10 @@ class World:
         return device
 
     async def change_filter(self, name: str, ports: Ports) -> None:
-        """Permit other UDP ports of a resource."""
+        """Permit other UDP ports of a resource or pool."""
         async with self._store.writing() as transaction:
             resources = transaction.of(self._account_id).resources
-            row = await resources.load(self.model.resources[name].id)
+            row = await resources.load(self.model.id_of(name))
             assert row is not None
             await resources.save(dataclasses.replace(row, filters=_filters(ports)))
         self.model.change_ports(name, ports)
@@ -618,7 +622,7 @@ class World:
         return self._start_client(name, self.clients[name].cable)
 
     def _start_client(self, name: str, cable: Cable) -> SimClient:
-        client = SimClient(name, self._surroundings, cable, self._secrets[name])
+        client = self.client_type(name, self._surroundings, cable, self._secrets[name])
         client.on_packet = lambda packet: self._at_client(name, packet)
         self.clients[name] = client
         client.start()
@@ -639,13 +643,37 @@ class World:
         """Send one UDP probe and wait: "answered", "prohibited", "unreachable", or "silence"."""
         wanted = self.model.resources[resource]
         address = wanted.real_ip if wanted.name is None else await self._resolve_at(client, wanted.name)
+        return await self._send_probe(client, address, port, resource=resource, wait_s=wait_s)
+
+    async def probe_device(
+        self, client: str, target: str, *, port: int = 53, by_name: bool = False, wait_s: float = 5.0
+    ) -> str:
+        """Send one UDP probe to another client, found by its address or its host name; outcomes as of `probe`."""
+        there = self.clients[target].configuration
+        address = None if there is None else str(there.tun.ipv4)
+        if by_name and target in self.hostnames:
+            resolved = await self._resolve_at(client, self.hostnames[target])
+            if resolved is not None and resolved != address:
+                self._fail(f"{client}: the name of {target} leads to {resolved} and not to {address}")
+        return await self._send_probe(client, address, port, device=target, wait_s=wait_s)
+
+    async def _send_probe(
+        self,
+        client: str,
+        address: str | None,
+        port: int,
+        *,
+        resource: str | None = None,
+        device: str | None = None,
+        wait_s: float,
+    ) -> str:
         process = self.clients[client]
         if address is None or process.configuration is None or process.is_stopped:
             return "silence"
         self._identity += 1
         source_port = 20_000 + self._identity % 40_000
         probe = Probe(process.configuration.tun.ipv4, address, source_port, port, self._identity)
-        expected = _Expected(client, resource, probe, self._loop.create_future())
+        expected = _Expected(client, resource, device, probe, self._loop.create_future())
         self._waiting[self._identity] = expected
         process.send_packet(probe.encode())
         try:
@@ -689,6 +717,7 @@ class World:
     # Where packets come out
 
     gateway_type: type[SimGateway] = SimGateway
+    client_type: type[SimClient] = SimClient
 
     def _at_resource(self, gateway: str, packet: bytes) -> None:
         """A packet left a gateway towards the private network: compare it with the model, answer it."""
@@ -696,8 +725,8 @@ class World:
         if not isinstance(probe, Probe):
             return
         expected = self._waiting.get(probe.identity)
-        if expected is None:
-            self._fail(f"{gateway}: a probe that nobody sent: {probe}")
+        if expected is None or expected.resource is None:
+            self._fail(f"{gateway}: a probe that nobody sent there: {probe}")
             return
         resource = self.model.resources[expected.resource]
         if probe.destination != resource.real_ip or probe.destination_port != expected.probe.destination_port:
@@ -719,11 +748,29 @@ class World:
             self._fail(f"{gateway}: {expected.client} reached {refused}")
         self.gateways[gateway].send_packet(probe.reply().encode())
 
+    def _at_device(self, device: str, expected: _Expected) -> None:
+        """Another client's packet came out at a client: compare it with the model, answer it."""
+        expected.receptions += 1
+        if expected.receptions > 1:
+            self._fail(f"{device}: probe {expected.probe.identity} came out {expected.receptions} times")
+        refused = self.model.why_no_way(
+            self.actor_of[expected.client],
+            device,
+            expected.probe.destination_port,
+            informed_at=self.clients[device].joined_at,
+        )
+        if refused is not None:
+            self._fail(f"grants: {expected.client} reached {refused}")
+        self.clients[device].send_packet(expected.probe.reply().encode())
+
     def _at_client(self, client: str, packet: bytes) -> None:
         came = parse(packet)
         if isinstance(came, Probe):
             expected = self._waiting.get(came.identity)
-            if expected is None or came != expected.probe.reply():
+            if expected is not None and expected.device == client and came == expected.probe:
+                self._at_device(client, expected)
+                return
+            if expected is None or expected.client != client or came != expected.probe.reply():
                 self._fail(f"{client}: a reply that fits no probe: {came}")
                 return
             expected.answers += 1
@@ -787,8 +834,11 @@ def _filters(ports: Ports) -> list[dict[str, Any]]:
 
 @dataclass
 class _Expected:
+    """A probe on its way to a resource or to a device."""
+
     client: str
-    resource: str
+    resource: str | None
+    device: str | None
     probe: Probe
     outcome: asyncio.Future[str]
     receptions: int = 0

@@ -1,11 +1,22 @@
 """Client to client: requests for devices of a pool, over real frames between two clients, in both generations."""
 
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from support.pools import FAILURES, Pair, add_member, caught_up, dynamic_pair, make_pool, rename, static_pair
+from support.pools import (
+    FAILURES,
+    REQUESTS,
+    Pair,
+    add_member,
+    caught_up,
+    dynamic_pair,
+    make_pool,
+    rename,
+    static_pair,
+)
 from support.portal import World
 from wardgate.model.ids import DeviceId
 from wardgate.portal.logs.decision_log import newest_decisions
@@ -56,6 +67,54 @@ async def test_both_clients_are_told_of_a_grant_with_the_same_secrets(world: Wor
         assert (told["client_ipv4"], told["client_ipv6"]) == (other.ipv4, other.ipv6)
         assert told["client_public_key"] == name.public_key
         assert told["use_iceless"] is False
+
+
+@BOTH
+async def test_two_clients_that_reach_each_other_have_one_connection(world: World, generation: int) -> None:
+    """Whoever asks second is told the secrets of the connection that is there, and keeps it."""
+    async with static_pair(world, generation) as pair:
+        await add_member(world, pair.pool, "laptop")
+        for peer in (pair.laptop, pair.nas):
+            await peer.receive("resource_created_or_updated")
+        to_nas, to_laptop = await pair.grant()
+        back = {"resource_id": str(pair.pool.id), "ipv4": (await pair.device("laptop")).ipv4}
+        pair.nas.send(REQUESTS[generation], back)
+        to_laptop_back = (await pair.laptop.receive("client_device_access_authorized"))["payload"]
+        to_nas_back = (await pair.nas.receive("client_device_access_authorized"))["payload"]
+    assert_same_connection(to_laptop, to_laptop_back)
+    assert_same_connection(to_nas, to_nas_back)
+    assert "resource" in to_laptop_back
+    assert "resource" not in to_nas_back
+
+
+async def test_with_grants_in_both_directions_either_end_is_told_the_same_again(world: World) -> None:
+    async with static_pair(world) as pair:
+        await add_member(world, pair.pool, "laptop")
+        for peer in (pair.laptop, pair.nas):
+            await peer.receive("resource_created_or_updated")
+        laptop, nas = await pair.device("laptop"), await pair.device("nas")
+        back = {"resource_id": str(pair.pool.id), "ipv4": laptop.ipv4}
+        there = {"resource_id": str(pair.pool.id), "ipv4": nas.ipv4}
+        told = []
+        for asking, request in (
+            (pair.laptop, there),
+            (pair.nas, back),
+            (pair.laptop, there),
+            (pair.nas, back),
+        ):
+            asking.send(REQUESTS[2], request)
+            told.append(
+                [
+                    (await peer.receive("client_device_access_authorized"))["payload"]
+                    for peer in (pair.laptop, pair.nas)
+                ]
+            )
+    for messages in told[2:]:
+        roles = [message["ice_role"] for message in messages]
+        is_laptop_lower = IPv4Address(laptop.ipv4) < IPv4Address(nas.ipv4)
+        assert roles == (["controlling", "controlled"] if is_laptop_lower else ["controlled", "controlling"])
+    for former, latter in zip(told[2], told[3], strict=True):
+        assert_same_connection(former, latter)
 
 
 @BOTH
@@ -344,6 +403,19 @@ async def test_a_grant_of_another_account_reaches_nobody(world: World) -> None:
         bus.update(replace(present, account_id=world.portal.services.environment.new_id()))
         assert (await pair.denial(ipv4=nas.ipv4))["reason"] == "offline"
         bus.update(present)
+
+
+def assert_same_connection(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """What a client compares before it replaces a connection (data-plane §1.8)."""
+    for name in (
+        "client_public_key",
+        "preshared_key",
+        "local_ice_credentials",
+        "remote_ice_credentials",
+        "ice_role",
+        "use_iceless",
+    ):
+        assert one[name] == other[name], name
 
 
 async def assert_logged_denial(pair: Pair, reason: str) -> None:

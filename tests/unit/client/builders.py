@@ -9,6 +9,7 @@ import dns.rcode
 
 from wardgate.client.machine import Client, ClientAction
 from wardgate.client.queries import Answer
+from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import events as e
 from wardgate.model.ids import DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.peer.machine import Send
@@ -20,6 +21,7 @@ CIDR = ResourceId(UUID("22222222-2222-4222-8222-222222222222"))
 NAMED = ResourceId(UUID("33333333-3333-4333-8333-333333333333"))
 SITE = m.Site(SiteId(UUID("44444444-4444-4444-8444-444444444444")), "site")
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+CLOCK = ClockOffset(0.0)
 SENTINEL = ip_address("100.100.111.1")
 
 CIDR_RESOURCE = m.ClientCidrResource(id=CIDR, name="net", address="10.20.0.0/24", filters=(), sites=(SITE,))

@@ -5,6 +5,7 @@ import pytest
 from support.recording_engine import RecordingEngine
 from unit.client.builders import (
     CIDR_RESOURCE,
+    CLOCK,
     DNS_RESOURCE,
     drained,
     init,
@@ -19,7 +20,7 @@ def engine() -> RecordingEngine:
 
 @pytest.fixture
 def client(engine: RecordingEngine) -> Client:
-    made = Client(engine)
+    made = Client(engine, clock=CLOCK)
     made.handle_system_resolvers((ip_address("192.0.2.53"),))
     made.handle_joined()
     made.handle_message(init(CIDR_RESOURCE, DNS_RESOURCE), now=0.0)

@@ -8,6 +8,7 @@ from support.recording_engine import RecordingEngine
 from unit.client.builders import (
     CIDR,
     CIDR_RESOURCE,
+    CLOCK,
     DNS_RESOURCE,
     GATEWAY,
     KEY,
@@ -129,7 +130,7 @@ def test_init_reconciles_the_resources(client: Client, engine: RecordingEngine) 
 def test_a_search_domain_outside_ascii_reaches_the_host_as_resolvers_append_it(
     engine: RecordingEngine,
 ) -> None:
-    client = Client(engine)
+    client = Client(engine, clock=CLOCK)
     client.handle_message(init(search_domain="Bücher.example"), now=0.0)
     client.handle_message(init(search_domain="*bü.example"), now=0.0)
     domains = [action.search_domain for action in drained(client) if isinstance(action, Configure)]
@@ -164,7 +165,7 @@ def test_an_established_gateway_brings_its_site_online(client: Client) -> None:
 
 
 def test_the_tunnel_is_configured_with_routes_sentinels_and_search_domain(engine: RecordingEngine) -> None:
-    client = Client(engine)
+    client = Client(engine, clock=CLOCK)
     client.handle_system_resolvers((ip_address("192.0.2.53"),))
     client.handle_message(init(CIDR_RESOURCE, search_domain="corp.example"), now=0.0)
     [configure] = [action for action in drained(client) if isinstance(action, Configure)]
@@ -187,7 +188,7 @@ def test_the_internet_resource_needs_the_local_switch(engine: RecordingEngine) -
     resource = m.ClientInternetResource(id=CIDR, sites=(SITE,))
     routed = {}
     for is_active in (False, True):
-        client = Client(engine, is_internet_active=is_active)
+        client = Client(engine, clock=CLOCK, is_internet_active=is_active)
         client.handle_message(init(resource), now=0.0)
         routed[is_active] = [route.prefix for route in engine.last(c.SetRoutes).routes]
 

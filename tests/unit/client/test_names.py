@@ -8,6 +8,7 @@ import pytest
 
 from support.recording_engine import RecordingEngine
 from wardgate.client.names import ClientNames
+from wardgate.client.pool_table import PoolTable
 from wardgate.client.resource_table import ResourceTable
 from wardgate.datapath import commands as c
 from wardgate.dns.recent_answers import RecentAnswers
@@ -32,7 +33,11 @@ class World:
                 m.ClientDnsResource(id=resource_id, name="", address=address, filters=(), sites=(SITE,))
             )
         self.names = ClientNames(
-            self.engine, self.resources, recent=RecentAnswers(), gateways_of=self.serving.__getitem__
+            self.engine,
+            self.resources,
+            PoolTable(),
+            recent=RecentAnswers(),
+            gateways_of=self.serving.__getitem__,
         )
         self.names.handle_resources()
 

@@ -16,6 +16,7 @@ import pytest
 
 from support.recording_engine import RecordingEngine
 from unit.client.builders import (
+    CLOCK,
     DNS_RESOURCE,
     GATEWAY,
     NAMED,
@@ -59,7 +60,7 @@ def test_the_most_specific_resource_comes_first_wherever_the_portal_lists_it(
         id=ResourceId(UUID(int=1)), name="app", address="app.corp.example", filters=(), sites=(SITE,)
     )
     for listed in ((DNS_RESOURCE, narrow), (narrow, DNS_RESOURCE)):
-        client = Client(engine)
+        client = Client(engine, clock=CLOCK)
         client.handle_joined()
         client.handle_message(init(*listed), now=0.0)
         query(client, 1, "app.corp.example")
@@ -247,7 +248,7 @@ def test_a_new_name_is_matched_and_authorised_alone(client: Client, engine: Reco
 def small(engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> Client:
     """A client that knows 16 names at most."""
     monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=16))
-    made = Client(engine)
+    made = Client(engine, clock=CLOCK)
     made.handle_joined()
     made.handle_message(init(DNS_RESOURCE), now=0.0)
     return made
@@ -290,7 +291,7 @@ def test_the_300th_name_costs_what_the_10th_did(
     engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "ProxyAddresses", partial(ProxyAddresses, max_names=150))
-    client = Client(engine)
+    client = Client(engine, clock=CLOCK)
     client.handle_joined()
     client.handle_message(init(DNS_RESOURCE), now=0.0)
     connect(client, NAMED)

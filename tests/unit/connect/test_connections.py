@@ -6,7 +6,7 @@ import pytest
 
 from support.log_records import lines
 from support.recording_engine import RecordingEngine
-from wardgate.connect.connections import CandidateMessages, Connections
+from wardgate.connect.connections import Connections, Signalling
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.wire import messages as m
@@ -19,11 +19,12 @@ Fixture = tuple[Connections[UUID], RecordingEngine, list[m.Message]]
 @pytest.fixture
 def connections() -> Fixture:
     engine, sent = RecordingEngine(), list[m.Message]()
-    messages: CandidateMessages[UUID] = CandidateMessages(
+    signalling: Signalling[UUID] = Signalling(
         added=lambda peer, candidates: m.Disconnect(f"{peer.int} + {' '.join(candidates)}"),
         removed=lambda peer, candidates: m.Disconnect(f"{peer.int} - {' '.join(candidates)}"),
+        id_field="peer_id",
     )
-    return Connections(engine, send=sent.append, messages=messages, id_field="peer_id"), engine, sent
+    return Connections(engine, send=sent.append, signalling=signalling), engine, sent
 
 
 def added(peer: UUID, *candidates: str) -> tuple[UUID, e.LocalCandidatesAdded]:

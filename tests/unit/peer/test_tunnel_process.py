@@ -16,6 +16,7 @@ from support.process_parts import (
     tunnel_parts,
     with_link,
 )
+from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath.commands import Shutdown
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent, RelayUp
@@ -133,6 +134,8 @@ class Scripted(TunnelProcess[str]):
     async def _serve(self, wanted: Configure) -> None: ...
 
     def _handle_network_change(self) -> None: ...
+
+    def _handle_clock_step(self, clock: ClockOffset) -> None: ...
 
 
 @pytest.fixture

@@ -248,6 +248,8 @@ pub struct Authorize {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Deauthorize {
     pub resource_id: String,
+    #[serde(default)]
+    pub device_address: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -285,6 +287,8 @@ pub enum GrantKind {
     Cidr,
     Dns,
     Internet,
+    /// Of a client to another: itself, through a device pool.
+    Device,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -55,6 +55,7 @@ pub enum Event {
     AccessProhibited {
         peer_id: String,
         resource_id: String,
+        device_address: Option<IpAddr>,
     },
     RelayUp {
         relay_id: String,

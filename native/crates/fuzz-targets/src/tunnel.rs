@@ -1,4 +1,5 @@
-//! The tunnel engine in either role, with a genuine but hostile peer, a relay, and whoever else is on the network.
+//! The tunnel engine in either role, with a genuine but hostile peer (of a client a gateway or another client), a relay,
+//! and whoever else is on the network.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,9 +7,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use wardgate_datapath::command::{
-    AddRoutes, Authorize, Command, Filter, FilterProtocol, Grant, GrantKind, IceCredentials,
-    IceProfile, IceRole, Key, RecordFlows, Refused, RelayServer, RemoteCandidates, RemoveRoutes,
-    RemovedRoute, Route, SetAddresses, SetRelays, SetRoutes, Table, Translate, UpsertPeer,
+    AddRoutes, Authorize, Command, Deauthorize, Filter, FilterProtocol, Grant, GrantKind,
+    IceCredentials, IceProfile, IceRole, Key, RecordFlows, Refused, RelayServer, RemoteCandidates,
+    RemoveRoutes, RemovedRoute, RetainGrants, RetainedGrant, Revoke, Route, SetAddresses,
+    SetRelays, SetRoutes, Table, Translate, UpdateFilters, UpsertPeer,
 };
 use wardgate_datapath::event::{Event, FlowReport, FlowRole};
 use wardgate_datapath::prefix::Prefix;
@@ -35,6 +37,8 @@ const REAL: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 7);
 const GATEWAY: u8 = 1;
 const RELAYED: u8 = 2;
 const UNACQUAINTED: u8 = 4;
+/// The client's peer is another client, which it reaches by resource "net" and lets in by it.
+const DEVICE: u8 = 8;
 
 /// The input begins with the state to start from; the rest is a script. Nothing reaches a network that no grant names, and
 /// nothing reaches a client that is not for it.
@@ -47,9 +51,10 @@ pub fn tunnel(input: &[u8]) -> bool {
         Role::Gateway
     };
     let mut world = World::new(start & RELAYED == 0, |now| {
-        let mut puppet = Puppet::new(1, role == Role::Gateway, now);
+        let is_device = role == Role::Client && start & DEVICE != 0;
+        let mut puppet = Puppet::new(1, role == Role::Gateway || is_device, now);
         puppet.make_tunnel(now);
-        (Subject::new(role, now), puppet)
+        (Subject::new(role, is_device, now), puppet)
     });
     world.drive_a(Subject::set_up);
     world.drive_b(Puppet::drain);
@@ -60,7 +65,7 @@ pub fn tunnel(input: &[u8]) -> bool {
         world.run(Duration::from_secs(1));
     }
     while let Some(step) = script.step() {
-        match step % 15 {
+        match if step < 240 { step % 15 } else { 15 } {
             0 => {
                 let (from, stride) = (source(script.byte()), script.short());
                 let mut datagrams = script.bytes().to_vec();
@@ -119,6 +124,12 @@ pub fn tunnel(input: &[u8]) -> bool {
                 let command = drawn_routes(&mut script);
                 world.drive_a(|end, now, wire| end.change_routes(command, now, wire));
             }
+            15 => {
+                let command = drawn_grant(&mut script);
+                world.drive_a(|end, now, wire| {
+                    let _ = end.apply(command, now, wire);
+                });
+            }
             _ => world.drive_b(Puppet::meet),
         }
     }
@@ -137,7 +148,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(role: Role, now: Instant) -> Self {
+    fn new(role: Role, is_device: bool, now: Instant) -> Self {
         Self {
             role,
             engine: TunnelEngine::new(
@@ -151,7 +162,9 @@ impl Subject {
             ),
             tun: Device {
                 role,
+                is_device,
                 received: false,
+                opened: BTreeSet::new(),
                 real: BTreeSet::from([REAL.into()]),
             },
             candidates: Vec::new(),
@@ -195,10 +208,14 @@ impl Subject {
                 filters,
                 rank: 0,
             };
-            let routes = vec![
+            let mut routes = vec![
                 route("net", net(), Table::Cidr, filters()),
                 route("app", Prefix::host(PROXY.into()), Table::Dns, Vec::new()),
             ];
+            if self.tun.is_device {
+                let device = Prefix::host(GATEWAY_V4.into());
+                routes = vec![route("net", device, Table::Device, Vec::new())];
+            }
             let _ = self.apply(Command::SetRoutes(SetRoutes { routes }), now, wire);
         }
     }
@@ -207,7 +224,11 @@ impl Subject {
     fn meet(&mut self, now: Instant, wire: &mut Wire) {
         let (role, profile, ipv4, ipv6) = match self.role {
             Role::Client => (
-                IceRole::Controlling,
+                if self.tun.is_device {
+                    IceRole::Controlled
+                } else {
+                    IceRole::Controlling
+                },
                 IceProfile::Client,
                 GATEWAY_V4,
                 GATEWAY_V6,
@@ -236,6 +257,7 @@ impl Subject {
         };
         let _ = self.apply(Command::UpsertPeer(upsert), now, wire);
         for command in match self.role {
+            Role::Client if self.tun.is_device => device_grants(),
             Role::Client => authorizations(),
             Role::Gateway => grants(),
         } {
@@ -283,6 +305,9 @@ impl Subject {
 
     /// The operating system sends into the tunnel.
     fn send(&mut self, read: &TunRead<'_>, now: Instant, wire: &mut Wire) {
+        if let Ok(packet) = IpPacket::parse(read.packet()) {
+            self.tun.opened.insert(flow_of(&packet));
+        }
         self.call(now, wire, |engine, io| engine.handle_tun(read, io));
     }
 
@@ -379,7 +404,11 @@ impl End for Subject {
 /// Checks every packet that comes out of the tunnel.
 struct Device {
     role: Role,
+    /// The peer is another client.
+    is_device: bool,
     received: bool,
+    /// Flows that the operating system may have opened, as it sees them.
+    opened: BTreeSet<(bool, Option<u16>, Option<u16>)>,
     /// What names have stood for.
     real: BTreeSet<IpAddr>,
 }
@@ -390,19 +419,27 @@ impl Device {
         let packet = IpPacket::parse_inner(bytes).expect("only packets come out of the tunnel");
         let (source, destination) = (packet.source(), packet.destination());
         match self.role {
-            Role::Client => assert!(
-                is_one_of(destination, CLIENT_V4, CLIENT_V6),
-                "{destination}"
-            ),
+            Role::Client => {
+                assert!(
+                    is_one_of(destination, CLIENT_V4, CLIENT_V6),
+                    "{destination}"
+                );
+                if self.is_device {
+                    assert!(is_one_of(source, GATEWAY_V4, GATEWAY_V6), "{source}");
+                    let (is_tcp, near, far) = flow_of(&packet);
+                    assert!(
+                        is_granted(&packet)
+                            || packet.kind() == Kind::IcmpError
+                            || self.opened.contains(&(is_tcp, far, near)),
+                        "{:?}",
+                        packet.kind()
+                    );
+                }
+            }
             Role::Gateway => {
                 assert!(is_one_of(source, CLIENT_V4, CLIENT_V6), "{source}");
-                let is_granted = match packet.kind() {
-                    Kind::Udp => packet.destination_value() == Some(53),
-                    Kind::Tcp => packet.destination_value() == Some(80),
-                    _ => false,
-                };
                 assert!(
-                    (net().contains(destination) && is_granted)
+                    (net().contains(destination) && is_granted(&packet))
                         || (self.real.contains(&destination) && packet.kind() != Kind::IcmpError)
                         // The gateway itself is open to whoever holds any grant (data-plane §5.3).
                         || is_one_of(destination, GATEWAY_V4, GATEWAY_V6),
@@ -426,6 +463,86 @@ impl TunSink for Device {
 
 fn is_one_of(address: IpAddr, v4: Ipv4Addr, v6: Ipv6Addr) -> bool {
     address == IpAddr::V4(v4) || address == IpAddr::V6(v6)
+}
+
+fn is_granted<B: AsRef<[u8]>>(packet: &IpPacket<B>) -> bool {
+    match packet.kind() {
+        Kind::Udp => packet.destination_value() == Some(53),
+        Kind::Tcp => packet.destination_value() == Some(80),
+        _ => false,
+    }
+}
+
+fn flow_of<B: AsRef<[u8]>>(packet: &IpPacket<B>) -> (bool, Option<u16>, Option<u16>) {
+    let is_tcp = packet.kind() == Kind::Tcp;
+    (is_tcp, packet.source_value(), packet.destination_value())
+}
+
+/// Each lets the other in: ours by `filters`.
+fn device_grants() -> Vec<Command> {
+    let grant = Grant {
+        peer_id: "peer".to_owned(),
+        resource_id: "net".to_owned(),
+        kind: GrantKind::Device,
+        networks: Vec::new(),
+        filters: filters(),
+        expires_deadline_s: None,
+        rank: 0,
+        record_under: None,
+    };
+    let authorize = Authorize {
+        resource_id: "net".to_owned(),
+        peer_id: "peer".to_owned(),
+        addresses: Vec::new(),
+        device_address: Some(GATEWAY_V4.into()),
+        record_under: None,
+    };
+    vec![Command::Grant(grant), Command::Authorize(authorize)]
+}
+
+/// What the portal says about grants, never more than `filters` permit.
+fn drawn_grant(script: &mut Input<'_>) -> Command {
+    let peer_id = ["peer", "other"][usize::from(script.byte() % 2)].to_owned();
+    let resource_id = ["net", "app", "more"][usize::from(script.byte() % 3)].to_owned();
+    let deadline = |seconds: u8| (seconds < 200).then_some(f64::from(seconds) / 4.0);
+    match script.byte() % 6 {
+        0 => Command::Revoke(Revoke {
+            peer_id,
+            resource_id,
+        }),
+        1 => Command::UpdateFilters(UpdateFilters {
+            resource_id,
+            filters: filters(),
+        }),
+        2 => Command::RetainGrants(RetainGrants {
+            grants: vec![RetainedGrant {
+                peer_id,
+                resource_id,
+                expires_deadline_s: deadline(script.byte()),
+            }],
+        }),
+        3 => Command::Deauthorize(Deauthorize {
+            resource_id,
+            device_address: (script.byte() % 2 == 0).then_some(GATEWAY_V4.into()),
+        }),
+        4 => Command::Authorize(Authorize {
+            resource_id,
+            peer_id,
+            addresses: Vec::new(),
+            device_address: Some(GATEWAY_V4.into()),
+            record_under: None,
+        }),
+        _ => Command::Grant(Grant {
+            peer_id,
+            resource_id,
+            kind: GrantKind::Device,
+            networks: Vec::new(),
+            filters: filters(),
+            expires_deadline_s: deadline(script.byte()),
+            rank: 0,
+            record_under: None,
+        }),
+    }
 }
 
 fn authorizations() -> Vec<Command> {

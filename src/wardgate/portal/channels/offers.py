@@ -4,6 +4,7 @@ flow reports.
 They are built from the client's connection and the other end's presence; nothing here decides or sends.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
@@ -142,27 +143,36 @@ def offer_to_client(
     row: PolicyAuthorization,
     target: ClientPresence,
     *,
+    is_controlling: bool,
     now: datetime,
 ) -> tuple[wire.DeviceAccessAuthorized, wire.DeviceAccessAuthorized]:
     """Return the messages to the target and to the initiator of a grant through a device pool (protocol
     §3.2.1).
+
+    Args:
+        is_controlling: whether the connection is the one that this client initiates; else that of a grant in the
+            other direction is used.
     """
     target_id = ClientId(DeviceId(row.receiving_device_id))
-    ours, theirs = ice_credentials(
+    own = _End(context.client_id, context.public_key, context.device.psk_base)
+    other = _End(target_id, target.public_key, target.psk_base)
+    first, second = (own, other) if is_controlling else (other, own)
+    halves = ice_credentials(
         derive_ice_credentials(
-            initiator_id=context.client_id,
-            initiator_key=context.public_key,
-            receiver_id=target_id,
-            receiver_key=target.public_key,
+            initiator_id=first.device_id,
+            initiator_key=first.public_key,
+            receiver_id=second.device_id,
+            receiver_key=second.public_key,
         )
     )
+    ours, theirs = halves if is_controlling else reversed(halves)
     psk = derive_client_psk(
-        initiator_id=context.client_id,
-        initiator_key=context.public_key,
-        initiator_psk_base=context.device.psk_base,
-        target_id=target_id,
-        target_key=target.public_key,
-        target_psk_base=target.psk_base,
+        initiator_id=first.device_id,
+        initiator_key=first.public_key,
+        initiator_psk_base=first.psk_base,
+        target_id=second.device_id,
+        target_key=second.public_key,
+        target_psk_base=second.psk_base,
     )
     expires_at = unix_seconds(row.expires_at)
     pool = client_view(grant.resource, site=None, software=context.software)
@@ -176,7 +186,7 @@ def offer_to_client(
         preshared_key=psk,
         local_ice_credentials=theirs,
         remote_ice_credentials=ours,
-        ice_role="controlled",
+        ice_role="controlled" if is_controlling else "controlling",
         use_iceless=USE_ICELESS,
         flow_logs_ingest_token=ingest_token(context, grant, row, "responder", now=now),
         resource=pool,
@@ -193,11 +203,20 @@ def offer_to_client(
         preshared_key=psk,
         local_ice_credentials=ours,
         remote_ice_credentials=theirs,
-        ice_role="controlling",
+        ice_role="controlling" if is_controlling else "controlled",
         use_iceless=USE_ICELESS,
         flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
     )
     return to_target, to_initiator
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What secrets are derived from: a client's process and its device."""
+
+    device_id: DeviceId
+    public_key: str
+    psk_base: bytes = field(repr=False)
 
 
 def subject(context: ClientContext) -> wire.Subject:

@@ -7,6 +7,10 @@ others are granted to it.
 The initiator is notified only when the target's session has pushed: otherwise the initiator's candidates
 could overtake the grant on the target's socket. A client may ask for several devices of one pool at a time,
 so requests are kept apart by device.
+
+Two clients that reach each other have one connection. Its secrets depend on which of them initiates (protocol §4.1),
+so a grant in one direction is told with those of the grant that is there in the other one: a second set would make both
+ends replace a connection that works, or each keep another one.
 """
 
 from dataclasses import dataclass
@@ -133,7 +137,9 @@ class PoolAccess:
     ) -> None:
         context, access, grant = self._context, request.access, request.grant
         row = authorization_row(context, grant, device.id, target.remote_ip)
-        to_target, to_initiator = offer_to_client(context, grant, row, target, now=now)
+        to_target, to_initiator = offer_to_client(
+            context, grant, row, target, is_controlling=self._is_controlling(target), now=now
+        )
         holding = holding_of(row)
         # Before sending: within one process the acknowledgement may arrive before `send` returns.
         self._asked.expect(
@@ -148,6 +154,17 @@ class PoolAccess:
         store_grant(context, access, grant, row, asked_for)
         told = ExplainedTarget(request.address, str(device.id), device.name)
         self._decisions.granted(access, grant, row, now=now, target=told)
+
+    def _is_controlling(self, target: ClientPresence) -> bool:
+        """Tell whether the client initiates its connection with another one, rather than the other with it.
+
+        With grants in both directions it is the lower address, so that either end's next request says the same.
+        """
+        if not self._held.has_client(target.client_id):
+            return True
+        if not self._asked.is_related(target.client_id):
+            return False
+        return IPv4Address(self._context.device.ipv4) < target.ipv4
 
     def _deny(self, request: _Request, device: ClientDevice | None, reason: str, *, now: datetime) -> None:
         told = ExplainedTarget(

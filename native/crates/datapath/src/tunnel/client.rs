@@ -1,4 +1,5 @@
-//! What a client wants: routes, authorizations, and the packets that wait for one (data-plane §4.2, §4.3).
+//! What a client wants: routes, authorizations, and the packets that wait for one (data-plane §4.2, §4.3); and what other
+//! clients may send it (§4.10).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -6,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use wardgate_packet::{IpPacket, Kind};
+use wardgate_packet::{IpPacket, Kind, Quoted};
 
 use super::address_plan::{is_sentinel, is_tunnel_address};
 use super::counters::Counter;
+use super::device_grants::{Admission, DeviceGrants};
 use super::engine::OwnAddresses;
 use super::filter_set::{FilterSet, Traffic};
 use super::flow_records::Basis;
@@ -18,6 +20,7 @@ use super::links::PeerKey;
 use super::packet_ring::PacketRing;
 use super::prefix_map::PrefixMap;
 use super::route_table::{ResourceId, Route, RouteTable};
+use super::seeded_hash::SeededState;
 use super::steps;
 use crate::command::{self, Table};
 use crate::event::FlowRole;
@@ -57,8 +60,17 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HoldId(u64);
 
-#[derive(Debug, Default)]
+/// What becomes of a packet that came out of a peer's tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    Pass,
+    Prohibited,
+    Drop(Counter),
+}
+
+#[derive(Debug)]
 pub struct Client {
+    hash: SeededState,
     /// In the order in which they are asked.
     tables: [RouteTable; 4],
     /// How many routes lead to each resource.
@@ -74,6 +86,8 @@ pub struct Client {
     last_hold: u64,
     /// Flows that we opened towards devices.
     device_flows: FlowSet,
+    /// What devices may do here.
+    grants: DeviceGrants,
     /// Tunnel addresses of peers.
     peers: FxHashMap<IpAddr, PeerKey>,
 }
@@ -105,6 +119,41 @@ struct Hold {
 pub struct TooManyRoutes;
 
 impl Client {
+    /// `hash` spreads what peers choose, and must not be known to them.
+    pub fn new(hash: SeededState) -> Self {
+        Self {
+            hash,
+            tables: Default::default(),
+            routed: BTreeMap::new(),
+            route_count: 0,
+            authorizations: BTreeMap::new(),
+            recorded_under: BTreeMap::new(),
+            allowed: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            held_addresses: FxHashMap::default(),
+            last_hold: 0,
+            // This host's own programs open them.
+            device_flows: FlowSet::new(hash, usize::MAX),
+            grants: DeviceGrants::new(hash),
+            peers: FxHashMap::default(),
+        }
+    }
+
+    /// What other clients may do here.
+    pub fn device_grants(&mut self) -> &mut DeviceGrants {
+        &mut self.grants
+    }
+
+    pub fn granted(&self) -> &DeviceGrants {
+        &self.grants
+    }
+
+    /// Whether nothing leads to the peer, and it may do nothing here.
+    pub fn is_useless(&self, key: PeerKey) -> bool {
+        !self.is_authorized(key) && !self.grants.has_grants(key)
+    }
+
     pub fn set_peer_addresses(&mut self, key: PeerKey, addresses: [IpAddr; 2]) {
         self.peers.retain(|_, known| *known != key);
         for address in addresses {
@@ -116,6 +165,7 @@ impl Client {
     pub fn forget_peer(&mut self, key: PeerKey) -> usize {
         self.peers.retain(|_, known| *known != key);
         self.allowed.remove(&key);
+        self.grants.forget(key);
         self.authorizations.retain(|_, targets| {
             targets.retain(|_, peer| *peer != key);
             !targets.is_empty()
@@ -136,9 +186,10 @@ impl Client {
     /// What the flow of a packet is recorded under that we send to a peer.
     pub fn basis_of<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> Option<Basis> {
         let destination = packet.destination();
-        let is_gateway = |key: &PeerKey| !self.is_device(*key);
-        if self.peers.get(&destination).is_some_and(is_gateway) {
-            return None; // DNS of the gateway's own.
+        if let Some(key) = self.peers.get(&destination)
+            && (!self.is_device(*key) || self.grants.is_answer(*key, packet, now))
+        {
+            return None; // DNS of the gateway's own; a flow that a device has opened.
         }
         let traffic = Traffic::toward(packet);
         let (table, found) = TABLES
@@ -155,6 +206,19 @@ impl Client {
             role: FlowRole::Initiator,
             domain: None,
         })
+    }
+
+    /// What the flow of a packet is recorded under that another client has sent of its own accord.
+    pub fn granted_basis_of<B: AsRef<[u8]>>(
+        &self,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> Option<Basis> {
+        if !self.is_device(key) || self.device_flows.is_answer(packet, now) {
+            return None;
+        }
+        self.grants.basis_of(key, Traffic::toward(packet), now)
     }
 
     /// Replace all routes. Returns the resources that have none any more.
@@ -219,7 +283,7 @@ impl Client {
     }
 
     /// Let a target's packets go to a peer. Returns the packets that waited for it, and the peer that served the target
-    /// before if this was its last authorization.
+    /// before if nothing else is left of it.
     pub fn authorize(
         &mut self,
         target: Target,
@@ -247,14 +311,11 @@ impl Client {
             .remove(&target)
             .map(|mut pending| pending.packets.drain())
             .unwrap_or_default();
-        (
-            waiting,
-            former.filter(|former| !self.is_authorized(*former)),
-        )
+        (waiting, former.filter(|former| self.is_useless(*former)))
     }
 
-    /// Forget a resource's authorizations, pending and held packets. Returns the peers that have no authorization left,
-    /// and how many packets are lost.
+    /// Forget a resource's authorizations, pending and held packets. Returns the peers of which nothing is left, and how
+    /// many packets are lost.
     pub fn deauthorize(&mut self, resource: &str) -> (Vec<PeerKey>, usize) {
         let peers: BTreeSet<PeerKey> = self
             .authorizations
@@ -273,11 +334,37 @@ impl Client {
         let mut idle = Vec::new();
         for key in peers {
             self.disallow(key, |allowed| &*allowed.resource == resource);
-            if !self.allowed.contains_key(&key) {
+            if self.is_useless(key) {
                 idle.push(key);
             }
         }
         (idle, lost)
+    }
+
+    /// Forget the authorization of one device of a pool, and the packets that wait for it; returns the same.
+    pub fn deauthorize_device(
+        &mut self,
+        resource: &str,
+        device: IpAddr,
+    ) -> (Option<PeerKey>, usize) {
+        let target = Target {
+            resource: resource.into(),
+            device: Some(device),
+        };
+        let pending = self.pending.remove(&target);
+        let lost = pending.map_or(0, |pending| pending.packets.len());
+        let Some(targets) = self.authorizations.get_mut(resource) else {
+            return (None, lost);
+        };
+        let former = targets.remove(&target.device);
+        if targets.is_empty() {
+            self.authorizations.remove(resource);
+        }
+        let Some(key) = former else {
+            return (None, lost);
+        };
+        self.disallow(key, |allowed| *allowed == target);
+        (self.is_useless(key).then_some(key), lost)
     }
 
     /// Whether any authorization leads to the peer.
@@ -358,16 +445,24 @@ impl Client {
         if own.contains(destination) {
             return Verdict::Drop(Counter::Unroutable);
         }
-        if !matches!(
-            packet.kind(),
-            Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply
-        ) {
-            return Verdict::Drop(Counter::UnsupportedProtocol);
+        let peer = self.peers.get(&destination).copied();
+        match packet.kind() {
+            Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply => {}
+            Kind::IcmpError => {
+                let device = peer.filter(|key| self.is_device(*key));
+                return match (device, packet.quoted()) {
+                    (Some(key), Some(quoted)) if self.concerns(key, &quoted, now) => {
+                        Verdict::Send(key)
+                    }
+                    _ => Verdict::Drop(Counter::UnsupportedProtocol),
+                };
+            }
+            Kind::IcmpOther | Kind::Other => return Verdict::Drop(Counter::UnsupportedProtocol),
         }
-        if let Some(key) = self.peers.get(&destination)
-            && !self.is_device(*key)
+        if let Some(key) = peer
+            && (!self.is_device(key) || self.grants.admits_answer(key, packet, now))
         {
-            return Verdict::Send(*key);
+            return Verdict::Send(key);
         }
         let traffic = Traffic::toward(packet);
         for (table, routes) in TABLES.into_iter().zip(&self.tables) {
@@ -386,42 +481,92 @@ impl Client {
             };
             let verdict = self.judge_target(target, table, destination, now);
             if table == Table::Device && matches!(verdict, Verdict::Send(_)) {
-                self.device_flows.open(packet, now);
+                // Only those that answer are bounded.
+                let _ = self.device_flows.open(packet, now);
             }
             return verdict;
         }
         Verdict::Drop(Counter::Unroutable)
     }
 
-    /// Whether a peer may send us this packet: only from its own tunnel addresses or what it was authorised for, and
-    /// another client only in answer to us.
-    pub fn admits<B: AsRef<[u8]>>(
+    /// Judge a packet that came out of a peer's tunnel: it must be for us. A gateway may send from its own tunnel addresses
+    /// and what it was authorised for, another client from its own addresses what answers us or what it is granted.
+    pub fn judge_incoming<B: AsRef<[u8]>>(
+        &mut self,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        own: Option<&OwnAddresses>,
+        now: Instant,
+    ) -> Incoming {
+        let source = packet.source();
+        let is_its_own = self.peers.get(&source) == Some(&key);
+        let is_device = self.is_device(key);
+        let is_allowed = || {
+            self.allowed
+                .get(&key)
+                .is_some_and(|allowed| allowed.union.covers(source))
+        };
+        if !is_its_own && (is_device || !is_allowed()) {
+            return Incoming::Drop(Counter::SpoofedSource);
+        }
+        // A host that forwards would pass on what a hostile peer addresses to its neighbours.
+        if !own.is_some_and(|own| own.contains(packet.destination())) {
+            return Incoming::Drop(Counter::Unroutable);
+        }
+        if is_device {
+            self.judge_device(key, packet, now)
+        } else {
+            Incoming::Pass
+        }
+    }
+
+    /// Judge a packet from another client's own address to ours (data-plane §4.10).
+    fn judge_device<B: AsRef<[u8]>>(
         &mut self,
         key: PeerKey,
         packet: &IpPacket<B>,
         now: Instant,
-    ) -> bool {
-        let Some(allowed) = self.allowed.get(&key) else {
-            return false;
-        };
-        let source = packet.source();
-        if self.peers.get(&source) != Some(&key) && !allowed.union.covers(source) {
-            return false;
+    ) -> Incoming {
+        if packet.kind() == Kind::IcmpError {
+            let quoted = packet.quoted();
+            return match quoted {
+                Some(quoted) if self.concerns(key, &quoted, now) => Incoming::Pass,
+                _ => Incoming::Drop(Counter::ForgedIcmpErrors),
+            };
         }
-        !self.is_device(key) || self.device_flows.admits(packet, now)
+        if self.is_authorized(key) && self.device_flows.answers(packet, now) {
+            return Incoming::Pass;
+        }
+        match self.grants.admit(key, packet, now) {
+            Admission::Admitted => Incoming::Pass,
+            Admission::Prohibited => Incoming::Prohibited,
+            Admission::Exhausted => Incoming::Drop(Counter::FlowsExhausted),
+        }
     }
 
-    /// The resource that an address and protocol lead to.
-    pub fn resource_at(
-        &self,
-        address: IpAddr,
-        traffic: Traffic,
-        now: Instant,
-    ) -> Option<ResourceId> {
-        self.tables
-            .iter()
-            .find_map(|routes| routes.best(address, traffic, now))
-            .map(|found| found.route.resource.clone())
+    /// Whether an ICMP error between this device and us is about a flow between the two.
+    fn concerns(&self, key: PeerKey, quoted: &Quoted, now: Instant) -> bool {
+        let is_its_own = |address| self.peers.get(&address) == Some(&key);
+        if !is_its_own(quoted.source) && !is_its_own(quoted.destination) {
+            return false;
+        }
+        (self.is_authorized(key) && self.device_flows.concerns(quoted, now))
+            || self.grants.concerns(key, quoted, now)
+    }
+
+    /// What an address and protocol lead to.
+    pub fn target_at(&self, address: IpAddr, traffic: Traffic, now: Instant) -> Option<Target> {
+        let found = TABLES
+            .into_iter()
+            .zip(&self.tables)
+            .find_map(|(table, routes)| {
+                let found = routes.best(address, traffic, now)?;
+                Some((table, found.route.resource.clone()))
+            });
+        found.map(|(table, resource)| Target {
+            resource,
+            device: (table == Table::Device).then_some(address),
+        })
     }
 
     /// Forget what is known of peers and wishes; routes stay.
@@ -433,7 +578,7 @@ impl Client {
             routed,
             route_count: self.route_count,
             last_hold: self.last_hold,
-            ..Self::default()
+            ..Self::new(self.hash)
         };
     }
 
@@ -490,7 +635,8 @@ impl Client {
         Verdict::Await { target, table, ask }
     }
 
-    /// Devices are reached by the pools that they are in, never without authorization.
+    /// Whether the peer is another client: no resource but pools leads to it. A device is never reached, and never heard,
+    /// merely because it is a peer.
     fn is_device(&self, key: PeerKey) -> bool {
         self.allowed.get(&key).is_none_or(|allowed| {
             allowed
@@ -600,7 +746,7 @@ mod tests {
 
     #[test]
     fn routes_are_bounded_and_refused_whole() {
-        let mut client = Client::default();
+        let mut client = Client::new(SeededState::new([1, 2]));
         let routes = |numbers: std::ops::Range<u32>| -> Vec<command::Route> {
             let route = |number| command::Route {
                 prefix: Prefix::host(Ipv4Addr::from_bits(number).into()),

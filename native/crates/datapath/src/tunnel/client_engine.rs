@@ -1,30 +1,33 @@
-//! The engine of a client: it forwards what was authorised, asks for what was not, and admits answers only.
+//! The engine of a client: it forwards what was authorised, asks for what was not, and admits answers, and of other
+//! clients what they are granted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use wardgate_packet::offload::TunRead;
 use wardgate_packet::{IpPacket, Kind, Unreachable, icmp_error};
 
-use super::client::{Client, Target, TooManyRoutes, Verdict};
+use super::client::{Client, Incoming, Target, TooManyRoutes, Verdict};
 use super::counters::Counter;
+use super::device_grants;
 use super::engine::{Engine, RoleState};
-use super::filter_set::Traffic;
+use super::filter_set::{FilterSet, Traffic};
 use super::flow_records::Sighting;
 use super::links::{NotSent, PeerKey};
 use super::receive::Judgement;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
 use super::{Io, Role};
-use crate::command::{Authorize, Command, Refused, ReleaseName};
+use crate::command::{Authorize, Command, Grant, GrantKind, Refused, ReleaseName};
 use crate::event::{ClosedBy, Event};
 use crate::{Outbox, TunSink};
 
 pub type ClientEngine = Engine<Client>;
 
 impl RoleState for Client {
-    fn new(_hash: SeededState) -> Self {
-        Self::default()
+    fn new(hash: SeededState) -> Self {
+        Self::new(hash)
     }
 
     fn judge_inner<B: AsRef<[u8]>>(
@@ -33,20 +36,19 @@ impl RoleState for Client {
         packet: &IpPacket<B>,
         now: Instant,
     ) -> Judgement {
-        if !engine.role.admits(key, packet, now) {
-            return Judgement::Drop(Counter::SpoofedSource);
+        let own = engine.own.as_ref();
+        match engine.role.judge_incoming(key, packet, own, now) {
+            Incoming::Pass => {}
+            Incoming::Prohibited => {
+                return Judgement::Refuse(Unreachable::Prohibited, Counter::Prohibited);
+            }
+            Incoming::Drop(counter) => return Judgement::Drop(counter),
         }
-        // A host that forwards would pass on what a hostile gateway addresses to its neighbours.
-        if !engine
-            .own
-            .is_some_and(|own| own.contains(packet.destination()))
-        {
-            return Judgement::Drop(Counter::Unroutable);
-        }
-        if let Some(resource) = prohibited_resource(&engine.role, packet, now) {
+        if let Some(Target { resource, device }) = prohibited_target(&engine.role, packet, now) {
             engine.events.push(Event::AccessProhibited {
                 peer_id: engine.links.name(key),
                 resource_id: resource.to_string(),
+                device_address: device,
             });
         }
         Judgement::Pass(None)
@@ -60,7 +62,10 @@ impl RoleState for Client {
         now: Instant,
     ) {
         if let Some(seen) = Sighting::of(key, packet, false, 1) {
-            engine.flows.note(&seen, now, || None);
+            let role = &engine.role;
+            engine
+                .flows
+                .note(&seen, now, || role.granted_basis_of(key, packet, now));
         }
     }
 
@@ -126,7 +131,10 @@ impl RoleState for Client {
                 engine.deauthorize_all(gone, io);
             }
             Command::Authorize(command) => engine.authorize(command, io)?,
-            Command::Deauthorize(command) => engine.deauthorize(&command.resource_id, io),
+            Command::Deauthorize(command) => match command.device_address {
+                None => engine.deauthorize(&command.resource_id, io),
+                Some(device) => engine.deauthorize_device(&command.resource_id, device, io),
+            },
             Command::HoldName(command) => {
                 let key = engine.key_of(&command.peer_id)?;
                 engine
@@ -152,10 +160,54 @@ impl RoleState for Client {
         false
     }
 
-    fn handle_timeout(_engine: &mut Engine<Self>, _io: &mut Io<'_, impl TunSink, impl Outbox>) {}
+    fn grant(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        command: Grant,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refused> {
+        if command.kind != GrantKind::Device {
+            return Err(Refused::WrongRole {
+                command: "grant of a network or name",
+                role: "gateway",
+            });
+        }
+        let grant = device_grants::Grant {
+            filters: Arc::new(FilterSet::new(command.filters)),
+            deadline,
+            record_under: command.record_under.map(Into::into),
+        };
+        let grants = engine.role.device_grants();
+        grants.grant(key, command.resource_id.into(), grant);
+        Ok(())
+    }
+
+    fn revoke(&mut self, key: PeerKey, resource: &str) -> bool {
+        self.device_grants().revoke(key, resource)
+    }
+
+    fn grants(&self) -> Vec<(PeerKey, ResourceId)> {
+        self.granted().all()
+    }
+
+    fn set_deadline(&mut self, key: PeerKey, resource: &ResourceId, deadline: Option<Instant>) {
+        self.device_grants().set_deadline(key, resource, deadline);
+    }
+
+    fn update_filters(&mut self, resource: &str, filters: &Arc<FilterSet>) {
+        self.device_grants().update_filters(resource, filters);
+    }
+
+    fn is_useless(&self, key: PeerKey) -> bool {
+        self.is_useless(key)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Vec<(PeerKey, ResourceId)> {
+        self.device_grants().handle_timeout(now)
+    }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.granted().poll_timeout()
     }
 }
 
@@ -262,6 +314,20 @@ impl ClientEngine {
         }
     }
 
+    fn deauthorize_device(
+        &mut self,
+        resource: &str,
+        device: IpAddr,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        let (useless, lost) = self.role.deauthorize_device(resource, device);
+        self.flows.grants_changed(None);
+        self.counters.add(Counter::BufferedLost, lost);
+        if let Some(key) = useless {
+            self.close(key, true, io);
+        }
+    }
+
     fn release_name(&mut self, command: &ReleaseName, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         let Some(key) = self.links.key_of(&command.peer_id) else {
             return;
@@ -296,12 +362,12 @@ impl From<TooManyRoutes> for Refused {
     }
 }
 
-/// The resource about which a gateway says "administratively prohibited" (data-plane §4.9).
-fn prohibited_resource<B: AsRef<[u8]>>(
+/// What a peer calls "administratively prohibited" (data-plane §4.9).
+fn prohibited_target<B: AsRef<[u8]>>(
     client: &Client,
     packet: &IpPacket<B>,
     now: Instant,
-) -> Option<ResourceId> {
+) -> Option<Target> {
     if packet.kind() != Kind::IcmpError {
         return None;
     }
@@ -316,7 +382,7 @@ fn prohibited_resource<B: AsRef<[u8]>>(
         Kind::Udp => Traffic::Udp(quoted.destination_value),
         _ => Traffic::Icmp,
     };
-    client.resource_at(quoted.destination, traffic, now)
+    client.target_at(quoted.destination, traffic, now)
 }
 
 /// The finished packets of a read, from the `skip`th on, to be kept.

@@ -22,6 +22,8 @@ pub enum Counter {
     ForgedIcmpErrors,
     NatExpired,
     NatExhausted,
+    /// Flows beyond what one other client may have here.
+    FlowsExhausted,
     NoSession,
     HandshakesLimited,
     /// WireGuard messages of no peer of ours.
@@ -34,7 +36,7 @@ pub enum Counter {
     KeysRefused,
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "packets_sent",
     "bytes_sent",
     "packets_received",
@@ -52,6 +54,7 @@ const NAMES: [&str; 23] = [
     "dropped_forged_icmp_errors",
     "dropped_nat_expired",
     "dropped_nat_exhausted",
+    "dropped_flows_exhausted",
     "dropped_no_session",
     "dropped_handshakes_limited",
     "dropped_unknown_peer",

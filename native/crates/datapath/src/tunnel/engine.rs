@@ -1,6 +1,7 @@
 //! What both roles have and do: an engine over the state of its role.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
@@ -10,13 +11,15 @@ use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, MAX_INNER_PACKET};
 
 use super::counters::{Counter, Counters};
 use super::event_queue::EventQueue;
+use super::filter_set::FilterSet;
 use super::flow_records::FlowRecords;
 use super::links::{Links, PeerKey};
 use super::receive::Judgement;
 use super::relay_names::RelayNames;
+use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
 use super::{EngineConfig, Io};
-use crate::command::{Command, Refused};
+use crate::command::{Command, Grant, Refused};
 use crate::event::{ClosedBy, Event, FailureReason};
 use crate::{Outbox, TunSink};
 
@@ -76,7 +79,30 @@ pub trait RoleState: Sized {
     /// Whether the peer is to be remembered when its connection breaks.
     fn outlives_connection(&self, key: PeerKey) -> bool;
 
-    fn handle_timeout(engine: &mut Engine<Self>, io: &mut Io<'_, impl TunSink, impl Outbox>);
+    /// Add or replace a grant to a peer.
+    fn grant(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        command: Grant,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refused>;
+
+    /// Remove a grant; whether it was there.
+    fn revoke(&mut self, key: PeerKey, resource: &str) -> bool;
+
+    /// Every grant, in a fixed order.
+    fn grants(&self) -> Vec<(PeerKey, ResourceId)>;
+
+    fn set_deadline(&mut self, key: PeerKey, resource: &ResourceId, deadline: Option<Instant>);
+
+    /// Replace a resource's filters for every peer that holds it.
+    fn update_filters(&mut self, resource: &str, filters: &Arc<FilterSet>);
+
+    /// Whether nothing is left that the connection to the peer was for.
+    fn is_useless(&self, key: PeerKey) -> bool;
+
+    /// Remove and name the grants whose deadline has come.
+    fn handle_timeout(&mut self, now: Instant) -> Vec<(PeerKey, ResourceId)>;
 
     fn poll_timeout(&self) -> Option<Instant>;
 }
@@ -122,7 +148,7 @@ impl<R: RoleState> Engine<R> {
 
     /// Do all that is due by now.
     pub fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
-        R::handle_timeout(self, io);
+        self.expire_grants(io);
         self.flows.handle_timeout(io.now);
         for key in self.links.take_due(io.now) {
             if let Some(connection) = self.links.connection(key) {

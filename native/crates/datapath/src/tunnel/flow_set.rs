@@ -1,26 +1,33 @@
-//! Flows that we opened towards another client: what it may answer (data-plane §4.10).
+//! Flows between this client and others: who opened which, and what belongs to them (data-plane §4.10).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
 use wardgate_packet::{IpPacket, Quoted};
 
-use super::nat_table::Protocol;
+use super::nat_table::{Protocol, ends_flow};
+use super::seeded_hash::SeededState;
 
 /// Time since the last packet, either direction (data-plane §9.3).
 const TCP_LIFETIME: Duration = Duration::from_secs(7440);
 const DATAGRAM_LIFETIME: Duration = Duration::from_secs(120);
 /// Flows before the first clearing; ours.
 const CLEAR_AT_LEAST: usize = 1024;
+/// A full set is searched for ended flows no more often than this, whatever comes; ours.
+const CLEAR_SPACING: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+/// The flows that one side has opened.
+#[derive(Debug)]
 pub struct FlowSet {
-    last_packet_at: FxHashMap<Flow, Instant>,
+    flows: HashMap<Flow, State, SeededState>,
+    capacity: usize,
     /// Over this many flows, the ended ones are cleared away.
     clear_above: usize,
+    cleared_at: Option<Instant>,
 }
 
+/// As its opener sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Flow {
     protocol: Protocol,
@@ -28,35 +35,113 @@ struct Flow {
     remote: (IpAddr, u16),
 }
 
+#[derive(Clone, Copy, Debug)]
+struct State {
+    last_packet_at: Instant,
+    /// Either end of a TCP connection has said that it ends: it need not be remembered for hours.
+    is_ending: bool,
+}
+
+/// The set holds as many live flows as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
 impl FlowSet {
-    /// A packet of ours opens its flow, or keeps it open.
-    pub fn open<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>, now: Instant) {
-        let Some(flow) = outgoing(packet) else {
-            return;
-        };
-        self.last_packet_at.insert(flow, now);
-        if self.last_packet_at.len() > self.clear_above.max(CLEAR_AT_LEAST) {
-            self.last_packet_at
-                .retain(|flow, last| now.saturating_duration_since(*last) < flow.lifetime());
-            self.clear_above = self.last_packet_at.len() * 2;
+    /// `hash` must not be known to whoever chooses ports.
+    pub fn new(hash: SeededState, capacity: usize) -> Self {
+        Self {
+            flows: HashMap::with_hasher(hash),
+            capacity,
+            clear_above: CLEAR_AT_LEAST,
+            cleared_at: None,
         }
     }
 
-    /// Whether a packet of the peer belongs to an open flow; it keeps it open.
-    pub fn admits<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>, now: Instant) -> bool {
-        let flow = match packet.quoted() {
-            Some(quoted) => about(&quoted),
-            None => outgoing(packet).map(Flow::reversed),
+    /// A packet of the opener opens its flow, or keeps it open. One that is of no protocol with flows opens none.
+    pub fn open<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>, now: Instant) -> Result<(), Full> {
+        let Some(flow) = outgoing(packet) else {
+            return Ok(());
         };
-        let Some(flow) = flow else {
+        if let Some(state) = self.flows.get_mut(&flow) {
+            let was_live = state.is_live(&flow, now);
+            *state = state.after(packet, now, was_live);
+            return Ok(());
+        }
+        if self.flows.len() >= self.clear_above.min(self.capacity) {
+            self.clear(now);
+        }
+        if self.flows.len() >= self.capacity {
+            return Err(Full);
+        }
+        let fresh = State {
+            last_packet_at: now,
+            is_ending: false,
+        };
+        self.flows.insert(flow, fresh.after(packet, now, false));
+        Ok(())
+    }
+
+    /// Whether a packet of the other side answers in an open flow; it keeps it open.
+    pub fn answers<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>, now: Instant) -> bool {
+        let Some(flow) = outgoing(packet).map(Flow::reversed) else {
             return false;
         };
-        match self.last_packet_at.get_mut(&flow) {
-            Some(last) if now.saturating_duration_since(*last) < flow.lifetime() => {
-                *last = now;
+        match self.flows.get_mut(&flow) {
+            Some(state) if state.is_live(&flow, now) => {
+                *state = state.after(packet, now, true);
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Whether a packet of the other side would answer in an open flow.
+    pub fn is_answer<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> bool {
+        outgoing(packet).map(Flow::reversed).is_some_and(|flow| {
+            let state = self.flows.get(&flow);
+            state.is_some_and(|state| state.is_live(&flow, now))
+        })
+    }
+
+    /// Whether an ICMP error is about a packet, of either side, in an open flow.
+    pub fn concerns(&self, quoted: &Quoted, now: Instant) -> bool {
+        let is_live = |flow: Flow| {
+            self.flows
+                .get(&flow)
+                .is_some_and(|state| state.is_live(&flow, now))
+        };
+        about(quoted).is_some_and(|flow| is_live(flow) || is_live(flow.reversed()))
+    }
+
+    fn clear(&mut self, now: Instant) {
+        let is_recent = self
+            .cleared_at
+            .is_some_and(|at| now.saturating_duration_since(at) < CLEAR_SPACING);
+        if is_recent && self.flows.len() >= self.capacity {
+            return;
+        }
+        self.cleared_at = Some(now);
+        self.flows.retain(|flow, state| state.is_live(flow, now));
+        self.clear_above = (self.flows.len() * 2).max(CLEAR_AT_LEAST);
+    }
+}
+
+impl State {
+    fn is_live(&self, flow: &Flow, now: Instant) -> bool {
+        let lifetime = match flow.protocol {
+            Protocol::Tcp if !self.is_ending => TCP_LIFETIME,
+            _ => DATAGRAM_LIFETIME,
+        };
+        now.saturating_duration_since(self.last_packet_at) < lifetime
+    }
+
+    /// The state after one more packet; a new connection may take the ports of one that ended.
+    fn after<B: AsRef<[u8]>>(self, packet: &IpPacket<B>, now: Instant, was_live: bool) -> Self {
+        let flags = packet.tcp_flags();
+        let begins = !was_live || flags.is_some_and(|flags| flags.syn());
+        Self {
+            last_packet_at: now,
+            is_ending: flags.is_some_and(ends_flow) || (self.is_ending && !begins),
         }
     }
 }
@@ -67,13 +152,6 @@ impl Flow {
             local: self.remote,
             remote: self.local,
             ..self
-        }
-    }
-
-    fn lifetime(&self) -> Duration {
-        match self.protocol {
-            Protocol::Tcp => TCP_LIFETIME,
-            Protocol::Udp | Protocol::Icmp => DATAGRAM_LIFETIME,
         }
     }
 }
@@ -108,37 +186,63 @@ mod tests {
     const OWN: &str = "100.64.0.1:4000";
     const PEER: &str = "100.64.0.9:22";
 
-    #[test]
-    fn only_answers_are_admitted_and_only_while_the_flow_lives() {
-        let now = an_instant();
-        let mut flows = FlowSet::default();
-        assert!(!flows.admits(&udp(PEER, OWN), now));
-        flows.open(&udp(OWN, PEER), now);
-        assert!(flows.admits(&udp(PEER, OWN), now));
-        assert!(!flows.admits(&udp("100.64.0.9:23", OWN), now));
-        assert!(!flows.admits(&udp(PEER, OWN), now + DATAGRAM_LIFETIME));
+    fn flows(capacity: usize) -> FlowSet {
+        FlowSet::new(SeededState::new([1, 2]), capacity)
     }
 
     #[test]
-    fn an_icmp_error_is_admitted_about_our_own_flow_only() {
+    fn only_answers_belong_to_a_flow_and_only_while_it_lives() {
         let now = an_instant();
-        let mut flows = FlowSet::default();
-        let request = udp(OWN, PEER);
-        let error = icmp_error(&request, Unreachable::Prohibited).unwrap();
-        let error = IpPacket::parse(error).unwrap();
-        assert!(!flows.admits(&error, now));
-        flows.open(&request, now);
-        assert!(flows.admits(&error, now));
+        let mut flows = flows(9);
+        assert!(!flows.answers(&udp(PEER, OWN), now));
+        flows.open(&udp(OWN, PEER), now).unwrap();
+        assert!(flows.answers(&udp(PEER, OWN), now));
+        assert!(!flows.answers(&udp("100.64.0.9:23", OWN), now));
+        assert!(!flows.answers(&udp(PEER, OWN), now + DATAGRAM_LIFETIME));
+    }
+
+    #[test]
+    fn an_icmp_error_concerns_either_sides_packets_in_an_open_flow() {
+        let now = an_instant();
+        let mut flows = flows(9);
+        let about = |from, to| {
+            let error = icmp_error(&udp(from, to), Unreachable::Prohibited).unwrap();
+            IpPacket::parse(error).unwrap().quoted().unwrap()
+        };
+        let (request, answer) = (about(OWN, PEER), about(PEER, OWN));
+        assert!(!flows.concerns(&request, now));
+        flows.open(&udp(OWN, PEER), now).unwrap();
+        assert!(flows.concerns(&request, now) && flows.concerns(&answer, now));
+        assert!(!flows.concerns(&about(OWN, "100.64.0.9:23"), now));
+        assert!(!flows.concerns(&request, now + DATAGRAM_LIFETIME));
     }
 
     #[test]
     fn ended_flows_are_cleared_away() {
         let now = an_instant();
-        let mut flows = FlowSet::default();
+        let mut flows = flows(usize::MAX);
         for port in 1..=CLEAR_AT_LEAST as u16 {
-            flows.open(&udp(&format!("100.64.0.1:{port}"), PEER), now);
+            flows
+                .open(&udp(&format!("100.64.0.1:{port}"), PEER), now)
+                .unwrap();
         }
-        flows.open(&udp("100.64.0.1:60000", PEER), now + DATAGRAM_LIFETIME);
-        assert_eq!(flows.last_packet_at.len(), 1);
+        flows
+            .open(&udp("100.64.0.1:60000", PEER), now + DATAGRAM_LIFETIME)
+            .unwrap();
+        assert_eq!(flows.flows.len(), 1);
+    }
+
+    #[test]
+    fn a_full_set_refuses_new_flows_only_and_is_searched_once_a_second() {
+        let now = an_instant();
+        let mut flows = flows(2);
+        let from = |port: u16| udp(&format!("100.64.0.1:{port}"), PEER);
+        flows.open(&from(1), now).unwrap();
+        flows.open(&from(2), now + CLEAR_SPACING / 2).unwrap();
+        let ended = now + DATAGRAM_LIFETIME;
+        assert_eq!(flows.open(&from(3), ended - CLEAR_SPACING / 2), Err(Full));
+        assert_eq!(flows.open(&from(3), ended), Err(Full));
+        flows.open(&from(2), ended).unwrap();
+        flows.open(&from(3), ended + CLEAR_SPACING / 2).unwrap();
     }
 }

@@ -595,7 +595,7 @@ impl Client {
         let route = grant.route(resource);
         match grant.kind {
             GrantKind::Internet => self.internet.push(route),
-            GrantKind::Cidr | GrantKind::Dns => {
+            GrantKind::Cidr | GrantKind::Dns | GrantKind::Device => {
                 for prefix in &grant.networks {
                     self.routes.insert(*prefix, route.clone());
                 }

@@ -1,9 +1,8 @@
 //! The engine of a gateway: it lets through what was granted, as long as it is, and translates names' addresses.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wardgate_packet::offload::TunRead;
 use wardgate_packet::{IpPacket, Unreachable};
@@ -16,14 +15,11 @@ use super::gateway::{self, Gateway, NotTranslated, TowardClient, TowardNetwork};
 use super::links::PeerKey;
 use super::nat_table::Side;
 use super::receive::Judgement;
+use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
 use super::{Io, Role};
-use crate::command::{Command, Grant, Refused, RetainGrants, Revoke, Translate};
-use crate::event::Event;
+use crate::command::{Command, Grant, GrantKind, Refused, Translate};
 use crate::{Outbox, TunSink};
-
-/// Beyond this, a deadline is none: 100 years (data-plane §5.2).
-const NEVER_S: f64 = 100.0 * 365.25 * 86_400.0;
 
 pub type GatewayEngine = Engine<Gateway>;
 
@@ -110,17 +106,9 @@ impl RoleState for Gateway {
     fn apply(
         engine: &mut Engine<Self>,
         command: Command,
-        io: &mut Io<'_, impl TunSink, impl Outbox>,
+        _io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
         match command {
-            Command::Grant(command) => engine.grant(command)?,
-            Command::Revoke(command) => engine.revoke(&command, io),
-            Command::RetainGrants(command) => engine.retain_grants(command, io)?,
-            Command::UpdateFilters(command) => {
-                let filters = Arc::new(FilterSet::new(command.filters));
-                engine.role.update_filters(&command.resource_id, &filters);
-                engine.flows.grants_changed(None);
-            }
             Command::Translate(command) => engine.translate(command)?,
             other => return Err(other.refused_by(Role::Gateway)),
         }
@@ -140,30 +128,18 @@ impl RoleState for Gateway {
         self.has_grants(key)
     }
 
-    fn handle_timeout(engine: &mut Engine<Self>, io: &mut Io<'_, impl TunSink, impl Outbox>) {
-        let expired = engine.role.handle_timeout(io.now);
-        // First all that is to be told: a peer whose last grants end together is forgotten with the first of them.
-        for (key, resource) in &expired {
-            engine.flows.grants_changed(Some(*key));
-            engine.events.push(Event::GrantExpired {
-                peer_id: engine.links.name(*key),
-                resource_id: resource.to_string(),
+    fn grant(
+        engine: &mut Engine<Self>,
+        key: PeerKey,
+        command: Grant,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refused> {
+        if command.kind == GrantKind::Device {
+            return Err(Refused::WrongRole {
+                command: "grant of a device",
+                role: "client",
             });
         }
-        for (key, _) in expired {
-            engine.close_if_useless(key, io);
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.poll_timeout()
-    }
-}
-
-impl GatewayEngine {
-    fn grant(&mut self, command: Grant) -> Result<(), Refused> {
-        let deadline = self.deadline(command.expires_deadline_s)?;
-        let key = self.key_of(&command.peer_id)?;
         let grant = gateway::Grant {
             kind: command.kind,
             networks: command.networks,
@@ -172,53 +148,43 @@ impl GatewayEngine {
             rank: command.rank,
             record_under: command.record_under.map(Into::into),
         };
-        self.flows.grants_changed(Some(key));
-        if self.role.grant(key, command.resource_id.into(), grant) {
+        if engine.role.grant(key, command.resource_id.into(), grant) {
             Ok(())
         } else {
             Err(Refused::UnknownPeer(command.peer_id))
         }
     }
 
-    fn revoke(&mut self, command: &Revoke, io: &mut Io<'_, impl TunSink, impl Outbox>) {
-        if let Some(key) = self.links.key_of(&command.peer_id)
-            && self.role.revoke(key, &command.resource_id)
-        {
-            self.flows.grants_changed(Some(key));
-            self.close_if_useless(key, io);
-        }
+    fn revoke(&mut self, key: PeerKey, resource: &str) -> bool {
+        self.revoke(key, resource)
     }
 
-    fn retain_grants(
-        &mut self,
-        command: RetainGrants,
-        io: &mut Io<'_, impl TunSink, impl Outbox>,
-    ) -> Result<(), Refused> {
-        let mut retained = BTreeMap::new();
-        for grant in command.grants {
-            let deadline = self.deadline(grant.expires_deadline_s)?;
-            if let Some(key) = self.links.key_of(&grant.peer_id) {
-                retained.insert((key, grant.resource_id), deadline);
-            }
-        }
-        self.flows.grants_changed(None);
-        let gateway = &mut self.role;
-        let mut parted = Vec::new();
-        for (key, resource) in gateway.grants() {
-            match retained.get(&(key, resource.to_string())) {
-                Some(deadline) => gateway.set_deadline(key, &resource, *deadline),
-                None => {
-                    gateway.revoke(key, &resource);
-                    parted.push(key);
-                }
-            }
-        }
-        for key in parted {
-            self.close_if_useless(key, io);
-        }
-        Ok(())
+    fn grants(&self) -> Vec<(PeerKey, ResourceId)> {
+        self.grants()
     }
 
+    fn set_deadline(&mut self, key: PeerKey, resource: &ResourceId, deadline: Option<Instant>) {
+        self.set_deadline(key, resource, deadline);
+    }
+
+    fn update_filters(&mut self, resource: &str, filters: &Arc<FilterSet>) {
+        self.update_filters(resource, filters);
+    }
+
+    fn is_useless(&self, key: PeerKey) -> bool {
+        !self.has_grants(key)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Vec<(PeerKey, ResourceId)> {
+        self.handle_timeout(now)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+}
+
+impl GatewayEngine {
     fn translate(&mut self, command: Translate) -> Result<(), Refused> {
         let key = self.key_of(&command.peer_id)?;
         let translated =
@@ -235,28 +201,6 @@ impl GatewayEngine {
                 Err(Refused::Invalid(reason.to_owned()))
             }
         }
-    }
-
-    /// Close a gateway's client that has no grant left.
-    fn close_if_useless(&mut self, key: PeerKey, io: &mut Io<'_, impl TunSink, impl Outbox>) {
-        if !self.role.has_grants(key) {
-            self.close(key, true, io);
-        }
-    }
-
-    /// Seconds on the engine's clock to an instant; before the epoch means "already over".
-    fn deadline(&self, seconds: Option<f64>) -> Result<Option<Instant>, Refused> {
-        let Some(seconds) = seconds else {
-            return Ok(None);
-        };
-        if seconds.is_nan() {
-            return Err(Refused::Invalid("a deadline is not a number".to_owned()));
-        }
-        if seconds > NEVER_S {
-            return Ok(None);
-        }
-        let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
-        Ok(Some(self.epoch + since_epoch))
     }
 }
 

@@ -9,21 +9,22 @@
 //! ```
 //!
 //! It composes `wardgate-connect` (paths), `wardgate-wireguard` (one tunnel per connection) and `wardgate-packet`, and adds what
-//! a role decides: on a client routes, authorizations and the packets that wait for one; on a gateway grants, filters,
-//! deadlines and the translation of names' addresses. [`ClientEngine`] and [`GatewayEngine`] are one engine over the state
+//! a role decides: on a client routes, authorizations and the packets that wait for one, and what other clients may send;
+//! on a gateway grants, filters, deadlines and the translation of names' addresses. [`ClientEngine`] and [`GatewayEngine`] are one engine over the state
 //! of its role, [`TunnelEngine`] is either. After each `handle_*` or [`Engine::apply`] everything to be sent
 //! is in the caller's [`Outbox`] and [`TunSink`]; the caller then drains [`Engine::poll_event`] and arms
 //! [`Engine::poll_timeout`].
 //!
 //! A batch costs one decision per flow: a super-packet is judged once, and consecutive datagrams of one flow share a verdict.
 //!
-//! Deliberately absent: DNS (Python), and flows that another client opens: it may only answer.
+//! Deliberately absent: DNS (Python), and any way from one peer through this host to another.
 
 mod address_plan;
 mod client;
 mod client_engine;
 mod control_budget;
 mod counters;
+mod device_grants;
 mod engine;
 mod event_queue;
 mod filter_set;

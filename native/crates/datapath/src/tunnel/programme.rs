@@ -1,6 +1,7 @@
 //! Commands applied: each as a whole, or refused as a whole. Here are those of both roles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wardgate_connect::{IceCredentials, PeerConfig, Profile, RelayConfig, UpsertError, Upserted};
@@ -10,12 +11,17 @@ use wardgate_wireguard::{PresharedKey, PublicKey};
 use super::Io;
 use super::counters::Counter;
 use super::engine::{Engine, OwnAddresses, RoleState};
+use super::filter_set::FilterSet;
 use super::links::{ConnectionConfig, PeerKey};
 use crate::command::{
-    self, Command, IceProfile, IceRole, Refused, SendControlPacket, SetRelays, UpsertPeer,
+    self, Command, IceProfile, IceRole, Refused, RetainGrants, SendControlPacket, SetRelays,
+    UpsertPeer,
 };
 use crate::event::Event;
 use crate::{Outbox, TunSink};
+
+/// Beyond this, a deadline is none: 100 years (data-plane §5.2).
+const NEVER_S: f64 = 100.0 * 365.25 * 86_400.0;
 
 impl<R: RoleState> Engine<R> {
     /// Apply a command. When this returns, it is in force.
@@ -63,6 +69,26 @@ impl<R: RoleState> Engine<R> {
                         .node
                         .remove_remote_candidate(index, candidate, io.now);
                 }
+            }
+            Command::Grant(command) => {
+                let deadline = self.deadline(command.expires_deadline_s)?;
+                let key = self.key_of(&command.peer_id)?;
+                R::grant(self, key, command, deadline)?;
+                self.flows.grants_changed(Some(key));
+            }
+            Command::Revoke(command) => {
+                if let Some(key) = self.links.key_of(&command.peer_id)
+                    && self.role.revoke(key, &command.resource_id)
+                {
+                    self.flows.grants_changed(Some(key));
+                    self.close_if_useless(key, io);
+                }
+            }
+            Command::RetainGrants(command) => self.retain_grants(command, io)?,
+            Command::UpdateFilters(command) => {
+                let filters = Arc::new(FilterSet::new(command.filters));
+                self.role.update_filters(&command.resource_id, &filters);
+                self.flows.grants_changed(None);
             }
             Command::SendControlPacket(command) => self.send_control_packet(&command, io)?,
             Command::RecordFlows(command) => {
@@ -193,6 +219,77 @@ impl<R: RoleState> Engine<R> {
         let key = self.key_of(&command.peer_id)?;
         self.send_control(key, &packet, io);
         Ok(())
+    }
+
+    fn retain_grants(
+        &mut self,
+        command: RetainGrants,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) -> Result<(), Refused> {
+        let mut retained = BTreeMap::new();
+        for grant in command.grants {
+            let deadline = self.deadline(grant.expires_deadline_s)?;
+            if let Some(key) = self.links.key_of(&grant.peer_id) {
+                retained.insert((key, grant.resource_id), deadline);
+            }
+        }
+        self.flows.grants_changed(None);
+        let mut parted = Vec::new();
+        for (key, resource) in self.role.grants() {
+            match retained.get(&(key, resource.to_string())) {
+                Some(deadline) => self.role.set_deadline(key, &resource, *deadline),
+                None => {
+                    self.role.revoke(key, &resource);
+                    parted.push(key);
+                }
+            }
+        }
+        for key in parted {
+            self.close_if_useless(key, io);
+        }
+        Ok(())
+    }
+
+    /// End the grants whose deadline has come.
+    pub(super) fn expire_grants(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        let expired = self.role.handle_timeout(io.now);
+        // First all that is to be told: a peer whose last grants end together is forgotten with the first of them.
+        for (key, resource) in &expired {
+            self.flows.grants_changed(Some(*key));
+            self.events.push(Event::GrantExpired {
+                peer_id: self.links.name(*key),
+                resource_id: resource.to_string(),
+            });
+        }
+        for (key, _) in expired {
+            self.close_if_useless(key, io);
+        }
+    }
+
+    /// Close a peer's connection if nothing is left that it was for.
+    pub(super) fn close_if_useless(
+        &mut self,
+        key: PeerKey,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        if self.role.is_useless(key) {
+            self.close(key, true, io);
+        }
+    }
+
+    /// Seconds on the engine's clock to an instant; before the epoch means "already over".
+    fn deadline(&self, seconds: Option<f64>) -> Result<Option<Instant>, Refused> {
+        let Some(seconds) = seconds else {
+            return Ok(None);
+        };
+        if seconds.is_nan() {
+            return Err(Refused::Invalid("a deadline is not a number".to_owned()));
+        }
+        if seconds > NEVER_S {
+            return Ok(None);
+        }
+        let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+        Ok(Some(self.epoch + since_epoch))
     }
 
     fn shut_down(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {

@@ -1,5 +1,6 @@
 //! Two engines, a relay, a network: what gets through and what does not.
 
+mod devices;
 mod flow_records;
 mod hostile;
 mod names;
@@ -445,36 +446,6 @@ fn a_client_that_gives_up_its_last_resource_says_goodbye() {
 }
 
 #[test]
-fn another_client_may_answer_but_not_begin() {
-    let mut world = World::new();
-    let device = GATEWAY_V4;
-    world.apply(
-        CLIENT,
-        json!({"command": "set_routes", "routes": [
-            {"prefix": format!("{device}/32"), "resource_id": "pool", "table": "device"},
-        ]}),
-    );
-    world.introduce();
-    // The gateway plays the other client: it lets everything through.
-    world.grant("pool", json!(["0.0.0.0/0"]), json!([]), Value::Null);
-    world.apply(
-        CLIENT,
-        json!({"command": "authorize", "resource_id": "pool", "peer_id": "gateway",
-               "addresses": [device], "device_address": device}),
-    );
-    world.run(2 * SECOND);
-    let begun = udp_reply(&format!("{device}:9000"), b"knock");
-    world.send(GATEWAY, &begun);
-    world.run(SECOND);
-    assert!(world.received(CLIENT).is_empty());
-    world.send(CLIENT, &udp(&format!("{device}:22"), b"request"));
-    let answer = udp_reply(&format!("{device}:22"), b"answer");
-    world.send(GATEWAY, &answer);
-    world.run(SECOND);
-    assert_eq!(world.received(CLIENT), [answer]);
-}
-
-#[test]
 fn packets_that_wait_for_a_connection_survive_its_replacement() {
     let mut world = World::new();
     world.route_net(json!([]));
@@ -800,11 +771,29 @@ fn the_internet_resource_leads_to_public_addresses_only() {
 #[test]
 fn commands_of_the_other_role_and_about_strangers_are_refused() {
     let mut world = World::connected();
-    let grant = json!({"command": "grant", "peer_id": "stranger", "resource_id": "r", "kind": "cidr",
-                       "networks": [], "filters": [], "expires_deadline_s": null});
+    let grant_to = |peer: &str, kind: &str| {
+        json!({"command": "grant", "peer_id": peer, "resource_id": "r", "kind": kind,
+               "networks": [], "filters": [], "expires_deadline_s": null})
+    };
+    let grant = grant_to("stranger", "cidr");
     for (host, command, reason) in [
-        (CLIENT, grant.clone(), "grant is for a gateway only"),
+        (CLIENT, grant.clone(), "unknown peer stranger"),
+        (
+            CLIENT,
+            grant_to("gateway", "cidr"),
+            "grant of a network or name is for a gateway only",
+        ),
+        (
+            CLIENT,
+            grant_to("gateway", "internet"),
+            "grant of a network or name is for a gateway only",
+        ),
         (GATEWAY, grant, "unknown peer stranger"),
+        (
+            GATEWAY,
+            grant_to("client", "device"),
+            "grant of a device is for a client only",
+        ),
         (
             GATEWAY,
             json!({"command": "set_routes", "routes": []}),

@@ -1,4 +1,4 @@
-//! A client, a gateway and a relay on an in-memory network in virtual time; their portal is the test.
+//! A client, a gateway or another client, and a relay on an in-memory network in virtual time; their portal is the test.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -20,11 +20,14 @@ use crate::{Outbox, TunSink};
 
 pub const CLIENT: usize = 0;
 pub const GATEWAY: usize = 1;
-pub const NAMES: [&str; 2] = ["client", "gateway"];
+/// The other client, in a world of clients.
+pub const DEVICE: usize = 1;
 pub const CLIENT_V4: &str = "100.64.0.1";
 pub const CLIENT_V6: &str = "fd00:2021:1111::1";
 pub const GATEWAY_V4: &str = "100.64.0.2";
 pub const GATEWAY_V6: &str = "fd00:2021:1111::2";
+pub const DEVICE_V4: &str = GATEWAY_V4;
+pub const DEVICE_V6: &str = GATEWAY_V6;
 
 const ONE_WAY: Duration = Duration::from_millis(10);
 const UNIX: Duration = Duration::from_secs(1_800_000_000);
@@ -49,6 +52,7 @@ pub struct World {
 }
 
 pub struct Host {
+    pub role: Role,
     pub engine: TunnelEngine,
     pub address: SocketAddr,
     pub key: Key,
@@ -126,13 +130,25 @@ impl RelayPorts for Wire {
 }
 
 impl World {
-    /// Both hosts have their addresses and the relay; nobody knows anybody.
+    /// A client and a gateway have their addresses and the relay; nobody knows anybody.
     pub fn new() -> Self {
+        Self::of(Role::Gateway)
+    }
+
+    /// Two clients instead.
+    pub fn of_clients() -> Self {
+        Self::of(Role::Client)
+    }
+
+    fn of(other: Role) -> Self {
         let epoch = an_instant();
         let mut world = Self {
             now: epoch,
             epoch,
-            hosts: vec![Host::new(CLIENT, 1, epoch), Host::new(GATEWAY, 1, epoch)],
+            hosts: vec![
+                Host::new(CLIENT, Role::Client, 1, epoch),
+                Host::new(GATEWAY, other, 1, epoch),
+            ],
             direct: true,
             trace: Vec::new(),
             relay: RelayEngine::new(RelayConfig {
@@ -174,6 +190,59 @@ impl World {
         world
     }
 
+    /// Two clients told of each other by the portal; neither may do anything at the other.
+    pub fn connected_clients() -> Self {
+        let mut world = Self::of_clients();
+        world.introduce();
+        world.run(2 * Duration::from_secs(1));
+        assert!(world.saw(CLIENT, |event| matches!(event, Event::HandshakeDone { .. })));
+        world
+    }
+
+    /// How the other host knows this one.
+    pub fn name(&self, host: usize) -> &'static str {
+        match (host, self.hosts[host].role) {
+            (CLIENT, _) => "client",
+            (_, Role::Client) => "device",
+            (_, Role::Gateway) => "gateway",
+        }
+    }
+
+    /// The portal grants one client the other, by `pool`.
+    pub fn grant_device(&mut self, from: usize, filters: Value, deadline: Value) {
+        self.apply(
+            1 - from,
+            json!({
+                "command": "grant", "peer_id": self.name(from), "resource_id": "pool", "kind": "device",
+                "networks": [], "filters": filters, "expires_deadline_s": deadline,
+            }),
+        );
+    }
+
+    /// Lead a client to the other one: routes and authorizations for both addresses.
+    pub fn authorize_device(&mut self, from: usize) {
+        let (ipv4, ipv6) = tunnel_addresses(1 - from);
+        self.route_device(from);
+        for device in [ipv4, ipv6] {
+            self.apply(
+                from,
+                json!({"command": "authorize", "resource_id": "pool", "peer_id": self.name(1 - from),
+                       "addresses": [], "device_address": device}),
+            );
+        }
+    }
+
+    pub fn route_device(&mut self, from: usize) {
+        let (ipv4, ipv6) = tunnel_addresses(1 - from);
+        self.apply(
+            from,
+            json!({"command": "set_routes", "routes": [
+                {"prefix": format!("{ipv4}/32"), "resource_id": "pool", "table": "device"},
+                {"prefix": format!("{ipv6}/128"), "resource_id": "pool", "table": "device"},
+            ]}),
+        );
+    }
+
     pub fn route_net(&mut self, filters: Value) {
         self.apply(
             CLIENT,
@@ -192,28 +261,17 @@ impl World {
             credentials(&format!("cl{:02}", self.generation)),
             credentials(&format!("gw{:02}", self.generation)),
         ];
-        for (host, peer, role, profile, ipv4, ipv6) in [
-            (
-                GATEWAY,
-                CLIENT,
-                "controlled",
-                "server",
-                CLIENT_V4,
-                CLIENT_V6,
-            ),
-            (
-                CLIENT,
-                GATEWAY,
-                "controlling",
-                "client",
-                GATEWAY_V4,
-                GATEWAY_V6,
-            ),
-        ] {
+        for (host, role) in [(GATEWAY, "controlled"), (CLIENT, "controlling")] {
+            let peer = 1 - host;
+            let profile = match self.hosts[host].role {
+                Role::Client => "client",
+                Role::Gateway => "server",
+            };
+            let (ipv4, ipv6) = tunnel_addresses(peer);
             self.apply(
                 host,
                 json!({
-                    "command": "upsert_peer", "id": NAMES[peer], "public_key": keys[peer],
+                    "command": "upsert_peer", "id": self.name(peer), "public_key": keys[peer],
                     "preshared_key": psk, "local_ice": ices[host], "remote_ice": ices[peer],
                     "role": role, "profile": profile, "ipv4": ipv4, "ipv6": ipv6,
                 }),
@@ -269,7 +327,7 @@ impl World {
 
     /// Put a packet into the tunnel past the host's own engine, as a hostile one would.
     pub fn smuggle(&mut self, host: usize, packet: &[u8]) {
-        let peer = NAMES[1 - host];
+        let peer = self.name(1 - host);
         self.drive(host, |engine, io| {
             let (links, counters) = engine.parts();
             let key = links.key_of(peer).unwrap();
@@ -327,7 +385,8 @@ impl World {
     /// Replace a host by a fresh process with a new key.
     pub fn restart(&mut self, host: usize) {
         self.generation += 1;
-        self.hosts[host] = Host::new(host, self.generation, self.epoch);
+        let role = self.hosts[host].role;
+        self.hosts[host] = Host::new(host, role, self.generation, self.epoch);
         self.set_up(host);
         self.run(Duration::from_secs(1));
     }
@@ -417,6 +476,7 @@ impl World {
         call: impl FnOnce(&mut TunnelEngine, &mut Io<'_, Packets, Wire>) -> T,
     ) -> T {
         let now = self.now;
+        let name = self.name(host);
         let caller = &mut self.hosts[host];
         let mut wire = Wire::new(caller.address);
         let mut io = Io {
@@ -431,7 +491,7 @@ impl World {
         for event in events {
             if let Event::LocalCandidatesAdded { candidates, .. } = event {
                 let command = json!({
-                    "command": "add_remote_candidates", "peer_id": NAMES[host], "candidates": candidates,
+                    "command": "add_remote_candidates", "peer_id": name, "candidates": candidates,
                 });
                 self.signals
                     .push_back((self.now + 2 * ONE_WAY, 1 - host, command));
@@ -454,13 +514,13 @@ impl World {
     }
 
     fn set_up(&mut self, host: usize) {
-        let (ipv4, ipv6) = [(CLIENT_V4, CLIENT_V6), (GATEWAY_V4, GATEWAY_V6)][host];
+        let (ipv4, ipv6) = tunnel_addresses(host);
         self.apply(
             host,
             json!({"command": "set_addresses", "ipv4": ipv4, "ipv6": ipv6}),
         );
         let expiry = UNIX.as_secs() + 86_400;
-        let salt = format!("{}{}", NAMES[host], self.generation);
+        let salt = format!("{}{}", self.name(host), self.generation);
         let digest = Sha256::digest(format!("{expiry}:{STAMP_SECRET}:{salt}"));
         self.apply(
             host,
@@ -473,13 +533,14 @@ impl World {
 }
 
 impl Host {
-    fn new(host: usize, generation: u8, epoch: Instant) -> Self {
+    fn new(host: usize, role: Role, generation: u8, epoch: Instant) -> Self {
         let mut key = [generation; 32];
         // Not the first byte: clamping clears its low bits (RFC 7748 §5), and both hosts would have one key.
         key[1] = host as u8;
         Self {
+            role,
             engine: TunnelEngine::new(
-                [Role::Client, Role::Gateway][host],
+                role,
                 EngineConfig {
                     private_key: key,
                     seed: [host as u8 * 16 + generation; 32],
@@ -499,6 +560,10 @@ impl Host {
             alive: true,
         }
     }
+}
+
+fn tunnel_addresses(host: usize) -> (&'static str, &'static str) {
+    [(CLIENT_V4, CLIENT_V6), (GATEWAY_V4, GATEWAY_V6)][host]
 }
 
 fn address(text: &str) -> SocketAddr {
