@@ -273,6 +273,10 @@ class Installation:
         self.second_client_site.host.add_hosts({"portal": "203.0.113.10"})
         self.second_client_site.host.set_resolver(PUBLIC_DNS)
         self.make_client_token(lifetime_s, "client-2")
+        return self.restart_second_client()
+
+    def restart_second_client(self) -> Process:
+        """Start the second client once more, with the token that it has."""
         environment = {"FIREZONE_ID": "demo-client-2", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
         process = self._start_peer("client", self.second_client_site, environment)
         wait_until(partial(_is_configured, process), "second client online", limit_s=45)

@@ -46,24 +46,25 @@ class PacketWatch:
     def _read(self) -> None:
         while self._running:
             try:
-                frame, ancillary, _flags, address = self._socket.recvmsg(128, 64)
+                packet, ancillary, _flags, address = self._socket.recvmsg(128, 64)
             except TimeoutError:
                 continue
-            if address[2] == _OUTGOING or not self._is_wanted(frame):
+            if address[2] == _OUTGOING or not self._is_wanted(packet):
                 continue
             seconds, nanoseconds = struct.unpack("qq", ancillary[0][2][:16])
             self.count += 1
             self.last_at = seconds + nanoseconds / 1e9
 
-    def _is_wanted(self, frame: bytes) -> bool:
-        header_size = (frame[14] & 0x0F) * 4
-        if frame[23] != _TCP:
+    def _is_wanted(self, packet: bytes) -> bool:
+        header_size = (packet[0] & 0x0F) * 4
+        if packet[9] != _TCP:
             return False
-        return int.from_bytes(frame[14 + header_size + 2 : 14 + header_size + 4], "big") == self._port
+        return int.from_bytes(packet[header_size + 2 : header_size + 4], "big") == self._port
 
 
 def _packet_socket(interface: str) -> socket.socket:
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_IP))
+    # Without the link's header, which a TUN device has not.
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
     packets.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
     packets.bind((interface, _ETH_P_IP))
