@@ -1,5 +1,7 @@
 """What the script adds: live update between two browsers, the palette, themes, forms of two administrators."""
 
+from datetime import datetime, timedelta
+
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -161,3 +163,66 @@ async def made(served: Served, name: str) -> Site:
     async with served.world.portal.services.store.writing() as transaction:
         site = Site(id=transaction.new_id(), account_id=served.world.account_id, name=name)
         return await transaction.of(served.world.account_id).sites.insert(site)
+
+
+async def test_times_are_those_of_the_reader_and_stay_so(
+    chromium: Browser, signed_in: object, served: Served, tab: Tab
+) -> None:
+    context = await chromium.new_context(storage_state=signed_in, timezone_id="Asia/Tokyo")  # type: ignore[arg-type]
+    try:
+        page = await context.new_page()
+        await page.goto(f"{served.url}/acme/logs/changes")
+        shown = page.locator("tbody time").first
+        await expect(shown).to_contain_text("GMT+9")
+        title = await shown.get_attribute("title") or ""
+        assert title.endswith("UTC")
+        here, there = (
+            datetime.fromisoformat(title[:19]),
+            datetime.fromisoformat((await shown.inner_text())[:19]),
+        )
+        assert there - here == timedelta(hours=9)
+        await made(served, "Osaka")
+        await expect(page.locator("tbody")).to_contain_text("Osaka")
+        assert "UTC" not in await page.locator("tbody").inner_text()
+    finally:
+        await context.close()
+
+
+async def test_a_colleagues_policy_and_a_clients_coming_appear_on_other_pages(
+    tab: Tab, colleague: Tab, served: Served
+) -> None:
+    await tab.go(f"/acme/resources/{served.world.resource.id}?tab=access")
+    await expect(tab.page.locator("#tab-access")).not_to_contain_text("Night shift")
+    await colleague.go("/acme/groups/new")
+    await colleague.page.fill("#name", "Night shift")
+    await colleague.page.get_by_role("button", name="Create group").click()
+    await expect(colleague.page.locator("#side-heading")).to_have_text("Night shift")
+    await colleague.go(f"/acme/resources/{served.world.resource.id}/grant")
+    await colleague.page.locator("label.option", has_text="Night shift").click()
+    await colleague.page.get_by_role("button", name="Grant access").click()
+    await expect(tab.page.locator("#tab-access")).to_contain_text("Night shift")
+    await tab.go("/operator/relays")
+    await expect(tab.page.locator("tbody")).to_contain_text("Offline")
+    async with served.world.relay() as relay:
+        await relay.join({"stamp_secret": "ab" * 32})
+        await expect(tab.page.locator("tbody")).to_contain_text("Online")
+    await expect(tab.page.locator("tbody")).to_contain_text("Offline")
+    assert await tab.complaints() == []
+
+
+async def test_two_administrators_in_the_form_of_a_person(tab: Tab, colleague: Tab, served: Served) -> None:
+    path = f"/acme/actors/{served.world.actor.id}/edit"
+    for one in (tab, colleague):
+        await one.go(path)
+    before = await tab.page.input_value("#name")
+    await colleague.page.fill("#name", "Ada the second")
+    await colleague.page.get_by_role("button", name="Save changes").click()
+    await expect(colleague.page.locator("#side-heading")).to_have_text("Ada the second")
+    await tab.page.fill("#name", "Ada the third")
+    await tab.page.get_by_role("button", name="Save changes").click()
+    await expect(tab.page.get_by_role("alert")).to_contain_text("Somebody else has changed this meanwhile")
+    await expect(tab.page.locator(".theirs")).to_contain_text("Ada the second")
+    assert await tab.page.input_value("#name") == "Ada the third"
+    await tab.page.fill("#name", before)
+    await tab.page.get_by_role("button", name="Save changes").click()
+    await expect(tab.page.locator("#side-heading")).to_have_text(before)

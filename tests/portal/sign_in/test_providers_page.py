@@ -180,3 +180,18 @@ async def test_the_code_by_mail_has_lifetimes_but_neither_trial_nor_deletion(off
     answer = await office.post(f"/{found[1]}/edit", version=version[1].replace("&#34;", '"'), **form)
     assert answer.status_code == 303, answer.text
     assert "5 min" in await office.page(f"/{found[1]}")
+
+
+async def test_names_and_passwords_are_a_provider_too_and_there_is_one(office: Office) -> None:
+    assert "User name and password" in await office.page("/new")
+    kept = {"type": "userpass", "name": "Passwords", "context": "clients_only", "email_claim": "upn"}
+    made = await office.post("/new", **kept)
+    assert made.status_code == 303, made.text
+    page = await office.page(urlsplit(made.headers["location"]).path.removeprefix(PATH))
+    assert "Enabled" in page
+    assert "Delete provider" not in page
+    assert "Client ID" not in page
+    again = await office.post("/new", **{**kept, "name": "Others"})
+    assert again.status_code == 422
+    for odd in ("email_otp", "nothing", ""):
+        assert (await office.post("/new", **{**kept, "type": odd})).status_code == 422

@@ -107,7 +107,7 @@ async def test_groups_are_granted_a_pool_and_it_is_explained(
     admin: httpx2.AsyncClient, world: World, client_id: str
 ) -> None:
     path = await made(admin, type="static_device_pool", name="Laptops", members=client_id)
-    granted = await post(admin, f"{path}/grant", groups=str(world.group.id))
+    granted = await post(admin, f"{path}/grant", group_ids=str(world.group.id))
     assert granted.headers["location"] == f"{path}?tab=access"
     assert world.group.name in (await admin.get(f"{path}?tab=access")).text
     pool_id = path.rpartition("/")[2]

@@ -139,8 +139,10 @@ async def test_access_is_granted_disabled_enabled_and_removed(
 ) -> None:
     path = f"/acme/resources/{world.resource.id}"
     group = await other_group(world)
-    assert "Operators" in (await admin.get(f"{path}?tab=access")).text
-    granted = await post(admin, f"{path}/grant", groups=[str(group.id)])
+    form = (await admin.get(f"{path}/grant")).text
+    assert "Operators" in form
+    assert str(world.group.id) not in form, "it has access already"
+    granted = await post(admin, f"{path}/grant", group_ids=[str(group.id)])
     assert await toast_after(admin, granted) == "Access to “net” was granted."
     policy = await policy_of(world, group)
     assert policy is not None
@@ -158,9 +160,28 @@ async def test_access_is_granted_disabled_enabled_and_removed(
 async def test_access_is_granted_to_all_groups_or_to_none(admin: httpx2.AsyncClient, world: World) -> None:
     group = await other_group(world)
     path = f"/acme/resources/{world.resource.id}/grant"
-    answer = await post(admin, path, groups=[str(group.id), str(world.group.id)])
-    assert "already exists" in await toast_after(admin, answer)
+    answer = await post(admin, path, group_ids=[str(group.id), str(world.group.id)])
+    assert answer.status_code == 422
+    assert "already exists" in answer.text
     assert await policy_of(world, group) is None
+    for nobody in ({}, {"group_ids": ["x"]}, {"group_ids": [str(world.resource.id)]}):
+        assert (await post(admin, path, **nobody)).status_code in (303, 422)
+    assert await policy_of(world, group) is None
+
+
+async def test_access_is_granted_under_conditions(admin: httpx2.AsyncClient, world: World) -> None:
+    group = await other_group(world)
+    path = f"/acme/resources/{world.resource.id}/grant"
+    granted = await post(admin, path, group_ids=[str(group.id)], conditions=["client_verified"])
+    assert granted.status_code == 303, granted.text
+    policy = await policy_of(world, group)
+    assert policy is not None
+    assert [one["property"] for one in policy.conditions] == ["client_verified"]
+    assert not policy.flow_log_uploads_enabled
+    wrong = await post(
+        admin, path, group_ids=[str(group.id)], conditions=["remote_ip"], **{"conditions.remote_ip": "x"}
+    )
+    assert wrong.status_code == 422
 
 
 async def test_who_uses_it_at_this_moment_stands_in_its_panel(

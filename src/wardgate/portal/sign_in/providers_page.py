@@ -161,7 +161,7 @@ class SecretField(TextField):
 _KIND: Final = ChoiceField(
     name="type",
     label="Provider",
-    choices=[Option(kind.name, _TITLES[kind.name]) for kind in rules.IDENTITY_PROVIDERS],
+    choices=[Option(kind.name, _TITLES[kind.name]) for kind in (*rules.IDENTITY_PROVIDERS, rules.USERPASS)],
     is_cards=True,
     is_required=True,
     initial="oidc",
@@ -258,14 +258,15 @@ _GROUPS: Final = ToggleField(
     label="Fill groups from the claim “groups”",
     help="At each sign-in, the groups that the provider names are the person's; without the claim, none.",
 )
+_IF_IDENTITY_PROVIDER: Final = ("type", tuple(kind.name for kind in rules.IDENTITY_PROVIDERS))
 _NEW_FORM: Final = Form(
     (
         _KIND,
         _NAME,
         *(one for kind in rules.IDENTITY_PROVIDERS for one in _fields_of(kind.name, is_new=True)),
-        *_CLIENT,
+        *(replace(one, shown_if=_IF_IDENTITY_PROVIDER) for one in _CLIENT),
         *_COMMON,
-        _GROUPS,
+        replace(_GROUPS, shown_if=_IF_IDENTITY_PROVIDER),
     )
 )
 
@@ -296,7 +297,7 @@ async def _make(
 ) -> AuthProviderDetails:
     values = dict(given)
     kind = rules.KINDS.get(str(values.pop("type")))
-    if kind is None or not kind.is_identity_provider:
+    if kind is None or not (kind.is_identity_provider or kind is rules.USERPASS):
         raise Invalid({"type": ["is not a kind of provider"]})
     made: AuthProviderDetails = await rules.make_provider(
         tables, kind, values, reachable=visit.services.settings.reachable_addresses

@@ -57,6 +57,18 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Instant:
+    """A time to the second: in the reader's own zone where there is a script, else in UTC. `is_exact` for
+    microseconds, in UTC at any rate; `note` stands below.
+    """
+
+    kind: ClassVar[str] = "instant"
+    at: datetime
+    note: str = ""
+    is_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """Cells beside each other."""
 
@@ -64,7 +76,7 @@ class Several:
     cells: Sequence["Cell"]
 
 
-Cell = Text | Link | Status | Tag | Moment | Several
+Cell = Text | Link | Status | Tag | Moment | Instant | Several
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,16 @@ def load_templates() -> Environment:
     templates.tests["startswith"] = str.startswith
     templates.filters["exact"] = exact
     templates.filters["relative"] = relative
+    templates.filters["to_the_microsecond"] = to_the_microsecond
     return templates
 
 
 def exact(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def to_the_microsecond(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
 
 
 def relative(at: datetime, now: datetime) -> str:

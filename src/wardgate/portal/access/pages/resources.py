@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -13,18 +14,40 @@ from starlette.responses import Response
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
+from wardgate.portal.access.condition_field import ConditionsField
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.outcomes import Invalid, Missing
+from wardgate.portal.outcomes import Invalid, Missing, Refused
 from wardgate.portal.people.tables import Group
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Status, Tag, Text
 from wardgate.portal.web.filters import Choice, Of, Search
-from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, Option, SeveralField, TextField
-from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
+from wardgate.portal.web.forms import (
+    ChoiceField,
+    Field,
+    Filled,
+    Form,
+    Input,
+    Option,
+    SeveralField,
+    TextField,
+    ToggleField,
+    messages,
+)
+from wardgate.portal.web.listing import (
+    Column,
+    Editing,
+    Empty,
+    ListPage,
+    Panel,
+    PanelAction,
+    Side,
+    Tab,
+    errors_of,
+)
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
@@ -347,19 +370,16 @@ async def panel_status(visit: Visit, tables: AccountTables, row: Resource) -> St
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The tab of groups: who has access, by which policy; and who could be given it."""
+    """The tab of groups: who has access, by which policy."""
 
     granted: Sequence[tuple[Policy, Group | None]]
-    others: Sequence[Group]
 
 
 async def load_access(_visit: Visit, tables: AccountTables, row: Resource) -> Access:
     policies = await tables.policies.load_all(tables.policies.c.resource_id == row.id, limit=CHOICES_SHOWN)
-    g = tables.groups.c
-    groups = {one.id: one for one in await tables.groups.load_all(order_by=[g.name], limit=CHOICES_SHOWN)}
-    granted = [(policy, _group(groups, policy)) for policy in policies]
-    having = {policy.group_id for policy in policies}
-    return Access(granted, [one for one in groups.values() if one.id not in having])
+    ids = {policy.group_id for policy in policies if policy.group_id is not None}
+    groups = {one.id: one for one in await tables.groups.load_all(tables.groups.c.id.in_(ids))}
+    return Access([(policy, _group(groups, policy)) for policy in policies])
 
 
 def _group(groups: Mapping[UUID, Group], policy: Policy) -> Group | None:
@@ -418,16 +438,74 @@ async def count_members(_visit: Visit, tables: AccountTables, row: Resource) -> 
     return await tables.pool_members.count(tables.pool_members.c.resource_id == row.id)
 
 
+async def _groups_to_grant(visit: Visit, tables: AccountTables) -> Sequence[Option]:
+    """Return the groups that have no policy on the resource yet."""
+    p, g = tables.policies.c, tables.groups.c
+    having = set(await tables.policies.load_column(p.group_id, p.resource_id == visit.id()))
+    groups = await tables.groups.load_all(order_by=[g.name], limit=CHOICES_SHOWN)
+    return [Option(str(one.id), one.name) for one in groups if one.id not in having]
+
+
+_GRANT: Final = Form(
+    (
+        SeveralField(name="group_ids", label="Groups", choices=_groups_to_grant, is_required=True),
+        ConditionsField(
+            name="conditions",
+            label="Conditions",
+            help="All that are switched on must hold, for each of the groups.",
+            initial=(),
+        ),
+        ToggleField(
+            name="flow_log_uploads_enabled",
+            label="Flow log reporting",
+            help="Clients and gateways report the connections that they carry. Of the Internet resource these"
+            " are very many.",
+            initial=True,
+        ),
+    )
+)
+
+
+async def choose_grants(visit: Visit) -> Response:
+    """Answer with the form in which groups are given access."""
+    return await _show_granting(visit, _GRANT.blank(visit.query()))
+
+
 async def grant(visit: Visit) -> Response:
     """Give the ticked groups access, with a policy for each; all or none."""
-    ids = [str(one) for one in visit.form.getlist("groups")]
-    async with visit.writing() as (tables, _):
-        row = await rules.load_resource(tables, visit.id())
-        for id_ in ids:
-            given = {"group_id": id_, "resource_id": str(row.id)}
-            await rules.make_policy(tables, visit.account, given)
-    told = "Choose a group first." if not ids else f"Access to “{row.name}” was granted."
-    return _back(visit, told, "access")
+    filled = _GRANT.submitted(visit.form)
+    given, errors = filled.given()
+    if not errors:
+        ids = given.pop("group_ids")
+        try:
+            async with visit.writing() as (tables, _):
+                row = await rules.load_resource(tables, visit.id())
+                for id_ in ids:
+                    policy = {**given, "group_id": id_, "resource_id": str(row.id)}
+                    await rules.make_policy(tables, visit.account, policy)
+        except Missing:
+            return _back(visit, "Something of that is gone; nothing was granted.", "access")
+        except Refused as refused:
+            errors = errors_of(refused)
+        else:
+            return _back(visit, f"Access to “{row.name}” was granted.", "access")
+    return await _show_granting(visit, filled.refused(errors))
+
+
+async def _show_granting(visit: Visit, filled: Filled) -> Response:
+    page = visit.page
+    assert isinstance(page, ListPage)
+    async with visit.reading() as tables:
+        try:
+            row = await page.load(tables, visit.id())
+        except Missing:
+            return page.gone(visit)
+        options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
+    values = {"row": row, "filled": filled, "options": options, "messages": messages}
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if filled.errors else HTTPStatus.OK
+    return await page.show(
+        visit, Side(f"Grant access to {row.name}", "access/grant.html", values), status=status
+    )
 
 
 async def switch_access(visit: Visit) -> Response:
@@ -483,6 +561,7 @@ def _is_of_type(_visit: Visit, value: str) -> ColumnElement[bool]:
 
 
 ACCESS_ROUTES: Final = (
+    PageRoute("/{id}/grant", choose_grants),
     PageRoute("/{id}/grant", grant, "POST"),
     PageRoute("/{id}/policies/{policy_id}/switch", switch_access, "POST"),
     PageRoute("/{id}/policies/{policy_id}/remove", remove_access, "POST"),

@@ -16,12 +16,12 @@ from wardgate.portal.logs.pages.subjects import (
     place_of,
     source_facts,
 )
-from wardgate.portal.logs.pages.words import at_text, exact_text, size_text
+from wardgate.portal.logs.pages.words import size_text
 from wardgate.portal.logs.streams import LOGS, Stream, containing, within
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.cells import Cell, Fact, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Instant, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty
 from wardgate.portal.web.page import Section
@@ -74,7 +74,7 @@ async def _details(visit: Visit, request: ApiRequest) -> Details:
                     Fact("Path", Text(request.path, is_code=True)),
                     Fact("By", _who(request, actors)),
                     Fact("Body", Text(size_text(request.content_length))),
-                    Fact("Time", Text(exact_text(request.inserted_at))),
+                    Fact("Time", Instant(request.inserted_at, is_exact=True)),
                 ),
             ),
             Group("Source", source_facts(asdict(request))),
@@ -104,7 +104,7 @@ PAGE: Final[LogPage[ApiRequest, Actors]] = LogPage(
     window_of=lambda begin, end: within(Stream.API_REQUEST, begin, end),
     load_facts=_load_actors,
     columns=(
-        LogColumn(label="Time, UTC", cell=lambda one, _: Text(at_text(one.inserted_at))),
+        LogColumn(label="Time", cell=lambda one, _: Instant(one.inserted_at)),
         LogColumn(label="Method", cell=_method),
         LogColumn(label="Path", cell=lambda one, _: Text(one.path, is_code=True)),
         LogColumn(label="By", cell=_who),

@@ -10,13 +10,12 @@ from sqlalchemy import RowMapping, or_
 from wardgate.portal.logs.json_diff import Line, changed_names, compare
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_cell, actor_name, id_facts, source_facts
-from wardgate.portal.logs.pages.words import at_text, exact_text
 from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, within
 from wardgate.portal.logs.tables import CHANGES, Change
 from wardgate.portal.schema.declaration import Recording
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.tables import TABLES
-from wardgate.portal.web.cells import Cell, Fact, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Instant, Tag, Text
 from wardgate.portal.web.filters import AnyOf, Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty
 from wardgate.portal.web.page import Live, Section
@@ -151,7 +150,7 @@ async def _details(_visit: Visit, change: Change) -> Details:
                     Fact("Object", Text(name_of(change), object_text(change.object))),
                     Fact("Operation", operation_tag(change)),
                     Fact("By", actor_cell(subject)),
-                    Fact("Time", Text(exact_text(change.committed_at))),
+                    Fact("Time", Instant(change.committed_at, is_exact=True)),
                 ),
             ),
             Group("Source", source_facts(subject)),
@@ -192,7 +191,7 @@ PAGE: Final[LogPage[Change, None]] = LogPage(
     window_of=lambda begin, end: within(Stream.CHANGE, begin, end),
     load_facts=_no_facts,
     columns=(
-        LogColumn(label="Time, UTC", cell=lambda one, _: Text(at_text(one.committed_at))),
+        LogColumn(label="Time", cell=lambda one, _: Instant(one.committed_at)),
         LogColumn(label="Object", cell=_object_cell),
         LogColumn(label="Operation", cell=lambda one, _: operation_tag(one)),
         LogColumn(label="By", cell=lambda one, _: actor_cell(one.subject)),

@@ -10,12 +10,11 @@ from sqlalchemy import RowMapping, or_
 from wardgate.policy.explanation import as_text, from_json
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
-from wardgate.portal.logs.pages.words import at_text, exact_text
 from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.log_reading import Window
-from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Instant, Link, Moment, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty
 from wardgate.portal.web.page import Live, Section
@@ -81,7 +80,7 @@ async def _details(visit: Visit, decision: Decision) -> Details:
         Fact("Resource", _resource(decision, names)),
         *([] if gateway is None else [Fact("Gateway", Text(gateway))]),
         *([] if decision.expires_at is None else [Fact("Until", Moment(decision.expires_at))]),
-        Fact("Time", Text(exact_text(decision.decided_at))),
+        Fact("Time", Instant(decision.decided_at, is_exact=True)),
     ]
     return Details(
         f"{decision.actor_name} → {decision.resource_name or decision.resource_id}",
@@ -135,7 +134,7 @@ PAGE: Final[LogPage[Decision, Names]] = LogPage(
     window_of=lambda begin, end: Window(conditions=(DECISIONS.c.decided_at.between(begin, end),)),
     load_facts=_load_names,
     columns=(
-        LogColumn(label="Time, UTC", cell=lambda one, _: Text(at_text(one.decided_at))),
+        LogColumn(label="Time", cell=lambda one, _: Instant(one.decided_at)),
         LogColumn(label="Outcome", cell=lambda one, _: outcome_tag(one)),
         LogColumn(label="Who", cell=_who),
         LogColumn(label="Resource", cell=_resource),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,13 +11,13 @@ from sqlalchemy import RowMapping, or_
 from wardgate.model.filters import LAST_PORT
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage, reading_of
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
-from wardgate.portal.logs.pages.words import at_text, duration_text, exact_text, size_text
+from wardgate.portal.logs.pages.words import duration_text, size_text
 from wardgate.portal.logs.streams import LOGS, Stream, containing, within
 from wardgate.portal.logs.tables import FLOW_LOGS, FlowLog
 from wardgate.portal.logs.views import log_entry
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.log_reading import LogReader
-from wardgate.portal.web.cells import Cell, Fact, Link, Several, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Instant, Link, Several, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Filter, Of, Period, Search
 from wardgate.portal.web.listing import Empty
 from wardgate.portal.web.page import Section
@@ -85,7 +85,7 @@ async def _no_facts(_visit: Visit, _tables: AccountTables, _entries: Sequence[Fl
 
 
 def _opened(flow: FlowLog, _facts: None) -> Cell:
-    return Text(at_text(flow.flow_start), f"reported by the {flow.role}")
+    return Instant(flow.flow_start, f"reported by the {flow.role}")
 
 
 def _who(flow: FlowLog, _facts: None) -> Cell:
@@ -127,7 +127,7 @@ class OtherReport:
     """The other side's report of the same flow."""
 
     path: str
-    at: str
+    at: datetime
     duration: Cell
 
 
@@ -167,8 +167,11 @@ async def _details(visit: Visit, flow: FlowLog) -> Details:
                         if flow.inner_domain is None
                         else [Fact("Domain", Text(flow.inner_domain, is_code=True))]
                     ),
-                    Fact("Opened", Text(exact_text(flow.flow_start))),
-                    Fact("Closed", Text("open" if flow.flow_end is None else exact_text(flow.flow_end))),
+                    Fact("Opened", Instant(flow.flow_start, is_exact=True)),
+                    Fact(
+                        "Closed",
+                        Text("open") if flow.flow_end is None else Instant(flow.flow_end, is_exact=True),
+                    ),
                     Fact("Duration", duration_cell(flow)),
                     *(
                         Fact(label, Text(f"{size_text(size)}, {packets:,} packets"))
@@ -182,8 +185,8 @@ async def _details(visit: Visit, flow: FlowLog) -> Details:
                 (
                     Fact("Who", _who(flow, None)),
                     Fact("Resource", _resource(flow, None)),
-                    Fact("Authorized", Text(exact_text(flow.authorized_at))),
-                    Fact("Until", Text(exact_text(flow.authorization_expires_at))),
+                    Fact("Authorized", Instant(flow.authorized_at, is_exact=True)),
+                    Fact("Until", Instant(flow.authorization_expires_at, is_exact=True)),
                 ),
             ),
             Group("Client", _device_facts(flow)),
@@ -253,9 +256,7 @@ async def _others(visit: Visit, flow: FlowLog) -> Sequence[OtherReport]:
     )
     part = await reader.search(limit=MATCHES_SHOWN, slices=1)
     return [
-        OtherReport(
-            f"{PAGE.path}/{PAGE.place_text(row)}", at_text(row["flow_start"]), duration_cell(_entry(row))
-        )
+        OtherReport(f"{PAGE.path}/{PAGE.place_text(row)}", row["flow_start"], duration_cell(_entry(row)))
         for row in part.rows
     ]
 
@@ -298,7 +299,7 @@ PAGE: Final[LogPage[FlowLog, None]] = LogPage(
     window_of=lambda begin, end: within(Stream.FLOW, begin, end),
     load_facts=_no_facts,
     columns=(
-        LogColumn(label="Opened, UTC", cell=_opened),
+        LogColumn(label="Opened", cell=_opened),
         LogColumn(label="Who", cell=_who),
         LogColumn(label="Resource", cell=_resource),
         LogColumn(label="Duration", cell=lambda one, _: duration_cell(one)),

@@ -8,11 +8,10 @@ from sqlalchemy import RowMapping, or_
 
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_cell, actor_name, id_facts, place_of, source_facts
-from wardgate.portal.logs.pages.words import at_text, exact_text
 from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, within
 from wardgate.portal.logs.tables import SESSION_LOGS, SessionLog
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.cells import Cell, Fact, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Instant, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty
 from wardgate.portal.web.page import Live, Section
@@ -57,7 +56,7 @@ async def _details(_visit: Visit, session: SessionLog) -> Details:
                 (
                     Fact("Kind", Tag(CONTEXTS[session.context])),
                     Fact("Who", actor_cell(subject)),
-                    Fact("Time", Text(exact_text(session.timestamp))),
+                    Fact("Time", Instant(session.timestamp, is_exact=True)),
                 ),
             ),
             Group("Source", source_facts(subject)),
@@ -89,7 +88,7 @@ PAGE: Final[LogPage[SessionLog, None]] = LogPage(
     window_of=lambda begin, end: within(Stream.SESSION, begin, end),
     load_facts=_no_facts,
     columns=(
-        LogColumn(label="Time, UTC", cell=lambda one, _: Text(at_text(one.timestamp))),
+        LogColumn(label="Time", cell=lambda one, _: Instant(one.timestamp)),
         LogColumn(label="Kind", cell=lambda one, _: Text(CONTEXTS[one.context], icon=_ICONS[one.context])),
         LogColumn(label="Who", cell=_who),
         LogColumn(label="Address", cell=lambda one, _: Text(one.subject.get("ip") or "–", is_code=True)),

@@ -1,18 +1,9 @@
-"""How entries of logs are worded: times, amounts of data, durations."""
+"""How entries of logs are worded: amounts of data, durations."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
-
-
-def at_text(at: datetime) -> str:
-    """Return a time of a log's table, in UTC."""
-    return at.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def exact_text(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
 
 
 def size_text(count: int | None) -> str:

@@ -50,6 +50,7 @@
     const answer = await fetch(path, { headers: { accept: "text/html" } }).catch(() => null);
     if (!answer?.ok || answer.redirected || location.href !== before) return;
     const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+    showTimes(now);
     for (const part of $$("[data-live-part]")) {
       const fresh = now.getElementById(part.id);
       if (fresh && !part.contains(document.activeElement?.closest("form"))) morph(part, fresh);
@@ -153,6 +154,13 @@
       delete one.dataset.browserZone;
     }
   }
+  // Times in the reader's zone, as long as what is written is in UTC; the title keeps that.
+  const local = new Intl.DateTimeFormat("sv-SE", {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  });
+  function showTimes(within = document) {
+    for (const one of $$("time[data-local]", within)) one.textContent = local.format(new Date(one.dateTime));
+  }
   const apply = later(300, (form) => form.requestSubmit());
   function hideToasts() {
     for (const one of $$(".toast:not(.bad)")) { setTimeout(() => one.classList.add("gone"), 4500); setTimeout(() => one.remove(), 5000); }
@@ -214,6 +222,7 @@
     hideToasts();
     follow();
     $$("form").forEach(showDependent);
+    showTimes();
     showZone();
     $("#errors")?.focus();
   }
