@@ -70,6 +70,9 @@ ACTORS: Final = tenant_table(
     removes_on_update=_removed_when_an_actor_loses_access,
 )
 Index("actors_account_id_email_index", ACTORS.c.account_id, func.lower(ACTORS.c.email), unique=True)
+Index(
+    "actors_email_index", func.lower(ACTORS.c.email)
+)  # a stranger asks in which accounts an address is known
 listing_index(ACTORS)
 
 
