@@ -23,6 +23,7 @@ from wardgate.portal import web
 from wardgate.portal.logs.decision_log import append_decisions
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.web import live
 
 ASSETS = Path(web.__file__).parent / "assets"
 
@@ -237,6 +238,19 @@ async def test_the_stream_names_what_has_changed_and_ends_with_the_session(
             sessions = transaction.of(world.account_id).portal_sessions
             await sessions.delete_where(sessions.c.expires_at > transaction.now - timedelta(days=1))
         assert await stream.message() == ""
+
+
+async def test_a_session_has_so_many_streams_and_no_more(
+    admin: httpx2.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_STREAMS", 2)
+    async with Stream(admin, world) as first:
+        await first.message()
+        async with Stream(admin, world) as second:
+            await second.message()
+            assert (await admin.get("/acme/live")).status_code == 429
+        async with Stream(admin, world) as third:
+            assert "following" in await third.message()
 
 
 async def test_the_stream_ends_with_the_account(admin: httpx2.AsyncClient, world: World) -> None:

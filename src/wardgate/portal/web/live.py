@@ -8,11 +8,14 @@ costs a comment line now and then.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -23,6 +26,8 @@ from wardgate.supervision import Tasks
 KEEPALIVE_S: Final = 20.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message stands for them all
 RECONNECT_MS: Final = 2000
+MAX_STREAMS: Final = 50
+"""Of one session: each reads every change of the account."""
 MAX_CATCH_UP: Final = 1000
 """A page that missed more changes reads itself again in any case."""
 
@@ -33,6 +38,7 @@ class LiveStreams:
     def __init__(self, frame: Frame[Any]) -> None:
         self._frame = frame
         self._pages = {page.path: page for page in frame.pages}
+        self._streams: Counter[str] = Counter()
 
     async def answer(self, request: Request) -> Response:
         """Follow the page that the query names, `?page=/sites`."""
@@ -40,6 +46,8 @@ class LiveStreams:
         if signed_in is None:
             # 204 ends an EventSource for good; a redirect to a page would be an error that it repeats.
             return Response(status_code=204)
+        if self._streams[self._frame.form_token(signed_in)] >= MAX_STREAMS:
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS)
         page = self._pages.get(request.query_params.get("page", ""))
         live = Live() if page is None else page.live
         feed_id = self._frame.feed_of(signed_in)
@@ -55,7 +63,7 @@ class LiveStreams:
         """Yield an event after each change, for as long as the session lives."""
         clock = self._frame.services.environment.clock
         pause_s = KEEPALIVE_S if live.every_s is None else live.every_s
-        async with self._changes(feed_id, live, seen) as changes:
+        async with self._counted(signed_in), self._changes(feed_id, live, seen) as changes:
             yield f"retry: {RECONNECT_MS}\nevent: following\ndata: {live_text(live)}\n\n"
             # A page whose stream ends connects again, to one that can follow.
             while not changes.follower.done():
@@ -73,6 +81,17 @@ class LiveStreams:
                 changed = changes.take()
                 if changed:
                     yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, signed_in: Any) -> AsyncIterator[None]:
+        """Count a stream of a session, which its form token names."""
+        session = self._frame.form_token(signed_in)
+        self._streams[session] += 1
+        try:
+            yield
+        finally:
+            self._streams[session] -= 1
+            self._streams += Counter()  # without the sessions that have none
 
     @contextlib.asynccontextmanager
     async def _changes(self, feed_id: UUID, live: Live, seen: int | None) -> AsyncIterator["_Changes"]:
