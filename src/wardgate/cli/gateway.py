@@ -3,8 +3,9 @@
 import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import gateway as told
-from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer
+from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer, socket_of
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
 from wardgate.gateway.process import GatewayProcess
 from wardgate.net import device_id
@@ -44,6 +45,10 @@ def run(settings: Settings) -> None:
     configured_id = settings[told.ID]
     display_name = device_id.device_name(settings[told.NAME])
     keeps_buffers = settings[told.NO_INC_BUF]
+
+    if settings[told.CHECK]:
+        echo("the settings are in order")
+        return
 
     async def process() -> None:
         if not settings[told.NO_CHECK]:
@@ -89,6 +94,7 @@ def run(settings: Settings) -> None:
                         host_dns=host_dns,
                         flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
                         settings=firewall_settings(interface=tun_name, families=families),
+                        control_socket=settings[told.CONTROL_SOCKET] or socket_of("gateway"),
                     )
                 )
                 async with health_listener(

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -143,6 +144,11 @@ def own_external_id(configured: str | None, *, stored_in: Any, derivation_key: b
         draw=lambda: random_device_id(uuid4()),
     )
     return external_id(known)
+
+
+def socket_of(part: str) -> Path:
+    """Return the usual control socket of `client` or `gateway`; their units make its directory."""
+    return Path(f"/run/wardgate-{part}/control.sock")
 
 
 def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[[], str | None]:

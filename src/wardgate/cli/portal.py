@@ -18,6 +18,8 @@ from wardgate.cli.portal_settings import (
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.net.descriptor_limit import raise_descriptor_limit
+from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
+from wardgate.net.supervision import run_until_first_ends
 from wardgate.portal import data_directory
 from wardgate.portal.acme import OrderFailed
 from wardgate.portal.app import Portal
@@ -30,7 +32,8 @@ from wardgate.portal.mail.smtp import SmtpMailer
 from wardgate.portal.outbound.client import GuardedClient
 from wardgate.portal.server import BackgroundFailed, serve
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store import Unusable
+from wardgate.portal.store import SqliteFile, Unusable
+from wardgate.portal.store.sqlite_log import require_matching_log
 from wardgate.portal.strangers import Listener
 from wardgate.portal.tls import CertificateUnusable
 
@@ -51,6 +54,8 @@ def run(settings: Settings) -> None:
         keys = data_directory.load_keys(directory)
         data_directory.require_database(directory, portal.database)
         with Lock(directory), listener_of(portal) as listener, ExitStack() as stack:
+            if isinstance(portal.database, SqliteFile):
+                require_matching_log(portal.database.path)
             plain, metrics = plain_listener_of(settings, portal), metrics_listener_of(portal)
             for further in (plain, metrics):
                 if further is not None:
@@ -68,8 +73,13 @@ async def _run(
     metrics: socket.socket | None,
 ) -> None:
     stop = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        notify(STOPPING)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop)
     mailer = None if settings.smtp is None else SmtpMailer(settings.smtp)
     environment = Environment.of_this_process(mailer=mailer, outbound=_outbound(settings))
     portal = await Portal.open(settings, keys, environment, database_must_exist=True)
@@ -78,6 +88,7 @@ async def _run(
 
     def ready() -> None:
         settle()
+        notify(READY)
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
         if settings.flow_log_upload_interval_s and not settings.are_flow_logs_reachable:
             log.warning(
@@ -85,7 +96,9 @@ async def _run(
                 extra={"url": settings.rest_url},
             )
 
-    await serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop)
+    await run_until_first_ends(
+        serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop), keep_watchdog()
+    )
 
 
 def _record(portal: Portal, settings: PortalSettings) -> None:

@@ -15,6 +15,7 @@ from wardgate.cli.commands import relay as told
 from wardgate.cli.errors import UserError
 from wardgate.cli.peer import metrics_of, portal_account, run_peer
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
 from wardgate.model.addresses import IpAddress
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.errors import HostRefused
@@ -56,6 +57,9 @@ def run(settings: Settings) -> None:
     parameters = RelayParameters(ipv4=ipv4, ipv6=ipv6, port=port, name=settings[told.NAME])
     drain_s = settings[told.DRAIN]
     denies_private = settings[told.DENY_PRIVATE]
+    if settings[told.CHECK]:
+        echo("the settings are in order")
+        return
 
     async def process() -> None:
         # Drawn at each start: peers see a restarted relay, whose allocations are gone, as another one.

@@ -34,9 +34,10 @@ from wardgate.client.queries import Queries, QueryAction
 from wardgate.client.resource_table import Entry, ResourceTable
 from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
-from wardgate.connect.connections import Connections, PeerEvent, Signalling
+from wardgate.connect.connections import Connections, PeerEvent, ShownConnection, ShownRelay, Signalling
 from wardgate.connect.control_packets import DOMAIN_STATUS
 from wardgate.connect.deadlines import ClockOffset
+from wardgate.connect.filters import engine_filters
 from wardgate.connect.flow_logging import FlowAction, FlowLogging
 from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
@@ -46,10 +47,12 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.dns.recent_answers import RecentAnswers, with_id
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.addresses import IpAddress, parse_ip
+from wardgate.model.filters import LAST_PORT
 from wardgate.model.host_name import ascii_name
 from wardgate.model.ids import ClientId, DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
+from wardgate.peer.status import ShownResource, Why
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
@@ -90,6 +93,7 @@ class Client:
         self._requests = AuthorizationRequests()
         self._offline_until: dict[SiteId, float] = {}
         self._pools = PoolTable()
+        self._refusals: dict[ResourceId, Refusal] = {}
         self._recent = RecentAnswers()
         self._names = ClientNames(
             engine, self._resources, self._pools, recent=self._recent, gateways_of=self._gateways_of
@@ -322,6 +326,73 @@ class Client:
         """Return the state of each resource: Internet resource first, then by name (data-plane §4.4)."""
         return tuple(self._status_of(entry, now=now) for entry in self._resources.entries())
 
+    def shown_resources(self, *, now: float) -> tuple[ShownResource, ...]:
+        """Tell each resource's state for people, in the order of `status`."""
+        return tuple(self.show(entry, now=now) for entry in self._resources.entries())
+
+    def show(self, entry: Entry, *, now: float) -> ShownResource:
+        gateways = self._gateways_of(entry.resource.id)
+        refusal = self._refusals.get(entry.resource.id)
+        return ShownResource(
+            id=str(entry.resource.id),
+            name=entry.name,
+            kind="internet"
+            if isinstance(entry.resource, m.ClientInternetResource)
+            else "cidr"
+            if entry.network
+            else "dns",
+            address="" if isinstance(entry.resource, m.ClientInternetResource) else entry.resource.address,
+            sites=tuple(site.name for site in entry.resource.served_by),
+            state=self._status_of(entry, now=now).state,
+            gateway_id=str(gateways[0]) if gateways else None,
+            refusal=None if refusal is None else refusal.reason,
+        )
+
+    def shown_connections(self) -> tuple[ShownConnection, ...]:
+        return self._connections.shown()
+
+    def shown_relays(self) -> tuple[ShownRelay, ...]:
+        return self._connections.shown_relays()
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Who answers for names that are no resource's."""
+        return self._queries.upstreams
+
+    def why(self, target: IpAddress | str, *, protocol: str, port: int | None, now: float) -> Why:
+        """Tell what becomes of a connection, as far as it is known; `ask_access` makes it known.
+
+        Args:
+            protocol: `tcp`, `udp` or `icmp`.
+            port: None for any.
+        """
+        entries = self._resources.matching(target)
+        if not entries:
+            return Why(outcome="no resource", is_portal_connected=self.is_joined)
+        open_to_it = [entry for entry in entries if _permits(entry, protocol, port)]
+        entry = (open_to_it or list(entries))[0]
+        resource_id = entry.resource.id
+        gateways, refusal = self._gateways_of(resource_id), self._refusals.get(resource_id)
+        connections = {one.peer_id: one for one in self._connections.shown()}
+        return Why(
+            outcome="authorized" if gateways else "refused" if refusal else "no answer",
+            resource=self.show(entry, now=now),
+            others=tuple(one.name for one in entries if one is not entry),
+            is_filtered=not open_to_it,
+            filters=tuple(map(_filter_text, _filters_of(entry))),
+            reason=None if gateways or refusal is None else refusal.reason,
+            violated=() if gateways or refusal is None else refusal.violated,
+            connection=connections.get(str(gateways[0])) if gateways else None,
+            is_portal_connected=self.is_joined,
+        )
+
+    def ask_access(self, resource_id: str, *, now: float) -> None:
+        """Ask the portal for a resource as a packet would; what it refused before is forgotten."""
+        asked = _resource_id(resource_id)
+        if not self._gateways_of(asked) and self._requests.is_due(asked, now=now):
+            self._refusals.pop(asked, None)
+        self._request(asked, now=now)
+
     # ── authorization ───────────────────────────────────────────────────────────────────────────────────────
 
     def _request(self, resource_id: ResourceId, *, now: float, is_renewal: bool = False) -> None:
@@ -358,6 +429,7 @@ class Client:
         site = entry.site_names(grant.served_by)
         self._connections.open(grant.gateway_id, site)
         self._requests.handle_granted(grant.resource_id, grant.gateway_id)
+        self._refusals.pop(grant.resource_id, None)
         self._leave_other_gateways(grant.resource_id, grant.gateway_id)
         gateway = self._gateways.setdefault(grant.gateway_id, _Gateway(peer, grant.served_by))
         gateway.resource_ids.add(grant.resource_id)
@@ -388,6 +460,8 @@ class Client:
         what = self._pools.log_fields(resource_id) if entry is None else resource_fields(entry.resource)
         log.info("access refused", extra={**what, fields.REASON: reason, fields.VIOLATED: violated})
         self._queries.fail_waiting(resource_id)
+        if entry is not None:
+            self._refusals[resource_id] = Refusal(reason, tuple(violated))
         if reason != "offline" or entry is None:
             # The engine keeps the packets: the next one, at least 2 s later, asks again.
             return
@@ -401,6 +475,7 @@ class Client:
         """These resources were removed, or changed so much that they need a new grant."""
         for resource_id in resource_ids:
             self._requests.close(resource_id)
+            self._refusals.pop(resource_id, None)
             self._queries.fail_waiting(resource_id)
             self._end(resource_id)
         if resource_ids:
@@ -537,6 +612,14 @@ class ResourceStatus:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the portal said no when it was asked last."""
+
+    reason: str
+    violated: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Gateway:
     peer: c.UpsertPeer
@@ -547,6 +630,26 @@ class _Gateway:
 
 def _device_target(resource_id: str, address: str) -> DeviceTarget:
     return DeviceTarget(_resource_id(resource_id), parse_ip(address))
+
+
+def _filters_of(entry: Entry) -> tuple[c.Filter, ...]:
+    resource = entry.resource
+    return () if isinstance(resource, m.ClientInternetResource) else engine_filters(resource.filters)
+
+
+def _permits(entry: Entry, protocol: str, port: int | None) -> bool:
+    filters = _filters_of(entry)
+    return not filters or any(
+        one.protocol == protocol and (port is None or one.first_port <= port <= one.last_port)
+        for one in filters
+    )
+
+
+def _filter_text(one: c.Filter) -> str:
+    if one.protocol == "icmp" or (one.first_port, one.last_port) == (0, LAST_PORT):
+        return one.protocol
+    ports = f"{one.first_port}" if one.first_port == one.last_port else f"{one.first_port}-{one.last_port}"
+    return f"{ports}/{one.protocol}"
 
 
 def _resource_id(text: str) -> ResourceId:

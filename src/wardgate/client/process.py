@@ -1,9 +1,12 @@
 """The client process: serves DNS to the host's programs, and starts over when the network changes."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, assert_never
+
+import msgspec
 
 from wardgate.client.machine import Client
 from wardgate.client.queries import Answer, AskGateway, AskUpstream
@@ -11,19 +14,21 @@ from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath.engine import generate_private_key
 from wardgate.datapath.events import AnyEvent
 from wardgate.dns.upstreams import Doh
-from wardgate.model.addresses import GATEWAY_DNS_PORT
+from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress, parse_ip
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.dns_listener import Query
 from wardgate.net.doh_exchange import DohClient
 from wardgate.net.name_lookup import NameLookup
-from wardgate.net.service_manager import notify
 from wardgate.net.supervision import on_hangup
 from wardgate.peer.machine import Configure
+from wardgate.peer.status import Question, Refused, ShownDns, Status, Why
 from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
 from wardgate.wire.messages import Message
 
 DNS_PORT: Final = 53
+WHY_TIMEOUT_S: Final = 5.0  # for the portal and a gateway to answer
+MAX_NAME: Final = 255  # characters
 MAX_FORWARDED: Final = 1000  # queries at servers at once (data-plane §4.5)
 
 log = logging.getLogger(__name__)
@@ -49,7 +54,48 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
         self._tunnel_ipv4 = self._tunnel_ipv6 = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._news = asyncio.Event()
         super().__init__(parts, self._client, dns_port=DNS_PORT)
+
+    def status(self) -> Status:
+        """See `TunnelProcess`."""
+        return msgspec.structs.replace(
+            self._shown("client", self._tun.name),
+            resources=self._client.shown_resources(now=self._engine.clock()),
+            dns=ShownDns(
+                self._host_dns.method, tuple(map(str, self._client.sentinels)), self._client.upstreams
+            ),
+        )
+
+    async def _why(self, question: Question) -> Why | Refused:
+        name = question.host.rstrip(".").lower()
+        target: IpAddress | str = name
+        with contextlib.suppress(ValueError):
+            target = parse_ip(name)
+        if not name or len(question.host) > MAX_NAME:
+            return Refused("that is neither a name nor an address")
+
+        def look() -> Why:
+            return self._client.why(
+                target, protocol=question.protocol, port=question.port, now=self._engine.clock()
+            )
+
+        why = look()
+        if (
+            why.resource is None
+            or why.is_filtered
+            or why.outcome == "authorized"
+            or not why.is_portal_connected
+        ):
+            return why
+        self._client.ask_access(why.resource.id, now=self._engine.clock())
+        self._carry_out()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WHY_TIMEOUT_S):
+                while (why := look()).outcome == "no answer":
+                    self._news.clear()
+                    await self._news.wait()
+        return look()
 
     def reset(self) -> None:
         """The network changed: new key, new sockets, new connection to the portal (data-plane §1.11)."""
@@ -64,6 +110,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
 
     def _handle_message(self, message: Message) -> None:
         self._client.handle_message(message, now=self._engine.clock())
+        self._news.set()
 
     def _handle_event(self, event: AnyEvent) -> None:
         self._client.handle_event(event, now=self._engine.clock())
@@ -81,9 +128,6 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         # DNS settings last: no program should ask a sentinel that does not answer yet.
         self._host_dns.want(sentinels, wanted.search_domain)
         await self.host.establish()
-        if not self._is_up.is_set():
-            notify("READY=1")
-            log.info("tunnel interface is up")
 
     def _beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
         return (on_hangup(self.reset),)

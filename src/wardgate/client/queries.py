@@ -25,7 +25,7 @@ from wardgate.dns.stub_resolver import (
     parse_answer,
     parse_query,
 )
-from wardgate.dns.upstreams import Do53, Sentinels, Upstream, choose_upstreams
+from wardgate.dns.upstreams import Do53, Doh, Sentinels, Upstream, choose_upstreams
 from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import ResourceId
 from wardgate.wire import messages as m
@@ -86,6 +86,13 @@ class Queries:
     def sentinels(self) -> tuple[IpAddress, ...]:
         """Addresses of the resolver, in order of preference; none before the first interface."""
         return tuple(self._sentinels.mapping)
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The servers behind the sentinels: addresses, and URLs of DNS over HTTPS."""
+        return tuple(
+            one.url if isinstance(one, Doh) else str(one.address) for one in self._sentinels.mapping.values()
+        )
 
     def set_upstreams(self, interface: m.ClientInterface, *, system: tuple[IpAddress, ...]) -> None:
         """Choose the name servers behind the sentinels; `system` are the host's own."""

@@ -126,6 +126,21 @@ class ResourceTable:
             )
         return self._rules
 
+    def matching(self, target: IpAddress | str) -> tuple[Entry, ...]:
+        """Return what an address or a name belongs to, in the order in which packets find it (data-plane §4.2)."""
+        if isinstance(target, str):
+            return tuple(
+                self._entries[rule.resource_id] for rule in self.name_rules() if rule.pattern.matches(target)
+            )
+        networks = [entry for entry in self._entries.values() if entry.network and target in entry.network]
+        networks.sort(key=lambda entry: (-entry.network.prefixlen if entry.network else 0, entry.name))
+        everything = [
+            entry
+            for entry in self._entries.values()
+            if self.has_internet and isinstance(entry.resource, m.ClientInternetResource)
+        ]
+        return (*networks, *everything)
+
     def name_routes(self, names: Iterable[tuple[str, Proxies]]) -> dict[str, tuple[Route, ...]]:
         """The routes of some names' addresses, for those names that a resource matches."""
         names, routes = tuple(names), dict[str, tuple[Route, ...]]()

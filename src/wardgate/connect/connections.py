@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from wardgate.connect import log_fields as fields
 from wardgate.connect.held_candidates import HeldCandidates
 from wardgate.connect.path_reasons import CandidateBook, explain
@@ -75,6 +77,7 @@ class Connections(Generic[_Peer]):
         self._signalling: Final = signalling
         self._is_joined = False
         self._open: dict[_Peer, _Connection[_Peer]] = {}
+        self._relays: dict[str, float] = {}
         self._held: HeldCandidates[_Peer] = HeldCandidates()
 
     @property
@@ -127,6 +130,7 @@ class Connections(Generic[_Peer]):
     def forget_all(self) -> None:
         """The network changed: every connection is gone."""
         self._open.clear()
+        self._relays.clear()
         self._held.clear()
 
     def handle_peer_event(self, peer: _Peer, event: PeerEvent) -> None:
@@ -139,9 +143,11 @@ class Connections(Generic[_Peer]):
             case e.LocalCandidatesRemoved(candidates=candidates):
                 self._offer(peer, removed=candidates)
             case e.HandshakeDone(took_s=took_s):
+                connection.is_established = True
                 log.info("connection established", extra={**who, fields.TOOK_S: round(took_s, 3)})
             case e.PathSelected():
                 why = explain(event, connection.candidates)
+                connection.path, connection.why = event, why
                 log.info("path selected", extra={**who, fields.PATH: why})
             case e.PeerFailed(reason=reason):
                 log.info("connection failed", extra={**who, fields.REASON: reason})
@@ -155,9 +161,33 @@ class Connections(Generic[_Peer]):
             case e.NoRelays():
                 self._send(m.NoRelays())
             case e.RelayUp(relay_id=relay_id, rtt_ms=rtt_ms):
+                self._relays[relay_id] = rtt_ms
                 log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: round(rtt_ms, 1)})
             case e.RelayLost(relay_id=relay_id, reason=reason):
+                self._relays.pop(relay_id, None)
                 log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
+
+    def shown(self) -> tuple["ShownConnection", ...]:
+        """Tell how each connection fares, for people."""
+        return tuple(
+            ShownConnection(
+                peer_id=str(peer),
+                names=dict(connection.names),
+                is_established=connection.is_established,
+                path=connection.path.kind if connection.path else None,
+                why=connection.why,
+                local=connection.path.local if connection.path else None,
+                remote=connection.path.remote if connection.path else None,
+                local_candidates=tuple(sorted(connection.candidates.local)),
+                remote_candidates=tuple(sorted(connection.candidates.remote)),
+            )
+            for peer, connection in self._open.items()
+        )
+
+    def shown_relays(self) -> tuple["ShownRelay", ...]:
+        """Tell which relays are reached, the nearest first."""
+        nearest = sorted(self._relays.items(), key=lambda one: one[1])
+        return tuple(ShownRelay(relay_id, round(rtt_ms, 1)) for relay_id, rtt_ms in nearest)
 
     def _offer(self, peer: _Peer, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()) -> None:
         if connection := self._open.get(peer):
@@ -184,3 +214,37 @@ class _Connection(Generic[_Peer]):
     signalling: Signalling[_Peer]
     candidates: CandidateBook = field(default_factory=CandidateBook)
     names: Mapping[str, str] = field(default_factory=dict)
+    is_established: bool = False
+    path: e.PathSelected | None = None
+    why: str = ""
+
+
+class ShownConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection, as `wardgate status` tells it.
+
+    Attributes:
+        names: who the peer is, in addition to its id.
+        path: `direct`, `local_relay`, `remote_relay` or `both_relays`; None while it is being sought.
+        why: that in words, with the reason when a relay is needed.
+        local, remote: the ends of the path.
+        local_candidates, remote_candidates: what was tried, as ICE writes candidates.
+        connected_s: how long the tunnel has stood; None if it does not, or nobody knows.
+    """
+
+    peer_id: str
+    names: dict[str, str]
+    is_established: bool
+    path: str | None
+    why: str
+    local: str | None
+    remote: str | None
+    local_candidates: tuple[str, ...]
+    remote_candidates: tuple[str, ...]
+    connected_s: float | None = None
+
+
+class ShownRelay(msgspec.Struct, frozen=True):
+    """A relay that is reached, and its round trip when it was."""
+
+    relay_id: str
+    rtt_ms: float

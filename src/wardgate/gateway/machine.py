@@ -21,7 +21,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
-from wardgate.connect.connections import Connections, PeerEvent, Signalling
+from wardgate.connect.connections import Connections, PeerEvent, ShownConnection, ShownRelay, Signalling
 from wardgate.connect.control_packets import (
     ASSIGNED_IPS,
     DOMAIN_STATUS,
@@ -32,7 +32,7 @@ from wardgate.connect.control_packets import (
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.filters import engine_filters
 from wardgate.connect.flow_logging import FlowAction, FlowLogging
-from wardgate.connect.log_names import resource_fields
+from wardgate.connect.log_names import name_of, resource_fields
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
@@ -43,6 +43,7 @@ from wardgate.model.addresses import EVERYWHERE, TUNNEL_IPV4, TUNNEL_IPV6, IpAdd
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
+from wardgate.peer.status import ShownGrant
 from wardgate.wire import messages as m
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,27 @@ class Gateway:
     def held(self) -> frozenset[tuple[ClientId, ResourceId]]:
         """The pairs of client and resource that have a grant."""
         return frozenset((grant.client_id, grant.resource.id) for grant in self._grants)
+
+    def shown_grants(self) -> tuple[ShownGrant, ...]:
+        """Tell for people who may use what."""
+        return tuple(
+            ShownGrant(
+                client_id=str(grant.client_id),
+                actor=grant.actor,
+                resource=name_of(grant.resource),
+                address=""
+                if isinstance(grant.resource, m.GatewayInternetResource)
+                else grant.resource.address,
+                expires_at=grant.expires_at,
+            )
+            for grant in self._grants
+        )
+
+    def shown_connections(self) -> tuple[ShownConnection, ...]:
+        return self._connections.shown()
+
+    def shown_relays(self) -> tuple[ShownRelay, ...]:
+        return self._connections.shown_relays()
 
     def handle_joined(self) -> None:
         """The control channel is open."""

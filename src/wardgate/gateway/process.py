@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+import msgspec
 from dns.rcode import SERVFAIL
 
 from wardgate.connect.deadlines import ClockOffset
@@ -15,6 +16,7 @@ from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 from wardgate.peer.machine import Configure
+from wardgate.peer.status import Status
 from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
 from wardgate.wire.messages import Message
 
@@ -33,6 +35,11 @@ class GatewayProcess(TunnelProcess[Resolve]):
         self._servers = NameServers(parts.host_dns.system_resolvers)
         self._lookup = NameLookup(parts.host_dns.system_resolvers)
         super().__init__(parts, self._gateway, dns_port=GATEWAY_DNS_PORT)
+
+    def status(self) -> Status:
+        """See `TunnelProcess`."""
+        shown = self._shown("gateway", self._tun.name)
+        return msgspec.structs.replace(shown, grants=self._gateway.shown_grants())
 
     def _handle_message(self, message: Message) -> None:
         self._gateway.handle_message(message)
@@ -59,7 +66,6 @@ class GatewayProcess(TunnelProcess[Resolve]):
 
     async def _serve(self, wanted: Configure) -> None:
         await self._listener.listen(self._tun.families.of((wanted.tun.ipv4, wanted.tun.ipv6)))
-        log.info("tunnel interface is up")
 
     async def _answer_query(self, query: Query) -> bytes | None:
         """Forward to the host's name servers, in order."""

@@ -75,6 +75,10 @@ class HostDns(Protocol):
     """The host's resolver settings."""
 
     @property
+    def method(self) -> Method:
+        """How the host is told."""
+
+    @property
     def settings(self) -> tuple[Setting[str], ...]:
         """What a reconciler keeps."""
 
@@ -104,6 +108,7 @@ class ResolvConf:
     """
 
     name = "resolv.conf"
+    method = Method.RESOLV_CONF
     is_necessary = False
 
     def __init__(self, path: Path = RESOLV_CONF) -> None:
@@ -211,6 +216,7 @@ class SystemdResolved:
     """Per-link DNS; it vanishes with the link, so there is nothing to undo."""
 
     name = "systemd-resolved"
+    method = Method.SYSTEMD_RESOLVED
     is_necessary = False
 
     def __init__(self, interface: str, resolv_conf: Path = RESOLV_CONF) -> None:
@@ -265,6 +271,8 @@ class Untouched:
     """The operator arranges that queries reach the sentinels, or does without names."""
 
     settings: tuple[Setting[str], ...] = ()
+
+    method = Method.DISABLED
 
     def __init__(self, path: Path = RESOLV_CONF) -> None:
         self._originals = Originals(path)

@@ -58,7 +58,7 @@ class TunInterface:
         A host that forwards must not set it: the kernel cuts a forwarded super-packet that exceeds it into
         single packets.
         """
-        self._name = name
+        self.name: Final = name
         self._role = role
         self.families: Final = families
         self._addresses = Addresses(kernel, name)
@@ -88,11 +88,11 @@ class TunInterface:
         own = self.families.of((wanted.ipv4, wanted.ipv6))
         self._addresses.wanted = (*own, *self.families.of(wanted.sentinels))
         self._routes.want(wanted.routes, {6 if ":" in address else 4: address for address in own})
-        tables = tables_of(self._name)
+        tables = tables_of(self.name)
         self._rules.wanted = (
             client_rules(tables, self.families)
             if self._role is Role.CLIENT
-            else gateway_rules(tables, self.families, interface=self._name, sources=own)
+            else gateway_rules(tables, self.families, interface=self.name, sources=own)
         )
         # Nobody's relay or gateway is reached at an address of the tunnel's own ranges.
         self._reverse_path.is_wanted = not all(map(is_reserved, wanted.routes))
@@ -101,7 +101,7 @@ class TunInterface:
         log.warning(
             "a network of this host lies inside the tunnel's own range; it stays reachable, peers with "
             "these tunnel addresses do not",
-            extra={"network": str(network), "interface": self._name},
+            extra={"network": str(network), "interface": self.name},
         )
 
 

@@ -20,12 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
+import wardgate
+from wardgate.connect.connections import ShownConnection
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.flow_logging import KeepFlows, KeepToken, UploadFlows
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.engine_news import EngineStopped, ThreadWatch, follow_news
-from wardgate.datapath.events import AnyEvent
+from wardgate.datapath.events import AnyEvent, HandshakeDone, PeerClosed, PeerFailed
 from wardgate.net.boot_clock import ClockNews, watch_clocks
 from wardgate.net.dns_listener import DnsListener, Query
 from wardgate.net.flow_upload import FlowUpload
@@ -35,12 +39,15 @@ from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
 from wardgate.net.reconciler import Reconciler, Setting
+from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.net.tun_interface import TunInterface
+from wardgate.peer.control_socket import control_socket
 from wardgate.peer.flow_spool import FlowSpool
 from wardgate.peer.flow_uploader import FlowUploader
 from wardgate.peer.machine import Configure, Send, TunnelMachine
 from wardgate.peer.portal_connection import MakeLink, PortalConnection
+from wardgate.peer.status import HostSetting, Question, Refused, Status, Why
 from wardgate.supervision import Tasks
 from wardgate.wire.messages import Message
 
@@ -55,6 +62,7 @@ class TunnelParts:
 
     Attributes:
         settings: host settings to keep, in addition to those of the TUN interface and of DNS.
+        control_socket: where `wardgate status` asks; None for nowhere.
     """
 
     engine: HostedEngine
@@ -65,6 +73,7 @@ class TunnelParts:
     host_dns: HostDns
     flow_logs: "FlowLogs"
     settings: tuple[Setting[Any], ...] = ()
+    control_socket: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,9 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._uploader: Final = FlowUploader(self._spool, self._upload)
         self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()
         self._is_up: Final = asyncio.Event()
+        self._control_socket: Final = parts.control_socket
+        self._established_at: Final = dict[str, float]()
+        self._addresses: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -138,6 +150,14 @@ class TunnelProcess(ABC, Generic[_Action]):
         """Answer a DNS query that arrived on the TUN interface; None for no answer."""
 
     @abstractmethod
+    def status(self) -> Status:
+        """Tell how the process fares."""
+
+    async def _why(self, question: Question) -> Why | Refused:
+        """Tell what becomes of a connection from this host; only a client knows."""
+        return Refused(f"only a client knows what becomes of a connection to {question.host[:255]!r}")
+
+    @abstractmethod
     async def _serve(self, wanted: Configure) -> None:
         """Start or move what depends on the addresses of the TUN interface, which are set by now."""
 
@@ -159,6 +179,36 @@ class TunnelProcess(ABC, Generic[_Action]):
     async def _close(self) -> None:
         """Close what the subclass has opened."""
 
+    def _shown(self, part: str, interface: str) -> Status:
+        """Return what client and gateway have in common."""
+        now = self._engine.clock()
+        return Status(
+            part=part,
+            version=wardgate.__version__,
+            interface=interface,
+            is_connected=self._machine.is_joined,
+            is_ready=self.is_ready,
+            addresses=self._addresses,
+            connections=tuple(self._aged(one, now=now) for one in self._machine.shown_connections()),
+            relays=self._machine.shown_relays(),
+            host=tuple(HostSetting(one.name, one.repairs, one.refusal) for one in self.host.conditions),
+            counts=self.counts(),
+            notes=self.notes(),
+        )
+
+    def _aged(self, one: ShownConnection, *, now: float) -> ShownConnection:
+        since = self._established_at.get(one.peer_id)
+        return one if since is None else msgspec.structs.replace(one, connected_s=round(now - since, 1))
+
+    async def _answer_question(self, question: Question) -> Status | Why | Refused:
+        match question.ask:
+            case "status":
+                return self.status()
+            case "why":
+                return await self._why(question)
+            case _:
+                return Refused(f"there is no such question: {question.ask[:40]!r}")
+
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, *, until_configured: bool = False) -> None:
@@ -172,7 +222,9 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._engine.on_readable(self._pump)
         self._spool.start()
         try:
-            with HostChanges() as changes:
+            async with contextlib.AsyncExitStack() as stack:
+                changes = stack.enter_context(HostChanges())
+                await stack.enter_async_context(control_socket(self._control_socket, self._answer_question))
                 await self._set_up_host()
                 await run_until_first_ends(
                     self._portal.run(),
@@ -183,10 +235,12 @@ class TunnelProcess(ABC, Generic[_Action]):
                     watch_clocks(self._handle_clock_news),
                     self._uploader.run(),
                     stop_signal(),
+                    keep_watchdog(lambda: self._thread.is_responsive),
                     *self._beside(),
                     *([self._wait_until_up()] if until_configured else []),
                 )
         finally:
+            notify(STOPPING)
             with contextlib.suppress(EngineStopped):
                 self._machine.handle_shutdown()
                 self._pump()  # the ends of all flows
@@ -206,9 +260,13 @@ class TunnelProcess(ABC, Generic[_Action]):
         while True:
             wanted = await self._wanted.get()
             self._tun.want(wanted.tun)
+            self._addresses = (wanted.tun.ipv4, wanted.tun.ipv6)
             await self.host.establish()
             await self._serve(wanted)
-            self._is_up.set()
+            if not self._is_up.is_set():
+                self._is_up.set()
+                notify(READY)
+                log.info("tunnel interface is up")
 
     async def _wait_until_up(self) -> None:
         await self._is_up.wait()
@@ -257,6 +315,10 @@ class TunnelProcess(ABC, Generic[_Action]):
     def _take_engine_events(self) -> None:
         # Comes first: a message may concern a peer whose end is already queued here.
         for event in self._engine.drain_events():
+            if isinstance(event, HandshakeDone):
+                self._established_at[event.peer_id] = self._engine.clock()
+            elif isinstance(event, PeerFailed | PeerClosed):
+                self._established_at.pop(event.peer_id, None)
             self._handle_event(event)
 
     def _carry_out(self) -> None:

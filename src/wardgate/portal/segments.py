@@ -57,6 +57,7 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "find_account": Part.WEB,
     "getting_started": Part.WEB,
     "operator": Part.WEB,
+    "install": Part.WEB,
     "robots.txt": Part.WEB,
     "sign_in": Part.WEB,
 }

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine_news import NewsSource, ThreadWatch, follow_news
 from wardgate.net.boot_clock import ClockReading, read_clocks, watch_clocks
+from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.peer.portal_connection import MakeLink, PortalConnection
 from wardgate.wire.messages import Message
@@ -80,19 +81,29 @@ class RelayProcess:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
             EngineStopped: the server's thread has ended, or hangs.
         """
+        notify(READY)
         await run_until_first_ends(
             self._portal.run(),
             follow_news(self._server),
             self._thread.run(),
             watch_clocks(self._portal.handle_clock_news, read=self._read_clocks),
             self._report(),
+            self._keep_watchdog(),
             stop_signal(),
         )
+        notify(STOPPING)
         self._is_draining = True
         if self._drain_s > 0:
             await run_until_first_ends(
-                self._drain(), follow_news(self._server), self._thread.run(), stop_signal()
+                self._drain(),
+                follow_news(self._server),
+                self._thread.run(),
+                self._keep_watchdog(),
+                stop_signal(),
             )
+
+    async def _keep_watchdog(self) -> None:
+        await keep_watchdog(lambda: self._thread.is_responsive)
 
     async def _report(self) -> None:
         reported = (0, 0, 0)

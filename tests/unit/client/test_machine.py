@@ -29,7 +29,10 @@ from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.model.ids import ResourceId
 from wardgate.peer.machine import Configure
+from wardgate.peer.status import Why
 from wardgate.wire import messages as m
+
+OTHER = ResourceId(UUID("55555555-5555-4555-8555-555555555555"))
 
 
 def test_an_intent_asks_the_portal_once_in_two_seconds(client: Client) -> None:
@@ -289,3 +292,59 @@ def test_what_has_no_name_here_is_logged_by_its_id(client: Client, caplog: pytes
         ),
         ("connection closed", {"gateway_id": str(OTHER_GATEWAY), "by": "remote"}),
     ]
+
+
+def test_what_a_person_is_told_follows_from_refusal_to_grant_to_path(client: Client) -> None:
+    def why(target: str) -> Why:
+        try:
+            return client.why(ip_address(target), protocol="tcp", port=443, now=9.0)
+        except ValueError:
+            return client.why(target, protocol="tcp", port=443, now=9.0)
+
+    assert why("10.20.0.5").outcome == "no answer"
+    assert why("192.0.2.1").outcome == why("wiki.elsewhere.example").outcome == "no resource"
+    named = why("app.corp.example").resource
+    assert named is not None
+    assert (named.name, named.kind, named.address) == ("app", "dns", "*.corp.example")
+
+    client.ask_access(str(CIDR), now=1.0)
+    assert sent(client) == [m.RequestAuthorization(CIDR)]
+    client.handle_message(
+        m.AuthorizationCreationFailed(CIDR, "forbidden", violated_properties=("remote_ip",)), now=1.0
+    )
+    refused = why("10.20.0.5")
+    assert (refused.outcome, refused.reason, refused.violated) == ("refused", "forbidden", ("remote_ip",))
+
+    client.ask_access(str(CIDR), now=4.0)
+    assert why("10.20.0.5").outcome == "no answer", "the old refusal is not told as the new answer"
+    client.handle_message(created(CIDR), now=4.0)
+    path = e.PathSelected(str(GATEWAY), "direct", "192.0.2.1:1", "192.0.2.2:2", None)
+    client.handle_event(path, now=5.0)
+    client.handle_event(e.HandshakeDone(str(GATEWAY), 0.1), now=5.0)
+    granted = why("10.20.0.5")
+    assert granted.outcome == "authorized"
+    assert granted.connection is not None
+    assert (granted.connection.path, granted.connection.is_established) == ("direct", True)
+    (net, _) = sorted(client.shown_resources(now=5.0), key=lambda one: one.name, reverse=True)
+    assert (net.state, net.gateway_id, net.refusal) == ("online", str(GATEWAY), None)
+
+
+def test_of_networks_that_overlap_the_longest_prefix_is_told_first_and_filters_are_looked_at(
+    client: Client,
+) -> None:
+    only_ssh = m.Filter(protocol="tcp", port_range_start=22, port_range_end=22)
+    narrow = m.ClientCidrResource(
+        id=OTHER, name="host", address="10.20.0.5/32", filters=(only_ssh,), sites=(SITE,)
+    )
+    client.handle_message(m.ResourceCreatedOrUpdated(narrow), now=1.0)
+
+    def told(port: int | None, protocol: str = "tcp") -> tuple[str, bool, tuple[str, ...]]:
+        why = client.why(ip_address("10.20.0.5"), protocol=protocol, port=port, now=1.0)
+        assert why.resource is not None
+        return why.resource.name, why.is_filtered, why.others
+
+    assert told(22) == ("host", False, ("net",))
+    assert told(80) == ("net", False, ("host",))
+    client.handle_message(m.ResourceDeleted(CIDR), now=1.0)
+    assert told(80) == ("host", True, ())
+    assert told(22, "udp") == ("host", True, ())

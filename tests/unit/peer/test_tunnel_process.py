@@ -25,6 +25,7 @@ from wardgate.net.dns_listener import Query
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
 from wardgate.peer.portal_connection import MakeLink
+from wardgate.peer.status import Status
 from wardgate.peer.tunnel_process import TunnelProcess
 from wardgate.wire import messages as m
 from wardgate.wire.control_channel import Joined, Lost, LostReason, Received
@@ -116,6 +117,9 @@ class Scripted(TunnelProcess[str]):
         super().__init__(tunnel_parts(PeerKind.GATEWAY, engine, link), script, dns_port=53)
         self.script = script
         self.performed: list[str] = []
+
+    def status(self) -> Status:
+        return self._shown("client", "wardgate")
 
     def _handle_message(self, message: m.Message) -> None:
         self.script.told.append(type(message).__name__)

@@ -57,16 +57,17 @@ HEALTH_CHECK_ADDR: Final = replace(
 )
 FLOW_LOGS: Final = peers.FLOW_LOGS
 FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgate/client/flow_logs"))
+CONTROL_SOCKET: Final = peers.CONTROL_SOCKET
 LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
     API_URL, TOKEN, TOKEN_PATH, NAME, ID, DNS_CONTROL, ACTIVATE_INTERNET_RESOURCE, INTERFACE, LISTEN_PORT,
-    MAX_PARTITION_TIME, INC_BUF, HEALTH_CHECK_ADDR, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT,
+    MAX_PARTITION_TIME, INC_BUF, HEALTH_CHECK_ADDR, CONTROL_SOCKET, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT,
     LOG_LEVEL,
 )  # fmt: skip
 
-CHECK: Final = switch("check", "check the settings and exit")
+CHECK: Final = peers.CHECK
 EXIT: Final = switch("exit", "exit once the tunnel is up")
 
 

@@ -34,14 +34,16 @@ NO_INC_BUF: Final = Setting(
 HEALTH_CHECK_ADDR: Final = peers.HEALTH_CHECK_ADDR
 FLOW_LOGS: Final = peers.FLOW_LOGS
 FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgate/gateway/flow_logs"))
+CONTROL_SOCKET: Final = peers.CONTROL_SOCKET
 LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
     API_URL, TOKEN, NAME, ID, INTERFACE, LISTEN_PORT, MAX_PARTITION_TIME, NO_INC_BUF, HEALTH_CHECK_ADDR,
-    FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT, LOG_LEVEL,
+    CONTROL_SOCKET, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
+CHECK: Final = peers.CHECK
 NO_CHECK: Final = switch("no_check", "skip the check for privileges")
 
 COMMAND: Final = Command(
@@ -50,7 +52,7 @@ COMMAND: Final = Command(
     details="It lets clients that were granted access reach the resources of its site. It sets up"
     " forwarding and masquerading itself, in"
     " an nftables table of its own.",
-    parameters=(*SETTINGS, NO_CHECK, CONFIG),
+    parameters=(*SETTINGS, CHECK, NO_CHECK, CONFIG),
     examples=(
         "sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --api-url wss://portal.example.org",
         "WARDGATE_TOKEN_FILE=/run/secrets/gateway wardgate gateway --config /etc/wardgate.toml",

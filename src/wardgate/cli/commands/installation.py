@@ -1,11 +1,12 @@
 """Commands on a data directory and its database: `init`, `db`, `sign-in-link`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wardgate.cli import values
 from wardgate.cli.command_line import Command
 from wardgate.cli.commands.portal import DATA_DIR, DATABASE_URL, EXTERNAL_URL, read_database
-from wardgate.cli.parameters import AS_JSON, CONFIG, Parameter, Setting, switch
+from wardgate.cli.parameters import AS_JSON, CONFIG, Form, Parameter, Setting, switch
 
 if TYPE_CHECKING:
     from wardgate.portal.store import Database
@@ -147,4 +148,60 @@ DB: Final = Command(
     help="Bring a database up to date, or move an installation to another one.",
     examples=(*_UPGRADE.examples, *_COPY.examples),
     children=lambda: (_UPGRADE, _COPY),
+)
+
+BACKUP_TARGET: Final = Parameter[Path | None](
+    name="target",
+    help="directory to make; it must not exist",
+    read=values.path,
+    default=None,
+    form=Form.ARGUMENT,
+    value="DIRECTORY",
+    is_required=True,
+)
+BACKUP: Final = Command(
+    name="backup",
+    help="Back up the installation: its database and its key. The portal may run.",
+    details="SQLite is copied by its own online backup, PostgreSQL by pg_dump. The directory appears when the backup is"
+    " whole, and only its owner can read it.",
+    parameters=(BACKUP_TARGET, DATA_DIR, DATABASE_URL, AS_JSON, CONFIG),
+    examples=("sudo -u wardgate-portal wardgate backup /var/backups/wardgate-2026-11-29",),
+    section="portal",
+    run="wardgate.cli.backup:back_up",
+)
+BACKUP_SOURCE: Final = Parameter[Path | None](
+    name="source",
+    help="directory of a backup",
+    read=values.path,
+    default=None,
+    form=Form.ARGUMENT,
+    value="DIRECTORY",
+    is_required=True,
+)
+VERIFY: Final = switch("verify", "restore to a place of its own, compare, and remove it again")
+RESTORE: Final = Command(
+    name="restore",
+    help="Restore a backup into an empty data directory, and compare what arrived with what was backed up.",
+    details="With --verify nothing stays: do that after each backup. A backup of PostgreSQL needs --database-url: an"
+    " empty database, or with --verify one of a user who may make another.",
+    parameters=(BACKUP_SOURCE, VERIFY, DATA_DIR, DATABASE_URL, AS_JSON, CONFIG),
+    examples=(
+        "wardgate restore --verify /var/backups/wardgate-2026-11-29",
+        "sudo -u wardgate-portal wardgate restore /var/backups/wardgate-2026-11-29 --data-dir /var/lib/wardgate",
+    ),
+    section="portal",
+    run="wardgate.cli.backup:restore",
+)
+CHECK_ONLY: Final = switch(
+    "check", "say what an upgrade would do; needed, for the portal does it when it starts"
+)
+UPGRADE: Final = Command(
+    name="upgrade",
+    help="Tell what starting this release on an installation would do.",
+    details="Looks at the schema and at the versions of the peers as they were seen last. Nothing is changed.",
+    parameters=(CHECK_ONLY, DATA_DIR, DATABASE_URL, AS_JSON, CONFIG),
+    examples=("wardgate upgrade --check --data-dir /var/lib/wardgate",),
+    notes="Exit codes: 0 it can be started · 1 it cannot, and why.",
+    section="portal",
+    run="wardgate.cli.backup:check_upgrade",
 )

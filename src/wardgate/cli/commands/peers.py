@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from wardgate.cli import values
-from wardgate.cli.parameters import Form, Setting
+from wardgate.cli.parameters import Form, Setting, switch
 
 DEFAULT_PORT: Final = 52625
 """UDP, of gateway and client (data-plane §1.2)."""
@@ -84,3 +84,12 @@ HEALTH_CHECK_ADDR: Final = Setting(
     value="HOST:PORT",
     foreign=("HEALTH_CHECK_ADDR",),
 )
+CONTROL_SOCKET: Final = Setting[Path | None](
+    name="control_socket",
+    help="socket at which `wardgate status` asks this process",
+    read=values.path,
+    default=None,
+    value="FILE",
+    fallback="control.sock in /run/wardgate-client, /run/wardgate-gateway",
+)
+CHECK: Final = switch("check", "check the settings and exit")

@@ -79,13 +79,15 @@ SETTINGS: Final = (
     MAX_PARTITION_TIME, DRAIN, HEALTH_CHECK_ADDR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
+CHECK: Final = peers.CHECK
+
 COMMAND: Final = Command(
     name="relay",
     help="Run a relay (STUN/TURN server).",
     details="It carries sealed packets between peers that cannot reach each other directly. At least one"
     " public address is needed; its UDP"
     " port and the allocation ports must be reachable there.",
-    parameters=(*SETTINGS, CONFIG),
+    parameters=(*SETTINGS, CHECK, CONFIG),
     examples=(
         "wardgate relay --api-url wss://portal.example.org --public-ip4-addr 203.0.113.7",
         "WARDGATE_TOKEN_FILE=/run/secrets/relay WARDGATE_CONFIG=/etc/wardgate.toml wardgate relay",

@@ -5,7 +5,7 @@ from typing import Final
 
 from wardgate.cli import values
 from wardgate.cli.command_line import Command
-from wardgate.cli.commands import client, gateway, installation, portal, protocol, relay, rest, up
+from wardgate.cli.commands import client, gateway, installation, looking, portal, protocol, relay, rest, up
 from wardgate.cli.parameters import Form, Parameter, switch
 
 KEEP: Final = switch("keep", "leave everything running until Ctrl-C and say how to look into it")
@@ -76,10 +76,15 @@ ROOT: Final = Command(
         relay.COMMAND,
         gateway.COMMAND,
         client.COMMAND,
+        looking.STATUS,
+        looking.WHY,
         up.COMMAND,
         DEMO,
         rest.EXPLAIN,
         ADMIN,
+        installation.BACKUP,
+        installation.RESTORE,
+        installation.UPGRADE,
         installation.DB,
         protocol.COMMAND,
         COMPLETION,

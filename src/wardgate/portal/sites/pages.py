@@ -310,6 +310,7 @@ async def _show_token(visit: Visit, site: Site, gateway: Device, token: str, why
         "why": why,
         "external_id": str(visit.services.environment.new_id()),
         "api_url": visit.services.settings.socket_url,
+        "installer": await visit.frame.installers.show("gateway"),
     }
     title = "Deploy a gateway" if why == "deploy" else f"New token of {gateway.name}"
     live = f"{PAGE.path}/{site.id}/gateways/{gateway.id}"

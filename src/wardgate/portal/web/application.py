@@ -1,6 +1,7 @@
 """The pages, on Starlette, Jinja2 and htmx.
 
     GET  /assets/…        scripts, styles, pictures
+    GET  /install/…       what other machines install themselves with (`installation.installers`)
     …    /{slug}…         the pages of `pages.PAGES`
     GET  /{slug}/live     what has changed of a page, as long as it is open
     GET  /{slug}/search   pages and objects by name
@@ -92,6 +93,7 @@ class Pages:
         """Return what needs no session or any."""
         return [
             Route("/assets/{name}", self._assets.answer),
+            Route("/install/{name}", self.account.installers.answer),
             Route("/{slug}/sign_out", _signs_out(self.account), methods=["POST"]),
             Route(f"{OPERATOR_PATH}/{{rest:path}}", _nothing_here),
         ]

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from wardgate.portal.installation.installers import Installers
 from wardgate.portal.outcomes import Missing, Refused
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.hashing import RETRY_S
@@ -62,6 +63,7 @@ class Frame(ABC, Generic[_SignedInT]):
         self.pages = pages
         self.toasts = Toasts(services)
         self.assets = assets
+        self.installers = Installers(services.settings, services.environment)
         self._templates = load_templates()
         self._templates.globals["asset"] = assets.path
         self._templates.globals["pages"] = pages

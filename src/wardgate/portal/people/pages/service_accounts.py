@@ -212,7 +212,12 @@ async def _show_form(visit: Visit, side: Side, actor: Actor | None, filled: Fill
 
 
 async def _show_token(visit: Visit, actor: Actor, token: str) -> Response:
-    values = {"row": actor, "token": token, "api_url": visit.services.settings.socket_url}
+    values = {
+        "row": actor,
+        "token": token,
+        "api_url": visit.services.settings.socket_url,
+        "installer": await visit.frame.installers.show("client"),
+    }
     return await PAGE.show(visit, Side(f"Token of {actor.name}", "people/token.html", values))
 
 

@@ -1,0 +1,328 @@
+"""`wardgate status` and `wardgate why`: ask the processes on this host over their control sockets."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from wardgate.cli.commands import looking as asked
+from wardgate.cli.errors import NotFound, UserError
+from wardgate.cli.parameters import AS_JSON
+from wardgate.cli.peer import socket_of
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import Terminal, echo
+from wardgate.cli.values import host_and_port
+from wardgate.connect.connections import ShownConnection
+from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6
+from wardgate.model.shown_text import shown_text
+from wardgate.peer.status import Question, Refused, Status, Why
+
+TIMEOUT_S: Final = 10.0
+EVERY_S: Final = 1.0
+MAX_ANSWER: Final = 64 * 1024 * 1024  # bytes; a gateway with a thousand clients has some hundred KiB
+DENIED: Final = 6
+NOT_OURS: Final = 7
+
+_PATHS: Final = {
+    "direct": "direct", "local_relay": "relayed", "remote_relay": "relayed", "both_relays": "relayed",
+}  # fmt: skip
+_Answer = TypeVar("_Answer", Status, Why)
+
+
+def status(settings: Settings) -> int:
+    """Show how what runs here fares; returns 1 if something is not as it should be.
+
+    Raises:
+        NotFound: nothing runs.
+    """
+    sockets = _sockets(settings)
+    if settings[asked.WATCH]:
+        if settings[AS_JSON]:
+            raise settings.wrong_usage("--watch is for people, --json for programs")
+        return _watch(sockets)
+    found = _all(sockets)
+    if settings[AS_JSON]:
+        echo(json.dumps([msgspec.to_builtins(one) for one in found], indent=2))
+    else:
+        Terminal.of_this_process().show("\n\n".join("\n".join(status_lines(one)) for one in found))
+    return 0 if all(one.is_connected and one.is_ready for one in found) else 1
+
+
+def why(settings: Settings) -> int:
+    """Say what becomes of a connection; the exit code says it, too.
+
+    Raises:
+        NotFound: no client runs here.
+        UserError: the target is none.
+    """
+    host, port = parse_target(settings[asked.TARGET])
+    path = settings[asked.CONTROL_SOCKET] or socket_of("client")
+    question = Question(ask="why", host=host, port=port, protocol=settings[asked.PROTOCOL])
+    found = ask(path, question, Why)
+    addresses = _addresses(host)
+    route = _route(addresses[0]) if addresses else None
+    for address in addresses if found.outcome == "no resource" and addresses != [host] else []:
+        # A name that is no resource may lead to an address that belongs to one.
+        by_address = ask(path, msgspec.structs.replace(question, host=address), Why)
+        if by_address.outcome != "no resource":
+            found = by_address
+            break
+    if settings[AS_JSON]:
+        echo(json.dumps({**msgspec.to_builtins(found), "dns": addresses, "route": route}, indent=2))
+    else:
+        for line in why_lines(settings[asked.TARGET], found, addresses, route):
+            echo(shown_text(line))
+    match found.outcome:
+        case "authorized":
+            return (
+                1
+                if found.is_filtered or found.connection is None or not found.connection.is_established
+                else 0
+            )
+        case "refused":
+            return DENIED
+        case "no resource":
+            return NOT_OURS
+        case _:
+            return 1
+
+
+def ask(path: Path, question: Question, kind: type[_Answer]) -> _Answer:
+    """Ask one process.
+
+    Raises:
+        NotFound: nothing listens there.
+        UserError: it may not be asked by this user, or does not answer.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(str(path))
+            connection.sendall(msgspec.json.encode(question) + b"\n")
+            with connection.makefile("rb") as answers:
+                line = answers.readline(MAX_ANSWER)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NotFound(f"nothing runs that could be asked at {path}") from error
+    except PermissionError as error:
+        raise UserError(f"{path} answers root and members of the group wardgate: use sudo") from error
+    except OSError as error:
+        raise UserError(f"{path} does not answer: {error.strerror or error}") from error
+    if not line:
+        raise UserError(f"{path} does not answer this user, or too many ask at once")
+    try:
+        answer = msgspec.json.decode(line, type=kind)
+    except msgspec.DecodeError as error:
+        try:
+            refused = msgspec.json.decode(line, type=Refused)
+        except msgspec.DecodeError:
+            raise UserError(f"{path} is of another version: restart the service after an upgrade") from error
+        raise UserError(refused.error) from error
+    return answer
+
+
+def parse_target(text: str) -> tuple[str, int | None]:
+    """Read `wiki.corp.example:443`, `10.0.3.7`, `fd00::7` or `[fd00::7]:22`.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    try:
+        return str(ip_address(text.strip("[]"))), None
+    except ValueError:
+        pass
+    if ":" not in text:
+        return text, None
+    try:
+        return host_and_port(text)
+    except ValueError as error:
+        raise UserError(f"{text!r} is neither a host nor HOST:PORT") from error
+
+
+def status_lines(one: Status) -> Iterator[str]:
+    """Yield the lines in which a person reads how a process fares."""
+    state = "connected" if one.is_connected else "NOT connected to the portal"
+    yield f"{one.part} {one.version} on {one.interface}: {state}{'' if one.is_ready else ', NOT ready'}"
+    yield f"  addresses  {', '.join(one.addresses) or 'none yet'}"
+    if one.dns is not None:
+        resolver = ", ".join(one.dns.sentinels) or "no resolver yet"
+        yield f"  dns        {one.dns.method}; {resolver} → {', '.join(one.dns.upstreams) or 'nobody'}"
+    relays = ", ".join(f"{relay.relay_id} ({relay.rtt_ms:g} ms)" for relay in one.relays)
+    yield f"  relays     {relays or 'none reached'}"
+    yield f"  traffic    {_size(one.counts.get('bytes_received', 0))} in, {_size(one.counts.get('bytes_sent', 0))} out"
+    if one.resources:
+        yield "resources"
+        width = max(len(shown_text(resource.name)) for resource in one.resources)
+        for resource in one.resources:
+            where = f" {resource.address}" if resource.address else ""
+            refusal = f", refused: {resource.refusal}" if resource.refusal else ""
+            served = f" by {resource.gateway_id}" if resource.gateway_id else ""
+            what = f"({resource.kind}{shown_text(where)})"
+            yield f"  {shown_text(resource.name):{width}}  {resource.state}{served}{refusal} {what}"
+    if one.connections:
+        yield "connections"
+        for connection in one.connections:
+            yield from (f"  {line}" for line in _connection_lines(connection))
+    if one.grants:
+        yield "grants"
+        for grant in one.grants:
+            until = "without end" if grant.expires_at is None else f"until {_time(grant.expires_at)}"
+            who = shown_text(grant.actor or grant.client_id)
+            yield f"  {who} → {shown_text(grant.resource)} {shown_text(grant.address)}, {until}"
+    amiss = [setting for setting in one.host if setting.refusal is not None or setting.repairs]
+    if amiss or one.notes:
+        yield "this host"
+        for setting in amiss:
+            told = (
+                setting.refusal or f"put back {setting.repairs} {'time' if setting.repairs == 1 else 'times'}"
+            )
+            yield f"  {setting.name}: {told}"
+        shown = {f"{setting.name}:" for setting in amiss}
+        yield from (f"  {note}" for note in one.notes if not any(note.startswith(name) for name in shown))
+
+
+def why_lines(target: str, found: Why, addresses: list[str], route: str | None) -> Iterator[str]:
+    """Yield the lines in which a person reads what becomes of a connection."""
+    resource = found.resource
+    if resource is None:
+        yield f"{target}: no resource that you are offered. It goes where this host's own routes lead."
+        if not found.is_portal_connected:
+            yield "  portal    not connected: the list of resources may be old"
+    else:
+        verdict = {
+            "authorized": "access is granted",
+            "refused": f"access is DENIED ({found.reason})",
+        }.get(found.outcome, "nobody has answered the request for access")
+        if found.is_filtered:
+            verdict = f"the resource does not admit this port (it admits {', '.join(found.filters)})"
+        yield f"{target}: {verdict}"
+        yield f"  resource  {resource.name} ({resource.kind} {resource.address}), at {', '.join(resource.sites)}"
+        if found.violated:
+            yield f"  because   not met: {', '.join(found.violated)}"
+        if found.outcome == "no answer":
+            yield "  because   " + (
+                "no gateway of its site took the request in time"
+                if found.is_portal_connected
+                else "the client is not connected to the portal"
+            )
+        if found.others:
+            yield f"  also      {', '.join(found.others)} would match, and come after it"
+        if found.connection is not None:
+            lines = list(_connection_lines(found.connection))
+            yield f"  gateway   {lines[0]}"
+            yield from (f"          {line}" for line in lines[1:])
+    is_name = not _is_address(target)
+    if is_name:
+        yield f"  dns       {', '.join(addresses) or 'no answer'}"
+        if (
+            resource is not None
+            and resource.kind == "dns"
+            and addresses
+            and not any(map(_is_proxy, addresses))
+        ):
+            yield "            not from the client's resolver: something else resolves names here"
+    if route is not None:
+        yield f"  kernel    {route}"
+
+
+def _sockets(settings: Settings) -> list[Path]:
+    path = settings[asked.CONTROL_SOCKET]
+    if path is not None:
+        return [path]
+    return [socket_of(part) for part in asked.PARTS if settings[asked.PART] in (None, part)]
+
+
+def _all(sockets: list[Path]) -> list[Status]:
+    found = list[Status]()
+    for path in sockets:
+        try:
+            found.append(ask(path, Question(ask="status"), Status))
+        except NotFound:
+            if len(sockets) == 1:
+                raise
+    if not found:
+        raise NotFound("neither a client nor a gateway runs here")
+    return found
+
+
+def _watch(sockets: list[Path]) -> int:
+    with Live(console=Console(), auto_refresh=False, screen=True) as live:
+        while True:
+            lines = "\n\n".join("\n".join(status_lines(one)) for one in _all(sockets))
+            live.update(Text(lines), refresh=True)
+            time.sleep(EVERY_S)
+
+
+def _connection_lines(one: ShownConnection) -> Iterator[str]:
+    who = " ".join(f"{shown_text(value)}" for value in one.names.values())
+    state = "" if one.is_established else ", not yet established"
+    age = "" if one.connected_s is None else f", for {_duration(one.connected_s)}"
+    path = _PATHS.get(one.path or "", "no path yet")
+    yield f"{one.peer_id}{f' ({who})' if who else ''}: {path}{state}{age}"
+    if one.path is not None:
+        if one.path != "direct":
+            yield f"  {one.why}"
+        yield f"  {one.local} → {one.remote}"
+    tried = [candidate.split() for candidate in (*one.local_candidates, *one.remote_candidates)]
+    kinds = sorted({(fields[7], fields[4]) for fields in tried if len(fields) > 7})
+    if one.path != "direct" and kinds:
+        yield f"  tried {', '.join(f'{address} ({kind})' for kind, address in kinds)}"
+
+
+def _addresses(host: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def _route(address: str) -> str | None:
+    if shutil.which("ip") is None:
+        return None
+    done = subprocess.run(["ip", "route", "get", address], capture_output=True, text=True, check=False)
+    lines = (done.stdout if done.returncode == 0 else done.stderr).splitlines()
+    return lines[0].strip() if lines else None
+
+
+def _is_address(target: str) -> bool:
+    host, _ = parse_target(target)
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_proxy(address: str) -> bool:
+    parsed: Any = ip_address(address)
+    return parsed in (PROXY_IPV4 if parsed.version == 4 else PROXY_IPV6)
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _time(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
