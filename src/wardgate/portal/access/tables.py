@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, Index, literal_column
 
 from wardgate.portal.schema.columns import Editable, Words, one_of
 from wardgate.portal.schema.declaration import (
@@ -19,6 +19,7 @@ from wardgate.portal.schema.declaration import (
     Reference,
     Removal,
     listing_index,
+    names_index,
     tenant_table,
 )
 from wardgate.portal.schema.rights import ALL, READ_INSERT, READABLE_BY_ALL, rights_of
@@ -76,6 +77,9 @@ Index(
     postgresql_where=RESOURCES.c.type == "internet",
 )
 listing_index(RESOURCES)
+# The value is in the statement: SQLite does not use an index over an expression for one with a bound value.
+INTERNET_FIRST: Final = RESOURCES.c.type != literal_column("'internet'")
+names_index(RESOURCES, INTERNET_FIRST, RESOURCES.c.name, RESOURCES.c.address, RESOURCES.c.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, 
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Search
 from wardgate.portal.web.forms import Form, TextField
@@ -115,8 +116,8 @@ class ClientSearch(Search):
             ACTORS.c.account_id == DEVICES.c.account_id,
             ACTORS.c.id == DEVICES.c.actor_id,
             or_(
-                ACTORS.c.name.icontains(words, autoescape=True),
-                ACTORS.c.email.icontains(words, autoescape=True),
+                contains(ACTORS.c.name, words),
+                contains(ACTORS.c.email, words),
             ),
         )
         return or_(super().words_condition(words), is_owned)

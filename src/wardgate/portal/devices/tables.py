@@ -18,6 +18,7 @@ from wardgate.portal.schema.declaration import (
     Reference,
     Removal,
     listing_index,
+    names_index,
     tenant_table,
 )
 from wardgate.portal.schema.rights import ALL, READ_INSERT_UPDATE, READABLE_BY_ALL, rights_of
@@ -122,6 +123,7 @@ Index("devices_account_id_client_token_id_index", DEVICES.c.account_id, DEVICES.
 Index("devices_account_id_gateway_token_id_index", DEVICES.c.account_id, DEVICES.c.gateway_token_id)
 Index("devices_account_id_id_type_index", DEVICES.c.account_id, DEVICES.c.id, DEVICES.c.type, unique=True)
 listing_index(DEVICES, "type")
+names_index(DEVICES, DEVICES.c.type, DEVICES.c.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from wardgate.portal.schema.declaration import (
     Reference,
     Removal,
     listing_index,
+    names_index,
     tenant_table,
 )
 from wardgate.portal.schema.rights import ALL, MANAGERS, NONE, READ, READABLE_BY_ALL, rights_of
@@ -74,6 +75,7 @@ Index(
     "actors_email_index", func.lower(ACTORS.c.email)
 )  # a stranger asks in which accounts an address is known
 listing_index(ACTORS)
+names_index(ACTORS, ACTORS.c.name, ACTORS.c.email, ACTORS.c.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,7 @@ Index(
 )
 Index("groups_account_id_idp_id_index", GROUPS.c.account_id, GROUPS.c.idp_id, unique=True)
 listing_index(GROUPS)
+names_index(GROUPS, GROUPS.c.type, GROUPS.c.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,8 @@ class Feed:
 
     async def position(self, account_id: UUID) -> int:
         """Return the sequence of the account's newest change, 0 for none."""
-        return (await self._store.sequences()).get(account_id, 0)
+        async with self._store.reading() as transaction:
+            return await transaction.sequence(account_id)
 
     async def follow(self, account_id: UUID, after: int) -> AsyncGenerator[list[Change]]:
         """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence.

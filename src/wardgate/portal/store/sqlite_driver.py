@@ -10,12 +10,14 @@ environment's executor, SQLite lets go of the interpreter while it works, and th
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from wardgate.portal.environment import Executor
 
 _Result = TypeVar("_Result")
+
+_AHEAD: Final = 500
 
 Creator = Callable[..., Awaitable["InlineConnection"]]
 
@@ -141,34 +143,55 @@ class InlineCursor:
         self._cursor.close()
 
     def __aiter__(self) -> "InlineCursor":
-        self._rows: Iterator[Any] = iter(self._cursor)
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            return next(self._rows)
-        except StopIteration:
-            raise StopAsyncIteration from None
+        row = await self.fetchone()
+        if row is None:
+            raise StopAsyncIteration
+        return row
 
 
 class ExecutorCursor(InlineCursor):
-    """A cursor whose statements run elsewhere; its connection is used by nobody else meanwhile."""
+    """A cursor whose statements run elsewhere; its connection is used by nobody else meanwhile.
+
+    The first rows come along with the statement: handing work to a thread and waiting for it costs more than most
+    statements, and nearly all of them have few rows.
+    """
 
     def __init__(self, connection: sqlite3.Connection, executor: Executor) -> None:
         super().__init__(connection.cursor())
         self._connection = connection
         self._executor = executor
+        self._ahead: list[Any] = []
+        self._has_more = False
 
     async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> InlineCursor:
-        await self._run(lambda: self._cursor.execute(statement, parameters))
+        def run() -> list[Any]:
+            return self._cursor.execute(statement, parameters).fetchmany(_AHEAD)
+
+        self._ahead = await self._run(run)
+        self._has_more = len(self._ahead) == _AHEAD
         return self
+
+    async def fetchone(self) -> Any:
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
 
     async def fetchmany(self, size: int | None = None) -> Sequence[Any]:
         wanted = self.arraysize if size is None else size
-        return await self._run(lambda: self._cursor.fetchmany(wanted))
+        rows, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
+        if self._has_more and len(rows) < wanted:
+            more = wanted - len(rows)
+            rows += await self._run(lambda: self._cursor.fetchmany(more))
+        return rows
 
     async def fetchall(self) -> Sequence[Any]:
-        return await self._run(self._cursor.fetchall)
+        rows, self._ahead = self._ahead, []
+        if self._has_more:
+            rows += await self._run(self._cursor.fetchall)
+            self._has_more = False
+        return rows
 
     async def _run(self, function: Callable[[], _Result]) -> _Result:
         work = asyncio.ensure_future(self._executor.run(function))

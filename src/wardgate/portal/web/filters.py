@@ -9,6 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_
 
+from wardgate.portal.store.text_search import contains
+
 MAX_WORDS_CHARS = 200
 
 Condition = ColumnElement[bool]
@@ -48,7 +50,7 @@ class Search(Filter):
         return self.words_condition(values[0])
 
     def words_condition(self, words: str) -> Condition:
-        return or_(*(column.icontains(words, autoescape=True) for column in self.columns))
+        return or_(*(contains(column, words) for column in self.columns))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ kind is none of the other.
 import hmac
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -29,7 +30,7 @@ from wardgate.portal.web.asset_files import AssetFiles
 from wardgate.portal.web.forms import MAX_FIELD_BYTES, MAX_FIELDS
 from wardgate.portal.web.operator_sessions import OPERATOR_PATH, OperatorSessions, OperatorSignedIn
 from wardgate.portal.web.page import Page, PageRoute, Section
-from wardgate.portal.web.rendering import load_templates
+from wardgate.portal.web.rendering import drawn_icon, load_templates
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.portal.web.toasts import Toasts
 from wardgate.portal.web.visit import BaseVisit, OperatorVisit, Visit
@@ -66,8 +67,8 @@ class Frame(ABC, Generic[_SignedInT]):
         self.installers = Installers(services.settings, services.environment)
         self._templates = load_templates()
         self._templates.globals["asset"] = assets.path
-        self._templates.globals["pages"] = pages
-        self._templates.globals["sections"] = tuple(Section)
+        self._templates.globals["drawn_icon"] = cache(partial(drawn_icon, assets.path("icons.svg")))
+        self._templates.globals["navigation"] = _navigation(pages)
 
     @abstractmethod
     async def signed_in(self, request: Request) -> _SignedInT | None:
@@ -247,3 +248,9 @@ class OperatorFrame(Frame[OperatorSignedIn]):
         self, page: Page, request: Request, signed_in: OperatorSignedIn, form: FormData
     ) -> OperatorVisit:
         return OperatorVisit(self, page, request, form, signed_in=signed_in)
+
+
+def _navigation(pages: tuple[Page, ...]) -> Sequence[tuple[Section, Sequence[Page]]]:
+    """Return the sections that have pages, in their order, each with its pages."""
+    of_section = {section: [page for page in pages if page.section is section] for section in Section}
+    return [(section, entries) for section, entries in of_section.items() if entries]

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, nulls_first, nulls_last
+from sqlalchemy import ColumnClause, ColumnElement, nulls_first, nulls_last
 from starlette.responses import Response
 from typing_extensions import TypeVar
 
@@ -495,8 +495,12 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
                     notices.append(f"{one.label} {name or 'that does not exist any more'}")
         by = self._sorted_by(query.sort)
         assert by is not None
-        order = nulls_last(by.desc()) if query.sort.startswith("-") else nulls_first(by)
-        rows = await repository.load_all(
+        order = by.desc() if query.sort.startswith("-") else by
+        if (
+            not isinstance(by, ColumnClause) or by.nullable
+        ):  # said of others, it hides an index from PostgreSQL
+            order = nulls_last(order) if query.sort.startswith("-") else nulls_first(order)
+        rows = await repository.load_page(
             *conditions,
             order_by=[*self.pinned, order, repository.c.id],
             limit=query.size,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
 
 from wardgate.model.shown_text import shown_text
 
@@ -38,6 +39,13 @@ def load_templates() -> Environment:
     templates.filters["relative"] = relative
     templates.filters["to_the_microsecond"] = to_the_microsecond
     return templates
+
+
+def drawn_icon(icons: str, name: str, class_: str = "") -> Markup:
+    """Return a symbol of the file `icons`. A page has a hundred of them, of thirty kinds: whoever asks keeps them."""
+    return Markup(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>'
+    ).format(class_, icons, name)
 
 
 def exact(at: datetime) -> str:

@@ -16,7 +16,7 @@ from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.condition_field import ConditionsField
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
+from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing, Refused
@@ -593,7 +593,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     ),
     repository=lambda tables: tables.resources,
     load_facts=load_facts,
-    pinned=((RESOURCES.c.type != "internet"),),
+    pinned=(INTERNET_FIRST,),
     columns=(
         Column(
             name="name",

@@ -22,6 +22,7 @@ from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
 from wardgate.portal.people.tables import ACTORS, GROUPS, MEMBERSHIPS, Actor, Group
 from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Fact, Link, Moment, Several, Tag, Text
 from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Search
 from wardgate.portal.web.forms import Filled, Form, Option, SeveralField, TextField, ToggleField, messages
@@ -150,7 +151,7 @@ def _member_ids(tables: AccountTables, group: Group) -> Any:
 
 def _called(words: str) -> ColumnElement[bool]:
     columns = (ACTORS.c.name, ACTORS.c.email)
-    return or_(*(column.icontains(words, autoescape=True) for column in columns))
+    return or_(*(contains(column, words) for column in columns))
 
 
 async def count_members(_visit: Visit, tables: AccountTables, group: Group) -> int:

@@ -24,6 +24,7 @@ from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
+from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Status
 from wardgate.portal.web.forms import Option
 from wardgate.portal.web.listing import ListPage, Side, Tab
@@ -279,7 +280,7 @@ async def _find_groups(
         *_EDITABLE,
         c.id.not_in(_group_ids(tables, actor)),
         c.id.not_in(without),
-        *([c.name.icontains(words, autoescape=True)] if words else []),
+        *([contains(c.name, words)] if words else []),
         order_by=[func.lower(c.name), c.id],
         limit=limit,
     )

@@ -1,0 +1,65 @@
+"""Lists longer than a page: each page has its rows in their order, whatever they are ordered and narrowed by."""
+
+import re
+from dataclasses import replace
+
+import httpx2
+import pytest
+
+from support.portal import World
+
+NAMES = ("Éclair", "a_b", "a%b", "axb", "B/2", "service 1", "Service 2", "SERVICE 3")
+
+
+@pytest.fixture
+async def many(world: World) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        resources = transaction.of(world.account_id).resources
+        for number, name in enumerate(NAMES):
+            address = f"host-{len(NAMES) - number}.example.com"
+            new = replace(world.resource, id=transaction.new_id(), name=name, type="dns", ip_stack="dual")
+            await resources.insert(replace(new, address=address))
+
+
+def names(html: str) -> list[str]:
+    return re.findall(r'class="row-link[^"]*">([^<]*)</a>', html)
+
+
+@pytest.mark.usefixtures("many")
+async def test_the_internet_is_first_and_the_rest_in_order_over_all_pages(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.portal.services.store.reading() as transaction:
+        resources = transaction.of(world.account_id).resources
+        internet = await resources.find(resources.c.type == "internet")
+    assert internet is not None
+    for order in ("name", "-name", "address", "-address"):
+        pages = [
+            names((await admin.get(f"/acme/resources?size=10&sort={order}&page={number}")).text)
+            for number in (1, 2)
+        ]
+        listed = [name for page in pages for name in page]
+        assert listed[0] == internet.name
+        assert len(set(listed)) == len(listed)
+        assert {*NAMES, world.resource.name} < set(listed)
+        if order.endswith("name"):
+            assert listed[1:] == sorted(listed[1:], reverse=order.startswith("-"))
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("service", {"service 1", "Service 2", "SERVICE 3"}),
+        ("A_B", {"a_b"}),
+        ("a%b", {"a%b"}),
+        ("b/2", {"B/2"}),
+        ("clair", {"Éclair"}),
+        ("HOST-8.", {"Éclair"}),
+    ],
+)
+async def test_a_search_is_for_the_words_as_they_are_typed_in_whatever_case(
+    admin: httpx2.AsyncClient, words: str, found: set[str]
+) -> None:
+    answer = await admin.get("/acme/resources", params={"q": words})
+    assert set(names(answer.text)) == found
