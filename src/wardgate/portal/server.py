@@ -110,6 +110,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._portal.drain()
+        for server in self.servers:
+            server.close()
+        await self._portal.channels.drain()
         await super().shutdown(sockets=sockets)
 
 

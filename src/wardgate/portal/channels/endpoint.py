@@ -39,7 +39,7 @@ from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
-from wardgate.portal.http.rate_limit import TokenBuckets
+from wardgate.portal.http.rate_limit import Pace, TokenBuckets, retry_after
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
@@ -66,6 +66,17 @@ CONFLICT_RETRY_S: Final = 5
 """A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
 
 
+CONNECTS_AT_ONCE: Final = 1000.0
+CONNECTS_PER_S: Final = 500.0
+"""What one core lets in beside its other work: 15,000 peers are back within 30 s."""
+
+LONGEST_RETRY_S: Final = 60.0
+
+DRAINED_AT_ONCE: Final = 500
+DRAIN_PAUSE_S: Final = 0.1
+"""15,000 channels are closed in 3 s, and everybody else has a turn meanwhile."""
+
+
 class Transport(Protocol):
     """What a server offers for a socket beyond ASGI."""
 
@@ -89,6 +100,8 @@ class ChannelEndpoint:
         self._connects = TokenBuckets(
             capacity=services.settings.connect_capacity, refill_per_s=services.settings.connect_refill_per_s
         )
+        self._pace = Pace(at_once=CONNECTS_AT_ONCE, per_s=CONNECTS_PER_S, longest_s=LONGEST_RETRY_S)
+        self._is_draining = False
         self._pumps: set[_Pump] = set()
         self.recorder: Recorder | None = None
 
@@ -104,6 +117,7 @@ class ChannelEndpoint:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             origin = origin_of(scope)
             connected = await self._connect(key[0], query, headers_of(scope), origin)
+            self._require_its_turn()
         except Refused as refused:
             await _refuse(scope, send, refused)
             return
@@ -127,6 +141,19 @@ class ChannelEndpoint:
             return
         await self._serve(Dialect(*key), framing, connected, receive, send, scope)
 
+    async def drain(self) -> None:
+        """Close every channel with 1012, a batch at a time, and let nobody in any more (protocol §1.9, point 10).
+
+        Peers connect anew as they are closed, so they come to the next process a batch at a time too.
+        """
+        self._is_draining = True
+        left = list(self._pumps)
+        while left:
+            batch, left = left[:DRAINED_AT_ONCE], left[DRAINED_AT_ONCE:]
+            for pump in batch:
+                pump.drain()
+            await self._services.environment.clock.sleep(DRAIN_PAUSE_S)
+
     async def refuse_unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an upgrade that came to a host where there are no channels."""
         await receive()  # websocket.connect
@@ -142,6 +169,10 @@ class ChannelEndpoint:
     async def _connect(
         self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
     ) -> Connected:
+        if self._is_draining:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The portal is stopping", retry_after_s=1
+            )
         token = bearer_token(headers, query)
         if token is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
@@ -167,6 +198,18 @@ class ChannelEndpoint:
                 return connected
             case PeerKind.RELAY:
                 return await connect_relay(self._services, token, query, origin)
+
+    def _require_its_turn(self) -> None:
+        """Spread the peers that come back together, as after a restart. Only those who have a good token count."""
+        wait_s = self._pace.take(now=self._services.environment.clock.monotonic())
+        if wait_s > 0:
+            self._services.counters["connects_paced"] += 1
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "rate_limit",
+                "Too many connects at once",
+                retry_after_s=retry_after(wait_s),
+            )
 
     def _require_own_key(self, connected: ConnectedClient | ConnectedGateway, address: Address) -> None:
         bus = self._services.environment.bus
@@ -404,6 +447,10 @@ class _Pump:
         self._progress_timer: asyncio.TimerHandle | None = None
         self._frames_sent = 0
         session.on_output = self._handle_output
+
+    def drain(self) -> None:
+        """End the session as the process ends."""
+        self._session.handle_drain()
 
     async def run(self) -> None:
         await self._send({"type": "websocket.accept"})

@@ -177,6 +177,12 @@ class Session(ABC):
             self._counters["closed_view_lost"] += 1
             self._close(CloseCode.SERVICE_RESTART)
 
+    def handle_drain(self) -> None:
+        """The process stops: close, so that the peer connects to the next one; what it holds goes on."""
+        if self._state is not _State.CLOSED:
+            self._counters["closed_drained"] += 1
+            self._close(CloseCode.SERVICE_RESTART)
+
     def handle_disconnect(self) -> None:
         """The transport is gone: leave the bus."""
         self._forget_unsent()

@@ -43,6 +43,33 @@ class TokenBuckets:
         return min(self._capacity, level + (now - at) * self._refill_per_s)
 
 
+class Pace:
+    """Lets through so many a second, of everybody together, and tells the others when to come back: one after
+    another, not all at once.
+    """
+
+    def __init__(self, *, at_once: float, per_s: float, longest_s: float) -> None:
+        self._level = self._at_once = at_once
+        self._per_s = per_s
+        self._longest_s = longest_s
+        self._at: float | None = None
+        self._called_back_until = 0.0
+
+    def take(self, *, now: float) -> float:
+        """Take one token and return 0, or return in how many seconds to come back."""
+        if self._at is not None:
+            self._level = min(self._at_once, self._level + (now - self._at) * self._per_s)
+        self._at = now
+        if self._level >= 1.0:
+            self._level -= 1.0
+            return 0.0
+        # Those who are told to come back take the places behind each other; beyond the longest wait they
+        # are spread over it anew.
+        until = max(self._called_back_until, now) + 1.0 / self._per_s
+        self._called_back_until = now if until - now > self._longest_s else until
+        return min(until - now, self._longest_s)
+
+
 class Allowance:
     """The bucket of one connection. A cost is charged afterwards, when it is known, so the level may fall
     below zero.

@@ -1,0 +1,96 @@
+"""The end of a process, and what comes after it: everybody is closed in batches and let in again one after another."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from portal.channels.test_authorization import grant
+from support.portal import HeldClock, Peer, Refused, World, make_world, portal_running
+from wardgate.portal.bus import EncodingBus
+from wardgate.portal.channels import endpoint
+from wardgate.portal.environment import Environment
+from wardgate.portal.settings import PortalSettings
+
+
+class Counted(HeldClock):
+    """Counts how often somebody sleeps, and does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == endpoint.DRAIN_PAUSE_S:
+            self.pauses.append(seconds)
+        await super().sleep(seconds)
+
+
+async def test_channels_are_closed_in_batches_with_1012(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "DRAINED_AT_ONCE", 2)
+    clock = Counted()
+    environment = replace(Environment.of_this_process(), clock=clock, bus=EncodingBus())
+    settings = PortalSettings(connect_capacity=100.0)
+    async with portal_running(settings, environment) as portal, contextlib.AsyncExitStack() as stack:
+        world = await make_world(portal)
+        peers = [await stack.enter_async_context(world.client(external_id=f"c{n}")) for n in range(5)]
+        for peer in peers:
+            await peer.join()
+        await portal.channels.drain()
+        assert [await peer.receive_close() for peer in peers] == [1012] * 5
+        assert not [
+            frame for peer in peers for frame in peer.frames if frame["event"] in ("disconnect", "phx_close")
+        ]
+        assert len(clock.pauses) == 3
+        assert portal.services.counters["closed_drained"] == 5
+
+
+async def test_while_it_stops_nobody_is_let_in_and_told_to_come_back(world: World) -> None:
+    await world.portal.channels.drain()
+    for peer in (world.client(), world.gateway(), Peer(world.portal, "client", None, "x")):
+        with pytest.raises(Refused) as refused:
+            await peer.__aenter__()
+        assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "draining")
+        assert refused.value.refusal.headers["retry-after"] == "1"
+
+
+async def test_nothing_is_revoked_by_a_restart(world: World) -> None:
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        await grant(world, client, gateway)
+        await world.portal.channels.drain()
+        assert (await gateway.receive_close(), await client.receive_close()) == (1012, 1012)
+    world.portal.channels._is_draining = False
+    async with world.gateway() as gateway:
+        init = await gateway.join()
+        assert [one["resource_id"] for one in init["authorizations"]] == [str(world.resource.id)]
+
+
+async def test_a_crowd_with_good_tokens_is_called_back_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoint, "CONNECTS_AT_ONCE", 3.0)
+    monkeypatch.setattr(endpoint, "CONNECTS_PER_S", 1.0)
+    clock = HeldClock()
+    environment = replace(Environment.of_this_process(), clock=clock, bus=EncodingBus())
+    async with portal_running(PortalSettings(connect_capacity=100.0), environment) as portal:
+        world = await make_world(portal)
+        # Whoever has no good token takes nobody's place.
+        for _ in range(10):
+            with pytest.raises(Refused) as refused:
+                await world.client(token=world.gateway_token).__aenter__()
+            assert refused.value.refusal.status == 401
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(3):
+                await stack.enter_async_context(world.client(external_id=f"c{number}"))
+            told = []
+            for number in range(3, 6):
+                with pytest.raises(Refused) as refused:
+                    await world.client(external_id=f"c{number}").__aenter__()
+                assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "rate_limit")
+                told.append(int(refused.value.refusal.headers["retry-after"]))
+            assert told == [1, 2, 3]
+            clock.at_s += 1
+            await stack.enter_async_context(world.client(external_id="c3"))
+        assert portal.services.counters["connects_paced"] == 3
