@@ -5,7 +5,18 @@ from typing import Final
 
 from wardgate.cli import values
 from wardgate.cli.command_line import Command
-from wardgate.cli.commands import client, gateway, installation, looking, portal, protocol, relay, rest, up
+from wardgate.cli.commands import (
+    bench,
+    client,
+    gateway,
+    installation,
+    looking,
+    portal,
+    protocol,
+    relay,
+    rest,
+    up,
+)
 from wardgate.cli.parameters import Form, Parameter, switch
 
 KEEP: Final = switch("keep", "leave everything running until Ctrl-C and say how to look into it")
@@ -87,6 +98,7 @@ ROOT: Final = Command(
         installation.UPGRADE,
         installation.DB,
         protocol.COMMAND,
+        bench.COMMAND,
         COMPLETION,
         installation.SIGN_IN_LINK,
     ),

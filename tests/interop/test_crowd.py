@@ -1,0 +1,101 @@
+"""`wardgate bench control`: a crowd of peers at a portal behind its real server, over real TCP."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from support.patience import PATIENCE_S
+from support.portal import World, make_world
+from wardgate.net.portal_link import PortalRefused
+from wardgate.peer.crowd import Crowd, Percentiles, Plan
+from wardgate.portal.app import Portal
+from wardgate.portal.environment import Environment
+from wardgate.portal.keys import Keys
+from wardgate.portal.listening import listen
+from wardgate.portal.server import serve
+from wardgate.portal.settings import PortalSettings
+
+
+class Stand(NamedTuple):
+    portal: Portal
+    world: World
+    plan: Plan
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    listener = listen("127.0.0.1", 0)
+    url = f"127.0.0.1:{listener.getsockname()[1]}"
+    settings = PortalSettings(external_url=f"http://{url}", connect_capacity=1000.0)
+    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+    await asyncio.wait_for(ready.wait(), 4 * PATIENCE_S)
+    world = await make_world(portal)
+    plan = Plan(
+        url=f"ws://{url}",
+        client_token=world.client_token,
+        gateway_token=world.gateway_token,
+        clients=12,
+        gateways=2,
+        connects_per_s=200.0,
+        resource_id=world.resource.id,
+        requests=40,
+        requests_per_s=200.0,
+        hold_s=0.0,
+        product_version="0",
+    )
+    yield Stand(portal, world, plan)
+    stop.set()
+    await asyncio.wait_for(task, 4 * PATIENCE_S)
+
+
+def crowd(plan: Plan) -> Crowd:
+    return Crowd(plan, rng=random.Random(7), say=lambda _line: None)
+
+
+async def test_a_crowd_connects_asks_and_is_granted(stand: Stand) -> None:
+    report = await asyncio.wait_for(crowd(stand.plan).run(), 8 * PATIENCE_S)
+    assert report.connect is not None
+    assert report.authorise is not None
+    assert report.granted is not None
+    asked = 40 - report.failed.pop("nobody free to ask", 0)
+    assert report.connect.count == 12
+    assert (report.authorise.count, report.granted.count) == (asked, asked)
+    assert report.authorise.p50_ms <= report.granted.max_ms
+    assert (report.failed, report.refused, report.lost) == ({}, {}, {})
+    assert (report.absent, report.unanswered, report.returned) == (0, 0, 0)
+
+
+async def test_a_crowd_comes_back_after_a_restart_and_nobody_is_revoked(stand: Stand) -> None:
+    portal = stand.portal
+    counters: Counter[str] = portal.services.counters
+
+    async def restart() -> None:
+        while portal.channels.counts()["client"] < 12:  # noqa: ASYNC110 - the crowd tells nobody
+            await asyncio.sleep(0.02)
+        await portal.channels.drain()
+        portal.channels._is_draining = False
+
+    going = crowd(replace(stand.plan, requests=1, hold_s=4.0))
+    report, _nothing = await asyncio.wait_for(asyncio.gather(going.run(), restart()), 8 * PATIENCE_S)
+    assert counters["closed_drained"] >= 12
+    assert report.returned >= 12
+    assert report.absent == 0
+    assert counters["revocations"] == 0
+
+
+async def test_a_token_that_the_portal_refuses_ends_the_crowd(stand: Stand) -> None:
+    with pytest.RaisesGroup(PortalRefused):
+        await asyncio.wait_for(crowd(replace(stand.plan, client_token="nonsense")).run(), 4 * PATIENCE_S)
+
+
+def test_percentiles_are_of_what_was_seen() -> None:
+    assert Percentiles.of([]) is None
+    assert Percentiles.of([0.001]) == Percentiles(1, 1.0, 1.0, 1.0)
+    assert Percentiles.of([n / 1000 for n in range(1, 201)]) == Percentiles(200, 100.5, 199.0, 200.0)
