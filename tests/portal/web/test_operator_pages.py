@@ -176,7 +176,8 @@ async def test_signing_in_is_in_the_installations_log(operator: httpx2.AsyncClie
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/accounts", "/accounts/new", "/relays", "/jobs", "/banners", "/tokens", "/search?q=a"]
+    "path",
+    ["", "/accounts", "/accounts/new", "/relays", "/jobs", "/banners", "/tokens", "/changes", "/search?q=a"],
 )
 async def test_every_page_is_there(operator: httpx2.AsyncClient, world: World, path: str) -> None:
     answer = await operator.get(f"/operator{path}")
@@ -382,6 +383,29 @@ async def test_a_browsers_session_is_ended_from_another(
     ended = await post(operator, f"/operator/tokens/{token_id}/sessions/{session.id}/end")
     assert await toast_after(operator, ended) == "The session was ended."
     assert (await visitor.get("/operator")).status_code == 303
+
+
+async def test_what_the_operator_has_done_is_in_the_installations_log(
+    operator: httpx2.AsyncClient, world: World
+) -> None:
+    await post(operator, "/operator/relays/new", name="fra-<1>")
+    page = (await operator.get("/operator/changes")).text
+    assert "relay token: fra-&lt;1&gt;" in page
+    assert "operator, 192.0.2.9" in page
+    assert "operator link" not in page, "an internal table"
+    assert "[redacted]" in page or "secret_hash" not in page
+    first = re.findall(r'id="change-(\d+)"', page)
+    for number in range(60):
+        await post(operator, "/operator/banners/new", message=f"banner {number}", color="info")
+    page = (await operator.get("/operator/changes")).text
+    assert page.count('class="item"') == 50
+    (older,) = re.findall(r'href="(/operator/changes\?before=\d+)"', page)
+    beyond = (await operator.get(older)).text
+    assert f'id="change-{first[0]}"' in beyond
+    assert 'href="/operator/changes"' in beyond
+    assert "nothing older" in (await operator.get("/operator/changes?before=0")).text
+    for odd in ("x", "-1", "9" * 40, "é"):
+        assert (await operator.get(f"/operator/changes?before={odd}")).status_code == 200
 
 
 # Health

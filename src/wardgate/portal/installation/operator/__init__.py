@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wardgate.portal.installation.operator import access, accounts, banners, health, jobs, relays
+from wardgate.portal.installation.operator import access, accounts, banners, changes, health, jobs, relays
 from wardgate.portal.web.page import Page
 
 PAGES: Final[tuple[Page, ...]] = (
@@ -12,4 +12,5 @@ PAGES: Final[tuple[Page, ...]] = (
     jobs.PAGE,
     banners.PAGE,
     access.PAGE,
+    changes.PAGE,
 )
