@@ -83,6 +83,11 @@ class AllProviders:
             details |= {one.id: one for one in await providers.load_all()}
         return [details[parent.id] for parent in parents if parent.id in details]
 
+    async def load_page(
+        self, *conditions: ColumnElement[bool], order_by: Sequence[Any], limit: int, offset: int = 0
+    ) -> list[AuthProviderDetails]:
+        return await self.load_all(*conditions, order_by=order_by, limit=limit, offset=offset)
+
     async def count(self, *conditions: ColumnElement[bool], at_most: int | None = None) -> int:
         return await self._tables.auth_providers.count(*conditions, at_most=at_most)
 
