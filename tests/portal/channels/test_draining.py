@@ -1,7 +1,9 @@
 """The end of a process, and what comes after it: everybody is closed in batches and let in again one after another."""
 
+import asyncio
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,33 @@ async def test_channels_are_closed_in_batches_with_1012(monkeypatch: pytest.Monk
         ]
         assert len(clock.pauses) == 3
         assert portal.services.counters["closed_drained"] == 5
+
+
+async def test_so_many_upgrades_are_looked_at_and_the_next_is_called_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "MOST_UNDER_WAY", 2)
+    connect, held = endpoint.connect_client, asyncio.Event()
+
+    async def slow(*arguments: Any) -> Any:
+        await held.wait()
+        return await connect(*arguments)
+
+    monkeypatch.setattr(endpoint, "connect_client", slow)
+    waiting = [asyncio.create_task(world.client(external_id=f"c{n}").__aenter__()) for n in range(2)]
+    while world.portal.channels._under_way < 2:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0)
+    with pytest.raises(Refused) as refused:
+        await world.client(external_id="c3").__aenter__()
+    assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "rate_limit")
+    assert refused.value.refusal.headers["retry-after"] == "1"
+    held.set()
+    for peer in await asyncio.gather(*waiting):
+        await peer.join()
+        await peer.__aexit__()
+    async with world.client(external_id="c3") as client:
+        await client.join()
+    assert world.portal.channels._under_way == 0
 
 
 async def test_while_it_stops_nobody_is_let_in_and_told_to_come_back(world: World) -> None:

@@ -72,6 +72,11 @@ CONNECTS_PER_S: Final = 500.0
 
 LONGEST_RETRY_S: Final = 60.0
 
+MOST_UNDER_WAY: Final = 64
+"""Upgrades that are being looked at. On a slow host more of them would all take longer than peers wait (15 s), and what
+was done for those who have gone would be done again.
+"""
+
 DRAINED_AT_ONCE: Final = 500
 DRAIN_PAUSE_S: Final = 0.1
 """15,000 channels are closed in 3 s, and everybody else has a turn meanwhile."""
@@ -102,6 +107,7 @@ class ChannelEndpoint:
         )
         self._pace = Pace(at_once=CONNECTS_AT_ONCE, per_s=CONNECTS_PER_S, longest_s=LONGEST_RETRY_S)
         self._is_draining = False
+        self._under_way = 0
         self._pumps: set[_Pump] = set()
         self.recorder: Recorder | None = None
 
@@ -116,8 +122,7 @@ class ChannelEndpoint:
             if framing is None:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             origin = origin_of(scope)
-            connected = await self._connect(key[0], query, headers_of(scope), origin)
-            self._require_its_turn()
+            connected = await self._connect_in_turn(key[0], query, headers_of(scope), origin)
         except Refused as refused:
             await _refuse(scope, send, refused)
             return
@@ -166,6 +171,32 @@ class ChannelEndpoint:
             counts[pump.kind] += 1
         return counts
 
+    async def _connect_in_turn(
+        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
+    ) -> Connected:
+        """Spread the peers that come back together, as after a restart."""
+        now = self._services.environment.clock.monotonic
+        if self._under_way >= MOST_UNDER_WAY:
+            raise self._later(self._pace.call_back(now=now()))
+        self._under_way += 1
+        try:
+            connected = await self._connect(kind, query, headers, origin)
+        finally:
+            self._under_way -= 1
+        # Only now: whoever has no good token takes nobody's place.
+        if (wait_s := self._pace.take(now=now())) > 0:
+            raise self._later(wait_s)
+        return connected
+
+    def _later(self, wait_s: float) -> Refused:
+        self._services.counters["connects_paced"] += 1
+        return Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "rate_limit",
+            "Too many connects at once",
+            retry_after_s=retry_after(wait_s),
+        )
+
     async def _connect(
         self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
     ) -> Connected:
@@ -198,18 +229,6 @@ class ChannelEndpoint:
                 return connected
             case PeerKind.RELAY:
                 return await connect_relay(self._services, token, query, origin)
-
-    def _require_its_turn(self) -> None:
-        """Spread the peers that come back together, as after a restart. Only those who have a good token count."""
-        wait_s = self._pace.take(now=self._services.environment.clock.monotonic())
-        if wait_s > 0:
-            self._services.counters["connects_paced"] += 1
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "rate_limit",
-                "Too many connects at once",
-                retry_after_s=retry_after(wait_s),
-            )
 
     def _require_own_key(self, connected: ConnectedClient | ConnectedGateway, address: Address) -> None:
         bus = self._services.environment.bus

@@ -63,6 +63,10 @@ class Pace:
         if self._level >= 1.0:
             self._level -= 1.0
             return 0.0
+        return self.call_back(now=now)
+
+    def call_back(self, *, now: float) -> float:
+        """Return in how many seconds somebody is to come back who cannot be let through now for another reason."""
         # Those who are told to come back take the places behind each other; beyond the longest wait they
         # are spread over it anew.
         until = max(self._called_back_until, now) + 1.0 / self._per_s
