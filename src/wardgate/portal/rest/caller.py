@@ -92,11 +92,6 @@ class _Exchange:
         check_expectation(self._request.headers.get("if-match"), tag_of(row))
         return row
 
-    def tagged_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
-        """Set the response's `ETag` to the version of a list of members; `member_ids` are all of them, not
-        those of one page."""
-        self._response.headers["etag"] = tag_of_members(owner_id, member_ids)
-
     def expected_members(self, owner_id: UUID, member_ids: Collection[UUID]) -> None:
         """Check that `If-Match` is absent or names the version of these members.
 

@@ -1,6 +1,6 @@
 """Objects as the REST API represents them (rest-api §8), and the envelopes around them (§3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
@@ -11,9 +11,11 @@ import msgspec
 from fastapi import Response
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
+from wardgate.portal.object_versions import tag_of_members
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.schema.row import Row
 from wardgate.portal.store.log_reading import Count
+from wardgate.portal.store.turns import as_number
 
 T = TypeVar("T")
 _RowT = TypeVar("_RowT", bound=Row)
@@ -124,6 +126,15 @@ def list_response(page: Page[_RowT], fields_of: Callable[[_RowT], ViewFields]) -
     data = [_with_instants_as_text(fields_of(row)) for row in page.rows]
     body = msgspec.json.encode({"data": data, "metadata": metadata})
     return Response(body, media_type="application/json")
+
+
+def members_response(field: str, owner_id: UUID, member_ids: Collection[UUID]) -> Response:
+    """Return a response with the ids of all members and the version of the list; encoded without a view, which of
+    thousands holds everybody up.
+    """
+    body = msgspec.json.encode({"data": {field: sorted(member_ids, key=as_number)}})
+    etag = tag_of_members(owner_id, member_ids)
+    return Response(body, media_type="application/json", headers={"etag": etag})
 
 
 def _with_instants_as_text(fields: ViewFields) -> ViewFields:

@@ -13,15 +13,15 @@ from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, StaticDevicePoolMember
 from wardgate.portal.devices.views import PoolMembersView, PoolMemberView
 from wardgate.portal.object_versions import tag_of_members
-from wardgate.portal.rest.caller import AccountCaller, ForAccount
+from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import NARROWING, Fields, array_of, ignored_narrowing
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response, members_response
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.turns import as_number, in_turns
+from wardgate.portal.store.turns import in_turns
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
 
@@ -70,10 +70,8 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
         return answer
 
 
-@routes.put("", is_versioned=True)
-async def replace_members(
-    caller: ForAccount, resource_id: Id, body: PoolMembersBody
-) -> Data[PoolMembersView]:
+@routes.put("", is_versioned=True, response_model=Data[PoolMembersView])
+async def replace_members(caller: ForAccount, resource_id: Id, body: PoolMembersBody) -> Response:
     """Make these the only members; memberships that stay are kept, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, _):
         pool = await rules.load_static_pool(tables, resource_id)
@@ -94,13 +92,11 @@ async def replace_members(
         wanted = await _checked(tables, given, errors)
         if errors:
             raise invalid({"pool_members": errors})
-        return await _answer(caller, tables, pool, current, wanted)
+        return await _answer(tables, pool, current, wanted)
 
 
-@routes.patch("", is_versioned=True)
-async def change_members(
-    caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody
-) -> Data[PoolMembersView]:
+@routes.patch("", is_versioned=True, response_model=Data[PoolMembersView])
+async def change_members(caller: ForAccount, resource_id: Id, body: PoolMembersPatchBody) -> Response:
     """Remove members, then add members; one in both lists stays."""
     changes = body.pool_members
     if not changes.model_fields_set & {"add", "remove"}:
@@ -126,7 +122,7 @@ async def change_members(
         ]
         if unknown:
             raise invalid({"pool_members": unknown})
-        return await _answer(caller, tables, pool, current, (set(current) - removed) | added)
+        return await _answer(tables, pool, current, (set(current) - removed) | added)
 
 
 async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -> set[UUID]:
@@ -144,15 +140,13 @@ async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -
 
 
 async def _answer(
-    caller: AccountCaller,
     tables: AccountTables,
     pool: Resource,
     current: Mapping[UUID, StaticDevicePoolMember],
     wanted: set[UUID],
-) -> Data[PoolMembersView]:
+) -> Response:
     await rules.set_members(tables, pool, current, wanted)
-    caller.tagged_members(pool.id, wanted)
-    return Data(data=PoolMembersView(device_ids=sorted(wanted, key=as_number)))
+    return members_response("device_ids", pool.id, wanted)
 
 
 def _is_list_of_strings(value: Any) -> bool:

@@ -25,9 +25,8 @@ from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import Id, parse_id
 from wardgate.portal.rest.problems import Problem, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
-from wardgate.portal.rest.views import Data, ListOf, list_response
+from wardgate.portal.rest.views import Data, ListOf, list_response, members_response
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.turns import as_number
 
 routes = Routes("groups", "/groups", tag="Groups")
 routes_of_all = Routes("all_groups", "/wardgate/groups", tag="Wardgate")
@@ -212,8 +211,8 @@ async def members(caller: ForAccount, group_id: Id, paging: Paging) -> Response:
         return answer
 
 
-@routes.put("/{group_id}/memberships", is_versioned=True, tag="Memberships")
-async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Data[MembersView]:
+@routes.put("/{group_id}/memberships", is_versioned=True, tag="Memberships", response_model=Data[MembersView])
+async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBody) -> Response:
     """Make these the only members; memberships that stay are kept, so that nobody is disconnected needlessly."""
     async with caller.writing() as (tables, _):
         group = await rules.load_group_with_editable_members(tables, group_id)
@@ -228,11 +227,13 @@ async def replace_members(caller: ForAccount, group_id: Id, body: MembershipsBod
             else:
                 wanted |= await _parsed(caller, [entry["actor_id"]], errors)
         await _check_actors(tables, wanted, errors)
-        return await _answer(caller, tables, group, current, wanted)
+        return await _answer(tables, group, current, wanted)
 
 
-@routes.patch("/{group_id}/memberships", is_versioned=True, tag="Memberships")
-async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Data[MembersView]:
+@routes.patch(
+    "/{group_id}/memberships", is_versioned=True, tag="Memberships", response_model=Data[MembersView]
+)
+async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatchBody) -> Response:
     """Remove members, then add members; one in both lists stays."""
     changes = body.memberships
     if not changes.model_fields_set & {"add", "remove"}:
@@ -245,7 +246,7 @@ async def change_members(caller: ForAccount, group_id: Id, body: MembershipPatch
         removed = await _parsed(caller, _as_list(changes.remove), errors)
         await _check_actors(tables, added, errors)
         wanted = (set(current) - removed) | added
-        return await _answer(caller, tables, group, current, wanted)
+        return await _answer(tables, group, current, wanted)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -280,12 +281,7 @@ async def _current(caller: AccountCaller, tables: AccountTables, group: Group) -
 
 
 async def _answer(
-    caller: AccountCaller,
-    tables: AccountTables,
-    group: Group,
-    current: Mapping[UUID, Membership],
-    wanted: set[UUID],
-) -> Data[MembersView]:
+    tables: AccountTables, group: Group, current: Mapping[UUID, Membership], wanted: set[UUID]
+) -> Response:
     await rules.set_members(tables, group, current, wanted)
-    caller.tagged_members(group.id, wanted)
-    return Data(data=MembersView(actor_ids=sorted(wanted, key=as_number)))
+    return members_response("actor_ids", group.id, wanted)
