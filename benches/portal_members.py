@@ -41,7 +41,7 @@ class Turns:
             run(handle)
             longest_s.append(time.thread_time() - began_s)
 
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
+        asyncio.events.Handle._run = timed  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
     def end(self) -> None:
         asyncio.events.Handle._run = self._run  # type: ignore[method-assign]  # noqa: SLF001
