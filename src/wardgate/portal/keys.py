@@ -2,7 +2,7 @@
 serves two ends.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,6 +22,8 @@ class Keys:
         cursors: signs page cursors.
         answers: encrypts answers that are kept for repeated calls.
         links: signs links that are sent by mail.
+        letters: seals letters with secrets in them while they wait in the job queue.
+        second_factors: seals secrets of authenticator apps, and recognises recovery codes.
     """
 
     tokens: bytes = field(repr=False)
@@ -30,14 +32,15 @@ class Keys:
     cursors: bytes = field(repr=False)
     answers: bytes = field(repr=False)
     links: bytes = field(repr=False)
+    letters: bytes = field(repr=False)
+    second_factors: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, master: bytes) -> "Keys":
         """Derive all keys from the master secret (at least 32 random bytes)."""
         if len(master) < MASTER_BYTES:
             raise ValueError(f"a master secret has at least {MASTER_BYTES} bytes")
-        purposes = ("tokens", "cookies", "forms", "cursors", "answers", "links")
-        return cls(*(_derive(master, purpose) for purpose in purposes))
+        return cls(**{one.name: _derive(master, one.name) for one in fields(cls)})
 
 
 def _derive(master: bytes, purpose: str) -> bytes:

@@ -16,17 +16,29 @@ from wardgate.portal.installation.tables import OutboundEmail
 from wardgate.portal.mail.message import MailMessage, Refusal
 from wardgate.portal.mail.queue import permitted
 from wardgate.portal.mail.records import MailRecords
+from wardgate.portal.sealing import unseal
 from wardgate.portal.services import Services
 
 log = logging.getLogger(__name__)
 
 FAILED: Final = "failed"
+SEALED_SUBJECT: Final = "(a letter with a code or a link to sign in)"
+"""What is on record as the subject of a letter whose own holds a secret."""
 
 
 class _Arguments(msgspec.Struct, frozen=True):
     message_id: str
     account_id: UUID | None
     recipients: list[str]
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    sealed: str | None = None
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """What is under the seal of a letter with a secret in it."""
+
     subject: str
     text: str
     html: str
@@ -42,6 +54,7 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
     Raises:
         OSError: the server could not be reached, or refused everything; another attempt may fare better.
         NotTakenYet: it took the letter for some recipients only.
+        SealBroken: the letter was sealed under another master secret.
     """
     letter = msgspec.convert(arguments, _Arguments)
     async with services.store.reading() as transaction:
@@ -54,12 +67,13 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
     if mailer is None:
         services.counters["mails_skipped"] += 1
         return
+    content = _content_of(services, letter)
     message = MailMessage(
         id=letter.message_id,
         sender=services.settings.mail_from,
-        subject=letter.subject,
-        text=letter.text,
-        html=letter.html,
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
         written_at=services.environment.clock.now(),
     )
     refused = await mailer.send(message, recipients)
@@ -69,6 +83,13 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
         raise NotTakenYet(
             f"{len(later)} of {len(recipients)} recipients refused for now: {refused[later[0]].code}"
         )
+
+
+def _content_of(services: Services, letter: _Arguments) -> _Content:
+    if letter.sealed is None:
+        return _Content(letter.subject, letter.text, letter.html)
+    plain = unseal(services.keys.letters, letter.sealed, owner=letter.message_id)
+    return msgspec.json.decode(plain, type=_Content)
 
 
 async def _record(
@@ -85,7 +106,7 @@ async def _record(
         email = OutboundEmail(
             message_id=letter.message_id,
             account_id=None if account is None else account.id,
-            subject=letter.subject,
+            subject=letter.subject if letter.sealed is None else SEALED_SUBJECT,
             recipients=letter.recipients,
         )
         records = MailRecords(transaction)

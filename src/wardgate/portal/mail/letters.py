@@ -1,5 +1,7 @@
 """What the portal writes to people: one frozen class a letter, rendered as plain text and as simple HTML.
 
+A letter that holds a code or a link which signs somebody in says so (`is_secret`): it waits sealed in the queue.
+
 Rendering is pure: what a letter says is decided when it is posted, so that it stays true when its account is
 gone by the time that it is sent. A letter's template has its class's name in snake case: the first line of
 the `.txt` is the subject.
@@ -9,7 +11,7 @@ import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
@@ -74,6 +76,7 @@ class OutdatedGateways:
 class SignInCode:
     """`link` opens the page with the code filled in; None where another browser must not go on."""
 
+    is_secret: ClassVar[bool] = True
     account_name: str
     portal_url: str
     code: str
@@ -95,6 +98,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class ChoosePassword:
+    is_secret: ClassVar[bool] = True
     account_name: str
     link: str
     by: str
@@ -144,6 +148,11 @@ def render(letter: Letter) -> Rendered:
     subject, _, text = _TEMPLATES.get_template(f"{name}.txt").render(values).partition("\n")
     html = _TEMPLATES.get_template(f"{name}.html").render(values, subject=one_line(subject))
     return Rendered(one_line(subject), text.strip() + "\n", html)
+
+
+def is_secret_letter(letter: Letter) -> bool:
+    """Tell whether a letter signs in whoever reads it."""
+    return getattr(letter, "is_secret", False)
 
 
 def one_line(text: str) -> str:

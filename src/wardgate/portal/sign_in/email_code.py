@@ -134,7 +134,14 @@ class EmailCode:
             # Opened in another browser it would not complete a client's sign-in.
             link=None if step.flow.context.is_client else f"{services.settings.web_url}{path}",
         )
-        await post(transaction, services.settings, letter, [actor.email], account_id=step.account.id)
+        await post(
+            transaction,
+            services.settings,
+            letter,
+            [actor.email],
+            account_id=step.account.id,
+            key=services.keys.letters,
+        )
 
     async def _ask_for_code(self, step: Step) -> Response:
         asked = self._asked(step)

@@ -162,7 +162,14 @@ class Proofs:
             masked_ip=masked(origin.remote_ip),
             link=None,
         )
-        await post(transaction, services.settings, letter, [actor.email], account_id=account.id)
+        await post(
+            transaction,
+            services.settings,
+            letter,
+            [actor.email],
+            account_id=account.id,
+            key=services.keys.letters,
+        )
 
 
 async def _forget_others(tables: AccountTables, proved: PendingIdentity) -> None:

@@ -72,5 +72,12 @@ async def send_password_link(caller: ForAccount, actor_id: Id) -> Data[PasswordL
         is_mailed = services.environment.mailer is not None and actor.email is not None
         if is_mailed and actor.email is not None:
             letter = ChoosePassword(caller.account.name, url, caller.actor.name, ends_at)
-            await post(transaction, services.settings, letter, [actor.email], account_id=caller.account.id)
+            await post(
+                transaction,
+                services.settings,
+                letter,
+                [actor.email],
+                account_id=caller.account.id,
+                key=caller.keys.letters,
+            )
     return Data(data=PasswordLinkView(actor_id=actor.id, expires_at=ends_at, url=None if is_mailed else url))
