@@ -3,13 +3,16 @@ its own; the machine's Chromium, so that nothing is downloaded.
 """
 
 import asyncio
+import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
@@ -55,7 +58,8 @@ class Served:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def served() -> AsyncIterator[Served]:
     listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    # By name: browsers know passkeys on HTTPS and on localhost only.
+    url = f"http://localhost:{listener.getsockname()[1]}"
     settings = PortalSettings(external_url=url, connect_capacity=100.0)
     portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
     ready, stop = asyncio.Event(), asyncio.Event()
@@ -161,6 +165,39 @@ async def open_tab(context: BrowserContext, served: Served) -> Tab:
         ),
     )
     return tab
+
+
+THEMES = ("light", "dark")
+WIDTHS = {390: 844, 1280: 900, 1920: 1080}
+AUDITED = {("light", 390), ("dark", 1280)}
+"""Where axe looks: contrast is a matter of the theme, all else of the width, and it takes a second a page."""
+
+
+async def flaws_of(
+    tab: Tab, name: str, theme: str, pictures: Path, widths: Mapping[int, int] = WIDTHS
+) -> list[str]:
+    """Look at the page that is open in each width: what is against the policy, what is cut off, what is a barrier; and
+    take its picture.
+    """
+    flaws: list[str] = []
+    for width, height in widths.items():
+        await tab.page.set_viewport_size({"width": width, "height": height})
+        flaws += [f"{name} at {width}: {one}" for one in await tab.complaints()]
+        overflow = await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if overflow > 0:
+            flaws.append(f"{name} at {width}: {overflow} px wider than the screen")
+        if (theme, width) in AUDITED:
+            flaws += [f"{name} at {width}: {one}" for one in await tab.barriers()]
+        await tab.page.screenshot(path=pictures / f"{name}-{width}-{theme}.png")
+        tab.errors.clear()
+    return flaws
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    place = Path(os.environ.get("WARDGATE_SCREENSHOTS", tmp_path))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 async def _furnish(world: World) -> None:

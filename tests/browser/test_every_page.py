@@ -3,24 +3,18 @@
 Pictures go to `$WARDGATE_SCREENSHOTS`, or to the run's temporary directory.
 """
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext
 
-from browser.conftest import Served, open_tab
+from browser.conftest import THEMES, WIDTHS, Served, flaws_of, open_tab
 from wardgate.portal.web.listing import ListPage
 from wardgate.portal.web.page import Page
 from wardgate.portal.web.pages import OPERATOR_PAGES, PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-THEMES = ("light", "dark")
-WIDTHS = {390: 844, 1280: 900, 1920: 1080}
-AUDITED = {("light", 390), ("dark", 1280)}
-"""Where axe looks: contrast is a matter of the theme, all else of the width, and it takes a second a page."""
 
 
 async def paths_of(served: Served, *, all_tabs: bool) -> list[str]:
@@ -77,25 +71,9 @@ async def test_a_page_is_whole_and_open_to_everybody(
     wrong: list[str] = []
     # A theme is colours, and tabs are made of the same parts: once is enough for those.
     for path in await paths_of(served, all_tabs=theme == "light"):
-        for width, height in WIDTHS.items():
-            await tab.page.set_viewport_size({"width": width, "height": height})
-            if width == min(WIDTHS):
-                await tab.go(path)
-            wrong += [f"{path} at {width}: {one}" for one in await tab.complaints()]
-            overflow = await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            if overflow > 0:
-                wrong.append(f"{path} at {width}: {overflow} px wider than the screen")
-            if (theme, width) in AUDITED:
-                wrong += [f"{path} at {width}: {one}" for one in await tab.barriers()]
-            name = path.removeprefix("/acme").strip("/").replace("/", "-").replace("?", "-") or "overview"
-            name = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "one", name)
-            await tab.page.screenshot(path=pictures / f"{name}-{width}-{theme}.png")
-            tab.errors.clear()
+        await tab.page.set_viewport_size({"width": min(WIDTHS), "height": WIDTHS[min(WIDTHS)]})
+        await tab.go(path)
+        name = path.removeprefix("/acme").strip("/").replace("/", "-").replace("?", "-") or "overview"
+        name = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "one", name)
+        wrong += await flaws_of(tab, name, theme, pictures)
     assert not wrong, "\n".join(dict.fromkeys(wrong))
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    place = Path(os.environ.get("WARDGATE_SCREENSHOTS", tmp_path))
-    place.mkdir(parents=True, exist_ok=True)
-    return place

@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Any, Final, Literal, cast
 
 DnsType = Literal["system", "secure", "custom"]
+SecondFactorFor = Literal["nobody", "admins", "everybody"]
 DohProvider = Literal["google", "opendns", "cloudflare", "quad9"]
 
 DNS_TYPES: Final[tuple[DnsType, ...]] = ("system", "secure", "custom")
+SECOND_FACTOR_FOR: Final[tuple[SecondFactorFor, ...]] = ("nobody", "admins", "everybody")
 DOH_PROVIDERS: Final[tuple[DohProvider, ...]] = ("google", "opendns", "cloudflare", "quad9")
 
 
@@ -40,11 +42,17 @@ class OutdatedGatewayLetter:
 
 @dataclass(frozen=True, slots=True)
 class AccountConfig:
-    """One account's settings."""
+    """One account's settings.
+
+    Attributes:
+        second_factor_for: who must have a second factor in order to sign in without an identity provider; whoever has
+            one is asked for it in any case.
+    """
 
     search_domain: str | None = None
     upstream_dns: UpstreamDns = UpstreamDns()
     outdated_gateway_letter: OutdatedGatewayLetter = OutdatedGatewayLetter()
+    second_factor_for: SecondFactorFor = "nobody"
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> "AccountConfig":
@@ -62,6 +70,7 @@ class AccountConfig:
             outdated_gateway_letter=OutdatedGatewayLetter(
                 letter.get("enabled", True), None if last is None else datetime.fromisoformat(last)
             ),
+            second_factor_for=cast("SecondFactorFor", stored.get("second_factor_for", "nobody")),
         )
 
     def within(self, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,4 +92,5 @@ class AccountConfig:
                     "last_notified": None if last is None else last.isoformat(),
                 },
             },
+            "second_factor_for": self.second_factor_for,
         }

@@ -13,6 +13,7 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.hashing import Hashing
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sign_in.oidc.trials import Trials
+from wardgate.portal.sign_in.second_factor.tries import Tries
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
 
@@ -31,6 +32,7 @@ class Services:
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
         geography: where addresses are.
+        second_factor_tries: how often codes of second factors are guessed, on whatever page.
         welcomes: how often an administrator may have a welcome sent, by the person's id.
     """
 
@@ -46,6 +48,7 @@ class Services:
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
     geography: Geography = field(default_factory=Geography)
+    second_factor_tries: Tries = field(default_factory=Tries)
     welcomes: TokenBuckets = field(
         default_factory=lambda: TokenBuckets(capacity=WELCOMES, refill_per_s=WELCOMES_PER_S)
     )

@@ -327,6 +327,10 @@ DECLARED: Final = (
                     option="dns-server",
                 ),
                 Field("outdated_gateway_notifications", "mail admins about outdated gateways", _FLAG),
+                Field(
+                    "second_factor_for", "who must have a second factor to sign in by e-mail or password",
+                    choices=("nobody", "admins", "everybody"),
+                ),
             ),
             Verb(
                 "schedule-deletion", "Disable the account now, and delete it in seven days.", "POST",
@@ -371,6 +375,16 @@ DECLARED: Final = (
             Verb(
                 "remove-password", "Remove a person's password, and end what was signed in with it.",
                 "DELETE", "/wardgate/actors/{id}/password", is_destructive=True, columns=("actor_id", "is_set"),
+            ),
+            Verb(
+                "second-factors", "Show a person's second factors, and how many recovery codes are left.",
+                "GET", "/wardgate/actors/{id}/second_factors",
+                columns=("actor_id", "second_factors", "recovery_codes_left"),
+            ),
+            Verb(
+                "reset-second-factors", "Remove a person's second factors and recovery codes, which were lost.",
+                "DELETE", "/wardgate/actors/{id}/second_factors", is_destructive=True,
+                columns=("actor_id", "second_factors", "recovery_codes_left"),
             ),
         ),
         columns=("id", "name", "type", "email", "is_disabled"),

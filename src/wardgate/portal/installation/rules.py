@@ -11,7 +11,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.model.addresses import RESERVED, parse_ip
-from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS, AccountConfig, UpstreamDns
+from wardgate.portal.account_config import (
+    DNS_TYPES,
+    DOH_PROVIDERS,
+    SECOND_FACTOR_FOR,
+    AccountConfig,
+    UpstreamDns,
+)
 from wardgate.portal.credentials import Issued, issue, issue_sign_in_link
 from wardgate.portal.edits import BLANK, INVALID, Edit, Given
 from wardgate.portal.installation.tables import Account, Banner, RelayToken
@@ -263,16 +269,18 @@ def _with_settings(before: Account, given: Given) -> Account:
             "legal_name": before.legal_name,
             "search_domain": config.search_domain,
             "outdated_gateway_notifications": config.outdated_gateway_letter.is_enabled,
+            "second_factor_for": config.second_factor_for,
         },
     )
     _check_name(edit)
     edit.text("legal_name", required=True)
     _check_domain(edit)
     edit.flag("outdated_gateway_notifications")
+    edit.choice("second_factor_for", SECOND_FACTOR_FOR, required=True)
     upstream = _upstream(edit, config.upstream_dns)
     values = edit.finish()
     letter = replace(config.outdated_gateway_letter, is_enabled=values["outdated_gateway_notifications"])
-    after = AccountConfig(values["search_domain"], upstream, letter)
+    after = AccountConfig(values["search_domain"], upstream, letter, values["second_factor_for"])
     return replace(
         before, name=values["name"], legal_name=values["legal_name"], config=after.within(before.config)
     )

@@ -184,6 +184,45 @@ DNS: Final[FormPage[Account]] = FormPage(
 )
 
 
+# Second factors
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SecondFactorFor(ChoiceField):
+    def stored(self, row: object) -> Any:
+        return _config(row).second_factor_for
+
+
+SECOND_FACTORS: Final[FormPage[Account]] = FormPage(
+    name="Second factors",
+    path="/settings/second_factors",
+    icon="shield-check",
+    section=Section.SETTINGS,
+    about="A second step for people who sign in by e-mail or password. Identity providers ask for their own.",
+    form=Form(
+        (
+            _SecondFactorFor(
+                name="second_factor_for",
+                label="Who must have one",
+                help="Whoever has none sets one up with the next sign-in; sessions and clients go on until they end."
+                " Whoever has one is always asked for it.",
+                choices=(
+                    Option("nobody", "Nobody", "Everybody may, on their profile"),
+                    Option("admins", "Admins", "Who manages this account"),
+                    Option("everybody", "Everybody", "Users of client apps, too"),
+                ),
+                is_cards=True,
+                is_required=True,
+            ),
+        )
+    ),
+    load=_load,
+    change=_change,
+    locked=_locked,
+    note="installation/second_factor_note.html",
+)
+
+
 # Letters
 
 

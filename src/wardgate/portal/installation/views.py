@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wardgate.portal.account_config import AccountConfig, UpstreamDns
+from wardgate.portal.account_config import SECOND_FACTOR_FOR, AccountConfig, UpstreamDns
 from wardgate.portal.installation.tables import Account as AccountRow
 from wardgate.portal.limits import limits_of
 from wardgate.portal.rest.views import Instant, NewTokenView, RowView, ViewFields, one_of_words
@@ -15,6 +15,8 @@ JobState = Annotated[str, one_of_words("available", "executing", "completed", "d
 DnsType = Annotated[str, one_of_words("system", "secure", "custom")]
 
 DohProvider = Annotated[str, one_of_words("google", "opendns", "cloudflare", "quad9")]
+
+SecondFactorFor = Annotated[str, one_of_words(*SECOND_FACTOR_FOR)]
 
 
 class Limit(BaseModel):
@@ -55,6 +57,7 @@ class AccountSettingsView(BaseModel):
     search_domain: str | None
     clients_upstream_dns: UpstreamDnsView
     outdated_gateway_notifications: bool
+    second_factor_for: SecondFactorFor
     scheduled_deletion_at: Instant | None
     updated_at: Instant
 
@@ -69,6 +72,7 @@ class AccountSettingsView(BaseModel):
             search_domain=config.search_domain,
             clients_upstream_dns=UpstreamDnsView.of(config.upstream_dns),
             outdated_gateway_notifications=config.outdated_gateway_letter.is_enabled,
+            second_factor_for=config.second_factor_for,
             scheduled_deletion_at=row.scheduled_deletion_at,
             updated_at=row.updated_at,
         )

@@ -26,6 +26,7 @@ from wardgate.portal.sign_in.tables import (
     CLIENT_TOKENS,
     ONE_TIME_PASSCODES,
     PORTAL_SESSIONS,
+    SECOND_FACTOR_ATTEMPTS,
     SIGN_IN_LINKS,
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS
@@ -123,7 +124,14 @@ async def until_none_is_left(services: Services, delete: Callable[[Transaction],
         await services.environment.clock.sleep(0)
 
 
-_EXPIRING: Final = (CLIENT_TOKENS, API_TOKENS, ONE_TIME_PASSCODES, PORTAL_SESSIONS, SIGN_IN_LINKS)
+_EXPIRING: Final = (
+    CLIENT_TOKENS,
+    API_TOKENS,
+    ONE_TIME_PASSCODES,
+    PORTAL_SESSIONS,
+    SECOND_FACTOR_ATTEMPTS,
+    SIGN_IN_LINKS,
+)
 
 KINDS: Final = (
     JobKind("clean_authorizations", clean_authorizations, schedule=Cron.parse("* * * * *")),

@@ -31,6 +31,10 @@ class Failure(Enum):
     )
     USERS_LIMIT = "users-limit", "This account has more users than it may have. Tell your administrator."
     INVALID_CREDENTIALS = "credentials", "The name or the password is wrong, or you may not sign in this way."
+    SECOND_FACTOR = (
+        "second-factor",
+        "The second step was not completed: begin again. Who has lost what it needs asks an administrator.",
+    )
     TIMED_OUT = "timed-out", "The sign-in took too long, or was begun in another browser. Start again."
     TOO_MANY_ATTEMPTS = "attempts", "There were too many attempts. Wait a few minutes, then try again."
     MALFORMED = (

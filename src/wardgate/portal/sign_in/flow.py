@@ -89,9 +89,9 @@ class Flow:
         query = urlencode({**self.parameters, **more})
         return f"{path}?{query}" if query else path
 
-    def destination(self, account_id: UUID, slug: str) -> str:
+    def destination(self, account_id: UUID, slug: str, *, start_page: str = "") -> str:
         """Return where a person goes who has signed in to this account: `redirect_to` if it is a path of the
-        account, else the account's first page.
+        account, else the page that the person sees first (a path without a slash).
         """
         wanted = self.redirect_to
         if wanted is not None and wanted.split("?")[0].split("/")[1].lower() in (
@@ -99,7 +99,7 @@ class Flow:
             slug.lower(),
         ):
             return wanted
-        return f"/{slug}"
+        return f"/{slug}/{start_page}" if start_page else f"/{slug}"
 
 
 def _is_path(text: str) -> bool:

@@ -1,5 +1,5 @@
 """How every sign-in ends, by whatever method (identity §8): `SignIns.finish` once somebody has proved who they are,
-`SignIns.fail` otherwise.
+`SignIns.fail` otherwise. Between them and what follows may stand a second factor (`second_factor`).
 
     portal    a session, its cookie, and on to where the person wanted to be
     GUI       a token bound to the client's nonce; a page that leads on to `client_redirect`, which hands the fragment
@@ -31,8 +31,12 @@ from wardgate.portal.sign_in.failures import Failure
 from wardgate.portal.sign_in.flow import Context, Flow
 from wardgate.portal.sign_in.lookup import as_id, find_provider
 from wardgate.portal.sign_in.oidc.failures import OidcFailure
+from wardgate.portal.sign_in.second_factor import rules as second_factors
+from wardgate.portal.sign_in.second_factor.cookie import PATH as SECOND_FACTOR_PATH
+from wardgate.portal.sign_in.second_factor.cookie import AttemptCookie
+from wardgate.portal.sign_in.start_pages import start_page_of
 from wardgate.portal.sign_in.tables import AuthProviderDetails, ClientToken
-from wardgate.portal.store import Transaction
+from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.subjects import subject_of
 from wardgate.portal.web.sessions import Sessions
 
@@ -72,24 +76,43 @@ class SignIns:
         self._render = render
         is_secure = services.settings.is_secure
         self._hand_off = SignedCookie(services.keys.cookies, "client_auth", is_secure=is_secure)
+        self._attempt = AttemptCookie(services)
         self._recent = SignedCookie(services.keys.cookies, "recent_accounts", is_secure=is_secure)
 
     async def finish(
         self, request: Request, flow: Flow, account: Account, actor: Actor, provider: AuthProviderDetails
     ) -> Response:
-        """Sign in an actor who has proved with this provider who they are.
+        """Sign in an actor who has proved with this provider who they are, or ask for the second factor."""
+        if provider.type not in second_factors.WITHOUT_PROVIDER:
+            return await self.complete(request, flow, account, actor, provider)
+        subject = subject_of(actor, origin_of(request.scope))
+        async with self._services.store.writing(subject) as transaction:
+            tables = transaction.of(account.id)
+            decision = await self._decide(tables, flow, actor, provider)
+            if not isinstance(decision, Admitted) or not await second_factors.is_asked(
+                tables, decision.account, decision.actor, decision.provider
+            ):
+                attempt = None
+            else:
+                attempt = await second_factors.begin_attempt(
+                    tables, decision.actor, "sign_in", keys=self._services.keys, provider=decision.provider
+                )
+        if attempt is None:
+            return await self.complete(request, flow, account, actor, provider)
+        response = _redirect(flow.url(f"/{account.slug}{SECOND_FACTOR_PATH}"))
+        self._attempt.set(response, attempt, now=self._services.environment.clock.now())
+        return response
+
+    async def complete(
+        self, request: Request, flow: Flow, account: Account, actor: Actor, provider: AuthProviderDetails
+    ) -> Response:
+        """Sign in an actor who has proved all that is asked for.
 
         All three are read again: what was true when the sign-in began may have changed since.
         """
         subject = {**subject_of(actor, origin_of(request.scope)), "auth_provider_id": str(provider.id)}
         async with self._services.store.writing(subject) as transaction:
-            tables = transaction.of(account.id)
-            decision = await admit(
-                tables,
-                flow.context,
-                await tables.actors.load(actor.id),
-                await find_provider(tables, provider.id),
-            )
+            decision = await self._decide(transaction.of(account.id), flow, actor, provider)
             match decision:
                 case Admitted():
                     response = await self._sign_in(request, flow, decision, transaction)
@@ -135,13 +158,25 @@ class SignIns:
         ids = (as_id(one) for one in value if isinstance(one, str)) if isinstance(value, list) else ()
         return [id_ for id_ in ids if id_ is not None]
 
+    async def _decide(
+        self, tables: AccountTables, flow: Flow, actor: Actor, provider: AuthProviderDetails
+    ) -> Admitted | NotAdmitted | AccountDisabled:
+        return await admit(
+            tables,
+            flow.context,
+            await tables.actors.load(actor.id),
+            await find_provider(tables, provider.id),
+        )
+
     async def _sign_in(
         self, request: Request, flow: Flow, admitted: Admitted, transaction: Transaction
     ) -> Response:
         account, actor, provider = admitted.account, admitted.actor, admitted.provider
         if flow.context is Context.PORTAL:
             session = await self._sessions.open(request, account, actor, transaction, provider=provider)
-            response: Response = _redirect(flow.destination(account.id, account.slug))
+            response: Response = _redirect(
+                flow.destination(account.id, account.slug, start_page=start_page_of(actor))
+            )
             self._sessions.set_cookie(response, session)
             return response
         token = await issue(

@@ -35,6 +35,7 @@ from wardgate.portal.sign_in.lookup import default_provider, usable_providers
 from wardgate.portal.sign_in.oidc.pages import OidcPages
 from wardgate.portal.sign_in.outcome import Render, SignIns
 from wardgate.portal.sign_in.password import Password
+from wardgate.portal.sign_in.second_factor.pages import SecondFactorPages
 from wardgate.portal.sign_in.steps import Step, Steps
 from wardgate.portal.web.sessions import Sessions
 from wardgate.wire.tokens import InvalidToken
@@ -72,6 +73,7 @@ class SignInPages:
             *EmailCode(self._services, steps, self._sign_ins).routes(),
             *OidcPages(self._services, steps, self._sign_ins, self._render).routes(),
             *Password(self._services, steps, self._sign_ins).routes(),
+            *SecondFactorPages(self._services, steps, self._sign_ins).routes(),
         )
 
     async def _home(self, request: Request) -> Response:

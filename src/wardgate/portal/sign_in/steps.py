@@ -31,6 +31,7 @@ from wardgate.portal.sign_in.failures import Failure
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
 from wardgate.portal.sign_in.lookup import as_id, find_account
 from wardgate.portal.sign_in.outcome import Render
+from wardgate.portal.sign_in.start_pages import start_page_of
 from wardgate.portal.web.sessions import Sessions
 
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -152,8 +153,11 @@ class Steps:
                     return RedirectResponse(flow.url("/sign_in"), HTTPStatus.SEE_OTHER)
                 raise HTTPException(HTTPStatus.NOT_FOUND)
             is_fresh = flow.context.is_client or is_end
-            if not is_fresh and await self._sessions.find(request, slug) is not None:
-                return RedirectResponse(flow.destination(account.id, account.slug), HTTPStatus.SEE_OTHER)
+            signed_in = None if is_fresh else await self._sessions.find(request, slug)
+            if signed_in is not None:
+                start_page = start_page_of(signed_in.actor)
+                wanted = flow.destination(account.id, account.slug, start_page=start_page)
+                return RedirectResponse(wanted, HTTPStatus.SEE_OTHER)
             form = await self.form(request) if request.method == "POST" else {}
             return await handle(Step(request, account, flow, form))
 

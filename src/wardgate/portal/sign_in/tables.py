@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, String
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, String
 
 from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.columns import (
+    Json,
     Words,
     latest_use,
     location,
@@ -29,7 +30,7 @@ from wardgate.portal.schema.declaration import (
     listing_index,
     tenant_table,
 )
-from wardgate.portal.schema.rights import ADMINS, ALL, MANAGERS, NONE, READ, rights_of
+from wardgate.portal.schema.rights import ADMINS, ALL, MANAGERS, NONE, READ, Action, rights_of
 from wardgate.portal.schema.row import TenantRow
 
 
@@ -445,6 +446,143 @@ Index(
     PORTAL_SESSIONS.c.auth_provider_id,
 )
 Index("portal_sessions_expires_at_index", PORTAL_SESSIONS.c.expires_at)
+
+
+# Second factors, for sign-ins without an identity provider
+
+
+_FACTOR_RIGHTS: Final = rights_of(
+    admin=ALL, api_client=frozenset({Action.READ, Action.DELETE}), user=NONE, service_account=NONE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotpAuthenticator(TenantRow):
+    """An app that shows codes which change with the time (RFC 6238).
+
+    Attributes:
+        sealed_secret: secret; opens with the installation's key for the row's id only.
+        last_step: the time step of the last code that was taken; none of it or before it is taken again.
+    """
+
+    table: ClassVar[str] = "totp_authenticators"
+    actor_id: UUID
+    name: str
+    sealed_secret: str
+    last_step: int
+    last_used_at: datetime | None = None
+
+
+TOTP_AUTHENTICATORS: Final = tenant_table(
+    TotpAuthenticator,
+    Reference("actor_id", "actors"),
+    words("name", 1, 64),
+    secret(words("sealed_secret", 1, 255)),
+    *latest_use(Column("last_step", BigInteger(), nullable=False), Column("last_used_at", UtcDateTime())),
+    rights=_FACTOR_RIGHTS,
+)
+Index(
+    "totp_authenticators_account_id_actor_id_index",
+    TOTP_AUTHENTICATORS.c.account_id,
+    TOTP_AUTHENTICATORS.c.actor_id,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passkey(TenantRow):
+    """A WebAuthn credential.
+
+    Attributes:
+        credential_id: base64url.
+        public_key: COSE (RFC 9052), base64url.
+        sign_count: what the authenticator counted last; 0 if it does not count.
+    """
+
+    table: ClassVar[str] = "passkeys"
+    actor_id: UUID
+    name: str
+    credential_id: str
+    public_key: str
+    sign_count: int
+    last_used_at: datetime | None = None
+
+
+PASSKEYS: Final = tenant_table(
+    Passkey,
+    Reference("actor_id", "actors"),
+    words("name", 1, 64),
+    words("credential_id", 1, 1368),  # 1,023 bytes at most (WebAuthn level 3)
+    words("public_key", 1, 1024),
+    *latest_use(Column("sign_count", BigInteger(), nullable=False), Column("last_used_at", UtcDateTime())),
+    rights=_FACTOR_RIGHTS,
+)
+Index("passkeys_account_id_actor_id_index", PASSKEYS.c.account_id, PASSKEYS.c.actor_id)
+_unique(PASSKEYS, "credential_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryCodes(TenantRow):
+    """The recovery codes of an actor that are left: `hashes` is secret, and as many as `remaining` says."""
+
+    table: ClassVar[str] = "recovery_codes"
+    actor_id: UUID
+    hashes: list[str]
+    remaining: int
+
+
+RECOVERY_CODES: Final = tenant_table(
+    RecoveryCodes,
+    Reference("actor_id", "actors"),
+    secret(Column("hashes", Json, nullable=False)),
+    Column("remaining", Integer(), nullable=False),
+    rights=_FACTOR_RIGHTS,
+)
+_unique(RECOVERY_CODES, "actor_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorAttempt(TenantRow):
+    """A second factor that is asked for or being set up; deleted by the answer, or when its time is over.
+
+    Attributes:
+        purpose: `sign_in`, `confirm` (on a page of the portal) or `enrol` (there).
+        challenge: what a passkey signs, 32 bytes in base64url.
+        sealed_secret: secret; of the authenticator app that may be set up.
+        tries: wrong answers so far.
+        is_proved: a factor was set up by this sign-in, which goes on when the recovery codes have been read.
+    """
+
+    table: ClassVar[str] = "second_factor_attempts"
+    actor_id: UUID
+    auth_provider_id: UUID | None
+    purpose: str
+    challenge: str
+    sealed_secret: str
+    expires_at: datetime
+    tries: int = 0
+    is_proved: bool = False
+
+
+SECOND_FACTOR_ATTEMPTS: Final = tenant_table(
+    SecondFactorAttempt,
+    Reference("actor_id", "actors"),
+    Reference("auth_provider_id", "auth_providers", is_optional=True),
+    Column("purpose", String(16), nullable=False),
+    Column("challenge", String(64), nullable=False),
+    secret(words("sealed_secret", 1, 255)),
+    Column("expires_at", UtcDateTime(), nullable=False),
+    Column("tries", Integer(), nullable=False),
+    Column("is_proved", Boolean(), nullable=False),
+    one_of("purpose", "sign_in", "confirm", "enrol"),
+    rights=_FACTOR_RIGHTS,
+)
+for _name in ("actor_id", "auth_provider_id"):
+    Index(
+        f"second_factor_attempts_account_id_{_name}_index",
+        SECOND_FACTOR_ATTEMPTS.c.account_id,
+        SECOND_FACTOR_ATTEMPTS.c[_name],
+    )
+Index("second_factor_attempts_expires_at_index", SECOND_FACTOR_ATTEMPTS.c.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from pydantic import BaseModel
 
 from wardgate.portal.people.tables import ExternalIdentity as ExternalIdentityRow
 from wardgate.portal.rest.views import Instant, RowView, ViewFields, one_of_words
+from wardgate.portal.sign_in.second_factor.rules import Factors
+from wardgate.portal.sign_in.tables import Passkey
 
 ProviderContext = Annotated[str, one_of_words("clients_and_portal", "clients_only", "portal_only")]
 
@@ -119,3 +121,36 @@ class PasswordLinkView(BaseModel):
     actor_id: UUID
     expires_at: Instant
     url: str | None
+
+
+class SecondFactorView(BaseModel):
+    id: UUID
+    type: Annotated[str, one_of_words("authenticator_app", "passkey")]
+    name: str
+    last_used_at: Instant | None
+    inserted_at: Instant
+
+
+class SecondFactorsView(BaseModel):
+    """What a person signs in with besides a code by e-mail or a password."""
+
+    actor_id: UUID
+    second_factors: list[SecondFactorView]
+    recovery_codes_left: int
+
+    @classmethod
+    def of(cls, actor_id: UUID, factors: Factors) -> "SecondFactorsView":
+        return cls(
+            actor_id=actor_id,
+            second_factors=[
+                SecondFactorView(
+                    id=one.id,
+                    type="passkey" if isinstance(one, Passkey) else "authenticator_app",
+                    name=one.name,
+                    last_used_at=one.last_used_at,
+                    inserted_at=one.inserted_at,
+                )
+                for one in factors.all
+            ],
+            recovery_codes_left=factors.codes_left,
+        )

@@ -37,9 +37,13 @@ from wardgate.portal.sign_in.tables import (
     OIDC_AUTH_PROVIDERS,
     OKTA_AUTH_PROVIDERS,
     ONE_TIME_PASSCODES,
+    PASSKEYS,
     PENDING_IDENTITIES,
     PORTAL_SESSIONS,
+    RECOVERY_CODES,
+    SECOND_FACTOR_ATTEMPTS,
     SIGN_IN_LINKS,
+    TOTP_AUTHENTICATORS,
     USERPASS_AUTH_PROVIDERS,
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS, SITES
@@ -116,6 +120,10 @@ class AccountTables:
     authorizations = _InAccount(POLICY_AUTHORIZATIONS, AuthorizationRepository)
     portal_sessions = _of(PORTAL_SESSIONS)
     sign_in_links = _of(SIGN_IN_LINKS)
+    totp_authenticators = _of(TOTP_AUTHENTICATORS)
+    passkeys = _of(PASSKEYS)
+    recovery_codes = _of(RECOVERY_CODES)
+    second_factor_attempts = _of(SECOND_FACTOR_ATTEMPTS)
     pool_members = _of(STATIC_DEVICE_POOL_MEMBERS)
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:

@@ -9,7 +9,7 @@ from wardgate.portal.installation import operator
 from wardgate.portal.installation import pages as installation
 from wardgate.portal.installation import settings_pages as settings
 from wardgate.portal.logs import pages as logs
-from wardgate.portal.people.pages import actors, groups, service_accounts
+from wardgate.portal.people.pages import actors, groups, profile, service_accounts
 from wardgate.portal.sign_in import api_clients_page as api_clients
 from wardgate.portal.sign_in import providers_page
 from wardgate.portal.sites import pages as sites
@@ -34,8 +34,10 @@ PAGES: Final[tuple[Page, ...]] = (
     installation.PAGE,
     settings.NAMES,
     settings.DNS,
+    settings.SECOND_FACTORS,
     settings.NOTIFICATIONS,
     api_clients.PAGE,
+    profile.PAGE,
 )
 
 OPERATOR_PAGES: Final = operator.PAGES

@@ -61,6 +61,11 @@ class BaseVisit(ABC, Generic[_TablesT]):
     def person(self) -> tuple[str, str]:
         """Who is signed in: a name, and what stands below it."""
 
+    @property
+    def profile_path(self) -> str | None:
+        """Where the person's own page is; None: there is none."""
+        return None
+
     @abstractmethod
     def form_token(self) -> str:
         """Return what every form of this session must send back."""
@@ -128,6 +133,10 @@ class Visit(BaseVisit[AccountTables]):
     @property
     def person(self) -> tuple[str, str]:
         return self.actor.name, self.actor.email or ""
+
+    @property
+    def profile_path(self) -> str:
+        return "/profile"
 
     def form_token(self) -> str:
         return self.frame.form_token(self.signed_in)

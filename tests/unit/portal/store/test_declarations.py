@@ -35,6 +35,9 @@ SECRETS = {
     "okta_auth_providers": {"client_secret"},
     "oidc_auth_providers": {"client_secret"},
     "sign_in_links": {"secret_hash"},
+    "totp_authenticators": {"sealed_secret"},
+    "recovery_codes": {"hashes"},
+    "second_factor_attempts": {"sealed_secret"},
     "client_tokens": BEARER,
     "gateway_tokens": BEARER,
     "api_tokens": BEARER,
@@ -53,6 +56,8 @@ INTERNAL = {
 LATEST_USE = {
     "devices": {"public_key", "client_token_id", "gateway_token_id"},
     "api_tokens": set(),
+    "totp_authenticators": {"last_step", "last_used_at"},
+    "passkeys": {"sign_count", "last_used_at"},
 }
 GRANTS = "policy_authorizations"
 DELETION_MAP = {  # portal-domain §2
@@ -66,8 +71,12 @@ DELETION_MAP = {  # portal-domain §2
         "memberships",
         "devices",
         "external_identities",
+        "totp_authenticators",
+        "passkeys",
+        "recovery_codes",
+        "second_factor_attempts",
     },
-    "auth_providers": {"client_tokens", "portal_sessions", "pending_identities"}
+    "auth_providers": {"client_tokens", "portal_sessions", "pending_identities", "second_factor_attempts"}
     | {f"{kind}_auth_providers" for kind in ("email_otp", "userpass", "google", "entra", "okta", "oidc")},
     "one_time_passcodes": {"pending_identities"},
     "groups": {"memberships"},

@@ -44,6 +44,11 @@ MATRIX = {
     "okta_auth_providers": (ALL, READ, NONE, NONE),
     "oidc_auth_providers": (ALL, READ, NONE, NONE),
     "portal_sessions": (ALL, NONE, NONE, NONE),
+    # Ours: an API client looks at second factors and resets them; it sets none up.
+    "totp_authenticators": (ALL, READ | {Action.DELETE}, NONE, NONE),
+    "passkeys": (ALL, READ | {Action.DELETE}, NONE, NONE),
+    "recovery_codes": (ALL, READ | {Action.DELETE}, NONE, NONE),
+    "second_factor_attempts": (ALL, READ | {Action.DELETE}, NONE, NONE),
     "jobs": (READ, NONE, NONE, NONE),
     "policy_authorizations": (ALL, READ_INSERT, READ_INSERT, READ_INSERT),
     "changes": (READ, READ, NONE, NONE),

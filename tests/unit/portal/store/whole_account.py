@@ -18,9 +18,13 @@ from wardgate.portal.sign_in.tables import (
     OidcAuthProvider,
     OktaAuthProvider,
     OneTimePasscode,
+    Passkey,
     PendingIdentity,
     PortalSession,
+    RecoveryCodes,
+    SecondFactorAttempt,
     SignInLink,
+    TotpAuthenticator,
     UserpassAuthProvider,
 )
 from wardgate.portal.sites.tables import GatewayToken, Site
@@ -237,6 +241,35 @@ async def _add_sign_in(add: Any, transaction: Transaction, actor: Actor) -> Clie
         **_place("remote_ip"),
     )
     await add(SignInLink, actor_id=actor.id, secret_hash="h" * 64, expires_at=LATER)
+    await add(
+        TotpAuthenticator,
+        actor_id=actor.id,
+        name="Phone",
+        sealed_secret="sealed",
+        last_step=2**33,
+        last_used_at=LATER,
+    )
+    await add(
+        Passkey,
+        actor_id=actor.id,
+        name="Key",
+        credential_id="aWQ",
+        public_key="cGs",
+        sign_count=2**32 - 1,
+        last_used_at=LATER,
+    )
+    await add(RecoveryCodes, actor_id=actor.id, hashes=["h" * 64], remaining=1)
+    await add(
+        SecondFactorAttempt,
+        actor_id=actor.id,
+        auth_provider_id=google.id,
+        purpose="sign_in",
+        challenge="Y2hhbGxlbmdl",
+        sealed_secret="sealed",
+        expires_at=LATER,
+        tries=1,
+        is_proved=True,
+    )
     return token
 
 

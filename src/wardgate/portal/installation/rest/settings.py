@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS
+from wardgate.portal.account_config import DNS_TYPES, DOH_PROVIDERS, SECOND_FACTOR_FOR
 from wardgate.portal.installation import rules
 from wardgate.portal.installation.views import AccountSettingsView
 from wardgate.portal.rest.caller import ForAccount
@@ -35,6 +35,7 @@ class SettingsFields(Fields):
     outdated_gateway_notifications: Annotated[
         bool | None, Field(description="write to the admins once a week about gateways to be upgraded")
     ] = None
+    second_factor_for: Annotated[str | None, one_of(SECOND_FACTOR_FOR)] = None
 
 
 class SettingsBody(BaseModel):

@@ -12,7 +12,7 @@ from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.mail.letters import Welcome
 from wardgate.portal.mail.queue import post
-from wardgate.portal.outcomes import Invalid, Missing, WrongState
+from wardgate.portal.outcomes import Forbidden, Invalid, Missing, WrongState
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
@@ -31,6 +31,7 @@ from wardgate.portal.people.pages.held import (
 )
 from wardgate.portal.people.tables import ACTORS, Actor, ExternalIdentity
 from wardgate.portal.sign_in.provider_names import provider_names
+from wardgate.portal.sign_in.second_factor import rules as second_factors
 from wardgate.portal.sign_in.tables import PortalSession
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Moment, Tag, Text
@@ -279,6 +280,23 @@ async def revoke_session(visit: Visit) -> Response:
     return back(visit, "The session has ended.", tab="sessions")
 
 
+async def load_second_factors(_visit: Visit, tables: AccountTables, actor: Actor) -> second_factors.Factors:
+    return await second_factors.load_factors(tables, actor.id)
+
+
+async def count_second_factors(_visit: Visit, tables: AccountTables, actor: Actor) -> int:
+    return len((await second_factors.load_factors(tables, actor.id)).all)
+
+
+async def reset_second_factors(visit: Visit) -> Response:
+    async with visit.writing() as (tables, _):
+        actor = await PAGE.load(tables, visit.id())
+        if not _is_other(visit, actor):
+            raise Forbidden("Your own second factors change on your profile, where you show one first.")
+        await second_factors.reset(tables, actor.id)
+    return back(visit, f"{actor.name} has no second factor any more.", tab="second_factors")
+
+
 def _is_other(visit: Visit, actor: Actor) -> bool:
     return actor.id != visit.actor.id
 
@@ -297,6 +315,9 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
                 "external_identities",
                 "client_tokens",
                 "portal_sessions",
+                "totp_authenticators",
+                "passkeys",
+                "recovery_codes",
                 "memberships",
                 "groups",
                 "devices",
@@ -391,6 +412,13 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
                 load=load_identities,
                 count=count_identities,
             ),
+            Tab(
+                name="second_factors",
+                label="Second factors",
+                template="people/second_factors.html",
+                load=load_second_factors,
+                count=count_second_factors,
+            ),
             history_tab(),
         ),
         actions=(
@@ -433,5 +461,6 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
         *HELD_ROUTES,
         PageRoute("/{id}/identities/{identity_id}/delete", delete_identity, "POST"),
         PageRoute("/{id}/sessions/{session_id}/revoke", revoke_session, "POST"),
+        PageRoute("/{id}/second_factors/reset", reset_second_factors, "POST"),
     ),
 )

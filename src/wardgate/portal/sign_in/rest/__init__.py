@@ -10,6 +10,7 @@ from wardgate.portal.sign_in.rest import (
     local_providers,
     operated_providers,
     passwords,
+    second_factors,
 )
 
 ROUTES: Final[tuple[Routes, ...]] = (
@@ -19,4 +20,5 @@ ROUTES: Final[tuple[Routes, ...]] = (
     client_tokens.routes,
     api_clients.routes,
     passwords.routes,
+    second_factors.routes,
 )
