@@ -340,6 +340,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         super().handle_parser_exception()
         self._abort_later()
 
+    def is_gone(self) -> bool:
+        return self.transport.is_closing()
+
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
 

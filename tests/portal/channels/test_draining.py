@@ -74,6 +74,18 @@ async def test_so_many_upgrades_are_looked_at_and_the_next_is_called_back(
     assert world.portal.channels._under_way == 0
 
 
+async def test_nothing_is_done_for_a_peer_that_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint._NoTransport, "is_gone", lambda _self: True)
+    with pytest.raises(AssertionError, match="ended the connection without a word"):
+        await world.client(external_id="gone").__aenter__()
+    monkeypatch.undo()
+    assert world.portal.services.counters["connects_abandoned"] == 1
+    async with world.portal.services.store.reading() as tx:
+        assert await tx.of(world.account_id).devices.count() == 0
+
+
 async def test_while_it_stops_nobody_is_let_in_and_told_to_come_back(world: World) -> None:
     await world.portal.channels.drain()
     for peer in (world.client(), world.gateway(), Peer(world.portal, "client", None, "x")):

@@ -31,7 +31,7 @@ BASES: dict[str, type] = {
     "HeldFlow": FlowControl,
     "ChannelProtocol": WebSocketsSansIOProtocol,
 }
-OWN = {"gate", "ends", "http2", "hold", "unsent_bytes", "fail"}
+OWN = {"gate", "ends", "http2", "hold", "is_gone", "unsent_bytes", "fail"}
 """Public names of our subclasses that uvicorn need not know."""
 
 UVICORN = f"uvicorn {uvicorn.__version__}"

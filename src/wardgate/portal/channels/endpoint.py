@@ -85,6 +85,9 @@ DRAIN_PAUSE_S: Final = 0.1
 class Transport(Protocol):
     """What a server offers for a socket beyond ASGI."""
 
+    def is_gone(self) -> bool:
+        """Tell whether the peer has closed the socket."""
+
     def unsent_bytes(self) -> int:
         """Return how many of the sent bytes still wait in this process."""
 
@@ -113,6 +116,10 @@ class ChannelEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        if _transport_of(scope).is_gone():
+            # A crowd at a slow host: it waited too long, and tries again by another socket.
+            self._services.counters["connects_abandoned"] += 1
+            return
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         framing = Framing.negotiate(query.get("vsn"))
         key = channel_of(scope["path"])
@@ -455,7 +462,7 @@ class _Pump:
         self._counters = services.counters
         self._metrics = services.metrics
         self._is_end_counted = False
-        self._transport: Transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION) or _NoTransport()
+        self._transport = _transport_of(scope)
         self._receive = receive
         self._send = send
         self._output = asyncio.Event()
@@ -595,8 +602,16 @@ class _Pump:
         self._arm()
 
 
+def _transport_of(scope: Scope) -> Transport:
+    transport: Transport | None = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
+    return transport or _NoTransport()
+
+
 class _NoTransport:
     """For a transport without buffers of its own, as in tests."""
+
+    def is_gone(self) -> bool:
+        return False
 
     def unsent_bytes(self) -> int:
         return 0
