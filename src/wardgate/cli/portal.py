@@ -92,7 +92,7 @@ async def _run(
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
         if settings.flow_log_upload_interval_s and not settings.are_flow_logs_reachable:
             log.warning(
-                "peers upload no flow logs: they do so to an https:// address on port 443 only; see external_url",
+                "published peers upload no flow logs: they do so to https:// on port 443 only; see external_url",
                 extra={"url": settings.rest_url},
             )
 

@@ -7,6 +7,7 @@ channel. Redirects are followed to port 443 by `https` only, five at most: a tok
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -35,11 +36,13 @@ class Answer:
 class FlowUpload:
     """Keeps connections to the portal open between uploads."""
 
-    def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK, verify: bool = True) -> None:
-        """`look_up` finds addresses outside the tunnel."""
+    def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK) -> None:
+        """`look_up` finds addresses outside the tunnel. Whom the host trusts is trusted, as by the control channel."""
         options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
         self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(socket_options=options, verify=verify),
+            transport=httpx2.AsyncHTTPTransport(
+                socket_options=options, verify=ssl.create_default_context(), http2=True
+            ),
             timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
             trust_env=False,
         )

@@ -101,7 +101,7 @@ class PortalSettings:
 
     @property
     def are_flow_logs_reachable(self) -> bool:
-        """Whether peers can upload: they speak HTTP/2 over TLS, on port 443 only (protocol §7.1, §7.3)."""
+        """Whether published peers can upload: they speak HTTP/2 over TLS, on port 443 only (protocol §7.1, §7.3)."""
         url = urlsplit(self.rest_url)
         return url.scheme == "https" and url.port in (None, 443)
 

@@ -30,7 +30,7 @@ async def test_a_client_is_shown_what_its_policies_grant(world: World) -> None:
     assert init["resources"][0]["sites"] == [{"id": str(world.site.id), "name": "Berlin"}]
     assert init["flow_logs"] == {
         "api_url": "http://127.0.0.1:8080/",
-        "upload_interval_secs": 0,
+        "upload_interval_secs": 60,
         "upload_batch_size": 1000,
     }
 

@@ -30,7 +30,7 @@ async def test_a_flow_reported_with_a_grants_token_is_listed_as_the_grants(world
         create, created = await grant(world, client, gateway)
     assert init["flow_logs"] == {
         "api_url": "http://127.0.0.1:8080/",
-        "upload_interval_secs": 0,
+        "upload_interval_secs": 60,
         "upload_batch_size": 1000,
     }
     for number, (role, told) in enumerate((("initiator", created), ("responder", create))):

@@ -23,5 +23,7 @@ def test_peers_are_told_to_upload_only_where_an_uploader_gets(
     settings = PortalSettings(
         external_url=external_url, rest_host=rest_host, flow_log_upload_interval_s=30, flow_log_batch_size=7
     )
-    told = flow_logs_setting(settings)
+    told = flow_logs_setting(settings, "Debian/12 gateway/1.6.1 (x86_64; 6.8.0)")
     assert (told.api_url, told.upload_interval_secs, told.upload_batch_size) == (api_url, interval_s, 7)
+    ours = flow_logs_setting(settings, "Debian/12 gateway/1.6.1 (x86_64; 6.8.0; Wardgate/0.1.0)")
+    assert (ours.api_url, ours.upload_interval_secs) == (api_url, 30), "ours upload to any address"

@@ -165,7 +165,7 @@ class ClientSession(Session):
                 resources=self._list.replace(now=context.now()),
                 relays=self._relays.choose(),
                 authorizations=self._pools.views(),
-                flow_logs=flow_logs_setting(self._services.settings),
+                flow_logs=flow_logs_setting(self._services.settings, context.origin.user_agent),
             )
         )
 

@@ -150,7 +150,7 @@ class GatewaySession(Session):
                 relays=self._relays.choose(),
                 account_slug=self._view.facts.slug,
                 authorizations=self._held.views(),
-                flow_logs=flow_logs_setting(self._services.settings),
+                flow_logs=flow_logs_setting(self._services.settings, self._origin.user_agent),
             )
         )
 

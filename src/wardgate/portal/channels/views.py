@@ -9,6 +9,7 @@ from wardgate.portal.devices.tables import Device
 from wardgate.portal.settings import PortalSettings
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import IceCredentialPair
+from wardgate.wire.user_agent import product_version
 
 DOH_URLS: Final[dict[DohProvider, str]] = {
     "google": "https://dns.google/dns-query",
@@ -33,13 +34,14 @@ def client_interface(device: Device, config: AccountConfig) -> wire.ClientInterf
     )
 
 
-def flow_logs_setting(settings: PortalSettings) -> wire.FlowLogs:
-    """Return where and how often to report flows; an interval of 0 turns reporting off (protocol §7.2), as where no
-    peer could reach the address.
+def flow_logs_setting(settings: PortalSettings, user_agent: str) -> wire.FlowLogs:
+    """Return where and how often to report flows; an interval of 0 turns reporting off (protocol §7.2), as where the
+    peer could not reach the address: ours upload to any, published ones to `https` on port 443 only.
     """
+    can_upload = settings.are_flow_logs_reachable or product_version(user_agent) is not None
     return wire.FlowLogs(
         api_url=f"{settings.rest_url}/",
-        upload_interval_secs=settings.flow_log_upload_interval_s if settings.are_flow_logs_reachable else 0,
+        upload_interval_secs=settings.flow_log_upload_interval_s if can_upload else 0,
         upload_batch_size=settings.flow_log_batch_size,
     )
 
