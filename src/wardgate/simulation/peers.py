@@ -25,7 +25,7 @@ import wardgate
 from wardgate.client.machine import Client
 from wardgate.client.queries import Answer, AskGateway, AskUpstream, QueryAction
 from wardgate.connect.deadlines import ClockOffset
-from wardgate.connect.flow_logging import FlowAction
+from wardgate.connect.flow_logging import KeepFlows, KeepToken, KeptFlow, UploadFlows
 from wardgate.datapath import events as e
 from wardgate.datapath.engine import SimulatedEngine, public_key
 from wardgate.datapath.programmable import Programmable
@@ -42,6 +42,7 @@ from wardgate.simulation.pool_part import PoolPart
 from wardgate.wire import messages as m
 from wardgate.wire.control_channel import ControlChannel, Joined, Lost, Received
 from wardgate.wire.dialect import Dialect, PeerKind
+from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token
 from wardgate.wire.reconnect import GiveUp, Reconnect
 from wardgate.wire.upgrade import (
     ClientParameters,
@@ -384,6 +385,8 @@ class TunnelPeer(Peer):
     def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
         super().__init__(name, surroundings, cable, token)
         self.on_packet: Callable[[bytes], None] = lambda _packet: None
+        self.on_flow: Callable[[KeptFlow], None] = lambda _flow: None
+        self.tokens: dict[str, IngestClaims] = {}  # of authorizations whose flows are recorded
         self.paths: Counter[str] = Counter()  # paths selected, by kind
         self.path_to: dict[str, str] = {}  # peer → kind of the path in use
         self._private_key = _private_key(surroundings.rng)
@@ -455,7 +458,14 @@ class TunnelPeer(Peer):
             self._handle_event(event)
         while (action := self._machine.poll_action()) is not None:
             moved = True
-            if not isinstance(action, Send):
+            if isinstance(action, KeepFlows):
+                for flow in action.flows:
+                    self.on_flow(flow)
+            elif isinstance(action, KeepToken):
+                self.tokens[action.authorization_id] = parse_ingest_token(action.token)
+            elif isinstance(action, UploadFlows):
+                pass  # reports of peers are the portal's tests' to upload
+            elif not isinstance(action, Send):
                 self._perform(action)
             elif self._channel is not None:
                 self._channel.send(action.message)
@@ -505,7 +515,7 @@ class SimGateway(TunnelPeer):
     def _handle_event(self, event: e.AnyEvent) -> None:
         self._gateway.handle_event(event)
 
-    def _perform(self, action: Configure | Resolve | FlowAction) -> None:
+    def _perform(self, action: Configure | Resolve) -> None:
         # There is no interface to configure.
         if isinstance(action, Resolve):
             self._loop.call_later(0.002, self._resolved, action.lookup_id, action.name)
@@ -579,7 +589,7 @@ class SimClient(TunnelPeer):
             self.path_to[event.peer_id] = event.kind
         self._client.handle_event(event, now=self._loop.time())
 
-    def _perform(self, action: Configure | QueryAction | FlowAction) -> None:
+    def _perform(self, action: Configure | QueryAction) -> None:
         match action:
             case Configure():
                 self.configuration = action

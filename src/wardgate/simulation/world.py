@@ -21,6 +21,7 @@ from uuid import UUID
 
 import dns.message
 
+from wardgate.connect.flow_logging import KeptFlow
 from wardgate.model.addresses import IpAddress
 from wardgate.portal.access.tables import Policy as PolicyRow
 from wardgate.portal.access.tables import Resource as ResourceRow
@@ -70,6 +71,7 @@ class Counts:
     portal_restarts: int = 0
     refused_writes: int = 0
     checked_grants: int = 0
+    checked_flows: int = 0
 
 
 class _VirtualClock:
@@ -598,6 +600,7 @@ class World:
     def _start_gateway(self, name: str, cable: Cable) -> SimGateway:
         gateway = self.gateway_type(name, self._surroundings, cable, self._secrets[name])
         gateway.on_packet = lambda packet: self._at_resource(name, packet)
+        gateway.on_flow = lambda flow: self._check_flow(gateway, flow)
         self.gateways[name] = gateway
         gateway.start()
         return gateway
@@ -624,6 +627,7 @@ class World:
     def _start_client(self, name: str, cable: Cable) -> SimClient:
         client = self.client_type(name, self._surroundings, cable, self._secrets[name])
         client.on_packet = lambda packet: self._at_client(name, packet)
+        client.on_flow = lambda flow: self._check_flow(client, flow)
         self.clients[name] = client
         client.start()
         return client
@@ -787,6 +791,38 @@ class World:
                     elif not expected.outcome.done():
                         expected.outcome.set_result("prohibited" if came.is_prohibited else "unreachable")
 
+    def _check_flow(self, peer: SimGateway | SimClient, flow: KeptFlow) -> None:
+        """What a peer records was sent, by whom and to what the authorization is for, and is counted once."""
+        record = flow.record
+        claims = peer.tokens.get(flow.authorization_id)
+        if claims is None or claims.role != flow.role:
+            self._fail(f"{peer.name}: a record of no authorization of its own: {flow}")
+            return
+        inside = (record.inner_src_ip, record.inner_src_port, record.inner_dst_port)
+        # Ports come again after 40,000 probes; the latest one is meant.
+        probes = [one for one in self._waiting.values() if _ends_of(one.probe) == inside]
+        if not probes:
+            self._fail(f"{peer.name}: a record of what nobody sent: {record}")
+            return
+        expected = probes[-1]
+        is_answering = flow.role == "responder"
+        resource = None if expected.resource is None else self.model.resources[expected.resource]
+        destination, name = expected.probe.destination, None
+        if resource is not None:
+            destination = resource.real_ip if is_answering else destination
+            name = resource.name
+            if claims.resource_id != resource.id:
+                self._fail(f"{peer.name}: {record} is recorded as of {claims.resource_name}")
+        if (record.inner_dst_ip, record.domain) != (destination, name):
+            self._fail(f"{peer.name}: {record} is of {name} at {destination}")
+        if record.flow_end is not None:
+            received = expected.receptions if is_answering else expected.answers
+            if record.tx_packets != 1 or (record.rx_packets or 0) > received:
+                self._fail(f"{peer.name}: {record}, but {received} came of 1 sent")
+            if not record.flow_start <= (record.last_packet or "") <= record.flow_end:
+                self._fail(f"{peer.name}: the times of {record} are out of order")
+        self.counts.checked_flows += 1
+
     def _count_paths(self, client: SimClient) -> None:
         self.counts.direct_paths += client.paths["direct"]
         self.counts.relayed_paths += client.paths.total() - client.paths["direct"]
@@ -826,6 +862,10 @@ class World:
     async def _insert(self, make: Callable[[Transaction], Any], table: str) -> Any:
         async with self._store.writing() as transaction:
             return await getattr(transaction.of(self._account_id), table).insert(make(transaction))
+
+
+def _ends_of(probe: Probe) -> tuple[str, int, int]:
+    return probe.source, probe.source_port, probe.destination_port
 
 
 def _filters(ports: Ports) -> list[dict[str, Any]]:
