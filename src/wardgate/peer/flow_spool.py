@@ -210,7 +210,8 @@ class FlowSpool:
     # ── the writer ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _write_all(self) -> None:
-        self._take_stock()
+        with contextlib.suppress(OSError):
+            self._take_stock()
         is_over = False
         while not is_over:
             waiting = [self._queue.get()]
@@ -218,24 +219,29 @@ class FlowSpool:
                 while True:
                     waiting.append(self._queue.get_nowait())
             is_over = None in waiting
-            flows: defaultdict[_Key, list[KeptFlow]] = defaultdict(list)
-            for what in waiting:
-                if isinstance(what, KeepToken):
-                    with self._complaining(0):
-                        self._keep_token(what)
-                elif isinstance(what, KeepFlows):
-                    for flow in what.flows:
-                        flows[flow.role, flow.authorization_id].append(flow)
-            count = sum(map(len, flows.values()))
-            for key, group in flows.items():
-                for start in range(0, len(group), RECORDS_A_FILE):
-                    part = group[start : start + RECORDS_A_FILE]
-                    with self._complaining(len(part)):
-                        self._keep_flows(key, part)
+            try:
+                self._write_some(waiting)
+            except Exception:
+                log.exception("flow records could not be written")  # those that follow are another matter
             with self._lock:
-                self._waiting -= count
+                self._waiting -= sum(len(what.flows) for what in waiting if isinstance(what, KeepFlows))
             for _ in waiting:
                 self._queue.task_done()
+
+    def _write_some(self, waiting: list[KeepFlows | KeepToken | None]) -> None:
+        flows: defaultdict[_Key, list[KeptFlow]] = defaultdict(list)
+        for what in waiting:
+            if isinstance(what, KeepToken):
+                with self._complaining(0):
+                    self._keep_token(what)
+            elif isinstance(what, KeepFlows):
+                for flow in what.flows:
+                    flows[flow.role, flow.authorization_id].append(flow)
+        for key, group in flows.items():
+            for start in range(0, len(group), RECORDS_A_FILE):
+                part = group[start : start + RECORDS_A_FILE]
+                with self._complaining(len(part)):
+                    self._keep_flows(key, part)
 
     def _take_stock(self) -> None:
         """Learn what an earlier process has left; what it did not finish goes."""

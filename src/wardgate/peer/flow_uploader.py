@@ -78,13 +78,16 @@ class FlowUploader:
 
     async def run(self) -> None:
         """Upload for ever."""
-        await asyncio.to_thread(self._prune)
         while True:
             setting = self._setting
             if setting is None or setting.interval_s <= 0:
                 await self._pause(DISABLED_S)
                 continue
-            has_more = await self.pass_once(setting)
+            has_more = False
+            try:
+                has_more = await self.pass_once(setting)
+            except Exception:
+                log.exception("an upload of flow records failed")  # packets must pass all the same
             await self._pause(BACKLOG_S if has_more else setting.interval_s)
 
     async def pass_once(self, setting: UploadFlows) -> bool:

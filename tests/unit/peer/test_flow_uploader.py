@@ -1,5 +1,6 @@
 """A real spool; the portal answers as a test says, and time passes when the uploader sleeps."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from support.flow_records import ONE, OTHER, UNIX, kept_flow, kept_token
 from support.log_records import lines
+from support.patience import PATIENCE_S
 from wardgate.connect.flow_logging import KeepFlows, UploadFlows
 from wardgate.net.flow_upload import Answer
 from wardgate.peer.flow_spool import FlowSpool
@@ -188,6 +190,36 @@ async def test_uploads_go_on_after_a_fault(spool: FlowSpool) -> None:
     keep(spool, 1)
     await uploader(spool, portal).pass_once(SETTING)
     assert spool.authorizations() == []
+
+
+async def test_a_fault_of_our_own_is_logged_and_the_next_pass_comes(
+    spool: FlowSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    portal = Portal()
+    keep(spool, 1)
+    made = uploader(spool, portal)
+    answers: list[Answer] = [Answer(200)]
+    failed = asyncio.Event()
+
+    def answer(_token: str, _records: list[Any]) -> Answer:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("unforeseen")
+        return answers.pop(0)
+
+    portal.answering = answer
+    made.set(SETTING)
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await failed.wait()
+        while not caplog.records:  # noqa: ASYNC110 - the log is asked
+            await asyncio.sleep(0)
+        made.set(UploadFlows(SETTING.api_url, 61, 1000))
+        while spool.authorizations():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    assert [line for line, _ in lines(caplog.records)] == ["an upload of flow records failed"]
 
 
 @pytest.mark.parametrize(
