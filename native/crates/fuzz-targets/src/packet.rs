@@ -1,11 +1,26 @@
 //! IP packets: whatever is accepted can be read, edited and answered, and stays a packet.
 
-use wardgate_packet::{ControlPacket, IpPacket, Unreachable, declared_length, icmp_error};
+use wardgate_packet::offload::TunRead;
+use wardgate_packet::{
+    ControlPacket, Fragment, IpPacket, MAX_INNER_PACKET, Unreachable, build, declared_length,
+    finish_whole, icmp_error,
+};
 
 /// The input is one packet.
 pub fn packet(input: &[u8]) -> bool {
     let _ = declared_length(input);
     let _ = ControlPacket::parse(input);
+    if let Some(fragment) = Fragment::parse(input) {
+        assert!(IpPacket::parse(input).is_err(), "a fragment is no packet");
+        let mut whole = fragment.header();
+        whole.extend_from_slice(fragment.payload);
+        finish_whole(&mut whole, &fragment.cut());
+        for piece in build::segments(&TunRead::cut(&whole, fragment.cut())) {
+            assert!(piece.len() <= MAX_INNER_PACKET || input.len() > MAX_INNER_PACKET);
+            assert!(piece == whole || Fragment::parse(&piece).is_some());
+        }
+        return true;
+    }
     let Ok(mut packet) = IpPacket::parse(input.to_vec()) else {
         return false;
     };

@@ -1,7 +1,9 @@
 //! Whole packets from scratch: for datagrams that the engine originates inside a tunnel, and for tests of what forwards.
 
 use crate::checksum;
+use crate::fragment::Cut;
 use crate::ip_packet::{ICMP, ICMPV6, TCP, UDP};
+use crate::offload::TunRead;
 use std::net::{IpAddr, SocketAddr};
 
 /// Hop limit of packets built here, except ICMP errors.
@@ -58,6 +60,21 @@ pub fn tcp(
         at,
     );
     Some(packet)
+}
+
+/// The fragments of a packet without extension headers, cut to the tunnel's MTU; one that fits stays as it is.
+pub fn fragments(packet: &[u8], identification: u32) -> Vec<Vec<u8>> {
+    segments(&TunRead::cut(packet, Cut::of(packet, identification)))
+}
+
+/// The packets that a read consists of, each finished.
+pub fn segments(read: &TunRead<'_>) -> Vec<Vec<u8>> {
+    let finished = read.segments().map(|segment| {
+        let mut packet = vec![0; segment.len()];
+        segment.write_into(&mut packet);
+        packet
+    });
+    finished.collect()
 }
 
 /// An ICMP or ICMPv6 echo request, or the reply to one. `None` as for [`udp`].

@@ -18,6 +18,8 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use crate::fragment::Cut;
+
 /// Bytes in front of every packet on a TUN device opened with `IFF_VNET_HDR` (legacy layout, native byte order).
 pub const VNET_HEADER_LEN: usize = 10;
 /// Largest packet that the IPv4 total length can express.
@@ -107,6 +109,8 @@ enum Plan {
         offset: usize,
     },
     Split(Split),
+    /// The packet came in fragments, and goes in fragments.
+    Cut(Cut),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +191,22 @@ impl<'a> TunRead<'a> {
         }
     }
 
+    /// A whole packet that came in fragments: its segments are fragments again.
+    pub fn cut(packet: &'a [u8], cut: Cut) -> Self {
+        Self {
+            packet,
+            plan: Plan::Cut(cut),
+        }
+    }
+
+    /// How the packet is cut into fragments, if it is.
+    pub fn as_cut(&self) -> Option<Cut> {
+        match self.plan {
+            Plan::Cut(cut) => Some(cut),
+            _ => None,
+        }
+    }
+
     /// The packet as read: good for addresses, ports and flags. Of a super-packet, lengths are those of the whole and the
     /// transport checksum is not one.
     pub fn packet(&self) -> &'a [u8] {
@@ -197,6 +217,7 @@ impl<'a> TunRead<'a> {
     pub fn segment_count(&self) -> usize {
         match self.plan {
             Plan::Split(split) => split.count,
+            Plan::Cut(cut) => cut.count(self.packet.len()),
             Plan::Finished | Plan::Checksum { .. } => 1,
         }
     }
@@ -207,7 +228,7 @@ impl<'a> TunRead<'a> {
             Plan::Split(split) => {
                 Some((count * split.size).min(self.packet.len() - split.header_len))
             }
-            Plan::Finished | Plan::Checksum { .. } => None,
+            Plan::Finished | Plan::Checksum { .. } | Plan::Cut(_) => None,
         }
     }
 
@@ -215,6 +236,7 @@ impl<'a> TunRead<'a> {
     pub fn largest_segment(&self) -> usize {
         match self.plan {
             Plan::Split(split) => self.packet.len().min(split.header_len + split.size),
+            Plan::Cut(cut) => cut.length(self.packet.len(), 0),
             Plan::Finished | Plan::Checksum { .. } => self.packet.len(),
         }
     }
@@ -305,6 +327,7 @@ impl Segment<'_> {
             Plan::Split(split) => {
                 split.header_len + split.payload(self.read.packet.len(), self.index).len()
             }
+            Plan::Cut(cut) => cut.length(self.read.packet.len(), self.index),
         }
     }
 
@@ -324,6 +347,7 @@ impl Segment<'_> {
                 store(out, start + offset, sum);
             }
             Plan::Split(split) => split.write_segment(packet, self.index, out),
+            Plan::Cut(cut) => cut.write(packet, self.index, out),
         }
     }
 }

@@ -215,10 +215,30 @@ impl Client {
         packet: &IpPacket<B>,
         now: Instant,
     ) -> Option<Basis> {
-        if !self.is_device(key) || self.device_flows.is_answer(packet, now) {
+        if !self.is_opened_by(key, packet, now) {
             return None;
         }
         self.grants.basis_of(key, Traffic::toward(packet), now)
+    }
+
+    /// Whether a peer's packet belongs to a flow that it, another client, has opened.
+    pub fn is_opened_by<B: AsRef<[u8]>>(
+        &self,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> bool {
+        self.is_device(key) && !self.device_flows.is_answer(packet, now)
+    }
+
+    /// Whether our packet belongs to a flow that we have opened; all flows towards gateways are ours.
+    pub fn is_opened_by_us<B: AsRef<[u8]>>(
+        &self,
+        key: PeerKey,
+        packet: &IpPacket<B>,
+        now: Instant,
+    ) -> bool {
+        !self.is_device(key) || self.device_flows.is_opened(packet, now)
     }
 
     /// Replace all routes. Returns the resources that have none any more.

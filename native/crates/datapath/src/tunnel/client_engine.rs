@@ -60,13 +60,12 @@ impl RoleState for Client {
         packet: &IpPacket<B>,
         _sent_to: IpAddr,
         now: Instant,
-    ) {
-        if let Some(seen) = Sighting::of(key, packet, false, 1) {
-            let role = &engine.role;
-            engine
-                .flows
-                .note(&seen, now, || role.granted_basis_of(key, packet, now));
-        }
+    ) -> Option<Sighting> {
+        let role = &engine.role;
+        let is_theirs = role.is_opened_by(key, packet, now);
+        let seen = Sighting::of(key, packet, is_theirs, 1)?;
+        let basis = || role.granted_basis_of(key, packet, now);
+        engine.flows.note(&seen, now, basis).then_some(seen)
     }
 
     fn forward(
@@ -103,10 +102,14 @@ impl RoleState for Client {
                 engine
                     .counters
                     .add(Counter::Prohibited, read.segment_count());
-                let first = finished(read, 0).next().unwrap_or_default();
-                let error = IpPacket::parse(&first[..])
-                    .ok()
-                    .and_then(|first| icmp_error(&first, Unreachable::Prohibited));
+                let error = match read.as_cut() {
+                    Some(_) => icmp_error(packet, Unreachable::Prohibited),
+                    None => {
+                        let first = finished(read, 0).next().unwrap_or_default();
+                        let first = IpPacket::parse(&first[..]).ok();
+                        first.and_then(|first| icmp_error(&first, Unreachable::Prohibited))
+                    }
+                };
                 if let Some(error) = error {
                     io.tun.push_owned(&error);
                 }
@@ -264,7 +267,8 @@ impl ClientEngine {
         if !self.flows.is_on() || sent == 0 {
             return;
         }
-        if let Some(mut seen) = Sighting::of(key, packet, true, sent) {
+        let is_ours = self.role.is_opened_by_us(key, packet, now);
+        if let Some(mut seen) = Sighting::of(key, packet, is_ours, sent) {
             seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
             let role = &self.role;
             self.flows.note(&seen, now, || role.basis_of(packet, now));

@@ -7,13 +7,16 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wardgate_packet::offload::TunRead;
-use wardgate_packet::{ControlEvent, ControlPacket, IpPacket, MAX_INNER_PACKET};
+use wardgate_packet::{
+    ControlEvent, ControlPacket, Fragment, IpPacket, MAX_INNER_PACKET, Rejected,
+};
 
 use super::counters::{Counter, Counters};
 use super::event_queue::EventQueue;
 use super::filter_set::FilterSet;
-use super::flow_records::FlowRecords;
+use super::flow_records::{FlowRecords, Sighting};
 use super::links::{Links, PeerKey};
+use super::reassembly::{Outcome, Owner, Reassembly};
 use super::receive::Judgement;
 use super::relay_names::RelayNames;
 use super::route_table::ResourceId;
@@ -32,6 +35,7 @@ pub struct Engine<R> {
     pub(super) events: EventQueue,
     pub(super) counters: Counters,
     pub(super) flows: FlowRecords,
+    pub(super) fragments: Reassembly,
 }
 
 /// What only one role has, or does in a way of its own.
@@ -47,14 +51,14 @@ pub trait RoleState: Sized {
     ) -> Judgement;
 
     /// Note, for the record of its flow, a packet that came out of a peer's tunnel and passed. `packet` is as it leaves, `sent_to`
-    /// the destination that it came with.
+    /// the destination that it came with. Returns what was noted, if the flow has a record.
     fn record_inner<B: AsRef<[u8]>>(
         engine: &mut Engine<Self>,
         key: PeerKey,
         packet: &IpPacket<B>,
         sent_to: IpAddr,
         now: Instant,
-    );
+    ) -> Option<Sighting>;
 
     /// Send what this host's programs sent; `packet` is the first or only one of `read`.
     fn forward(
@@ -136,6 +140,7 @@ impl<R: RoleState> Engine<R> {
             events: EventQueue::default(),
             counters: Counters::default(),
             flows: FlowRecords::new(hash, config.epoch, config.unix_at_epoch),
+            fragments: Reassembly::new(hash),
         }
     }
 
@@ -150,6 +155,7 @@ impl<R: RoleState> Engine<R> {
     pub fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         self.expire_grants(io);
         self.flows.handle_timeout(io.now);
+        self.fragments.handle_timeout(io.now);
         for key in self.links.take_due(io.now) {
             if let Some(connection) = self.links.connection(key) {
                 connection.tunnel.handle_timeout(io.now);
@@ -166,6 +172,7 @@ impl<R: RoleState> Engine<R> {
             self.role.poll_timeout(),
             self.links.poll_timeout(),
             self.flows.poll_timeout(),
+            self.fragments.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -182,6 +189,7 @@ impl<R: RoleState> Engine<R> {
         let mut stats: Vec<_> = self.counters.entries().collect();
         stats.push(("events_dropped", self.events.dropped()));
         stats.extend(self.flows.stats());
+        stats.push(("dropped_fragmented", self.fragments.given_up()));
         stats.push(("connections", self.links.connections().count() as u64));
         stats.push(("connections_established", connected.count() as u64));
         stats
@@ -193,13 +201,33 @@ impl<R: RoleState> Engine<R> {
         read: &TunRead<'_>,
         io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) {
-        let Ok(packet) = IpPacket::parse(read.packet()) else {
-            return self.counters.add(Counter::Malformed, 1);
+        let packet = match IpPacket::parse(read.packet()) {
+            Ok(packet) => packet,
+            Err(Rejected::Fragment) => return self.forward_fragment(read.packet(), io),
+            Err(_) => return self.counters.add(Counter::Malformed, 1),
         };
         if read.largest_segment() > MAX_INNER_PACKET {
             return self.counters.add(Counter::Malformed, 1);
         }
         R::forward(self, read, &packet, io);
+    }
+
+    /// Send a packet that this host's programs, or the network, sent in fragments, once it is whole.
+    fn forward_fragment(&mut self, bytes: &[u8], io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        let Some(fragment) = Fragment::parse(bytes) else {
+            return self.counters.add(Counter::Malformed, 1);
+        };
+        let owner = Owner::Host(fragment.id.destination);
+        match self.fragments.take(owner, bytes, io.now) {
+            Ok(whole) => match IpPacket::parse(&whole.packet[..]) {
+                Ok(packet) => {
+                    R::forward(self, &TunRead::cut(&whole.packet, whole.cut), &packet, io)
+                }
+                Err(_) => self.counters.add(Counter::Malformed, whole.count),
+            },
+            Err(Outcome::Kept) => {}
+            Err(Outcome::Refused) => self.counters.add(Counter::Malformed, 1),
+        }
     }
 
     /// The connection broke. A client forgets the peer, a gateway keeps its grants.

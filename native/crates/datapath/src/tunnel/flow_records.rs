@@ -48,6 +48,8 @@ const CROWD: usize = 1024;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
 const NONE: u32 = u32::MAX;
+/// Flag of a TCP segment in the middle of a flow.
+const ACK: u8 = 0x10;
 
 /// Packets of one flow that passed together.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +135,26 @@ impl Sighting {
             payload_bytes: packet.payload().len(),
             flags: packet.tcp_flags(),
         })
+    }
+
+    /// The same ends, before any packet.
+    pub fn without_packets(self) -> Self {
+        Self {
+            packets: 0,
+            payload_bytes: 0,
+            flags: self.flags.map(|_| TcpFlags(ACK)),
+            ..self
+        }
+    }
+
+    pub fn has_packets(&self) -> bool {
+        self.packets > 0
+    }
+
+    /// One more packet between the same ends, which neither opens nor ends a flow.
+    pub fn add<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>) {
+        self.packets += 1;
+        self.payload_bytes += packet.payload().len();
     }
 
     /// Whether a record may begin with it: not with what ends a flow, nor with a bare acknowledgement.
@@ -278,27 +300,28 @@ impl FlowRecords {
         peer.path_version += 1;
     }
 
-    /// Count packets that passed. `basis` is asked when a record begins, and again when the peer's grants have changed.
+    /// Count packets that passed; whether their flow has a record now. `basis` is asked when one begins, and again when the
+    /// peer's grants have changed.
     pub fn note(
         &mut self,
         seen: &Sighting,
         now: Instant,
         mut basis: impl FnMut() -> Option<Basis>,
-    ) {
+    ) -> bool {
         let Some(slot) = self.find(seen.peer, seen.tuple) else {
-            if seen.opens()
-                && let Some(basis) = basis()
-            {
+            let basis = if seen.opens() { basis() } else { None };
+            let is_begun = basis.is_some();
+            if let Some(basis) = basis {
                 self.start(seen, basis, now);
             }
-            return;
+            return is_begun;
         };
         let Some(peer) = self.peers.get(&seen.peer) else {
-            return;
+            return false;
         };
         let versions = (peer.path_version, peer.grants_version + self.grants_version);
         let Slot::Used(flow) = &mut self.slots[slot as usize] else {
-            return;
+            return false;
         };
         if now.saturating_duration_since(flow.last_packet_at) > IDLE_LIFETIME || flow.reopens(seen)
         {
@@ -312,10 +335,11 @@ impl FlowRecords {
                 Some(basis) if basis.resource == flow.basis.resource => {}
                 other => {
                     self.end(slot, now);
+                    let is_begun = other.is_some();
                     if let Some(basis) = other {
                         self.start(seen, basis, now);
                     }
-                    return;
+                    return is_begun;
                 }
             }
         }
@@ -326,13 +350,15 @@ impl FlowRecords {
             {
                 let basis = flow.basis.clone();
                 self.end(slot, now);
-                return self.start(seen, basis, now);
+                self.start(seen, basis, now);
+                return true;
             }
         }
         flow.count(seen, now);
         if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) {
             self.schedule(slot);
         }
+        true
     }
 
     /// The peer is gone: its records end.
@@ -435,7 +461,7 @@ impl FlowRecords {
         }
         peer.count += 1;
         let crowd = peer.count / CROWD;
-        if peer.count % CROWD == 0 {
+        if peer.count.is_multiple_of(CROWD) {
             self.crowds.remove(&(crowd - 1, seen.peer));
             self.crowds.insert((crowd, seen.peer));
         }
@@ -492,7 +518,7 @@ impl FlowRecords {
         if flow.behind == NONE {
             peer.newest = flow.before;
         }
-        if peer.count % CROWD == 0 {
+        if peer.count.is_multiple_of(CROWD) {
             let crowd = peer.count / CROWD;
             self.crowds.remove(&(crowd, flow.peer));
             if crowd > 1 {

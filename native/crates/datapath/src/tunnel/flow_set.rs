@@ -103,6 +103,14 @@ impl FlowSet {
         })
     }
 
+    /// Whether a packet of the opener's side belongs to an open flow.
+    pub fn is_opened<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> bool {
+        outgoing(packet).is_some_and(|flow| {
+            let state = self.flows.get(&flow);
+            state.is_some_and(|state| state.is_live(&flow, now))
+        })
+    }
+
     /// Whether an ICMP error is about a packet, of either side, in an open flow.
     pub fn concerns(&self, quoted: &Quoted, now: Instant) -> bool {
         let is_live = |flow: Flow| {

@@ -54,14 +54,12 @@ impl RoleState for Gateway {
         packet: &IpPacket<B>,
         sent_to: IpAddr,
         now: Instant,
-    ) {
-        if let Some(seen) = Sighting::of(key, packet, true, 1) {
-            let role = &engine.role;
-            let traffic = Traffic::toward(packet);
-            engine
-                .flows
-                .note(&seen, now, || role.basis_of(key, sent_to, traffic, now));
-        }
+    ) -> Option<Sighting> {
+        let seen = Sighting::of(key, packet, true, 1)?;
+        let role = &engine.role;
+        let traffic = Traffic::toward(packet);
+        let basis = || role.basis_of(key, sent_to, traffic, now);
+        engine.flows.note(&seen, now, basis).then_some(seen)
     }
 
     fn forward(
@@ -87,6 +85,17 @@ impl RoleState for Gateway {
         };
         let ecn = packet.ecn();
         let counters = &mut engine.counters;
+        // Fragments of a packet have no ports of their own: it is changed as a whole.
+        let mut whole = Vec::new();
+        let (read, edit) = match read.as_cut() {
+            Some(cut) if !matches!(edit, Edit::None) => {
+                whole.extend_from_slice(read.packet());
+                edit.apply(&mut whole);
+                (TunRead::cut(&whole, cut), Edit::None)
+            }
+            _ => (*read, edit),
+        };
+        let read = &read;
         let edit = |packet: &mut [u8]| edit.apply(packet);
         let (sent, result) = engine
             .links

@@ -44,7 +44,7 @@ pub struct PeerKey(u32);
 
 #[cfg(test)]
 impl PeerKey {
-    pub fn numbered(number: u32) -> Self {
+    pub const fn numbered(number: u32) -> Self {
         Self(number)
     }
 }

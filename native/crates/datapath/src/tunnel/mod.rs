@@ -38,6 +38,7 @@ mod nat_table;
 mod packet_ring;
 mod prefix_map;
 mod programme;
+mod reassembly;
 mod receive;
 mod relay_names;
 mod route_table;

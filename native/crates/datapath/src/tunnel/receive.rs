@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use wardgate_connect::Inbound;
+use wardgate_packet::offload::TunRead;
 use wardgate_packet::{
-    ControlEvent, ControlPacket, IpPacket, Kind, Unreachable, declared_length, icmp_error,
+    ControlEvent, ControlPacket, IpPacket, Kind, Rejected, Unreachable, declared_length, icmp_error,
 };
 use wardgate_wireguard::{
     DATA_HEADER_SIZE, MessageKind, Verdict, classify, initiator_key, receiver_index,
@@ -14,8 +15,10 @@ use wardgate_wireguard::{
 
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
+use super::flow_records::Sighting;
 use super::links::{PeerKey, send_message};
 use super::nat_table::Side;
+use super::reassembly::{Outcome, Owner};
 use super::{Arrival, Io};
 use crate::event::{ClosedBy, Event};
 use crate::{Outbox, TunSink};
@@ -165,17 +168,21 @@ impl<R: RoleState> Engine<R> {
             return self.counters.add(Counter::Malformed, 1);
         };
         self.links.note_activity(key, false, io.now);
-        let Ok(mut packet) = IpPacket::parse_inner(&mut buffer[range.clone()]) else {
-            return self.counters.add(Counter::Malformed, 1);
+        let mut packet = match IpPacket::parse_inner(&mut buffer[range.clone()]) {
+            Ok(packet) => packet,
+            Err(Rejected::Fragment) => return self.open_fragment(key, &buffer[range], ecn, io),
+            Err(_) => return self.counters.add(Counter::Malformed, 1),
         };
         if ControlPacket::is_control(packet.bytes()) {
             return self.handle_control(key, packet.bytes(), io.now);
         }
         let flow = Flow::of(key, &packet);
+        let mut is_same = true;
         let judgement = match &batch.judged {
             // Flags that open or end a flow are for the NAT table to see.
             Some((known, judgement)) if *known == flow && !changes_flow(&packet) => *judgement,
             _ => {
+                is_same = false;
                 let judgement = R::judge_inner(self, key, &packet, io.now);
                 batch.judged = Some((flow, judgement));
                 judgement
@@ -193,7 +200,14 @@ impl<R: RoleState> Engine<R> {
                     packet.mark_congestion();
                 }
                 if self.flows.is_on() {
-                    R::record_inner(self, key, &packet, sent_to, io.now);
+                    match &mut batch.recorded {
+                        Some(more) if is_same => more.add(&packet),
+                        _ => {
+                            self.record_rest(batch, io.now);
+                            let seen = R::record_inner(self, key, &packet, sent_to, io.now);
+                            batch.recorded = seen.map(Sighting::without_packets);
+                        }
+                    }
                 }
                 self.counters.add(Counter::PacketsReceived, 1);
                 self.counters.add(Counter::BytesReceived, range.len());
@@ -209,6 +223,57 @@ impl<R: RoleState> Engine<R> {
                 }
             }
             Judgement::Drop(counter) => self.counters.add(counter, 1),
+        }
+    }
+
+    /// Judge a packet that came in fragments once it is whole, and write it to the TUN device in fragments of our own.
+    fn open_fragment(
+        &mut self,
+        key: PeerKey,
+        bytes: &[u8],
+        ecn: u8,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
+    ) {
+        let whole = match self.fragments.take(Owner::Peer(key), bytes, io.now) {
+            Ok(whole) => whole,
+            Err(Outcome::Kept) => return,
+            Err(Outcome::Refused) => return self.counters.add(Counter::Malformed, 1),
+        };
+        let Ok(mut packet) = IpPacket::parse(whole.packet) else {
+            return self.counters.add(Counter::Malformed, whole.count);
+        };
+        match R::judge_inner(self, key, &packet, io.now) {
+            Judgement::Pass(translation) => {
+                let sent_to = packet.destination();
+                if let Some(outside) = translation {
+                    // The family was compared when the translation was made.
+                    let _ = packet.set_destination(outside.address);
+                    packet.set_source_value(outside.value);
+                }
+                if ecn == CONGESTION_EXPERIENCED {
+                    packet.mark_congestion();
+                }
+                if self.flows.is_on() {
+                    R::record_inner(self, key, &packet, sent_to, io.now);
+                }
+                for segment in TunRead::cut(packet.bytes(), whole.cut).segments() {
+                    let mut fragment = vec![0; segment.len()];
+                    segment.write_into(&mut fragment);
+                    self.counters.add(Counter::PacketsReceived, 1);
+                    self.counters.add(Counter::BytesReceived, fragment.len());
+                    io.tun.push_owned(&fragment);
+                }
+            }
+            Judgement::Refuse(reason, counter) => {
+                self.counters.add(counter, whole.count);
+                if let Some(error) = icmp_error(&packet, reason) {
+                    // Without a session to answer in there is nobody to tell.
+                    let _ = self
+                        .links
+                        .send_packet(key, &error, &mut self.counters, io.now, io.out);
+                }
+            }
+            Judgement::Drop(counter) => self.counters.add(counter, whole.count),
         }
     }
 
@@ -255,7 +320,15 @@ impl<R: RoleState> Engine<R> {
         }
     }
 
-    fn settle_batch(&mut self, batch: Batch, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+    /// Note, for the record of their flow, the packets behind the one that was noted by itself.
+    fn record_rest(&mut self, batch: &mut Batch, now: Instant) {
+        if let Some(more) = batch.recorded.take().filter(Sighting::has_packets) {
+            self.flows.note(&more, now, || None);
+        }
+    }
+
+    fn settle_batch(&mut self, mut batch: Batch, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.record_rest(&mut batch, io.now);
         if let Some(key) = batch.touched {
             self.settle_peer(key, io);
         }
@@ -278,6 +351,8 @@ struct Received {
 struct Batch {
     touched: Option<PeerKey>,
     judged: Option<(Flow, Judgement)>,
+    /// What came of a recorded flow since its record was found.
+    recorded: Option<Sighting>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

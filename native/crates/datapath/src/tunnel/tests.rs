@@ -2,6 +2,7 @@
 
 mod devices;
 mod flow_records;
+mod fragments;
 mod hostile;
 mod names;
 mod world;

@@ -551,3 +551,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flow_between_clients_is_recorded_by_both_each_in_its_role() {
+    use crate::event::{FlowReport, FlowRole};
+    let mut world = granted_world(json!([]));
+    for host in [CLIENT, DEVICE] {
+        let record = json!({"command": "record_flows", "is_on": true, "unix_at_zero_s": 0.0});
+        world.apply(host, record);
+    }
+    world.apply(
+        CLIENT,
+        json!({"command": "authorize", "resource_id": "pool", "peer_id": "device", "addresses": [],
+               "device_address": DEVICE_V4, "record_under": "one"}),
+    );
+    world.apply(
+        DEVICE,
+        json!({"command": "grant", "peer_id": "client", "resource_id": "pool", "kind": "device", "networks": [],
+               "filters": [], "expires_deadline_s": null, "record_under": "one"}),
+    );
+    for _ in 0..2 {
+        assert_eq!(passes(&mut world, CLIENT, &udp(SSH, b"hello")).len(), 1);
+        assert_eq!(
+            passes(&mut world, DEVICE, &udp_reply(SSH, b"answer")).len(),
+            1
+        );
+    }
+    world.run(130 * SECOND);
+    for (host, role) in [(CLIENT, FlowRole::Initiator), (DEVICE, FlowRole::Responder)] {
+        let reports: Vec<FlowReport> = world
+            .events(host)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::FlowsReported { reports, .. } => Some(reports),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let [begun, ended] = &reports[..] else {
+            panic!("{reports:?}");
+        };
+        assert_eq!((begun.role, &*begun.authorization_id), (role, "one"));
+        assert_eq!(begun.initiator, (ip(CLIENT_V4), 4000));
+        assert_eq!(begun.responder, (ip(DEVICE_V4), 22));
+        let end = ended.end.unwrap();
+        assert_eq!([end.tx_packets, end.rx_packets], [2, 2]);
+        assert_eq!([end.tx_bytes, end.rx_bytes], [10, 12]);
+    }
+}
