@@ -111,7 +111,10 @@ def test_each_command_is_understood(world: EngineWorld) -> None:
         (b"", "malformed command: EOF"),
         (b'{"command":"dance"}', "malformed command: unknown variant `dance`"),
         (b'{"command":"revoke","peer_id":"x"}', "malformed command: missing field `resource_id`"),
-        (msgspec.json.encode(Revoke(peer_id="x", resource_id="r")), "revoke is for a gateway only"),
+        (
+            msgspec.json.encode(Translate(peer_id="x", resource_id="r", name="n", addresses=())),
+            "translate is for a gateway only",
+        ),
         (
             msgspec.json.encode(SendControlPacket(peer_id="nobody", type=0, payload="")),
             "unknown peer nobody",
