@@ -7,7 +7,14 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.client_token_file import read_token
 from wardgate.cli.commands import client as told
-from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer, socket_of
+from wardgate.cli.peer import (
+    metrics_of,
+    own_external_id,
+    portal_account,
+    run_peer,
+    socket_of,
+    tell_without_effect,
+)
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.client.process import ClientProcess
@@ -37,7 +44,8 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: it cannot start, or the portal does not let it in.
     """
-    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
+    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL], settings[told.LOG_DIR])
+    tell_without_effect(settings, told.WITHOUT_EFFECT)
     account = portal_account(
         PeerKind.CLIENT,
         url=settings[told.API_URL],

@@ -3,7 +3,14 @@
 import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import gateway as told
-from wardgate.cli.peer import metrics_of, own_external_id, portal_account, run_peer, socket_of
+from wardgate.cli.peer import (
+    metrics_of,
+    own_external_id,
+    portal_account,
+    run_peer,
+    socket_of,
+    tell_without_effect,
+)
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
@@ -33,6 +40,7 @@ def run(settings: Settings) -> None:
         UserError: it cannot start, or the portal does not let it in.
     """
     logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
+    tell_without_effect(settings, told.WITHOUT_EFFECT)
     account = portal_account(
         PeerKind.GATEWAY,
         url=settings[told.API_URL],

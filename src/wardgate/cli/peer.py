@@ -3,6 +3,7 @@ fail."""
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from uuid import uuid4
 
 import wardgate
 from wardgate.cli.errors import UserError
+from wardgate.cli.parameters import Parameter
+from wardgate.cli.settings import Settings
 from wardgate.connect.portal_session import PortalSession, SessionEnded
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.model.addresses import IpAddress
@@ -34,6 +37,8 @@ from wardgate.wire.reconnect import Reconnect
 from wardgate.wire.tokens import TokenKind, kind_of
 from wardgate.wire.upgrade import ConnectParameters, build_upgrade_request, parse_refusal
 from wardgate.wire.user_agent import build_user_agent
+
+log = logging.getLogger(__name__)
 
 _FOREIGN_TOKEN: Final = ".SFMyNTY."  # noqa: S105 - the published portal's form (control-plane-protocol §2.1)
 _TOKEN_KINDS: Final = {
@@ -144,6 +149,13 @@ def own_external_id(configured: str | None, *, stored_in: Any, derivation_key: b
         draw=lambda: random_device_id(uuid4()),
     )
     return external_id(known)
+
+
+def tell_without_effect(settings: Settings, options: Iterable[Parameter[Any]]) -> None:
+    """Log which options of the published program were given and change nothing here."""
+    for one in options:
+        if settings[one]:
+            log.warning("an option has no effect here", extra={"option": one.flag, "why": one.help})
 
 
 def socket_of(part: str) -> Path:

@@ -13,7 +13,7 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import relay as told
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import metrics_of, portal_account, run_peer
+from wardgate.cli.peer import metrics_of, portal_account, run_peer, tell_without_effect
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.model.addresses import IpAddress
@@ -38,6 +38,7 @@ def run(settings: Settings) -> None:
         UserError: it cannot start, or the portal does not let it in.
     """
     logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
+    tell_without_effect(settings, told.WITHOUT_EFFECT)
     ipv4, ipv6 = settings[told.PUBLIC_IP4_ADDR], settings[told.PUBLIC_IP6_ADDR]
     if ipv4 is None and ipv6 is None:
         raise UserError(

@@ -33,6 +33,9 @@ def _own_logging() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("wardgate")
     before = root.handlers[:], root.level, ours.level
     yield
+    for handler in root.handlers:
+        if handler not in before[0]:
+            handler.close()
     root.handlers[:], root.level, ours.level = before
 
 
@@ -212,3 +215,52 @@ def test_another_end_of_the_session_is_not_blamed_on_a_second_process() -> None:
 
     with pytest.raises(UserError, match=r"refused the join: disabled; make a new token in the portal$"):
         run_peer(ended(), has_identity=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (
+            "client",
+            "--no-telemetry",
+            "--metrics",
+            "otel-collector",
+            "--otlp-grpc-endpoint",
+            "otel:4317",
+            "--flow-logs",
+        ),
+        ("gateway", "--no-telemetry", "--validate-checksums", "--flow-logs", "-n", "gw"),
+        ("relay", "--telemetry", "--num-worker-threads", "4", "--ebpf-offloading", "eth0", "--rng-seed", "7"),
+    ],
+)
+def test_the_published_programs_options_are_taken(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIREZONE_TOKEN", token(TokenKind[words[0].upper()]))
+    monkeypatch.setenv("PUBLIC_IP4_ADDR", "192.0.2.7")
+    with pytest.raises(SystemExit) as ended:
+        main((*words, *PORTAL, "--check"))
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (0, "the settings are in order\n")
+    assert ("an option has no effect here" in told.err) == any(
+        "--metrics" in one or "-checksums" in one or "--rng" in one for one in words
+    )
+
+
+def test_a_token_may_be_the_path_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text(token(TokenKind.GATEWAY) + "\n")
+    monkeypatch.setenv("FIREZONE_TOKEN", str(tmp_path / "token"))
+    with pytest.raises(SystemExit) as ended:
+        main(("gateway", *PORTAL, "--check"))
+    assert ended.value.code == 0
+
+
+def test_log_lines_are_kept_in_a_directory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDGATE_TOKEN", token(TokenKind.CLIENT))
+    with pytest.raises(SystemExit):
+        main(("client", *PORTAL, "--check", "--metrics=x", "--log-dir", str(tmp_path / "logs")))
+    assert "an option has no effect here" in (tmp_path / "logs" / "wardgate.log").read_text()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(("client", *PORTAL, "--check", "--log-dir", str(tmp_path / "file")))
+    assert ended.value.code == 1

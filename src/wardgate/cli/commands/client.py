@@ -60,13 +60,23 @@ FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgat
 CONTROL_SOCKET: Final = peers.CONTROL_SOCKET
 LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
+LOG_DIR: Final = Setting[Path | None](
+    name="log_dir",
+    help="directory in which log lines are kept too, the last 50 MB of them",
+    read=values.path,
+    default=None,
+    aliases=("-l",),
+    value="DIRECTORY",
+    foreign=("LOG_DIR",),
+)
 
 SETTINGS: Final = (
     API_URL, TOKEN, TOKEN_PATH, NAME, ID, DNS_CONTROL, ACTIVATE_INTERNET_RESOURCE, INTERFACE, LISTEN_PORT,
     MAX_PARTITION_TIME, INC_BUF, HEALTH_CHECK_ADDR, CONTROL_SOCKET, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT,
-    LOG_LEVEL,
+    LOG_LEVEL, LOG_DIR,
 )  # fmt: skip
 
+WITHOUT_EFFECT: Final = (peers.METRICS, peers.OTLP_GRPC_ENDPOINT)
 CHECK: Final = peers.CHECK
 EXIT: Final = switch("exit", "exit once the tunnel is up")
 
@@ -82,7 +92,7 @@ COMMAND: Final = Command(
     help="Run the headless client.",
     details="It carries this host's packets to the resources that it is granted.\n\n"
     "SIGHUP tells it that the network changed. SIGTERM ends it and restores the host's DNS settings.",
-    parameters=(*SETTINGS, CHECK, EXIT, CONFIG),
+    parameters=(*SETTINGS, CHECK, EXIT, peers.NO_TELEMETRY, *WITHOUT_EFFECT, CONFIG),
     examples=(
         "sudo wardgate client --api-url wss://portal.example.org --token-path /etc/wardgate/client-token",
         "sudo wardgate client --config /etc/wardgate.toml --check",

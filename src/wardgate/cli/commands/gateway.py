@@ -43,6 +43,13 @@ SETTINGS: Final = (
     CONTROL_SOCKET, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
+WITHOUT_EFFECT: Final = (
+    peers.METRICS,
+    peers.OTLP_GRPC_ENDPOINT,
+    peers.without_effect(
+        "validate_checksums", "packets with a wrong one are the receiver's", takes_value=False
+    ),
+)
 CHECK: Final = peers.CHECK
 NO_CHECK: Final = switch("no_check", "skip the check for privileges")
 
@@ -52,7 +59,7 @@ COMMAND: Final = Command(
     details="It lets clients that were granted access reach the resources of its site. It sets up"
     " forwarding and masquerading itself, in"
     " an nftables table of its own.",
-    parameters=(*SETTINGS, CHECK, NO_CHECK, CONFIG),
+    parameters=(*SETTINGS, CHECK, NO_CHECK, peers.NO_TELEMETRY, *WITHOUT_EFFECT, CONFIG),
     examples=(
         "sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --api-url wss://portal.example.org",
         "WARDGATE_TOKEN_FILE=/run/secrets/gateway wardgate gateway --config /etc/wardgate.toml",

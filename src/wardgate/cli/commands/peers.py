@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from wardgate.cli import values
-from wardgate.cli.parameters import Form, Setting, switch
+from wardgate.cli.parameters import Form, Parameter, Setting, switch
 
 DEFAULT_PORT: Final = 52625
 """UDP, of gateway and client (data-plane §1.2)."""
@@ -93,3 +93,18 @@ CONTROL_SOCKET: Final = Setting[Path | None](
     fallback="control.sock in /run/wardgate-client, /run/wardgate-gateway",
 )
 CHECK: Final = switch("check", "check the settings and exit")
+
+# What the published programs take and nothing here needs: existing units and containers go on unchanged.
+NO_TELEMETRY: Final = switch("no_telemetry", "accepted, and always so: nothing is reported to anybody")
+
+
+def without_effect(name: str, why: str, *, takes_value: bool = True) -> Parameter[str | bool]:
+    """Return an option that the published program has, and that changes nothing here; a line in the log says so."""
+    help_ = f"accepted, without effect: {why}"
+    if takes_value:
+        return Parameter(name=name, help=help_, read=values.text, default="", value="VALUE")
+    return switch(name, help_)
+
+
+METRICS: Final = without_effect("metrics", "/metrics of the health listener always answers")
+OTLP_GRPC_ENDPOINT: Final = without_effect("otlp_grpc_endpoint", "metrics are read, not sent")

@@ -79,6 +79,17 @@ SETTINGS: Final = (
     MAX_PARTITION_TIME, DRAIN, HEALTH_CHECK_ADDR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
+WITHOUT_EFFECT: Final = (
+    peers.without_effect("telemetry", "nothing is reported to anybody", takes_value=False),
+    peers.OTLP_GRPC_ENDPOINT,
+    peers.without_effect("control_endpoint", "the log's level is set by --log-level"),
+    peers.without_effect("num_worker_threads", "one thread forwards"),
+    peers.without_effect("rng_seed", "randomness is the operating system's"),
+    peers.without_effect("ebpf_offloading", "packets are forwarded in user space"),
+    peers.without_effect("ebpf_attach_mode", "packets are forwarded in user space"),
+    peers.without_effect("ebpf_int4_addr", "packets are forwarded in user space"),
+    peers.without_effect("ebpf_int6_addr", "packets are forwarded in user space"),
+)
 CHECK: Final = peers.CHECK
 
 COMMAND: Final = Command(
@@ -87,7 +98,7 @@ COMMAND: Final = Command(
     details="It carries sealed packets between peers that cannot reach each other directly. At least one"
     " public address is needed; its UDP"
     " port and the allocation ports must be reachable there.",
-    parameters=(*SETTINGS, CHECK, CONFIG),
+    parameters=(*SETTINGS, CHECK, *WITHOUT_EFFECT, CONFIG),
     examples=(
         "wardgate relay --api-url wss://portal.example.org --public-ip4-addr 203.0.113.7",
         "WARDGATE_TOKEN_FILE=/run/secrets/relay WARDGATE_CONFIG=/etc/wardgate.toml wardgate relay",

@@ -8,6 +8,7 @@ from wardgate.cli.command_line import Command
 from wardgate.cli.commands import (
     bench,
     client,
+    doctor,
     gateway,
     installation,
     looking,
@@ -89,6 +90,7 @@ ROOT: Final = Command(
         client.COMMAND,
         looking.STATUS,
         looking.WHY,
+        doctor.COMMAND,
         up.COMMAND,
         DEMO,
         rest.EXPLAIN,

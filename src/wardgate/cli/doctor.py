@@ -1,0 +1,267 @@
+"""`wardgate doctor`: look at a part, say what is wrong and the cure, and bundle it for somebody who helps."""
+
+import asyncio
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import wardgate
+from wardgate.cli import findings as look
+from wardgate.cli.client_token_file import read_token
+from wardgate.cli.commands import client as client_told
+from wardgate.cli.commands import doctor as asked
+from wardgate.cli.commands import gateway as gateway_told
+from wardgate.cli.commands import relay as relay_told
+from wardgate.cli.errors import UserError
+from wardgate.cli.findings import Finding, State
+from wardgate.cli.looking import ask
+from wardgate.cli.parameters import AS_JSON
+from wardgate.cli.peer import checked_token, socket_of
+from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import echo
+from wardgate.model.shown_text import shown_text
+from wardgate.peer.status import Question, Status
+from wardgate.wire.dialect import PeerKind
+
+SETTINGS_DIRECTORY: Final = Path("/etc/wardgate")
+LOG_LINES: Final = 2000
+_SECRET_NAME: Final = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|_URL", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"\.?wg_[a-z]+_[a-z0-9]{16,}"  # our tokens and links
+    r"|\S*SFMyNTY\.\S+"  # those of the published portal
+    r"|(?<=://)[^\s/@]+(?=@)"  # user and password in a URL
+    r"|(?i:(?<=bearer )\S+)"
+)
+_MARKS: Final = {State.OK: "ok", State.WARNING: "WARNING", State.FAULT: "FAULT"}
+_COMMANDS: Final = {
+    "addresses.txt": ("ip", "address"),
+    "links.txt": ("ip", "-s", "link"),
+    "routes.txt": ("ip", "route", "show", "table", "all"),
+    "rules.txt": ("ip", "rule"),
+    "nftables.txt": ("nft", "list", "ruleset"),
+    "sockets.txt": ("ss", "-tulpn"),
+    "resolved.txt": ("resolvectl", "status"),
+}
+Examine = Callable[[Settings], Iterable[Finding]]
+FindToken = Callable[[], str | None]
+
+_FILES: Final = ("/etc/os-release", "/etc/resolv.conf", "/proc/version", "/proc/loadavg", "/proc/meminfo")
+
+
+def client(settings: Settings) -> int:
+    return _examine(settings, "client", _client)
+
+
+def gateway(settings: Settings) -> int:
+    return _examine(settings, "gateway", _gateway)
+
+
+def relay(settings: Settings) -> int:
+    return _examine(settings, "relay", _relay)
+
+
+def portal(settings: Settings) -> int:
+    return _examine(settings, "portal", _portal)
+
+
+def redacted(text: str) -> str:
+    """Return text without tokens and passwords; lines of an environment lose the values of what is secret."""
+    lines = []
+    for line in text.splitlines():
+        name, equals, _ = line.partition("=")
+        is_assignment = equals and re.fullmatch(r"[A-Z][A-Z0-9_]*", name)
+        if (
+            is_assignment
+            and _SECRET_NAME.search(name)
+            and not name.endswith(("_API_URL", "_EXTERNAL_URL", "_FILE"))
+        ):
+            lines.append(f"{name}=(left out)")
+        else:
+            lines.append(_SECRET.sub("(left out)", line))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _examine(settings: Settings, part: str, examine: Examine) -> int:
+    settings = replace(settings, environment={**_service_environment(part), **settings.environment})
+    found = list(examine(settings))
+    bundle = settings[asked.BUNDLE]
+    if bundle is not None:
+        _write_bundle(bundle, part, found)
+    if settings[AS_JSON]:
+        echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        for one in found:
+            echo(shown_text(f"{_MARKS[one.state]:7}  {one.what}: {one.told}"))
+            if one.cure:
+                echo(shown_text(f"         → {one.cure}"))
+        if bundle is not None:
+            echo(
+                f"Written to {bundle}. Look through it before you pass it on: it names hosts, people and addresses."
+            )
+    return 1 if any(one.state is State.FAULT for one in found) else 0
+
+
+def _client(settings: Settings) -> Iterator[Finding]:
+    yield from _token(
+        "client", lambda: settings[client_told.TOKEN] or read_token(settings[client_told.TOKEN_PATH])
+    )
+    yield from _way(settings[client_told.API_URL])
+    yield look.tunnel_device()
+    yield from look.mtu()
+    yield look.room(Path("/var/lib"))
+    yield from _running("client")
+
+
+def _gateway(settings: Settings) -> Iterator[Finding]:
+    yield from _token("gateway", lambda: settings[gateway_told.TOKEN])
+    yield from _way(settings[gateway_told.API_URL])
+    yield look.tunnel_device()
+    yield look.tool("nft", package="nftables", why="it masquerades what comes from clients")
+    yield from look.mtu()
+    yield look.room(Path("/var/lib"))
+    yield from _running("gateway")
+
+
+def _relay(settings: Settings) -> Iterator[Finding]:
+    yield from _token("relay", lambda: settings[relay_told.TOKEN])
+    yield from _way(settings[relay_told.API_URL])
+    yield look.udp_port(settings[relay_told.LISTEN_PORT])
+
+
+def _portal(settings: Settings) -> Iterator[Finding]:
+    from wardgate.cli.commands import portal as told
+    from wardgate.cli.profile import data_dir_of
+    from wardgate.portal import backups, data_directory
+    from wardgate.portal.installation.installers import PACKAGED_BUILDS, find_builds
+    from wardgate.portal.store import SqliteFile, Unusable
+    from wardgate.portal.store.migrations import HEAD
+
+    directory = data_dir_of(settings)
+    try:
+        data_directory.load_keys(directory)
+        yield Finding.ok("data directory", f"{directory} holds an installation")
+    except data_directory.DataDirectoryUnusable as error:
+        yield Finding.fault("data directory", str(error), "name it with --data-dir, or run `wardgate init`")
+        return
+    database = settings[told.DATABASE_URL] or SqliteFile(directory / "wardgate.db")
+    try:
+        schema = asyncio.run(backups.schema_of(database))
+        if schema > HEAD:
+            yield Finding.fault(
+                "database", f"has schema {schema}, this release knows {HEAD}", "run the newer release"
+            )
+        else:
+            yield Finding.ok("database", f"{database} answers, schema {schema}")
+    except Unusable as error:
+        yield Finding.fault("database", str(error), "see that it runs and that this user may use it")
+    yield look.room(directory)
+    certificate, url = settings[told.TLS_CERTIFICATE], settings[told.EXTERNAL_URL]
+    if certificate is not None:
+        yield look.certificate(certificate, datetime.now(UTC))
+    if url is not None:
+        yield from look.portal_findings(url)
+    else:
+        yield Finding.warning(
+            "external URL", "is not set", "set WARDGATE_EXTERNAL_URL to how others reach the portal"
+        )
+    if not find_builds((directory / "builds", PACKAGED_BUILDS)):
+        yield Finding.warning(
+            "installers",
+            "there is no build for other machines to fetch",
+            f"`make packages`; copy it to {directory}/builds",
+        )
+
+
+def _token(part: str, find: FindToken) -> Iterator[Finding]:
+    kind = PeerKind(part)
+    try:
+        token = find() or read_token(SETTINGS_DIRECTORY / f"{part}-token")
+        checked_token(token, kind)
+    except UserError as error:
+        yield Finding.fault(
+            "token", str(error), f"make one in the portal, and put it into {SETTINGS_DIRECTORY}/{part}-token"
+        )
+    else:
+        yield Finding.ok("token", f"is a {part}'s; only the portal knows whether it is valid still")
+
+
+def _way(url: str | None) -> Iterator[Finding]:
+    if url is None:
+        yield Finding.fault("portal", "nobody says where it is", "set WARDGATE_API_URL, or give --api-url")
+        return
+    yield from look.portal_findings(url)
+
+
+def _running(part: str) -> Iterator[Finding]:
+    try:
+        status = ask(socket_of(part), Question(ask="status"), Status)
+    except UserError as error:
+        yield Finding.warning(f"running {part}", str(error), f"systemctl start wardgate-{part}")
+        return
+    yield from look.running(status)
+
+
+def _service_environment(part: str) -> Mapping[str, str]:
+    try:
+        lines = (SETTINGS_DIRECTORY / f"{part}.env").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    assignments = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, equals, value in assignments if equals}
+
+
+def _write_bundle(path: Path, part: str, found: Iterable[Finding]) -> None:
+    """Write an archive that only its owner can read.
+
+    Raises:
+        UserError: it cannot be written, or exists.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, text in _contents(part, found):
+                content = redacted(text).encode()
+                entry = tarfile.TarInfo(f"wardgate-{part}/{name}")
+                entry.size, entry.mode = len(content), 0o600
+                archive.addfile(entry, io.BytesIO(content))
+    except FileExistsError as error:
+        raise UserError(f"{path} exists: name another file") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _contents(part: str, found: Iterable[Finding]) -> Iterator[tuple[str, str]]:
+    yield "doctor.json", json.dumps([asdict(one) for one in found], indent=1)
+    yield "version.txt", f"{wardgate.__version__}\n"
+    for file in (*_FILES, str(SETTINGS_DIRECTORY / f"{part}.env")):
+        try:
+            yield f"files/{Path(file).name}", Path(file).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            yield f"files/{Path(file).name}", f"{error.strerror}\n"
+    for name, command in (
+        *_COMMANDS.items(),
+        ("log.txt", ("journalctl", "--unit", f"wardgate-{part}", "--lines", str(LOG_LINES), "--no-pager")),
+    ):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=20, check=False
+            )
+            yield f"host/{name}", done.stdout + done.stderr
+        except (OSError, subprocess.TimeoutExpired) as error:
+            yield f"host/{name}", f"{error}\n"
+    if part in ("client", "gateway"):
+        try:
+            status = ask(socket_of(part), Question(ask="status"), Status)
+            yield "status.json", json.dumps(msgspec.to_builtins(status), indent=1)
+        except UserError as error:
+            yield "status.json", f"{error}\n"

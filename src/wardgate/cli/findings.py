@@ -1,0 +1,262 @@
+"""What `wardgate doctor` looks at, one function a thing; each returns what it found and, if need be, the cure.
+
+Nothing is changed, and a check that cannot be made is itself a finding.
+"""
+
+import email.utils
+import errno
+import os
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import wardgate
+from wardgate.peer.status import Status
+
+TIMEOUT_S: Final = 10.0
+MAX_SKEW_S: Final = 30.0
+"""Beyond it, TURN credentials and expiries are misjudged; TLS survives more."""
+LEAST_ROOM: Final = 200 * 1024 * 1024  # bytes
+LEAST_MTU: Final = (
+    1280 + 80
+)  # bytes: the tunnel's own, with the outer headers of IPv6, UDP, WireGuard and a relay
+SOON: Final = 14 * 86_400  # seconds
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `cure` is empty when nothing is wrong."""
+
+    what: str
+    state: State
+    told: str
+    cure: str = ""
+
+    @classmethod
+    def ok(cls, what: str, told: str) -> "Finding":
+        return cls(what, State.OK, told)
+
+    @classmethod
+    def warning(cls, what: str, told: str, cure: str) -> "Finding":
+        return cls(what, State.WARNING, told, cure)
+
+    @classmethod
+    def fault(cls, what: str, told: str, cure: str) -> "Finding":
+        return cls(what, State.FAULT, told, cure)
+
+
+def portal_findings(url: str, *, ca_file: Path | None = None) -> Iterator[Finding]:
+    """Look at the way to the portal as a peer goes it: name, port, TLS, answer, version, clock."""
+    parts = urlsplit(url)
+    host, is_secure = parts.hostname or "", parts.scheme in ("wss", "https")
+    port = parts.port or (443 if is_secure else 80)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        yield Finding.fault(
+            "name of the portal", f"{host} has no address here: {error.strerror or error}",
+            "check the URL, and this host's resolver (/etc/resolv.conf)",
+        )  # fmt: skip
+        return
+    yield Finding.ok(
+        "name of the portal", f"{host} is {', '.join(sorted({str(one[4][0]) for one in found}))}"
+    )
+    context = ssl.create_default_context(cafile=ca_file) if is_secure else None
+    connection = (
+        HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+        if context is not None
+        else HTTPConnection(host, port, timeout=TIMEOUT_S)
+    )
+    with closing(connection):
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/readyz")
+            answer = connection.getresponse()
+            body, date = answer.read(64 * 1024).decode(errors="replace"), answer.headers.get("date")
+        except ssl.SSLCertVerificationError as error:
+            yield Finding.fault(
+                "certificate of the portal", f"is not accepted: {error.verify_message}",
+                "renew it on the portal, or install here the authority that signed it; is this host's clock right?",
+            )  # fmt: skip
+            return
+        except (OSError, HTTPException) as error:
+            yield Finding.fault(
+                "portal", f"{host}:{port} does not answer: {_reason(error)}",
+                f"allow TCP {port} from here to {host}, and see that the portal runs",
+            )  # fmt: skip
+            return
+    if answer.status != 200:
+        yield Finding.warning("portal", f"answers {answer.status}: {body[:200]}", "see the portal's log")
+    elif f'"{wardgate.__version__}"' in body:
+        yield Finding.ok("portal", f"is ready, and of the same version ({wardgate.__version__})")
+    else:
+        yield Finding.warning(
+            "versions", f"the portal says {body[:200]}, this is {wardgate.__version__}",
+            "upgrade the portal first, then this host",
+        )  # fmt: skip
+    if not is_secure:
+        yield Finding.warning(
+            "portal", "is reached without TLS", "give the portal a certificate, and use wss://"
+        )
+    yield from _clock(date)
+
+
+def _clock(date: str | None) -> Iterator[Finding]:
+    if date is None:
+        return
+    try:
+        skew = (datetime.now(UTC) - email.utils.parsedate_to_datetime(date)).total_seconds()
+    except (TypeError, ValueError):
+        return
+    if abs(skew) <= MAX_SKEW_S:
+        yield Finding.ok("clock", "agrees with the portal's")
+    else:
+        ahead = "ahead of" if skew > 0 else "behind"
+        yield Finding.fault(
+            "clock", f"is {abs(skew):.0f} s {ahead} the portal's",
+            "set it, and keep it by NTP (timedatectl set-ntp true); access ends at the wrong time otherwise",
+        )  # fmt: skip
+
+
+def tunnel_device(path: Path = Path("/dev/net/tun")) -> Finding:
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError as error:
+        cure = (
+            "load the module (modprobe tun), or give the container the device"
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+            else "run this as root, or allow the user to open it"
+        )
+        return Finding.fault("tunnel device", f"{path}: {error.strerror}", cure)
+    return Finding.ok("tunnel device", f"{path} can be opened")
+
+
+def tool(name: str, *, package: str, why: str) -> Finding:
+    if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+        return Finding.fault(f"command {name}", f"is missing: {why}", f"apt-get install {package}")
+    return Finding.ok(f"command {name}", "is there")
+
+
+def mtu(
+    interfaces: Path = Path("/sys/class/net"), routes: Path = Path("/proc/net/route")
+) -> Iterator[Finding]:
+    """Look at the interfaces of IPv4's default routes."""
+    try:
+        lines = [line.split() for line in routes.read_text(encoding="ascii").splitlines()[1:]]
+    except OSError:
+        return
+    for name in sorted(
+        {fields[0] for fields in lines if len(fields) > 7 and fields[1] == fields[7] == "00000000"}
+    ):
+        try:
+            found = int((interfaces / name / "mtu").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        if found < LEAST_MTU:
+            yield Finding.warning(
+                "mtu", f"{name} carries {found} bytes at most, full packets of the tunnel take {LEAST_MTU}",
+                f"raise it: ip link set {name} mtu 1500, if the network allows it",
+            )  # fmt: skip
+        else:
+            yield Finding.ok("mtu", f"{name} carries {found} bytes")
+
+
+def room(directory: Path) -> Finding:
+    """Look at the disk of a directory, or of the nearest that exists above it."""
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    if free < LEAST_ROOM:
+        return Finding.fault(
+            "disk",
+            f"{directory} has {free // 1_000_000} MB left",
+            "free some: nothing can be kept when it is full",
+        )
+    return Finding.ok("disk", f"{directory} has {free / 1e9:.1f} GB left")
+
+
+def running(status: Status) -> Iterator[Finding]:
+    """Look at what a running client or gateway tells of itself."""
+    if status.version != wardgate.__version__:
+        yield Finding.warning(
+            "versions", f"{status.version} runs, {wardgate.__version__} is installed",
+            f"systemctl restart wardgate-{status.part}",
+        )  # fmt: skip
+    if status.is_connected:
+        yield Finding.ok(f"running {status.part}", "is connected to the portal")
+    else:
+        yield Finding.fault(
+            f"running {status.part}",
+            "is not connected to the portal",
+            f"journalctl -u wardgate-{status.part} says why",
+        )
+    if status.relays:
+        yield Finding.ok(
+            "relays", f"{len(status.relays)} reached over UDP, the nearest in {status.relays[0].rtt_ms:g} ms"
+        )
+    elif status.is_connected:
+        yield Finding.warning(
+            "relays", "none is reached", "allow UDP to port 3478 of the relays, and see that a relay runs"
+        )
+    for setting in status.host:
+        if setting.refusal is not None:
+            yield Finding.fault("this host", f"refuses {setting.name}: {setting.refusal}", "see docs/host.md")
+        elif setting.repairs:
+            yield Finding.warning(
+                "this host", f"{setting.name} was put back {setting.repairs} times",
+                "find out which other program changes it, such as a firewall's or network manager's reload",
+            )  # fmt: skip
+    for name in ("udp_receive_dropped", "udp_send_dropped"):
+        if dropped := status.counts.get(name, 0):
+            yield Finding.warning(
+                "socket buffers", f"{dropped} datagrams were lost in them ({name})",
+                "raise net.core.rmem_max and wmem_max (docs/performance.md)",
+            )  # fmt: skip
+
+
+def udp_port(port: int) -> Finding:
+    """Look whether a port is free, or held, as by the very process that is looked after."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("", port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return Finding.ok("port", f"UDP {port} is in use, as it is while the service runs")
+        return Finding.fault("port", f"UDP {port}: {error.strerror}", "choose another with --listen-port")
+    return Finding.warning("port", f"UDP {port} is free: nothing serves it", "start the service")
+
+
+def certificate(file: Path, now: datetime) -> Finding:
+    """Look at how long a certificate is good for."""
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError) as error:
+        return Finding.fault("certificate", f"{file}: {error}", "name a PEM file that this user can read")
+    left = (found.not_valid_after_utc - now).total_seconds()
+    if left < 0:
+        return Finding.fault(
+            "certificate", f"{file} has expired", "renew it; the portal takes the new one by itself"
+        )
+    if left < SOON:
+        return Finding.warning("certificate", f"{file} ends in {left / 86_400:.0f} days", "renew it")
+    return Finding.ok("certificate", f"{file} is good for {left / 86_400:.0f} days")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

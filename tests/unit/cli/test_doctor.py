@@ -1,0 +1,206 @@
+"""`wardgate doctor`: each thing that can be wrong is told with its cure, and a bundle holds no secret."""
+
+import json
+import socket
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography import x509
+
+import wardgate
+from support.certificates import write_certificate
+from unit.cli.test_looking import STATUS
+from wardgate.cli import doctor, findings
+from wardgate.cli.doctor import redacted
+from wardgate.cli.findings import Finding, State
+from wardgate.cli.main import main
+from wardgate.peer.status import HostSetting
+
+pytestmark = pytest.mark.slow
+
+TOKEN = ".wg_gateway_abcdefghijklmnopqrstuvwxyz234567"
+
+
+class _Portal(BaseHTTPRequestHandler):
+    version = wardgate.__version__
+    code = 200
+    ahead = timedelta()
+
+    def do_GET(self) -> None:
+        self.send_response_only(self.code)
+        self.send_header("Date", (datetime.now(UTC) + self.ahead).strftime("%a, %d %b %Y %H:%M:%S GMT"))
+        self.end_headers()
+        self.wfile.write(json.dumps({"status": "ready", "version": self.version}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def portal() -> Iterator[Callable[..., str]]:
+    """Start something that answers as a portal does; returns its URL."""
+    servers = list[HTTPServer]()
+
+    def start(**attributes: object) -> str:
+        server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Portal,), attributes))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return f"ws://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def of(found: Iterator[Finding]) -> dict[str, State]:
+    return {one.what: one.state for one in found}
+
+
+def test_a_portal_that_is_well_is_found_so(portal: Callable[..., str]) -> None:
+    found = of(findings.portal_findings(portal()))
+    assert {found["name of the portal"], found["clock"]} == {State.OK}
+    assert found["portal"] is State.WARNING, "it is reached without TLS"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "what", "state"),
+    [
+        ({"ahead": timedelta(minutes=5)}, "clock", State.FAULT),
+        ({"ahead": timedelta(minutes=-5)}, "clock", State.FAULT),
+        ({"version": "0.0.1"}, "versions", State.WARNING),
+        ({"code": 503}, "portal", State.WARNING),
+    ],
+)
+def test_a_portal_that_is_not_is_told(
+    portal: Callable[..., str], attributes: dict[str, object], what: str, state: State
+) -> None:
+    found = [one for one in findings.portal_findings(portal(**attributes)) if one.what == what]
+    assert found[0].state is state
+    assert found[0].cure
+
+
+def test_a_portal_that_is_not_there_is_told() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        (_, fault) = findings.portal_findings(f"ws://127.0.0.1:{closed.getsockname()[1]}")
+    assert (fault.what, fault.state) == ("portal", State.FAULT)
+    (unknown,) = findings.portal_findings("wss://no-such-host.invalid")
+    assert (unknown.what, unknown.state) == ("name of the portal", State.FAULT)
+
+
+def test_a_host_is_looked_at(tmp_path: Path) -> None:
+    assert findings.tunnel_device(tmp_path / "tun").state is State.FAULT
+    assert findings.tunnel_device(Path("/dev/null")).state is State.OK
+    assert findings.tool("no-such-command", package="x", why="y").cure == "apt-get install x"
+    assert findings.room(tmp_path / "not" / "yet").state is State.OK
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("", 0))
+        assert findings.udp_port(held.getsockname()[1]).state is State.OK
+
+
+@pytest.mark.parametrize(("size", "state"), [(1500, State.OK), (1300, State.WARNING)])
+def test_a_narrow_link_is_told(tmp_path: Path, size: int, state: State) -> None:
+    (tmp_path / "eth0").mkdir()
+    (tmp_path / "eth0" / "mtu").write_text(f"{size}\n")
+    routes = tmp_path / "route"
+    routes.write_text(
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth0 00000000 0 3 0 0 0 00000000\n"
+    )
+    (found,) = findings.mtu(tmp_path, routes)
+    assert found.state is state
+
+
+def test_what_a_running_process_tells_is_judged() -> None:
+    amiss = msgspec.structs.replace(
+        STATUS,
+        version="0.0.1",
+        relays=(),
+        counts={"udp_receive_dropped": 3},
+        host=(HostSetting("routes", 0, "not permitted"), HostSetting("rules", 2, None)),
+    )
+    found = list(findings.running(amiss))
+    assert all(one.cure for one in found if one.state is not State.OK)
+    told = "\n".join(one.told for one in found)
+    for words in (
+        "0.0.1 runs",
+        "none is reached",
+        "3 datagrams",
+        "refuses routes",
+        "rules was put back 2 times",
+    ):
+        assert words in told, words
+    away = list(findings.running(msgspec.structs.replace(STATUS, is_connected=False)))
+    assert any(one.state is State.FAULT and "not connected" in one.told for one in away)
+
+
+@pytest.mark.parametrize(("days", "state"), [(90, State.OK), (3, State.WARNING), (-1, State.FAULT)])
+def test_a_certificate_is_judged_by_its_end(tmp_path: Path, days: int, state: State) -> None:
+    file = tmp_path / "portal.crt"
+    write_certificate(file, tmp_path / "portal.key", name="portal.example.org")
+    end = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    assert findings.certificate(file, end - timedelta(days=days)).state is state
+    assert findings.certificate(tmp_path / "gone", end).state is State.FAULT
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"token {TOKEN} was refused",
+        f"WARDGATE_TOKEN={TOKEN}",
+        "WARDGATE_DATABASE_URL=postgresql://ada:abcdefgh@db/w",
+        "connecting to postgresql://ada:abcdefgh@db/w",
+        "Authorization: Bearer abcdefgh",
+        "FIREZONE_TOKEN=.SFMyNTY.abcdefgh",
+        "the token nonce.SFMyNTY.abcdefgh",
+        "WARDGATE_SMTP_URL=smtp://u:abcdefgh@mail",
+    ],
+)
+def test_secrets_are_left_out(line: str) -> None:
+    assert "abcdefgh" not in redacted(line)
+
+
+def test_what_helps_is_kept() -> None:
+    text = "WARDGATE_API_URL=wss://portal.example.org\nWARDGATE_TOKEN_FILE=/etc/x\nERROR cannot reach 192.0.2.1\n"
+    assert redacted(text) == text
+
+
+def test_a_bundle_is_private_whole_and_without_secrets(
+    tmp_path: Path,
+    portal: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(doctor, "SETTINGS_DIRECTORY", tmp_path)
+    (tmp_path / "gateway.env").write_text(f"WARDGATE_API_URL={portal()}\nWARDGATE_TOKEN={TOKEN}\n")
+    bundle = tmp_path / "bundle.tar.gz"
+    assert code_of("doctor", "gateway", "--json", f"--bundle={bundle}") in (0, 1)
+    told = {one["what"]: one["state"] for one in json.loads(capsys.readouterr().out)}
+    assert told["name of the portal"] == "ok", "the service's own settings are read"
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(bundle) as archive:
+        names = archive.getnames()
+        content = b"".join(file.read() for one in archive if (file := archive.extractfile(one)) is not None)
+    assert "wardgate-gateway/doctor.json" in names
+    assert "wardgate-gateway/host/routes.txt" in names
+    assert TOKEN.encode() not in content
+    assert code_of("doctor", "gateway", f"--bundle={bundle}") == 1
+    assert "exists: name another file" in capsys.readouterr().err
+
+
+def test_a_portals_installation_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("doctor", "portal", "--data-dir", str(tmp_path)) == 1
+    assert "there is no installation" in capsys.readouterr().out
+
+
+def code_of(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
