@@ -50,6 +50,7 @@ PACKAGE_COMMANDS = {
 TEST_COMMANDS = {
     **PACKAGE_COMMANDS,
     "debootstrap": "debootstrap",
+    "prometheus": "prometheus",
     "shellcheck": "shellcheck",
     "systemd-analyze": "systemd",
     "iperf3": "iperf3",
