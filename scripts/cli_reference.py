@@ -6,7 +6,17 @@ from pathlib import Path
 
 from wardgate.cli.admin.arguments import COMMON
 from wardgate.cli.command_line import Command
-from wardgate.cli.commands import client, client_sign_in, gateway, installation, portal, relay, rest, up
+from wardgate.cli.commands import (
+    bench,
+    client,
+    client_sign_in,
+    gateway,
+    installation,
+    portal,
+    relay,
+    rest,
+    up,
+)
 from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.help_text import described
 from wardgate.cli.parameters import AnyParameter, Form, Setting
@@ -25,6 +35,7 @@ TABLES: dict[str, tuple[Setting[object], ...]] = {
     "Relay": relay.SETTINGS,
     "`wardgate up` and `wardgate init`": (*_UP, installation.SEARCH_DOMAIN),
     "Commands that call the portal": rest.SETTINGS,
+    "`wardgate bench control`": (bench.CLIENT_TOKEN, bench.GATEWAY_TOKEN),
 }
 """Heading of docs/settings.md → the settings in its table."""
 
