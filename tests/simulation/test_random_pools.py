@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from wardgate.datapath import commands as c
+from wardgate.datapath.programmable import Programmable
 from wardgate.policy import pools
 from wardgate.portal.channels import endpoint, journal
 from wardgate.portal.channels.claims import Claim
@@ -18,6 +20,7 @@ from wardgate.portal.devices import tables as devices
 from wardgate.portal.schema.declaration import Removal
 from wardgate.portal.store import Transaction
 from wardgate.simulation.model import Violation
+from wardgate.simulation.peers import SimClient
 from wardgate.simulation.random_pools import run_pools_seed
 
 CHUNK = 2
@@ -84,11 +87,32 @@ def test_a_planted_fault_is_found(
     assert re.search(_TOO_MUCH, first_violation())
 
 
-def first_violation() -> str:
+class _Deaf:
+    """Between machine and engine: access that ends goes on."""
+
+    def __init__(self, engine: Programmable) -> None:
+        self.engine = engine
+
+    def apply(self, command: c.Command) -> None:
+        if not isinstance(command, c.Revoke | c.RetainGrants):
+            self.engine.apply(command)
+
+
+class _DeafClient(SimClient):
+    def between(self, engine: Programmable) -> Programmable:
+        return _Deaf(engine)
+
+
+@pytest.mark.timeout(240)
+def test_a_client_that_does_not_end_what_it_granted_is_found() -> None:
+    assert re.search("reached .*, to which no pool leads them", first_violation(_DeafClient))
+
+
+def first_violation(client_type: type[SimClient] = SimClient) -> str:
     """What the first seed that fails says."""
     for seed in SEEDS:
         try:
-            run_pools_seed(seed)
+            run_pools_seed(seed, client_type=client_type)
         except Violation as violation:
             return str(violation)
     return f"nothing was noticed in {len(SEEDS)} seeds"

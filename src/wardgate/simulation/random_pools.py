@@ -76,6 +76,7 @@ class RandomPools(RandomWorld):
             (1, self._move_policy),
             (6, self._change_some_device),
             (3, self._outlive_access),
+            (4, self._outlive_revocation),
             (3, self._race_with_answer),
             (3, self._race_with_init),
             (2, self._lose_grant),
@@ -156,6 +157,18 @@ class RandomPools(RandomWorld):
             world.clients[target].reset_portal()
         await self._end_grant_of(client, pool, target)
         await self._check_records()
+
+    async def _outlive_revocation(self) -> None:
+        """A grant ends, and the client that has it does not hear of that: its device does."""
+        world = self.world
+        if not (allowed := self._allowed_pairs()):
+            return
+        client, pool, target = self._rng.choice(allowed)
+        await world.probe_device(client, target, by_name=True, wait_s=3.0)
+        world.clients[client].cut_portal()
+        await self._end_grant_of(client, pool, target)
+        await asyncio.sleep(1.5)
+        await world.probe_device(client, target, wait_s=2.0)
 
     async def _race_with_answer(self) -> None:
         """A grant ends on its way to the store."""
