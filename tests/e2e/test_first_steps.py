@@ -94,6 +94,7 @@ def test_the_first_steps_lead_to_a_page_opened_through_the_tunnel(fresh: Install
     page.fill("#name", "Build server")
     page.locator("label.option", has_text="Servers").click()
     page.get_by_role("button", name="Create service account").click()
+    page.get_by_text("By hand").click()
     command = page.locator("#command").inner_text()
 
     guide = page.context.new_page()
