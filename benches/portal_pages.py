@@ -1,4 +1,4 @@
-"""Pages of administrators with many rows behind them, and what 500 open pages cost that nothing happens to.
+"""Pages of administrators with many rows behind them, and 500 that are open: idle, and when something changes.
 
     python -m benches.portal_pages
 
@@ -13,8 +13,10 @@ import gzip
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx2
 from sqlalchemy import insert
@@ -27,6 +29,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
 from wardgate.portal.http.asgi import Message
 from wardgate.portal.keys import Keys
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile
 
@@ -35,6 +38,8 @@ CALLS: Final = 100
 WARM_UP: Final = 5
 SLICE: Final = 10_000
 STREAMS: Final = 500
+SESSIONS: Final = 10  # of 50 streams each, which is what one may have
+CHANGES: Final = 10
 IDLE_S: Final = 45.0  # more than two keep-alives
 PATHS: Final = {
     "first page": "/acme/resources",
@@ -54,13 +59,18 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
                 f"  {int(rows):>7,} rows  {name:<11} p50 {one['p50']:6.1f}  p99 {one['p99']:6.1f}"
                 f"  CPU {one['cpu']:6.1f}  {one['kB']:6.1f} kB  {one['gzip_kB']:5.1f} kB"
             )
-    print(f"  {STREAMS} open pages, idle: {results['idle_core_percent']:.1f} % of a core")
+    streams = results["streams"]
+    print(
+        f"  {STREAMS} open pages: {streams['opened_s']:.2f} s until all follow that begin at once;"
+        f" idle {streams['idle_core_percent']:.1f} % of a core;"
+        f" a change is told after {streams['first_ms']:.0f} ms, to the last page after {streams['last_ms']:.0f} ms"
+    )
     return results
 
 
 async def measure() -> dict[str, Any]:
     pages: dict[str, Any] = {}
-    idle = 0.0
+    streams: dict[str, float] = {}
     for rows in ROWS:
         with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
             settings = PortalSettings(database_url=SqliteFile(Path(directory) / "wardgate.db"))
@@ -68,19 +78,24 @@ async def measure() -> dict[str, Any]:
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(portal.close)
                 await stack.enter_async_context(portal.running())
-                link, id_ = await _fill(portal, rows)
+                admin, id_ = await _fill(portal, rows)
                 settle()
                 transport = httpx2.ASGITransport(app=portal, client=("192.0.2.9", 40000))
-                browser = await stack.enter_async_context(
-                    httpx2.AsyncClient(transport=transport, base_url="http://portal.example")
-                )
-                await browser.get(link)
+                browsers = [
+                    await stack.enter_async_context(
+                        httpx2.AsyncClient(transport=transport, base_url="http://portal.example")
+                    )
+                    for _ in range(SESSIONS)
+                ]
+                for each in browsers:
+                    await _sign_in(portal, admin, each)
+                browser = browsers[0]
                 pages[str(rows)] = {
                     name: await _page(browser, path.format(id=id_)) for name, path in PATHS.items()
                 }
                 if rows == min(ROWS):
-                    idle = await _idle_percent(portal, browser)
-    return {"pages": pages, "idle_core_percent": idle}
+                    streams = await _streams(portal, browsers, id_)
+    return {"pages": pages, "streams": streams}
 
 
 async def _page(browser: httpx2.AsyncClient, path: str) -> dict[str, float]:
@@ -97,10 +112,68 @@ async def _page(browser: httpx2.AsyncClient, path: str) -> dict[str, float]:
     return {**wall, "cpu": cpu, "kB": size / 1e3, "gzip_kB": compressed / 1e3}
 
 
-async def _idle_percent(portal: Portal, browser: httpx2.AsyncClient) -> float:
-    """Open many streams, let nothing happen, and return the share of a core that they take."""
+async def _streams(portal: Portal, browsers: list[httpx2.AsyncClient], resource_id: str) -> dict[str, float]:
+    """Open many streams in the same instant; let nothing happen, then change a resource that all of them show.
+
+    Returns how long until all follow, the share of a core that they take while nothing happens, and medians of when the
+    first and the last of them are told of a change.
+    """
+    following: asyncio.Queue[int] = asyncio.Queue()
+    told: asyncio.Queue[float] = asyncio.Queue()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200, message["status"]
+        elif b"event: following" in message["body"]:
+            following.put_nowait(1)
+        elif b"event: changed" in message["body"]:
+            told.put_nowait(time.perf_counter())
+
+    began = time.perf_counter()
+    streams = [
+        asyncio.create_task(portal(_scope(browsers[number % len(browsers)]), receive, send))
+        for number in range(STREAMS)
+    ]
+    try:
+        for _ in streams:
+            await following.get()
+        opened_s = time.perf_counter() - began
+        await asyncio.sleep(1.0)
+        wall, cpu = time.perf_counter(), time.process_time()
+        await asyncio.sleep(IDLE_S)
+        idle = (time.process_time() - cpu) / (time.perf_counter() - wall) * 100
+        first, last = [], []
+        for number in range(CHANGES):
+            async with portal.services.store.writing() as transaction:
+                (account,) = await transaction.accounts.load_all()
+                resources = transaction.of(account.id).resources
+                row = await resources.load(UUID(resource_id))
+                assert row is not None
+                await resources.save(replace(row, name=f"Changed {number}"))
+            began = time.perf_counter()
+            times = sorted([await told.get() - began for _ in streams])
+            first.append(times[0] * 1e3)
+            last.append(times[-1] * 1e3)
+        return {
+            "opened_s": opened_s,
+            "idle_core_percent": idle,
+            "first_ms": statistics.median(first),
+            "last_ms": statistics.median(last),
+        }
+    finally:
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+
+def _scope(browser: httpx2.AsyncClient) -> dict[str, Any]:
+    """Return what a server makes of a browser's request for the stream of the page of resources."""
     request = browser.build_request("GET", "/acme/live?page=/resources")
-    scope = {
+    return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
@@ -114,41 +187,14 @@ async def _idle_percent(portal: Portal, browser: httpx2.AsyncClient) -> float:
         "client": ("192.0.2.9", 40000),
         "server": ("portal.example", 80),
     }
-    opened: asyncio.Queue[int] = asyncio.Queue()
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            opened.put_nowait(message["status"])
-
-    streams: list[asyncio.Task[None]] = []
-    try:
-        for _ in range(STREAMS):  # one after the other, as people open pages
-            streams.append(asyncio.create_task(portal(dict(scope), receive, send)))
-            status = await opened.get()
-            assert status == 200, status
-        await asyncio.sleep(1.0)
-        wall, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(IDLE_S)
-        return (time.process_time() - cpu) / (time.perf_counter() - wall) * 100
-    finally:
-        for stream in streams:
-            stream.cancel()
-        await asyncio.gather(*streams, return_exceptions=True)
 
 
-async def _fill(portal: Portal, rows: int) -> tuple[str, str]:
-    """Make an account with so many resources; returns a sign-in link and the id of a resource."""
+async def _fill(portal: Portal, rows: int) -> tuple[Actor, str]:
+    """Make an account with so many resources; returns its admin and the id of a resource."""
     services = portal.services
     async with services.store.writing() as transaction:
         made = await provisioning.provision(
             transaction, name="acme", slug="acme", admin_email="admin@acme.example"
-        )
-        link = await credentials.issue_sign_in_link(
-            made.admin, lifetime_s=3600, transaction=transaction, keys=services.keys
         )
         ids = [transaction.new_id() for _ in range(rows)]
         for first in range(0, rows, SLICE):
@@ -171,7 +217,16 @@ async def _fill(portal: Portal, rows: int) -> tuple[str, str]:
                     for number, id_ in enumerate(ids[first : first + SLICE], first)
                 ],
             )
-    return f"/acme/sign_in/link/{link}", str(ids[0])
+    return made.admin, str(ids[0])
+
+
+async def _sign_in(portal: Portal, admin: Actor, browser: httpx2.AsyncClient) -> None:
+    services = portal.services
+    async with services.store.writing() as transaction:
+        link = await credentials.issue_sign_in_link(
+            admin, lifetime_s=3600, transaction=transaction, keys=services.keys
+        )
+    await browser.get(f"/acme/sign_in/link/{link}")
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class Gates:
         self._store: Store = portal.services.store
         portal.journal._store = self  # type: ignore[assignment]
         feed = portal.services.feed
-        self._changes_after = feed._changes_after
-        feed._changes_after = self._read_changes  # type: ignore[method-assign]
+        self.changes_after = feed._changes_after
+        feed.changes_after = self._read_changes  # type: ignore[method-assign]
 
     def open(self) -> None:
         """Let everybody pass: a portal whose journal waits never ends."""
@@ -83,4 +83,4 @@ class Gates:
 
     async def _read_changes(self, account_id: UUID, after: int) -> list[Change]:
         await self.feed.pass_through()
-        return await self._changes_after(account_id, after)
+        return await self.changes_after(account_id, after)

@@ -1,6 +1,7 @@
 """The pages, as a browser sees them."""
 
 import asyncio
+import contextlib
 import hashlib
 import html
 import re
@@ -10,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -21,8 +23,9 @@ from support.portal import World, make_world, portal_running
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
 from wardgate.portal.logs.decision_log import append_decisions
-from wardgate.portal.logs.tables import Decision
+from wardgate.portal.logs.tables import Change, Decision
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.store import Feed
 from wardgate.portal.web import live
 
 ASSETS = Path(web.__file__).parent / "assets"
@@ -251,6 +254,38 @@ async def test_a_session_has_so_many_streams_and_no_more(
             assert (await admin.get("/acme/live")).status_code == 429
         async with Stream(admin, world) as third:
             assert "following" in await third.message()
+
+
+async def test_a_change_is_read_once_for_all_pages(
+    admin: httpx2.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    changes_after = Feed.changes_after
+
+    async def counted(feed: Feed, account_id: UUID, after: int) -> list[Change]:
+        changes = await changes_after(feed, account_id, after)
+        read.append(len(changes))
+        return changes
+
+    monkeypatch.setattr(Feed, "changes_after", counted)
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(Stream(admin, world, page="/sites")) for _ in range(5)]
+        for stream in streams:
+            assert "following" in await stream.message()
+        read.clear()
+        async with world.portal.services.store.writing() as transaction:
+            await transaction.of(world.account_id).sites.save(replace(world.site, name="Other"))
+        for stream in streams:
+            assert "data: sites\n" in await stream.message()
+        assert [one for one in read if one] == [1]
+        assert len(read) == 2
+    async with Stream(
+        admin, world, page="/sites"
+    ) as later:  # the reader went with the last page; there is another
+        assert "following" in await later.message()
+        async with world.portal.services.store.writing() as transaction:
+            await transaction.of(world.account_id).sites.save(replace(world.site, name="Third"))
+        assert "data: sites\n" in await later.message()
 
 
 async def test_the_stream_ends_with_the_account(admin: httpx2.AsyncClient, world: World) -> None:

@@ -12,6 +12,7 @@ from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import GatewayPresence
 from wardgate.portal.devices import rules as device_rules
+from wardgate.portal.devices.device_line import DeviceLine
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing
@@ -33,7 +34,6 @@ from wardgate.portal.web.listing import (
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
-from wardgate.wire.user_agent import software_text
 
 RESOURCES_SHOWN: Final = 200
 GATEWAYS_SHOWN: Final = 200
@@ -94,28 +94,12 @@ def _count(count: int, one: str, many: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownGateway:
+class ShownGateway(DeviceLine[GatewayPresence]):
     """A gateway in its tab."""
 
-    row: Device
-    presence: GatewayPresence | None
     token: str
     action: str | None
     has_site_token: bool
-
-    @property
-    def software(self) -> str:
-        agent = self.presence.user_agent if self.presence else self.row.last_seen_user_agent
-        return software_text(agent) if agent else "unknown"
-
-    @property
-    def remote_ip(self) -> str:
-        return str(self.presence.remote_ip) if self.presence else self.row.last_seen_remote_ip or "–"
-
-    @property
-    def place(self) -> str:
-        parts = (self.row.last_seen_remote_ip_location_city, self.row.last_seen_remote_ip_location_region)
-        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Feed:
         try:
             while True:
                 event.clear()
-                changes = await self._changes_after(account_id, after)
+                changes = await self.changes_after(account_id, after)
                 if changes:
                     _check_follows(changes, after)
                     after = changes[-1].sequence
@@ -80,8 +80,8 @@ class Feed:
             if not self._waiting[account_id]:
                 del self._waiting[account_id]
 
-    async def _changes_after(self, account_id: UUID, after: int) -> list[Change]:
-        """Read a batch, retrying while the database is unavailable, which the store logs: a reader outlives that."""
+    async def changes_after(self, account_id: UUID, after: int) -> list[Change]:
+        """Return the next changes, retrying while the database is unavailable, which the store logs."""
         while True:
             with contextlib.suppress(*DATABASE_ERRORS):
                 async with self._store.reading() as transaction:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from wardgate.portal.store import Feed
 from wardgate.portal.web.frame import Frame
 from wardgate.portal.web.page import Live
 from wardgate.supervision import Tasks
@@ -27,9 +28,13 @@ KEEPALIVE_S: Final = 20.0
 SETTLE_S: Final = 0.1  # changes come in bursts; one message stands for them all
 RECONNECT_MS: Final = 2000
 MAX_STREAMS: Final = 50
-"""Of one session: each reads every change of the account."""
+"""Of one session."""
 MAX_CATCH_UP: Final = 1000
 """A page that missed more changes reads itself again in any case."""
+_DOUBTFUL: Final = frozenset(
+    {"accounts", "actors", "portal_sessions", "operator_sessions", "operator_tokens"}
+)
+"""After a change of these a session may have ended; without one it is looked at as often as a comment is sent."""
 
 
 class LiveStreams:
@@ -39,6 +44,7 @@ class LiveStreams:
         self._frame = frame
         self._pages = {page.path: page for page in frame.pages}
         self._streams: Counter[str] = Counter()
+        self._readers: dict[UUID, _Reader] = {}
 
     async def answer(self, request: Request) -> Response:
         """Follow the page that the query names, `?page=/sites`."""
@@ -65,13 +71,17 @@ class LiveStreams:
         pause_s = KEEPALIVE_S if live.every_s is None else live.every_s
         async with self._counted(signed_in), self._changes(feed_id, live, seen) as changes:
             yield f"retry: {RECONNECT_MS}\nevent: following\ndata: {live_text(live)}\n\n"
+            looked_at = clock.monotonic()
             # A page whose stream ends connects again, to one that can follow.
-            while not changes.follower.done():
+            while not changes.has_ended:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await changes.arrived.wait()
-                if not await self._frame.is_alive(signed_in):
-                    return
+                if changes.is_doubtful or clock.monotonic() - looked_at >= pause_s:
+                    changes.is_doubtful = False
+                    if not await self._frame.is_alive(signed_in):
+                        return
+                    looked_at = clock.monotonic()
                 if live.every_s is not None:
                     changes.add("time")
                 if not changes.arrived.is_set():
@@ -103,40 +113,90 @@ class LiveStreams:
                 watches.callback(bus.watch(topic, partial(changes.add, "presence")))
             if live.decisions:
                 watches.callback(bus.watch(f"decisions:{feed_id}", partial(changes.add, "decisions")))
-            tasks = Tasks()
+            reader = self._readers.get(feed_id)
+            if reader is None or reader.has_ended:
+                reader = self._readers[feed_id] = _Reader(self._frame.services.feed, feed_id)
             try:
-                changes.follower = tasks.start(self._follow(feed_id, live, seen, changes), name="page")
+                await reader.join(changes, live.tables, seen)
                 yield changes
             finally:
-                await tasks.close()
+                if reader.leave(changes):
+                    if self._readers.get(feed_id) is reader:
+                        del self._readers[feed_id]
+                    await reader.close()
 
-    async def _follow(self, feed_id: UUID, live: Live, seen: int | None, changes: "_Changes") -> None:
-        """Note changes from where the page was read; of a page that is older, or from elsewhere, from now on."""
-        # The account itself and the session concern every page.
-        concerned = live.tables | {"accounts", "portal_sessions", "operator_sessions", "operator_tokens"}
-        feed = self._frame.services.feed
+
+class _Reader:
+    """Reads a feed for all the pages that follow it: one statement for a change, however many they are."""
+
+    def __init__(self, feed: Feed, feed_id: UUID) -> None:
+        self._feed = feed
+        self._feed_id = feed_id
+        self._pages: dict[_Changes, frozenset[str]] = {}
+        self._position = 0
+        self._has_position = asyncio.Event()
+        self._tasks = Tasks()
+        self._follower = self._tasks.start(self._follow(), name="pages")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._follower.done()
+
+    async def join(self, page: "_Changes", tables: frozenset[str], seen: int | None) -> None:
+        """Tell a page what changes from where it was read; one that is older, or from elsewhere, from now on."""
+        self._pages[page] = tables
+        await self._has_position.wait()
+        if seen is not None and self._position - MAX_CATCH_UP <= seen < self._position:
+            missed = await self._feed.changes_after(self._feed_id, seen)
+            page.tell({change.object for change in missed}, tables)
+        page.has_ended = page.has_ended or self.has_ended
+
+    def leave(self, page: "_Changes") -> bool:
+        """Tell a page nothing more; true: it was the last one."""
+        self._pages.pop(page, None)
+        return not self._pages
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    async def _follow(self) -> None:
         try:
-            position = await feed.position(feed_id)
-            if seen is None or not position - MAX_CATCH_UP <= seen <= position:
-                seen = position
-            batches = feed.follow(feed_id, seen)
-            async with contextlib.aclosing(batches):
+            self._position = await self._feed.position(self._feed_id)
+            self._has_position.set()
+            async with contextlib.aclosing(self._feed.follow(self._feed_id, self._position)) as batches:
                 async for batch in batches:
-                    names = {change.object for change in batch} & concerned
-                    if names:
-                        changes.add(*(names & live.tables))
+                    self._position = batch[-1].sequence
+                    names = {change.object for change in batch}
+                    for page, tables in self._pages.items():
+                        page.tell(names, tables)
         finally:
-            changes.arrived.set()
+            self._has_position.set()
+            for page in self._pages:
+                page.has_ended = True
+                page.arrived.set()
 
 
 class _Changes:
-    """What has changed since the last event."""
+    """What has changed since the last event.
 
-    follower: "asyncio.Task[object]"
+    Attributes:
+        is_doubtful: the session may have ended.
+        has_ended: nobody tells any more.
+    """
 
     def __init__(self) -> None:
         self.arrived = asyncio.Event()
+        self.is_doubtful = False
+        self.has_ended = False
         self._names: set[str] = set()
+
+    def tell(self, names: set[str], tables: frozenset[str]) -> None:
+        """Take what has changed in a feed, as far as it concerns a page of these tables."""
+        if names & _DOUBTFUL:
+            self.is_doubtful = True
+            self.arrived.set()
+        if names & tables:
+            self.add(*(names & tables))
 
     def add(self, *names: str) -> None:
         self._names.update(names)

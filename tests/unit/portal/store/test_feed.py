@@ -227,7 +227,7 @@ async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
     store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = Feed(store, environment)
-    look, looks = feed._changes_after, 0
+    look, looks = feed.changes_after, 0
 
     async def look_and_be_overtaken(account_id: UUID, after: int) -> list[Change]:
         nonlocal looks
@@ -237,7 +237,7 @@ async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
             await _add_site(store, account_id, "overtaking")
         return found
 
-    monkeypatch.setattr(feed, "_changes_after", look_and_be_overtaken)
+    monkeypatch.setattr(feed, "changes_after", look_and_be_overtaken)
     seen: list[int] = []
     await asyncio.wait_for(_collect(feed, account_id, 1, seen, until=2), PATIENCE_S)
     assert seen == [2]
@@ -286,7 +286,7 @@ async def test_a_reader_that_is_told_nonsense_stops(
     async def tell(_account_id: UUID, _after: int) -> list[Change]:
         return changes
 
-    monkeypatch.setattr(feed, "_changes_after", tell)
+    monkeypatch.setattr(feed, "changes_after", tell)
     with pytest.raises(FeedBroken):
         await asyncio.wait_for(_collect(feed, account_id, 0, [], until=9), PATIENCE_S)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import ClientPresence
-from wardgate.portal.devices.tables import Device
+from wardgate.portal.devices.device_line import DeviceLine
 from wardgate.portal.edits import INVALID
 from wardgate.portal.limits import USERS
 from wardgate.portal.outcomes import Invalid, Missing
@@ -30,7 +30,6 @@ from wardgate.portal.web.forms import Option
 from wardgate.portal.web.listing import ListPage, Side, Tab
 from wardgate.portal.web.page import PageRoute
 from wardgate.portal.web.visit import Visit
-from wardgate.wire.user_agent import software_text
 
 TOKENS_SHOWN: Final = 100
 GROUPS_SHOWN: Final = 200
@@ -57,33 +56,15 @@ def presence_status(actor: Actor, online: frozenset[UUID]) -> Status:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownClient:
-    """A device that used the token last, or uses it now."""
-
-    row: Device
-    presence: ClientPresence | None
-
-    @property
-    def software(self) -> str:
-        agent = self.presence.user_agent if self.presence else self.row.last_seen_user_agent
-        return software_text(agent) if agent else "unknown"
-
-    @property
-    def remote_ip(self) -> str:
-        return str(self.presence.remote_ip) if self.presence else self.row.last_seen_remote_ip or "–"
-
-    @property
-    def place(self) -> str:
-        parts = (self.row.last_seen_remote_ip_location_city, self.row.last_seen_remote_ip_location_region)
-        return ", ".join(part for part in parts if part)
-
-
-@dataclass(frozen=True, slots=True)
 class ShownToken:
-    """A client token; `provider` is how its owner signed in, "" if an administrator made it."""
+    """A client token with the devices that used it last, or use it now.
+
+    Attributes:
+        provider: how its owner signed in, "" if an administrator made it.
+    """
 
     row: ClientToken
-    devices: Sequence[ShownClient]
+    devices: Sequence[DeviceLine[ClientPresence]]
     provider: str
     is_expired: bool
 
@@ -107,7 +88,7 @@ async def load_tokens(visit: Visit, tables: AccountTables, actor: Actor) -> Sequ
     shown = []
     for token in tokens:
         own = [
-            ShownClient(device, online.get(device.id))  # type: ignore[call-overload]
+            DeviceLine(device, online.get(device.id))  # type: ignore[call-overload]
             for device in devices
             if device.client_token_id == token.id
         ]
