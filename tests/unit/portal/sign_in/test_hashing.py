@@ -36,9 +36,11 @@ async def test_a_few_are_computed_some_wait_and_the_rest_are_told_to_come_again(
         for number in range(AT_ONCE + MOST_WAITING)
     ]
     await asyncio.sleep(0)
-    with pytest.raises(HashingBusy):
-        await hashing.run(executor, lambda: 0)
+    refused = asyncio.create_task(hashing.run(executor, lambda: 0))
+    await asyncio.sleep(0)
     executor.may_go.set()
+    assert refused.done()
+    assert isinstance(refused.exception(), HashingBusy)
     assert await asyncio.gather(*asked) == list(range(AT_ONCE + MOST_WAITING))
     assert executor.most == AT_ONCE
 
