@@ -579,7 +579,7 @@ fn drawn_grant(script: &mut Input<'_>) -> Command {
         }),
         3 => Command::Deauthorize(Deauthorize {
             resource_id,
-            device_address: (script.byte() % 2 == 0).then_some(GATEWAY_V4.into()),
+            device_address: script.byte().is_multiple_of(2).then_some(GATEWAY_V4.into()),
         }),
         4 => Command::Authorize(Authorize {
             resource_id,

@@ -546,12 +546,12 @@ fn a_path_over_a_relay_has_no_source_where_the_initiator_uses_its_own() {
     world.run(5 * SECOND);
     let kinds: Vec<PathKind> = [CLIENT, GATEWAY]
         .map(|host| {
-            let events = world.hosts[host].events.iter();
-            let kinds = events.filter_map(|event| match event {
+            let mut events = world.hosts[host].events.iter().rev();
+            let latest = events.find_map(|event| match event {
                 Event::PathSelected { kind, .. } => Some(*kind),
                 _ => None,
             });
-            kinds.max_by_key(|_| ()).unwrap()
+            latest.unwrap()
         })
         .to_vec();
     pass(&mut world, true, &udp(SERVER, b"x"));
