@@ -26,6 +26,7 @@ from support.sign_in import (
 from wardgate.portal.account_config import AccountConfig
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.hashing import hash_text
+from wardgate.portal.sign_in.second_factor import rules
 
 from .test_password import ADMIN, PASSWORD, set_up, sign_in
 
@@ -242,6 +243,29 @@ async def no_second_setup(scene: Scene) -> None:
 
 
 test_a_sign_in_that_is_under_way_makes_no_factor_beside_another = on_virtual_time(no_second_setup)
+
+
+async def no_second_setup_by_rule(scene: Scene) -> None:
+    """Two forms of one sign-in that arrive together: each page saw no factor, the rule sees the first one's."""
+    await set_up(scene)
+    await require(scene, "admins")
+    services, admin = scene.world.portal.services, await load_admin(scene.world)
+    answers = []
+    for _ in range(2):
+        async with services.store.writing() as transaction:
+            tables = transaction.of(scene.world.account_id)
+            attempt = await rules.begin_attempt(tables, admin, "sign_in", keys=services.keys)
+            secret = rules.secret_of(attempt, keys=services.keys)
+            assert secret is not None
+            code = code_now(scene, pyotp.TOTP(base64.b32encode(secret).decode()))
+            answers.append(
+                await rules.set_up_authenticator(tables, attempt, code, "Phone", keys=services.keys)
+            )
+    assert answers == [rules.Answer.RIGHT, rules.Answer.ENDED]
+    assert len(await rows_of(scene.world, "totp_authenticators")) == 1
+
+
+test_of_two_setups_in_sign_ins_at_once_one_is_kept = on_virtual_time(no_second_setup_by_rule)
 
 
 async def bound(scene: Scene) -> None:
