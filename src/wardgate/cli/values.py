@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from wardgate.model.addresses import IpAddress, parse_ip
 
@@ -73,6 +74,13 @@ def whole_number_within(first: int, last: int) -> Callable[[str], int]:
 
 
 port = whole_number_within(1, 65535)
+
+
+def object_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an id such as 5f2c0000-0000-4000-8000-000000000000") from None
 
 
 def number(text: str) -> float:
