@@ -65,7 +65,7 @@ class Gates:
         self._store: Store = portal.services.store
         portal.journal._store = self  # type: ignore[assignment]
         feed = portal.services.feed
-        self.changes_after = feed._changes_after
+        self.changes_after = feed.changes_after
         feed.changes_after = self._read_changes  # type: ignore[method-assign]
 
     def open(self) -> None:

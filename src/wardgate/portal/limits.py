@@ -83,8 +83,7 @@ async def check_actor(tables: AccountTables, account: Account, type_: str, *, no
         case "api_client":
             wanted = ("api_clients_count",)
         case _:
-            by_use = limits["monthly_active_users_count"] is not None
-            wanted = ("monthly_active_users_count" if by_use else "users_count",)
+            wanted = (_limit_of_users(limits),)
             if type_ == "account_admin_user":
                 wanted = (*wanted, "account_admin_users_count")
     for limit in wanted:
@@ -111,7 +110,7 @@ async def check_api_token(tables: AccountTables, account: Account, actor_id: UUI
 
 async def is_over_users_limit(tables: AccountTables, account: Account) -> bool:
     """Tell whether an account has more users than it may have, which happens when its limit is lowered."""
-    return await _is_over(tables, account, "users_count", "monthly_active_users_count")
+    return await _is_over(tables, account, _limit_of_users(limits_of(account)))
 
 
 async def is_over_limit_of(tables: AccountTables, account: Account, type_: str) -> bool:
@@ -121,13 +120,15 @@ async def is_over_limit_of(tables: AccountTables, account: Account, type_: str) 
     return await is_over_users_limit(tables, account)
 
 
-async def _is_over(tables: AccountTables, account: Account, *names: str) -> bool:
-    limits = limits_of(account)
-    for limit in names:
-        total = limits[limit]
-        if total is not None and await used_of(tables, limit, now=tables.now, at_most=total + 1) > total:
-            return True
-    return False
+async def _is_over(tables: AccountTables, account: Account, limit: str) -> bool:
+    total = limits_of(account)[limit]
+    return total is not None and await used_of(tables, limit, now=tables.now, at_most=total + 1) > total
+
+
+def _limit_of_users(limits: Mapping[str, int | None]) -> str:
+    """Where activity is limited the number of users is not asked (portal-domain §15)."""
+    by_use = limits["monthly_active_users_count"] is not None
+    return "monthly_active_users_count" if by_use else "users_count"
 
 
 async def used_of(tables: AccountTables, limit: str, *, now: datetime, at_most: int | None = None) -> int:
