@@ -23,7 +23,7 @@ from wardgate.cli.peer import socket_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal, echo
 from wardgate.cli.values import host_and_port
-from wardgate.connect.connections import ShownConnection
+from wardgate.connect.connections import ConnectionView
 from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6
 from wardgate.model.shown_text import shown_text
 from wardgate.peer.status import Question, Refused, Status, Why
@@ -263,7 +263,7 @@ def _watch(sockets: list[Path]) -> int:
             time.sleep(EVERY_S)
 
 
-def _connection_lines(one: ShownConnection) -> Iterator[str]:
+def _connection_lines(one: ConnectionView) -> Iterator[str]:
     who = " ".join(f"{shown_text(value)}" for value in one.names.values())
     state = "" if one.is_established else ", not yet established"
     age = "" if one.connected_s is None else f", for {_duration(one.connected_s)}"

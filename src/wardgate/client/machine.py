@@ -34,7 +34,7 @@ from wardgate.client.queries import Queries, QueryAction
 from wardgate.client.resource_table import Entry, ResourceTable
 from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
-from wardgate.connect.connections import Connections, PeerEvent, ShownConnection, ShownRelay, Signalling
+from wardgate.connect.connections import Connections, ConnectionView, PeerEvent, RelayView, Signalling
 from wardgate.connect.control_packets import DOMAIN_STATUS
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.filters import engine_filters
@@ -52,7 +52,7 @@ from wardgate.model.host_name import ascii_name
 from wardgate.model.ids import ClientId, DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
-from wardgate.peer.status import ShownResource, Why
+from wardgate.peer.status import ResourceView, Why
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
@@ -326,14 +326,14 @@ class Client:
         """Return the state of each resource: Internet resource first, then by name (data-plane §4.4)."""
         return tuple(self._status_of(entry, now=now) for entry in self._resources.entries())
 
-    def shown_resources(self, *, now: float) -> tuple[ShownResource, ...]:
+    def shown_resources(self, *, now: float) -> tuple[ResourceView, ...]:
         """Tell each resource's state for people, in the order of `status`."""
         return tuple(self.show(entry, now=now) for entry in self._resources.entries())
 
-    def show(self, entry: Entry, *, now: float) -> ShownResource:
+    def show(self, entry: Entry, *, now: float) -> ResourceView:
         gateways = self._gateways_of(entry.resource.id)
         refusal = self._refusals.get(entry.resource.id)
-        return ShownResource(
+        return ResourceView(
             id=str(entry.resource.id),
             name=entry.name,
             kind="internet"
@@ -348,10 +348,10 @@ class Client:
             refusal=None if refusal is None else refusal.reason,
         )
 
-    def shown_connections(self) -> tuple[ShownConnection, ...]:
+    def shown_connections(self) -> tuple[ConnectionView, ...]:
         return self._connections.shown()
 
-    def shown_relays(self) -> tuple[ShownRelay, ...]:
+    def shown_relays(self) -> tuple[RelayView, ...]:
         return self._connections.shown_relays()
 
     @property

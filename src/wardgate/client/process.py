@@ -22,7 +22,7 @@ from wardgate.net.doh_exchange import DohClient
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.supervision import on_hangup
 from wardgate.peer.machine import Configure
-from wardgate.peer.status import Question, Refused, ShownDns, Status, Why
+from wardgate.peer.status import DnsView, Question, Refused, Status, Why
 from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
 from wardgate.wire.messages import Message
 
@@ -62,7 +62,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         return msgspec.structs.replace(
             self._shown("client", self._tun.name),
             resources=self._client.shown_resources(now=self._engine.clock()),
-            dns=ShownDns(
+            dns=DnsView(
                 self._host_dns.method, tuple(map(str, self._client.sentinels)), self._client.upstreams
             ),
         )

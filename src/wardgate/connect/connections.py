@@ -167,10 +167,10 @@ class Connections(Generic[_Peer]):
                 self._relays.pop(relay_id, None)
                 log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
 
-    def shown(self) -> tuple["ShownConnection", ...]:
+    def shown(self) -> tuple["ConnectionView", ...]:
         """Tell how each connection fares, for people."""
         return tuple(
-            ShownConnection(
+            ConnectionView(
                 peer_id=str(peer),
                 names=dict(connection.names),
                 is_established=connection.is_established,
@@ -184,10 +184,10 @@ class Connections(Generic[_Peer]):
             for peer, connection in self._open.items()
         )
 
-    def shown_relays(self) -> tuple["ShownRelay", ...]:
+    def shown_relays(self) -> tuple["RelayView", ...]:
         """Tell which relays are reached, the nearest first."""
         nearest = sorted(self._relays.items(), key=lambda one: one[1])
-        return tuple(ShownRelay(relay_id, round(rtt_ms, 1)) for relay_id, rtt_ms in nearest)
+        return tuple(RelayView(relay_id, round(rtt_ms, 1)) for relay_id, rtt_ms in nearest)
 
     def _offer(self, peer: _Peer, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = ()) -> None:
         if connection := self._open.get(peer):
@@ -219,7 +219,7 @@ class _Connection(Generic[_Peer]):
     why: str = ""
 
 
-class ShownConnection(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
     """One connection, as `wardgate status` tells it.
 
     Attributes:
@@ -243,7 +243,7 @@ class ShownConnection(msgspec.Struct, frozen=True, kw_only=True):
     connected_s: float | None = None
 
 
-class ShownRelay(msgspec.Struct, frozen=True):
+class RelayView(msgspec.Struct, frozen=True):
     """A relay that is reached, and its round trip when it was."""
 
     relay_id: str

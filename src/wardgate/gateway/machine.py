@@ -21,7 +21,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
-from wardgate.connect.connections import Connections, PeerEvent, ShownConnection, ShownRelay, Signalling
+from wardgate.connect.connections import Connections, ConnectionView, PeerEvent, RelayView, Signalling
 from wardgate.connect.control_packets import (
     ASSIGNED_IPS,
     DOMAIN_STATUS,
@@ -43,7 +43,7 @@ from wardgate.model.addresses import EVERYWHERE, TUNNEL_IPV4, TUNNEL_IPV6, IpAdd
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
-from wardgate.peer.status import ShownGrant
+from wardgate.peer.status import GrantView
 from wardgate.wire import messages as m
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,10 @@ class Gateway:
         """The pairs of client and resource that have a grant."""
         return frozenset((grant.client_id, grant.resource.id) for grant in self._grants)
 
-    def shown_grants(self) -> tuple[ShownGrant, ...]:
+    def shown_grants(self) -> tuple[GrantView, ...]:
         """Tell for people who may use what."""
         return tuple(
-            ShownGrant(
+            GrantView(
                 client_id=str(grant.client_id),
                 actor=grant.actor,
                 resource=name_of(grant.resource),
@@ -97,10 +97,10 @@ class Gateway:
             for grant in self._grants
         )
 
-    def shown_connections(self) -> tuple[ShownConnection, ...]:
+    def shown_connections(self) -> tuple[ConnectionView, ...]:
         return self._connections.shown()
 
-    def shown_relays(self) -> tuple[ShownRelay, ...]:
+    def shown_relays(self) -> tuple[RelayView, ...]:
         return self._connections.shown_relays()
 
     def handle_joined(self) -> None:

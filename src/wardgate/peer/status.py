@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wardgate.connect.connections import ShownConnection, ShownRelay
+from wardgate.connect.connections import ConnectionView, RelayView
 
 
 class HostSetting(msgspec.Struct, frozen=True):
@@ -13,7 +13,7 @@ class HostSetting(msgspec.Struct, frozen=True):
     refusal: str | None
 
 
-class ShownResource(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that a client is offered.
 
     Attributes:
@@ -33,7 +33,7 @@ class ShownResource(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None = None
 
 
-class ShownGrant(msgspec.Struct, frozen=True, kw_only=True):
+class GrantView(msgspec.Struct, frozen=True, kw_only=True):
     """What a client may use at this gateway; `expires_at` in Unix seconds, None without end."""
 
     client_id: str
@@ -59,17 +59,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     is_connected: bool
     is_ready: bool
     addresses: tuple[str, ...]
-    connections: tuple[ShownConnection, ...]
-    relays: tuple[ShownRelay, ...]
+    connections: tuple[ConnectionView, ...]
+    relays: tuple[RelayView, ...]
     host: tuple[HostSetting, ...]
     counts: dict[str, int]
     notes: tuple[str, ...]
-    resources: tuple[ShownResource, ...] = ()
-    grants: tuple[ShownGrant, ...] = ()
-    dns: "ShownDns | None" = None
+    resources: tuple[ResourceView, ...] = ()
+    grants: tuple[GrantView, ...] = ()
+    dns: "DnsView | None" = None
 
 
-class ShownDns(msgspec.Struct, frozen=True):
+class DnsView(msgspec.Struct, frozen=True):
     """Of a client: `method` as `--dns-control` names it, the sentinels, and who answers what is no resource's."""
 
     method: str
@@ -91,13 +91,13 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     outcome: str
-    resource: ShownResource | None = None
+    resource: ResourceView | None = None
     others: tuple[str, ...] = ()
     is_filtered: bool = False
     filters: tuple[str, ...] = ()
     reason: str | None = None
     violated: tuple[str, ...] = ()
-    connection: ShownConnection | None = None
+    connection: ConnectionView | None = None
     is_portal_connected: bool = True
 
 

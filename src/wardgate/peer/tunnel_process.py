@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 import wardgate
-from wardgate.connect.connections import ShownConnection
+from wardgate.connect.connections import ConnectionView
 from wardgate.connect.deadlines import ClockOffset
 from wardgate.connect.flow_logging import KeepFlows, KeepToken, UploadFlows
 from wardgate.connect.portal_session import PortalSession
@@ -196,7 +196,7 @@ class TunnelProcess(ABC, Generic[_Action]):
             notes=self.notes(),
         )
 
-    def _aged(self, one: ShownConnection, *, now: float) -> ShownConnection:
+    def _aged(self, one: ConnectionView, *, now: float) -> ConnectionView:
         since = self._established_at.get(one.peer_id)
         return one if since is None else msgspec.structs.replace(one, connected_s=round(now - since, 1))
 

@@ -10,20 +10,20 @@ import pytest
 from wardgate.cli.errors import UserError
 from wardgate.cli.looking import parse_target, status_lines, why_lines
 from wardgate.cli.main import main
-from wardgate.connect.connections import ShownConnection, ShownRelay
+from wardgate.connect.connections import ConnectionView, RelayView
 from wardgate.peer.control_socket import control_socket
 from wardgate.peer.status import (
+    DnsView,
+    GrantView,
     HostSetting,
     Question,
     Refused,
-    ShownDns,
-    ShownGrant,
-    ShownResource,
+    ResourceView,
     Status,
     Why,
 )
 
-RELAYED = ShownConnection(
+RELAYED = ConnectionView(
     peer_id="gw-1",
     names={"site": "Berlin\x1b[2J"},
     is_established=True,
@@ -35,7 +35,7 @@ RELAYED = ShownConnection(
     remote_candidates=(),
     connected_s=3725.0,
 )
-RESOURCE = ShownResource(
+RESOURCE = ResourceView(
     id="r",
     name="wiki",
     kind="dns",
@@ -52,14 +52,14 @@ STATUS = Status(
     is_ready=True,
     addresses=("100.64.0.9", "fd00::9"),
     connections=(RELAYED,),
-    relays=(ShownRelay("relay-1", 12.5),),
+    relays=(RelayView("relay-1", 12.5),),
     host=(HostSetting("routes", 2, None), HostSetting("resolv.conf", 0, "read-only")),
     counts={"bytes_received": 1_234_567, "bytes_sent": 10},
     notes=("routes: put back 2 times", "the I/O thread is stuck for 4 s"),
     resources=(RESOURCE,),
-    dns=ShownDns("systemd-resolved", ("100.100.111.1",), ("192.0.2.53",)),
+    dns=DnsView("systemd-resolved", ("100.100.111.1",), ("192.0.2.53",)),
 )
-GRANT = ShownGrant(client_id="c", actor="Ada", resource="wiki", address="*.corp.example", expires_at=0)
+GRANT = GrantView(client_id="c", actor="Ada", resource="wiki", address="*.corp.example", expires_at=0)
 
 
 def test_a_person_reads_what_is_connected_over_which_path_and_what_was_put_back() -> None:

@@ -40,7 +40,11 @@ RATE: Final = Parameter(
     value="N",
 )
 RESOURCE: Final = Parameter[UUID | None](
-    name="resource", help="id of a resource that clients ask for", read=values.object_id, default=None, value="ID"
+    name="resource",
+    help="id of a resource that clients ask for",
+    read=values.object_id,
+    default=None,
+    value="ID",
 )
 REQUESTS: Final = Parameter(
     name="requests",

@@ -23,7 +23,7 @@ _RowT = TypeVar("_RowT", bound=TenantRow)
 
 
 @dataclass(frozen=True, slots=True)
-class ShownAuthorization:
+class AuthorizationView:
     """One grant, with the names of what it joins; a name is None if its object has gone meanwhile."""
 
     id: UUID
@@ -40,10 +40,10 @@ class ShownAuthorization:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownAuthorizations:
+class AuthorizationsView:
     """One page of the tab; `following` tells whether there is another."""
 
-    rows: Sequence[ShownAuthorization]
+    rows: Sequence[AuthorizationView]
     page: int
     has_next: bool
 
@@ -51,7 +51,7 @@ class ShownAuthorizations:
 def authorizations_tab(condition_of: Callable[[_RowT], ColumnElement[bool]]) -> Tab[_RowT]:
     """Return a tab with the grants that meet a condition and have not expired, newest first."""
 
-    async def load(visit: Visit, tables: AccountTables, row: _RowT) -> ShownAuthorizations:
+    async def load(visit: Visit, tables: AccountTables, row: _RowT) -> AuthorizationsView:
         page = _page(visit)
         grants = await tables.authorizations.load_all(
             condition_of(row),
@@ -61,7 +61,7 @@ def authorizations_tab(condition_of: Callable[[_RowT], ColumnElement[bool]]) -> 
             offset=(page - 1) * SHOWN_AT_ONCE,
         )
         shown = await _shown(tables, grants[:SHOWN_AT_ONCE])
-        return ShownAuthorizations(shown, page, len(grants) > SHOWN_AT_ONCE)
+        return AuthorizationsView(shown, page, len(grants) > SHOWN_AT_ONCE)
 
     async def count(_visit: Visit, tables: AccountTables, row: _RowT) -> int:
         is_live = POLICY_AUTHORIZATIONS.c.expires_at > tables.now
@@ -76,14 +76,12 @@ def authorizations_tab(condition_of: Callable[[_RowT], ColumnElement[bool]]) -> 
     )
 
 
-async def _shown(
-    tables: AccountTables, grants: Sequence[PolicyAuthorization]
-) -> Sequence[ShownAuthorization]:
+async def _shown(tables: AccountTables, grants: Sequence[PolicyAuthorization]) -> Sequence[AuthorizationView]:
     resources = await _by_id(tables.resources, {one.resource_id for one in grants})
     device_ids = {one.initiating_device_id for one in grants} | {one.receiving_device_id for one in grants}
     devices = await _by_id(tables.devices, device_ids)
     return [
-        ShownAuthorization(
+        AuthorizationView(
             id=one.id,
             resource_id=one.resource_id,
             resource=_name(resources.get(one.resource_id)),

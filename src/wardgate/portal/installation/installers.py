@@ -48,7 +48,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownInstaller:
+class InstallerView:
     """A script as pages show it; `checksum` is its SHA-256 in hexadecimal."""
 
     url: str
@@ -98,10 +98,10 @@ class Installers:
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
         return head + assignments + _body().replace("@PART@", part)
 
-    async def show(self, part: str) -> "ShownInstaller":
+    async def show(self, part: str) -> "InstallerView":
         """Return what a page says of the script that installs a part."""
         script = await self.script(part)
-        return ShownInstaller(
+        return InstallerView(
             url=f"{self._settings.web_url}/install/{part}.sh",
             checksum=hashlib.sha256(script.encode()).hexdigest(),
             has_builds=bool(await self._builds()),

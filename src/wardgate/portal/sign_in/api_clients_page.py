@@ -69,20 +69,20 @@ def _status(client: Actor) -> Status:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownTokens:
+class TokensView:
     """The tab of tokens; `now` tells which have expired."""
 
     tokens: Sequence[ApiToken]
     now: datetime
 
 
-async def load_tokens(_visit: Visit, tables: AccountTables, client: Actor) -> ShownTokens:
+async def load_tokens(_visit: Visit, tables: AccountTables, client: Actor) -> TokensView:
     tokens = await tables.api_tokens.load_all(
         API_TOKENS.c.actor_id == client.id,
         order_by=[API_TOKENS.c.inserted_at.desc(), API_TOKENS.c.id],
         limit=TOKENS_SHOWN,
     )
-    return ShownTokens(tokens, tables.now)
+    return TokensView(tokens, tables.now)
 
 
 async def count_tokens(_visit: Visit, tables: AccountTables, client: Actor) -> int:

@@ -94,7 +94,7 @@ def _count(count: int, one: str, many: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownGateway(DeviceLine[GatewayPresence]):
+class GatewayView(DeviceLine[GatewayPresence]):
     """A gateway in its tab."""
 
     token: str
@@ -103,15 +103,15 @@ class ShownGateway(DeviceLine[GatewayPresence]):
 
 
 @dataclass(frozen=True, slots=True)
-class ShownGateways:
+class GatewaysView:
     """The tab of gateways: those online and those with a token of their own, or all."""
 
-    gateways: Sequence[ShownGateway]
+    gateways: Sequence[GatewayView]
     is_all: bool
     hidden: int
 
 
-async def load_gateways(visit: Visit, tables: AccountTables, site: Site) -> ShownGateways:
+async def load_gateways(visit: Visit, tables: AccountTables, site: Site) -> GatewaysView:
     c = tables.devices.c
     devices = await tables.devices.load_all(
         c.type == "gateway", c.site_id == site.id, order_by=[c.name, c.id], limit=GATEWAYS_SHOWN
@@ -128,7 +128,7 @@ async def load_gateways(visit: Visit, tables: AccountTables, site: Site) -> Show
     is_all = visit.request.query_params.get("gateways") == "all"
     kept = [one for one in shown if is_all or one.presence is not None or _owned(one.row, tokens)]
     kept.sort(key=lambda one: one.presence is None)
-    return ShownGateways(kept, is_all, len(shown) - len(kept))
+    return GatewaysView(kept, is_all, len(shown) - len(kept))
 
 
 def _owned(device: Device, tokens: Sequence[GatewayToken]) -> list[GatewayToken]:
@@ -137,7 +137,7 @@ def _owned(device: Device, tokens: Sequence[GatewayToken]) -> list[GatewayToken]
 
 def _shown_gateway(
     device: Device, presence: GatewayPresence | None, tokens: Sequence[GatewayToken]
-) -> ShownGateway:
+) -> GatewayView:
     used_id = presence.token_id if presence is not None else device.gateway_token_id
     used = next((token for token in tokens if token.id == used_id), None)
     own = _owned(device, tokens)
@@ -147,17 +147,17 @@ def _shown_gateway(
         told = f"{verb} with a token of the site"
         if active is not None:
             told += "; a token of its own is waiting to be used"
-        return ShownGateway(device, presence, told, None if active else "upgrade", has_site_token=True)
+        return GatewayView(device, presence, told, None if active else "upgrade", has_site_token=True)
     if used is not None and used.rotated_at is not None:
-        return ShownGateway(device, presence, f"{verb} with a token that is being replaced", "rotate", False)
+        return GatewayView(device, presence, f"{verb} with a token that is being replaced", "rotate", False)
     if used is not None:
-        return ShownGateway(device, presence, f"{verb} with its own token", "rotate", has_site_token=False)
+        return GatewayView(device, presence, f"{verb} with its own token", "rotate", has_site_token=False)
     if active is not None:
-        return ShownGateway(
+        return GatewayView(
             device, presence, "Never connected; its token is waiting to be used", "rotate", False
         )
     told = "Never connected, and without a token" if device.last_seen_at is None else "Its token is gone"
-    return ShownGateway(device, presence, told, "issue", has_site_token=False)
+    return GatewayView(device, presence, told, "issue", has_site_token=False)
 
 
 async def count_gateways(_visit: Visit, tables: AccountTables, site: Site) -> int:

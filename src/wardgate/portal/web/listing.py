@@ -190,7 +190,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown(Generic[_RowT]):
+class ListContents(Generic[_RowT]):
     """One page of a table."""
 
     rows: Sequence[_RowT]
@@ -483,7 +483,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         name = sort.removeprefix("-")
         return next((one.sort for one in self.columns if one.name == name and one.sort is not None), None)
 
-    async def _shown(self, visit: _VisitT, tables: _TablesT, query: Query) -> Shown[_RowT]:
+    async def _shown(self, visit: _VisitT, tables: _TablesT, query: Query) -> ListContents[_RowT]:
         repository = self.repository(tables)
         conditions = [] if self.only is None else [self.only]
         notices = []
@@ -510,7 +510,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         count = len(rows) if is_all else await repository.count(*conditions, at_most=MAX_COUNTED + 1)
         facts = await self.load_facts(visit, tables, rows)
         cells = [[column.cell(row, facts) for column in self.columns] for row in rows]
-        return Shown(rows, cells, count, query, notices)
+        return ListContents(rows, cells, count, query, notices)
 
 
 class Mistyped(Exception):

@@ -21,7 +21,7 @@ Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ShownDecision:
+class DecisionView:
     log_id: str
     is_granted: bool
     actor_name: str
@@ -38,7 +38,7 @@ class Overview:
     clients: tuple[Cells, ...]
     gateways: tuple[Cells, ...]
     relays: tuple[Cells, ...]
-    decisions: tuple[ShownDecision, ...]
+    decisions: tuple[DecisionView, ...]
     first_steps: FirstSteps
 
 
@@ -101,8 +101,8 @@ def _text(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def _decision(row: Decision) -> ShownDecision:
-    return ShownDecision(
+def _decision(row: Decision) -> DecisionView:
+    return DecisionView(
         row.log_id,
         row.outcome == "granted",
         row.actor_name,

@@ -232,7 +232,7 @@ impl ClientEngine {
             self.links
                 .send_segments(key, read, ecn, |_| (), &mut self.counters, io.now, io.out)
         } else {
-            (0, Err(NotSent::NotStanding))
+            (0, Err(NotSent::NotEstablished))
         };
         self.record_sent(key, read, packet, sent, io.now);
         if result.is_ok() {

@@ -110,7 +110,7 @@ pub enum NotSent {
     /// No connection at all.
     Gone,
     /// No path or no session yet, or the session has become too old.
-    NotStanding,
+    NotEstablished,
 }
 
 impl Links {
@@ -385,7 +385,7 @@ impl Links {
             return (0, Err(NotSent::Gone));
         };
         let Some(path) = connection.path else {
-            return (0, Err(NotSent::NotStanding));
+            return (0, Err(NotSent::NotEstablished));
         };
         let mut sent = 0;
         for segment in read.segments() {
@@ -396,7 +396,7 @@ impl Links {
             edit(packet);
             if connection.tunnel.seal(&mut slot[room..], now).is_err() {
                 out.rollback();
-                return (sent, Err(NotSent::NotStanding));
+                return (sent, Err(NotSent::NotEstablished));
             }
             counters.add(Counter::PacketsSent, 1);
             counters.add(Counter::BytesSent, length);

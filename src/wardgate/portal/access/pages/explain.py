@@ -70,7 +70,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownCondition:
+class ConditionView:
     text: str
     outcome: str
     tone: Tone
@@ -78,7 +78,7 @@ class ShownCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownPolicy:
+class PolicyView:
     """A policy of the resource, and what became of it."""
 
     id: str
@@ -86,7 +86,7 @@ class ShownPolicy:
     group_name: str
     outcome: str
     tone: Tone
-    conditions: Sequence[ShownCondition]
+    conditions: Sequence[ConditionView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Answer:
     is_past: bool
     reason: str
     tone: Tone
-    policies: Sequence[ShownPolicy]
+    policies: Sequence[PolicyView]
     remedies: Sequence[Remedy]
     again: str
 
@@ -204,7 +204,7 @@ async def _answer(visit: Visit, told: Explanation, who: str, *, is_past: bool) -
         remedies = [] if told.outcome == "granted" else await _remedies(tables, told, who)
     names = {str(id_): name for id_, name in providers.items()}
     policies = [_policy(one, providers, names) for one in told.candidates] + [
-        ShownPolicy(
+        PolicyView(
             one.id,
             one.description or "",
             one.group_name or "Group deleted",
@@ -218,8 +218,8 @@ async def _answer(visit: Visit, told: Explanation, who: str, *, is_past: bool) -
     return Answer(told, is_past, why_not(told) or "", tone, policies, remedies, who)
 
 
-def _policy(one: ExplainedPolicy, providers: Mapping[UUID, str], names: Mapping[str, str]) -> ShownPolicy:
-    return ShownPolicy(
+def _policy(one: ExplainedPolicy, providers: Mapping[UUID, str], names: Mapping[str, str]) -> PolicyView:
+    return PolicyView(
         one.id,
         one.description or "",
         one.group_name or "Group deleted",
@@ -231,7 +231,7 @@ def _policy(one: ExplainedPolicy, providers: Mapping[UUID, str], names: Mapping[
 
 def _condition(
     one: ExplainedCondition, providers: Mapping[UUID, str], names: Mapping[str, str]
-) -> ShownCondition:
+) -> ConditionView:
     stored = {"property": one.property, "operator": one.operator, "values": one.values}
     text = f"A condition that cannot be read: {', '.join(one.values)}"
     if one.operator != "unreadable":
@@ -241,7 +241,7 @@ def _condition(
     else:
         was = COUNTRY_NAMES.get(one.input, names.get(one.input, one.input))
         was = {"true": "it is", "false": "it is not"}.get(was, was)
-    return ShownCondition(text, _HOLDS[one.outcome], _TONES[one.outcome], was)
+    return ConditionView(text, _HOLDS[one.outcome], _TONES[one.outcome], was)
 
 
 # What would change the answer

@@ -37,7 +37,7 @@ class TokenFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownSessions:
+class SessionsView:
     """Browsers, the newest first; `here` is the one that looks."""
 
     sessions: Sequence[OperatorSession]
@@ -55,9 +55,7 @@ async def load_facts(
     return TokenFacts(Counter(counts))
 
 
-async def load_sessions(
-    visit: OperatorVisit, transaction: Transaction, token: OperatorToken
-) -> ShownSessions:
+async def load_sessions(visit: OperatorVisit, transaction: Transaction, token: OperatorToken) -> SessionsView:
     """Browsers signed in with this token, and those that a link has let in, which belong to none."""
     c = OPERATOR_SESSIONS.c
     sessions = await transaction.operator_sessions.load_all(
@@ -66,7 +64,7 @@ async def load_sessions(
         order_by=[c.inserted_at.desc(), c.id],
         limit=SESSIONS_SHOWN,
     )
-    return ShownSessions(sessions, visit.signed_in.session_id)
+    return SessionsView(sessions, visit.signed_in.session_id)
 
 
 async def facts_of(_visit: OperatorVisit, _: Transaction, token: OperatorToken) -> Sequence[Fact]:

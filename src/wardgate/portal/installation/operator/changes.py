@@ -26,7 +26,7 @@ _MAX_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
-class ShownChange:
+class ChangeView:
     """One entry; `by` is empty for the system's own work."""
 
     change: Change
@@ -41,7 +41,7 @@ class ShownChange:
 class ChangesPage:
     """The newest entries before a place; `older` leads on, None at the log's beginning."""
 
-    changes: Sequence[ShownChange]
+    changes: Sequence[ChangeView]
     older: str | None
     is_newest: bool
 
@@ -58,10 +58,10 @@ async def load_changes(visit: OperatorVisit) -> ChangesPage:
     return ChangesPage([_shown(one) for one in shown], older, before is None)
 
 
-def _shown(change: Change) -> ShownChange:
+def _shown(change: Change) -> ChangeView:
     subject = change.subject or {}
     by = ", ".join(str(subject[key]) for key in ("actor_name", "ip") if subject.get(key))
-    return ShownChange(
+    return ChangeView(
         change,
         object_text(change.object),
         name_of(change),

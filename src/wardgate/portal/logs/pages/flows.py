@@ -132,7 +132,7 @@ class OtherReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownFlow:
+class FlowView:
     """What an entry's panel shows beside its facts."""
 
     role: str
@@ -205,7 +205,7 @@ async def _details(visit: Visit, flow: FlowLog) -> Details:
             ),
         ),
         "logs/flow.html",
-        ShownFlow(
+        FlowView(
             flow.role, await _others(visit, flow), _paths(flow), log_entry(flow).model_dump_json(indent=2)
         ),
     )

@@ -72,7 +72,7 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownLog:
+class LogView:
     """One page of a log.
 
     Attributes:
@@ -154,7 +154,7 @@ class LogPage(Page, Generic[_EntryT, _FactsT]):
             is_live=shown.is_newest and not query.is_narrowed,
         )
 
-    async def _shown(self, visit: Visit, query: Query) -> ShownLog:
+    async def _shown(self, visit: Visit, query: Query) -> LogView:
         given = visit.request.query_params
         after, before = (parse_place(self.log, given.get(name, "")) for name in ("after", "before"))
         is_backwards = before is not None and after is None
@@ -178,7 +178,7 @@ class LogPage(Page, Generic[_EntryT, _FactsT]):
         has_newer, has_older = (has_more, True) if is_backwards else (after is not None, has_more)
         # A search that stopped goes on where it stopped, whichever way it went.
         reached = None if part.end is None else encode_place(part.end)
-        return ShownLog(
+        return LogView(
             rows=list(zip(places, cells, strict=True)),
             newer=query.text(before=places[0]) if places and has_newer else None,
             older=query.text(after=places[-1]) if places and has_older else None,

@@ -90,7 +90,7 @@ async def count_identities(_visit: Visit, tables: AccountTables, actor: Actor) -
 
 
 @dataclass(frozen=True, slots=True)
-class ShownSession:
+class SessionView:
     """A browser that is signed in to the portal; `provider` is "" for a link from the command line."""
 
     row: PortalSession
@@ -103,7 +103,7 @@ class ShownSession:
         return ", ".join(part for part in parts if part)
 
 
-async def load_sessions(visit: Visit, tables: AccountTables, actor: Actor) -> Sequence[ShownSession]:
+async def load_sessions(visit: Visit, tables: AccountTables, actor: Actor) -> Sequence[SessionView]:
     c = tables.portal_sessions.c
     rows = await tables.portal_sessions.load_all(
         c.actor_id == actor.id,
@@ -113,7 +113,7 @@ async def load_sessions(visit: Visit, tables: AccountTables, actor: Actor) -> Se
     )
     names = await provider_names(tables)
     return [
-        ShownSession(
+        SessionView(
             row,
             "" if row.auth_provider_id is None else names.get(row.auth_provider_id, "a deleted provider"),
             row.id == visit.signed_in.session_id,

@@ -103,7 +103,7 @@ def _is_editable(_visit: Visit, group: Group) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownMembers:
+class MembersView:
     """One page of the members; `why_fixed` tells why nobody edits them here, "" if one may."""
 
     members: Sequence[Actor]
@@ -117,7 +117,7 @@ class ShownMembers:
         return not self.why_fixed
 
 
-async def load_members(visit: Visit, tables: AccountTables, group: Group) -> ShownMembers:
+async def load_members(visit: Visit, tables: AccountTables, group: Group) -> MembersView:
     given = visit.request.query_params
     words = given.get("member", "").strip()[:MAX_WORDS_CHARS].replace("\x00", "")
     text = given.get("members", "1")
@@ -135,7 +135,7 @@ async def load_members(visit: Visit, tables: AccountTables, group: Group) -> Sho
     elif group.idp_id is not None:
         why = "The identity provider decides who is a member."
     has_next = len(members) > MEMBERS_A_PAGE
-    return ShownMembers(members[:MEMBERS_A_PAGE], words, max(page, 1), has_next, why)
+    return MembersView(members[:MEMBERS_A_PAGE], words, max(page, 1), has_next, why)
 
 
 def _is_member(tables: AccountTables, group: Group) -> list[ColumnElement[bool]]:
@@ -161,7 +161,7 @@ async def count_members(_visit: Visit, tables: AccountTables, group: Group) -> i
 
 
 @dataclass(frozen=True, slots=True)
-class ShownGrant:
+class GrantView:
     """A policy of the group with its resource."""
 
     policy: Policy
@@ -176,12 +176,12 @@ class ShownGrant:
         return ", ".join(short_names(self.policy.conditions))
 
 
-async def load_grants(_visit: Visit, tables: AccountTables, group: Group) -> Sequence[ShownGrant]:
+async def load_grants(_visit: Visit, tables: AccountTables, group: Group) -> Sequence[GrantView]:
     p, r = tables.policies.c, tables.resources.c
     policies = await tables.policies.load_all(p.group_id == group.id, limit=GRANTS_SHOWN)
     rows = await tables.resources.load_all(r.id.in_([one.resource_id for one in policies]))
     resources = {one.id: one for one in rows}
-    grants = [ShownGrant(one, resources[one.resource_id]) for one in policies if one.resource_id in resources]
+    grants = [GrantView(one, resources[one.resource_id]) for one in policies if one.resource_id in resources]
     return sorted(grants, key=lambda one: (one.resource.name.casefold(), str(one.policy.id)))
 
 

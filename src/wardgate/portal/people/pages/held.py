@@ -56,7 +56,7 @@ def presence_status(actor: Actor, online: frozenset[UUID]) -> Status:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownToken:
+class TokenView:
     """A client token with the devices that used it last, or use it now.
 
     Attributes:
@@ -73,7 +73,7 @@ class ShownToken:
         return any(device.presence is not None for device in self.devices)
 
 
-async def load_tokens(visit: Visit, tables: AccountTables, actor: Actor) -> Sequence[ShownToken]:
+async def load_tokens(visit: Visit, tables: AccountTables, actor: Actor) -> Sequence[TokenView]:
     """Return the client tokens of an actor, those in use first, then the newest."""
     t, d = tables.client_tokens.c, tables.devices.c
     tokens = await tables.client_tokens.load_all(
@@ -96,7 +96,7 @@ async def load_tokens(visit: Visit, tables: AccountTables, actor: Actor) -> Sequ
             "" if token.auth_provider_id is None else names.get(token.auth_provider_id, "a deleted provider")
         )
         shown.append(
-            ShownToken(token, own, provider, token.expires_at <= visit.services.environment.clock.now())
+            TokenView(token, own, provider, token.expires_at <= visit.services.environment.clock.now())
         )
     return sorted(shown, key=lambda one: not one.is_online)
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.outcomes import Missing, Refused
-from wardgate.portal.people.pages.actors import ROLES, ShownSession, load_sessions
-from wardgate.portal.people.pages.held import ShownToken, load_tokens
+from wardgate.portal.people.pages.actors import ROLES, SessionView, load_sessions
+from wardgate.portal.people.pages.held import TokenView, load_tokens
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.second_factor import rules as second_factors
 from wardgate.portal.sign_in.second_factor.freshness import Freshness
@@ -45,8 +45,8 @@ class Profile:
     """Ready to be written down; `knows_passkeys`: browsers know them at this portal's address."""
 
     role: str
-    sessions: Sequence[ShownSession]
-    tokens: Sequence[ShownToken]
+    sessions: Sequence[SessionView]
+    tokens: Sequence[TokenView]
     factors: Factors
     is_required: bool
     knows_passkeys: bool
