@@ -19,7 +19,7 @@ from wardgate.model.conditions import InvalidCondition, Operator, Property, Week
 from wardgate.portal.access.country_names import COUNTRY_NAMES
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.forms import Field, Input, Option
+from wardgate.portal.web.forms import Field, Input, Option, ToggleField
 from wardgate.portal.web.visit import Visit
 
 MAX_ROWS: Final = 50
@@ -317,3 +317,22 @@ def _days(card: Card) -> list[str]:
         texts = ["true"] if "true" in ranges[day] else sorted(set(ranges[day]))
         values.append(f"{day}/{','.join(texts)}/{card.zone}")
     return values
+
+
+def fields_of_policies_for_each(kind: str) -> tuple[Field, ...]:
+    """The fields of a form that makes a policy for each of several things of a kind, such as `groups`."""
+    return (
+        ConditionsField(
+            name="conditions",
+            label="Conditions",
+            help=f"All that are switched on must hold, for each of the {kind}.",
+            initial=(),
+        ),
+        ToggleField(
+            name="flow_log_uploads_enabled",
+            label="Flow log reporting",
+            help="Clients and gateways report the connections that they carry. Of the Internet resource these"
+            " are very many.",
+            initial=True,
+        ),
+    )

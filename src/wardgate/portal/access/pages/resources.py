@@ -14,7 +14,7 @@ from starlette.responses import Response
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
-from wardgate.portal.access.condition_field import ConditionsField
+from wardgate.portal.access.condition_field import fields_of_policies_for_each
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
 from wardgate.portal.devices import rules as device_rules
@@ -34,7 +34,6 @@ from wardgate.portal.web.forms import (
     Option,
     SeveralField,
     TextField,
-    ToggleField,
     messages,
 )
 from wardgate.portal.web.listing import (
@@ -449,19 +448,7 @@ async def _groups_to_grant(visit: Visit, tables: AccountTables) -> Sequence[Opti
 _GRANT: Final = Form(
     (
         SeveralField(name="group_ids", label="Groups", choices=_groups_to_grant, is_required=True),
-        ConditionsField(
-            name="conditions",
-            label="Conditions",
-            help="All that are switched on must hold, for each of the groups.",
-            initial=(),
-        ),
-        ToggleField(
-            name="flow_log_uploads_enabled",
-            label="Flow log reporting",
-            help="Clients and gateways report the connections that they carry. Of the Internet resource these"
-            " are very many.",
-            initial=True,
-        ),
+        *fields_of_policies_for_each("groups"),
     )
 )
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from starlette.responses import Response
 
 from wardgate.portal.access import rules as access_rules
-from wardgate.portal.access.condition_field import ConditionsField
+from wardgate.portal.access.condition_field import fields_of_policies_for_each
 from wardgate.portal.access.condition_words import short_names
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Policy, Resource
@@ -25,7 +25,7 @@ from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Fact, Link, Moment, Several, Tag, Text
 from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Search
-from wardgate.portal.web.forms import Filled, Form, Option, SeveralField, TextField, ToggleField, messages
+from wardgate.portal.web.forms import Filled, Form, Option, SeveralField, TextField, messages
 from wardgate.portal.web.listing import (
     Column,
     Editing,
@@ -339,19 +339,7 @@ async def _resources_to_grant(visit: Visit, tables: AccountTables) -> Sequence[O
 _GRANT: Final = Form(
     (
         SeveralField(name="resource_ids", label="Resources", choices=_resources_to_grant, is_required=True),
-        ConditionsField(
-            name="conditions",
-            label="Conditions",
-            help="All that are switched on must hold, for each of the resources.",
-            initial=(),
-        ),
-        ToggleField(
-            name="flow_log_uploads_enabled",
-            label="Flow log reporting",
-            help="Clients and gateways report the connections that they carry. Of the Internet resource these"
-            " are very many.",
-            initial=True,
-        ),
+        *fields_of_policies_for_each("resources"),
     )
 )
 
