@@ -5,8 +5,9 @@
 //! edit patches checksums incrementally (RFC 1624). Nothing here allocates except the builders of whole packets
 //! ([`icmp_error`], [`ControlPacket::encode`], [`build`]), none of which stands on the path of forwarded traffic.
 //!
-//! Deliberately absent: packets in fragments ([`IpPacket::parse`] rejects them; [`Fragment`] reads one), NAT64, verification of checksums on the forwarding path (an edit keeps a
-//! wrong checksum wrong, so the end host still finds out).
+//! Deliberately absent: packets in fragments ([`IpPacket::parse`] rejects them; [`Fragment`] reads one), NAT64,
+//! verification of checksums on the forwarding path (an edit keeps a wrong checksum wrong, so the end host still
+//! finds out).
 #![forbid(unsafe_code)]
 
 pub mod build;
