@@ -1,7 +1,7 @@
 """Accounts, as the operator sees them: made, changed, disabled, locked, ended. What is in them is their own."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -36,6 +36,9 @@ LIMITS: Final = {
     "api_clients_count": "API clients",
 }
 FEATURES: Final = {"policy_conditions": "Policy conditions", "internet_resource": "Internet resource"}
+
+
+_Run = Callable[[OperatorVisit, Transaction, Transaction, Account], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,28 +179,14 @@ def _flattened(errors: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-async def _disable(visit: OperatorVisit, _: Transaction, transaction: Transaction, account: Account) -> str:
-    del visit
-    await rules.change_account(transaction, account, {"is_disabled": True})
-    return f"Account “{account.name}” is disabled."
+def _changing(told: str, **given: bool) -> _Run:
+    """What a button does that changes an account; `told` has a place for its name."""
 
+    async def change(_v: OperatorVisit, _t: Transaction, transaction: Transaction, account: Account) -> str:
+        await rules.change_account(transaction, account, given)
+        return told.format(account.name)
 
-async def _enable(visit: OperatorVisit, _: Transaction, transaction: Transaction, account: Account) -> str:
-    del visit
-    await rules.change_account(transaction, account, {"is_disabled": False})
-    return f"Account “{account.name}” is enabled."
-
-
-async def _lock(visit: OperatorVisit, _: Transaction, transaction: Transaction, account: Account) -> str:
-    del visit
-    await rules.change_account(transaction, account, {"is_locked": True})
-    return f"The settings of “{account.name}” are locked."
-
-
-async def _unlock(visit: OperatorVisit, _: Transaction, transaction: Transaction, account: Account) -> str:
-    del visit
-    await rules.change_account(transaction, account, {"is_locked": False})
-    return f"The settings of “{account.name}” are unlocked."
+    return change
 
 
 async def _delete(visit: OperatorVisit, _: Transaction, transaction: Transaction, account: Account) -> str:
@@ -369,14 +358,14 @@ PAGE: Final[ListPage[Account, AccountFacts, OperatorVisit, Transaction]] = ListP
             PanelAction(
                 name="disable",
                 label="Disable account",
-                run=_disable,
+                run=_changing("Account “{}” is disabled.", is_disabled=True),
                 warning="All client sessions end; clients, gateways and API tokens are refused until you enable it.",
                 is_offered=lambda _visit, account: not account.is_disabled,
             ),
             PanelAction(
                 name="enable",
                 label="Enable account",
-                run=_enable,
+                run=_changing("Account “{}” is enabled.", is_disabled=False),
                 warning="Gateways come back by themselves; people have to sign in again.",
                 is_offered=lambda _visit, account: (
                     account.is_disabled and account.scheduled_deletion_at is None
@@ -385,14 +374,14 @@ PAGE: Final[ListPage[Account, AccountFacts, OperatorVisit, Transaction]] = ListP
             PanelAction(
                 name="lock",
                 label="Lock settings",
-                run=_lock,
+                run=_changing("The settings of “{}” are locked.", is_locked=True),
                 warning="Its administrators can neither change the account's settings nor delete the account.",
                 is_offered=lambda _visit, account: account.lock_enabled_at is None,
             ),
             PanelAction(
                 name="unlock",
                 label="Unlock settings",
-                run=_unlock,
+                run=_changing("The settings of “{}” are unlocked.", is_locked=False),
                 warning="Its administrators can change the account's settings and delete the account again.",
                 is_offered=lambda _visit, account: account.lock_enabled_at is not None,
             ),
