@@ -146,12 +146,12 @@ async def test_access_is_granted_disabled_enabled_and_removed(
     assert await toast_after(admin, granted) == "Access to “net” was granted."
     policy = await policy_of(world, group)
     assert policy is not None
-    for value, told in (("yes", "Access was disabled."), ("no", "Access was enabled.")):
-        answer = await post(admin, f"{path}/policies/{policy.id}/switch", is_disabled=value)
-        assert await toast_after(admin, answer) == told
+    for verb in ("disable", "enable"):
+        answer = await post(admin, f"{path}/policies/{policy.id}/{verb}")
+        assert await toast_after(admin, answer) == f"Access was {verb}d."
         after = await policy_of(world, group)
         assert after is not None
-        assert after.is_disabled is (value == "yes")
+        assert after.is_disabled is (verb == "disable")
     removed = await post(admin, f"{path}/policies/{policy.id}/remove")
     assert await toast_after(admin, removed) == "Access was removed."
     assert await policy_of(world, group) is None
@@ -224,7 +224,8 @@ async def test_every_form_needs_its_sessions_token(admin: httpx2.AsyncClient, wo
         f"{id_}/edit",
         f"{id_}/delete",
         f"{id_}/grant",
-        f"{id_}/policies/{policy_id}/switch",
+        f"{id_}/policies/{policy_id}/disable",
+        f"{id_}/policies/{policy_id}/enable",
         f"{id_}/policies/{policy_id}/remove",
         f"{id_}/members",
     ):
@@ -235,7 +236,7 @@ async def test_every_form_needs_its_sessions_token(admin: httpx2.AsyncClient, wo
 async def test_a_policy_of_another_resource_is_left_alone(admin: httpx2.AsyncClient, world: World) -> None:
     other = await made(world, name="other", type="ip", address="10.9.9.9")
     answer = await post(admin, f"/acme/resources/{other.id}/policies/{world.policy.id}/remove")
-    assert answer.status_code == 404
+    assert await toast_after(admin, answer) == "The policy does not exist any more."
     assert await policy_of(world, world.group) is not None
 
 

@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from wardgate.portal.credentials import Issued
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.outcomes import Missing, Refused
+from wardgate.portal.people.pages.held import STATUS_FILTER, actor_status, status_of
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in import rules
 from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.cells import Fact, Link, Moment, Status, Text
-from wardgate.portal.web.filters import Choice, Search
-from wardgate.portal.web.forms import Filled, Form, TextField, messages
+from wardgate.portal.web.cells import Fact, Link, Moment, Text
+from wardgate.portal.web.filters import Search
+from wardgate.portal.web.forms import DateField, Form, TextField
 from wardgate.portal.web.listing import (
     Column,
     Editing,
@@ -28,9 +28,9 @@ from wardgate.portal.web.listing import (
     PanelAction,
     Side,
     Tab,
-    errors_of,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.panel_form import PanelForm
 from wardgate.portal.web.visit import Visit
 
 TOKENS_SHOWN: Final = 200
@@ -59,10 +59,6 @@ async def load_facts(_visit: Visit, tables: AccountTables, clients: Sequence[Act
                 token.last_seen_at, last_seen.get(token.actor_id, token.last_seen_at)
             )
     return ApiClientFacts(Counter(token.actor_id for token in tokens), last_seen)
-
-
-def _status(client: Actor) -> Status:
-    return Status("Disabled", "neutral") if client.is_disabled else Status("Active", "good")
 
 
 # What the panel shows
@@ -98,10 +94,6 @@ async def facts_of(_visit: Visit, _tables: AccountTables, client: Actor) -> Sequ
     )
 
 
-async def status_of(_visit: Visit, _tables: AccountTables, client: Actor) -> Status:
-    return _status(client)
-
-
 # What can be done
 
 
@@ -133,65 +125,30 @@ async def _delete(_visit: Visit, tables: AccountTables, _: Transaction, client: 
 # Tokens: forms of their own within the panel
 
 
-_TOKEN_FORM: Final = Form(
-    (
-        TextField(
-            name="name", label="Name", help="Where the token is used.", placeholder="CI", is_required=True
-        ),
-        TextField(
-            name="expires_at",
-            label="Expires",
-            help="The token is refused from the end of this day on, in UTC.",
-            type="date",
-            longest=10,
-            is_required=True,
-        ),
+def _token_form(visit: Visit) -> Form:
+    return Form(
+        (
+            TextField(
+                name="name", label="Name", help="Where the token is used.", placeholder="CI", is_required=True
+            ),
+            DateField(
+                name="expires_at",
+                label="Expires",
+                help="The token is refused from the end of this day on, in UTC.",
+                is_required=True,
+                initial=visit.services.environment.clock.now() + LIFETIME,
+            ),
+        )
     )
-)
 
 
-async def new_token(visit: Visit) -> Response:
-    """Show the form of a token."""
-    day = (visit.services.environment.clock.now() + LIFETIME).date().isoformat()
-    filled = Filled(_TOKEN_FORM, {"name": (), "expires_at": (day,)})
-    return await _show_form(visit, filled)
-
-
-async def make_token(visit: Visit) -> Response:
-    """Make a token and show it, this once."""
-    filled = _TOKEN_FORM.submitted(visit.form)
-    given, errors = filled.given()
-    if not errors:
-        given["expires_at"] = f"{given['expires_at']}T23:59:59Z"
-        try:
-            async with visit.writing() as (tables, transaction):
-                client = await rules.load_api_client(tables, visit.id())
-                issued = await rules.make_api_token(
-                    tables, transaction, visit.account, client, given, keys=visit.services.keys
-                )
-        except Missing:
-            return PAGE.gone(visit)
-        except Refused as refused:
-            errors = errors_of(refused)
-        else:
-            return await _show_token(visit, client, issued)
-    return await _show_form(visit, filled.refused(errors))
-
-
-async def _show_form(visit: Visit, filled: Filled) -> Response:
-    try:
-        async with visit.reading() as tables:
-            client = await rules.load_api_client(tables, visit.id())
-    except Missing:
-        return PAGE.gone(visit)
-    values = {
-        "row": client,
-        "filled": filled,
-        "options": {"name": (), "expires_at": ()},
-        "messages": messages,
-    }
-    side = Side(f"New token of {client.name}", "sign_in/new_api_token.html", values)
-    return await PAGE.show(visit, side, status=422 if filled.errors else 200)
+async def _make_token(
+    visit: Visit, tables: AccountTables, transaction: Transaction, client: Actor, given: Mapping[str, Any]
+) -> Issued[ApiToken]:
+    values = {**given, "expires_at": given["expires_at"].isoformat()}
+    return await rules.make_api_token(
+        tables, transaction, visit.account, client, values, keys=visit.services.keys
+    )
 
 
 async def _show_token(visit: Visit, client: Actor, issued: Issued[ApiToken]) -> Response:
@@ -204,9 +161,15 @@ async def _show_token(visit: Visit, client: Actor, issued: Issued[ApiToken]) -> 
     return await PAGE.show(visit, Side("New token", "sign_in/api_token.html", values, is_wide=True))
 
 
-async def before_token(visit: Visit) -> Response:
-    """Answer to a reload of the page that showed a token: it is not shown again."""
-    return visit.go(f"{PAGE.path}/{visit.id()}")
+NEW_TOKEN: Final = PanelForm[Actor, Issued[ApiToken]](
+    name="tokens",
+    tab="tokens",
+    title=lambda client: f"New token of {client.name}",
+    button="Create token",
+    form=_token_form,
+    run=_make_token,
+    answer=_show_token,
+)
 
 
 async def delete_token(visit: Visit) -> Response:
@@ -262,17 +225,12 @@ PAGE: Final[ListPage[Actor, ApiClientFacts]] = ListPage(
         Column(
             name="status",
             label="Status",
-            cell=lambda client, _: _status(client),
+            cell=lambda client, _: actor_status(client),
         ),
     ),
     filters=(
         Search(label="Name", columns=(ACTORS.c.name,)),
-        Choice(
-            name="status",
-            label="Status",
-            options={"active": "Active", "disabled": "Disabled"},
-            condition_of=lambda _visit, value: ACTORS.c.is_disabled.is_(value == "disabled"),
-        ),
+        STATUS_FILTER,
     ),
     empty=Empty(
         "No API clients yet",
@@ -319,9 +277,7 @@ PAGE: Final[ListPage[Actor, ApiClientFacts]] = ListPage(
     ),
     editing=Editing(form=lambda _client: _FORM, make=_make, change=_change),
     more=(
-        PageRoute("/{id}/tokens/new", new_token),
-        PageRoute("/{id}/tokens", before_token),
-        PageRoute("/{id}/tokens", make_token, "POST"),
+        *NEW_TOKEN.routes,
         PageRoute("/{id}/tokens/{token_id}/delete", delete_token, "POST"),
     ),
 )

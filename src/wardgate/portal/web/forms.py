@@ -186,6 +186,10 @@ class Form:
 
     fields: tuple[Field, ...]
 
+    async def options(self, visit: Any, tables: Any) -> dict[str, Sequence[Option]]:
+        """Return the choices of each field, of what the page's visits read."""
+        return {one.name: await one.options(visit, tables) for one in self.fields}
+
     def blank(self, given: Mapping[str, Sequence[str]]) -> "Filled":
         """Return the form of a new object; another page may link to it with some of it filled in."""
         inputs = {one.name: tuple(given.get(one.name) or one.input(one.initial)) for one in self.fields}

@@ -442,7 +442,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
     async def _show_form(self, visit: _VisitT, row: _RowT | None, filled: Filled) -> Response:
         async with visit.reading() as tables:
             title = f"New {self.singular}" if row is None else f"Edit {await self.label(tables, row)}"
-            options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
+            options = await filled.form.options(visit, tables)
         values = {"row": row, "filled": filled, "options": options, "messages": messages}
         is_refused = bool(filled.errors or filled.is_stale)
         status = HTTPStatus.UNPROCESSABLE_ENTITY if is_refused else HTTPStatus.OK

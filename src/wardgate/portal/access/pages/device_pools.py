@@ -15,6 +15,7 @@ from wardgate.model.name_pattern import NamePattern
 from wardgate.portal.access import rules
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.pages import resources
+from wardgate.portal.access.pages.access_tab import ACCESS
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, RESOURCES, Resource
 from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, Device
 from wardgate.portal.logs.history import history_tab
@@ -194,13 +195,7 @@ PAGE: Final[ListPage[Resource, PoolFacts]] = ListPage(
                 count=count_members,
                 is_offered=lambda _visit, pool: pool.type == "dynamic_device_pool",
             ),
-            Tab(
-                name="access",
-                label="Groups",
-                template="access/granted.html",
-                load=resources.load_access,
-                count=resources.count_access,
-            ),
+            ACCESS,
             authorizations_tab(lambda pool: POLICY_AUTHORIZATIONS.c.resource_id == pool.id),
             history_tab(),
         ),
@@ -216,5 +211,5 @@ PAGE: Final[ListPage[Resource, PoolFacts]] = ListPage(
         ),
     ),
     editing=Editing(form=resources.pool_form_of, make=resources.make, change=resources.change),
-    more=resources.ACCESS_ROUTES,
+    more=resources.PANEL_ROUTES,
 )

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -14,13 +13,12 @@ from starlette.responses import Response
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
-from wardgate.portal.access.condition_field import fields_of_policies_for_each
+from wardgate.portal.access.pages.access_tab import ACCESS, ACCESS_ROUTES, CHOICES_SHOWN
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
+from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Resource
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.outcomes import Invalid, Missing, Refused
-from wardgate.portal.people.tables import Group
+from wardgate.portal.outcomes import Invalid
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Status, Tag, Text
@@ -28,13 +26,11 @@ from wardgate.portal.web.filters import Choice, Of, Search
 from wardgate.portal.web.forms import (
     ChoiceField,
     Field,
-    Filled,
     Form,
     Input,
     Option,
     SeveralField,
     TextField,
-    messages,
 )
 from wardgate.portal.web.listing import (
     Column,
@@ -43,16 +39,12 @@ from wardgate.portal.web.listing import (
     ListPage,
     Panel,
     PanelAction,
-    Side,
     Tab,
-    errors_of,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
 STACKS: Final = {"dual": "IPv4 and IPv6", "ipv4_only": "IPv4 only", "ipv6_only": "IPv6 only"}
-CHOICES_SHOWN: Final = 1000
-"""How many sites, clients or groups a form offers; more are given by the API."""
 
 
 # What the table shows
@@ -368,28 +360,6 @@ async def panel_status(visit: Visit, tables: AccountTables, row: Resource) -> St
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """The tab of groups: who has access, by which policy."""
-
-    granted: Sequence[tuple[Policy, Group | None]]
-
-
-async def load_access(_visit: Visit, tables: AccountTables, row: Resource) -> Access:
-    policies = await tables.policies.load_all(tables.policies.c.resource_id == row.id, limit=CHOICES_SHOWN)
-    ids = {policy.group_id for policy in policies if policy.group_id is not None}
-    groups = {one.id: one for one in await tables.groups.load_all(tables.groups.c.id.in_(ids))}
-    return Access([(policy, _group(groups, policy)) for policy in policies])
-
-
-def _group(groups: Mapping[UUID, Group], policy: Policy) -> Group | None:
-    return None if policy.group_id is None else groups.get(policy.group_id)
-
-
-async def count_access(_visit: Visit, tables: AccountTables, row: Resource) -> int:
-    return await tables.policies.count(tables.policies.c.resource_id == row.id)
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
     """A client in the tab of a pool's members."""
 
@@ -437,86 +407,6 @@ async def count_members(_visit: Visit, tables: AccountTables, row: Resource) -> 
     return await tables.pool_members.count(tables.pool_members.c.resource_id == row.id)
 
 
-async def _groups_to_grant(visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    """Return the groups that have no policy on the resource yet."""
-    p, g = tables.policies.c, tables.groups.c
-    having = set(await tables.policies.load_column(p.group_id, p.resource_id == visit.id()))
-    groups = await tables.groups.load_all(order_by=[g.name], limit=CHOICES_SHOWN)
-    return [Option(str(one.id), one.name) for one in groups if one.id not in having]
-
-
-_GRANT: Final = Form(
-    (
-        SeveralField(name="group_ids", label="Groups", choices=_groups_to_grant, is_required=True),
-        *fields_of_policies_for_each("groups"),
-    )
-)
-
-
-async def choose_grants(visit: Visit) -> Response:
-    """Answer with the form in which groups are given access."""
-    return await _show_granting(visit, _GRANT.blank(visit.query()))
-
-
-async def grant(visit: Visit) -> Response:
-    """Give the ticked groups access, with a policy for each; all or none."""
-    filled = _GRANT.submitted(visit.form)
-    given, errors = filled.given()
-    if not errors:
-        ids = given.pop("group_ids")
-        try:
-            async with visit.writing() as (tables, _):
-                row = await rules.load_resource(tables, visit.id())
-                for id_ in ids:
-                    policy = {**given, "group_id": id_, "resource_id": str(row.id)}
-                    await rules.make_policy(tables, visit.account, policy)
-        except Missing:
-            return _back(visit, "Something of that is gone; nothing was granted.", "access")
-        except Refused as refused:
-            errors = errors_of(refused)
-        else:
-            return _back(visit, f"Access to “{row.name}” was granted.", "access")
-    return await _show_granting(visit, filled.refused(errors))
-
-
-async def _show_granting(visit: Visit, filled: Filled) -> Response:
-    page = visit.page
-    assert isinstance(page, ListPage)
-    async with visit.reading() as tables:
-        try:
-            row = await page.load(tables, visit.id())
-        except Missing:
-            return page.gone(visit)
-        options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
-    values = {"row": row, "filled": filled, "options": options, "messages": messages}
-    status = HTTPStatus.UNPROCESSABLE_ENTITY if filled.errors else HTTPStatus.OK
-    return await page.show(
-        visit, Side(f"Grant access to {row.name}", "access/grant.html", values), status=status
-    )
-
-
-async def switch_access(visit: Visit) -> Response:
-    """Disable or enable what a policy grants."""
-    is_disabled = visit.form.get("is_disabled") == "yes"
-    async with visit.writing() as (tables, _):
-        policy = await _policy(visit, tables)
-        await rules.change_policy(tables, visit.account, policy, {"is_disabled": is_disabled})
-    return _back(visit, "Access was disabled." if is_disabled else "Access was enabled.", "access")
-
-
-async def remove_access(visit: Visit) -> Response:
-    async with visit.writing() as (tables, _):
-        await tables.policies.delete((await _policy(visit, tables)).id)
-    return _back(visit, "Access was removed.", "access")
-
-
-async def _policy(visit: Visit, tables: AccountTables) -> Policy:
-    policy = await rules.load_policy(tables, visit.id("policy_id"))
-    if policy.resource_id != visit.id():
-        raise Missing
-    return policy
-
-
 async def add_members(visit: Visit) -> Response:
     async with visit.writing() as (tables, _):
         pool = await device_rules.load_static_pool(tables, visit.id())
@@ -547,11 +437,8 @@ def _is_of_type(_visit: Visit, value: str) -> ColumnElement[bool]:
     return RESOURCES.c.type == value
 
 
-ACCESS_ROUTES: Final = (
-    PageRoute("/{id}/grant", choose_grants),
-    PageRoute("/{id}/grant", grant, "POST"),
-    PageRoute("/{id}/policies/{policy_id}/switch", switch_access, "POST"),
-    PageRoute("/{id}/policies/{policy_id}/remove", remove_access, "POST"),
+PANEL_ROUTES: Final = (
+    *ACCESS_ROUTES,
     PageRoute("/{id}/members", add_members, "POST"),
     PageRoute("/{id}/members/{client_id}/remove", remove_member, "POST"),
 )
@@ -615,13 +502,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
                 count=count_members,
                 is_offered=lambda _visit, row: row.type == "static_device_pool",
             ),
-            Tab(
-                name="access",
-                label="Groups",
-                template="access/granted.html",
-                load=load_access,
-                count=count_access,
-            ),
+            ACCESS,
             authorizations_tab(lambda row: POLICY_AUTHORIZATIONS.c.resource_id == row.id),
             history_tab(),
         ),
@@ -643,5 +524,5 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
         change=change,
         is_editable=lambda _visit, row: row.type != "internet",
     ),
-    more=ACCESS_ROUTES,
+    more=PANEL_ROUTES,
 )

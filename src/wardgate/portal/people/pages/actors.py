@@ -17,6 +17,7 @@ from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
     REACH,
+    STATUS_FILTER,
     actor_status,
     actors_online,
     back,
@@ -363,12 +364,7 @@ PAGE: Final[ListPage[Actor, ActorFacts]] = ListPage(
     ),
     filters=(
         Search(label="Name or e-mail", columns=(ACTORS.c.name, ACTORS.c.email)),
-        Choice(
-            name="status",
-            label="Status",
-            options={"active": "Active", "disabled": "Disabled"},
-            condition_of=lambda _visit, value: ACTORS.c.is_disabled.is_(value == "disabled"),
-        ),
+        STATUS_FILTER,
         Choice(
             name="role",
             label="Role",

@@ -10,14 +10,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, or_, select
 from starlette.responses import Response
 
-from wardgate.portal.access import rules as access_rules
 from wardgate.portal.access.condition_field import fields_of_policies_for_each
 from wardgate.portal.access.condition_words import short_names
+from wardgate.portal.access.pages.granted_policies import make_policies, policy_routes
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.outcomes import Missing, Refused
+from wardgate.portal.outcomes import Missing
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
 from wardgate.portal.people.tables import ACTORS, GROUPS, MEMBERSHIPS, Actor, Group
@@ -25,7 +25,7 @@ from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Fact, Link, Moment, Several, Tag, Text
 from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Search
-from wardgate.portal.web.forms import Filled, Form, Option, SeveralField, TextField, messages
+from wardgate.portal.web.forms import Form, Option, SeveralField, TextField
 from wardgate.portal.web.listing import (
     Column,
     Editing,
@@ -35,14 +35,15 @@ from wardgate.portal.web.listing import (
     PanelAction,
     Side,
     Tab,
-    errors_of,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.panel_form import PanelForm
 from wardgate.portal.web.visit import Visit
 
 MEMBERS_A_PAGE: Final = 10
 GRANTS_SHOWN: Final = 200
 RESOURCES_OFFERED: Final = 500
+RESOURCES_TAB: Final = "resources"
 
 
 # What the table shows
@@ -344,84 +345,34 @@ _GRANT: Final = Form(
 )
 
 
-async def choose_grants(visit: Visit) -> Response:
-    """Answer with the form in which resources are granted to the group."""
-    return await _show_granting(visit, _GRANT.blank(visit.query()))
+async def _grant(
+    visit: Visit, tables: AccountTables, _: Transaction, group: Group, given: Mapping[str, Any]
+) -> int:
+    values = dict(given)
+    ends = [{"group_id": str(group.id), "resource_id": id_} for id_ in values.pop("resource_ids")]
+    await make_policies(visit, tables, values, ends)
+    return len(ends)
 
 
-async def grant(visit: Visit) -> Response:
-    """Make a policy for each of the resources, or none if one of them is refused."""
-    filled = _GRANT.submitted(visit.form)
-    given, errors = filled.given()
-    if not errors:
-        ids = given.pop("resource_ids")
-        try:
-            async with visit.writing() as (tables, _):
-                group = await rules.load_group(tables, visit.id(), with_managed=True)
-                for id_ in ids:
-                    policy = {**given, "group_id": str(group.id), "resource_id": id_}
-                    await access_rules.make_policy(tables, visit.account, policy)
-        except Missing:
-            return _back(visit, "Something of that is gone; nothing was granted.", tone="bad")
-        except Refused as refused:
-            errors = errors_of(refused)
-        else:
-            told = f"{len(ids)} {'resource was' if len(ids) == 1 else 'resources were'} granted to “{group.name}”."
-            return _back(visit, told)
-    return await _show_granting(visit, filled.refused(errors))
+async def _granted(visit: Visit, group: Group, count: int) -> Response:
+    told = f"{count} {'resource was' if count == 1 else 'resources were'} granted to “{group.name}”."
+    return visit.go(f"{PAGE.path}/{group.id}", toast=told, tab=RESOURCES_TAB)
 
 
-async def _show_granting(visit: Visit, filled: Filled) -> Response:
-    async with visit.reading() as tables:
-        try:
-            group = await rules.load_group(tables, visit.id(), with_managed=True)
-        except Missing:
-            return PAGE.gone(visit)
-        options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
-    values = {"row": group, "filled": filled, "options": options, "messages": messages}
-    status = HTTPStatus.UNPROCESSABLE_ENTITY if filled.errors else HTTPStatus.OK
-    return await PAGE.show(
-        visit, Side(f"Grant access to {group.name}", "people/grant.html", values), status=status
-    )
+_GRANTING: Final = PanelForm[Group, int](
+    name="grant",
+    tab=RESOURCES_TAB,
+    title=lambda group: f"Grant access to {group.name}",
+    about="Each resource gets a policy of its own.",
+    button="Grant access",
+    form=lambda _visit: _GRANT,
+    run=_grant,
+    answer=_granted,
+)
 
 
-async def disable_grant(visit: Visit) -> Response:
-    return await _set_disabled(visit, is_disabled=True)
-
-
-async def enable_grant(visit: Visit) -> Response:
-    return await _set_disabled(visit, is_disabled=False)
-
-
-async def _set_disabled(visit: Visit, *, is_disabled: bool) -> Response:
-    try:
-        async with visit.writing() as (tables, _):
-            policy = await _policy(visit, tables)
-            await access_rules.change_policy(tables, visit.account, policy, {"is_disabled": is_disabled})
-    except Missing:
-        return _back(visit, "The policy does not exist any more.", tone="caution")
-    return _back(visit, f"Access was {'disabled' if is_disabled else 'enabled'}.")
-
-
-async def remove_grant(visit: Visit) -> Response:
-    try:
-        async with visit.writing() as (tables, _):
-            policy = await _policy(visit, tables)
-            await tables.policies.delete(policy.id)
-    except Missing:
-        return _back(visit, "The policy does not exist any more.", tone="caution")
-    return _back(visit, "Access was removed.")
-
-
-async def _policy(visit: Visit, tables: AccountTables) -> Policy:
-    policy = await access_rules.load_policy(tables, visit.id("policy_id"))
-    if policy.group_id != visit.id():
-        raise Missing
-    return policy
-
-
-def _back(visit: Visit, toast: str, *, tone: Any = "good", tab: str = "resources") -> Response:
-    return visit.go(f"{PAGE.path}/{visit.id()}", toast=toast, tone=tone, tab=tab)
+def _back(visit: Visit, toast: str, *, tab: str) -> Response:
+    return visit.go(f"{PAGE.path}/{visit.id()}", toast=toast, tab=tab)
 
 
 PAGE: Final[ListPage[Group, GroupFacts]] = ListPage(
@@ -470,7 +421,7 @@ PAGE: Final[ListPage[Group, GroupFacts]] = ListPage(
                 count=count_members,
             ),
             Tab(
-                name="resources",
+                name=RESOURCES_TAB,
                 label="Resources",
                 template="people/granted.html",
                 load=load_grants,
@@ -497,10 +448,7 @@ PAGE: Final[ListPage[Group, GroupFacts]] = ListPage(
         PageRoute("/{id}/members", choose_members),
         PageRoute("/{id}/members", add_members, "POST"),
         PageRoute("/{id}/members/{actor_id}/remove", remove_member, "POST"),
-        PageRoute("/{id}/grant", choose_grants),
-        PageRoute("/{id}/grant", grant, "POST"),
-        PageRoute("/{id}/policies/{policy_id}/disable", disable_grant, "POST"),
-        PageRoute("/{id}/policies/{policy_id}/enable", enable_grant, "POST"),
-        PageRoute("/{id}/policies/{policy_id}/remove", remove_grant, "POST"),
+        *_GRANTING.routes,
+        *policy_routes("group_id", RESOURCES_TAB),
     ),
 )

@@ -1,4 +1,6 @@
-"""What an actor holds, for the panels of people and service accounts: tokens with the devices that use them, groups."""
+"""What the pages of actors share: whether one is disabled or online, and what it holds: groups, and tokens with the
+devices that use them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +21,14 @@ from wardgate.portal.limits import USERS
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
-from wardgate.portal.people.tables import GROUPS, Actor, Group
+from wardgate.portal.people.tables import ACTORS, GROUPS, Actor, Group
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
 from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Status
+from wardgate.portal.web.filters import Choice
 from wardgate.portal.web.forms import Option
 from wardgate.portal.web.listing import ListPage, Side, Tab
 from wardgate.portal.web.page import PageRoute
@@ -43,6 +46,14 @@ def actor_status(actor: Actor) -> Status:
 async def status_of(_visit: Visit, _tables: AccountTables, actor: Actor) -> Status:
     """`actor_status`, as a panel asks for it."""
     return actor_status(actor)
+
+
+STATUS_FILTER: Final = Choice(
+    name="status",
+    label="Status",
+    options={"active": "Active", "disabled": "Disabled"},
+    condition_of=lambda _visit, value: ACTORS.c.is_disabled.is_(value == "disabled"),
+)
 
 
 def actors_online(visit: Visit) -> frozenset[UUID]:

@@ -10,11 +10,12 @@ from uuid import UUID
 from starlette.responses import Response
 
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.outcomes import Missing, Refused
+from wardgate.portal.outcomes import Refused
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
     HELD_ROUTES,
     REACH,
+    STATUS_FILTER,
     actor_status,
     actors_online,
     count_groups,
@@ -30,7 +31,7 @@ from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.rules import make_service_account_token
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Moment, Text
-from wardgate.portal.web.filters import Choice, Search
+from wardgate.portal.web.filters import Search
 from wardgate.portal.web.forms import DateField, Filled, Form, SeveralField, TextField, messages
 from wardgate.portal.web.listing import (
     Column,
@@ -44,6 +45,7 @@ from wardgate.portal.web.listing import (
     errors_of,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.panel_form import PanelForm
 from wardgate.portal.web.visit import Visit
 
 TYPE: Final = "service_account"
@@ -159,29 +161,6 @@ async def make(visit: Visit) -> Response:
     return await _show_new(visit, filled.refused(errors))
 
 
-async def new_token(visit: Visit) -> Response:
-    """Answer with the form of a further token."""
-    return await _show_new_token(visit, Form((_expiry(visit),)).blank(visit.query()))
-
-
-async def make_token(visit: Visit) -> Response:
-    """Make a further token, and show it, this once."""
-    filled = Form((_expiry(visit),)).submitted(visit.form)
-    given, errors = filled.given()
-    if not errors:
-        try:
-            async with visit.writing() as (tables, transaction):
-                actor = await PAGE.load(tables, visit.id())
-                token = await _make_token(visit, tables, transaction, actor, given)
-        except Missing:
-            return PAGE.gone(visit)
-        except Refused as refused:
-            errors = errors_of(refused)
-        else:
-            return await _show_token(visit, actor, token)
-    return await _show_new_token(visit, filled.refused(errors))
-
-
 async def _make_token(
     visit: Visit, tables: AccountTables, transaction: Transaction, actor: Actor, given: Mapping[str, Any]
 ) -> str:
@@ -191,24 +170,11 @@ async def _make_token(
 
 
 async def _show_new(visit: Visit, filled: Filled) -> Response:
-    return await _show_form(visit, Side("New service account", "form.html"), None, filled)
-
-
-async def _show_new_token(visit: Visit, filled: Filled) -> Response:
-    try:
-        async with visit.reading() as tables:
-            actor = await PAGE.load(tables, visit.id())
-    except Missing:
-        return PAGE.gone(visit)
-    return await _show_form(visit, Side(f"New token of {actor.name}", "people/new_token.html"), actor, filled)
-
-
-async def _show_form(visit: Visit, side: Side, actor: Actor | None, filled: Filled) -> Response:
     async with visit.reading() as tables:
-        options = {one.name: await one.options(visit, tables) for one in filled.form.fields}
-    values = {"row": actor, "filled": filled, "options": options, "messages": messages}
+        options = await filled.form.options(visit, tables)
+    values = {"filled": filled, "options": options, "messages": messages}
     status = HTTPStatus.UNPROCESSABLE_ENTITY if filled.errors else HTTPStatus.OK
-    return await PAGE.show(visit, Side(side.title, side.template, values), status=status)
+    return await PAGE.show(visit, Side("New service account", "form.html", values), status=status)
 
 
 async def _show_token(visit: Visit, actor: Actor, token: str) -> Response:
@@ -220,6 +186,16 @@ async def _show_token(visit: Visit, actor: Actor, token: str) -> Response:
     }
     return await PAGE.show(visit, Side(f"Token of {actor.name}", "people/token.html", values))
 
+
+NEW_TOKEN: Final = PanelForm[Actor, str](
+    name="tokens",
+    tab="tokens",
+    title=lambda actor: f"New token of {actor.name}",
+    button="Create token",
+    form=lambda visit: Form((_expiry(visit),)),
+    run=_make_token,
+    answer=_show_token,
+)
 
 PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
     name="Service accounts",
@@ -262,12 +238,7 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
     ),
     filters=(
         Search(label="Name", columns=(ACTORS.c.name,)),
-        Choice(
-            name="status",
-            label="Status",
-            options={"active": "Active", "disabled": "Disabled"},
-            condition_of=lambda _visit, value: ACTORS.c.is_disabled.is_(value == "disabled"),
-        ),
+        STATUS_FILTER,
     ),
     empty=Empty(
         "No service accounts yet",
@@ -327,7 +298,6 @@ PAGE: Final[ListPage[Actor, ServiceAccountFacts]] = ListPage(
         PageRoute("/new", new),
         PageRoute("/new", make, "POST"),
         *HELD_ROUTES,
-        PageRoute("/{id}/tokens", new_token),
-        PageRoute("/{id}/tokens", make_token, "POST"),
+        *NEW_TOKEN.routes,
     ),
 )
