@@ -25,7 +25,7 @@ from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, co
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.snapshot.entities import entity_of
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 Row = dict[str, Any]
 

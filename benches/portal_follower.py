@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from wardgate.portal.database.location import parse_database_url
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.environment import Environment
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
-from wardgate.portal.store.location import parse_database_url
-from wardgate.portal.store.row_changes import RowChange
 
 
 class Printer:

@@ -34,20 +34,20 @@ from wardgate.portal.app import Portal
 from wardgate.portal.channels import Journal
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import ConnectedClient
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment, SystemClock
 from wardgate.portal.garbage import settle
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.keys import Keys
-from wardgate.portal.logs.tables import Change
 from wardgate.portal.people.tables import Actor
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import Accounts, AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import Database, PostgresServer, SqliteFile
-from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
 from wardgate.wire.user_agent import build_user_agent

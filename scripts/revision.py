@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
 
+from wardgate.portal.database.migrations import HEAD, steps, upgrade
 from wardgate.portal.schema.column_types import UtcDateTime, Uuid
-from wardgate.portal.store.migrations import HEAD, steps, upgrade
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 VERSIONS: Final = Path(steps.__file__).parent / "versions"
 FILE: Final = '''"""{message}"""

@@ -15,14 +15,14 @@ from wardgate.portal.schema.declaration import (
     TableDeclaration,
 )
 from wardgate.portal.schema.rights import Action
-from wardgate.portal.store.tables import DOMAINS
+from wardgate.portal.tables import DOMAINS
 
 PAGE = Path(__file__).parent.parent / "docs" / "tables.md"
 
 HEAD = """# Tables
 
 What the portal keeps, table by table. The page is written by `make tables-reference` from the declarations in
-`src/wardgate/portal/<domain>/tables.py`, from which the program itself takes all of this.
+`src/wardgate/portal/<domain>/tables.py` and `schema/change_feed.py`, from which the program itself takes all of this.
 
 - **References**: what a column names, and what becomes of the row when that is deleted: it goes too (→), or
   the column is cleared (⇢). Rows of an account go with the account.

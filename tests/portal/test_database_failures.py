@@ -11,9 +11,9 @@ import pytest
 from support.browser import caller, make_api_token
 from support.portal import Refused, World, make_world, portal_running
 from wardgate.portal.data_directory import DataDirectoryUnusable, require_database
+from wardgate.portal.database.sqlite_driver import InlineConnection
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer, SqliteFile
-from wardgate.portal.store.sqlite_driver import InlineConnection
 
 COMPLAINT = "the database does not answer as it should"
 

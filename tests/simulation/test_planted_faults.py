@@ -22,11 +22,11 @@ from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.journal import Journal
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.database.row_changes import Deleted, RowChange
 from wardgate.portal.people.tables import Membership
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.snapshot import accounts as account_views
 from wardgate.portal.store import Feed, Transaction
-from wardgate.portal.store.row_changes import Deleted, RowChange
 from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimGateway
 from wardgate.simulation.random_world import run_seed

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from support.patience import PATIENCE_S
 from wardgate.portal.app import Portal
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.store import Store, Transaction
 
 

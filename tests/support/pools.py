@@ -9,8 +9,8 @@ from typing import Any
 from support.patience import PATIENCE_S
 from support.portal import Peer, World
 from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
-from wardgate.portal.store.row_changes import RowChange
 
 REQUESTS = {1: "create_flow", 2: "request_authorization"}
 FAILURES = {1: "flow_creation_failed", 2: "authorization_creation_failed"}

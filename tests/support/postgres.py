@@ -23,7 +23,7 @@ import asyncpg
 
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import PostgresServer, Store
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 _START_S = 30.0
 _OPTIONS = (

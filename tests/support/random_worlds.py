@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from support.reference_evaluator import Row, World, ranges
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.snapshot.entities import entity_of
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Los_Angeles", "Pacific/Chatham"]
 ADDRESSES = ["203.0.113.5", "10.1.2.3", "192.0.2.1", "2001:db8::1", "2001:db8:1::7"]

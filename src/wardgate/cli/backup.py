@@ -19,8 +19,8 @@ from wardgate.model.shown_text import shown_text
 from wardgate.portal import backups
 from wardgate.portal.backups import BackupFailed, Manifest
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
+from wardgate.portal.database.migrations import HEAD
 from wardgate.portal.store import PostgresServer, SqliteFile, Unusable
-from wardgate.portal.store.migrations import HEAD
 
 _REFUSALS = (BackupFailed, DataDirectoryUnusable, Unusable)
 

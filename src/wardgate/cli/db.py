@@ -11,9 +11,9 @@ from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.portal import data_directory
 from wardgate.portal.data_directory import LOCK_FILE, DataDirectoryUnusable, Lock
+from wardgate.portal.database.copying import copy as copy_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, SqliteFile, Store, Unusable
-from wardgate.portal.store.copying import copy as copy_database
 
 
 def upgrade(settings: Settings) -> None:

@@ -142,9 +142,9 @@ def _portal(settings: Settings) -> Iterator[Finding]:
     from wardgate.cli.commands import portal as told
     from wardgate.cli.profile import data_dir_of
     from wardgate.portal import backups, data_directory
+    from wardgate.portal.database.migrations import HEAD
     from wardgate.portal.installation.installers import PACKAGED_BUILDS, find_builds
     from wardgate.portal.store import SqliteFile, Unusable
-    from wardgate.portal.store.migrations import HEAD
 
     directory = data_dir_of(settings)
     try:

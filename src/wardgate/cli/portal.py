@@ -25,6 +25,7 @@ from wardgate.portal.acme import OrderFailed
 from wardgate.portal.app import Portal
 from wardgate.portal.channels.recording import Recorder
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
+from wardgate.portal.database.sqlite_log import require_matching_log
 from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
@@ -33,7 +34,6 @@ from wardgate.portal.outbound.client import GuardedClient
 from wardgate.portal.server import BackgroundFailed, serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile, Unusable
-from wardgate.portal.store.sqlite_log import require_matching_log
 from wardgate.portal.strangers import Listener
 from wardgate.portal.tls import CertificateUnusable
 

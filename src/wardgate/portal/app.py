@@ -17,6 +17,7 @@ from typing import Any, Final
 import wardgate
 from wardgate.portal import jobs
 from wardgate.portal.channels import ChannelEndpoint, Journal
+from wardgate.portal.database.base_store import DATABASE_ERRORS
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
 from wardgate.portal.http.asgi import App, Message, Receive, Scope, Send
@@ -33,7 +34,6 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.store import Feed, Store
-from wardgate.portal.store.database import DATABASE_ERRORS
 from wardgate.portal.web.application import build as build_pages
 from wardgate.supervision import Supervisor
 

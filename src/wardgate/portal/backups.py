@@ -26,9 +26,9 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import wardgate
 from wardgate.portal.data_directory import SECRET_FILE, DataDirectoryUnusable, load_keys
-from wardgate.portal.store.errors import Unusable
-from wardgate.portal.store.location import PostgresServer, SqliteFile
-from wardgate.portal.store.migrations import HEAD
+from wardgate.portal.database.errors import Unusable
+from wardgate.portal.database.location import PostgresServer, SqliteFile
+from wardgate.portal.database.migrations import HEAD
 
 MANIFEST: Final = "manifest.json"
 SQLITE: Final = "wardgate.db"

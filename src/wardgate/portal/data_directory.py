@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from wardgate.portal.keys import MASTER_BYTES, Keys
 
 if TYPE_CHECKING:  # commands that only read a profile here must not load a database's libraries
-    from wardgate.portal.store.location import Database
+    from wardgate.portal.database.location import Database
 
 SECRET_FILE: Final = "secret.key"  # noqa: S105 - a file name
 LOCK_FILE: Final = "lock"
@@ -75,7 +75,7 @@ def require_database(path: Path, database: "Database | None") -> None:
     Raises:
         DataDirectoryUnusable: there is a master secret but no database file.
     """
-    from wardgate.portal.store.location import SqliteFile
+    from wardgate.portal.database.location import SqliteFile
 
     if isinstance(database, SqliteFile) and has_keys(path) and not database.path.exists():
         raise DataDirectoryUnusable(

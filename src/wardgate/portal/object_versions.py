@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from wardgate.portal.schema.row import Row
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 
 def tag_of(row: Row) -> str:

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.database.base_store import DatabaseAdapter
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Store, Transaction
-from wardgate.portal.store.database import DatabaseAdapter
 
 _HELD_S: Final = 1.0
 

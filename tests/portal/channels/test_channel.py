@@ -19,7 +19,7 @@ from wardgate.portal.channels.session import (
     CloseCode,
     Session,
 )
-from wardgate.portal.store.row_changes import RowChange
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Generation, PeerKind
 from wardgate.wire.frames import Framing

@@ -13,7 +13,7 @@ from support.browser import caller
 from support.patience import PATIENCE_S
 from support.portal import World
 from wardgate.portal.app import Portal
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.snapshot.accounts import AccountView
 
 

@@ -11,12 +11,12 @@ from support.browser import caller, make_api_token, sign_in_link
 from support.letterbox import Letterbox
 from support.portal import Refused, World, make_world
 from wardgate.portal.installation import account_lifecycle
+from wardgate.portal.installation import repositories as account_repositories
 from wardgate.portal.installation.account_lifecycle import Author, LifecycleError, Locked, WrongSlug
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Account, Job
 from wardgate.portal.jobs import account_deletion
-from wardgate.portal.store import account_repositories
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 ADA = Author("Ada")
 ADMIN = "admin@acme.example"

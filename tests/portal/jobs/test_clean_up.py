@@ -10,14 +10,15 @@ from sqlalchemy import insert
 
 from support.portal import World, make_world, portal_running
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.database.transaction import DELETED_AT_ONCE
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs import clean_up
 from wardgate.portal.logs.decision_log import append_decisions, newest_decisions
-from wardgate.portal.logs.tables import CHANGES, Decision
+from wardgate.portal.logs.tables import Decision
+from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.tables import OneTimePasscode
-from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])

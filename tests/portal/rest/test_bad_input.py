@@ -28,7 +28,7 @@ from support.rest_operations import Furnished, Operation, Schema, furnish, opera
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import pipeline
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

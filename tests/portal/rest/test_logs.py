@@ -11,9 +11,9 @@ import pytest
 
 from support.browser import make_api_token
 from support.portal import PATIENCE_S, World
+from wardgate.portal.database import log_reading as log_reading_module
 from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.portal.store import Transaction
-from wardgate.portal.store import log_reading as log_reading_module
 
 
 async def sign_ins(world: World, count: int) -> None:

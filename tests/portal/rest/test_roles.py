@@ -10,8 +10,8 @@ import pytest
 
 from support.portal import World
 from wardgate import portal
+from wardgate.portal.database import permissions
 from wardgate.portal.schema.rights import NONE, READ
-from wardgate.portal.store import permissions
 
 PORTAL = Path(portal.__path__[0])
 ENDPOINTS = sorted([*PORTAL.glob("*/rest.py"), *PORTAL.glob("*/rest/*.py")])

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import ColumnElement
 
 from support.portal import World, make_world, portal_running
+from wardgate.portal.database.log_reading import LogReader, Window
 from wardgate.portal.logs.streams import LOGS, Logs, Stream, by_actor, containing, find, within
 from wardgate.portal.logs.tables import FLOW_LOGS, SESSION_LOGS, FlowLog
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.log_reading import LogReader, Window
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 

@@ -14,11 +14,12 @@ from support.browser import caller, make_api_token
 from support.pages import heading_of, rows_of, toast_after
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from wardgate.portal.database import log_reading
 from wardgate.portal.logs.pages import log_page
 from wardgate.portal.logs.streams import Logs
-from wardgate.portal.logs.tables import CHANGES, FlowLog
+from wardgate.portal.logs.tables import FlowLog
+from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import log_reading
 
 NAMES = ("decisions", "changes", "sessions", "flows", "api_requests")
 

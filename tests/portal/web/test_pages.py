@@ -23,7 +23,8 @@ from support.portal import World, make_world, portal_running
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import web
 from wardgate.portal.logs.decision_log import append_decisions
-from wardgate.portal.logs.tables import Change, Decision
+from wardgate.portal.logs.tables import Decision
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import Feed
 from wardgate.portal.web import live

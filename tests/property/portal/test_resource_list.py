@@ -18,10 +18,10 @@ from wardgate.policy.evaluation import Facts
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.resource_list import ResourceList
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.database.row_changes import RowChange, row_change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
-from wardgate.portal.store.row_changes import RowChange, row_change
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CHANGES = 60

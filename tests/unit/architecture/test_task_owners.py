@@ -22,8 +22,11 @@ OWNERS = {
         "portal/http2.py",
         "Http2Protocol._open",
     ): "uvicorn's server, as for its own; it logs what the application raised",
-    ("portal/store/group_sync.py", "GroupSync.begin"): "whoever asked for the run awaits it",
-    ("portal/store/sqlite_driver.py", "ExecutorCursor._run"): "awaits it, even when it is cancelled itself",
+    ("portal/database/group_sync.py", "GroupSync.begin"): "whoever asked for the run awaits it",
+    (
+        "portal/database/sqlite_driver.py",
+        "ExecutorCursor._run",
+    ): "awaits it, even when it is cancelled itself",
     ("portal/server.py", "serve"): "waits for whichever ends first; those that only wait cannot fail",
     ("portal/server.py", "_served"): "awaits it when the block ends, which it does when the server does",
     (

@@ -14,8 +14,8 @@ from support.postgres import postgres_database
 from wardgate.cli.main import main
 from wardgate.portal import backups
 from wardgate.portal.data_directory import Lock
+from wardgate.portal.database.sqlite_log import require_matching_log
 from wardgate.portal.store import PostgresServer, Unusable
-from wardgate.portal.store.sqlite_log import require_matching_log
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from uuid import UUID
 from support.worlds import ADA, BASICS, ROBOT, STAFF
 from support.worlds import EVERYONE as EVERYONE_GROUP
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.database.row_changes import RowChange, row_change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
-from wardgate.portal.store.row_changes import RowChange, row_change
 
 LAPTOP, TOKEN, GATEWAY, OTHER, ONE = (str(UUID(int=number)) for number in range(900, 905))
 ADAS = Interest.in_(ADA.id, UUID(LAPTOP), UUID(TOKEN), actor_id=ADA.id)

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from unit.portal.test_protocols import HEAD, UPGRADE, Wire
 from wardgate.portal import connection_bounds, protocols
-from wardgate.portal.store.sqlite_driver import InlineConnection, InlineCursor
+from wardgate.portal.database.sqlite_driver import InlineConnection, InlineCursor
 from wardgate.simulation.virtual_time import run_virtual
 
 BASES: dict[str, type] = {
@@ -140,7 +140,7 @@ def test_the_inline_driver_has_what_sqlalchemys_dialect_uses(variable: str, ours
     missing = sorted(used - has - UNUSED.keys())
     assert not missing, (
         f"SQLAlchemy {sqlalchemy.__version__}: its aiosqlite dialect uses {', '.join(missing)} of a "
-        f"{variable.strip('_')}, which {ours.__name__} in wardgate.portal.store.sqlite_driver does not have"
+        f"{variable.strip('_')}, which {ours.__name__} in wardgate.portal.database.sqlite_driver does not have"
     )
 
 

@@ -34,12 +34,12 @@ from wardgate.policy import pools
 from wardgate.policy.engine import AccessRequest, Granted, authorize
 from wardgate.policy.snapshot import Snapshot, site_of
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.database.row_changes import row_change
 from wardgate.portal.devices.tables import Device
-from wardgate.portal.logs.tables import CHANGES
+from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import GRANTS, AccountView, evolve
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.row_changes import row_change
 
 MAX_CHANGES: Final = 1000
 """How far the view may lag behind the database; beyond that no claim is valid, and clients ask again."""

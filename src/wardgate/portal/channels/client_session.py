@@ -56,12 +56,12 @@ from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.resource_list import Lost, ResourceList
 from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import client_interface, flow_logs_setting
+from wardgate.portal.database.row_changes import Deleted, RowChange, Updated
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.snapshot.accounts import AccountView
-from wardgate.portal.store.row_changes import Deleted, RowChange, Updated
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.dialect import Dialect

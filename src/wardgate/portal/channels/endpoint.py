@@ -36,6 +36,7 @@ from wardgate.portal.channels.journal import Connect, GrantListener, Journal
 from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
@@ -44,7 +45,6 @@ from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
-from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
 from wardgate.wire.upgrade import PROBLEM_JSON, bearer_token, channel_of, problem_document

@@ -34,13 +34,13 @@ from wardgate.portal.channels.registration import CHECK_S, Registration
 from wardgate.portal.channels.relay_selection import RelaySelection
 from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import flow_logs_setting
+from wardgate.portal.database.row_changes import Deleted, RowChange, Updated
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.services import Services
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.entities import resource_of
-from wardgate.portal.store.row_changes import Deleted, RowChange, Updated
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
 from wardgate.wire.dialect import Dialect

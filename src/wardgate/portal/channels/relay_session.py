@@ -10,9 +10,9 @@ from wardgate.portal.bus.messages import Superseded
 from wardgate.portal.channels.connecting import ConnectedRelay
 from wardgate.portal.channels.registration import CHECK_S, Registration, supersede
 from wardgate.portal.channels.session import CloseCode, Session
+from wardgate.portal.database.row_changes import Deleted, RowChange
 from wardgate.portal.installation.tables import RelayToken
 from wardgate.portal.services import Services
-from wardgate.portal.store.row_changes import Deleted, RowChange
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import relay_id
 from wardgate.wire.dialect import Dialect

@@ -11,11 +11,11 @@ from wardgate.policy import pools
 from wardgate.policy.engine import connectable_resources
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire import messages as wire
 
 Lost = dict[ClientId, tuple[str, str]]

@@ -19,9 +19,9 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from wardgate.portal.bus import DirectedMessage
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.environment import Clock
 from wardgate.portal.http.rate_limit import Allowance
-from wardgate.portal.store.row_changes import RowChange
 from wardgate.wire import frames
 from wardgate.wire import messages as wire
 from wardgate.wire.dialect import Dialect, Malformed, PeerKind, Unknown

@@ -12,12 +12,12 @@ from wardgate.model.versions import Version
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, Resource
 from wardgate.portal.bus import ClientPresence
+from wardgate.portal.database.text_search import contains
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, Device
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Search
 from wardgate.portal.web.forms import Form, TextField

@@ -10,6 +10,7 @@ from uuid import UUID
 from wardgate.portal.access.rules import load_resource
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.credentials import Issued, issue
+from wardgate.portal.database.turns import as_number, in_turns
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.edits import Edit, Given
 from wardgate.portal.keys import Keys
@@ -17,7 +18,6 @@ from wardgate.portal.outcomes import Invalid, Missing, Unsuitable, WrongState
 from wardgate.portal.sites.rules import load_site
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import AccountTables, Conflict, Transaction
-from wardgate.portal.store.turns import as_number, in_turns
 
 PSK_BASE_BYTES: Final = 32
 MIN_HOSTNAME_CHARS: Final = 3

@@ -18,10 +18,10 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from wardgate.portal.database.refusals import made_storable
 from wardgate.portal.installation.tables import JOB_SCHEDULES, JOBS, Job
 from wardgate.portal.outcomes import WrongState
-from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store import Transaction
 
 JOBS_TOPIC: Final = UUID(int=1)
 """The topic of commits that enqueue a job, and what claims are held by."""

@@ -12,14 +12,8 @@ from wardgate.portal.credentials import ROTATION_GRACE
 from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
-from wardgate.portal.logs.tables import (
-    API_REQUEST_LOGS,
-    CHANGES,
-    DECISIONS,
-    FLOW_LOGS,
-    IDEMPOTENCY_KEYS,
-    SESSION_LOGS,
-)
+from wardgate.portal.logs.tables import API_REQUEST_LOGS, DECISIONS, FLOW_LOGS, IDEMPOTENCY_KEYS, SESSION_LOGS
+from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import (
     API_TOKENS,
@@ -31,7 +25,7 @@ from wardgate.portal.sign_in.tables import (
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS
 from wardgate.portal.store import Transaction
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 LOG_RETENTION: Final = timedelta(days=90)
 FLOW_RETENTION: Final = timedelta(days=121)

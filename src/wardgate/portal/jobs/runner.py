@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.database.base_store import DATABASE_ERRORS, UNAVAILABLE
 from wardgate.portal.installation.job_queue import JOBS_TOPIC, JobQueue
 from wardgate.portal.installation.tables import Job
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.services import Services
-from wardgate.portal.store.database import DATABASE_ERRORS, UNAVAILABLE
 from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wardgate.portal.database.log_reading import LogReader
 from wardgate.portal.logs.pages.changes import (
     PAGE,
     Difference,
@@ -15,9 +16,8 @@ from wardgate.portal.logs.pages.changes import (
 from wardgate.portal.logs.pages.log_page import reading_of
 from wardgate.portal.logs.pages.subjects import actor_cell
 from wardgate.portal.logs.streams import LOGS, Stream, within
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.schema.row import TenantRow
-from wardgate.portal.store.log_reading import LogReader
 from wardgate.portal.web.cells import Cell, Tag
 from wardgate.portal.web.listing import Tab
 from wardgate.portal.web.visit import Visit

@@ -11,6 +11,7 @@ from fastapi import Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import ColumnElement
 
+from wardgate.portal.database.log_reading import Count, LogReader, Place, Window
 from wardgate.portal.instants import parse_rfc_3339
 from wardgate.portal.logs.streams import (
     LOGS,
@@ -39,7 +40,6 @@ from wardgate.portal.rest.parameters import DATE_TIME, parse_id
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data
-from wardgate.portal.store.log_reading import Count, LogReader, Place, Window
 
 routes = Routes("logs", tag="Logs")
 ROUTES: Final = (routes,)

@@ -13,22 +13,22 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, RowMapping, Text, cast, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from wardgate.portal.database.log_reading import Log, LogReader, Reading, Window
+from wardgate.portal.database.transaction import LAST_SEQUENCE, BaseTransaction, change_id, microseconds_of
 from wardgate.portal.logs.tables import (
     API_REQUEST_LOGS,
-    CHANGES,
     DECISIONS,
     FLOW_KEY,
     FLOW_LOGS,
     IDEMPOTENCY_KEYS,
     SESSION_LOGS,
     ApiRequest,
-    Change,
     FlowLog,
     KeptAnswer,
     SessionLog,
 )
-from wardgate.portal.store.log_reading import Log, LogReader, Reading, Window
-from wardgate.portal.store.transaction import LAST_SEQUENCE, Transaction, change_id, microseconds_of
+from wardgate.portal.schema.change_feed import CHANGES, Change
+from wardgate.portal.store import Transaction
 
 LogEntry = Change | SessionLog | FlowLog | ApiRequest
 
@@ -89,7 +89,7 @@ _SEARCHED: Final = {
 class Logs:
     """The logs of one account inside one transaction."""
 
-    def __init__(self, transaction: Transaction, account_id: UUID) -> None:
+    def __init__(self, transaction: BaseTransaction, account_id: UUID) -> None:
         self._transaction = transaction
         self._account_id = account_id
 

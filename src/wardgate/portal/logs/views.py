@@ -6,20 +6,19 @@ from uuid import UUID
 from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 from sqlalchemy import Column, ColumnCollection
 
+from wardgate.portal.database import json_lines
+from wardgate.portal.database.json_lines import Members, Shape, Unless
 from wardgate.portal.logs.streams import LogEntry, Stream
 from wardgate.portal.logs.tables import (
     API_REQUEST_LOGS,
-    CHANGES,
     FLOW_LOGS,
     SESSION_LOGS,
     ApiRequest,
-    Change,
     FlowLog,
     SessionLog,
 )
 from wardgate.portal.rest.views import Instant
-from wardgate.portal.store import json_lines
-from wardgate.portal.store.json_lines import Members, Shape, Unless
+from wardgate.portal.schema.change_feed import CHANGES, Change
 
 Image = Annotated[
     dict[str, Any],

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from wardgate.portal.database.refusals import check_storable
 from wardgate.portal.installation.tables import (
     EMAIL_SUPPRESSIONS,
     OUTBOUND_EMAIL_DELIVERIES,
@@ -17,8 +18,7 @@ from wardgate.portal.installation.tables import (
     OutboundEmail,
     OutboundEmailDelivery,
 )
-from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store import Transaction
 
 _EMAILS: Final = OUTBOUND_EMAILS.c
 _DELIVERIES: Final = OUTBOUND_EMAIL_DELIVERIES.c

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 from uuid import UUID
 
+from wardgate.portal.database.turns import as_number, in_turns
 from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import USERS, check_actor, check_promotion
@@ -13,7 +14,6 @@ from wardgate.portal.outcomes import Forbidden, Invalid, Missing
 from wardgate.portal.people.tables import GROUPS, Actor, ExternalIdentity, Group, Membership
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.store import AccountTables, Conflict
-from wardgate.portal.store.turns import as_number, in_turns
 
 ACTOR_TYPES: Final = (*USERS, "service_account", "api_client")
 MADE_TYPES: Final = (*USERS, "service_account")

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 import wardgate
 from wardgate.portal.access import rest as access
+from wardgate.portal.database.refusals import is_contradiction
 from wardgate.portal.devices import rest as devices
 from wardgate.portal.http.asgi import App, Receive, Scope, Send
 from wardgate.portal.installation import rest as installation
@@ -43,7 +44,6 @@ from wardgate.portal.sign_in import rest as sign_in
 from wardgate.portal.sign_in.hashing import RETRY_S, HashingBusy
 from wardgate.portal.sites import rest as sites
 from wardgate.portal.store import UNAVAILABLE, NotAllowed, StoreError, Unstorable
-from wardgate.portal.store.refusals import is_contradiction
 
 CONTRADICTION: Final = "these values do not go together"
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request, Response
 
+from wardgate.portal.database.turns import in_turns
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys
@@ -19,7 +20,6 @@ from wardgate.portal.schema.rights import Action
 from wardgate.portal.schema.row import Row
 from wardgate.portal.services import Services
 from wardgate.portal.store import INSTALLATION, AccountTables, Transaction
-from wardgate.portal.store.turns import in_turns
 from wardgate.portal.subjects import operator_subject, subject_of
 
 SCOPE_KEY = "wardgate.caller"

@@ -11,11 +11,11 @@ import msgspec
 from fastapi import Response
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
+from wardgate.portal.database.log_reading import Count
+from wardgate.portal.database.turns import as_number
 from wardgate.portal.object_versions import tag_of_members
 from wardgate.portal.rest.pages import Page
 from wardgate.portal.schema.row import Row
-from wardgate.portal.store.log_reading import Count
-from wardgate.portal.store.turns import as_number
 
 T = TypeVar("T")
 _RowT = TypeVar("_RowT", bound=Row)

@@ -60,7 +60,7 @@ from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.schema.row_building import Building
 
 metadata: Final = MetaData()
-"""The schema. Whoever needs all of it takes it from `wardgate.portal.store.tables`, which imports every
+"""The schema. Whoever needs all of it takes it from `wardgate.portal.tables`, which imports every
 declaration.
 """
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.people.tables import ACTORS
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store import Transaction
 
 MOST_ACCOUNTS: Final = 50
 

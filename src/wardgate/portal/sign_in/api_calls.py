@@ -13,13 +13,12 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
+from wardgate.portal.database.refusals import made_storable
 from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
-from wardgate.portal.store import AccountTables
-from wardgate.portal.store.refusals import made_storable
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store import AccountTables, Transaction
 
 
 @dataclass(frozen=True, slots=True)

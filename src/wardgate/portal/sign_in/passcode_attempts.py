@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, exists, update
 
 from wardgate.portal.people.tables import ACTORS
 from wardgate.portal.sign_in.tables import ONE_TIME_PASSCODES, OneTimePasscode
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.store import Transaction
 
 MAX_ATTEMPTS: Final = 3
 

@@ -19,15 +19,15 @@ from uuid import UUID
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.account_config import AccountConfig
+from wardgate.portal.database.row_changes import Deleted, Inserted, RowChange, Updated, row_change
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.snapshot.audience import Batch, Interest
 from wardgate.portal.snapshot.client_views import ClientViews
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
-from wardgate.portal.store.row_changes import Deleted, Inserted, RowChange, Updated, row_change
 from wardgate.supervision import Tasks
 
 GRANTS: Final = PolicyAuthorization.table

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from wardgate.model.ids import ActorId
 from wardgate.policy.snapshot import Snapshot
+from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.schema.declaration import AllConnections, MembersOf, Named, Nobody
-from wardgate.portal.store.row_changes import RowChange
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from wardgate.portal.people.tables import MEMBERSHIPS
 from wardgate.portal.schema.declaration import InSnapshot, TableDeclaration
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 
 async def load_snapshot(tables: AccountTables, *, is_disabled: bool) -> Snapshot:

@@ -1,8 +1,7 @@
-"""What the portal knows: schema, repositories, transactions, change feed."""
+"""What the portal knows: the domains' tables and repositories, over the `database`."""
 
-from wardgate.portal.store.account_tables import AccountTables
-from wardgate.portal.store.database import UNAVAILABLE, Store
-from wardgate.portal.store.errors import (
+from wardgate.portal.database.base_store import UNAVAILABLE
+from wardgate.portal.database.errors import (
     AddressesExhausted,
     Conflict,
     DanglingReference,
@@ -11,10 +10,11 @@ from wardgate.portal.store.errors import (
     Unstorable,
     Unusable,
 )
-from wardgate.portal.store.feed import Feed
-from wardgate.portal.store.location import Database, PostgresServer, SqliteFile, parse_database_url
-from wardgate.portal.store.repositories import INSTALLATION, Repository
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.database.feed import Feed
+from wardgate.portal.database.location import Database, PostgresServer, SqliteFile, parse_database_url
+from wardgate.portal.database.repositories import INSTALLATION, Repository
+from wardgate.portal.store.account_tables import AccountTables
+from wardgate.portal.store.transaction import Store, Transaction
 
 __all__ = [
     "INSTALLATION",

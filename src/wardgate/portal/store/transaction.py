@@ -1,34 +1,12 @@
-"""One transaction over the store: what it reads and writes, and the changes that it leaves in the feed.
+"""Transactions and their store, with what the domains keep in it."""
 
-Everything is reached from here: `of(account_id)` leads to an account's tables (`account_tables`), the
-attributes to what belongs to no account. What repositories change is remembered and appended to the feed at
-the end, with numbers that agree with the order of commits.
-"""
-
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Uuid,
-    bindparam,
-    delete,
-    exc,
-    insert,
-    select,
-    text,
-    tuple_,
-    update,
-)
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from wardgate.portal.environment import Environment
+from wardgate.portal.database.base_store import BaseStore
+from wardgate.portal.database.repositories import InstallationRepository
+from wardgate.portal.database.transaction import BaseTransaction
+from wardgate.portal.installation.repositories import AccountRepository
 from wardgate.portal.installation.tables import (
     BANNERS,
     OPERATOR_LINKS,
@@ -41,69 +19,12 @@ from wardgate.portal.installation.tables import (
     OperatorToken,
     RelayToken,
 )
-from wardgate.portal.logs.tables import CHANGE_COUNTERS, CHANGES, Change, is_deletion_of_account
 from wardgate.portal.people.tables import Actor
-from wardgate.portal.schema.declaration import TableDeclaration
-from wardgate.portal.store.account_repositories import AccountRepository
 from wardgate.portal.store.account_tables import AccountTables
-from wardgate.portal.store.refusals import is_bad_value, refusal
-from wardgate.portal.store.repositories import InstallationRepository
-from wardgate.portal.store.turns import ROWS_A_TURN, STATEMENT_ROWS, in_turns
-
-DELETED_AT_ONCE: Final = 1000
-"""Rows deleted by one statement: on SQLite it blocks the event loop while it runs, so it must end within
-milliseconds.
-"""
-
-LAST_SEQUENCE: Final = (1 << 40) - 1
-_LAST_MICROSECOND: Final = (1 << 52) - 1
-
-_RowT = TypeVar("_RowT")
-
-Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class PendingChange:
-    """A change not yet numbered."""
-
-    account_id: UUID
-    object: str
-    audience: str
-    operation: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-class Transaction:
-    """One open transaction. `of(account_id)` has a tenant's tables, the attributes what belongs to no account."""
-
-    def __init__(
-        self,
-        connection: AsyncConnection,
-        environment: Environment,
-        *,
-        subject: dict[str, Any] | None,
-        hold: Hold | None,
-        is_long: bool = False,
-    ) -> None:
-        """Wrap a connection in a transaction.
-
-        Args:
-            hold: makes it an account's only writer; None: it only reads.
-            is_long: its statements may cost what a table has rows: nobody waits for them but the caller.
-        """
-        self._connection = connection
-        self._environment = environment
-        self._subject = subject
-        self._hold = hold
-        self.is_long = is_long
-        self._held: frozenset[UUID] = frozenset()
-        self._refusal: Exception | None = None
-        self._pending: list[PendingChange] = []
-        self._hints: set[UUID] = set()
-        self._rows_this_turn = 0
-        self.now = environment.clock.now()
+class Transaction(BaseTransaction):
+    """One open transaction. `of(account_id)` has an account's tables, the attributes what belongs to no account."""
 
     @cached_property
     def accounts(self) -> AccountRepository:
@@ -129,27 +50,6 @@ class Transaction:
     def banners(self) -> InstallationRepository[Banner]:
         return InstallationRepository(self, BANNERS)
 
-    @property
-    def dialect(self) -> str:
-        """The database's name: `sqlite` or `postgresql`."""
-        return self._connection.dialect.name
-
-    async def hold(self, *account_ids: UUID) -> None:
-        """Make a write transaction the only one of these accounts until its end.
-
-        Repositories do it for their own account before their first statement. Who needs several accounts in
-        one transaction names them all first: they are taken in order, so that two such transactions cannot
-        wait for each other.
-        """
-        if self._hold is not None:
-            for account_id in sorted(set(account_ids) - self._held):
-                await self._hold(self._connection, account_id)
-                self._held |= {account_id}
-
-    def holds(self, account_ids: Iterable[UUID]) -> bool:
-        """Tell whether `hold` would do nothing."""
-        return self._hold is None or self._held.issuperset(account_ids)
-
     def of(self, account_id: UUID) -> AccountTables:
         """Return the tables of one account for the system's own work, which may do everything."""
         return AccountTables(self, account_id, None)
@@ -162,213 +62,8 @@ class Transaction:
         """
         return AccountTables(self, actor.account_id, actor.type)
 
-    def new_id(self) -> UUID:
-        return self._environment.new_id()
 
-    def random_bytes(self, count: int) -> bytes:
-        return self._environment.rng.randbytes(count)
+class Store(BaseStore[Transaction]):
+    """The portal's store."""
 
-    async def touch(self) -> None:
-        """Write without changing anything, to find out whether writing works."""
-        counters = CHANGE_COUNTERS.table
-        await self.execute(update(counters).values(sequence=counters.c.sequence))
-
-    async def sequences(self) -> dict[UUID, int]:
-        """Return the feed position of every account."""
-        result = await self._connection.execute(
-            select(CHANGE_COUNTERS.c.account_id, CHANGE_COUNTERS.c.sequence)
-        )
-        return {row.account_id: row.sequence for row in result}
-
-    async def sequence(self, account_id: UUID) -> int:
-        """Return the feed position of one account, 0 when nothing happened yet."""
-        counters = CHANGE_COUNTERS.c
-        result = await self._connection.execute(
-            select(counters.sequence).where(counters.account_id == account_id)
-        )
-        return int(result.scalar() or 0)
-
-    async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
-        """Return the next changes of one account's feed, in order and without gaps; only its deletion where what came
-        before goes or is gone.
-        """
-        later = CHANGES.c.sequence > sequence
-        changes = await self.changes(account_id, later, limit=limit)
-        if changes and changes[0].sequence != sequence + 1:
-            # Nearly the newest: hardly anything is written behind it.
-            ending = await self.changes(
-                account_id, later, is_deletion_of_account(), limit=1, newest_first=True
-            )
-            return ending or changes
-        return changes
-
-    async def changes(
-        self, account_id: UUID, *conditions: ColumnElement[bool], limit: int, newest_first: bool = False
-    ) -> list[Change]:
-        """Return rows of one account's feed by conditions over `CHANGES.c`."""
-        order = CHANGES.c.sequence
-        return await self.entries(
-            CHANGES,
-            account_id,
-            *conditions,
-            order_by=(order.desc() if newest_first else order,),
-            limit=limit,
-        )
-
-    async def entries(
-        self,
-        declaration: TableDeclaration[_RowT],
-        account_id: UUID,
-        *conditions: ColumnElement[bool],
-        order_by: Sequence[Any],
-        limit: int,
-    ) -> list[_RowT]:
-        """Return rows of one account in a table that has no repository: a log's."""
-        result = await self._connection.execute(
-            select(declaration.table)
-            .where(declaration.c.account_id == account_id, *conditions)
-            .order_by(*order_by)
-            .limit(limit)
-        )
-        return [declaration.rows.of(row) for row in result]
-
-    async def delete_oldest(self, column: Column[Any], before: datetime) -> int:
-        """Delete the oldest `DELETED_AT_ONCE` rows of a table whose `column` is before an instant; return how many.
-
-        Call it again, in another transaction, until nothing is left. The change feed does not have such deletions,
-        and keeps its numbering if they are its own.
-        """
-        key = tuple(column.table.primary_key)
-        oldest = select(*key).where(column < before).order_by(column).limit(DELETED_AT_ONCE)
-        return int((await self.execute(delete(column.table).where(tuple_(*key).in_(oldest)))).rowcount)
-
-    async def append_changes(self) -> frozenset[UUID]:
-        """Number the recorded changes and append them to the feed; the store calls it once, last. Returns
-        whose feed moved.
-        """
-        if self._refusal is not None:
-            raise self._refusal
-        by_account: dict[UUID, list[PendingChange]] = {}
-        for change in self._pending:
-            by_account.setdefault(change.account_id, []).append(change)
-        # One order for all transactions, so that two of them cannot lock the counters crosswise.
-        for account_id in sorted(by_account):
-            pending = by_account[account_id]
-            last = (
-                await self._connection.execute(
-                    _RAISE_COUNTER, {"account_id": account_id, "count": len(pending)}
-                )
-            ).scalar_one()
-            first = last - len(pending) + 1
-            for some in in_turns(pending):
-                await self.take_turns(len(some))
-                await self._connection.execute(
-                    insert(CHANGES.table),
-                    [self._numbered(change, first + index) for index, change in enumerate(some)],
-                )
-                first += len(some)
-        self._pending.clear()
-        return frozenset(by_account) | self._hints
-
-    def hint(self, topic: UUID) -> None:
-        """Notify the commit's listeners of a topic that is not an account's feed."""
-        self._hints.add(topic)
-
-    async def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run one statement; for the repositories.
-
-        Raises:
-            Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will
-                be written, unless the statement stands in a savepoint.
-        """
-        if self._refusal is not None:
-            raise RuntimeError("a statement of this transaction was refused: it cannot go on")
-        await self.take_turns(STATEMENT_ROWS + (len(parameters) if isinstance(parameters, list) else 0))
-        try:
-            return await self._connection.execute(statement, parameters)
-        except exc.DBAPIError as error:
-            if not isinstance(error, exc.IntegrityError) and not is_bad_value(error):
-                raise
-            self._refusal = refusal(error)
-            raise self._refusal from error
-
-    async def take_turns(self, rows: int) -> None:
-        """Let everybody else have a turn if this transaction has worked on `ROWS_A_TURN` rows since the last one, with
-        the `rows` that it works on next.
-        """
-        self._rows_this_turn += rows
-        if self._rows_this_turn > ROWS_A_TURN:
-            self._rows_this_turn = rows
-            await self._environment.clock.sleep(0)
-
-    def record(
-        self,
-        declaration: TableDeclaration[_RowT],
-        account_id: UUID,
-        operation: str,
-        before: _RowT | None,
-        after: _RowT | None,
-    ) -> None:
-        """Remember a change of a row for the feed of an account; for the repositories."""
-        encode = declaration.rows.encode
-        self._pending.append(
-            PendingChange(
-                account_id,
-                declaration.name,
-                declaration.recording.value,
-                operation,
-                None if before is None else encode(before),
-                None if after is None else encode(after),
-            )
-        )
-
-    def require_writable(self) -> None:
-        if self._hold is None:
-            raise RuntimeError("this transaction is for reading only")
-
-    @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[None]:
-        """Open a savepoint: an exception inside undoes only what happened inside."""
-        recorded, held = len(self._pending), self._held
-        try:
-            async with self._connection.begin_nested():
-                yield
-        except BaseException:
-            del self._pending[recorded:]
-            self._held, self._refusal = held, None
-            raise
-
-    def _numbered(self, change: PendingChange, sequence: int) -> dict[str, Any]:
-        return {
-            "account_id": change.account_id,
-            "sequence": sequence,
-            "log_id": change_id(microseconds_of(self.now), sequence & LAST_SEQUENCE),
-            "object": change.object,
-            "operation": change.operation,
-            "audience": change.audience,
-            "before": change.before,
-            "after": change.after,
-            "subject": self._subject,
-            "committed_at": self.now,
-        }
-
-
-def change_id(microseconds: int, sequence: int) -> str:
-    """Return the id of a change in the log: in the order of time, then of sequence."""
-    return f"c{min(max(microseconds, 0), _LAST_MICROSECOND):013x}{sequence:010x}"
-
-
-def microseconds_of(at: datetime) -> int:
-    """Return the time of a change as its id tells it; it may be one off."""
-    return int(at.timestamp() * 1_000_000)
-
-
-_RAISE_COUNTER: Final = (
-    text(
-        "INSERT INTO change_counters (account_id, sequence) VALUES (:account_id, :count)"
-        " ON CONFLICT (account_id) DO UPDATE SET sequence = change_counters.sequence + excluded.sequence"
-        " RETURNING sequence"
-    )
-    .bindparams(bindparam("account_id", type_=Uuid()))
-    .columns(CHANGE_COUNTERS.c.sequence)
-)
+    transaction_class = Transaction

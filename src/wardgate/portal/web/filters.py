@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_
 
-from wardgate.portal.store.text_search import contains
+from wardgate.portal.database.text_search import contains
 
 MAX_WORDS_CHARS = 200
 

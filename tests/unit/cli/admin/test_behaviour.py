@@ -14,7 +14,7 @@ import wardgate
 from support.portal import World
 from unit.cli.admin.conftest import Admin, Waits, runner
 from wardgate.cli.main import main
-from wardgate.portal.store import log_reading
+from wardgate.portal.database import log_reading
 from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,11 @@ from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
 from unit.portal.store.test_migrations import fingerprints, opened
 from unit.portal.store.whole_database import fill_database
+from wardgate.portal.database import copying
+from wardgate.portal.database.copying import Fingerprint, copy
 from wardgate.portal.environment import Environment
-from wardgate.portal.store import PostgresServer, SqliteFile, Store, Unusable, copying
-from wardgate.portal.store.copying import Fingerprint, copy
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.store import PostgresServer, SqliteFile, Store, Unusable
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
 

@@ -10,18 +10,18 @@ from sqlalchemy import LargeBinary
 
 from unit.portal.store.whole_account import fill_account
 from wardgate.portal.access.tables import Policy
-from wardgate.portal.schema.declaration import OnDelete, Recording
-from wardgate.portal.schema.row import TenantRow
-from wardgate.portal.schema.row_building import REDACTED
-from wardgate.portal.store import Store
-from wardgate.portal.store.consequences import (
+from wardgate.portal.database.consequences import (
     ACCOUNT_TABLES_IN_DELETION_ORDER,
     DELETED_WITH_ACCOUNTS,
     DEPENDANTS,
     DEPENDANTS_OF_ACCOUNTS,
     Dependant,
 )
-from wardgate.portal.store.tables import TABLES, metadata
+from wardgate.portal.schema.declaration import OnDelete, Recording
+from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.schema.row_building import REDACTED
+from wardgate.portal.store import Store
+from wardgate.portal.tables import TABLES, metadata
 
 ROOT = Path(__file__).parents[4]
 BEARER = {"secret_salt", "secret_hash"}

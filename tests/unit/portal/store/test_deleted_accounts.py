@@ -8,14 +8,15 @@ from sqlalchemy import func, select
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_database import fill_database
+from wardgate.portal.installation import repositories as account_repositories
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.account_finding import accounts_of_address
 from wardgate.portal.sign_in.api_calls import find_api_caller
 from wardgate.portal.sign_in.tables import ApiToken
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import Store, account_repositories
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.store import Store
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
 

@@ -15,12 +15,13 @@ import pytest
 from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
+from wardgate.portal.database import feed as feed_module
+from wardgate.portal.database.feed import FeedBroken
 from wardgate.portal.environment import Environment
-from wardgate.portal.logs.tables import Change
+from wardgate.portal.installation import repositories as account_repositories
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store, account_repositories
-from wardgate.portal.store import feed as feed_module
-from wardgate.portal.store.feed import FeedBroken
+from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
 
 pytestmark = pytest.mark.slow
 

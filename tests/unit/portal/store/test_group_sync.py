@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from wardgate.portal.store.group_sync import GroupSync
+from wardgate.portal.database.group_sync import GroupSync
 
 
 @dataclass

@@ -9,11 +9,11 @@ import pytest
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_account import WholeAccount, fill_account
+from wardgate.portal.database.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
 from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import DanglingReference, Store
-from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
 

@@ -14,16 +14,17 @@ import pytest
 from sqlalchemy import insert
 
 from unit.portal.store.conftest import make_account, make_api_request
+from wardgate.portal.database import log_reading as log_reading_module
+from wardgate.portal.database.log_reading import Count, LogReader
+from wardgate.portal.database.sqlite_driver import InlineCursor
+from wardgate.portal.database.transaction import change_id, microseconds_of
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, entry, within
-from wardgate.portal.logs.tables import ApiRequest, Change, FlowLog, SessionLog
+from wardgate.portal.logs.tables import ApiRequest, FlowLog, SessionLog
 from wardgate.portal.logs.views import log_entry, shape_of
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.sign_in.api_calls import append_api_requests
 from wardgate.portal.store import SqliteFile, Store
-from wardgate.portal.store import log_reading as log_reading_module
-from wardgate.portal.store.log_reading import Count, LogReader
-from wardgate.portal.store.sqlite_driver import InlineCursor
-from wardgate.portal.store.transaction import change_id, microseconds_of
 
 pytestmark = pytest.mark.slow
 

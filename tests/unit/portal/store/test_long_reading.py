@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, insert, text
 
 from support.portal import make_world, portal_running
 from unit.portal.store.conftest import make_account, make_api_request
+from wardgate.portal.database.log_reading import LogReader
+from wardgate.portal.database.transaction import DELETED_AT_ONCE
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
@@ -24,8 +26,6 @@ from wardgate.portal.schema.row_building import values_of
 from wardgate.portal.sign_in.api_calls import append_api_requests, newest_api_requests
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import SqliteFile, Store
-from wardgate.portal.store.log_reading import LogReader
-from wardgate.portal.store.transaction import DELETED_AT_ONCE
 
 pytestmark = pytest.mark.slow
 

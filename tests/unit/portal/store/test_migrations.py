@@ -11,13 +11,13 @@ from sqlalchemy.exc import IntegrityError
 
 from support.postgres import postgres_database
 from unit.portal.store.whole_database import fill_database
+from wardgate.portal.database.base_store import DatabaseAdapter, adapter
+from wardgate.portal.database.copying import Fingerprint, fingerprint
+from wardgate.portal.database.migrations import HEAD, upgrade
+from wardgate.portal.database.migrations.steps import downgrade, revisions, upgrade_to
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Unusable
-from wardgate.portal.store.copying import Fingerprint, fingerprint
-from wardgate.portal.store.database import DatabaseAdapter, adapter
-from wardgate.portal.store.migrations import HEAD, upgrade
-from wardgate.portal.store.migrations.steps import downgrade, revisions, upgrade_to
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
 

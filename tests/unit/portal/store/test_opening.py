@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from wardgate.portal.database.base_store import adapter
+from wardgate.portal.database.migrations import upgrade
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account, RelayToken
 from wardgate.portal.store import SqliteFile, Store, Transaction, Unusable
-from wardgate.portal.store.database import adapter
-from wardgate.portal.store.migrations import upgrade
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 
 from unit.portal.store.whole_account import WholeAccount, fill_account
+from wardgate.portal.database.permissions import PERMISSIONS, rights
 from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.schema.rights import ALL, READ, Action
 from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import AccountTables, NotAllowed, Store, StoreError, Transaction
-from wardgate.portal.store.permissions import PERMISSIONS, rights
 
 pytestmark = pytest.mark.slow
 

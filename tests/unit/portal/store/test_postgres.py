@@ -9,10 +9,10 @@ import pytest
 from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
+from wardgate.portal.database import postgres_database as adapter_module
 from wardgate.portal.environment import Environment
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import PostgresServer, Store, Unusable
-from wardgate.portal.store import postgres_database as adapter_module
 
 pytestmark = pytest.mark.slow
 

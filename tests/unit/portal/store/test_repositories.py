@@ -12,14 +12,14 @@ from sqlalchemy import func, select
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_database import fill_database
 from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
+from wardgate.portal.database.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
+from wardgate.portal.devices.repositories import DeviceRepository
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import Conflict, DanglingReference, Repository, Store, Transaction, Unstorable
-from wardgate.portal.store.account_repositories import DeviceRepository
-from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
 

@@ -5,11 +5,11 @@ from uuid import UUID
 
 import pytest
 
+from wardgate.portal.database.row_changes import Deleted, Inserted, RowChange, Updated, row_change
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.people.tables import Actor, Group
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import Store
-from wardgate.portal.store.row_changes import Deleted, Inserted, RowChange, Updated, row_change
 
 
 async def test_a_rows_life_is_three_changes(store: Store, account_id: UUID) -> None:

@@ -14,6 +14,7 @@ from support.patience import PATIENCE_S
 from unit.portal.store.conftest import make_account
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.database.row_changes import RowChange, row_change
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.environment import Environment
 from wardgate.portal.people.tables import Actor, Group, Membership
@@ -22,7 +23,6 @@ from wardgate.portal.snapshot.accounts import Accounts, evolve
 from wardgate.portal.snapshot.entities import entity_of
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store, Transaction
-from wardgate.portal.store.row_changes import RowChange, row_change
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import pytest
 
-from wardgate.portal.store.sqlite_driver import ExecutorCursor, creator
+from wardgate.portal.database.sqlite_driver import ExecutorCursor, creator
 
 _Result = TypeVar("_Result")
 

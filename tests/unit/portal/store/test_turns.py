@@ -10,12 +10,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from unit.portal.store.conftest import make_account
+from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
 from wardgate.portal.people import rules
 from wardgate.portal.people.tables import Actor, Group
 from wardgate.portal.store import AccountTables, Store
-from wardgate.portal.store.turns import ROWS_A_TURN, STATEMENT_ROWS
 
 pytestmark = pytest.mark.slow
 

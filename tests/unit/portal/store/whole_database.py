@@ -8,11 +8,11 @@ from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, Strin
 
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_account import fill_account
+from wardgate.portal.database.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
 from wardgate.portal.installation.tables import ACCOUNTS
 from wardgate.portal.schema.column_types import UtcDateTime, Uuid
 from wardgate.portal.store import Store, Transaction
-from wardgate.portal.store.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 _SOME_TIME: Final = datetime(2029, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 _WORDS: Final[dict[str, dict[str, Any]]] = {

@@ -18,6 +18,7 @@ from wardgate.portal.access.assumptions import Said
 from wardgate.portal.access.explaining import Who, explain_now, explanations_of, find_actor, find_client
 from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
+from wardgate.portal.database.log_reading import Count, LogReader
 from wardgate.portal.logs.rest import parse_instant
 from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS
@@ -37,7 +38,6 @@ from wardgate.portal.rest.parameters import DATE_TIME, IP, UUID_TEXT, Id, parse_
 from wardgate.portal.rest.problems import Problem, not_found
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import CountedListOf, CountedMetadata, Data, ListOf, ViewFields, list_response
-from wardgate.portal.store.log_reading import Count, LogReader
 
 routes = Routes("explanations", "/wardgate", tag="Wardgate")
 

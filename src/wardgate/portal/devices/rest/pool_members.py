@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from sqlalchemy import select
 
 from wardgate.portal.access.tables import Resource
+from wardgate.portal.database.turns import in_turns
 from wardgate.portal.devices import rules
 from wardgate.portal.devices.tables import STATIC_DEVICE_POOL_MEMBERS, StaticDevicePoolMember
 from wardgate.portal.devices.views import PoolMembersView, PoolMemberView
@@ -21,7 +22,6 @@ from wardgate.portal.rest.problems import Errors, invalid, unprocessed
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data, ListOf, list_response, members_response
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.turns import in_turns
 
 routes = Routes("pool_members", "/resources/{resource_id}/pool_members", tag="Pool Members")
 

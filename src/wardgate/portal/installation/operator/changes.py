@@ -14,7 +14,7 @@ from wardgate.portal.logs.pages.changes import (
     object_text,
     operation_tag,
 )
-from wardgate.portal.logs.tables import CHANGES, Change
+from wardgate.portal.schema.change_feed import CHANGES, Change
 from wardgate.portal.schema.declaration import Recording
 from wardgate.portal.store import INSTALLATION
 from wardgate.portal.web.cells import Tag

@@ -15,11 +15,11 @@ from cryptography import x509
 
 import wardgate
 from wardgate.model.addresses import parse_ip
+from wardgate.portal.database.location import PostgresServer, SqliteFile
 from wardgate.portal.geography.city_database import DatabaseState
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.store.location import PostgresServer, SqliteFile
 from wardgate.portal.web.cells import Grid, Status, Text
 from wardgate.portal.web.page import Live, Section, TemplatePage
 from wardgate.portal.web.toasts import Tone

@@ -11,10 +11,10 @@ from wardgate.portal.logs.json_diff import Line, changed_names, compare
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_cell, actor_name, id_facts, source_facts
 from wardgate.portal.logs.streams import LOGS, Stream, by_actor, containing, within
-from wardgate.portal.logs.tables import CHANGES, Change
+from wardgate.portal.schema.change_feed import CHANGES, Change
 from wardgate.portal.schema.declaration import Recording
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 from wardgate.portal.web.cells import Cell, Fact, Instant, Tag, Text
 from wardgate.portal.web.filters import AnyOf, Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty

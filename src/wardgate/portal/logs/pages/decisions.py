@@ -8,12 +8,12 @@ import msgspec
 from sqlalchemy import RowMapping, or_
 
 from wardgate.policy.explanation import as_text, from_json
+from wardgate.portal.database.log_reading import Window
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
 from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.log_reading import Window
 from wardgate.portal.web.cells import Cell, Fact, Instant, Link, Moment, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Of, Period, Search
 from wardgate.portal.web.listing import Empty

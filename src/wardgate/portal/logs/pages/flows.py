@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, or_
 
 from wardgate.model.filters import LAST_PORT
+from wardgate.portal.database.log_reading import LogReader
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage, reading_of
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
 from wardgate.portal.logs.pages.words import duration_text, size_text
@@ -16,7 +17,6 @@ from wardgate.portal.logs.streams import LOGS, Stream, containing, within
 from wardgate.portal.logs.tables import FLOW_LOGS, FlowLog
 from wardgate.portal.logs.views import log_entry
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.log_reading import LogReader
 from wardgate.portal.web.cells import Cell, Fact, Instant, Link, Several, Tag, Text
 from wardgate.portal.web.filters import Choice, Condition, Filter, Of, Period, Search
 from wardgate.portal.web.listing import Empty

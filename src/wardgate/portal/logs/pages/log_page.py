@@ -18,10 +18,10 @@ from uuid import UUID
 from sqlalchemy import Column, ColumnElement, RowMapping, String
 from starlette.responses import Response
 
+from wardgate.portal.database.log_reading import Log, LogReader, Place, Reading, Window
 from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.log_reading import Log, LogReader, Place, Reading, Window
 from wardgate.portal.web.cells import Cell, Fact
 from wardgate.portal.web.filters import Filter, Of, Period, instant
 from wardgate.portal.web.listing import Empty, Query, Side

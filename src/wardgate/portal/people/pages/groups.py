@@ -15,6 +15,7 @@ from wardgate.portal.access.condition_words import short_names
 from wardgate.portal.access.pages.granted_policies import make_policies, policy_routes
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.database.text_search import contains
 from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Missing
@@ -22,7 +23,6 @@ from wardgate.portal.people import rules
 from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
 from wardgate.portal.people.tables import ACTORS, GROUPS, MEMBERSHIPS, Actor, Group
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Fact, Link, Moment, Several, Tag, Text
 from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Search
 from wardgate.portal.web.forms import Form, Option, SeveralField, TextField

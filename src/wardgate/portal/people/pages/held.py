@@ -15,6 +15,7 @@ from starlette.responses import Response
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import ClientPresence
+from wardgate.portal.database.text_search import contains
 from wardgate.portal.devices.device_line import DeviceLine
 from wardgate.portal.edits import INVALID
 from wardgate.portal.limits import USERS
@@ -26,7 +27,6 @@ from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
-from wardgate.portal.store.text_search import contains
 from wardgate.portal.web.cells import Status
 from wardgate.portal.web.filters import Choice
 from wardgate.portal.web.forms import Option

@@ -13,8 +13,8 @@ one is an `AttributeError`.
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from wardgate.portal.logs.tables import Change
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.schema.change_feed import Change
+from wardgate.portal.tables import TABLES
 
 _RowT = TypeVar("_RowT")
 

@@ -8,9 +8,9 @@ are not asked. What follows from an allowed change elsewhere (deletion map, hook
 from collections.abc import Mapping
 from typing import Final
 
+from wardgate.portal.database.errors import NotAllowed
 from wardgate.portal.schema.rights import NONE, Action, Rights, RightsByRole
-from wardgate.portal.store.errors import NotAllowed
-from wardgate.portal.store.tables import TABLES
+from wardgate.portal.tables import TABLES
 
 PERMISSIONS: Final[Mapping[str, RightsByRole]] = {
     declaration.name: declaration.rights for declaration in TABLES.values() if declaration.rights

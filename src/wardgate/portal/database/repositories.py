@@ -1,7 +1,7 @@
 """Repositories: the verbs on each table, with account scoping, deletion map and change capture in one place.
 
 `Repository` is made from its table's declaration. A tenant's repositories are reached through
-`Transaction.of(account_id)`; they add the account to every statement and refuse rows of another account, so
+`BaseTransaction.of(account_id)`; they add the account to every statement and refuse rows of another account, so
 no caller can forget it. Conditions are SQLAlchemy expressions over `repository.c`:
 
     await tables.groups.load_all(tables.groups.c.name == "Engineering", limit=50)
@@ -27,18 +27,18 @@ from sqlalchemy import (
     update,
 )
 
+from wardgate.portal.database.consequences import DEPENDANTS
+from wardgate.portal.database.errors import DanglingReference
+from wardgate.portal.database.permissions import require
+from wardgate.portal.database.refusals import check_storable
+from wardgate.portal.database.turns import ROWS_A_TURN, in_turns
 from wardgate.portal.schema.declaration import OnDelete, TableDeclaration, nothing_on_delete
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.schema.row_building import values_of
-from wardgate.portal.store.consequences import DEPENDANTS
-from wardgate.portal.store.errors import DanglingReference
-from wardgate.portal.store.permissions import require
-from wardgate.portal.store.refusals import check_storable
-from wardgate.portal.store.turns import ROWS_A_TURN, in_turns
 
 if TYPE_CHECKING:
-    from wardgate.portal.store.transaction import Transaction
+    from wardgate.portal.database.transaction import BaseTransaction
 
 INSTALLATION: Final = UUID(int=0)
 """Stands in `changes.account_id` for what belongs to no account."""
@@ -51,7 +51,7 @@ _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 class Repository(Generic[_RowT]):
     """The verbs on one table. `c` has its columns for conditions and ordering, `row_class` is its rows' class."""
 
-    def __init__(self, transaction: "Transaction", declaration: TableDeclaration[_RowT]) -> None:
+    def __init__(self, transaction: "BaseTransaction", declaration: TableDeclaration[_RowT]) -> None:
         self._transaction = transaction
         self.row_class = declaration.row_class
         self._declaration = declaration
@@ -338,7 +338,7 @@ class TenantRepository(Repository[_TenantRowT]):
 
     def __init__(
         self,
-        transaction: "Transaction",
+        transaction: "BaseTransaction",
         declaration: TableDeclaration[_TenantRowT],
         account_id: UUID,
         role: str | None,

@@ -24,11 +24,11 @@ from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
+from wardgate.portal.database.errors import Unusable
+from wardgate.portal.database.group_sync import GroupSync
+from wardgate.portal.database.location import SqliteFile
+from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, creator
 from wardgate.portal.environment import Environment, Executor
-from wardgate.portal.store.errors import Unusable
-from wardgate.portal.store.group_sync import GroupSync
-from wardgate.portal.store.location import SqliteFile
-from wardgate.portal.store.sqlite_driver import Creator, InlineConnection, creator
 
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005

@@ -17,12 +17,12 @@ from uuid import UUID
 from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from wardgate.portal.database.base_store import adapter
+from wardgate.portal.database.errors import Unusable
+from wardgate.portal.database.location import Database, SqliteFile
+from wardgate.portal.database.migrations import upgrade
 from wardgate.portal.environment import Environment
-from wardgate.portal.store.database import adapter
-from wardgate.portal.store.errors import Unusable
-from wardgate.portal.store.location import Database, SqliteFile
-from wardgate.portal.store.migrations import upgrade
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 _SLICE: Final = 500
 _HASH_BITS: Final = 256

@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from wardgate.portal.store.errors import Unusable
+from wardgate.portal.database.errors import Unusable
 
 
 def upgrade_to_head(connection: Connection) -> None:

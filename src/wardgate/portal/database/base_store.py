@@ -15,22 +15,24 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from wardgate.portal.database.errors import DanglingReference, Unusable
+from wardgate.portal.database.location import Database, PostgresServer
+from wardgate.portal.database.migrations import upgrade, upgrade_existing
+from wardgate.portal.database.sqlite_database import SqliteDatabase
+from wardgate.portal.database.transaction import BaseTransaction
 from wardgate.portal.environment import Environment
-from wardgate.portal.store.errors import DanglingReference, Unusable
-from wardgate.portal.store.location import Database, PostgresServer
-from wardgate.portal.store.migrations import upgrade, upgrade_existing
-from wardgate.portal.store.sqlite_database import SqliteDatabase
-from wardgate.portal.store.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 COMPLAINT_EVERY_S: Final = 60.0
+
+_TransactionT_co = TypeVar("_TransactionT_co", bound=BaseTransaction, covariant=True)
 
 Committed = Callable[[frozenset[UUID]], None]
 
@@ -49,11 +51,14 @@ class DatabaseAdapter(Protocol):
     async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]: ...
 
 
-class Store:
+class BaseStore(Generic[_TransactionT_co]):
     """One database, SQLite in a file or in memory, or PostgreSQL.
 
-    Build it with `open`; `close` it at the end. `on_commit` callbacks get the ids of the accounts whose feed moved.
+    A subclass says of which class its transactions are. Build it with `open`; `close` it at the end. `on_commit`
+    callbacks get the ids of the accounts whose feed moved.
     """
+
+    transaction_class: type[_TransactionT_co]
 
     def __init__(self, database: DatabaseAdapter, environment: Environment) -> None:
         self._database = database
@@ -90,7 +95,7 @@ class Store:
         await self._database.close()
 
     @asynccontextmanager
-    async def reading(self, *, is_long: bool = False) -> AsyncIterator[Transaction]:
+    async def reading(self, *, is_long: bool = False) -> AsyncIterator[_TransactionT_co]:
         """Open a read transaction: one consistent view; writing in it is a programming error.
 
         Args:
@@ -99,7 +104,9 @@ class Store:
         """
         try:
             async with self._database.reading(is_long=is_long) as connection:
-                yield Transaction(connection, self._environment, subject=None, hold=None, is_long=is_long)
+                yield self.transaction_class(
+                    connection, self._environment, subject=None, hold=None, is_long=is_long
+                )
         except UNAVAILABLE as error:
             self._complain(error)
             raise
@@ -107,7 +114,7 @@ class Store:
     @asynccontextmanager
     async def writing(
         self, subject: dict[str, Any] | None = None, *, is_synced: bool = True
-    ) -> AsyncIterator[Transaction]:
+    ) -> AsyncIterator[_TransactionT_co]:
         """Open a write transaction on behalf of `subject` (portal-domain §10.2), or of the system if None.
 
         Args:
@@ -121,7 +128,7 @@ class Store:
         moved: frozenset[UUID] = frozenset()
         try:
             async with self._database.writing(is_synced=is_synced) as connection:
-                transaction = Transaction(
+                transaction = self.transaction_class(
                     connection, self._environment, subject=subject, hold=self._database.hold
                 )
                 yield transaction
@@ -204,7 +211,7 @@ def adapter(location: Database | None, environment: Environment) -> DatabaseAdap
     if isinstance(location, PostgresServer):
         # The driver is an extra: an installation on SQLite does without it.
         try:
-            from wardgate.portal.store.postgres_database import PostgresDatabase
+            from wardgate.portal.database.postgres_database import PostgresDatabase
         except ModuleNotFoundError as error:
             raise Unusable("PostgreSQL needs the driver asyncpg: install wardgate[postgres]") from error
         return PostgresDatabase(location)

@@ -11,9 +11,9 @@ from typing import Any, Final
 from sqlalchemy import JSON, BigInteger, Column, Integer, String, Table, exc
 from sqlalchemy.sql import visitors
 
+from wardgate.portal.database.errors import Conflict, DanglingReference, StoreError, Unstorable
 from wardgate.portal.schema.columns import LEAST
-from wardgate.portal.store.errors import Conflict, DanglingReference, StoreError, Unstorable
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 _UNIQUE: Final = "23505"
 _DANGLING: Final = frozenset({"23001", "23503"})

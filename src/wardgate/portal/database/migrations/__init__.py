@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-from wardgate.portal.store.errors import Unusable
+from wardgate.portal.database.errors import Unusable
 
 HEAD: Final = max(path.name.split("_")[1] for path in (Path(__file__).parent / "versions").glob("rev_*.py"))
 """The newest revision: files are named for theirs, and revisions are numbered."""
@@ -24,7 +24,7 @@ def upgrade(connection: Connection) -> None:
         Unusable: a newer program wrote it.
     """
     if _current(connection) != HEAD:
-        from wardgate.portal.store.migrations.steps import upgrade_to_head
+        from wardgate.portal.database.migrations.steps import upgrade_to_head
 
         upgrade_to_head(connection)
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from wardgate.portal.store.tables import metadata
+from wardgate.portal.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -20,9 +20,9 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, exc, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from wardgate.portal.logs.tables import CHANGE_COUNTERS
-from wardgate.portal.store.errors import Unusable
-from wardgate.portal.store.location import PostgresServer
+from wardgate.portal.database.errors import Unusable
+from wardgate.portal.database.location import PostgresServer
+from wardgate.portal.schema.change_feed import CHANGE_COUNTERS
 
 OLDEST_VERSION: Final = 15
 _CONNECT_S: Final = 10.0

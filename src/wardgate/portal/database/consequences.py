@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardgate.portal.schema.declaration import OnDelete
-from wardgate.portal.store.tables import TABLES, metadata
+from wardgate.portal.tables import TABLES, metadata
 
 ACCOUNTS: Final = "accounts"
 

@@ -11,9 +11,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
+from wardgate.portal.database.base_store import DATABASE_ERRORS, BaseStore
+from wardgate.portal.database.transaction import BaseTransaction
 from wardgate.portal.environment import Environment
-from wardgate.portal.logs.tables import Change
-from wardgate.portal.store.database import DATABASE_ERRORS, Store
+from wardgate.portal.schema.change_feed import Change
 
 POLL_S = 0.25
 RETRY_S = 1.0
@@ -31,7 +32,7 @@ class Feed:
         on_delivery: told, with each batch, how many seconds ago its oldest change was made.
     """
 
-    def __init__(self, store: Store, environment: Environment) -> None:
+    def __init__(self, store: BaseStore[BaseTransaction], environment: Environment) -> None:
         self._store = store
         self._environment = environment
         self._waiting: dict[UUID, list[asyncio.Event]] = {}

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, RowMapping, Table, func, literal, select, tuple_
 
-from wardgate.portal.store.json_lines import Shape, json_lines
-from wardgate.portal.store.transaction import Transaction
+from wardgate.portal.database.json_lines import Shape, json_lines
+from wardgate.portal.database.transaction import BaseTransaction
 
 SCANNED_AT_ONCE: Final = 10_000
 LINES_AT_ONCE: Final = 2_000
@@ -23,7 +23,7 @@ COUNTED: Final = 100_000
 Place = tuple[Any, ...]
 """The key of an entry, or of none between two entries."""
 
-Reading = Callable[[], AbstractAsyncContextManager[Transaction]]
+Reading = Callable[[], AbstractAsyncContextManager[BaseTransaction]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class LogReader:
             place = end
 
     async def _end_of_slice(
-        self, transaction: Transaction, place: Place | None, size: int, *, oldest_first: bool = False
+        self, transaction: BaseTransaction, place: Place | None, size: int, *, oldest_first: bool = False
     ) -> Place | None:
         """Return the key of the last entry of the slice that begins after a place, or None if it is the last
         slice. Reads an index only.

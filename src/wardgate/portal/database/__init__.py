@@ -1,0 +1,1 @@
+"""Drivers, transactions, repositories, permissions, change feed, migrations: for whichever tables are declared."""
