@@ -12,6 +12,7 @@ from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4,
 from wardgate.lab.packet_watch import PacketWatch
 
 V4, V6 = f"http://{WEB4}/get", f"http://[{WEB6}]/get"
+WEB4_NET = "10.20.0.0/24"
 AT_ONCE_S = 5.0  # takes the product less than one (tests/simulation); the rest is room for a busy machine
 ENDLESS = f"http://{WEB4}/slow?num=1000000000&rate=2000000"
 
@@ -48,16 +49,27 @@ def test_s02_curl_portal_down(cone: Installation) -> None:
     wait_until(lambda: cone.gateway_online() and cone.client_online(), "everyone back", limit_s=45)
 
 
-def test_s03_curl_portal_restart(cone: Installation) -> None:
-    download = cone.fetch_in_background(f"http://{WEB4}/slow?num=12000000&rate=2000000")
-    stopped_at = time.monotonic()
-    cone.stop_portal()
-    cone.start_portal()
-    wait_until(lambda: cone.gateway_online() and cone.client_online(), "everyone back", limit_s=45)
-    away_s = time.monotonic() - stopped_at
-    done = ok(download.wait(limit_s=60))
-    assert done.longest_gap_s < away_s / 2, "traffic must not notice the reconnection"
-    ok(cone.fetch(V4)), ok(cone.fetch(V6))
+def test_s03_curl_portal_restart_and_crash(cone: Installation) -> None:
+    ok(cone.fetch(V6))
+    held, allocated = grants(cone), allocations_made(cone)
+    for end in (cone.stop_portal, lambda: cone.portal.kill()):
+        download = cone.fetch_in_background(f"http://{WEB4}/slow?num=12000000&rate=2000000")
+        wait_until(lambda: ("network", WEB4_NET) in grants(cone), "the download", limit_s=30)
+        stopped_at = time.monotonic()
+        end()
+        cone.start_portal()
+        wait_until(
+            lambda: cone.relays_online() and cone.gateway_online() and cone.client_online(),
+            "everyone back",
+            limit_s=45,
+        )
+        away_s = time.monotonic() - stopped_at
+        done = ok(download.wait(limit_s=60))
+        assert done.longest_gap_s < away_s / 2, "traffic must not notice the reconnection"
+        ok(cone.fetch(V4)), ok(cone.fetch(V6))
+    assert held <= grants(cone), "who had access has it still"
+    assert "access revoked" not in cone.gateway.log(), "nobody was revoked on the way"
+    assert allocations_made(cone) == allocated, "relays serve on what they had allocated"
 
 
 def test_s04_curl_ecn(cone: Installation) -> None:
@@ -123,6 +135,24 @@ def test_n14_expired_and_revoked_tokens(cone: Installation) -> None:
     assert revoked.wait(limit_s=30).error is not None
     assert lab.client.wait(timeout_s=30) == 1, "a client whose token is dead ends"
     lab.make_client_token()
+
+
+def grants(lab: Installation) -> set[tuple[str, str]]:
+    """What the gateway lets its clients use: names and addresses."""
+    (status,) = json.loads(lab.wardgate(lab.gateway_site.host, "status", "gateway", "--json"))
+    return {(one["resource"], one["address"]) for one in status["grants"]}
+
+
+def allocations_made(lab: Installation) -> list[int]:
+    """How many allocations each relay has granted since it started."""
+    made = []
+    for site in lab.relay_sites:
+        metrics = site.host.run("curl", "-sS", "http://127.0.0.1:8082/metrics")
+        (line,) = [
+            one for one in metrics.splitlines() if one.startswith("wardgate_relay_allocations_made_total ")
+        ]
+        made.append(int(line.split()[1]))
+    return made
 
 
 def ok(download: Download) -> Download:

@@ -85,6 +85,7 @@ class Host:
             mount -t tmpfs none /var/lib
             mkdir /var/lib/wardgate
             mount --bind {self.directory / "lib"} /var/lib/wardgate
+            mount --bind {self.directory / "run"} /run
             hostname {name}
             ip link set lo up"""
         self.run("sh", "-c", script)

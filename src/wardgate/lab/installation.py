@@ -2,7 +2,7 @@
 
 It starts the command line `wardgate` as a user would and talks to the portal's REST API; nothing of the
 product is imported. Addresses follow one plan (public octet in brackets): portal [10], relays [101, 102],
-client [31], gateway [32], public names [53].
+client [31], gateway [32], second client [33], second gateway [34], public names [53].
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ TEN_MEGABYTES: Final = 10_000_000
 TEN_MEGABYTES_SHA256: Final = "f5e02aa71e67f41d79023a128ca35bad86cf7b6656967bfe0884b3a3c4325eaf"
 # The lab calls the API faster than an administrator would: the default burst is 20 calls.
 _GENEROUS_LIMITS: Final = {"WARDGATE_API_CAPACITY": "20000", "WARDGATE_API_REFILL_RATE": "5000"}
+_COMMAND_LIMIT_S: Final = 120.0  # a command takes a second or two; the rest is room for a busy machine
 _WARDGATE: Final = (sys.executable, "-m", "wardgate.cli.main")
 
 
@@ -259,8 +260,33 @@ class Installation:
         environment = {"PUBLIC_IP4_ADDR": site.public4, "PUBLIC_IP6_ADDR": site.public6}
         self.relays[site.host.name] = self._start_peer("relay", site, environment)
 
-    def start_gateway(self) -> None:
-        self.gateway = self._start_peer("gateway", self.gateway_site, {"FIREZONE_ID": "demo-gateway"})
+    def start_gateway(self, **settings: str) -> None:
+        """Start the gateway, with further environment variables."""
+        environment = {"FIREZONE_ID": "demo-gateway", **settings}
+        self.gateway = self._start_peer("gateway", self.gateway_site, environment)
+
+    def start_second_gateway(self, **settings: str) -> Process:
+        """A gateway of the same site behind a router of its own; it reaches WEB4 and WEB6 too, as 10.20.0.2 and
+        10:20::2.
+        """
+        self.second_gateway_site = self.internet.site("gateway-2", subnet="172.33.0", octet=34)
+        host, web = self.second_gateway_site.host, self.web
+        host.add_hosts({"portal": "203.0.113.10"})
+        self.internet.attach(host, [], web, [])
+        host.run("ip", "addr", "add", "10.20.0.2/24", "dev", "eth1")
+        host.run("ip", "-6", "addr", "add", "10:20::2/64", "dev", "eth1", "nodad")
+        web.run("ip", "route", "add", "10.20.0.2/32", "dev", "eth3", "src", WEB4)
+        web.run("ip", "-6", "route", "add", "10:20::2/128", "dev", "eth3", "src", WEB6)
+        made = self.api.post(f"/sites/{self.ids['site']}/gateways", {"gateway": {"name": "second-gateway"}})
+        self.ids["gateway-2"], self.tokens["gateway-2"] = made["id"], made["token"]
+        return self.restart_second_gateway(**settings)
+
+    def restart_second_gateway(self, **settings: str) -> Process:
+        """Start the second gateway once more, with the token that it has."""
+        environment = {"FIREZONE_ID": "demo-gateway-2", **settings}
+        process = self._start_peer("gateway", self.second_gateway_site, environment)
+        wait_until(lambda: self.is_online("gateway-2"), "the second gateway online", limit_s=45)
+        return process
 
     def start_client(self, **settings: str) -> None:
         """Start the client, with further environment variables."""
@@ -327,6 +353,11 @@ class Installation:
     def relays_online(self) -> bool:
         return len(self.operator.get("/wardgate/relays")) == len(self.relay_sites)
 
+    def is_online(self, gateway: str) -> bool:
+        """Whether the portal has a connection of the gateway with this name in `ids`."""
+        listed = self.api.get(f"/sites/{self.ids['site']}/gateways")
+        return any(one["online"] for one in listed if one["id"] == self.ids[gateway])
+
     def gateway_online(self) -> bool:
         return any(gateway["online"] for gateway in self.api.get(f"/sites/{self.ids['site']}/gateways"))
 
@@ -367,7 +398,8 @@ class Installation:
         exit code.
         """
         settings = [f"{name}={value}" for name, value in (environment or {}).items()]
-        return host.run("env", *settings, *_WARDGATE, *arguments, check=check)
+        command = ("env", *settings, *_WARDGATE, *arguments)
+        return host.run(*command, timeout_s=_COMMAND_LIMIT_S, check=check)
 
     def relayed_bytes(self, site: Site | None = None) -> dict[str, int]:
         """UDP bytes that a site's router, by default the client's, forwarded to each relay."""
