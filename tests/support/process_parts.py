@@ -129,8 +129,10 @@ def client_process(engine: HostedParts) -> tuple[ClientProcess, OpenLink]:
     )
 
 
-def gateway_process(engine: HostedParts) -> tuple[GatewayProcess, OpenLink]:
-    return with_link(lambda link: GatewayProcess(tunnel_parts(PeerKind.GATEWAY, engine, link)))
+def gateway_process(engine: HostedParts, *, drain_s: float = 0.0) -> tuple[GatewayProcess, OpenLink]:
+    return with_link(
+        lambda link: GatewayProcess(tunnel_parts(PeerKind.GATEWAY, engine, link), drain_s=drain_s)
+    )
 
 
 class NoNetwork:

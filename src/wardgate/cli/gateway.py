@@ -52,6 +52,7 @@ def run(settings: Settings) -> None:
     port = settings[told.LISTEN_PORT]
     configured_id = settings[told.ID]
     display_name = device_id.device_name(settings[told.NAME])
+    drain_s = settings[told.DRAIN]
     keeps_buffers = settings[told.NO_INC_BUF]
 
     if settings[told.CHECK]:
@@ -103,7 +104,8 @@ def run(settings: Settings) -> None:
                         flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
                         settings=firewall_settings(interface=tun_name, families=families),
                         control_socket=settings[told.CONTROL_SOCKET] or socket_of("gateway"),
-                    )
+                    ),
+                    drain_s=drain_s,
                 )
                 async with health_listener(
                     *health,

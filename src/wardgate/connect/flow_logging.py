@@ -83,13 +83,20 @@ class FlowLogging:
         *,
         clock: ClockOffset,
         prints: bool,
+        counts: bool = False,
         name_of: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`name_of` tells whose proxy address it is; for clients."""
+        """Take what flows are for.
+
+        Args:
+            counts: have the engine record every flow, so that it knows how many are open.
+            name_of: tells whose proxy address it is; for clients.
+        """
         self._engine: Final = engine
         self._emit: Final = emit
         self._clock = clock
         self._prints: Final = prints
+        self._records_all: Final = prints or counts
         self._name_of: Final = name_of
         self._uploads = False
 
@@ -122,7 +129,7 @@ class FlowLogging:
         authorization_id = str(claims.policy_authorization_id)
         if claims.uploads_enabled:
             self._emit(KeepToken(claims.role, authorization_id, token, claims.exp))
-        return authorization_id if claims.uploads_enabled or self._prints else None
+        return authorization_id if claims.uploads_enabled or self._records_all else None
 
     def handle_reports(self, event: e.FlowsReported) -> None:
         """Hand flows on that have begun or ended."""
@@ -136,7 +143,7 @@ class FlowLogging:
             self._emit(KeepFlows(flows))
 
     def _programme(self) -> None:
-        is_on = self._uploads or self._prints
+        is_on = self._uploads or self._records_all
         try_apply(self._engine, c.RecordFlows(is_on, self._clock.unix_at_zero))
 
     def _kept(self, report: e.FlowReport) -> KeptFlow:

@@ -54,8 +54,17 @@ GatewayAction = Send | Configure | Resolve | FlowAction
 class Gateway:
     """All clients of one gateway process."""
 
-    def __init__(self, engine: Programmable, *, clock: ClockOffset, prints_flows: bool = False) -> None:
-        """`prints_flows`: write every flow to the log, whatever the portal wants."""
+    def __init__(
+        self,
+        engine: Programmable,
+        *,
+        clock: ClockOffset,
+        prints_flows: bool = False,
+        counts_flows: bool = False,
+    ) -> None:
+        """Take what flows are for, whatever the portal wants: `prints_flows` writes each to the log, `counts_flows`
+        has the engine know how many are open.
+        """
         self._engine = engine
         self._clock = clock
         self._connections: Connections[ClientId] = Connections(
@@ -70,8 +79,11 @@ class Gateway:
         self._grants = Grants()
         self._look_ups = LookUps()
         self._configured: Configure | None = None
+        self._is_draining = False
         self._actions: deque[GatewayAction] = deque()
-        self._flows = FlowLogging(engine, self._actions.append, clock=clock, prints=prints_flows)
+        self._flows = FlowLogging(
+            engine, self._actions.append, clock=clock, prints=prints_flows, counts=counts_flows
+        )
 
     @property
     def is_joined(self) -> bool:
@@ -106,6 +118,8 @@ class Gateway:
     def handle_joined(self) -> None:
         """The control channel is open."""
         self._connections.handle_joined()
+        if self._is_draining:
+            self._send(m.Draining())
 
     def handle_portal_lost(self) -> None:
         """Connections and grants stay; candidates wait."""
@@ -184,6 +198,12 @@ class Gateway:
         self._clock = clock
         self._flows.handle_clock_step(clock)
         self._retain(self.held())
+
+    def handle_drain(self) -> None:
+        """Want no new grants from now on; those that there are go on."""
+        self._is_draining = True
+        if self.is_joined:
+            self._send(m.Draining())
 
     def handle_shutdown(self) -> None:
         """Say goodbye to every client and release the relays."""

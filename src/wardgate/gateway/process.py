@@ -15,6 +15,7 @@ from wardgate.gateway.machine import Gateway
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
+from wardgate.net.service_manager import notify_slow_stop
 from wardgate.peer.machine import Configure
 from wardgate.peer.status import Status
 from wardgate.peer.tunnel_process import TunnelParts, TunnelProcess, clock_offset
@@ -22,6 +23,8 @@ from wardgate.wire.messages import Message
 
 LOOKUP_TIMEOUT_S: Final = 10.0  # A and AAAA together (data-plane §5.4)
 MAX_UDP_ANSWER: Final = 1200  # bytes, in-tunnel DNS (data-plane §5.7)
+DRAIN_CHECK_S: Final = 0.5
+STOP_S: Final = 15.0  # what the end takes after a drain; as `TimeoutStopSec=` of the unit
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +32,14 @@ log = logging.getLogger(__name__)
 class GatewayProcess(TunnelProcess[Resolve]):
     """Runs a gateway until it is told to stop."""
 
-    def __init__(self, parts: TunnelParts) -> None:
+    def __init__(self, parts: TunnelParts, *, drain_s: float = 0.0) -> None:
+        """Take the parts; `drain_s` is how long flows may continue after SIGTERM, 0 for not at all."""
         clock = clock_offset(parts.engine)
-        self._gateway = Gateway(parts.engine, clock=clock, prints_flows=parts.flow_logs.prints)
+        self._drain_s = drain_s
+        self._is_draining = False
+        self._gateway = Gateway(
+            parts.engine, clock=clock, prints_flows=parts.flow_logs.prints, counts_flows=drain_s > 0
+        )
         self._servers = NameServers(parts.host_dns.system_resolvers)
         self._lookup = NameLookup(parts.host_dns.system_resolvers)
         super().__init__(parts, self._gateway, dns_port=GATEWAY_DNS_PORT)
@@ -40,6 +48,33 @@ class GatewayProcess(TunnelProcess[Resolve]):
         """See `TunnelProcess`."""
         shown = self._shown("gateway", self._tun.name)
         return msgspec.structs.replace(shown, grants=self._gateway.shown_grants())
+
+    @property
+    def is_ready(self) -> bool:
+        return super().is_ready and not self._is_draining
+
+    def notes(self) -> tuple[str, ...]:
+        """See `TunnelProcess`."""
+        return (*super().notes(), *(("draining",) if self._is_draining else ()))
+
+    async def _wind_down(self) -> None:
+        """Take no new grants and wait, at most `drain_s`, for the flows that are open to end."""
+        if self._drain_s <= 0:
+            return
+        notify_slow_stop(self._drain_s + STOP_S)
+        self._is_draining = True
+        self._gateway.handle_drain()
+        self._pump()
+        log.info("draining", extra={"flows": self._flows_open()})
+        try:
+            async with asyncio.timeout(self._drain_s):
+                while self._flows_open() > 0:  # noqa: ASYNC110 - no such event exists
+                    await asyncio.sleep(DRAIN_CHECK_S)
+        except TimeoutError:
+            log.info("flows remain at the end of the drain", extra={"flows": self._flows_open()})
+
+    def _flows_open(self) -> int:
+        return self.counts().get("flows_open", 0)
 
     def _handle_message(self, message: Message) -> None:
         self._gateway.handle_message(message)

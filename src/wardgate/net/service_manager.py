@@ -13,7 +13,7 @@ _ALIVE: Final = "WATCHDOG=1"
 
 
 def notify(state: str, *, environment: Mapping[str, str] = os.environ) -> None:
-    """Send one assignment such as `READY=1` to the socket that `NOTIFY_SOCKET` names."""
+    """Send assignments such as `READY=1`, one a line, to the socket that `NOTIFY_SOCKET` names."""
     address = environment.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -24,6 +24,11 @@ def notify(state: str, *, environment: Mapping[str, str] = os.environ) -> None:
         # A leading @ stands for Linux's abstract namespace.
         sender.connect(f"\0{address[1:]}" if address.startswith("@") else address)
         sender.sendall(state.encode())
+
+
+def notify_slow_stop(limit_s: float, *, environment: Mapping[str, str] = os.environ) -> None:
+    """Tell the manager that this process stops, and to give it that long instead of `TimeoutStopSec=`."""
+    notify(f"{STOPPING}\nEXTEND_TIMEOUT_USEC={round(limit_s * 1e6)}", environment=environment)
 
 
 async def keep_watchdog(

@@ -19,17 +19,28 @@ async def run_until_first_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
         task.result()
 
 
-async def stop_signal() -> None:
-    """Return when SIGTERM or SIGINT arrives."""
+async def stop_signal(finish: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+    """Return when SIGTERM or SIGINT arrives.
+
+    Args:
+        finish: what is still to be done then; it ends by itself, or at the next signal.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
         await stopped.wait()
+        if finish is not None:
+            stopped.clear()
+            await run_until_first_ends(finish(), _until(stopped))
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def on_hangup(react: Callable[[], None]) -> None:

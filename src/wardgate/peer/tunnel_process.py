@@ -176,6 +176,11 @@ class TunnelProcess(ABC, Generic[_Action]):
         """Return what else is to run until the process ends."""
         return ()
 
+    async def _wind_down(self) -> None:
+        """Do what is still to be done when the process is told to stop, while everything goes on; a second signal ends
+        it.
+        """
+
     async def _close(self) -> None:
         """Close what the subclass has opened."""
 
@@ -234,7 +239,7 @@ class TunnelProcess(ABC, Generic[_Action]):
                     self._thread.run(),
                     watch_clocks(self._handle_clock_news),
                     self._uploader.run(),
-                    stop_signal(),
+                    stop_signal(self._wind_down),
                     keep_watchdog(lambda: self._thread.is_responsive),
                     *self._beside(),
                     *([self._wait_until_up()] if until_configured else []),

@@ -30,6 +30,7 @@ class OnlineGateway:
     id: GatewayId
     version: Version | None = None
     position: Position | None = None
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,16 @@ class Chosen:
 
 
 class NoGateway(Enum):
-    """Why no gateway could be chosen; the value is the reason on the wire."""
+    """Why no gateway could be chosen; the value is for explanations."""
 
     OFFLINE = "offline"
+    DRAINING = "draining"
     VERSION_MISMATCH = "version_mismatch"
+
+    @property
+    def reason(self) -> str:
+        """The reason on the wire: clients know two."""
+        return NoGateway.OFFLINE.value if self is NoGateway.DRAINING else self.value
 
 
 def select_gateway(
@@ -76,7 +83,8 @@ def select_gateway(
     Args:
         online: in any order; the result depends on the set and on `rng` alone.
         client_version: None with `client_announced_version` means it cannot be parsed: no gateway is compatible.
-        connected: gateways that the client has a tunnel to; sharing one beats everything, distance included.
+        connected: gateways that the client has a tunnel to; sharing one beats everything, distance included, but not
+            that it drains.
     """
     if not online:
         return NoGateway.OFFLINE
@@ -89,6 +97,9 @@ def select_gateway(
     ]
     if not usable:
         return NoGateway.VERSION_MISMATCH
+    usable = [gateway for gateway in usable if not gateway.is_draining]
+    if not usable:
+        return NoGateway.DRAINING
     shared = [gateway for gateway in usable if gateway.id in connected]
     best = _nearest_and_newest(shared or usable, client_position)
     return Chosen(pick(best, rng), _why(bool(shared), len(usable), client_position, best[0].position))

@@ -14,13 +14,14 @@ from typing import Final, Protocol
 from wardgate.connect.portal_session import PortalSession
 from wardgate.datapath.engine_news import NewsSource, ThreadWatch, follow_news
 from wardgate.net.boot_clock import ClockReading, read_clocks, watch_clocks
-from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
+from wardgate.net.service_manager import READY, keep_watchdog, notify, notify_slow_stop
 from wardgate.net.supervision import run_until_first_ends, stop_signal
 from wardgate.peer.portal_connection import MakeLink, PortalConnection
 from wardgate.wire.messages import Message
 
 REPORT_INTERVAL_S: Final = 10.0  # operations §4: the summary line
 DRAIN_CHECK_S: Final = 0.5
+STOP_S: Final = 15.0  # what the end takes after a drain
 
 # Counters that grow when a limit cuts a request short, and the warning for each.
 LIMITS: Final = {
@@ -91,7 +92,7 @@ class RelayProcess:
             self._keep_watchdog(),
             stop_signal(),
         )
-        notify(STOPPING)
+        notify_slow_stop(self._drain_s + STOP_S)
         self._is_draining = True
         if self._drain_s > 0:
             await run_until_first_ends(

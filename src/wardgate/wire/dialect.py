@@ -170,11 +170,19 @@ _TO_PORTAL: Final[Mapping[PeerKind, tuple[_Row, ...]]] = {
         _Row(m.AuthorizationAcknowledged, ("flow_authorized",), ("authorization_created",)),
         _both(m.BroadcastIceCandidates, "broadcast_ice_candidates"),
         _both(m.BroadcastInvalidatedIceCandidates, "broadcast_invalidated_ice_candidates"),
+        _both(m.Draining, "draining"),
     ),
     PeerKind.RELAY: (_both(m.RelayJoin, "phx_join"),),
 }
 
-_PAYLOAD_IGNORED: Final = (m.Join, m.RequestDeviceAccess, m.LegacyConnection, m.NoRelays, m.RelayInit)
+_PAYLOAD_IGNORED: Final = (
+    m.Join,
+    m.RequestDeviceAccess,
+    m.LegacyConnection,
+    m.NoRelays,
+    m.RelayInit,
+    m.Draining,
+)
 
 
 @dataclass(frozen=True, slots=True)

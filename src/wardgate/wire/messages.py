@@ -544,6 +544,13 @@ class AuthorizationAcknowledged(Message, frozen=True):
     ref: str
 
 
+class Draining(Message, frozen=True):
+    """From a gateway that is to end: it wants no new grants and keeps those that it has.
+
+    Ours; a portal that does not know it answers `unknown_message`, which changes nothing.
+    """
+
+
 class BroadcastIceCandidates(Message, frozen=True):
     """From a gateway, for several clients."""
 

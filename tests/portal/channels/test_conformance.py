@@ -140,6 +140,9 @@ async def _reach_through_the_gateway(
         gateway.send(said, {"client_ids": [client_id], **several})
         told = (await laptop.receive_until(heard))["payload"]
         assert told == {"gateway_id": gateway_id, "candidates": [CANDIDATE]}
+    gateway.send("draining", {"anything": 1})
+    laptop.send(ASK[generation], ask)
+    assert (await laptop.receive_until(FAILED[generation]))["payload"]["reason"] == "offline"
 
 
 async def _reach_another_client(

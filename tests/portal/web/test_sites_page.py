@@ -152,6 +152,19 @@ async def test_of_the_internet_site_only_the_threshold_changes(
     assert await internet(world) == after
 
 
+async def test_a_gateway_that_drains_is_shown_and_does_not_count_as_online(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.gateway() as gateway:
+        await gateway.join()
+        gateway.send("draining", {})
+        await gateway.news()
+        panel = (await admin.get(f"/acme/sites/{world.site.id}?tab=gateways")).text
+        assert ("Draining" in panel, "Online" in panel) == (True, False)
+        listed = (await admin.get("/acme/sites")).text
+        assert "Healthy" not in listed
+
+
 async def test_a_gateway_is_deployed_and_its_token_works_and_is_shown_once(
     admin: httpx2.AsyncClient, world: World
 ) -> None:

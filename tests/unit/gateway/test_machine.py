@@ -533,3 +533,19 @@ def test_what_has_no_name_here_is_logged_by_its_id(
         ("access revoked", {"client_id": str(CLIENT), "resource_id": str(NAMED)}),
         ("relay reached", {"relay_id": str(UUID(int=5)), "rtt_ms": 12.3}),
     ]
+
+
+def test_a_drain_is_told_at_once_and_after_every_join() -> None:
+    gateway = Gateway(RecordingEngine(), clock=ClockOffset(UNIX_AT_ZERO))
+    gateway.handle_drain()
+    assert sent(gateway) == []
+    gateway.handle_joined()
+    assert m.Draining() in sent(gateway)
+    gateway.handle_portal_lost()
+    gateway.handle_joined()
+    assert m.Draining() in sent(gateway)
+
+
+def test_one_that_is_joined_tells_of_its_drain(gateway: Gateway) -> None:
+    gateway.handle_drain()
+    assert sent(gateway) == [m.Draining()]

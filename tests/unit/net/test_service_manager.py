@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wardgate.net.service_manager import keep_watchdog, notify
+from wardgate.net.service_manager import keep_watchdog, notify, notify_slow_stop
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ async def watched(**environment: str) -> None:
 def test_the_state_reaches_the_service_manager(manager: socket.socket) -> None:
     notify("READY=1", environment=environment(manager))
     assert manager.recv(100) == b"READY=1"
+
+
+def test_a_slow_stop_asks_for_its_time(manager: socket.socket) -> None:
+    notify_slow_stop(615.0, environment=environment(manager))
+
+    assert manager.recv(100) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=615000000"
 
 
 def test_without_a_service_manager_nothing_happens(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -68,6 +69,19 @@ def test_a_tunnel_that_stands_beats_distance() -> None:
     far = gateway(1, position=SYDNEY)
     chosen = select(far, gateway(2, position=BERLIN), position=BERLIN, connected=(far,))
     assert chosen == Chosen(far, WhyChosen.ALREADY_CONNECTED)
+
+
+def test_one_that_drains_is_chosen_for_nothing_new_whoever_has_a_tunnel_to_it() -> None:
+    draining = replace(gateway(1, position=BERLIN), is_draining=True)
+    far = gateway(2, position=SYDNEY)
+    assert select(draining, far, position=BERLIN, connected=(draining,)) == Chosen(far, WhyChosen.ONLY)
+    assert select(draining, position=BERLIN, connected=(draining,)) is NoGateway.DRAINING
+    assert select(draining, gateway(2, "1.3.0")) is NoGateway.DRAINING
+    assert {none: none.reason for none in NoGateway} == {
+        NoGateway.OFFLINE: "offline",
+        NoGateway.DRAINING: "offline",
+        NoGateway.VERSION_MISMATCH: "version_mismatch",
+    }
 
 
 def test_the_nearest_place_wins_and_there_the_highest_version() -> None:

@@ -31,6 +31,14 @@ NO_INC_BUF: Final = Setting(
     form=Form.SWITCH,
     foreign=("FIREZONE_NO_INC_BUF",),
 )
+DRAIN: Final = Setting(
+    name="drain",
+    help="how long flows may continue after SIGTERM; there are no new grants meanwhile",
+    read=values.parse_duration_s,
+    default=0.0,
+    written_default="0s",
+    value="DURATION",
+)
 HEALTH_CHECK_ADDR: Final = peers.HEALTH_CHECK_ADDR
 FLOW_LOGS: Final = peers.FLOW_LOGS
 FLOW_LOG_DIR: Final = replace(peers.FLOW_LOG_DIR, default=Path("/var/lib/wardgate/gateway/flow_logs"))
@@ -39,7 +47,7 @@ LOG_FORMAT: Final = replace(shared.LOG_FORMAT, foreign=("FIREZONE_LOG_FORMAT",))
 LOG_LEVEL: Final = replace(shared.LOG_LEVEL, foreign=("RUST_LOG",))
 
 SETTINGS: Final = (
-    API_URL, TOKEN, NAME, ID, INTERFACE, LISTEN_PORT, MAX_PARTITION_TIME, NO_INC_BUF, HEALTH_CHECK_ADDR,
+    API_URL, TOKEN, NAME, ID, INTERFACE, LISTEN_PORT, MAX_PARTITION_TIME, DRAIN, NO_INC_BUF, HEALTH_CHECK_ADDR,
     CONTROL_SOCKET, FLOW_LOGS, FLOW_LOG_DIR, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip
 
@@ -63,6 +71,7 @@ COMMAND: Final = Command(
     examples=(
         "sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --api-url wss://portal.example.org",
         "WARDGATE_TOKEN_FILE=/run/secrets/gateway wardgate gateway --config /etc/wardgate.toml",
+        "sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --drain 10m",
     ),
     section="gateway",
     run="wardgate.cli.gateway:run",

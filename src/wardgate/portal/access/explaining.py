@@ -145,7 +145,7 @@ async def _gateway(
     }
     choice = select_gateway(
         [
-            OnlineGateway(id_, parse_version(member.version), member.position)
+            OnlineGateway(id_, parse_version(member.version), member.position, member.is_draining)
             for id_, member in members.items()
         ],
         resource=resource,

@@ -93,6 +93,7 @@ class GatewayPresence(BusValue, frozen=True, kw_only=True):
     remote_ip: IpAddress
     position: Position | None
     connected_at: AwareDatetime
+    is_draining: bool = False
 
     @property
     def address(self) -> Address:

@@ -399,7 +399,7 @@ class ClientSession(Session):
             decision = authorize(self._context.snapshot, access, now=now)
             if isinstance(decision, Granted):
                 gateway_id = GatewayId(holding.receiver_id)
-                self._gateways.request(access, decision, (gateway_id,), now=now)
+                self._gateways.request(access, decision, (gateway_id,), is_renewal=True, now=now)
 
     def _refresh(
         self,

@@ -46,12 +46,23 @@ class GatewayAccess:
         self._decisions = decisions
 
     def request(
-        self, access: AccessRequest, grant: Granted, connected: Iterable[GatewayId], *, now: datetime
+        self,
+        access: AccessRequest,
+        grant: Granted,
+        connected: Iterable[GatewayId],
+        *,
+        is_renewal: bool = False,
+        now: datetime,
     ) -> None:
-        """Carry out a grant. `connected`: gateways that the client has a tunnel to."""
-        match self._choose(grant.resource, frozenset(connected)):
+        """Carry out a grant.
+
+        Args:
+            connected: gateways that the client has a tunnel to.
+            is_renewal: they have the grant already, and one of them keeps it even while it drains.
+        """
+        match self._choose(grant.resource, frozenset(connected), is_renewal=is_renewal):
             case NoGateway() as none:
-                self._deny(access, grant, none.value, none.value, now=now)
+                self._deny(access, grant, none.reason, none.value, now=now)
             case _Chosen() as chosen:
                 self._offer(access, grant, chosen, now=now)
 
@@ -66,7 +77,9 @@ class GatewayAccess:
             else:
                 self._context.services.counters["candidates_unrelated"] += 1
 
-    def _choose(self, resource: Resource, connected: frozenset[GatewayId]) -> _Chosen | NoGateway:
+    def _choose(
+        self, resource: Resource, connected: frozenset[GatewayId], *, is_renewal: bool
+    ) -> _Chosen | NoGateway:
         context = self._context
         members = {
             member.gateway_id: member
@@ -75,7 +88,12 @@ class GatewayAccess:
         announced = announced_version(context.origin.user_agent)
         choice = select_gateway(
             [
-                OnlineGateway(id_, parse_version(member.version), member.position)
+                OnlineGateway(
+                    id_,
+                    parse_version(member.version),
+                    member.position,
+                    is_draining=member.is_draining and not (is_renewal and id_ in connected),
+                )
                 for id_, member in members.items()
             ],
             resource=resource,

@@ -1,5 +1,6 @@
 """A gateway's session (protocol §3.3): the grants it holds, its relays, candidates, its end."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
@@ -47,6 +48,8 @@ from wardgate.wire.dialect import Dialect
 from wardgate.wire.frames import INVALID_REF, Framing
 from wardgate.wire.resource_views import gateway_view
 from wardgate.wire.user_agent import announced_version, parse_version
+
+log = logging.getLogger(__name__)
 
 PRUNE_S: Final = 60.0  # protocol §3.6.8
 REF_S: Final = 60.0
@@ -212,6 +215,10 @@ class GatewaySession(Session):
                 self._forward(client_ids, candidates, is_invalidated=True)
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
+            case wire.Draining():
+                if self._registration is not None:
+                    log.info("a gateway drains", extra={"gateway_id": str(self._gateway_id)})
+                    self._registration.update(is_draining=True)
             case _:
                 # Capabilities: iceless is never negotiated.
                 pass

@@ -62,7 +62,7 @@ async def load_topology(visit: Visit) -> Topology:
         of_site[gateway.site_id].append(
             Peer(gateway.id, gateway.name, note, online is not None, f"/sites/{gateway.site_id}")
         )
-    present = Counter(one.site_id for one in gateways_online.values())
+    present = Counter(one.site_id for one in gateways_online.values() if not one.is_draining)
     shown_sites = []
     for site in sites:
         health = health_of(site, present[site.id])  # type: ignore[index]

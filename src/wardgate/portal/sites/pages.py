@@ -63,8 +63,9 @@ async def load_facts(visit: Visit, tables: AccountTables, sites: Sequence[Site])
 
 
 def _online(visit: Visit) -> Counter[UUID | None]:
+    """Count the gateways of each site that take grants: one that drains is about to stop."""
     gateways = visit.services.environment.bus.members("gateway", visit.account.id)
-    return Counter(gateway.site_id for gateway in gateways)
+    return Counter(gateway.site_id for gateway in gateways if not gateway.is_draining)
 
 
 def health_of(site: Site, online: int) -> Status:
@@ -100,6 +101,12 @@ class GatewayView(DeviceLine[GatewayPresence]):
     token: str
     action: str | None
     has_site_token: bool
+
+    @property
+    def status(self) -> Status:
+        if self.presence is None:
+            return Status("Offline", "neutral")
+        return Status("Draining", "caution") if self.presence.is_draining else Status("Online", "good")
 
 
 @dataclass(frozen=True, slots=True)
