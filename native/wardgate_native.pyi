@@ -49,6 +49,8 @@ class TunnelEngine:
     def poll_events(self) -> bytes:
         """JSON array of `wardgate.datapath.events`; b"[]" when there is none."""
     def poll_timeout(self) -> float | None: ...
+    def figures(self, peers: list[str], *, now: float) -> bytes:
+        """JSON array of `wardgate.datapath.figures`: those of the named peers that have a connection."""
     def stats(self) -> dict[str, int]: ...
 
 @final
@@ -74,6 +76,11 @@ class TunnelHost:
     def local_port(self) -> int: ...
     def rebind(self) -> None:
         """Replace both UDP sockets (network change)."""
+    def figures(self, peers: list[str]) -> bytes:
+        """JSON array of `wardgate.datapath.figures`: those of the named peers that have a connection.
+
+        Packets wait while they are collected: name some dozens of peers at a time.
+        """
     def stats(self) -> dict[str, int]: ...
     def warnings(self) -> list[str]: ...
     def news_fd(self) -> int:

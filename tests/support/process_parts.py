@@ -3,16 +3,17 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from support.recording_engine import RecordingEngine
 from wardgate.client.process import ClientProcess
 from wardgate.connect.portal_session import PortalSession
-from wardgate.datapath.commands import Command
+from wardgate.datapath.commands import Command, UpsertPeer
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
+from wardgate.datapath.figures import ConnectionFigures
 from wardgate.gateway.process import GatewayProcess
 from wardgate.model.addresses import IpAddress
 from wardgate.net.boot_clock import ClockNews
@@ -60,6 +61,28 @@ class HostedParts(NoNews, RecordingEngine):
 
     def clock(self) -> float:
         return 1_000.0
+
+    def stats(self) -> dict[str, int]:
+        return {}
+
+    def figures(self, peers: Sequence[str]) -> list[ConnectionFigures]:
+        """Report one packet for each of those peers that were told to the engine."""
+        known = {one.id for one in self.of(UpsertPeer)}
+        return [
+            ConnectionFigures(
+                peer_id=peer,
+                sent_packets=1,
+                sent_bytes=100,
+                received_packets=0,
+                received_bytes=0,
+                arrived_messages=0,
+                missing_messages=0,
+                handshake_age_s=None,
+                checks=(),
+            )
+            for peer in peers
+            if peer in known
+        ]
 
     def on_readable(self, handle: Callable[[], None]) -> None: ...
 

@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import wardgate
+from wardgate.connect.connections import ConnectionView
 from wardgate.peer.status import Status
 
 TIMEOUT_S: Final = 10.0
@@ -30,6 +31,7 @@ LEAST_MTU: Final = (
     1280 + 80
 )  # bytes: the tunnel's own, with the outer headers of IPv6, UDP, WireGuard and a relay
 SOON: Final = 14 * 86_400  # seconds
+MAX_LOSS: Final = 0.02  # of the packets from a peer; from there on TCP is slow
 
 
 class State(StrEnum):
@@ -212,6 +214,13 @@ def running(status: Status) -> Iterator[Finding]:
         yield Finding.warning(
             "relays", "none is reached", "allow UDP to port 3478 of the relays, and see that a relay runs"
         )
+    for resource in status.resources:
+        if resource.refusal is not None:
+            yield Finding.warning(
+                "access", f"to {resource.kind} {resource.name!r} was refused: {resource.refusal}",
+                "`wardgate why HOST` tells which conditions are not met",
+            )  # fmt: skip
+    yield from _connections(status.connections)
     for setting in status.host:
         if setting.refusal is not None:
             yield Finding.fault("this host", f"refuses {setting.name}: {setting.refusal}", "see docs/host.md")
@@ -226,6 +235,26 @@ def running(status: Status) -> Iterator[Finding]:
                 "socket buffers", f"{dropped} datagrams were lost in them ({name})",
                 "raise net.core.rmem_max and wmem_max (docs/performance.md)",
             )  # fmt: skip
+
+
+def _connections(connections: tuple[ConnectionView, ...]) -> Iterator[Finding]:
+    """Look at the connections together: a gateway has many."""
+    standing = [one for one in connections if one.path is not None]
+    relayed = [one for one in standing if one.path != "direct"]
+    if relayed:
+        yield Finding.warning(
+            "paths", f"{len(relayed)} of {len(standing)} are relayed; to {relayed[0].peer_id} {relayed[0].why}",
+            "let UDP from the tunnel's port out to any address; docs/install.md lists ports",
+        )  # fmt: skip
+    losses = [(one.figures.loss, one.peer_id) for one in standing if one.figures is not None]
+    losing = [(loss, peer_id) for loss, peer_id in losses if loss is not None and loss > MAX_LOSS]
+    if losing:
+        loss, peer_id = max(losing)
+        yield Finding.warning(
+            "loss", f"{len(losing)} of {len(standing)} connections lose packets; {100 * loss:.1f} % of those"
+            f" from {peer_id} do not arrive",
+            "look for a full link, or a path MTU below 1,400 bytes, between the two",
+        )  # fmt: skip
 
 
 def udp_port(port: int) -> Finding:

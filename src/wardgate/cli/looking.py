@@ -24,13 +24,15 @@ from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal, echo
 from wardgate.cli.values import host_and_port
 from wardgate.connect.connections import ConnectionView
+from wardgate.datapath.figures import CheckFigures, ConnectionFigures
 from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6
 from wardgate.model.shown_text import shown_text
-from wardgate.peer.status import Question, Refused, Status, Why
+from wardgate.peer.status import Question, Refused, ResourceView, Status, Why
 
 TIMEOUT_S: Final = 10.0
 EVERY_S: Final = 1.0
 MAX_ANSWER: Final = 64 * 1024 * 1024  # bytes; a gateway with a thousand clients has some hundred KiB
+SHOWN_CHECKS: Final = 6  # of a connection, for people
 DENIED: Final = 6
 NOT_OURS: Final = 7
 
@@ -68,9 +70,15 @@ def why(settings: Settings) -> int:
     """
     host, port = parse_target(settings[asked.TARGET])
     path = settings[asked.CONTROL_SOCKET] or socket_of("client")
-    question = Question(ask="why", host=host, port=port, protocol=settings[asked.PROTOCOL])
+    question = Question(
+        ask="why",
+        host=host,
+        port=port,
+        protocol=settings[asked.PROTOCOL],
+        may_ask_portal=not settings[asked.NO_ASK],
+    )
+    addresses = _addresses(host)  # first: which device a name in a pool means is known once it is resolved
     found = ask(path, question, Why)
-    addresses = _addresses(host)
     route = _route(addresses[0]) if addresses else None
     for address in addresses if found.outcome == "no resource" and addresses != [host] else []:
         # A name that is no resource may lead to an address that belongs to one.
@@ -202,24 +210,29 @@ def why_lines(target: str, found: Why, addresses: list[str], route: str | None) 
         verdict = {
             "authorized": "access is granted",
             "refused": f"access is DENIED ({found.reason})",
-        }.get(found.outcome, "nobody has answered the request for access")
+        }.get(
+            found.outcome,
+            "nobody has answered the request for access"
+            if found.was_asked
+            else "nobody has asked for access yet",
+        )
         if found.is_filtered:
             verdict = f"the resource does not admit this port (it admits {', '.join(found.filters)})"
         yield f"{target}: {verdict}"
-        yield f"  resource  {resource.name} ({resource.kind} {resource.address}), at {', '.join(resource.sites)}"
+        what = " ".join(filter(None, (resource.kind, resource.address)))
+        where = f", at {', '.join(resource.sites)}" if resource.sites else ""
+        yield f"  resource  {resource.name} ({what}){where}"
         if found.violated:
             yield f"  because   not met: {', '.join(found.violated)}"
         if found.outcome == "no answer":
-            yield "  because   " + (
-                "no gateway of its site took the request in time"
-                if found.is_portal_connected
-                else "the client is not connected to the portal"
-            )
+            yield f"  because   {_why_no_answer(found, resource)}"
+        if found.was_asked and found.outcome == "authorized":
+            yield "  asked     just now, as the first packet would have: the authorization stands until it ends"
         if found.others:
             yield f"  also      {', '.join(found.others)} would match, and come after it"
         if found.connection is not None:
             lines = list(_connection_lines(found.connection))
-            yield f"  gateway   {lines[0]}"
+            yield f"  {'device ' if resource.kind == 'device pool' else 'gateway'}   {lines[0]}"
             yield from (f"          {line}" for line in lines[1:])
     is_name = not _is_address(target)
     if is_name:
@@ -233,6 +246,16 @@ def why_lines(target: str, found: Why, addresses: list[str], route: str | None) 
             yield "            not from the client's resolver: something else resolves names here"
     if route is not None:
         yield f"  kernel    {route}"
+
+
+def _why_no_answer(found: Why, resource: ResourceView) -> str:
+    if not found.is_portal_connected:
+        return "the client is not connected to the portal"
+    if not found.was_asked:
+        return "no packet went there since the client runs; without --no-ask the portal is asked as one would"
+    if resource.kind == "device pool":
+        return "the device did not take the request in time, or its name leads nowhere"
+    return "no gateway of its site took the request in time"
 
 
 def _sockets(settings: Settings) -> list[Path]:
@@ -270,13 +293,35 @@ def _connection_lines(one: ConnectionView) -> Iterator[str]:
     path = _PATHS.get(one.path or "", "no path yet")
     yield f"{one.peer_id}{f' ({who})' if who else ''}: {path}{state}{age}"
     if one.path is not None:
-        if one.path != "direct":
-            yield f"  {one.why}"
+        yield f"  {one.why}"
         yield f"  {one.local} → {one.remote}"
-    tried = [candidate.split() for candidate in (*one.local_candidates, *one.remote_candidates)]
-    kinds = sorted({(fields[7], fields[4]) for fields in tried if len(fields) > 7})
-    if one.path != "direct" and kinds:
-        yield f"  tried {', '.join(f'{address} ({kind})' for kind, address in kinds)}"
+    if one.figures is None:
+        return
+    yield f"  {', '.join(_carried(one.figures))}"
+    checks = sorted(one.figures.checks, key=lambda pair: (not pair.is_used, not pair.answered, -pair.sent))
+    if checks:
+        yield "  tried"
+        yield from (f"    {_checked(pair)}" for pair in checks[:SHOWN_CHECKS])
+    if len(checks) > SHOWN_CHECKS:
+        yield f"    and {len(checks) - SHOWN_CHECKS} more: --json"
+
+
+def _carried(figures: ConnectionFigures) -> Iterator[str]:
+    used = next((pair.round_trip_ms for pair in figures.checks if pair.is_used), None)
+    yield "no round trip yet" if used is None else f"round trip {used:.1f} ms"
+    if figures.loss is not None:
+        yield f"{100 * figures.loss:.1f} % lost on the way here"
+    yield f"{_size(figures.received_bytes)} in, {_size(figures.sent_bytes)} out"
+    age = figures.handshake_age_s
+    yield "no session" if age is None else f"handshake {_duration(age)} ago"
+
+
+def _checked(pair: CheckFigures) -> str:
+    way = f"{pair.local} ({pair.local_kind}) → {pair.remote} ({pair.remote_kind})"
+    if not pair.answered:
+        return f"{way}: no answer to {pair.sent}"
+    took = "" if pair.round_trip_ms is None else f" in {pair.round_trip_ms:.1f} ms"
+    return f"{way}: {pair.answered} of {pair.sent} answered{took}{', in use' if pair.is_used else ''}"
 
 
 def _addresses(host: str) -> list[str]:

@@ -27,7 +27,7 @@ from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import OpenRequests
 from wardgate.connect.connections import Connections, PeerEvent, Signalling
 from wardgate.connect.deadlines import ClockOffset
-from wardgate.connect.filters import engine_filters
+from wardgate.connect.filters import engine_filters, filter_text, permits
 from wardgate.connect.flow_logging import FlowLogging
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
@@ -35,6 +35,7 @@ from wardgate.datapath import events as e
 from wardgate.datapath.programmable import Programmable
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
+from wardgate.peer.status import GrantView, ResourceView, Why
 from wardgate.wire import messages as m
 
 SIGNALLING: Final[Signalling[DeviceId]] = Signalling(
@@ -71,6 +72,7 @@ class Devices:
         self._own_ipv4: IPv4Address | None = None
         self._requests: OpenRequests[DeviceTarget] = OpenRequests()
         self._devices: dict[ClientId, _Device] = {}
+        self._refusals: dict[DeviceTarget, str] = {}
 
     def __contains__(self, device_id: DeviceId) -> bool:
         return device_id in self._devices
@@ -99,12 +101,82 @@ class Devices:
         """Pools do not lead there any more."""
         for target in targets:
             self._requests.forget(target)
+            self._refusals.pop(target, None)
             self._deauthorize(target)
 
     def _deauthorize(self, target: DeviceTarget) -> None:
         self._apply(c.Deauthorize(str(target.pool_id), str(target.address)))
         for device in self._devices.values():
             device.targets.discard(target)
+
+    # ── for people ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def why(self, target: IpAddress | str, *, protocol: str, port: int | None) -> Why | None:
+        """Tell what becomes of a connection to a device, as far as it is known; None: no pool leads there."""
+        found = self._pools.leading_to(target)
+        if not found:
+            return None
+        open_to_it = [one for one in found if permits(engine_filters(one.pool.filters), protocol, port)]
+        chosen = (open_to_it or list(found))[0]
+        device_id = self._reached(chosen.targets)
+        refusal = next((self._refusals[one] for one in chosen.targets if one in self._refusals), None)
+        connections = {one.peer_id: one for one in self._connections.shown()}
+        return Why(
+            outcome="authorized" if device_id else "refused" if refusal else "no answer",
+            resource=self._shown(chosen.pool, chosen.targets),
+            others=tuple(one.pool.name for one in found if one is not chosen),
+            is_filtered=not open_to_it,
+            filters=tuple(map(filter_text, engine_filters(chosen.pool.filters))),
+            reason=None if device_id else refusal,
+            connection=None if device_id is None else connections.get(str(device_id)),
+            is_portal_connected=self._connections.is_joined,
+        )
+
+    def ask_again(self, pool_id: ResourceId, target: IpAddress | str, *, now: float) -> None:
+        """Ask the portal for a device as a packet would; what it refused before is forgotten."""
+        for pool, targets in self._pools.leading_to(target):
+            if pool.id == pool_id and targets:
+                if self._reached(targets) is None and self._requests.is_due(targets[0], now=now):
+                    self._refusals.pop(targets[0], None)
+                self.request(targets[0], now=now)
+
+    def shown_pools(self) -> tuple[ResourceView, ...]:
+        return tuple(self._shown(pool, targets) for pool, targets in self._pools.pools())
+
+    def shown_grants(self) -> tuple[GrantView, ...]:
+        """Tell which devices may reach this one."""
+        names = {one.peer_id: one.names.get(fields.DEVICE) for one in self._connections.shown()}
+        return tuple(
+            GrantView(
+                client_id=str(client_id),
+                actor=names.get(str(client_id)),
+                resource=self._pools.log_fields(pool_id).get(fields.RESOURCE, str(pool_id)),
+                address="this device",
+                expires_at=expires_at,
+            )
+            for client_id, device in self._devices.items()
+            for pool_id, expires_at in device.grants.items()
+        )
+
+    def _shown(self, pool: DevicePool, targets: tuple[DeviceTarget, ...]) -> ResourceView:
+        """Return a pool with those of its devices that are looked at."""
+        device_id = self._reached(targets)
+        is_online = device_id is not None and self._devices[device_id].is_established
+        return ResourceView(
+            id=str(pool.id),
+            name=pool.name,
+            kind="device pool",
+            address=pool.address if isinstance(pool, m.ClientDynamicDevicePool) else "",
+            sites=(),
+            state="online" if is_online else "unknown",
+            gateway_id=None if device_id is None else str(device_id),
+            refusal=next((self._refusals[one] for one in targets if one in self._refusals), None),
+        )
+
+    def _reached(self, targets: Iterable[DeviceTarget]) -> ClientId | None:
+        """Return a device that we are authorised for by one of these targets."""
+        wanted = set(targets)
+        return next((one for one, device in self._devices.items() if device.targets & wanted), None)
 
     # ── the portal ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,6 +199,7 @@ class Devices:
         record_under = self._flows.handle_token(message.flow_logs_ingest_token)
         for target in asked:
             self._requests.close(target)
+            self._refusals.pop(target, None)
             if device is None:
                 continue
             # Granted is the device, whichever of its addresses was asked for.
@@ -172,6 +245,7 @@ class Devices:
         asked = [target for target in self._requests if target.address in addresses]
         for target in asked:
             self._requests.refuse(target)
+            self._refusals[target] = message.reason
         gone = [
             target
             for device in self._devices.values()
@@ -240,6 +314,7 @@ class Devices:
     def forget_all(self) -> None:
         """The network changed: every connection is gone, and in the engine everything that belonged to it."""
         self._devices.clear()
+        self._refusals.clear()
         self._requests.close_all()
 
     # ── what is common to both directions ───────────────────────────────────────────────────────────────────

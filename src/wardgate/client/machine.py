@@ -37,7 +37,7 @@ from wardgate.connect.authorization_requests import AuthorizationRequests
 from wardgate.connect.connections import Connections, ConnectionView, PeerEvent, RelayView, Signalling
 from wardgate.connect.control_packets import DOMAIN_STATUS
 from wardgate.connect.deadlines import ClockOffset
-from wardgate.connect.filters import engine_filters
+from wardgate.connect.filters import engine_filters, filter_text, permits
 from wardgate.connect.flow_logging import FlowAction, FlowLogging
 from wardgate.connect.log_names import resource_fields
 from wardgate.connect.tolerated_commands import try_apply
@@ -47,12 +47,11 @@ from wardgate.datapath.programmable import Programmable
 from wardgate.dns.recent_answers import RecentAnswers, with_id
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.addresses import IpAddress, parse_ip
-from wardgate.model.filters import LAST_PORT
 from wardgate.model.host_name import ascii_name
 from wardgate.model.ids import ClientId, DeviceId, GatewayId, ResourceId, SiteId
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
-from wardgate.peer.status import ResourceView, Why
+from wardgate.peer.status import GrantView, ResourceView, Why
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
@@ -327,8 +326,15 @@ class Client:
         return tuple(self._status_of(entry, now=now) for entry in self._resources.entries())
 
     def shown_resources(self, *, now: float) -> tuple[ResourceView, ...]:
-        """Tell each resource's state for people, in the order of `status`."""
-        return tuple(self.show(entry, now=now) for entry in self._resources.entries())
+        """Tell each resource's state for people, in the order of `status`, and then that of device pools."""
+        return (
+            *(self.show(entry, now=now) for entry in self._resources.entries()),
+            *self._devices.shown_pools(),
+        )
+
+    def shown_grants(self) -> tuple[GrantView, ...]:
+        """Tell which other clients may reach this one."""
+        return self._devices.shown_grants()
 
     def show(self, entry: Entry, *, now: float) -> ResourceView:
         gateways = self._gateways_of(entry.resource.id)
@@ -366,10 +372,13 @@ class Client:
             protocol: `tcp`, `udp` or `icmp`.
             port: None for any.
         """
+        device = self._devices.why(target, protocol=protocol, port=port)
+        if device is not None:
+            return device
         entries = self._resources.matching(target)
         if not entries:
             return Why(outcome="no resource", is_portal_connected=self.is_joined)
-        open_to_it = [entry for entry in entries if _permits(entry, protocol, port)]
+        open_to_it = [entry for entry in entries if permits(_filters_of(entry), protocol, port)]
         entry = (open_to_it or list(entries))[0]
         resource_id = entry.resource.id
         gateways, refusal = self._gateways_of(resource_id), self._refusals.get(resource_id)
@@ -379,16 +388,19 @@ class Client:
             resource=self.show(entry, now=now),
             others=tuple(one.name for one in entries if one is not entry),
             is_filtered=not open_to_it,
-            filters=tuple(map(_filter_text, _filters_of(entry))),
+            filters=tuple(map(filter_text, _filters_of(entry))),
             reason=None if gateways or refusal is None else refusal.reason,
             violated=() if gateways or refusal is None else refusal.violated,
             connection=connections.get(str(gateways[0])) if gateways else None,
             is_portal_connected=self.is_joined,
         )
 
-    def ask_access(self, resource_id: str, *, now: float) -> None:
-        """Ask the portal for a resource as a packet would; what it refused before is forgotten."""
+    def ask_access(self, resource_id: str, target: IpAddress | str, *, now: float) -> None:
+        """Ask the portal as a packet to `target` would; what it refused before is forgotten."""
         asked = _resource_id(resource_id)
+        if asked in self._pools:
+            self._devices.ask_again(asked, target, now=now)
+            return
         if not self._gateways_of(asked) and self._requests.is_due(asked, now=now):
             self._refusals.pop(asked, None)
         self._request(asked, now=now)
@@ -635,21 +647,6 @@ def _device_target(resource_id: str, address: str) -> DeviceTarget:
 def _filters_of(entry: Entry) -> tuple[c.Filter, ...]:
     resource = entry.resource
     return () if isinstance(resource, m.ClientInternetResource) else engine_filters(resource.filters)
-
-
-def _permits(entry: Entry, protocol: str, port: int | None) -> bool:
-    filters = _filters_of(entry)
-    return not filters or any(
-        one.protocol == protocol and (port is None or one.first_port <= port <= one.last_port)
-        for one in filters
-    )
-
-
-def _filter_text(one: c.Filter) -> str:
-    if one.protocol == "icmp" or (one.first_port, one.last_port) == (0, LAST_PORT):
-        return one.protocol
-    ports = f"{one.first_port}" if one.first_port == one.last_port else f"{one.first_port}-{one.last_port}"
-    return f"{ports}/{one.protocol}"
 
 
 def _resource_id(text: str) -> ResourceId:

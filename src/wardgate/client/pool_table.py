@@ -34,6 +34,13 @@ class DeviceTarget(NamedTuple):
     address: IpAddress
 
 
+class PoolMembers(NamedTuple):
+    """A pool, and devices that it leads to."""
+
+    pool: DevicePool
+    targets: tuple[DeviceTarget, ...]
+
+
 class DeviceAddresses(NamedTuple):
     ipv4: IpAddress
     ipv6: IpAddress
@@ -82,6 +89,30 @@ class PoolTable:
             for entry in self._entries.values()
             for _, address in entry.targets
         )
+
+    def pools(self) -> tuple[PoolMembers, ...]:
+        """Return every pool with what it leads to, by name and id."""
+        listed = (PoolMembers(entry.pool, entry.targets) for entry in self._entries.values())
+        return tuple(sorted(listed, key=lambda one: (one.pool.name, one.pool.id.int)))
+
+    def leading_to(self, target: IpAddress | str) -> tuple[PoolMembers, ...]:
+        """Return the pools that an address or a name (lower case, no trailing dot) belongs to, by id.
+
+        With each come the addresses of that one device; none if its name is not resolved yet.
+        """
+        if isinstance(target, str):
+            pool_id = self.pool_of_name(target)
+            if pool_id is None:
+                return ()
+            known = self.resolved(pool_id, target)
+            targets = () if known is None else tuple(DeviceTarget(pool_id, one) for one in known)
+            return (PoolMembers(self._entries[pool_id].pool, targets),)
+        found = (
+            PoolMembers(entry.pool, (DeviceTarget(entry.pool.id, target),))
+            for entry in self._entries.values()
+            if any(one.address == target for one in entry.targets)
+        )
+        return tuple(sorted(found, key=lambda one: one.pool.id.int))
 
     def pool_of_name(self, name: str) -> ResourceId | None:
         """Return the dynamic pool that a name (lower case, no trailing dot) belongs to: the first one, by id."""

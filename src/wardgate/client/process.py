@@ -62,6 +62,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         return msgspec.structs.replace(
             self._shown("client", self._tun.name),
             resources=self._client.shown_resources(now=self._engine.clock()),
+            grants=self._client.shown_grants(),
             dns=DnsView(
                 self._host_dns.method, tuple(map(str, self._client.sentinels)), self._client.upstreams
             ),
@@ -76,9 +77,13 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
             return Refused("that is neither a name nor an address")
 
         def look() -> Why:
-            return self._client.why(
+            found = self._client.why(
                 target, protocol=question.protocol, port=question.port, now=self._engine.clock()
             )
+            if found.connection is None:
+                return found
+            (connection,) = self._measured((found.connection,))
+            return msgspec.structs.replace(found, connection=connection)
 
         why = look()
         if (
@@ -86,16 +91,17 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
             or why.is_filtered
             or why.outcome == "authorized"
             or not why.is_portal_connected
+            or not question.may_ask_portal
         ):
             return why
-        self._client.ask_access(why.resource.id, now=self._engine.clock())
+        self._client.ask_access(why.resource.id, target, now=self._engine.clock())
         self._carry_out()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WHY_TIMEOUT_S):
                 while (why := look()).outcome == "no answer":
                     self._news.clear()
                     await self._news.wait()
-        return look()
+        return msgspec.structs.replace(look(), was_asked=True)
 
     def reset(self) -> None:
         """The network changed: new key, new sockets, new connection to the portal (data-plane §1.11)."""

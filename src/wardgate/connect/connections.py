@@ -23,6 +23,7 @@ from wardgate.connect.relay_list import relays_of_init, relays_of_presence
 from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
+from wardgate.datapath.figures import ConnectionFigures
 from wardgate.datapath.programmable import Programmable
 from wardgate.wire import messages as m
 
@@ -229,6 +230,7 @@ class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
         local, remote: the ends of the path.
         local_candidates, remote_candidates: what was tried, as ICE writes candidates.
         connected_s: how long the tunnel has stood; None if it does not, or nobody knows.
+        figures: what the engine counted; None if it has no connection, or does not answer.
     """
 
     peer_id: str
@@ -241,6 +243,7 @@ class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
     local_candidates: tuple[str, ...]
     remote_candidates: tuple[str, ...]
     connected_s: float | None = None
+    figures: ConnectionFigures | None = None
 
 
 class RelayView(msgspec.Struct, frozen=True):

@@ -21,3 +21,19 @@ def _engine_filter(one: WireFilter) -> Filter:
         # The filter must stay: a resource without filters admits everything. This one admits no port.
         first, last = LAST_PORT, 0
     return Filter(protocol=one.protocol, first_port=first, last_port=last)
+
+
+def permits(filters: tuple[Filter, ...], protocol: str, port: int | None) -> bool:
+    """Tell whether filters admit a protocol (`tcp`, `udp`, `icmp`) to a port; None for any port."""
+    return not filters or any(
+        one.protocol == protocol and (port is None or one.first_port <= port <= one.last_port)
+        for one in filters
+    )
+
+
+def filter_text(one: Filter) -> str:
+    """Write a filter for people: `443/tcp`, `8000-8999/udp`, `icmp`."""
+    if one.protocol == "icmp" or (one.first_port, one.last_port) == (0, LAST_PORT):
+        return one.protocol
+    ports = f"{one.first_port}" if one.first_port == one.last_port else f"{one.first_port}-{one.last_port}"
+    return f"{ports}/{one.protocol}"

@@ -41,7 +41,7 @@ def explain(path: PathSelected, candidates: CandidateBook) -> str:
     """Explain a path in one line, for logs."""
     where = _WHERE[path.kind]
     if path.kind == "direct":
-        return where
+        return f"{where}: {_why_direct(path.remote, candidates.remote)}"
     ours, theirs = _facts(candidates.local), _facts(candidates.remote)
     if ours.maps_per_destination and theirs.maps_per_destination:
         why = "the NATs of both ends use a new port for each destination"
@@ -55,6 +55,17 @@ def explain(path: PathSelected, candidates: CandidateBook) -> str:
     else:
         why = "no direct check came through in time"
     return f"{where}: {why}"
+
+
+def _why_direct(remote: str, candidates: Iterable[str]) -> str:
+    address, _, port = remote.rpartition(":")
+    end = [address.strip("[]"), port]
+    kinds = {fields[7] for text in candidates if (fields := text.split())[4:6] == end and len(fields) > 7}
+    if "host" in kinds:
+        return "the peer's own address answers"
+    if "srflx" in kinds:
+        return "the peer answers at the address that its relay sees it at"
+    return "the peer answers from an address that it did not signal"
 
 
 def _add(known: set[str], candidates: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ hands them over.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -14,12 +14,15 @@ import wardgate_native
 from wardgate.datapath.commands import Command
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
+from wardgate.datapath.figures import ConnectionFigures
 from wardgate.datapath.programmable import CommandRefused
 
 Role = Literal["client", "gateway"]
 
 _ENCODER: Final = msgspec.json.Encoder()
 _EVENTS: Final = msgspec.json.Decoder(list[AnyEvent])
+_FIGURES: Final = msgspec.json.Decoder(list[ConnectionFigures])
+_PEERS_AT_ONCE: Final = 50  # ours: packets wait while figures are collected, some microseconds for each peer
 
 
 class SimulatedEngine:
@@ -94,6 +97,13 @@ class HostedEngine:
 
     def stats(self) -> dict[str, int]:
         return self._host.stats()
+
+    def figures(self, peers: Sequence[str]) -> list[ConnectionFigures]:
+        """Figures of those of the named peers that have a connection; packets pass between some peers and the next."""
+        found = list[ConnectionFigures]()
+        for first in range(0, len(peers), _PEERS_AT_ONCE):
+            found += _FIGURES.decode(self._host.figures(list(peers[first : first + _PEERS_AT_ONCE])))
+        return found
 
     def rebind(self) -> None:
         """Replace both UDP sockets after a network change."""

@@ -17,9 +17,10 @@ class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that a client is offered.
 
     Attributes:
-        kind: `dns`, `cidr` or `internet`.
+        kind: `dns`, `cidr`, `internet` or `device pool`.
+        address: as the portal writes it; of a pool its pattern, empty if it lists its members.
         state: `online`, `offline` (its gateways are away) or `unknown` (nobody has asked for it yet).
-        gateway_id: who serves it now; None without an authorization.
+        gateway_id: who serves it now; None without an authorization. Of a pool: a device that is reached.
         refusal: why the portal refused it when it was asked last.
     """
 
@@ -34,7 +35,12 @@ class ResourceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrantView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client may use at this gateway; `expires_at` in Unix seconds, None without end."""
+    """What a client may use at this gateway, or that it may reach this client through a device pool.
+
+    Attributes:
+        actor: whose client it is; at a client the name of the device.
+        expires_at: Unix seconds; None without end.
+    """
 
     client_id: str
     actor: str | None
@@ -87,7 +93,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         outcome: `authorized`, `refused`, `no answer` or `no resource`.
         reason: the portal's word for a refusal.
         violated: the properties that a policy asks for and that are not met.
-        connection: to the gateway that serves it.
+        connection: to the gateway that serves it, or to the device.
+        was_asked: the portal was asked on account of this question; what it granted stands.
     """
 
     outcome: str
@@ -99,15 +106,21 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     violated: tuple[str, ...] = ()
     connection: ConnectionView | None = None
     is_portal_connected: bool = True
+    was_asked: bool = False
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the control socket: `status`, or `why` with a host and perhaps a port."""
+    """One line of the control socket: `status`, or `why` with a host and perhaps a port.
+
+    Attributes:
+        may_ask_portal: where nobody knows yet, the portal may be asked for access as a packet would.
+    """
 
     ask: str
     host: str = ""
     port: int | None = None
     protocol: str = "tcp"
+    may_ask_portal: bool = True
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -186,7 +186,6 @@ class TunnelProcess(ABC, Generic[_Action]):
 
     def _shown(self, part: str, interface: str) -> Status:
         """Return what client and gateway have in common."""
-        now = self._engine.clock()
         return Status(
             part=part,
             version=wardgate.__version__,
@@ -194,16 +193,27 @@ class TunnelProcess(ABC, Generic[_Action]):
             is_connected=self._machine.is_joined,
             is_ready=self.is_ready,
             addresses=self._addresses,
-            connections=tuple(self._aged(one, now=now) for one in self._machine.shown_connections()),
+            connections=self._measured(self._machine.shown_connections()),
             relays=self._machine.shown_relays(),
             host=tuple(HostSetting(one.name, one.repairs, one.refusal) for one in self.host.conditions),
             counts=self.counts(),
             notes=self.notes(),
         )
 
-    def _aged(self, one: ConnectionView, *, now: float) -> ConnectionView:
-        since = self._established_at.get(one.peer_id)
-        return one if since is None else msgspec.structs.replace(one, connected_s=round(now - since, 1))
+    def _measured(self, connections: tuple[ConnectionView, ...]) -> tuple[ConnectionView, ...]:
+        """Add what the engine knows; while it hangs it is not asked."""
+        asked = [one.peer_id for one in connections] if self._thread.is_responsive else []
+        figures = {one.peer_id: one for one in self._engine.figures(asked)}
+        now = self._engine.clock()
+        return tuple(
+            msgspec.structs.replace(
+                one,
+                connected_s=None if since is None else round(now - since, 1),
+                figures=figures.get(one.peer_id),
+            )
+            for one in connections
+            for since in (self._established_at.get(one.peer_id),)
+        )
 
     async def _answer_question(self, question: Question) -> Status | Why | Refused:
         match question.ask:

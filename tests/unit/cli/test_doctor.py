@@ -15,7 +15,7 @@ from cryptography import x509
 
 import wardgate
 from support.certificates import write_certificate
-from unit.cli.test_looking import STATUS
+from unit.cli.test_looking import POOL, STATUS
 from wardgate.cli import doctor, findings
 from wardgate.cli.doctor import redacted
 from wardgate.cli.findings import Finding, State
@@ -124,6 +124,7 @@ def test_what_a_running_process_tells_is_judged() -> None:
         relays=(),
         counts={"udp_receive_dropped": 3},
         host=(HostSetting("routes", 0, "not permitted"), HostSetting("rules", 2, None)),
+        resources=(msgspec.structs.replace(POOL, refusal="forbidden"),),
     )
     found = list(findings.running(amiss))
     assert all(one.cure for one in found if one.state is not State.OK)
@@ -134,6 +135,9 @@ def test_what_a_running_process_tells_is_judged() -> None:
         "3 datagrams",
         "refuses routes",
         "rules was put back 2 times",
+        "device pool 'laptops' was refused: forbidden",
+        "1 of 1 are relayed; to gw-1 through our relay",
+        "1 of 1 connections lose packets; 5.0 % of those from gw-1",
     ):
         assert words in told, words
     away = list(findings.running(msgspec.structs.replace(STATUS, is_connected=False)))

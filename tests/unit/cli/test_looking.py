@@ -5,12 +5,14 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from wardgate.cli.errors import UserError
 from wardgate.cli.looking import parse_target, status_lines, why_lines
 from wardgate.cli.main import main
 from wardgate.connect.connections import ConnectionView, RelayView
+from wardgate.datapath.figures import CheckFigures, ConnectionFigures
 from wardgate.peer.control_socket import control_socket
 from wardgate.peer.status import (
     DnsView,
@@ -23,6 +25,38 @@ from wardgate.peer.status import (
     Why,
 )
 
+FIGURES = ConnectionFigures(
+    peer_id="gw-1",
+    sent_packets=7,
+    sent_bytes=700,
+    received_packets=3,
+    received_bytes=2_500_000,
+    arrived_messages=950,
+    missing_messages=50,
+    handshake_age_s=61.4,
+    checks=(
+        CheckFigures(
+            local="10.0.0.2:52625",
+            local_kind="host",
+            remote="192.168.1.7:52625",
+            remote_kind="host",
+            sent=12,
+            answered=0,
+            round_trip_ms=None,
+            is_used=False,
+        ),
+        CheckFigures(
+            local="203.0.113.1:50000",
+            local_kind="relay",
+            remote="198.51.100.7:52625",
+            remote_kind="srflx",
+            sent=41,
+            answered=40,
+            round_trip_ms=12.34,
+            is_used=True,
+        ),
+    ),
+)
 RELAYED = ConnectionView(
     peer_id="gw-1",
     names={"site": "Berlin\x1b[2J"},
@@ -34,6 +68,7 @@ RELAYED = ConnectionView(
     local_candidates=("candidate:1 1 UDP 1 192.0.2.1 52625 typ host".replace("typ ", ""),),
     remote_candidates=(),
     connected_s=3725.0,
+    figures=FIGURES,
 )
 RESOURCE = ResourceView(
     id="r",
@@ -44,6 +79,7 @@ RESOURCE = ResourceView(
     state="online",
     gateway_id="gw-1",
 )
+POOL = ResourceView(id="p", name="laptops", kind="device pool", address="", sites=(), state="unknown")
 STATUS = Status(
     part="client",
     version="1",
@@ -72,6 +108,9 @@ def test_a_person_reads_what_is_connected_over_which_path_and_what_was_put_back(
         "online by gw-1",
         "relayed, for 1 h 2 min",
         "no direct check came through in time",
+        "round trip 12.3 ms, 5.0 % lost on the way here, 2.5 MB in, 700 B out, handshake 1 min 1 s ago",
+        "203.0.113.1:50000 (relay) → 198.51.100.7:52625 (srflx): 40 of 41 answered in 12.3 ms, in use",
+        "10.0.0.2:52625 (host) → 192.168.1.7:52625 (host): no answer to 12",
         "routes: put back 2 times",
         "resolv.conf: read-only",
         "the I/O thread is stuck for 4 s",
@@ -79,6 +118,17 @@ def test_a_person_reads_what_is_connected_over_which_path_and_what_was_put_back(
         assert told in text, told
     assert "\x1b" not in text, "a name commands no terminal"
     assert text.count("put back") == 1
+
+
+def test_of_many_pairs_those_that_answer_are_shown_and_the_rest_is_counted() -> None:
+    unused = [
+        msgspec.structs.replace(FIGURES.checks[0], remote=f"192.168.1.7:{port}") for port in range(1, 30)
+    ]
+    figures = msgspec.structs.replace(FIGURES, checks=(*unused, FIGURES.checks[1]))
+    one = msgspec.structs.replace(STATUS, connections=(msgspec.structs.replace(RELAYED, figures=figures),))
+    text = "\n".join(status_lines(one))
+    assert "in use" in text
+    assert (text.count("no answer to"), "and 24 more" in text) == (5, True)
 
 
 def test_a_gateways_grants_are_told_with_their_end() -> None:
@@ -96,7 +146,17 @@ def test_a_gateways_grants_are_told_with_their_end() -> None:
             Why(outcome="refused", resource=RESOURCE, reason="forbidden", violated=("remote_ip",)),
             "not met: remote_ip",
         ),
-        (Why(outcome="no answer", resource=RESOURCE), "no gateway of its site took the request"),
+        (
+            Why(outcome="no answer", resource=RESOURCE, was_asked=True),
+            "no gateway of its site took the request",
+        ),
+        (Why(outcome="no answer", resource=RESOURCE), "nobody has asked for access yet"),
+        (Why(outcome="no answer", resource=POOL, was_asked=True), "the device did not take the request"),
+        (Why(outcome="authorized", resource=POOL, connection=RELAYED), "device    gw-1"),
+        (
+            Why(outcome="authorized", resource=RESOURCE, was_asked=True),
+            "the authorization stands until it ends",
+        ),
         (
             Why(outcome="no answer", resource=RESOURCE, is_portal_connected=False),
             "not connected to the portal",
@@ -147,6 +207,8 @@ async def running(tmp_path: Path) -> AsyncIterator[Path]:
     """A process that answers at a socket."""
 
     async def answer(question: Question) -> Status | Why | Refused:
+        if not question.may_ask_portal:
+            return Why(outcome="no answer", resource=RESOURCE)
         if question.host == "refused.example":
             return Why(outcome="refused", resource=RESOURCE, reason="forbidden")
         if question.host:
@@ -172,6 +234,8 @@ async def test_scripts_go_by_exit_codes_and_json(running: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["dns"] == ["127.0.0.1"]
     assert await code_of("why", "refused.example", socket) == 6
     assert "DENIED (forbidden)" in capsys.readouterr().out
+    assert await code_of("why", "refused.example", "--no-ask", socket) == 1
+    assert "nobody has asked for access yet" in capsys.readouterr().out
 
 
 async def test_where_nothing_runs_that_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

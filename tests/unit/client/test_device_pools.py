@@ -1,6 +1,6 @@
 """Client to client: reaching devices of pools, being reached by them, and the names of dynamic pools."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from uuid import UUID
 
 import dns.rcode
@@ -28,6 +28,7 @@ from wardgate.connect.deadlines import ClockOffset
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.model.ids import ClientId, DeviceId, ResourceId
+from wardgate.peer.status import Why
 from wardgate.wire import messages as m
 
 NAS = ClientId(DeviceId(UUID(int=7, version=4)))
@@ -567,3 +568,67 @@ def test_a_pattern_that_cannot_be_read_leaves_its_pool_out(named: Client, engine
     named.handle_message(resolved(), now=1.0)
     named.handle_message(m.ResourceCreatedOrUpdated(replace(DYNAMIC, address="a**.example")), now=2.0)
     assert routes(engine) == []
+
+
+# ── what people are told ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_person_is_told_of_a_device_follows_from_refusal_to_grant(client: Client) -> None:
+    def why(port: int = 22) -> Why:
+        return client.why(ip_address(V4), protocol="tcp", port=port, now=9.0)
+
+    unknown = why()
+    assert unknown.resource is not None
+    assert (unknown.outcome, unknown.resource.kind, unknown.resource.name) == (
+        "no answer",
+        "device pool",
+        "devices",
+    )
+    assert (why(80).is_filtered, why(80).filters) == (True, ("22/tcp",))
+
+    client.ask_access(str(POOL), ip_address(V4), now=1.0)
+    assert sent(client) == [m.RequestAuthorization(POOL, ipv4=V4)]
+    client.handle_message(denied("forbidden", ipv4=V4), now=1.0)
+    assert (why().outcome, why().reason) == ("refused", "forbidden")
+    (pool,) = [one for one in client.shown_resources(now=2.0) if one.kind == "device pool"]
+    assert (pool.state, pool.refusal) == ("unknown", "forbidden")
+
+    client.ask_access(str(POOL), ip_address(V4), now=4.0)
+    assert why().outcome == "no answer", "the old refusal is not told as the new answer"
+    client.handle_message(REACHED, now=4.0)
+    client.handle_event(e.HandshakeDone(str(NAS), 0.1), now=4.0)
+    granted = why()
+    assert granted.outcome == "authorized"
+    assert granted.connection is not None
+    assert granted.connection.names == {"device": "nas"}
+    (pool,) = [one for one in client.shown_resources(now=5.0) if one.kind == "device pool"]
+    assert (pool.state, pool.gateway_id, pool.refusal) == ("online", str(NAS), None)
+
+
+def test_a_name_in_a_dynamic_pool_is_told_and_asked_for_once_it_is_resolved(named: Client) -> None:
+    def why() -> Why:
+        return named.why("nas.lab.example", protocol="tcp", port=22, now=9.0)
+
+    assert why().outcome == "no answer"
+    named.ask_access(str(POOL), "nas.lab.example", now=1.0)
+    assert sent(named) == [], "nobody knows which device that is"
+    named.handle_message(resolved(), now=1.0)
+    named.ask_access(str(POOL), "nas.lab.example", now=1.0)
+    assert sent(named) == [m.RequestAuthorization(POOL, ipv4=V4)]
+    named.handle_message(REACHED, now=1.0)
+    assert why().outcome == "authorized"
+    assert named.why("nas.elsewhere.example", protocol="tcp", port=22, now=9.0).outcome == "no resource"
+
+
+def test_whom_a_pool_lets_in_here_is_told_with_its_end(client: Client) -> None:
+    client.handle_message(LET_IN, now=1.0)
+    (grant,) = client.shown_grants()
+    assert (grant.client_id, grant.actor, grant.expires_at) == (str(NAS), "nas", 1_800_000_000)
+
+
+def test_what_was_refused_is_forgotten_with_its_pool(client: Client) -> None:
+    intend(client)
+    client.handle_message(denied("forbidden", ipv4=V4), now=1.0)
+    client.handle_message(m.ResourceDeleted(POOL), now=2.0)
+    client.handle_message(m.ResourceCreatedOrUpdated(STATIC), now=3.0)
+    assert client.why(ip_address(V4), protocol="tcp", port=22, now=3.0).outcome == "no answer"

@@ -266,7 +266,10 @@ def test_lines_name_resource_and_site_beside_their_ids(
     assert lines(caplog.records) == [
         ("access granted", {"resource_id": str(CIDR), "resource": "net", **gateway}),
         ("connection established", {**gateway, "took_s": 0.123}),
-        ("path selected", {**gateway, "path": "direct"}),
+        (
+            "path selected",
+            {**gateway, "path": "direct: the peer answers from an address that it did not signal"},
+        ),
         ("connection closed", {**gateway, "by": "remote"}),
         (
             "access refused",
@@ -307,7 +310,7 @@ def test_what_a_person_is_told_follows_from_refusal_to_grant_to_path(client: Cli
     assert named is not None
     assert (named.name, named.kind, named.address) == ("app", "dns", "*.corp.example")
 
-    client.ask_access(str(CIDR), now=1.0)
+    client.ask_access(str(CIDR), ip_address("10.20.0.5"), now=1.0)
     assert sent(client) == [m.RequestAuthorization(CIDR)]
     client.handle_message(
         m.AuthorizationCreationFailed(CIDR, "forbidden", violated_properties=("remote_ip",)), now=1.0
@@ -315,7 +318,7 @@ def test_what_a_person_is_told_follows_from_refusal_to_grant_to_path(client: Cli
     refused = why("10.20.0.5")
     assert (refused.outcome, refused.reason, refused.violated) == ("refused", "forbidden", ("remote_ip",))
 
-    client.ask_access(str(CIDR), now=4.0)
+    client.ask_access(str(CIDR), ip_address("10.20.0.5"), now=4.0)
     assert why("10.20.0.5").outcome == "no answer", "the old refusal is not told as the new answer"
     client.handle_message(created(CIDR), now=4.0)
     path = e.PathSelected(str(GATEWAY), "direct", "192.0.2.1:1", "192.0.2.2:2", None)

@@ -14,8 +14,22 @@ def relayed(kind: str = "local_relay") -> PathSelected:
     return PathSelected("peer", kind, "192.0.2.1:50000", "203.0.113.9:52625", "relay")  # type: ignore[arg-type]
 
 
-def test_a_direct_path_needs_no_reason() -> None:
-    assert explain(relayed("direct"), CandidateBook()) == "direct"
+@pytest.mark.parametrize(
+    ("remote", "candidates", "words"),
+    [
+        ("203.0.113.9:52625", CONE, "at the address that its relay sees it at"),
+        ("192.168.1.20:52625", CONE, "own address"),
+        ("[2001:db8::20]:52625", {HOST_IPV6}, "own address"),
+        ("203.0.113.9:1", CONE, "did not signal"),
+    ],
+)
+def test_a_direct_path_is_explained_by_the_address_that_answers(
+    remote: str, candidates: set[str], words: str
+) -> None:
+    path = PathSelected("peer", "direct", "192.0.2.1:50000", remote, None)
+    told = explain(path, CandidateBook(remote=candidates))
+    assert told.startswith("direct: ")
+    assert words in told
 
 
 @pytest.mark.parametrize(

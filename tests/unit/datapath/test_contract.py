@@ -31,6 +31,7 @@ from wardgate.datapath.commands import (
     UpdateFilters,
 )
 from wardgate.datapath.events import AnyEvent
+from wardgate.datapath.figures import ConnectionFigures
 
 from .engine_world import UNIX_AT_ZERO, EngineWorld, grant, relay_server, udp_packet
 
@@ -187,6 +188,24 @@ def test_a_flow_is_reported_as_python_reads_it(world: EngineWorld) -> None:
         assert (begun.paths[0].source, begun.paths[0].destination) == ("6.6.6.6:52625", "7.7.7.7:52625")
         assert ended.end is not None
         assert (ended.end.tx_packets, ended.end.tx_bytes, ended.end.rx_packets) == (1, 8, 0)
+
+
+def test_figures_of_a_connection_are_told_as_python_reads_them(world: EngineWorld) -> None:
+    world.send("client", udp_packet("10.0.0.5", b"request"))
+    world.run(1.0)
+
+    def figures(*peers: str) -> list[ConnectionFigures]:
+        told = world.engines["gateway"].figures(list(peers), now=world.now)
+        return msgspec.json.decode(told, type=list[ConnectionFigures])
+
+    (one,) = figures("nobody", "client")
+    assert (one.peer_id, one.received_packets, one.missing_messages) == ("client", 1, 0)
+    assert one.received_bytes == len(udp_packet("10.0.0.5", b"request"))
+    assert one.handshake_age_s is not None
+    (used,) = (pair for pair in one.checks if pair.is_used)
+    assert used.round_trip_ms is not None
+    assert 0 < used.answered <= used.sent
+    assert figures() == []
 
 
 def test_packets_cross_the_world_of_python(world: EngineWorld) -> None:

@@ -16,8 +16,9 @@ from support.process_parts import (
     tunnel_parts,
     with_link,
 )
+from wardgate.connect.connections import ConnectionView, RelayView
 from wardgate.connect.deadlines import ClockOffset
-from wardgate.datapath.commands import Shutdown
+from wardgate.datapath.commands import IceCredentials, Shutdown, UpsertPeer
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent, RelayUp
 from wardgate.net.boot_clock import ClockNews
@@ -91,12 +92,26 @@ async def test_after_a_long_sleep_it_connects_anew(
     assert len(engine.of(Shutdown)) == 1
 
 
+UPSERT = UpsertPeer(
+    id="gw-1",
+    public_key="",
+    preshared_key="",
+    local_ice=IceCredentials("a", "a"),
+    remote_ice=IceCredentials("b", "b"),
+    role="controlling",
+    profile="client",
+    ipv4="100.64.0.1",
+    ipv6="fd00:2021:1111::1",
+)
+
+
 class Script:
     """A machine that writes down what it is told and asks for what the test says."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
         self.actions: list[Send | Configure | str] = []
+        self.connections: tuple[ConnectionView, ...] = ()
 
     is_joined = False
 
@@ -107,6 +122,12 @@ class Script:
         self.told.append("lost")
 
     def handle_shutdown(self) -> None: ...
+
+    def shown_connections(self) -> tuple[ConnectionView, ...]:
+        return self.connections
+
+    def shown_relays(self) -> tuple[RelayView, ...]:
+        return ()
 
     def poll_action(self) -> Send | Configure | str | None:
         return self.actions.pop(0) if self.actions else None
@@ -166,6 +187,34 @@ def test_what_the_engine_has_reported_comes_before_what_the_portal_says(
     link.handle(event)
 
     assert process.script.told == ["RelayUp", told]
+
+
+def test_what_the_engine_counts_is_told_with_each_connection_unless_it_hangs(
+    scripted: tuple[Scripted, OpenLink, HostedParts],
+) -> None:
+    process, _, engine = scripted
+    engine.apply(UPSERT)
+    process.script.connections = tuple(
+        ConnectionView(
+            peer_id=peer_id,
+            names={},
+            is_established=True,
+            path="direct",
+            why="",
+            local=None,
+            remote=None,
+            local_candidates=(),
+            remote_candidates=(),
+        )
+        for peer_id in (UPSERT.id, "one that the engine has lost")
+    )
+
+    known, lost = process.status().connections
+    assert known.figures is not None
+    assert (known.figures.peer_id, known.figures.sent_bytes, lost.figures) == (UPSERT.id, 100, None)
+
+    process._thread._busy_s = 4
+    assert [one.figures for one in process.status().connections] == [None, None]
 
 
 def test_actions_are_carried_out_until_none_is_left(

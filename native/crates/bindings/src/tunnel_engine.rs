@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wardgate_datapath::TunRead;
 use wardgate_datapath::command::Command;
+use wardgate_datapath::tunnel::figures;
 use wardgate_datapath::{event, tunnel};
 
 use crate::clock::{VirtualClock, unix_time};
@@ -112,6 +113,18 @@ impl TunnelEngine {
 
     fn poll_timeout(&self) -> Option<f64> {
         self.engine.poll_timeout().map(|at| self.clock.seconds(at))
+    }
+
+    #[pyo3(signature = (peers, *, now))]
+    fn figures<'py>(
+        &mut self,
+        python: Python<'py>,
+        peers: Vec<String>,
+        now: f64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let now = self.clock.instant(now)?;
+        let figures = self.engine.figures(&peers, now);
+        Ok(PyBytes::new(python, &figures::encode(&figures)))
     }
 
     fn stats(&self) -> BTreeMap<&'static str, u64> {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wardgate_datapath::command::Command;
 use wardgate_datapath::event;
+use wardgate_datapath::tunnel::figures;
 use wardgate_io::TunnelHostConfig;
 
 use crate::errors::{no_answer, os_error, refused};
@@ -68,6 +69,15 @@ impl TunnelHost {
     fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
         let stats = python.detach(|| self.0.stats()).map_err(no_answer)?;
         Ok(stats.into_iter().collect())
+    }
+
+    fn figures<'py>(
+        &self,
+        python: Python<'py>,
+        peers: Vec<String>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let figures = python.detach(|| self.0.figures(peers)).map_err(no_answer)?;
+        Ok(PyBytes::new(python, &figures::encode(&figures)))
     }
 
     fn news_fd(&self) -> i32 {

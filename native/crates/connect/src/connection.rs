@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 
 use crate::allocation::Reflexive;
 use crate::candidate;
+use crate::check_book::{CheckBook, CheckedPair};
 use crate::event::FailureReason;
 use crate::node::{PeerConfig, Profile};
 use crate::pair_choice::{Pair, PairChoice};
@@ -80,6 +81,7 @@ pub(crate) struct Connection<Id> {
     /// Our relayed candidates as announced.
     relayed: BTreeMap<SocketAddr, (Candidate, String)>,
     choice: PairChoice,
+    checks: CheckBook,
     pub(crate) path: Option<Path<Id>>,
     /// To signal at the end of this step, with priority.
     added: Vec<(u32, String)>,
@@ -110,6 +112,7 @@ impl<Id: Copy> Connection<Id> {
             observed: BTreeSet::new(),
             relayed: BTreeMap::new(),
             choice: PairChoice::default(),
+            checks: CheckBook::default(),
             path: None,
             added: Vec::new(),
             removed: Vec::new(),
@@ -169,6 +172,7 @@ impl<Id: Copy> Connection<Id> {
                 continue;
             };
             self.agent.invalidate_candidate(&candidate);
+            self.checks.forget(|pair| pair.source == address);
             let before = self.added.len();
             self.added.retain(|(_, added)| *added != text);
             if self.added.len() == before {
@@ -225,6 +229,8 @@ impl<Id: Copy> Connection<Id> {
             if !ours {
                 self.agent.invalidate_candidate(&candidate);
             }
+            self.checks
+                .forget(|pair| pair.destination == candidate.addr());
         }
         true
     }
@@ -249,12 +255,48 @@ impl<Id: Copy> Connection<Id> {
             .any(|remote| remote.kind() == CandidateKind::Relayed && remote.addr() == address)
     }
 
-    /// A check or answer that names this connection; `destination` is the candidate of ours that it came to.
+    /// What came of the checks so far, in a fixed order.
+    pub(crate) fn checks(&self) -> Vec<CheckedPair> {
+        let remote: BTreeMap<SocketAddr, CandidateKind> = self
+            .agent
+            .remote_candidates()
+            .map(|remote| (remote.addr(), remote.kind()))
+            .collect();
+        let checked = self.checks.outcomes().map(|(pair, outcome)| CheckedPair {
+            local: pair.source,
+            remote: pair.destination,
+            local_kind: kind_text(if self.relayed.contains_key(&pair.source) {
+                CandidateKind::Relayed
+            } else {
+                CandidateKind::Host
+            }),
+            remote_kind: kind_text(
+                remote
+                    .get(&pair.destination)
+                    .copied()
+                    .unwrap_or(CandidateKind::PeerReflexive),
+            ),
+            sent: outcome.sent,
+            answered: outcome.answered,
+            round_trip: outcome.round_trip,
+            is_chosen: self.choice.chosen() == Some(pair),
+        });
+        checked.collect()
+    }
+
+    /// A check was sent.
+    pub(crate) fn note_sent(&mut self, pair: Pair, now: Instant) {
+        self.checks.sent(pair, now);
+    }
+
+    /// A check or answer that names this connection; `destination` is the candidate of ours that it came to, `asked` the pair
+    /// that an answered check was sent on, and how long ago.
     pub(crate) fn handle_check(
         &mut self,
         message: StunMessage<'_>,
         source: SocketAddr,
         destination: SocketAddr,
+        asked: Option<(Pair, Duration)>,
         rng: &mut StdRng,
         now: Instant,
     ) {
@@ -289,6 +331,9 @@ impl<Id: Copy> Connection<Id> {
             return;
         }
         self.observed.insert(observed);
+        if answered && let Some((pair, took)) = asked {
+            self.checks.answered(pair, took);
+        }
         // The controlling side has its own checks answered all the time; the controlled one sends few and gets many.
         if answered || !self.config.controlling {
             let pair = Pair {
@@ -458,6 +503,15 @@ impl<Id: Copy> Connection<Id> {
         self.agent.set_initial_stun_rto(timing.initial_rto);
         self.agent.set_max_stun_rto(timing.max_rto);
         self.agent.set_max_stun_retransmits(timing.max_retransmits);
+    }
+}
+
+fn kind_text(kind: CandidateKind) -> &'static str {
+    match kind {
+        CandidateKind::Host => "host",
+        CandidateKind::PeerReflexive => "prflx",
+        CandidateKind::ServerReflexive => "srflx",
+        CandidateKind::Relayed => "relay",
     }
 }
 

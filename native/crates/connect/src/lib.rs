@@ -19,14 +19,18 @@
 mod allocation;
 mod candidate;
 mod channels;
+mod check_book;
 mod connection;
 mod event;
 mod node;
 mod pair_choice;
 mod path;
 mod relay_choice;
+#[cfg(test)]
+mod testing;
 mod transmit;
 
+pub use check_book::CheckedPair;
 pub use event::{FailureReason, LossReason, NodeEvent};
 pub use node::{
     IceCredentials, Inbound, Node, PeerConfig, Profile, RelayConfig, UpsertError, Upserted,

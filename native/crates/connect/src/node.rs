@@ -16,6 +16,7 @@ use wardgate_stun::{
 };
 
 use crate::allocation::{Allocation, AllocationEvent, SILENCE};
+use crate::check_book::CheckedPair;
 use crate::connection::{Check, Connection};
 use crate::event::NodeEvent;
 use crate::pair_choice::Pair;
@@ -109,8 +110,8 @@ pub struct Node<Id> {
     connections: BTreeMap<Id, Connection<Id>>,
     /// "<our user name>:<the peer's>" → connection.
     usernames: FxHashMap<String, Id>,
-    /// Checks in flight → connection; with the order in which to forget them.
-    transactions: FxHashMap<TransactionId, Id>,
+    /// Checks in flight; with the order in which to forget them.
+    transactions: FxHashMap<TransactionId, Asked<Id>>,
     transaction_ages: VecDeque<(Instant, TransactionId)>,
     /// Channels lately asked for by peer, with the order in which to forget them. Outlives the connection.
     channels_taken: BTreeMap<Id, u32>,
@@ -340,6 +341,14 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         }
     }
 
+    /// What came of the checks with a peer so far: at most 64 pairs.
+    pub fn checks(&self, id: Id) -> Vec<CheckedPair> {
+        self.connections
+            .get(&id)
+            .map(Connection::checks)
+            .unwrap_or_default()
+    }
+
     /// The path chosen for a peer, if any.
     pub fn path(&self, id: Id) -> Option<Path<Id>> {
         self.connections.get(&id)?.path
@@ -481,21 +490,27 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         let Ok(message) = StunMessage::parse(payload) else {
             return;
         };
-        let id = if message.is_binding_request() {
-            message
+        let (id, asked) = if message.is_binding_request() {
+            let id = message
                 .username()
-                .and_then(|username| self.usernames.get(username))
+                .and_then(|username| self.usernames.get(username));
+            (id.copied(), None)
         } else if message.is_successful_binding_response() {
-            Message::parse(payload)
+            let asked = Message::parse(payload)
                 .ok()
-                .and_then(|message| self.transactions.get(&message.transaction_id()))
+                .and_then(|message| self.transactions.get(&message.transaction_id()));
+            let took = |asked: &Asked<Id>| now.saturating_duration_since(asked.at);
+            (
+                asked.map(|asked| asked.id),
+                asked.map(|asked| (asked.pair, took(asked))),
+            )
         } else {
-            None
+            (None, None)
         };
-        if let Some(&id) = id
+        if let Some(id) = id
             && let Some(connection) = self.connections.get_mut(&id)
         {
-            connection.handle_check(message, from, local, &mut self.rng, now);
+            connection.handle_check(message, from, local, asked, &mut self.rng, now);
             self.touched.insert(id);
             self.settle(now);
         }
@@ -740,7 +755,15 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         if let Ok(message) = Message::parse(&payload)
             && (message.class(), message.method()) == (Class::Request, Method::BINDING)
         {
-            self.transactions.insert(message.transaction_id(), id);
+            let pair = Pair {
+                source,
+                destination,
+            };
+            let asked = Asked { id, pair, at: now };
+            self.transactions.insert(message.transaction_id(), asked);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.note_sent(pair, now);
+            }
             self.transaction_ages
                 .push_back((now, message.transaction_id()));
         }
@@ -828,6 +851,13 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             self.transaction_ages.pop_front();
         }
     }
+}
+
+/// A check in flight.
+struct Asked<Id> {
+    id: Id,
+    pair: Pair,
+    at: Instant,
 }
 
 enum Relayed {

@@ -58,6 +58,33 @@ fn is_relayed(world: &World) -> bool {
 }
 
 #[test]
+fn the_checks_tell_which_pair_was_answered_in_what_time() {
+    let mut world = site(Mapping::EndpointIndependent, &[1], &[1]);
+    connect(&mut world);
+    let path = world.peers[CLIENT].path.unwrap();
+    let checks = world.peers[CLIENT].node.checks(PEER);
+    let chosen: Vec<_> = checks.iter().filter(|pair| pair.is_chosen).collect();
+    let [chosen] = chosen[..] else {
+        panic!("{checks:?}")
+    };
+    assert_eq!(
+        (Some(chosen.local), chosen.remote, chosen.remote_kind),
+        (path.local, path.remote, "srflx")
+    );
+    let round_trip = chosen.round_trip.unwrap();
+    assert!(
+        round_trip > Duration::ZERO && round_trip < secs(0.1),
+        "{round_trip:?}"
+    );
+    assert!(chosen.answered > 0 && chosen.answered <= chosen.sent);
+    let host = checks.iter().find(|pair| pair.remote_kind == "host");
+    let host = host.expect("the gateway's own address is tried, too");
+    assert!(host.sent > 0);
+    assert_eq!((host.answered, host.round_trip), (0, None));
+    assert!(checks.iter().any(|pair| pair.local_kind == "relay"));
+}
+
+#[test]
 fn two_cone_nats_meet_directly() {
     let mut world = site(Mapping::EndpointIndependent, &[1], &[1]);
     connect(&mut world);

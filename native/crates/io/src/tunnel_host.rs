@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use wardgate_datapath::command::{Command, Refused};
 use wardgate_datapath::event::Event;
+use wardgate_datapath::tunnel::figures::ConnectionFigures;
 use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
 use wardgate_datapath::{Outbox, TunSink};
 use wardgate_packet::offload::{MAX_SUPER_PACKET, TunRead, VNET_HEADER_LEN};
@@ -63,6 +64,10 @@ pub trait PacketEngine: Send + 'static {
     /// The next event for a queue in which so many wait.
     fn poll_event(&mut self, waiting: usize) -> Option<Self::Event>;
     fn stats(&self) -> Vec<(&'static str, u64)>;
+    /// Figures of those of the named peers that have a connection.
+    fn figures(&self, _peers: &[String], _now: Instant) -> Vec<ConnectionFigures> {
+        Vec::new()
+    }
 }
 
 /// A client's or a gateway's end of the tunnel.
@@ -162,6 +167,10 @@ impl PacketEngine for TunnelEngine {
     fn stats(&self) -> Vec<(&'static str, u64)> {
         self.stats()
     }
+
+    fn figures(&self, peers: &[String], now: Instant) -> Vec<ConnectionFigures> {
+        self.figures(peers, now)
+    }
 }
 
 /// The handle of the thread; it may be used from any thread, dropping it closes everything.
@@ -176,6 +185,7 @@ enum Question<E: PacketEngine> {
     Apply(E::Command, SyncSender<Result<(), E::Refusal>>),
     Rebind(SyncSender<io::Result<()>>),
     Stats(SyncSender<Vec<(&'static str, u64)>>),
+    Figures(Vec<String>, SyncSender<Vec<ConnectionFigures>>),
     Stop,
 }
 
@@ -257,6 +267,11 @@ impl<E: PacketEngine> Host<E> {
     /// Counters of the engine and of the sockets.
     pub fn stats(&self) -> Result<Vec<(&'static str, u64)>, NoAnswer> {
         self.thread.ask(Question::Stats)
+    }
+
+    /// Figures of single connections. Packets wait while they are collected: name some dozens of peers at a time.
+    pub fn figures(&self, peers: Vec<String>) -> Result<Vec<ConnectionFigures>, NoAnswer> {
+        self.thread.ask(|reply| Question::Figures(peers, reply))
     }
 
     /// Look whether the thread goes on ([`IoThread::check`]).
@@ -589,6 +604,10 @@ impl<E: PacketEngine> Worker<E> {
                 Question::Stats(reply) => {
                     let stats = self.stats();
                     answer(&reply, stats);
+                }
+                Question::Figures(peers, reply) => {
+                    let figures = self.engine.figures(&peers, self.clock.now());
+                    answer(&reply, figures);
                 }
                 Question::Stop => {
                     self.flush();

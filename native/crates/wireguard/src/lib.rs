@@ -46,4 +46,6 @@ pub use noise::{HandshakeError, initiator_key};
 pub use session::{OpenError, REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 pub use timers::Timers;
 pub use timestamp::TimestampClock;
-pub use tunnel::{NoSession, SESSIONS_PER_TUNNEL, Tunnel, TunnelConfig, TunnelEvent};
+pub use tunnel::{
+    NoSession, SESSIONS_PER_TUNNEL, Tunnel, TunnelConfig, TunnelEvent, TunnelFigures,
+};

@@ -9,6 +9,7 @@ const WORDS: u64 = WINDOW / WORD_BITS + 1;
 pub(crate) struct ReplayWindow {
     /// One above the greatest counter seen; 0: none seen.
     next: u64,
+    inserted: u64,
     seen: Box<[u64; WORDS as usize]>,
 }
 
@@ -16,6 +17,7 @@ impl ReplayWindow {
     pub(crate) fn new() -> Self {
         Self {
             next: 0,
+            inserted: 0,
             seen: Box::new([0; WORDS as usize]),
         }
     }
@@ -49,6 +51,12 @@ impl ReplayWindow {
         }
         let (word, bit) = position(counter);
         self.seen[word] |= bit;
+        self.inserted += 1;
+    }
+
+    /// How many messages arrived, and how many of those sent until the latest one did not.
+    pub(crate) fn arrived_and_missing(&self) -> (u64, u64) {
+        (self.inserted, self.next.saturating_sub(self.inserted))
     }
 }
 

@@ -92,6 +92,11 @@ impl ReceiveSession {
         }
     }
 
+    /// How many messages arrived, and how many of those sent until the latest one did not.
+    pub(crate) fn arrived_and_missing(&self) -> (u64, u64) {
+        self.window.arrived_and_missing()
+    }
+
     /// Open `datagram`, of at least 32 bytes, in place; give its plaintext.
     pub(crate) fn open<'a>(
         &mut self,

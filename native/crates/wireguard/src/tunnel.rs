@@ -64,6 +64,16 @@ pub enum TunnelEvent {
     GaveUp,
 }
 
+/// What a tunnel can tell about itself. Messages are counted in the direction towards us, keepalives among them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TunnelFigures {
+    /// When the keys that we send with were agreed on; `None`: there is no session.
+    pub session_made_at: Option<Instant>,
+    pub arrived: u64,
+    /// Messages that the peer numbered below others that arrived. One that is merely late counts until it is there.
+    pub missing: u64,
+}
+
 /// There is no session to seal with; the packet is unchanged.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("no usable session")]
@@ -79,6 +89,8 @@ pub struct Tunnel {
     sending: Option<SendSession>,
     receiving: [Option<ReceiveSlot>; SESSIONS_PER_TUNNEL],
     activity: Activity,
+    /// Arrived and missing messages of sessions that are gone.
+    former: (u64, u64),
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<TunnelEvent>,
 }
@@ -113,6 +125,7 @@ impl Tunnel {
             sending: None,
             receiving: [const { None }; SESSIONS_PER_TUNNEL],
             activity: Activity::default(),
+            former: (0, 0),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -138,6 +151,19 @@ impl Tunnel {
         self.sending
             .as_ref()
             .is_some_and(|session| session.is_usable(now))
+    }
+
+    #[must_use]
+    pub fn figures(&self) -> TunnelFigures {
+        let sessions = self.receiving.iter().flatten();
+        let (arrived, missing) = sessions
+            .map(|slot| slot.session.arrived_and_missing())
+            .fold(self.former, sum);
+        TunnelFigures {
+            session_made_at: self.control.current.as_ref().map(|current| current.made_at),
+            arrived,
+            missing,
+        }
     }
 
     /// Use another preshared key from the next handshake message on; a running handshake included.
@@ -362,11 +388,14 @@ impl Tunnel {
             expires_at
         };
         let jitter = jitter(&mut self.rng, timers);
-        self.receiving[slot_of(index)] = Some(ReceiveSlot {
+        let replaced = self.receiving[slot_of(index)].replace(ReceiveSlot {
             index,
             session: ReceiveSession::new(&keys.receive, expires_at),
             unconfirmed: None,
         });
+        if let Some(replaced) = replaced {
+            self.former = sum(self.former, replaced.session.arrived_and_missing());
+        }
         self.activity.silent_since = None;
         let control = &mut self.control;
         control.silence = timers.silence + jitter;
@@ -378,6 +407,7 @@ impl Tunnel {
                 number: control.sessions_made,
                 index,
                 initiated,
+                made_at: now,
                 rekey_after_sending_at: now + timers.rekey_after,
                 rekey_after_receiving_at: now + timers.rekey_on_receive_after,
             },
@@ -432,6 +462,7 @@ impl Tunnel {
             let Some(expired) = slot.take_if(|slot| slot.session.expires_at <= now) else {
                 continue;
             };
+            self.former = sum(self.former, expired.session.arrived_and_missing());
             if let Some(current) = self
                 .control
                 .current
@@ -525,6 +556,8 @@ impl Tunnel {
     }
 
     fn wipe(&mut self) {
+        let figures = self.figures();
+        self.former = (figures.arrived, figures.missing);
         self.sending = None;
         self.receiving = [const { None }; SESSIONS_PER_TUNNEL];
         self.activity = Activity::default();
@@ -585,6 +618,7 @@ struct CurrentSession {
     number: u64,
     index: u32,
     initiated: bool,
+    made_at: Instant,
     rekey_after_sending_at: Instant,
     rekey_after_receiving_at: Instant,
 }
@@ -628,6 +662,14 @@ impl Activity {
     }
 }
 
+/// A peer chooses the numbers of its messages.
+fn sum((arrived, missing): (u64, u64), more: (u64, u64)) -> (u64, u64) {
+    (
+        arrived.saturating_add(more.0),
+        missing.saturating_add(more.1),
+    )
+}
+
 fn slot_of(index: u32) -> usize {
     index as usize % SESSIONS_PER_TUNNEL
 }
@@ -661,6 +703,28 @@ mod tests {
             tunnel.sending.as_mut().unwrap().counter = REJECT_AFTER_MESSAGES;
             assert_eq!(tunnel.seal(&mut [0; DATA_OVERHEAD], now), Err(NoSession));
         }
+    }
+
+    #[test]
+    fn missing_messages_are_counted_over_all_sessions_and_late_ones_are_not_missing() {
+        let now = epoch();
+        let [mut sender, mut receiver] = established_pair(now);
+        let before = receiver.figures();
+        assert_eq!(before.session_made_at, Some(now));
+        let mut messages = [[0; DATA_OVERHEAD + 1]; 5];
+        for message in &mut messages {
+            sender.seal(message, now).unwrap();
+        }
+        for index in [0, 4, 2] {
+            receiver.open(&mut messages[index], now).unwrap();
+        }
+        let counted = |figures: TunnelFigures| (figures.arrived - before.arrived, figures.missing);
+        assert_eq!(counted(receiver.figures()), (3, 2));
+        receiver.open(&mut messages[1], now).unwrap();
+        assert_eq!(counted(receiver.figures()), (4, 1));
+        receiver.wipe();
+        assert_eq!(counted(receiver.figures()), (4, 1));
+        assert_eq!(receiver.figures().session_made_at, None);
     }
 
     #[test]

@@ -52,17 +52,18 @@ PROTOCOL: Final = Parameter(
     default="tcp",
     choices=PROTOCOLS,
 )
+NO_ASK: Final = switch("no_ask", "do not ask the portal for access that nobody has asked for yet")
 
 WHY: Final = Command(
     name="why",
     help="Tell what becomes of a connection from this host, and why.",
     details="Which resource it is for, whether the portal grants it and if not why, which gateway serves it over which"
-    " path, what DNS answers, and where the kernel sends it. If nobody has asked for the resource yet, the portal is"
-    " asked as the first packet would.",
-    parameters=(TARGET, PROTOCOL, AS_JSON, CONTROL_SOCKET),
+    " path, what DNS answers, and where the kernel sends it. If the resource is not granted yet, the portal is asked"
+    " as the first packet would, and what it grants stands; `--no-ask` tells only what is known here.",
+    parameters=(TARGET, PROTOCOL, NO_ASK, AS_JSON, CONTROL_SOCKET),
     examples=(
         "sudo wardgate why wiki.corp.example:443",
-        "sudo wardgate why 10.0.3.7",
+        "sudo wardgate why 10.0.3.7 --no-ask",
         "sudo wardgate why [fd00::7]:22 --json",
     ),
     notes="Exit codes: 0 it goes through the tunnel · 1 it does not get there · 3 no client runs · 6 access is denied"

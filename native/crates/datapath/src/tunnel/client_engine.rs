@@ -155,6 +155,10 @@ impl RoleState for Client {
         self.set_peer_addresses(key, [ipv4.into(), ipv6.into()]);
     }
 
+    fn keeps_fragments_to(&self, _destination: IpAddr) -> bool {
+        true
+    }
+
     fn forget_peer(&mut self, key: PeerKey) -> usize {
         self.forget_peer(key)
     }

@@ -77,6 +77,10 @@ pub trait RoleState: Sized {
 
     fn upsert_peer(&mut self, key: PeerKey, ipv4: Ipv4Addr, ipv6: Ipv6Addr);
 
+    /// Whether fragments for this address are worth keeping until their packet is whole. Where others than this host's own
+    /// programs choose the address, only those of peers are.
+    fn keeps_fragments_to(&self, destination: IpAddr) -> bool;
+
     /// Returns how many packets are lost.
     fn forget_peer(&mut self, key: PeerKey) -> usize;
 
@@ -217,6 +221,9 @@ impl<R: RoleState> Engine<R> {
         let Some(fragment) = Fragment::parse(bytes) else {
             return self.counters.add(Counter::Malformed, 1);
         };
+        if !self.role.keeps_fragments_to(fragment.id.destination) {
+            return self.counters.add(Counter::Unroutable, 1);
+        }
         let owner = Owner::Host(fragment.id.destination);
         match self.fragments.take(owner, bytes, io.now) {
             Ok(whole) => match IpPacket::parse(&whole.packet[..]) {

@@ -143,6 +143,11 @@ impl Gateway {
         self.by_address.insert(ipv6.into(), key);
     }
 
+    /// Whether this is a client's tunnel address.
+    pub fn is_client(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
     pub fn forget_client(&mut self, key: PeerKey) {
         if let Some(client) = self.clients.remove(&key) {
             for address in [client.ipv4.into(), client.ipv6.into()] {

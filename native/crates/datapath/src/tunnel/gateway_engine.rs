@@ -128,6 +128,10 @@ impl RoleState for Gateway {
         self.upsert_client(key, ipv4, ipv6);
     }
 
+    fn keeps_fragments_to(&self, destination: IpAddr) -> bool {
+        self.is_client(destination)
+    }
+
     fn forget_peer(&mut self, key: PeerKey) -> usize {
         self.forget_client(key);
         0

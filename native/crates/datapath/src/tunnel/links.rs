@@ -88,9 +88,25 @@ pub struct Connection {
     pub held: VecDeque<Vec<u8>>,
     pub waiting: PacketRing,
     pub waiting_control: PacketRing,
+    pub sent: Carried,
+    pub received: Carried,
     last_proactive_handshake_at: Option<Instant>,
     activity_noted_at: Option<Instant>,
     scheduled_at: Option<Instant>,
+}
+
+/// Inner packets of one connection in one direction, control packets among them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carried {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl Carried {
+    pub fn add(&mut self, length: usize) {
+        self.packets += 1;
+        self.bytes += length as u64;
+    }
 }
 
 /// All that makes two connections different ones (data-plane §1.8).
@@ -276,6 +292,8 @@ impl Links {
                 held: VecDeque::new(),
                 waiting,
                 waiting_control,
+                sent: Carried::default(),
+                received: Carried::default(),
                 last_proactive_handshake_at: None,
                 activity_noted_at: None,
                 scheduled_at: None,
@@ -400,6 +418,7 @@ impl Links {
             }
             counters.add(Counter::PacketsSent, 1);
             counters.add(Counter::BytesSent, length);
+            connection.sent.add(length);
             sent += 1;
         }
         self.note_activity(key, true, now);

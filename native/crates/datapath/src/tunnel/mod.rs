@@ -27,6 +27,7 @@ mod counters;
 mod device_grants;
 mod engine;
 mod event_queue;
+pub mod figures;
 mod filter_set;
 mod flow_records;
 mod flow_reports;
@@ -63,6 +64,7 @@ use crate::event::Event;
 use crate::{Outbox, TunSink};
 pub use client_engine::ClientEngine;
 use engine::Engine;
+use figures::ConnectionFigures;
 pub use gateway_engine::GatewayEngine;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +172,11 @@ impl TunnelEngine {
 
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         either!(self, engine => engine.stats())
+    }
+
+    /// Figures of those of the named peers that have a connection.
+    pub fn figures(&self, peers: &[String], now: Instant) -> Vec<ConnectionFigures> {
+        either!(self, engine => engine.figures(peers, now))
     }
 
     /// For tests that send what the engine itself would not.

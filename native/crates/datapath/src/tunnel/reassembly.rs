@@ -4,7 +4,8 @@
 //! overlaps another one spoils its packet (RFC 5722); one that says the same again is passed over.
 //!
 //! Everything is bounded per *owner*: the peer that the fragments come from, or on their way to a peer the address that
-//! they are for. Its own oldest packet makes room, and where all owners have too much, the oldest of all.
+//! they are for. Its own oldest packet makes room, and where all owners together have too much, the oldest of the one
+//! that has most: whoever keeps to an equal share of the whole loses nothing, however many others fill it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -54,6 +55,8 @@ pub enum Outcome {
 pub struct Reassembly {
     unfinished: HashMap<(Owner, FragmentId), Unfinished, SeededState>,
     owners: HashMap<Owner, Held, SeededState>,
+    /// Every owner by its bytes.
+    by_bytes: BTreeSet<(usize, Owner)>,
     /// One entry per unfinished packet, the oldest first.
     due: BTreeSet<(Instant, u64)>,
     by_serial: HashMap<u64, (Owner, FragmentId), SeededState>,
@@ -86,6 +89,7 @@ impl Reassembly {
         Self {
             unfinished: HashMap::with_hasher(hash),
             owners: HashMap::with_hasher(hash),
+            by_bytes: BTreeSet::new(),
             due: BTreeSet::new(),
             by_serial: HashMap::with_hasher(hash),
             bytes: 0,
@@ -119,10 +123,7 @@ impl Reassembly {
         let before = unfinished.bytes;
         let outcome = unfinished.take(&fragment);
         let (after, serial) = (unfinished.bytes, unfinished.serial);
-        self.bytes = self.bytes - before + after;
-        if let Some(held) = self.owners.get_mut(&owner) {
-            held.bytes = held.bytes - before + after;
-        }
+        self.account(owner, before, after);
         match outcome {
             Progress::Whole => {
                 let finished = self.remove(key).ok_or(Outcome::Refused)?;
@@ -187,11 +188,23 @@ impl Reassembly {
             }
         }
         while self.bytes > MAX_BYTES
-            && let Some((_, oldest)) = self.due.first().copied()
-            && let Some(key) = self.by_serial.get(&oldest).copied()
+            && let Some((_, largest)) = self.by_bytes.last()
+            && let Some(held) = self.owners.get(largest)
+            && let Some(oldest) = held.serials.first()
+            && let Some(key) = self.by_serial.get(oldest).copied()
         {
             steps::count(1);
             self.give_up(key);
+        }
+    }
+
+    /// A packet of this owner has other bytes than before.
+    fn account(&mut self, owner: Owner, before: usize, after: usize) {
+        self.bytes = self.bytes - before + after;
+        if let Some(held) = self.owners.get_mut(&owner) {
+            self.by_bytes.remove(&(held.bytes, owner));
+            held.bytes = held.bytes - before + after;
+            self.by_bytes.insert((held.bytes, owner));
         }
     }
 
@@ -202,13 +215,13 @@ impl Reassembly {
 
     fn remove(&mut self, key: (Owner, FragmentId)) -> Option<Unfinished> {
         let unfinished = self.unfinished.remove(&key)?;
-        self.bytes -= unfinished.bytes;
         self.due.remove(&(unfinished.due_at, unfinished.serial));
         self.by_serial.remove(&unfinished.serial);
+        self.account(key.0, unfinished.bytes, 0);
         if let Some(held) = self.owners.get_mut(&key.0) {
-            held.bytes -= unfinished.bytes;
             held.serials.remove(&unfinished.serial);
             if held.serials.is_empty() {
+                self.by_bytes.remove(&(held.bytes, key.0));
                 self.owners.remove(&key.0);
             }
         }
@@ -388,6 +401,7 @@ mod tests {
             }
             table.handle_timeout(now + PATIENCE);
             prop_assert_eq!((table.bytes, table.owners.len(), table.due.len()), (0, 0, 0));
+            prop_assert!(table.by_bytes.is_empty());
         }
     }
 
@@ -480,6 +494,34 @@ mod tests {
         assert_eq!(table.unfinished.len(), MAX_OF_OWNER + 1);
         assert_eq!(table.given_up(), 1000 - MAX_OF_OWNER as u64);
         assert!(table.take(quiet, &pieces[1], now).is_ok());
+    }
+
+    #[test]
+    fn who_keeps_to_a_share_loses_nothing_however_many_others_fill_the_table() {
+        let modest = datagram(4000);
+        let pieces = all(&modest, 1, 1240);
+        let hostile = datagram(60_000);
+        let flood = all(&hostile, 1, 1240);
+        let now = an_instant();
+        let mut table = table();
+        let quiet = Owner::Peer(PeerKey::numbered(0));
+        let (last, first) = pieces.split_last().unwrap();
+        for piece in first {
+            assert!(table.take(quiet, piece, now).is_err());
+        }
+        for round in 0..3 {
+            for peer in 1..1_000 {
+                for piece in &flood[..40] {
+                    let mut piece = piece.clone();
+                    piece[4..6].copy_from_slice(&[0, round]);
+                    let owner = Owner::Peer(PeerKey::numbered(peer));
+                    let (_, cost) = steps::of(|| table.take(owner, &piece, now).is_err());
+                    assert!(cost <= 8, "{cost}");
+                }
+                assert!(table.bytes <= MAX_BYTES);
+            }
+        }
+        assert!(table.take(quiet, last, now).is_ok());
     }
 
     #[test]

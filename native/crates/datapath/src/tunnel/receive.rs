@@ -159,6 +159,9 @@ impl<R: RoleState> Engine<R> {
         };
         let is_keepalive = plaintext.is_empty();
         let length = declared_length(plaintext);
+        if let Some(length) = length {
+            connection.received.add(length);
+        }
         self.touch(key, batch, io);
         if is_keepalive {
             return;

@@ -77,6 +77,51 @@ fn packets_pass_both_ways_over_a_direct_path() {
 }
 
 #[test]
+fn a_connection_tells_what_it_carried_how_old_its_keys_are_and_what_was_checked() {
+    let mut world = World::connected();
+    let before = world.figures(GATEWAY, "client").unwrap();
+    let (request, reply) = (ping("10.0.0.1", false), ping("10.0.0.1", true));
+    for _ in 0..3 {
+        world.send(CLIENT, &request);
+    }
+    world.run(SECOND);
+    world.send(GATEWAY, &reply);
+    world.run(SECOND);
+    let after = world.figures(GATEWAY, "client").unwrap();
+    assert_eq!(after.received_packets - before.received_packets, 3);
+    assert_eq!(
+        after.received_bytes - before.received_bytes,
+        3 * request.len() as u64
+    );
+    assert_eq!(after.sent_packets - before.sent_packets, 1);
+    assert_eq!(after.sent_bytes - before.sent_bytes, reply.len() as u64);
+    assert!(after.arrived_messages >= before.arrived_messages + 3);
+    assert_eq!(after.missing_messages, 0);
+    assert_eq!(
+        after.handshake_age_s.unwrap() - before.handshake_age_s.unwrap(),
+        2.0
+    );
+    let used: Vec<_> = after.checks.iter().filter(|pair| pair.is_used).collect();
+    assert_eq!(used.len(), 1, "{:?}", after.checks);
+    assert!(used[0].round_trip_ms.is_some());
+    assert_eq!(world.figures(GATEWAY, "nobody"), None);
+}
+
+#[test]
+fn what_the_network_loses_is_missing_at_the_other_end() {
+    let mut world = World::connected();
+    for lost in [false, true, true, false] {
+        world.send(CLIENT, &udp(SERVER, b"x"));
+        if lost {
+            world.intercept();
+        }
+        world.run(SECOND / 10);
+    }
+    let figures = world.figures(GATEWAY, "client").unwrap();
+    assert_eq!(figures.missing_messages, 2);
+}
+
+#[test]
 fn without_a_direct_path_packets_go_over_the_relay() {
     let mut world = World::new();
     world.direct = false;

@@ -246,3 +246,24 @@ fn unfinished_packets_cost_neither_memory_nor_wake_ups_for_long() {
     world.run(SECOND);
     assert_eq!(world.received(GATEWAY), [packet]);
 }
+
+#[test]
+fn a_gateway_keeps_no_fragments_for_addresses_that_are_no_clients() {
+    let mut world = World::connected();
+    let unfinished = build::fragments(&big_reply(SERVER), 77);
+    for number in 0..200 {
+        let mut stray = unfinished[0].clone();
+        stray[16..20].copy_from_slice(&[100, 64, 9, number]);
+        world.send(GATEWAY, &stray);
+    }
+    assert_eq!(world.count(GATEWAY, "dropped_unroutable"), 200);
+    for piece in &unfinished {
+        world.send(GATEWAY, piece);
+    }
+    world.run(SECOND);
+    assert_eq!(
+        payload(&received_whole(&mut world, CLIENT).unwrap()),
+        [8; BIG]
+    );
+    assert_eq!(world.count(GATEWAY, "dropped_fragmented"), 0);
+}

@@ -14,6 +14,7 @@ use wardgate_packet::offload::TunRead;
 use crate::command::{Command, Key, Refused};
 use crate::event::Event;
 use crate::relay::{PeerRules, RelayConfig, RelayEngine, RelayPorts};
+use crate::tunnel::figures::ConnectionFigures;
 use crate::tunnel::test_clock::an_instant;
 use crate::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine, public_key};
 use crate::{Outbox, TunSink};
@@ -362,6 +363,13 @@ impl World {
         let stats = self.hosts[host].engine.stats();
         let found = stats.iter().find(|(known, _)| *known == name);
         found.unwrap_or_else(|| panic!("no counter {name}")).1
+    }
+
+    pub fn figures(&self, host: usize, peer: &str) -> Option<ConnectionFigures> {
+        let figures = self.hosts[host]
+            .engine
+            .figures(&[peer.to_owned()], self.now);
+        figures.into_iter().next()
     }
 
     pub fn allocations(&self) -> u64 {
