@@ -28,7 +28,9 @@ def test_a_client_tells_its_resources_paths_and_reasons(cone: Installation) -> N
     assert (figures["handshake_age_s"] is not None, figures["missing_messages"]) == (True, 0)
     (used,) = (pair for pair in figures["checks"] if pair["is_used"])
     assert used["answered"] > 0 < used["round_trip_ms"]
-    assert [one for one in figures["checks"] if not one["answered"]], "the gateway's private address is tried, too"
+    assert [one for one in figures["checks"] if not one["answered"]], (
+        "the gateway's private address is tried, too"
+    )
 
     granted = json.loads(cone.wardgate(host, "why", f"{APP}:80", "--json"))
     assert granted["outcome"] == "authorized"
