@@ -60,7 +60,7 @@ async def served() -> AsyncIterator[Served]:
     listener = listen("127.0.0.1", 0)
     # By name: browsers know passkeys on HTTPS and on localhost only.
     url = f"http://localhost:{listener.getsockname()[1]}"
-    settings = PortalSettings(external_url=url, connect_capacity=100.0)
+    settings = PortalSettings(external_url=url, connect_capacity=100.0, sign_up=True)
     portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))

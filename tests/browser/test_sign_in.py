@@ -17,6 +17,7 @@ from support.patience import PATIENCE_S
 from wardgate.portal.account_config import AccountConfig, SecondFactorFor
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.hashing import hash_text
+from wardgate.portal.sign_in.sign_up import Wanted, make_link
 from wardgate.portal.sign_in.tables import OidcAuthProvider, UserpassAuthProvider
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -77,6 +78,8 @@ async def test_a_page_of_the_sign_in_is_whole_and_open_to_everybody(
         "/getting_started",
         "/sign_in",
         "/find_account",
+        "/sign_up",
+        "/verify_sign_up?token=ended",
         "/acme/sign_in",
         "/acme/sign_in?error=credentials",
         "/acme/sign_in/client_auth_error?error=timed-out",
@@ -89,6 +92,18 @@ async def test_a_page_of_the_sign_in_is_whole_and_open_to_everybody(
         # Chromium logs each answer that is no success; here some are none.
         tab.errors[:] = [one for one in tab.errors if "responded with a status of 4" not in one]
         wrong += await flaws_of(tab, name_of(path), theme, pictures)
+    await tab.go("/sign_up")
+    await tab.page.get_by_label("Work e-mail address").fill(f"{theme}@new.example")
+    await tab.page.get_by_label("Organisation").fill("New")
+    await tab.page.get_by_label("Your name").fill("Grace Hopper")
+    await tab.page.get_by_role("button", name="Write to me").click()
+    await tab.wait_for("Its link works for 24 hours")
+    wrong += await flaws_of(tab, "sign-up-sent", theme, pictures)
+    await tab.go(f"/verify_sign_up?token={sign_up_link(served, f'{theme}@new.example')}")
+    wrong += await flaws_of(tab, "sign-up-confirm", theme, pictures)
+    await tab.page.get_by_role("button", name="Make the account").click()
+    await tab.wait_for("You are its administrator")
+    wrong += await flaws_of(tab, "sign-up-done", theme, pictures)
     await tab.go("/acme/sign_in")
     await tab.page.fill('[name="email[email]"]', "nobody@acme.example")
     await tab.page.get_by_role("button", name="Send me a code").click()
@@ -279,6 +294,13 @@ async def give_password(page: Page, served: Served, email: str) -> None:
     await page.fill('[name="userpass[idp_id]"]', email)
     await page.fill('[name="userpass[secret]"]', PASSWORD)
     await page.locator('form[action*="userpass"] button').click()
+
+
+def sign_up_link(served: Served, email: str) -> str:
+    """Return what the letter to this address would bring."""
+    services = served.world.portal.services
+    wanted = Wanted(email, "A society of considerable length", "Grace Hopper")
+    return make_link(wanted, now=services.environment.clock.now(), keys=services.keys)
 
 
 async def app_of(page: Page) -> pyotp.TOTP:

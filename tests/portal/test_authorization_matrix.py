@@ -427,6 +427,8 @@ OPEN = {
     "/install/{name}",
     "/operator/{rest:path}",
     "/operator/sign_out",
+    "/try",
+    "/verify_sign_up",
     "/{slug}",
     "/{slug}/sign_out",
 }

@@ -96,11 +96,14 @@ def on_virtual_time(
     *,
     with_mail: bool = True,
     outbound: Outbound | None = None,
+    settings: PortalSettings | None = None,
 ) -> Callable[[], None]:
     """Make a test of a scene: answers that take three seconds on purpose take none."""
 
     def test() -> None:
-        run_virtual(_play(scene, Letterbox(), with_mail, outbound or NoOutbound()))
+        run_virtual(
+            _play(scene, Letterbox(), with_mail, outbound or NoOutbound(), settings or PortalSettings())
+        )
 
     test.__name__, test.__doc__ = scene.__name__, scene.__doc__
     return test
@@ -111,11 +114,12 @@ async def _play(
     letterbox: Letterbox,
     with_mail: bool,
     outbound: Outbound,
+    settings: PortalSettings,
 ) -> None:
     mailer = letterbox if with_mail else None
     rng = random.Random(7)
     environment = Environment(VirtualClock(), rng, InlineExecutor(), outbound, EncodingBus(), mailer)
-    async with portal_running(PortalSettings(), environment) as portal, caller(portal) as browser:
+    async with portal_running(settings, environment) as portal, caller(portal) as browser:
         await scene(Scene(await make_world(portal), browser, letterbox))
 
 

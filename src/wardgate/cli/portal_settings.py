@@ -42,6 +42,8 @@ def portal_settings(
         raise UserError(
             "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that does not exist"
         )
+    if settings[told.SIGN_UP_DOMAINS] and not settings[told.SIGN_UP]:
+        raise UserError("sign_up_domains is given, but sign_up is off: give both or neither")
     own_url = _url_of(host, port, is_secure=certificate is not None)
     portal = PortalSettings(
         data_dir=data_dir,
@@ -71,6 +73,8 @@ def portal_settings(
         acme=acme,
         smtp=smtp,
         mail_from=mail_from or DEFAULT_MAIL_FROM,
+        sign_up=settings[told.SIGN_UP],
+        sign_up_domains=settings[told.SIGN_UP_DOMAINS],
         outbound_networks=settings[told.OUTBOUND_NETWORKS],
         outbound_ca=settings[told.OUTBOUND_CA],
     )

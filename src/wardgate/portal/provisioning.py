@@ -93,6 +93,7 @@ async def provision(
     name: str,
     slug: str,
     admin_email: str,
+    admin_name: str | None = None,
     legal_name: str | None = None,
     search_domain: str | None = None,
 ) -> Provisioned:
@@ -130,7 +131,7 @@ async def provision(
             id=new_id(),
             account_id=account.id,
             type="account_admin_user",
-            name=admin_email.partition("@")[0],
+            name=admin_name or admin_email.partition("@")[0],
             email=admin_email,
             allow_email_otp_sign_in=True,
         )

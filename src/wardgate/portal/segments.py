@@ -60,6 +60,9 @@ SEGMENTS: Final[Mapping[str, Part]] = {
     "install": Part.WEB,
     "robots.txt": Part.WEB,
     "sign_in": Part.WEB,
+    "sign_up": Part.WEB,
+    "try": Part.WEB,
+    "verify_sign_up": Part.WEB,
 }
 
 RESERVED_SLUGS: Final = frozenset(SEGMENTS)

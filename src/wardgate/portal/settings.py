@@ -55,6 +55,8 @@ class PortalSettings:
         connect_refill_per_s, connect_capacity: token bucket of control-channel upgrades (protocol §1.6).
         smtp: where mail goes; None to send none.
         mail_from: the `From` of every mail.
+        sign_up: whether strangers may make accounts for themselves (identity §10).
+        sign_up_domains: only with addresses of these domains, in lower case; empty: of any.
         outbound_networks: networks of special use in which hosts that an admin names may be asked.
         outbound_ca: PEM file with authorities that may have signed their certificates, besides the system's.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
@@ -82,6 +84,8 @@ class PortalSettings:
     acme: AcmeSettings | None = None
     smtp: SmtpServer | None = field(default=None, repr=False)
     mail_from: str = DEFAULT_MAIL_FROM
+    sign_up: bool = False
+    sign_up_domains: tuple[str, ...] = ()
     outbound_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     outbound_ca: Path | None = None
     max_connections: int | None = None

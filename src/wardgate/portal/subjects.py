@@ -22,6 +22,18 @@ def subject_of(actor: Actor, origin: Origin) -> dict[str, Any]:
     }
 
 
+def newcomer_subject(name: str, email: str, origin: Origin) -> dict[str, Any]:
+    """Return the snapshot of somebody who makes an account: its first administrator, who is not stored yet."""
+    return {
+        "actor_id": None,
+        "actor_name": name,
+        "actor_email": email,
+        "actor_type": "account_admin_user",
+        "auth_provider_id": None,
+        **_place(origin),
+    }
+
+
 def operator_subject(origin: Origin) -> dict[str, Any]:
     """Return the snapshot of the operator, who is nobody's actor."""
     return {

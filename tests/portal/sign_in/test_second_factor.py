@@ -374,6 +374,15 @@ async def profile_factors(scene: Scene) -> None:
     gone = await send_form(scene.browser, asked, {"code": code_now(scene, tablet)}, action="/confirm")
     assert "Tablet" in await toast_after(scene.browser, gone)
     assert await rows_of(scene.world, "recovery_codes") == []
+    told = [(await scene.letterbox.receive()).message.text for _ in range(4)]
+    assert ["“Phone” was added." in text and "New recovery codes" in text for text in told] == [
+        True,
+        *[False] * 3,
+    ]
+    assert ["“Tablet” was added." in text for text in told] == [False, True, False, False]
+    assert ["was removed." in text for text in told] == [False, False, True, True]
+    assert all("Whoever is signed in as you did it, from 192.0.x.x" in text for text in told)
+    assert not any(code in text for text in told for code in codes)
     assert await sign_in(await anew(scene)) == "/acme"
 
 
@@ -426,6 +435,14 @@ async def reset_by_admin(scene: Scene) -> None:
     assert "on your profile" in await toast_after(scene.browser, refused)
     done = await post(scene.browser, f"/acme/actors/{hers.id}/second_factors/reset")
     assert "no second factor" in await toast_after(scene.browser, done)
+    told = [await scene.letterbox.receive() for _ in range(3)]
+    assert [letter.recipients for letter in told] == [(hers.email,), (own.email,), (hers.email,)]
+    assert "All of them were removed" in told[-1].message.text
+    assert f"{own.name} did it" in told[-1].message.text
+    again = await post(scene.browser, f"/acme/actors/{hers.id}/second_factors/reset")
+    assert "no second factor" in await toast_after(scene.browser, again)
+    await asyncio.sleep(60)
+    assert len(scene.letterbox.taken) == 3, "nothing was there any more"
     assert {one.actor_id for one in await rows_of(scene.world, "totp_authenticators")} == {own.id}
     assert {one.actor_id for one in await rows_of(scene.world, "recovery_codes")} == {own.id}
 
@@ -447,6 +464,8 @@ async def reset_by_api(scene: Scene) -> None:
         assert "secret" not in repr(shown)
         cleared = await api.delete(path)
         assert (cleared.status_code, cleared.json()["data"]["second_factors"]) == (200, [])
+        told = [(await scene.letterbox.receive()).message.text for _ in range(2)]
+        assert "All of them were removed" in told[1]
         assert (
             await api.delete(f"/wardgate/actors/{scene.world.account_id}/second_factors")
         ).status_code == 404

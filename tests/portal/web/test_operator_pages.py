@@ -290,6 +290,7 @@ async def test_a_relay_is_made_shown_online_given_a_new_token_and_deleted(
     made = await post(operator, "/operator/relays/new", name="fra-1")
     assert "wg_relay_" in made.text
     assert "wardgate relay --api-url" in made.text
+    assert "/install/relay.sh | sudo WARDGATE_PUBLIC_IP4_ADDR=203.0.113.7 sh" in made.text
     (id_,) = re.findall(r"/operator/relays/([0-9a-f-]{36})\"", made.text)[:1]
     page = (await operator.get("/operator/relays?status=offline")).text
     assert "fra-1" in shown_names(page)

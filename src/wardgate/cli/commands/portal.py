@@ -194,6 +194,22 @@ MAIL_FROM: Final = Setting[str | None](
     default=None,
     value="SENDER",
 )
+SIGN_UP: Final = Setting(
+    name="sign_up",
+    help="let anybody with a mailbox make an account",
+    read=values.boolean,
+    default=False,
+    form=Form.SWITCH,
+    notes="[Sign-up](sign-in.md#sign-up)",
+)
+SIGN_UP_DOMAINS: Final = Setting[tuple[str, ...]](
+    name="sign_up_domains",
+    help="only with an address of these domains, such as example.org",
+    read=values.list_of(values.host_name),
+    default=(),
+    value="LIST",
+    fallback="any",
+)
 OUTBOUND_NETWORKS: Final = Setting[tuple[IpNetwork, ...]](
     name="outbound_networks",
     help="private networks in which identity providers may be asked; public addresses always may",
@@ -309,7 +325,8 @@ LOG_LEVEL: Final = shared.LOG_LEVEL
 SETTINGS: Final = (
     DATA_DIR, DATABASE_URL, LISTEN, EXTERNAL_URL, REST_HOST, SOCKET_HOST, WEB_HOST, TLS_CERTIFICATE, TLS_KEY,
     ACME_DOMAIN, ACME_DIRECTORY, ACME_EMAIL, ACME_CA, HTTP_LISTEN,
-    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, OUTBOUND_NETWORKS, OUTBOUND_CA, GEOIP_DATABASE,
+    TRUSTED_PROXIES, METRICS_PORT, SMTP_URL, MAIL_FROM, SIGN_UP, SIGN_UP_DOMAINS, OUTBOUND_NETWORKS, OUTBOUND_CA,
+    GEOIP_DATABASE,
     COUNTRY_CODE_BLOCKLIST,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY,

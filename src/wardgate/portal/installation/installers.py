@@ -33,6 +33,9 @@ MAX_DOWNLOADS: Final = 32
 RETRY_AFTER_S: Final = 30
 SLICE_BYTES: Final = 256 * 1024
 
+_RELAY_VARIABLES: Final = "WARDGATE_PUBLIC_IP4_ADDR=203.0.113.7 "
+"""An address of RFC 5737, to be replaced by the relay's own."""
+
 _Result = TypeVar("_Result")
 
 _BUILD: Final = re.compile(rf"wardgate-{re.escape(wardgate.__version__)}-(\w+)\.tar\.gz")
@@ -49,17 +52,18 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class InstallerView:
-    """A script as pages show it; `checksum` is its SHA-256 in hexadecimal."""
+    """A script as pages show it; `checksum` is its SHA-256 in hexadecimal, `variables` what it must be told."""
 
     url: str
     checksum: str
     has_builds: bool
     directory: str
+    variables: str = ""
 
     @property
     def line(self) -> str:
         """What a person runs; the token is asked for, so that it stands in no list of processes."""
-        return f"curl -fsSL {self.url} | sudo sh"
+        return f"curl -fsSL {self.url} | sudo {self.variables}sh"
 
 
 class Installers:
@@ -106,6 +110,7 @@ class Installers:
             checksum=hashlib.sha256(script.encode()).hexdigest(),
             has_builds=bool(await self._builds()),
             directory=str(self._directories[0]),
+            variables=_RELAY_VARIABLES if part == "relay" else "",
         )
 
     async def answer(self, request: Request) -> Response:

@@ -10,11 +10,14 @@ the `.txt` is the subject.
 import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import ClassVar, Final
 
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
+
+from wardgate.model.addresses import IpAddress
 
 MAX_SUBJECT_CHARS: Final = 200
 
@@ -119,6 +122,41 @@ class AccountsOfAddress:
     accounts: tuple[FoundAccount, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SignUpLink:
+    """Somebody wants to make an account with this address. What they typed is not in it: this letter goes to whom a
+    stranger names, and shall not carry a stranger's words.
+    """
+
+    is_secret: ClassVar[bool] = True
+    portal_url: str
+    link: str
+    ends_at: datetime
+    masked_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMade:
+    """To the first administrator of an account that was made by sign-up."""
+
+    account_name: str
+    account_url: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondFactorsChanged:
+    """To the person whose they are. `by`: the administrator who did it; None: whoever was signed in as the person."""
+
+    account_name: str
+    account_url: str
+    name: str
+    changes: tuple[str, ...]
+    by: str | None
+    masked_ip: str
+    changed_at: datetime
+
+
 Letter = (
     DeletionScheduled
     | DeletionCancelled
@@ -129,6 +167,9 @@ Letter = (
     | Welcome
     | ChoosePassword
     | AccountsOfAddress
+    | SignUpLink
+    | AccountMade
+    | SecondFactorsChanged
 )
 
 
@@ -159,6 +200,15 @@ def one_line(text: str) -> str:
     """Return a text fit for a header: names that people choose may hold anything, line breaks and controls included."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_SUBJECT_CHARS]
+
+
+def masked(address: IpAddress) -> str:
+    """Return an address as a letter tells it: enough to recognise one's own, too little to be passed on."""
+    if isinstance(address, IPv4Address):
+        first, second, *_ = str(address).split(".")
+        return f"{first}.{second}.x.x"
+    first, second, *_ = address.exploded.split(":")
+    return f"{first}:{second}:…"
 
 
 def _instant(instant: datetime) -> str:

@@ -78,6 +78,11 @@ class _Exchange:
         """The installation's keys, for issuing tokens."""
         return self.services.keys
 
+    @property
+    def origin(self) -> Origin:
+        """Where the call comes from."""
+        return self._caller.origin
+
     def tagged(self, row: _RowT) -> _RowT:
         """Set the response's `ETag` to the version of this row, and return the row."""
         self._response.headers["etag"] = tag_of(row)

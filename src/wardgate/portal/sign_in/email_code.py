@@ -16,17 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from ipaddress import IPv4Address
 from typing import Any, Final
 from uuid import UUID
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from wardgate.model.addresses import IpAddress
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.signed_cookie import SignedCookie
-from wardgate.portal.mail.letters import SignInCode
+from wardgate.portal.mail.letters import SignInCode, masked
 from wardgate.portal.mail.queue import post
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.services import Services
@@ -211,15 +209,6 @@ class EmailCode:
             tables = transaction.of(step.account.id)
             provider = await find_provider_of_kind(tables, EmailOtpAuthProvider, step.provider_id)
         return provider if provider is not None and is_usable(provider, step.flow.context) else None
-
-
-def masked(address: IpAddress) -> str:
-    """Return an address as a letter tells it: enough to recognise one's own, too little to be passed on."""
-    if isinstance(address, IPv4Address):
-        first, second, *_ = str(address).split(".")
-        return f"{first}.{second}.x.x"
-    first, second, *_ = address.exploded.split(":")
-    return f"{first}:{second}:…"
 
 
 def _throttled(step: Step, email: str) -> tuple[UUID, str]:

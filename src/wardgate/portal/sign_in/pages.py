@@ -36,6 +36,7 @@ from wardgate.portal.sign_in.oidc.pages import OidcPages
 from wardgate.portal.sign_in.outcome import Render, SignIns
 from wardgate.portal.sign_in.password import Password
 from wardgate.portal.sign_in.second_factor.pages import SecondFactorPages
+from wardgate.portal.sign_in.sign_up import SignUp
 from wardgate.portal.sign_in.steps import Step, Steps
 from wardgate.portal.web.sessions import Sessions
 from wardgate.wire.tokens import InvalidToken
@@ -70,6 +71,7 @@ class SignInPages:
             steps.end("/sign_in/client_account_disabled", self._tell_account_disabled),
             Route("/{slug}/sign_in/link/{secret}", self._redeem_link, methods=["GET"]),
             *FindAccount(self._services, steps).routes(),
+            *SignUp(self._services, steps, self._sign_ins).routes(),
             *EmailCode(self._services, steps, self._sign_ins).routes(),
             *OidcPages(self._services, steps, self._sign_ins, self._render).routes(),
             *Password(self._services, steps, self._sign_ins).routes(),
@@ -86,7 +88,12 @@ class SignInPages:
         )
 
     async def _getting_started(self, request: Request) -> Response:
-        return self._steps.show(request, "sign_in/getting_started.html", command=SIGN_IN_COMMAND)
+        return self._steps.show(
+            request,
+            "sign_in/getting_started.html",
+            command=SIGN_IN_COMMAND,
+            sign_up=self._services.settings.sign_up,
+        )
 
     async def _ask_for_account(self, request: Request) -> Response:
         flow = _flow_of(request)
@@ -117,6 +124,8 @@ class SignInPages:
             "sign_in/account.html",
             status=HTTPStatus.OK if error is None else HTTPStatus.UNPROCESSABLE_ENTITY,
             flow=flow,
+            # A client is of somebody who has an account.
+            sign_up=self._services.settings.sign_up and not flow.context.is_client,
             recent=[found[id_] for id_ in ids if id_ in found],
             chosen=chosen,
             error=error,

@@ -1,6 +1,7 @@
 """What letters say, and that nothing a person chose can say more than it should."""
 
-from datetime import UTC, datetime
+import runpy
+from datetime import datetime
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -9,35 +10,18 @@ import pytest
 
 from wardgate.portal.mail import letters
 from wardgate.portal.mail.letters import (
-    AccountDeleted,
-    AccountsOfAddress,
-    ChoosePassword,
-    DeletionCancelled,
-    DeletionNear,
     DeletionScheduled,
-    FoundAccount,
     Letter,
     OutdatedGateway,
     OutdatedGateways,
-    SignInCode,
-    Welcome,
     render,
 )
 from wardgate.portal.mail.message import MailMessage, is_deliverable, is_sender
 
-AT = datetime(2026, 12, 1, 12, 30, tzinfo=UTC)
-URL = "https://portal.example/acme"
-EVERY_LETTER: list[Letter] = [
-    DeletionScheduled("Acme", URL, AT, "Ada"),
-    DeletionCancelled("Acme", URL, "Ada"),
-    DeletionNear("Acme", URL, AT),
-    AccountDeleted("Acme", "https://portal.example"),
-    AccountsOfAddress("https://portal.example/Acme", (FoundAccount("Acme", URL),)),
-    ChoosePassword("Acme", f"{URL}/sign_in/password/x", "Ada", AT),
-    SignInCode("Acme", URL, "ab12cd", AT, "Firefox", "192.0.x.x", f"{URL}/sign_in"),
-    Welcome("Acme", URL, "Grace", "Ada"),
-    OutdatedGateways("Acme", URL, "1.2.0", "0.3.0", (OutdatedGateway("gw-1", "Berlin", "speaks 1.0.0"),), 2),
-]
+_SCRIPT = runpy.run_path(str(Path(__file__).parents[4] / "scripts" / "letters_reference.py"))
+AT: datetime = _SCRIPT["AT"]
+URL: str = _SCRIPT["URL"]
+EVERY_LETTER: list[Letter] = _SCRIPT["SAMPLES"]
 HOSTILE = "Acme\r\nBcc: eve@evil.example\r\n\r\n<script>alert(1)</script>\x00\x1b[31m"
 
 
@@ -50,6 +34,10 @@ def test_a_letter_has_a_subject_a_text_and_the_same_in_html(letter: Letter) -> N
     assert "portal.example" in rendered.html
     assert "{{" not in rendered.text + rendered.html
     assert rendered == render(letter)
+
+
+def test_the_page_of_letters_shows_each_as_it_is_sent() -> None:
+    assert _SCRIPT["PAGE"].read_text() == _SCRIPT["page"](), "run `make letters-reference`"
 
 
 def test_every_template_belongs_to_a_letter() -> None:

@@ -74,6 +74,7 @@ async def load_health(visit: OperatorVisit) -> Health:
         _feed(services),
         _address(settings),
         _mail(services),
+        *_sign_up(services),
         _relays(bus.count("relay")),
         _jobs(jobs),
         _background(services),
@@ -211,6 +212,29 @@ def _mail(services: Services) -> Check:
             "Set WARDGATE_SMTP_URL and mail_from.",
         )
     return Check("Mail", "good", f"It is sent as {services.settings.mail_from}.")
+
+
+def _sign_up(services: Services) -> Iterator[Check]:
+    settings = services.settings
+    if not settings.sign_up:
+        return
+    name, domains = "Sign-up", settings.sign_up_domains
+    if services.environment.mailer is None:
+        yield Check(
+            name,
+            "caution",
+            "It is open, and no mail is sent: the links stand in the log.",
+            "Set WARDGATE_SMTP_URL and mail_from.",
+        )
+    elif domains:
+        yield Check(name, "good", f"Whoever has an address at {', '.join(domains)} can make an account.")
+    else:
+        yield Check(
+            name,
+            "caution",
+            "Anybody with a mailbox can make an account.",
+            "Name domains in sign_up_domains, unless that is meant.",
+        )
 
 
 def _relays(count: int) -> Check:

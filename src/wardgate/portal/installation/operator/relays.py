@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from wardgate.portal.bus import RelayPresence
 from wardgate.portal.installation import rules
+from wardgate.portal.installation.installers import InstallerView
 from wardgate.portal.installation.tables import RELAY_TOKENS, RelayToken
 from wardgate.portal.outcomes import Missing
 from wardgate.portal.store import Transaction
@@ -37,6 +38,12 @@ class NewToken:
 
     text: str
     api_url: str
+    installer: InstallerView
+
+    @classmethod
+    async def of(cls, visit: OperatorVisit, text: str) -> "NewToken":
+        installer = await visit.frame.installers.show("relay")
+        return cls(text, visit.services.settings.socket_url, installer)
 
 
 def _online(visit: OperatorVisit) -> Mapping[UUID, Sequence[RelayPresence]]:
@@ -93,7 +100,7 @@ async def _make(
     visit: OperatorVisit, _: Transaction, transaction: Transaction, given: Mapping[str, Any]
 ) -> RelayToken:
     issued = await rules.make_relay_token(transaction, given, keys=visit.services.keys)
-    visit.secret = NewToken(issued.text, visit.services.settings.socket_url)
+    visit.secret = await NewToken.of(visit, issued.text)
     return issued.row
 
 
@@ -105,8 +112,7 @@ async def rotate(visit: OperatorVisit) -> Response:
             issued = await rules.rotate_relay_token(transaction, before, keys=visit.services.keys)
     except Missing:
         return PAGE.gone(visit)
-    secret = NewToken(issued.text, visit.services.settings.socket_url)
-    values = {"row": issued.row, "secret": secret}
+    values = {"row": issued.row, "secret": await NewToken.of(visit, issued.text)}
     return await PAGE.show(visit, Side(issued.row.name, _ONCE, values, is_wide=True))
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from wardgate.portal.http.origin import origin_of
 from wardgate.portal.installation.account_lifecycle import account_url
 from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
@@ -33,6 +34,7 @@ from wardgate.portal.people.pages.held import (
 from wardgate.portal.people.tables import ACTORS, Actor, ExternalIdentity
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.sign_in.second_factor import rules as second_factors
+from wardgate.portal.sign_in.second_factor.letters import RESET, tell_of_change
 from wardgate.portal.sign_in.tables import PortalSession
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Moment, Tag, Text
@@ -290,11 +292,20 @@ async def count_second_factors(_visit: Visit, tables: AccountTables, actor: Acto
 
 
 async def reset_second_factors(visit: Visit) -> Response:
-    async with visit.writing() as (tables, _):
+    async with visit.writing() as (tables, transaction):
         actor = await PAGE.load(tables, visit.id())
         if not _is_other(visit, actor):
             raise Forbidden("Your own second factors change on your profile, where you show one first.")
-        await second_factors.reset(tables, actor.id)
+        if await second_factors.reset(tables, actor.id):
+            await tell_of_change(
+                transaction,
+                visit.services.settings,
+                visit.account,
+                actor,
+                [RESET],
+                origin=origin_of(visit.request.scope),
+                by=visit.actor.name,
+            )
     return back(visit, f"{actor.name} has no second factor any more.", tab="second_factors")
 
 

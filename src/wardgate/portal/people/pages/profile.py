@@ -19,6 +19,7 @@ from wardgate.portal.people.pages.held import TokenView, load_tokens
 from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.second_factor import rules as second_factors
 from wardgate.portal.sign_in.second_factor.freshness import Freshness
+from wardgate.portal.sign_in.second_factor.letters import CODES_MADE, added, removed, tell_of_change
 from wardgate.portal.sign_in.second_factor.pages import (
     TOO_MANY,
     WRONG_CODE,
@@ -31,6 +32,7 @@ from wardgate.portal.sign_in.second_factor.passkeys import MAX_ANSWER_CHARS, Rel
 from wardgate.portal.sign_in.second_factor.rules import Answer, Factors
 from wardgate.portal.sign_in.start_pages import START_PAGES, start_page_of
 from wardgate.portal.sign_in.steps import address_key
+from wardgate.portal.store import Transaction
 from wardgate.portal.web.page import Live, PageRoute, TemplatePage
 from wardgate.portal.web.visit import Visit
 
@@ -165,18 +167,31 @@ async def _confirm(visit: Visit) -> Response:
 
 async def _carry_out(visit: Visit, change: Change, factor_id: UUID | None) -> Response:
     keys, actor = visit.services.keys, visit.actor
-    async with visit.writing() as (tables, _):
+    async with visit.writing() as (tables, transaction):
         if change == "add":
             attempt = await second_factors.begin_attempt(tables, actor, "enrol", keys=keys)
             return visit.go(f"{PATH}/second_factors/setup/{attempt.id}")
         if change == "remove":
-            removed = await second_factors.remove_factor(tables, actor.id, factor_id)
-            return visit.go(PATH, toast=f"“{removed.name}” is no second factor of yours any more.")
+            factor = await second_factors.remove_factor(tables, actor.id, factor_id)
+            await _tell(visit, transaction, removed(factor.name))
+            return visit.go(PATH, toast=f"“{factor.name}” is no second factor of yours any more.")
         factors = await second_factors.load_factors(tables, actor.id)
         if not factors.all:
             raise Missing
         codes = await second_factors.renew_recovery_codes(tables, actor.id, keys=keys)
+        await _tell(visit, transaction, CODES_MADE)
     return await visit.show("people/recovery_codes.html", codes=codes)
+
+
+async def _tell(visit: Visit, transaction: Transaction, *changes: str) -> None:
+    await tell_of_change(
+        transaction,
+        visit.services.settings,
+        visit.account,
+        visit.actor,
+        changes,
+        origin=origin_of(visit.request.scope),
+    )
 
 
 async def _show_setup(visit: Visit, *, error: str | None = None) -> Response:
@@ -203,7 +218,7 @@ async def _set_up(visit: Visit) -> Response:
     keys, actor = visit.services.keys, visit.actor
     codes: list[str] = []
     try:
-        async with visit.writing() as (tables, _):
+        async with visit.writing() as (tables, transaction):
             attempt = await second_factors.load_attempt(tables, visit.id(), "enrol", actor_id=actor.id)
             if attempt is None:
                 answer = Answer.ENDED
@@ -215,6 +230,8 @@ async def _set_up(visit: Visit) -> Response:
                 await tables.second_factor_attempts.delete(attempt.id)
                 if (await second_factors.load_factors(tables, actor.id)).recovery_codes is None:
                     codes = await second_factors.renew_recovery_codes(tables, actor.id, keys=keys)
+                told_of = [added(_text(visit, "name")), *([CODES_MADE] if codes else [])]
+                await _tell(visit, transaction, *told_of)
     except Refused as refused:
         return await _show_setup(visit, error=told(refused))
     if answer is Answer.ENDED:

@@ -16,11 +16,11 @@ from starlette.responses import Response
 from wardgate.portal.http.origin import origin_of
 from wardgate.portal.http.signed_cookie import SignedCookie
 from wardgate.portal.installation.tables import Account
-from wardgate.portal.mail.letters import SignInCode
+from wardgate.portal.mail.letters import SignInCode, masked
 from wardgate.portal.mail.queue import post
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
-from wardgate.portal.sign_in.email_code import MAILS, MAILS_WINDOW_S, masked
+from wardgate.portal.sign_in.email_code import MAILS, MAILS_WINDOW_S
 from wardgate.portal.sign_in.lookup import as_id
 from wardgate.portal.sign_in.oidc.identities import Known, link
 from wardgate.portal.sign_in.oidc.profile import Profile

@@ -8,6 +8,7 @@ from wardgate.portal.rest.parameters import Id
 from wardgate.portal.rest.routes import Routes
 from wardgate.portal.rest.views import Data
 from wardgate.portal.sign_in.second_factor import rules
+from wardgate.portal.sign_in.second_factor.letters import RESET, tell_of_change
 from wardgate.portal.sign_in.views import SecondFactorsView
 
 routes = Routes("second_factors", "/wardgate/actors/{actor_id}/second_factors", tag="Wardgate")
@@ -24,7 +25,16 @@ async def show(caller: ForAccount, actor_id: Id) -> Data[SecondFactorsView]:
 @routes.delete("")
 async def reset(caller: ForAccount, actor_id: Id) -> Data[SecondFactorsView]:
     """Remove all of a person's second factors and recovery codes, and the sign-ins that wait for one."""
-    async with caller.writing() as (tables, _):
+    async with caller.writing() as (tables, transaction):
         actor = await load_actor(tables, actor_id)
-        await rules.reset(tables, actor.id)
+        if await rules.reset(tables, actor.id):
+            await tell_of_change(
+                transaction,
+                caller.services.settings,
+                caller.account,
+                actor,
+                [RESET],
+                origin=caller.origin,
+                by=caller.actor.name,
+            )
         return Data(data=SecondFactorsView.of(actor.id, await rules.load_factors(tables, actor.id)))

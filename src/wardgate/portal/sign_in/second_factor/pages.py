@@ -29,6 +29,7 @@ from wardgate.portal.sign_in.lookup import find_provider
 from wardgate.portal.sign_in.outcome import SignIns
 from wardgate.portal.sign_in.second_factor import rules, totp
 from wardgate.portal.sign_in.second_factor.cookie import PATH, AttemptCookie
+from wardgate.portal.sign_in.second_factor.letters import CODES_MADE, added, tell_of_change
 from wardgate.portal.sign_in.second_factor.passkeys import MAX_ANSWER_CHARS, RelyingParty
 from wardgate.portal.sign_in.second_factor.rules import Answer, Factors
 from wardgate.portal.sign_in.steps import Step, Steps, address_key
@@ -132,6 +133,14 @@ class SecondFactorPages:
                 else:
                     await rules.mark_proved(tables, attempt)
                     codes = await rules.renew_recovery_codes(tables, under_way.actor.id, keys=keys)
+                    await tell_of_change(
+                        transaction,
+                        self._services.settings,
+                        step.account,
+                        under_way.actor,
+                        [added(name), CODES_MADE],
+                        origin=origin_of(step.request.scope),
+                    )
         except Refused as refused:
             return self._show(step, under_way, error=told(refused), status=HTTPStatus.UNPROCESSABLE_ENTITY)
         if answer is not Answer.RIGHT:
