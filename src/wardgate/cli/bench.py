@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 import wardgate
-from wardgate.cli.commands import bench as told
+from wardgate.cli.commands import bench as options
 from wardgate.cli.errors import UserError
 from wardgate.cli.parameters import AS_JSON
 from wardgate.cli.settings import Settings
@@ -41,8 +41,8 @@ def control(settings: Settings) -> int:
 
 
 def _plan(settings: Settings) -> Plan:
-    url, client_token = settings[told.API_URL], settings[told.CLIENT_TOKEN]
-    gateway_token, gateways = settings[told.GATEWAY_TOKEN], settings[told.GATEWAYS]
+    url, client_token = settings[options.API_URL], settings[options.CLIENT_TOKEN]
+    gateway_token, gateways = settings[options.GATEWAY_TOKEN], settings[options.GATEWAYS]
     if url is None:
         raise UserError(
             "where is the portal? Give --api-url wss://portal.example.org or set WARDGATE_API_URL"
@@ -55,13 +55,13 @@ def _plan(settings: Settings) -> Plan:
         url=url,
         client_token=client_token,
         gateway_token=gateway_token,
-        clients=settings[told.CLIENTS],
+        clients=settings[options.CLIENTS],
         gateways=gateways,
-        connects_per_s=settings[told.RATE],
-        resource_id=settings[told.RESOURCE],
-        requests=settings[told.REQUESTS],
-        requests_per_s=settings[told.REQUEST_RATE],
-        hold_s=settings[told.HOLD],
+        connects_per_s=settings[options.RATE],
+        resource_id=settings[options.RESOURCE],
+        requests=settings[options.REQUESTS],
+        requests_per_s=settings[options.REQUEST_RATE],
+        hold_s=settings[options.HOLD],
         product_version=wardgate.__version__,
     )
 

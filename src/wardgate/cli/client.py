@@ -6,14 +6,14 @@ import os
 import wardgate
 from wardgate.cli import logs
 from wardgate.cli.client_token_file import read_token
-from wardgate.cli.commands import client as told
+from wardgate.cli.commands import client as options
 from wardgate.cli.peer import (
     metrics_of,
     own_external_id,
     portal_account,
     run_peer,
     socket_of,
-    tell_without_effect,
+    warn_of_ignored_options,
 )
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
@@ -44,27 +44,27 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: it cannot start, or the portal does not let it in.
     """
-    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL], settings[told.LOG_DIR])
-    tell_without_effect(settings, told.WITHOUT_EFFECT)
+    logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL], settings[options.LOG_DIR])
+    warn_of_ignored_options(settings, options.WITHOUT_EFFECT)
     account = portal_account(
         PeerKind.CLIENT,
-        url=settings[told.API_URL],
-        token=settings[told.TOKEN] or read_token(settings[told.TOKEN_PATH]),
-        budget_s=settings[told.MAX_PARTITION_TIME],
+        url=settings[options.API_URL],
+        token=settings[options.TOKEN] or read_token(settings[options.TOKEN_PATH]),
+        budget_s=settings[options.MAX_PARTITION_TIME],
     )
-    for variable in told.TOKEN.variables:
+    for variable in options.TOKEN.variables:
         os.environ.pop(variable, None)  # children and /proc readers have no business with it
-    method = _method(settings[told.DNS_CONTROL])
-    health = settings[told.HEALTH_CHECK_ADDR]
-    tun_name = settings[told.INTERFACE]
-    port = settings[told.LISTEN_PORT]
-    is_internet_active = settings[told.ACTIVATE_INTERNET_RESOURCE]
-    raises_buffers = settings[told.INC_BUF]
-    configured_id = settings[told.ID]
-    display_name = device_id.device_name(settings[told.NAME])
+    method = _method(settings[options.DNS_CONTROL])
+    health = settings[options.HEALTH_CHECK_ADDR]
+    tun_name = settings[options.INTERFACE]
+    port = settings[options.LISTEN_PORT]
+    is_internet_active = settings[options.ACTIVATE_INTERNET_RESOURCE]
+    raises_buffers = settings[options.INC_BUF]
+    configured_id = settings[options.ID]
+    display_name = device_id.device_name(settings[options.NAME])
     hardware = device_id.hardware()
 
-    if settings[told.CHECK]:
+    if settings[options.CHECK]:
         echo("the settings are in order")
         return
 
@@ -120,8 +120,10 @@ def run(settings: Settings) -> None:
                         kernel=kernel,
                         tun=tun,
                         host_dns=resolver,
-                        flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
-                        control_socket=settings[told.CONTROL_SOCKET] or socket_of("client"),
+                        flow_logs=FlowLogs(
+                            settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]
+                        ),
+                        control_socket=settings[options.CONTROL_SOCKET] or socket_of("client"),
                     ),
                     set_private_key=lambda new: keys.update(public=public_key(new)),
                     is_internet_active=is_internet_active,
@@ -133,7 +135,7 @@ def run(settings: Settings) -> None:
                     metrics=metrics_of(PeerKind.CLIENT, client.counts),
                     notes=client.notes,
                 ):
-                    await client.run(until_configured=settings[told.EXIT])
+                    await client.run(until_configured=settings[options.EXIT])
         finally:
             engine.close()
             await buffers.undo()

@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlencode
 
 from wardgate.cli.client_token_file import delete_token, read_token, write_token
-from wardgate.cli.commands import client as told
+from wardgate.cli.commands import client as options
 from wardgate.cli.commands import client_sign_in as asked
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
@@ -27,7 +27,7 @@ def sign_in(settings: Settings) -> None:
     Raises:
         UserError: nobody says where the portal is, or what was pasted is no client's token.
     """
-    terminal, path = Terminal.of_this_process(), settings[told.TOKEN_PATH]
+    terminal, path = Terminal.of_this_process(), settings[options.TOKEN_PATH]
     terminal.note("Open this address in a browser, sign in, and copy the token that you are shown:")
     echo(sign_in_url(settings))
     token = checked_token(_pasted(terminal))
@@ -42,7 +42,7 @@ def sign_out(settings: Settings) -> None:
     Raises:
         UserError: it cannot be deleted.
     """
-    terminal, path = Terminal.of_this_process(), settings[told.TOKEN_PATH]
+    terminal, path = Terminal.of_this_process(), settings[options.TOKEN_PATH]
     terminal.note(
         f"Signed out: {path} is deleted."
         if delete_token(path)
@@ -53,14 +53,14 @@ def sign_out(settings: Settings) -> None:
 
 def status(settings: Settings) -> int:
     """Say whose token would be used and whether the client runs; returns 1 if there is no token."""
-    path = settings[told.TOKEN_PATH]
-    if settings[told.TOKEN]:
+    path = settings[options.TOKEN_PATH]
+    if settings[options.TOKEN]:
         echo("token: set in the environment or the settings file")
         has_token = True
     else:
         has_token = read_token(path) is not None
         echo(f"token: {'in' if has_token else 'none; there is no'} {path}")
-    echo(f"client: {_health(*settings[told.HEALTH_CHECK_ADDR])}")
+    echo(f"client: {_health(*settings[options.HEALTH_CHECK_ADDR])}")
     return 0 if has_token else 1
 
 
@@ -72,7 +72,7 @@ def sign_in_url(settings: Settings) -> str:
     """
     base = settings[asked.AUTH_BASE_URL]
     if base is None:
-        sockets = settings[told.API_URL]
+        sockets = settings[options.API_URL]
         if sockets is None:
             raise settings.wrong_usage("missing: --auth-base-url URL, or --api-url URL")
         base = f"http{sockets.removeprefix('ws').removeprefix('http')}"
@@ -108,8 +108,8 @@ def _pasted(terminal: Terminal) -> str:
 
 
 def _warn_of_override(settings: Settings, terminal: Terminal) -> None:
-    if settings[told.TOKEN]:
-        variables = ", ".join(told.TOKEN.variables)
+    if settings[options.TOKEN]:
+        variables = ", ".join(options.TOKEN.variables)
         terminal.note(
             f"A token is set elsewhere as well ({variables}, or the settings file), and is used first."
         )

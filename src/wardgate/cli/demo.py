@@ -58,8 +58,8 @@ def run(settings: Settings) -> None:
         raise UserError(failure) from error
     finally:
         if as_json:
-            told = {"steps": report.steps, "measures": report.measures, "error": failure}
-            echo(json.dumps(told))
+            result = {"steps": report.steps, "measures": report.measures, "error": failure}
+            echo(json.dumps(result))
     report.say(
         f"\nAll {len(report.steps)} steps done in {sum(step['seconds'] for step in report.steps):.1f} s."
     )
@@ -188,9 +188,9 @@ def _refuse(report: _Report, lab: Installation) -> None:
         show(f"172.21.0.100: {refused.error}")
         explain = ("explain", "--client-id", lab.ids["client"], "--resource-id", lab.ids["secret"])
         environment = {"WARDGATE_URL": PORTAL_URL, "WARDGATE_TOKEN": lab.api.token}
-        told = lab.wardgate(lab.portal_site.host, *explain, environment=environment, check=False)
-        assert told.startswith("DENIED"), told
-        for line in told.strip().splitlines():
+        explanation = lab.wardgate(lab.portal_site.host, *explain, environment=environment, check=False)
+        assert explanation.startswith("DENIED"), explanation
+        for line in explanation.strip().splitlines():
             show(f"| {line}")
 
 

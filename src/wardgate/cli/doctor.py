@@ -18,10 +18,10 @@ import msgspec
 import wardgate
 from wardgate.cli import findings as look
 from wardgate.cli.client_token_file import read_token
-from wardgate.cli.commands import client as client_told
+from wardgate.cli.commands import client as client_options
 from wardgate.cli.commands import doctor as asked
-from wardgate.cli.commands import gateway as gateway_told
-from wardgate.cli.commands import relay as relay_told
+from wardgate.cli.commands import gateway as gateway_options
+from wardgate.cli.commands import relay as relay_options
 from wardgate.cli.errors import UserError
 from wardgate.cli.findings import Finding, State
 from wardgate.cli.looking import ask
@@ -101,7 +101,7 @@ def _examine(settings: Settings, part: str, examine: Examine) -> int:
         echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
         for one in found:
-            echo(shown_text(f"{_MARKS[one.state]:7}  {one.what}: {one.told}"))
+            echo(shown_text(f"{_MARKS[one.state]:7}  {one.what}: {one.message}"))
             if one.cure:
                 echo(shown_text(f"         → {one.cure}"))
         if bundle is not None:
@@ -113,9 +113,9 @@ def _examine(settings: Settings, part: str, examine: Examine) -> int:
 
 def _client(settings: Settings) -> Iterator[Finding]:
     yield from _token(
-        "client", lambda: settings[client_told.TOKEN] or read_token(settings[client_told.TOKEN_PATH])
+        "client", lambda: settings[client_options.TOKEN] or read_token(settings[client_options.TOKEN_PATH])
     )
-    yield from _way(settings[client_told.API_URL])
+    yield from _way(settings[client_options.API_URL])
     yield look.tunnel_device()
     yield from look.mtu()
     yield look.room(Path("/var/lib"))
@@ -123,8 +123,8 @@ def _client(settings: Settings) -> Iterator[Finding]:
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:
-    yield from _token("gateway", lambda: settings[gateway_told.TOKEN])
-    yield from _way(settings[gateway_told.API_URL])
+    yield from _token("gateway", lambda: settings[gateway_options.TOKEN])
+    yield from _way(settings[gateway_options.API_URL])
     yield look.tunnel_device()
     yield look.tool("nft", package="nftables", why="it masquerades what comes from clients")
     yield from look.mtu()
@@ -133,13 +133,13 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
 
 
 def _relay(settings: Settings) -> Iterator[Finding]:
-    yield from _token("relay", lambda: settings[relay_told.TOKEN])
-    yield from _way(settings[relay_told.API_URL])
-    yield look.udp_port(settings[relay_told.LISTEN_PORT])
+    yield from _token("relay", lambda: settings[relay_options.TOKEN])
+    yield from _way(settings[relay_options.API_URL])
+    yield look.udp_port(settings[relay_options.LISTEN_PORT])
 
 
 def _portal(settings: Settings) -> Iterator[Finding]:
-    from wardgate.cli.commands import portal as told
+    from wardgate.cli.commands import portal as options
     from wardgate.cli.profile import data_dir_of
     from wardgate.portal import backups, data_directory
     from wardgate.portal.database.migrations import HEAD
@@ -153,7 +153,7 @@ def _portal(settings: Settings) -> Iterator[Finding]:
     except data_directory.DataDirectoryUnusable as error:
         yield Finding.fault("data directory", str(error), "name it with --data-dir, or run `wardgate init`")
         return
-    database = settings[told.DATABASE_URL] or SqliteFile(directory / "wardgate.db")
+    database = settings[options.DATABASE_URL] or SqliteFile(directory / "wardgate.db")
     try:
         schema = asyncio.run(backups.schema_of(database))
         if schema > HEAD:
@@ -165,7 +165,7 @@ def _portal(settings: Settings) -> Iterator[Finding]:
     except Unusable as error:
         yield Finding.fault("database", str(error), "see that it runs and that this user may use it")
     yield look.room(directory)
-    certificate, url = settings[told.TLS_CERTIFICATE], settings[told.EXTERNAL_URL]
+    certificate, url = settings[options.TLS_CERTIFICATE], settings[options.EXTERNAL_URL]
     if certificate is not None:
         yield look.certificate(certificate, datetime.now(UTC))
     if url is not None:

@@ -53,13 +53,13 @@ def run(settings: Settings) -> int:
     }
     answer = asyncio.run(_ask(find_profile(settings), settings[options.CA_FILE], named, asked))
     try:
-        told = from_json(answer)
+        explanation = from_json(answer)
     except msgspec.ValidationError as error:
         raise UserError(
             f"the portal's explanation cannot be read; does it run another version? ({error})"
         ) from error
-    echo(json.dumps(answer, indent=2) if settings[AS_JSON] else as_text(told))
-    return EXIT_CODES[told.outcome]
+    echo(json.dumps(answer, indent=2) if settings[AS_JSON] else as_text(explanation))
+    return EXIT_CODES[explanation.outcome]
 
 
 def _traffic(settings: Settings) -> dict[str, str]:

@@ -46,20 +46,20 @@ class Finding:
 
     what: str
     state: State
-    told: str
+    message: str
     cure: str = ""
 
     @classmethod
-    def ok(cls, what: str, told: str) -> "Finding":
-        return cls(what, State.OK, told)
+    def ok(cls, what: str, message: str) -> "Finding":
+        return cls(what, State.OK, message)
 
     @classmethod
-    def warning(cls, what: str, told: str, cure: str) -> "Finding":
-        return cls(what, State.WARNING, told, cure)
+    def warning(cls, what: str, message: str, cure: str) -> "Finding":
+        return cls(what, State.WARNING, message, cure)
 
     @classmethod
-    def fault(cls, what: str, told: str, cure: str) -> "Finding":
-        return cls(what, State.FAULT, told, cure)
+    def fault(cls, what: str, message: str, cure: str) -> "Finding":
+        return cls(what, State.FAULT, message, cure)
 
 
 def portal_findings(url: str, *, ca_file: Path | None = None) -> Iterator[Finding]:

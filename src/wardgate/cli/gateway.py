@@ -2,14 +2,14 @@
 
 import wardgate
 from wardgate.cli import logs
-from wardgate.cli.commands import gateway as told
+from wardgate.cli.commands import gateway as options
 from wardgate.cli.peer import (
     metrics_of,
     own_external_id,
     portal_account,
     run_peer,
     socket_of,
-    tell_without_effect,
+    warn_of_ignored_options,
 )
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
@@ -20,7 +20,7 @@ from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.families import families_of
 from wardgate.net.firewall import firewall_settings
 from wardgate.net.health import health_listener
-from wardgate.net.host_dns import Untouched
+from wardgate.net.host_dns import UnmanagedDns
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
 from wardgate.net.privileges import Capability, buffer_limits, require, tunnel_refusal
@@ -39,35 +39,35 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: it cannot start, or the portal does not let it in.
     """
-    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
-    tell_without_effect(settings, told.WITHOUT_EFFECT)
+    logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
+    warn_of_ignored_options(settings, options.WITHOUT_EFFECT)
     account = portal_account(
         PeerKind.GATEWAY,
-        url=settings[told.API_URL],
-        token=settings[told.TOKEN],
-        budget_s=settings[told.MAX_PARTITION_TIME],
+        url=settings[options.API_URL],
+        token=settings[options.TOKEN],
+        budget_s=settings[options.MAX_PARTITION_TIME],
     )
-    health = settings[told.HEALTH_CHECK_ADDR]
-    tun_name = settings[told.INTERFACE]
-    port = settings[told.LISTEN_PORT]
-    configured_id = settings[told.ID]
-    display_name = device_id.device_name(settings[told.NAME])
-    drain_s = settings[told.DRAIN]
-    keeps_buffers = settings[told.NO_INC_BUF]
+    health = settings[options.HEALTH_CHECK_ADDR]
+    tun_name = settings[options.INTERFACE]
+    port = settings[options.LISTEN_PORT]
+    configured_id = settings[options.ID]
+    display_name = device_id.device_name(settings[options.NAME])
+    drain_s = settings[options.DRAIN]
+    keeps_buffers = settings[options.NO_INC_BUF]
 
-    if settings[told.CHECK]:
+    if settings[options.CHECK]:
         echo("the settings are in order")
         return
 
     async def process() -> None:
-        if not settings[told.NO_CHECK]:
+        if not settings[options.NO_CHECK]:
             require("wardgate gateway", [Capability.CAP_NET_ADMIN])
         identity = own_external_id(
             configured_id, stored_in=device_id.GATEWAY_FILE, derivation_key=GATEWAY_DERIVATION_KEY
         )
         private_key = generate_private_key()
         parameters = GatewayParameters(identity, public_key(private_key), display_name)
-        host_dns = Untouched()
+        host_dns = UnmanagedDns()
         session = account.session()
         link = account.link(
             session,
@@ -101,9 +101,11 @@ def run(settings: Settings) -> None:
                         kernel=kernel,
                         tun=tun,
                         host_dns=host_dns,
-                        flow_logs=FlowLogs(settings[told.FLOW_LOG_DIR], prints=settings[told.FLOW_LOGS]),
+                        flow_logs=FlowLogs(
+                            settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]
+                        ),
                         settings=firewall_settings(interface=tun_name, families=families),
-                        control_socket=settings[told.CONTROL_SOCKET] or socket_of("gateway"),
+                        control_socket=settings[options.CONTROL_SOCKET] or socket_of("gateway"),
                     ),
                     drain_s=drain_s,
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from wardgate.cli.commands import installation as told
+from wardgate.cli.commands import installation as options
 from wardgate.cli.commands.portal import EXTERNAL_URL, LISTEN
 from wardgate.cli.errors import UserError
 from wardgate.cli.parameters import AS_JSON
@@ -53,10 +53,14 @@ def run(settings: Settings) -> None:
         UserError: the data directory or the database cannot be used.
     """
     directory = data_dir_of(settings)
-    name, slug, email = settings[told.ACCOUNT_NAME], settings[told.ACCOUNT_SLUG], settings[told.ADMIN_EMAIL]
+    name, slug, email = (
+        settings[options.ACCOUNT_NAME],
+        settings[options.ACCOUNT_SLUG],
+        settings[options.ADMIN_EMAIL],
+    )
     if not (name and slug and email):
         raise settings.wrong_usage("--account-name, --account-slug and --admin-email are required")
-    wanted = Wanted(name, slug, email, settings[told.SEARCH_DOMAIN])
+    wanted = Wanted(name, slug, email, settings[options.SEARCH_DOMAIN])
     profile = Profile.load(Profile.path(settings, directory))
     portal = portal_settings(
         settings,
@@ -69,11 +73,11 @@ def run(settings: Settings) -> None:
         settings,
         portal,
         wanted,
-        new_tokens=settings[told.NEW_TOKENS],
-        new_database=settings[told.NEW_DATABASE],
+        new_tokens=settings[options.NEW_TOKENS],
+        new_database=settings[options.NEW_DATABASE],
         is_url_set=is_url_set,
     )
-    echo(json.dumps(_plain(result)) if settings[AS_JSON] else _told(result, directory))
+    echo(json.dumps(_plain(result)) if settings[AS_JSON] else _summary(result, directory))
 
 
 def initialise(
@@ -229,7 +233,7 @@ def _plain(result: Initialised) -> dict[str, str | None]:
     }
 
 
-def _told(result: Initialised, directory: Path) -> str:
+def _summary(result: Initialised, directory: Path) -> str:
     lines = [f"Account {result.account_slug} ({result.account_id}) is ready in {directory}."]
     if result.api_token is not None:
         lines += ["", "API token of the account, shown once:", f"  {result.api_token}"]

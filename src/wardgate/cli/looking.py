@@ -191,10 +191,10 @@ def status_lines(one: Status) -> Iterator[str]:
     if amiss or one.notes:
         yield "this host"
         for setting in amiss:
-            told = (
+            text = (
                 setting.refusal or f"put back {setting.repairs} {'time' if setting.repairs == 1 else 'times'}"
             )
-            yield f"  {setting.name}: {told}"
+            yield f"  {setting.name}: {text}"
         shown = {f"{setting.name}:" for setting in amiss}
         yield from (f"  {note}" for note in one.notes if not any(note.startswith(name) for name in shown))
 

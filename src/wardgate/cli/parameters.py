@@ -1,4 +1,4 @@
-"""What a command can be told: declared once, and everything else follows from the declaration.
+"""The parameters of a command: declared once, and everything else follows from the declaration.
 
     Parameter   an option or argument of one command
     └ Setting   may also stand in the environment, a file, a systemd credential or the settings file

@@ -151,7 +151,7 @@ def own_external_id(configured: str | None, *, stored_in: Any, derivation_key: b
     return external_id(known)
 
 
-def tell_without_effect(settings: Settings, options: Iterable[Parameter[Any]]) -> None:
+def warn_of_ignored_options(settings: Settings, options: Iterable[Parameter[Any]]) -> None:
     """Log which options of the published program were given and change nothing here."""
     for one in options:
         if settings[one]:

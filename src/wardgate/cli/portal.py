@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 
 from wardgate.cli import logs
-from wardgate.cli.commands import portal as told
+from wardgate.cli.commands import portal as options
 from wardgate.cli.errors import UserError
 from wardgate.cli.portal_settings import (
     listener_of,
@@ -47,8 +47,8 @@ def run(settings: Settings) -> None:
         UserError: it cannot start.
     """
     directory = data_dir_of(settings)
-    portal = portal_settings(settings, data_dir=directory, listen=told.LISTEN)
-    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
+    portal = portal_settings(settings, data_dir=directory, listen=options.LISTEN)
+    logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)

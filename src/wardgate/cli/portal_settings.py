@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wardgate.cli.commands import portal as told
+from wardgate.cli.commands import portal as options
 from wardgate.cli.errors import UserError
 from wardgate.cli.parameters import Setting
 from wardgate.cli.settings import Settings
@@ -27,7 +27,7 @@ def portal_settings(
     Raises:
         UserError: naming the setting that cannot be read.
     """
-    certificate, key = settings[told.TLS_CERTIFICATE], settings[told.TLS_KEY]
+    certificate, key = settings[options.TLS_CERTIFICATE], settings[options.TLS_KEY]
     if (certificate is None) != (key is None):
         raise UserError("tls_certificate and tls_key go together: give both or neither")
     host, port = settings[listen]
@@ -37,46 +37,46 @@ def portal_settings(
         if (host, port) == listen.default:
             host, port = any_address(), 443
         known_url = f"https://{acme.domains[0]}{'' if port == 443 else f':{port}'}"
-    smtp, mail_from = settings[told.SMTP_URL], settings[told.MAIL_FROM]
+    smtp, mail_from = settings[options.SMTP_URL], settings[options.MAIL_FROM]
     if smtp is not None and mail_from is None:
         raise UserError(
             "WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM: mail servers refuse a sender that does not exist"
         )
-    if settings[told.SIGN_UP_DOMAINS] and not settings[told.SIGN_UP]:
+    if settings[options.SIGN_UP_DOMAINS] and not settings[options.SIGN_UP]:
         raise UserError("sign_up_domains is given, but sign_up is off: give both or neither")
     own_url = _url_of(host, port, is_secure=certificate is not None)
     portal = PortalSettings(
         data_dir=data_dir,
-        database_url=settings[told.DATABASE_URL],
+        database_url=settings[options.DATABASE_URL],
         host=host,
         port=port,
-        external_url=settings[told.EXTERNAL_URL] or known_url or own_url,
-        rest_host=settings[told.REST_HOST],
-        socket_host=settings[told.SOCKET_HOST],
-        web_host=settings[told.WEB_HOST],
-        trusted_proxies=settings[told.TRUSTED_PROXIES],
-        metrics_port=settings[told.METRICS_PORT],
-        geoip_database=settings[told.GEOIP_DATABASE],
-        country_code_blocklist=frozenset(settings[told.COUNTRY_CODE_BLOCKLIST]),
-        max_connections=settings[told.MAX_CONNECTIONS] or None,
-        max_connections_per_address=settings[told.MAX_CONNECTIONS_PER_ADDRESS],
-        connect_refill_per_s=settings[told.CONNECT_REFILL_RATE],
-        connect_capacity=settings[told.CONNECT_CAPACITY],
-        api_refill_per_s=settings[told.API_REFILL_RATE],
-        api_capacity=settings[told.API_CAPACITY],
-        record_frames=settings[told.RECORD_FRAMES],
-        decision_retention_s=settings[told.DECISION_RETENTION],
-        flow_log_upload_interval_s=settings[told.FLOW_LOG_UPLOAD_INTERVAL],
-        flow_log_batch_size=settings[told.FLOW_LOG_BATCH_SIZE],
+        external_url=settings[options.EXTERNAL_URL] or known_url or own_url,
+        rest_host=settings[options.REST_HOST],
+        socket_host=settings[options.SOCKET_HOST],
+        web_host=settings[options.WEB_HOST],
+        trusted_proxies=settings[options.TRUSTED_PROXIES],
+        metrics_port=settings[options.METRICS_PORT],
+        geoip_database=settings[options.GEOIP_DATABASE],
+        country_code_blocklist=frozenset(settings[options.COUNTRY_CODE_BLOCKLIST]),
+        max_connections=settings[options.MAX_CONNECTIONS] or None,
+        max_connections_per_address=settings[options.MAX_CONNECTIONS_PER_ADDRESS],
+        connect_refill_per_s=settings[options.CONNECT_REFILL_RATE],
+        connect_capacity=settings[options.CONNECT_CAPACITY],
+        api_refill_per_s=settings[options.API_REFILL_RATE],
+        api_capacity=settings[options.API_CAPACITY],
+        record_frames=settings[options.RECORD_FRAMES],
+        decision_retention_s=settings[options.DECISION_RETENTION],
+        flow_log_upload_interval_s=settings[options.FLOW_LOG_UPLOAD_INTERVAL],
+        flow_log_batch_size=settings[options.FLOW_LOG_BATCH_SIZE],
         tls_certificate=certificate,
         tls_key=key,
         acme=acme,
         smtp=smtp,
         mail_from=mail_from or DEFAULT_MAIL_FROM,
-        sign_up=settings[told.SIGN_UP],
-        sign_up_domains=settings[told.SIGN_UP_DOMAINS],
-        outbound_networks=settings[told.OUTBOUND_NETWORKS],
-        outbound_ca=settings[told.OUTBOUND_CA],
+        sign_up=settings[options.SIGN_UP],
+        sign_up_domains=settings[options.SIGN_UP_DOMAINS],
+        outbound_networks=settings[options.OUTBOUND_NETWORKS],
+        outbound_ca=settings[options.OUTBOUND_CA],
     )
     _check_names(portal)
     return portal
@@ -103,7 +103,7 @@ def plain_listener_of(settings: Settings, portal: PortalSettings) -> Listener | 
     Raises:
         UserError: the address cannot be bound.
     """
-    address = settings[told.HTTP_LISTEN]
+    address = settings[options.HTTP_LISTEN]
     if address is None and portal.acme is not None:
         address = (portal.host, 80)
     if address is None:
@@ -138,16 +138,16 @@ def metrics_listener_of(portal: PortalSettings) -> socket.socket | None:
 
 
 def _acme_settings(settings: Settings) -> AcmeSettings | None:
-    domains = settings[told.ACME_DOMAIN]
+    domains = settings[options.ACME_DOMAIN]
     if not domains:
         return None
-    if settings[told.TLS_CERTIFICATE] is not None:
+    if settings[options.TLS_CERTIFICATE] is not None:
         raise UserError("acme_domain gets a certificate by itself: give no tls_certificate and tls_key")
     return AcmeSettings(
         tuple(dict.fromkeys(domain.lower() for domain in domains)),
-        settings[told.ACME_DIRECTORY],
-        settings[told.ACME_EMAIL],
-        settings[told.ACME_CA],
+        settings[options.ACME_DIRECTORY],
+        settings[options.ACME_EMAIL],
+        settings[options.ACME_CA],
     )
 
 

@@ -11,9 +11,9 @@ import wardgate_native
 
 import wardgate
 from wardgate.cli import logs
-from wardgate.cli.commands import relay as told
+from wardgate.cli.commands import relay as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import metrics_of, portal_account, run_peer, tell_without_effect
+from wardgate.cli.peer import metrics_of, portal_account, run_peer, warn_of_ignored_options
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.model.addresses import IpAddress
@@ -37,28 +37,28 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: it cannot start, or the portal does not let it in.
     """
-    logs.set_up(settings[told.LOG_FORMAT], settings[told.LOG_LEVEL])
-    tell_without_effect(settings, told.WITHOUT_EFFECT)
-    ipv4, ipv6 = settings[told.PUBLIC_IP4_ADDR], settings[told.PUBLIC_IP6_ADDR]
+    logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
+    warn_of_ignored_options(settings, options.WITHOUT_EFFECT)
+    ipv4, ipv6 = settings[options.PUBLIC_IP4_ADDR], settings[options.PUBLIC_IP6_ADDR]
     if ipv4 is None and ipv6 is None:
         raise UserError(
             "at which address do peers reach this relay? Give --public-ip4-addr or --public-ip6-addr"
         )
-    port = settings[told.LISTEN_PORT]
-    first_port, last_port = settings[told.LOWEST_PORT], settings[told.HIGHEST_PORT]
+    port = settings[options.LISTEN_PORT]
+    first_port, last_port = settings[options.LOWEST_PORT], settings[options.HIGHEST_PORT]
     if first_port > last_port:
         raise UserError(f"the lowest of the ports, {first_port}, is above the highest, {last_port}")
     account = portal_account(
         PeerKind.RELAY,
-        url=settings[told.API_URL],
-        token=settings[told.TOKEN],
-        budget_s=settings[told.MAX_PARTITION_TIME],
+        url=settings[options.API_URL],
+        token=settings[options.TOKEN],
+        budget_s=settings[options.MAX_PARTITION_TIME],
     )
-    health = settings[told.HEALTH_CHECK_ADDR]
-    parameters = RelayParameters(ipv4=ipv4, ipv6=ipv6, port=port, name=settings[told.NAME])
-    drain_s = settings[told.DRAIN]
-    denies_private = settings[told.DENY_PRIVATE]
-    if settings[told.CHECK]:
+    health = settings[options.HEALTH_CHECK_ADDR]
+    parameters = RelayParameters(ipv4=ipv4, ipv6=ipv6, port=port, name=settings[options.NAME])
+    drain_s = settings[options.DRAIN]
+    denies_private = settings[options.DENY_PRIVATE]
+    if settings[options.CHECK]:
         echo("the settings are in order")
         return
 

@@ -1,4 +1,4 @@
-"""The commands' way to the REST API: one HTTP client, and how its refusals are told to people.
+"""The commands' way to the REST API: one HTTP client, and how its refusals read.
 
 A call that the portal puts off (429, 503) is repeated after the time that it asks for. A POST carries an
 `Idempotency-Key`, the same in every attempt, so that a repetition cannot do the thing twice.
@@ -135,8 +135,8 @@ class RestClient:
             if not isinstance(answer["data"], list):
                 raise self._no_portal()
             found += answer["data"]
-            told = answer.get("metadata")
-            metadata = told if isinstance(told, dict) else {}
+            given = answer.get("metadata")
+            metadata = given if isinstance(given, dict) else {}
             cursor, count = _next_page(metadata)
             if cursor is None or not answer["data"] or (limit is not None and len(found) >= limit):
                 is_exact = metadata.get("count_is_exact") is not False
@@ -202,7 +202,7 @@ class RestClient:
         wait_s = _wait_s(response, attempt)
         if wait_s is None or attempt == MAX_ATTEMPTS:
             error = _ERRORS.get(response.status_code, UserError)
-            raise error(told_problem(response.status_code, _json_object(response) or {}, self._url))
+            raise error(problem_text(response.status_code, _json_object(response) or {}, self._url))
         self._notify(f"the portal asks to wait: trying again in {wait_s} s ({attempt + 1} of {MAX_ATTEMPTS})")
         await self._sleep(wait_s)
 
@@ -237,15 +237,15 @@ def _next_page(metadata: Mapping[str, Any]) -> tuple[str | None, int]:
     return cursor if isinstance(cursor, str) and cursor else None, count if isinstance(count, int) else 0
 
 
-def told_problem(status: int, problem: Mapping[str, Any], url: str) -> str:
+def problem_text(status: int, problem: Mapping[str, Any], url: str) -> str:
     """Tell a problem document in one line: the fields that failed with their messages, else what it says of
     the whole."""
     flat = _flattened(problem.get("validation_errors"))
     if flat:
-        told = "; ".join(message if place == "base" else f"{place}: {message}" for place, message in flat)
+        detail = "; ".join(message if place == "base" else f"{place}: {message}" for place, message in flat)
     else:
-        told = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}").rstrip(".")
-    return f"{told} ({status})"
+        detail = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}").rstrip(".")
+    return f"{detail} ({status})"
 
 
 def _flattened(errors: object, place: str = "") -> list[tuple[str, str]]:

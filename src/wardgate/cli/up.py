@@ -87,7 +87,7 @@ def run(settings: Settings) -> None:
         raise UserError(str(error)) from error
     plan = _children(portal, tokens, address, settings)
     has_gateway = any(child.name == "gateway" for child in plan)
-    text = told(portal, result.sign_in_link, tokens, has_gateway=has_gateway)
+    text = instructions(portal, result.sign_in_link, tokens, has_gateway=has_gateway)
     asyncio.run(_run(plan, portal, lambda: echo(text)))
 
 
@@ -209,7 +209,7 @@ def _children(portal: PortalSettings, tokens: Tokens, address: str, settings: Se
     return children
 
 
-def told(portal: PortalSettings, link: str, tokens: Tokens, *, has_gateway: bool) -> str:
+def instructions(portal: PortalSettings, link: str, tokens: Tokens, *, has_gateway: bool) -> str:
     """What a person needs once everything is up. The client's token stays in its file: logs and process lists
     have many readers."""
     lines = [

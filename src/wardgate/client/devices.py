@@ -8,7 +8,7 @@
 One connection serves both directions, so two grants may want two different ones: the portal derives their secrets by
 direction (control-plane §4.1). Both ends then keep the one whose controlling end has the lower tunnel address.
 
-The engine enforces grants, by packet and by deadline. Here is told what they are, and what became of them.
+The engine enforces grants, by packet and by deadline. Here stands which they are, and what became of them.
 """
 
 import contextlib
@@ -185,7 +185,7 @@ class Devices:
         if isinstance(message.resource, UnsetType):
             self._reach(message)
         elif isinstance(message.resource, DevicePool):
-            self._let_in(message, message.resource)
+            self._grant_access(message, message.resource)
 
     def _reach(self, message: m.DeviceAccessAuthorized) -> None:
         addresses = (message.client_ipv4, message.client_ipv6)
@@ -212,7 +212,7 @@ class Devices:
             log.info("access granted", extra={**self._pools.log_fields(target.pool_id), **who})
         self._leave(message.client_id, former, device)
 
-    def _let_in(self, message: m.DeviceAccessAuthorized, pool: DevicePool) -> None:
+    def _grant_access(self, message: m.DeviceAccessAuthorized, pool: DevicePool) -> None:
         who = {fields.CLIENT_ID: str(message.client_id), fields.DEVICE: message.client_name}
         what = {**who, fields.RESOURCE_ID: str(pool.id), fields.RESOURCE: pool.name}
         expires_at = _given(message.expires_at, message.authorization_expires_at)
@@ -281,7 +281,7 @@ class Devices:
         for client_id, pool_id in self.held():
             if (client_id, pool_id) in listed:
                 expires_at = listed[client_id, pool_id]
-                if expires_at is not None:  # a grant without an end is none (`_let_in`)
+                if expires_at is not None:  # a grant without an end is none (`_grant_access`)
                     self._devices[client_id].grants[pool_id] = expires_at
             else:
                 self._end_grant("a device's access was revoked while the portal was away", client_id, pool_id)

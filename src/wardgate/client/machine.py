@@ -153,7 +153,7 @@ class Client:
                 self._refresh_routes()
             case m.ResourceCreatedOrUpdated(resource=resource):
                 # One that has become a pool, or is none any more, leaves the other table.
-                self._lead_no_longer_to(
+                self._end_access_to(
                     self._pools.upsert(resource)
                     if isinstance(resource, DevicePool)
                     else self._pools.remove(resource.id)
@@ -161,7 +161,7 @@ class Client:
                 self._end_access(self._resources.upsert(resource), now=now)
                 self._refresh_routes()
             case m.ResourceDeleted(resource_id=resource_id):
-                self._lead_no_longer_to(self._pools.remove(resource_id))
+                self._end_access_to(self._pools.remove(resource_id))
                 self._end_access(self._resources.remove(resource_id), now=now)
                 self._refresh_routes()
             case m.AuthorizationCreated():
@@ -198,7 +198,7 @@ class Client:
             case m.PeerIceCandidateError(client_id=client_id):
                 self._devices.handle_offline(client_id)
             case m.DevicePoolDomainResolved():
-                self._lead_no_longer_to(self._pool_names.handle_resolved(message))
+                self._end_access_to(self._pool_names.handle_resolved(message))
                 self._refresh_routes()
             case m.DevicePoolDomainResolutionFailed():
                 self._pool_names.handle_failed(message)
@@ -495,12 +495,12 @@ class Client:
         self._names.handle_timeout(now=now)
 
     def _replace_resources(self, resources: tuple[m.ClientResource, ...], *, now: float) -> None:
-        self._lead_no_longer_to(self._pools.replace(one for one in resources if isinstance(one, DevicePool)))
+        self._end_access_to(self._pools.replace(one for one in resources if isinstance(one, DevicePool)))
         others = (one for one in resources if not isinstance(one, DevicePool))
         self._end_access(self._resources.replace(others), now=now)
         self._refresh_routes()
 
-    def _lead_no_longer_to(self, targets: tuple[DeviceTarget, ...]) -> None:
+    def _end_access_to(self, targets: tuple[DeviceTarget, ...]) -> None:
         """Pools were removed or have changed, and with them whom they lead to."""
         self._devices.end(targets)
         if targets:

@@ -169,7 +169,7 @@ class Connections(Generic[_Peer]):
                 log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
 
     def shown(self) -> tuple["ConnectionView", ...]:
-        """Tell how each connection fares, for people."""
+        """Return the state of each connection, for people."""
         return tuple(
             ConnectionView(
                 peer_id=str(peer),
@@ -221,7 +221,7 @@ class _Connection(Generic[_Peer]):
 
 
 class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection, as `wardgate status` tells it.
+    """One connection, as `wardgate status` shows it.
 
     Attributes:
         names: who the peer is, in addition to its id.

@@ -1,4 +1,4 @@
-"""Commands: what Python tells the tunnel engine (docs/datapath.md).
+"""Commands: what Python asks of the tunnel engine (docs/datapath.md).
 
 Every command is idempotent and atomic: it is applied whole or refused whole with `CommandRefused`. They cross
 the binding as JSON, one tagged object a command, so that one schema serves the extension module, the simulator and

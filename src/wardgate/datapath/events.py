@@ -1,4 +1,4 @@
-"""Events: what the tunnel engine tells Python, drained in batches as one JSON array.
+"""Events: what the tunnel engine reports to Python, drained in batches as one JSON array.
 
 The Rust mirror is `native/crates/datapath/src/event.rs`. Intents may be dropped under load (and are counted);
 facts that Python must learn (path, peer and relay events) never are, they collapse per peer. Reports of flows come in

@@ -1,9 +1,9 @@
 """Cache of upstream answers; TTLs count down in what it returns (data-plane §4.5).
 
 An answer serves the question that it was given to: the same name, type and class, with the same DO, CD and
-AD. Signatures that nobody asked for, data that the upstream was told not to check, and the word that it did
-check are nobody else's. A query with EDNS options (a client's network, a cookie) is between its sender and
-the upstream.
+AD. Signatures that nobody requested, data that the upstream was told not to validate, and the flag that it did
+validate belong to that question alone. A query with EDNS options (a client's network, a cookie) is between its
+sender and the upstream.
 
 It lives as long as the shortest-lived record of the whole chain: a CNAME is as much part of the answer as the
 address behind it.

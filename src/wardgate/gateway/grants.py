@@ -40,7 +40,7 @@ class Grants:
     """Indexed both ways, so that work for one client or resource never walks the grants of others."""
 
     def __init__(self) -> None:
-        self._clients: dict[ClientId, _Holder] = {}
+        self._clients: dict[ClientId, _PeerGrants] = {}
         self._holders: dict[ResourceId, dict[ClientId, Grant]] = {}
 
     def __iter__(self) -> Iterator[Grant]:
@@ -65,7 +65,7 @@ class Grants:
         """Add or replace a grant; return it, followed by the client's grants whose rank changed with it."""
         self.remove(client_id, resource.id)
         grant = Grant(client_id, resource, expires_at, _pattern(resource), actor, record_under=record_under)
-        holder = self._clients.setdefault(client_id, _Holder())
+        holder = self._clients.setdefault(client_id, _PeerGrants())
         moved: list[Grant] = []
         if isinstance(resource, m.GatewayDnsResource):
             if holder.ranks.add(resource.address, grant.pattern):
@@ -98,7 +98,7 @@ class Grants:
 
 
 @dataclass(slots=True)
-class _Holder:
+class _PeerGrants:
     grants: dict[ResourceId, Grant] = field(default_factory=dict)
     ranks: NameRanks = field(default_factory=NameRanks)
 

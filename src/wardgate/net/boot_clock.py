@@ -44,14 +44,14 @@ class ClockNews:
 
 
 class ClockComparison:
-    """Compares each reading with what was last told of."""
+    """Compares each reading with the last one that was reported."""
 
     def __init__(self, first: ClockReading) -> None:
         self._asleep_s = first.boot - first.monotonic
         self._wall_at_boot = first.wall - first.boot
 
     def compare(self, reading: ClockReading) -> ClockNews | None:
-        """Return what to tell, if anything; small differences add up until they are worth it."""
+        """Return what to report, if anything; small differences add up until they are worth it."""
         asleep_s = reading.boot - reading.monotonic
         wall_at_boot = reading.wall - reading.boot
         slept_s, stepped_s = asleep_s - self._asleep_s, wall_at_boot - self._wall_at_boot

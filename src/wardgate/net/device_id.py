@@ -74,7 +74,7 @@ def operating_system(os_release: Path = Path("/etc/os-release")) -> OperatingSys
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the firmware says of this device (SMBIOS type 1); None: nothing, or nothing that tells devices apart."""
+    """What the firmware says of this device (SMBIOS type 1); None: nothing, or nothing that distinguishes devices."""
 
     serial: str | None = None
     uuid: str | None = None

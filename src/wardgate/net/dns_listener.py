@@ -48,14 +48,14 @@ _Address = tuple[str, int] | tuple[str, int, int, int]
 AtOnce = Callable[[Query], bytes | None]  # None: ask the handler
 
 
-def _nothing_at_once(_: Query) -> None:
+def _no_immediate_answer(_: Query) -> None:
     return None
 
 
 class DnsListener:
     """Serves a set of addresses; `listen` moves to another set and keeps what both have in common."""
 
-    def __init__(self, handler: Handler, *, at_once: AtOnce = _nothing_at_once, port: int = 53) -> None:
+    def __init__(self, handler: Handler, *, at_once: AtOnce = _no_immediate_answer, port: int = 53) -> None:
         """`at_once` answers what it can without waiting: such a query costs no task and no share."""
         self._handler = handler
         self._at_once = at_once

@@ -37,7 +37,7 @@ class FlowUpload:
     """Keeps connections to the portal open between uploads."""
 
     def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK) -> None:
-        """`look_up` finds addresses outside the tunnel. Whom the host trusts is trusted, as by the control channel."""
+        """`look_up` finds addresses outside the tunnel. Certificates are verified as by the control channel."""
         options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(

@@ -1,6 +1,6 @@
 """Reports when the host may have changed: the kernel reports it, or some seconds have passed.
 
-What changed is not read from the reports, which a full buffer loses: whoever waits here compares the whole state.
+What changed is not read from the reports, which a full buffer loses: who waits here compares the whole state.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ class HostDns(Protocol):
 
     @property
     def method(self) -> Method:
-        """How the host is told."""
+        """How the host's resolver is configured."""
 
     @property
     def settings(self) -> tuple[Setting[str], ...]:
@@ -96,7 +96,7 @@ def host_dns(method: Method, interface: str, *, resolv_conf: Path = RESOLV_CONF)
         case Method.SYSTEMD_RESOLVED:
             return SystemdResolved(interface, resolv_conf)
         case Method.DISABLED:
-            return Untouched(resolv_conf)
+            return UnmanagedDns(resolv_conf)
         case _:
             assert_never(method)
 
@@ -267,7 +267,7 @@ class SystemdResolved:
         return tuple(address for address in addresses if address is not None and not is_sentinel(address))
 
 
-class Untouched:
+class UnmanagedDns:
     """The operator arranges that queries reach the sentinels, or does without names."""
 
     settings: tuple[Setting[str], ...] = ()

@@ -194,7 +194,7 @@ class Routes:
     def __init__(
         self, kernel: Kernel, interface: str, families: Families, *, warn: Callable[[IpNetwork], None]
     ) -> None:
-        """`warn` is told once of each network of the host that takes addresses from the tunnel."""
+        """`warn` is called once for each network of the host that takes addresses from the tunnel."""
         self._kernel = kernel
         self._interface = interface
         self._families = families

@@ -52,7 +52,7 @@ class Setting(Protocol[_Found]):
 
 @dataclass(slots=True)
 class Condition:
-    """How one setting fares."""
+    """The state of one setting."""
 
     name: str
     is_necessary: bool
@@ -106,7 +106,7 @@ class Reconciler:
         return tuple(condition for _, condition in self._kept)
 
     def notes(self) -> tuple[Condition, ...]:
-        """What somebody who asks how this process fares should know: what is refused, and what others have changed."""
+        """What the status of this process should mention: what is refused, and what others have changed."""
         return tuple(
             condition for condition in self.conditions if condition.refusal is not None or condition.repairs
         )

@@ -25,7 +25,7 @@ class Sysctl:
         suffices: Callable[[str], bool] | None = None,
         proc_sys: Path = PROC_SYS,
     ) -> None:
-        """`suffices` tells which values need no change; by default `value` alone."""
+        """`suffices` decides which values need no change; by default `value` alone."""
         self.name: Final = key.replace("/", ".")
         self.is_necessary: Final = is_necessary
         self._path = proc_sys / key

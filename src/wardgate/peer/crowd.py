@@ -1,5 +1,5 @@
 """A crowd of peers in one process, as a portal sees it: real sockets, real frames, reconnects as peers pace them; no
-tunnels and no devices. It tells what a portal on this host can carry.
+tunnels and no devices. It measures what a portal on this host can carry.
 
     gateways    connect, and acknowledge whatever they are told to expect
     clients     connect at a rate; each may then ask for a resource, at a rate of all of them together

@@ -1,4 +1,4 @@
-"""What a running client or gateway tells about itself over its control socket; `wardgate status` and `why` show it."""
+"""What a running client or gateway reports over its control socket; `wardgate status` and `why` show it."""
 
 import msgspec
 

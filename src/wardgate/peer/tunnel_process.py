@@ -151,7 +151,7 @@ class TunnelProcess(ABC, Generic[_Action]):
 
     @abstractmethod
     def status(self) -> Status:
-        """Tell how the process fares."""
+        """Return the state of the process."""
 
     async def _why(self, question: Question) -> Why | Refused:
         """Tell what becomes of a connection from this host; only a client knows."""

@@ -1,7 +1,7 @@
 """A decision, explained: rendered from the evaluation that made it, never from a second one.
 
 `explain` turns a decision into an `Explanation`, plain values that JSON can hold (`as_json`) and that stay readable
-after the policy is gone; `as_text` tells it to a person. Conditions whose input nobody gave are *undetermined*.
+after the policy is gone; `as_text` renders it for a person. Conditions whose input nobody gave are *undetermined*.
 """
 
 from collections.abc import Iterable, Sequence

@@ -108,7 +108,7 @@ async def provision(
             name=name,
             legal_name=legal_name or name,
             slug=slug,
-            key="".join(_KEY_ALPHABET[byte % 36] for byte in _unbiased(transaction, 6)),
+            key="".join(_KEY_ALPHABET[byte % 36] for byte in _unbiased_bytes(transaction, 6)),
             ingest_signing_key=transaction.random_bytes(32),
             features={"policy_conditions": True, "internet_resource": True},
             config=AccountConfig(search_domain=search_domain).within({}),
@@ -139,7 +139,7 @@ async def provision(
     return Provisioned(account, everyone, site, admin)
 
 
-def _unbiased(transaction: Transaction, count: int) -> list[int]:
+def _unbiased_bytes(transaction: Transaction, count: int) -> list[int]:
     """Draw bytes below 252, the largest multiple of 36: no character is likelier than another."""
     drawn: list[int] = []
     while len(drawn) < count:

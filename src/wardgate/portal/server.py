@@ -30,7 +30,7 @@ DRAIN_S: Final = 30.0  # protocol §1.9, point 10
 _RESERVED_DESCRIPTORS: Final = 128
 """For the database, files, name look-ups and the outside."""
 
-_NOT_WORTH_A_LINE: Final = (
+_IRRELEVANT: Final = (
     "ASGI callable returned without completing handshake",
     "Invalid HTTP request received",
     "Unsupported upgrade request",
@@ -64,7 +64,7 @@ async def serve(
         BackgroundFailed: the process had better be started again.
     """
     settings = portal.services.settings
-    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
+    logging.getLogger("uvicorn.error").addFilter(_is_relevant)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(portal.close)
         acme = _acme(portal)
@@ -167,9 +167,9 @@ def _config(portal: Portal, certificate: Certificate | None, gate: Gate) -> uvic
     )
 
 
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     """Drop uvicorn's complaints about strangers, and the one that follows every upgrade answered with HTTP."""
-    return not record.getMessage().startswith(_NOT_WORTH_A_LINE)
+    return not record.getMessage().startswith(_IRRELEVANT)
 
 
 @contextlib.asynccontextmanager

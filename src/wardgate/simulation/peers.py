@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ProcessContext:
     """What every simulated process stands in."""
 
     network: SimNetwork
@@ -97,13 +97,13 @@ class Peer(ABC):
 
     kind: PeerKind
 
-    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
+    def __init__(self, name: str, context: ProcessContext, cable: Cable, token: str) -> None:
         self.name = name
         self.cable = cable
         self.is_stopped = False
         self.has_given_up = False  # ended because no portal answered; a service manager would start it again
         self.joined_at: float | None = None  # since when the portal reaches it
-        self._world = surroundings
+        self._world = context
         self._loop = asyncio.get_running_loop()
         self._token = token
         self._user_agent = build_user_agent(
@@ -111,11 +111,11 @@ class Peer(ABC):
         )
         self._channel: ControlChannel | None = None
         self._link: ControlLink | None = None
-        self._pacing = Reconnect(budget_s=None, rng=random.Random(surroundings.rng.random()))  # noqa: S311  # replays by seed
+        self._pacing = Reconnect(budget_s=None, rng=random.Random(context.rng.random()))  # noqa: S311  # replays by seed
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: asyncio.TimerHandle | None = None  # ends an attempt to connect that nobody answers
         self._is_pumping = False
-        self._host: SimHost = surroundings.network.attach(
+        self._host: SimHost = context.network.attach(
             name, cable.ip, self._handle_datagram, nat=cable.nat, latency_s=cable.latency_s, loss=cable.loss
         )
 
@@ -327,9 +327,9 @@ class SimRelay(Peer):
 
     kind = PeerKind.RELAY
 
-    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
-        super().__init__(name, surroundings, cable, token)
-        self._stamp_secret = surroundings.rng.randbytes(32).hex()
+    def __init__(self, name: str, context: ProcessContext, cable: Cable, token: str) -> None:
+        super().__init__(name, context, cable, token)
+        self._stamp_secret = context.rng.randbytes(32).hex()
         self._engine = RelayEngine(
             stamp_secret=self._stamp_secret,
             ipv4=cable.ip,
@@ -337,8 +337,8 @@ class SimRelay(Peer):
             port=RELAY_PORT,
             first_port=49152,
             last_port=65535,
-            seed=surroundings.rng.randbytes(32),
-            unix_at_zero=surroundings.unix_at_zero,
+            seed=context.rng.randbytes(32),
+            unix_at_zero=context.unix_at_zero,
         )
 
     def stats(self) -> dict[str, int]:
@@ -382,20 +382,20 @@ class TunnelPeer(Peer):
     role: str
     _machine: TunnelMachine[Any]
 
-    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
-        super().__init__(name, surroundings, cable, token)
+    def __init__(self, name: str, context: ProcessContext, cable: Cable, token: str) -> None:
+        super().__init__(name, context, cable, token)
         self.on_packet: Callable[[bytes], None] = lambda _packet: None
         self.on_flow: Callable[[KeptFlow], None] = lambda _flow: None
         self.tokens: dict[str, IngestClaims] = {}  # of authorizations whose flows are recorded
         self.paths: Counter[str] = Counter()  # paths selected, by kind
         self.path_to: dict[str, str] = {}  # peer → kind of the path in use
-        self._private_key = _private_key(surroundings.rng)
+        self._private_key = _private_key(context.rng)
         self._engine = TunnelEngine(
             role=self.role,
             private_key=self._private_key,
-            seed=surroundings.rng.randbytes(32),
+            seed=context.rng.randbytes(32),
             listen_port=PEER_PORT,
-            unix_at_zero=surroundings.unix_at_zero,
+            unix_at_zero=context.unix_at_zero,
         )
         self._program = SimulatedEngine(self._engine, self._loop.time)
 
@@ -485,9 +485,9 @@ class SimGateway(TunnelPeer):
     kind = PeerKind.GATEWAY
     role = "gateway"
 
-    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
-        super().__init__(name, surroundings, cable, token)
-        clock = ClockOffset(surroundings.unix_at_zero)
+    def __init__(self, name: str, context: ProcessContext, cable: Cable, token: str) -> None:
+        super().__init__(name, context, cable, token)
+        clock = ClockOffset(context.unix_at_zero)
         self._machine = self._gateway = Gateway(self.between(self._program), clock=clock)
         self._told_at: dict[tuple[UUID, UUID], float] = {}
         self._rejected: set[tuple[UUID, UUID]] = set()
@@ -535,10 +535,10 @@ class SimClient(TunnelPeer):
     kind = PeerKind.CLIENT
     role = "client"
 
-    def __init__(self, name: str, surroundings: Surroundings, cable: Cable, token: str) -> None:
-        super().__init__(name, surroundings, cable, token)
+    def __init__(self, name: str, context: ProcessContext, cable: Cable, token: str) -> None:
+        super().__init__(name, context, cable, token)
         self.configuration: Configure | None = None
-        clock = ClockOffset(surroundings.unix_at_zero)
+        clock = ClockOffset(context.unix_at_zero)
         self._machine = self._client = Client(self.between(self._program), clock=clock)
         self._client.handle_system_resolvers((SYSTEM_RESOLVER,))
         self._queries = _Queries()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-class NothingLeftToDo(Exception):
+class Deadlocked(Exception):
     """Every task waits for something that no timer will bring: the program under simulation hangs."""
 
 
@@ -33,7 +33,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, _T], *, start_s: float = 1000.0) -> _T:
-    """Run to its end on a fresh loop; like asyncio.run. Raises NothingLeftToDo when it hangs."""
+    """Run to its end on a fresh loop; like asyncio.run. Raises Deadlocked when it hangs."""
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(start_s)) as runner:
         return runner.run(main)
 
@@ -47,7 +47,7 @@ class _NoWaiting(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise NothingLeftToDo("no callback is ready and no timer is set")
+            raise Deadlocked("no callback is ready and no timer is set")
         if timeout > 0:
             self._loop.advance(timeout)
         return []

@@ -45,7 +45,7 @@ from wardgate.portal.store import AccountTables, Feed, Transaction
 from wardgate.simulation.distant_store import DistantStore
 from wardgate.simulation.model import Grant, Model, Ports, SimPool, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind, SimNetwork
-from wardgate.simulation.peers import Cable, Peer, SimClient, SimGateway, SimRelay, Surroundings
+from wardgate.simulation.peers import Cable, Peer, ProcessContext, SimClient, SimGateway, SimRelay
 from wardgate.simulation.pool_part import AUTHORIZED
 from wardgate.simulation.probes import Probe, Refused, parse
 
@@ -120,7 +120,7 @@ class World:
         self._identity = 0
         self._secrets: dict[str, str] = {}  # by peer
         self.violation: Violation | None = None
-        self._surroundings = Surroundings(
+        self._context = ProcessContext(
             self.network, self._app, self._unix_at_zero, self._resolve_privately, self.rng
         )
 
@@ -163,7 +163,7 @@ class World:
         """As SIGTERM: connections are closed, then nobody answers."""
         if self._portal is not None:
             self._portal = None
-            links = self._surroundings.links
+            links = self._context.links
             for link in links:
                 link.reset()
             for link in links:
@@ -576,7 +576,7 @@ class World:
         return self._start_relay(name, self.relays[name].cable)
 
     def _start_relay(self, name: str, cable: Cable) -> SimRelay:
-        relay = SimRelay(name, self._surroundings, cable, self._secrets[name])
+        relay = SimRelay(name, self._context, cable, self._secrets[name])
         self.relays[name] = relay
         relay.start()
         return relay
@@ -598,7 +598,7 @@ class World:
         return self._start_gateway(name, self.gateways[name].cable)
 
     def _start_gateway(self, name: str, cable: Cable) -> SimGateway:
-        gateway = self.gateway_type(name, self._surroundings, cable, self._secrets[name])
+        gateway = self.gateway_type(name, self._context, cable, self._secrets[name])
         gateway.on_packet = lambda packet: self._at_resource(name, packet)
         gateway.on_flow = lambda flow: self._check_flow(gateway, flow)
         self.gateways[name] = gateway
@@ -625,7 +625,7 @@ class World:
         return self._start_client(name, self.clients[name].cable)
 
     def _start_client(self, name: str, cable: Cable) -> SimClient:
-        client = self.client_type(name, self._surroundings, cable, self._secrets[name])
+        client = self.client_type(name, self._context, cable, self._secrets[name])
         client.on_packet = lambda packet: self._at_client(name, packet)
         client.on_flow = lambda flow: self._check_flow(client, flow)
         self.clients[name] = client

@@ -25,7 +25,7 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """From initiator to responder, which is what tx means, whoever reports; times are RFC 3339."""
+    """From initiator to responder, which is what tx means, whichever end reports; times are RFC 3339."""
 
     protocol: Literal["tcp", "udp"]
     inner_src_ip: str

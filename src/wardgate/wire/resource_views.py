@@ -1,6 +1,6 @@
-"""A resource as peers are told of it (control-plane-protocol §5.1–§5.3, §6.2–§6.3): adapted to their version.
+"""A resource as peers see it (control-plane-protocol §5.1–§5.3, §6.2–§6.3): adapted to their version.
 
-None: this peer cannot be told, so for it the resource does not exist.
+None: the peer's version cannot represent it, so for that peer the resource does not exist.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def client_view(
     software: ClientSoftware,
     members: Iterable[tuple[ClientId, IPv4Address, IPv6Address]] = (),
 ) -> m.ClientResource | None:
-    """Return what a client is told.
+    """Return the resource as a client sees it.
 
     Args:
         resource: to be shown; whether it may be is the policy engine's decision.
@@ -74,7 +74,7 @@ def client_view(
 
 
 class ClientStyle(NamedTuple):
-    """What of a client's software makes a difference to `client_view`: clients of one style are told the same."""
+    """What of a client's software makes a difference to `client_view`: clients of one style see the same."""
 
     uses_site_names: bool
     knows_current_patterns: bool
@@ -91,7 +91,7 @@ def client_style(software: ClientSoftware) -> ClientStyle:
 
 
 def gateway_view(resource: Resource, version: Version | None) -> m.GatewayResource | None:
-    """Return what a gateway is told; pools must never reach one."""
+    """Return the resource as a gateway sees it; pools must never reach one."""
     if not is_expressible(resource, version):
         return None
     match resource:

@@ -117,7 +117,7 @@ def parse_token(text: str, *, expected: TokenKind, key: bytes) -> Token:
 
     Raises:
         WrongTokenKind: a token of ours for another purpose (by its prefix).
-        InvalidToken: anything else; the reason is not told apart.
+        InvalidToken: anything else; reasons are not distinguished.
     """
     kind = kind_of(text)
     if kind is not None and kind is not expected:

@@ -1,4 +1,4 @@
-"""Transcripts of control channels: what a portal writes down when it is told to, and what a reader can say of one.
+"""Transcripts of control channels: what a portal records when asked to, and how a recording is checked.
 
 A transcript is JSON lines, in order. Each is one thing that happened on one connection:
 
@@ -10,8 +10,8 @@ A transcript is JSON lines, in order. Each is one thing that happened on one con
     close            frame: {"code": 1012, "by": "portal"}
     cut              the file had reached its bound; what followed is missing
 
-Secrets are taken out before anything is written: whatever stands under a name that tells of a secret, and whatever
-looks like a token wherever it stands. Names, addresses and public keys stay: a transcript is for whoever administers
+Secrets are taken out before anything is written: the value of every field whose name suggests a secret, and whatever
+looks like a token, wherever it stands. Names, addresses and public keys stay: a transcript is for those who administer
 the portal.
 """
 
@@ -112,7 +112,7 @@ class Finding:
     """What is remarkable about a line, counted from 1.
 
     Attributes:
-        severity: an error is against the protocol; a note is borne by whoever receives it.
+        severity: an error is against the protocol; a note is tolerated by the receiver.
     """
 
     line: int
@@ -142,10 +142,10 @@ def check(lines: Iterable[str]) -> Report:
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        for severity, peer, event, told in _check_line(text, connections, report):
+        for severity, peer, event, message in _check_line(text, connections, report):
             if len(report.findings) >= MAX_FINDINGS:
                 return report
-            report.findings.append(Finding(number, severity, peer, event, told))
+            report.findings.append(Finding(number, severity, peer, event, message))
     return report
 
 
@@ -261,8 +261,8 @@ def _check_frame(line: _Line, connection: _Connection) -> _Found:
         if line.direction == "peer-to-portal"
         else _from_portal(frame, connection)
     )
-    for severity, told in found:
-        yield severity, line.peer, frame.event, told
+    for severity, message in found:
+        yield severity, line.peer, frame.event, message
 
 
 def _from_peer(frame: Frame, connection: _Connection) -> Iterator[tuple[Literal["error", "note"], str]]:

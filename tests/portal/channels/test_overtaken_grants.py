@@ -23,7 +23,7 @@ from support.patience import PATIENCE_S
 from support.pools import Pair, add_member, caught_up, dynamic_pair, make_pool, static_pair
 from support.portal import Peer, World
 from wardgate.portal.app import Portal
-from wardgate.portal.jobs.clean_up import until_none_is_left
+from wardgate.portal.jobs.clean_up import delete_in_slices
 from wardgate.portal.sites.tables import Site
 
 
@@ -105,7 +105,7 @@ async def test_a_change_that_takes_grants_along_leaves_none_behind(
         await client.news()
         await gateway.news()
         if hook.row in ENDS_WITH_THE_ROWS:
-            await until_none_is_left(
+            await delete_in_slices(
                 world.portal.services,
                 lambda transaction: transaction.accounts.delete_remains(world.account_id),
             )

@@ -8,7 +8,7 @@ from support.letterbox import Letterbox
 from support.portal import World, make_world, portal_running
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Job
-from wardgate.portal.mail.delivery import NotTakenYet, send_mail
+from wardgate.portal.mail.delivery import DeliveryDeferred, send_mail
 from wardgate.portal.mail.letters import DeletionCancelled
 from wardgate.portal.mail.queue import SEND_MAIL, post
 from wardgate.portal.mail.records import MailRecords
@@ -109,7 +109,7 @@ async def test_a_recipient_refused_for_now_is_tried_again_and_nobody_else(
 ) -> None:
     arguments = letter_to(ADA, BOB)
     letterbox.refused = {BOB: 450}
-    with pytest.raises(NotTakenYet, match="1 of 2 recipients refused for now: 450"):
+    with pytest.raises(DeliveryDeferred, match="1 of 2 recipients refused for now: 450"):
         await send_mail(world.portal.services, arguments)
     letterbox.refused = {}
     await send_mail(world.portal.services, arguments)

@@ -18,7 +18,7 @@ from wardgate.cli.admin.rendering import one_json_line, one_line, show_objects
 from wardgate.cli.admin.vocabulary import Output
 from wardgate.cli.completion import suggest
 from wardgate.cli.errors import UsageError
-from wardgate.cli.rest_client import told_problem
+from wardgate.cli.rest_client import problem_text
 from wardgate.cli.terminal import Terminal
 from wardgate.model.shown_text import shown_text
 
@@ -68,7 +68,7 @@ def test_completion_offers_only_what_continues_the_word(words: list[str]) -> Non
     st.integers(400, 599), st.dictionaries(st.sampled_from(["detail", "title", "validation_errors"]), JSON)
 )
 def test_any_refusal_is_told_in_one_line(status: int, problem: dict[str, Any]) -> None:
-    line = one_line(told_problem(status, problem, "http://portal.example"))
+    line = one_line(problem_text(status, problem, "http://portal.example"))
     assert line.isprintable()
     assert str(status) in line
 

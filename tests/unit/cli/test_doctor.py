@@ -128,7 +128,7 @@ def test_what_a_running_process_tells_is_judged() -> None:
     )
     found = list(findings.running(amiss))
     assert all(one.cure for one in found if one.state is not State.OK)
-    told = "\n".join(one.told for one in found)
+    told = "\n".join(one.message for one in found)
     for words in (
         "0.0.1 runs",
         "none is reached",
@@ -141,7 +141,7 @@ def test_what_a_running_process_tells_is_judged() -> None:
     ):
         assert words in told, words
     away = list(findings.running(msgspec.structs.replace(STATUS, is_connected=False)))
-    assert any(one.state is State.FAULT and "not connected" in one.told for one in away)
+    assert any(one.state is State.FAULT and "not connected" in one.message for one in away)
 
 
 @pytest.mark.parametrize(("days", "state"), [(90, State.OK), (3, State.WARNING), (-1, State.FAULT)])

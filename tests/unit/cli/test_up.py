@@ -10,7 +10,7 @@ import pytest
 
 from wardgate.cli import up
 from wardgate.cli.settings import Settings
-from wardgate.cli.up import CLIENT_TOKEN_THERE, Tokens, told
+from wardgate.cli.up import CLIENT_TOKEN_THERE, Tokens, instructions
 from wardgate.portal.settings import PortalSettings
 
 LINK = "http://192.0.2.7:8080/home/sign_in/link/x"
@@ -44,7 +44,7 @@ def portal(url: str, **settings: Path) -> PortalSettings:
     ],
 )
 def test_plain_http_on_a_public_address_is_warned_of(url: str, tokens: Tokens) -> None:
-    text = told(portal(url), LINK, tokens, has_gateway=True)
+    text = instructions(portal(url), LINK, tokens, has_gateway=True)
     assert "Warning: this is plain HTTP on a public address" in text
     assert "WARDGATE_TLS_CERTIFICATE" in text
 
@@ -63,16 +63,18 @@ def test_plain_http_on_a_public_address_is_warned_of(url: str, tokens: Tokens) -
     ],
 )
 def test_nothing_is_warned_of_at_home_or_behind_tls(url: str, tokens: Tokens) -> None:
-    assert "Warning" not in told(portal(url), LINK, tokens, has_gateway=True)
+    assert "Warning" not in instructions(portal(url), LINK, tokens, has_gateway=True)
 
 
 def test_a_portal_with_a_certificate_is_not_warned_of(tokens: Tokens) -> None:
     files = {"tls_certificate": Path("/c.pem"), "tls_key": Path("/k.pem")}
-    assert "Warning" not in told(portal("https://8.8.4.4:8443", **files), LINK, tokens, has_gateway=True)
+    assert "Warning" not in instructions(
+        portal("https://8.8.4.4:8443", **files), LINK, tokens, has_gateway=True
+    )
 
 
 def test_the_token_stays_in_its_file(tokens: Tokens) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
+    text = instructions(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
     assert TOKEN not in text
     assert str(tokens.client) in text
     assert "http://192.0.2.7:8080/operator/sign_in/link/wg_signin_x" in text
@@ -80,7 +82,7 @@ def test_the_token_stays_in_its_file(tokens: Tokens) -> None:
 
 
 def test_the_printed_line_makes_a_file_that_only_its_owner_reads(tokens: Tokens, tmp_path: Path) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
+    text = instructions(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=True)
     (line,) = (line.strip() for line in text.splitlines() if "/dev/stdin" in line)
     there = tmp_path / "new" / "client-token"
     words = shlex.split(line.replace(CLIENT_TOKEN_THERE, str(there)), comments=True)
@@ -105,5 +107,5 @@ def test_every_child_logs_as_its_parent_does(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("has_gateway", [False, True])
 def test_a_missing_gateway_is_told_with_its_cure(has_gateway: bool, tokens: Tokens) -> None:
-    text = told(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=has_gateway)
+    text = instructions(portal("http://192.0.2.7:8080"), LINK, tokens, has_gateway=has_gateway)
     assert ("Start `wardgate up` with sudo" in text) is not has_gateway

@@ -8,7 +8,7 @@ import pytest
 
 from wardgate.net import host_dns as host_dns_module
 from wardgate.net.errors import HostRefused
-from wardgate.net.host_dns import HostDns, Method, ResolvConf, SystemdResolved, Untouched, usual_method
+from wardgate.net.host_dns import HostDns, Method, ResolvConf, SystemdResolved, UnmanagedDns, usual_method
 from wardgate.net.reconciler import Reconciler
 from wardgate.net.resolv_conf import FOREIGN_MAGIC, MAGIC, name_servers, rewritten
 
@@ -195,7 +195,7 @@ async def test_bytes_that_are_no_utf8_survive(path: Path) -> None:
     path.write_bytes(original)
     run = Run(path)
     assert await run.servers() == ["192.0.2.53"]
-    assert await Untouched(path).system_resolvers() == await run.dns.system_resolvers()
+    assert await UnmanagedDns(path).system_resolvers() == await run.dns.system_resolvers()
     await run.take_over()
     await run.host.undo()
 
@@ -209,7 +209,7 @@ async def test_without_sentinels_the_file_stays_untouched(path: Path) -> None:
 
 
 async def test_a_gateway_beside_a_client_asks_the_hosts_own_servers(path: Path) -> None:
-    gateway = Untouched(path)
+    gateway = UnmanagedDns(path)
     before = await gateway.system_resolvers()
     await Run(path).take_over()
 
@@ -220,7 +220,7 @@ async def test_a_gateway_beside_a_client_asks_the_hosts_own_servers(path: Path) 
 async def test_an_unreadable_file_is_warned_about_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dns = Untouched(tmp_path / "missing")
+    dns = UnmanagedDns(tmp_path / "missing")
     for _ in range(3):
         assert await dns.system_resolvers() == ()
 

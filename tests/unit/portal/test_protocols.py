@@ -501,15 +501,15 @@ def test_a_frame_that_is_no_text_closes_with_1007_and_one_line_for_debugging(
         assert caller.received[-1]["type"] == "websocket.disconnect"
         assert caller.wire.is_closed
 
-    from wardgate.portal.server import _is_worth_a_line
+    from wardgate.portal.server import _is_relevant
 
     logger = logging.getLogger("uvicorn.error")
-    logger.addFilter(_is_worth_a_line)
+    logger.addFilter(_is_relevant)
     try:
         with caplog.at_level(logging.DEBUG):
             run_virtual(play())
     finally:
-        logger.removeFilter(_is_worth_a_line)
+        logger.removeFilter(_is_relevant)
     (line,) = [one for one in caplog.records if one.name.startswith("wardgate") or one.levelno > logging.INFO]
     assert line.levelno == logging.DEBUG
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from wardgate.simulation.virtual_time import NothingLeftToDo, run_virtual
+from wardgate.simulation.virtual_time import Deadlocked, run_virtual
 
 
 def test_an_hour_passes_in_no_time_and_timers_keep_their_order() -> None:
@@ -28,5 +28,5 @@ def test_a_program_that_hangs_is_reported_instead_of_waiting_for_ever() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(NothingLeftToDo):
+    with pytest.raises(Deadlocked):
         run_virtual(main())

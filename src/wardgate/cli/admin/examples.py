@@ -26,10 +26,10 @@ def examples_of(noun: Noun, verb: Verb) -> tuple[str, ...]:
     """Return whole command lines."""
     start = f"wardgate admin {noun.name}"
     written = [text for text in EXAMPLES.get(noun.name, ()) if text.split()[0] == verb.name]
-    return tuple(f"{start} {text}" for text in written or [_made_of_what_is_needed(noun, verb)])
+    return tuple(f"{start} {text}" for text in written or [_minimal_example(noun, verb)])
 
 
-def _made_of_what_is_needed(noun: Noun, verb: Verb) -> str:
+def _minimal_example(noun: Noun, verb: Verb) -> str:
     words = [verb.name]
     for placeholder in verb.placeholders:
         if placeholder in OWN_ID:

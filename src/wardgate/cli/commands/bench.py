@@ -1,4 +1,4 @@
-"""What `wardgate bench` can be told."""
+"""The options of `wardgate bench`."""
 
 from typing import Final
 from uuid import UUID

@@ -54,7 +54,7 @@ SETTINGS: Final = (
 WITHOUT_EFFECT: Final = (
     peers.METRICS,
     peers.OTLP_GRPC_ENDPOINT,
-    peers.without_effect(
+    peers.ignored_option(
         "validate_checksums", "packets with a wrong one are the receiver's", takes_value=False
     ),
 )

@@ -98,7 +98,7 @@ CHECK: Final = switch("check", "check the settings and exit")
 NO_TELEMETRY: Final = switch("no_telemetry", "accepted, and always so: nothing is reported to anybody")
 
 
-def without_effect(name: str, why: str, *, takes_value: bool = True) -> Parameter[str | bool]:
+def ignored_option(name: str, why: str, *, takes_value: bool = True) -> Parameter[str | bool]:
     """Return an option that the published program has, and that changes nothing here; a line in the log says so."""
     help_ = f"accepted, without effect: {why}"
     if takes_value:
@@ -106,5 +106,5 @@ def without_effect(name: str, why: str, *, takes_value: bool = True) -> Paramete
     return switch(name, help_)
 
 
-METRICS: Final = without_effect("metrics", "/metrics of the health listener always answers")
-OTLP_GRPC_ENDPOINT: Final = without_effect("otlp_grpc_endpoint", "metrics are read, not sent")
+METRICS: Final = ignored_option("metrics", "/metrics of the health listener always answers")
+OTLP_GRPC_ENDPOINT: Final = ignored_option("otlp_grpc_endpoint", "metrics are read, not sent")

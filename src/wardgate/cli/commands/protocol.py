@@ -1,4 +1,4 @@
-"""What `wardgate protocol` can be told."""
+"""The options of `wardgate protocol`."""
 
 from pathlib import Path
 from typing import Final

@@ -80,15 +80,15 @@ SETTINGS: Final = (
 )  # fmt: skip
 
 WITHOUT_EFFECT: Final = (
-    peers.without_effect("telemetry", "nothing is reported to anybody", takes_value=False),
+    peers.ignored_option("telemetry", "nothing is reported to anybody", takes_value=False),
     peers.OTLP_GRPC_ENDPOINT,
-    peers.without_effect("control_endpoint", "the log's level is set by --log-level"),
-    peers.without_effect("num_worker_threads", "one thread forwards"),
-    peers.without_effect("rng_seed", "randomness is the operating system's"),
-    peers.without_effect("ebpf_offloading", "packets are forwarded in user space"),
-    peers.without_effect("ebpf_attach_mode", "packets are forwarded in user space"),
-    peers.without_effect("ebpf_int4_addr", "packets are forwarded in user space"),
-    peers.without_effect("ebpf_int6_addr", "packets are forwarded in user space"),
+    peers.ignored_option("control_endpoint", "the log's level is set by --log-level"),
+    peers.ignored_option("num_worker_threads", "one thread forwards"),
+    peers.ignored_option("rng_seed", "randomness is the operating system's"),
+    peers.ignored_option("ebpf_offloading", "packets are forwarded in user space"),
+    peers.ignored_option("ebpf_attach_mode", "packets are forwarded in user space"),
+    peers.ignored_option("ebpf_int4_addr", "packets are forwarded in user space"),
+    peers.ignored_option("ebpf_int6_addr", "packets are forwarded in user space"),
 )
 CHECK: Final = peers.CHECK
 

@@ -48,6 +48,6 @@ DEPENDANTS_OF_ACCOUNTS: Final = _dependants(ACCOUNTS, of_tenants=False)
 """Rows that belong to no account and name one."""
 
 DELETED_WITH_ACCOUNTS: Final = tuple(
-    declaration.name for declaration in TABLES.values() if declaration.goes_with_account
+    declaration.name for declaration in TABLES.values() if declaration.deleted_with_account
 )
 """Logs, which name an account without a reference."""

@@ -34,7 +34,7 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
             raise Unstorable(table.name, name, reason)
 
 
-def made_storable(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+def sanitized(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a log entry with what cannot be stored cut off, replaced or left out: a log loses
     no entry.
     """

@@ -286,7 +286,7 @@ class Repository(Generic[_RowT]):
             await self._delete_slice(some)
 
     @property
-    def takes_others_along(self) -> bool:
+    def cascades(self) -> bool:
         """Whether deletion of a row deletes or changes rows of other tables."""
         return self.table in DEPENDANTS or self._declaration.removes_on_delete is not nothing_on_delete
 

@@ -103,7 +103,7 @@ class SqliteDatabase:
             # Inside a transaction this would have no effect.
             await driver.cursor().execute("PRAGMA foreign_keys = OFF")
             try:
-                await self._patiently(lambda: self._begin(connection, "BEGIN IMMEDIATE"))
+                await self._retry_while_locked(lambda: self._begin(connection, "BEGIN IMMEDIATE"))
                 await connection.run_sync(migration)
                 dangling = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
                 if dangling:
@@ -190,7 +190,7 @@ class SqliteDatabase:
     ) -> AsyncIterator[AsyncConnection]:
         self._check_file()
         async with (engine or self._engine).connect() as connection:
-            await self._patiently(lambda: self._begin(connection, begin))
+            await self._retry_while_locked(lambda: self._begin(connection, begin))
             try:
                 yield connection
             except BaseException:
@@ -216,7 +216,7 @@ class SqliteDatabase:
         # A reader's view begins, and can be refused for a moment, with its first statement only.
         driver.begin(begin, looks=self._file is not None and begin == "BEGIN")
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _retry_while_locked(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         clock = self._environment.clock
         deadline_s = clock.monotonic() + _WRITER_WAIT_S
         while True:
@@ -247,7 +247,9 @@ class SqliteDatabase:
     ) -> AsyncEngine:
         return create_async_engine(
             "sqlite+aiosqlite://",
-            async_creator=self._patient(creator(str(file.path), is_durable=is_durable, executor=executor)),
+            async_creator=self._waiting_for_the_lock(
+                creator(str(file.path), is_durable=is_durable, executor=executor)
+            ),
             poolclass=AsyncAdaptedQueuePool,
             pool_size=connections,
             max_overflow=4 * connections,
@@ -266,9 +268,9 @@ class SqliteDatabase:
         finally:
             os.close(log)
 
-    def _patient(self, opening: Creator) -> Creator:
+    def _waiting_for_the_lock(self, opening: Creator) -> Creator:
         async def open_connection(*arguments: object, **options: object) -> InlineConnection:
-            return await self._patiently(lambda: opening(*arguments, **options))
+            return await self._retry_while_locked(lambda: opening(*arguments, **options))
 
         return open_connection
 

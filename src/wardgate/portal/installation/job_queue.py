@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wardgate.portal.database.refusals import made_storable
+from wardgate.portal.database.refusals import sanitized
 from wardgate.portal.installation.tables import JOB_SCHEDULES, JOBS, Job
 from wardgate.portal.outcomes import WrongState
 from wardgate.portal.store import Transaction
@@ -166,7 +166,7 @@ class JobQueue:
 
     async def fail(self, job: Job, error: str, *, retry_at: datetime) -> bool:
         """Note a failure: try again at `retry_at`, or never after the last attempt. False: the lease was lost."""
-        error = made_storable(JOBS.table, {"last_error": error})["last_error"]
+        error = sanitized(JOBS.table, {"last_error": error})["last_error"]
         if job.attempt < job.max_attempts:
             return await self._update(
                 job, state="available", run_at=retry_at, last_error=error, lease_expires_at=None

@@ -56,7 +56,7 @@ class NewAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class MadeAccount:
+class CreatedAccount:
     """An account with its first administrator, and the secrets that are told once."""
 
     account: Account
@@ -99,7 +99,7 @@ def check_new_account(given: Given) -> NewAccount:
     )
 
 
-async def make_account(transaction: Transaction, new: NewAccount, *, keys: Keys) -> MadeAccount:
+async def make_account(transaction: Transaction, new: NewAccount, *, keys: Keys) -> CreatedAccount:
     """Make an account with its first administrator, a link that signs them in once, and an API token.
 
     Raises:
@@ -127,7 +127,7 @@ async def make_account(transaction: Transaction, new: NewAccount, *, keys: Keys)
     link = await issue_sign_in_link(
         made.admin, lifetime_s=SIGN_IN_LINK_LIFETIME_S, transaction=transaction, keys=keys
     )
-    return MadeAccount(account, made.admin, link, token)
+    return CreatedAccount(account, made.admin, link, token)
 
 
 async def change_account(transaction: Transaction, before: Account, given: Given) -> Account:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from wardgate.portal.installation import account_lifecycle
-from wardgate.portal.jobs.clean_up import until_none_is_left
+from wardgate.portal.jobs.clean_up import delete_in_slices
 from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.services import Services
@@ -29,7 +29,7 @@ async def delete_account(services: Services, arguments: Mapping[str, Any]) -> No
     async with services.store.writing() as transaction:
         is_deleted = await account_lifecycle.delete_if_due(transaction, services.settings, account_id)
     services.counters["accounts_deleted"] += is_deleted
-    await until_none_is_left(services, lambda transaction: transaction.accounts.delete_remains(account_id))
+    await delete_in_slices(services, lambda transaction: transaction.accounts.delete_remains(account_id))
 
 
 async def remind_of_deletion(services: Services, arguments: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
 
 
 async def _delete_oldest(services: Services, column: Column[Any], before: datetime) -> int:
-    return await until_none_is_left(services, lambda transaction: transaction.delete_oldest(column, before))
+    return await delete_in_slices(services, lambda transaction: transaction.delete_oldest(column, before))
 
 
 async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bool]) -> int:
@@ -99,14 +99,14 @@ async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bo
 
         async def delete(transaction: Transaction, account_id: UUID = account_id) -> int:
             rows = transaction.of(account_id).by_name(table)
-            at_once = OWNERS_AT_ONCE if rows.takes_others_along else ROWS_AT_ONCE
+            at_once = OWNERS_AT_ONCE if rows.cascades else ROWS_AT_ONCE
             return await rows.delete_where(is_over, at_most=at_once)
 
-        deleted += await until_none_is_left(services, delete)
+        deleted += await delete_in_slices(services, delete)
     return deleted
 
 
-async def until_none_is_left(services: Services, delete: Callable[[Transaction], Awaitable[int]]) -> int:
+async def delete_in_slices(services: Services, delete: Callable[[Transaction], Awaitable[int]]) -> int:
     """Delete a slice at a time, each in a transaction of its own; between two of them everybody else has a turn."""
     deleted = 0
     while True:

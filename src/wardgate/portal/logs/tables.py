@@ -48,7 +48,7 @@ DECISIONS: Final = plain_table(
     Column("authorization_id", Uuid()),
     one_of("outcome", "granted", "denied"),
     rights=LOG_READERS,
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("decisions_account_id_seq_index", DECISIONS.c.account_id, DECISIONS.c.seq)
 Index("decisions_decided_at_index", DECISIONS.c.decided_at)
@@ -90,7 +90,7 @@ API_REQUEST_LOGS: Final = plain_table(
     Column("token_id", Uuid(), nullable=False),
     Column("content_length", BigInteger()),
     rights=LOG_READERS,
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("api_request_logs_account_id_seq_index", API_REQUEST_LOGS.c.account_id, API_REQUEST_LOGS.c.seq)
 Index(
@@ -120,7 +120,7 @@ SESSION_LOGS: Final = plain_table(
     PrimaryKeyConstraint("account_id", "log_id", name="session_logs_pkey"),
     one_of("context", "client", "gateway", "portal"),
     rights=LOG_READERS,
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("session_logs_order_index", SESSION_LOGS.c.account_id, SESSION_LOGS.c.timestamp, SESSION_LOGS.c.log_id)
 Index("session_logs_timestamp_index", SESSION_LOGS.c.timestamp)
@@ -209,7 +209,7 @@ FLOW_LOGS: Final = plain_table(
     one_of("role", "initiator", "responder"),
     one_of("protocol", "tcp", "udp"),
     rights=LOG_READERS,
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("flow_logs_key_index", *(FLOW_LOGS.c[name] for name in FLOW_KEY), unique=True)
 Index("flow_logs_order_index", FLOW_LOGS.c.account_id, FLOW_LOGS.c.flow_start, FLOW_LOGS.c.log_id)
@@ -235,6 +235,6 @@ IDEMPOTENCY_KEYS: Final = plain_table(
     Column("token_id", Uuid(), nullable=False),
     Column("answer", LargeBinary(), nullable=False),
     PrimaryKeyConstraint("account_id", "token_id", "key_hash", name="idempotency_keys_pkey"),
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("idempotency_keys_inserted_at_index", IDEMPOTENCY_KEYS.c.inserted_at)

@@ -44,7 +44,7 @@ class _Content(msgspec.Struct, frozen=True):
     html: str
 
 
-class NotTakenYet(Exception):
+class DeliveryDeferred(Exception):
     """Some recipients were refused for the moment; the job's next attempt is for them."""
 
 
@@ -53,7 +53,7 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
 
     Raises:
         OSError: the server could not be reached, or refused everything; another attempt may fare better.
-        NotTakenYet: it took the letter for some recipients only.
+        DeliveryDeferred: it took the letter for some recipients only.
         SealBroken: the letter was sealed under another master secret.
     """
     letter = msgspec.convert(arguments, _Arguments)
@@ -80,7 +80,7 @@ async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
     await _record(services, letter, recipients, refused)
     later = sorted(address for address, refusal in refused.items() if not refusal.is_permanent)
     if later:
-        raise NotTakenYet(
+        raise DeliveryDeferred(
             f"{len(later)} of {len(recipients)} recipients refused for now: {refused[later[0]].code}"
         )
 

@@ -23,5 +23,5 @@ class ExternalIdentityRepository(TenantRepository[ExternalIdentity]):
                 await tables.remove(Removal("portal_sessions", held_by_it))
 
     @property
-    def takes_others_along(self) -> bool:
+    def cascades(self) -> bool:
         return True

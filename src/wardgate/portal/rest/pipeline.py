@@ -94,7 +94,7 @@ class Pipeline:
         caller = await self._authenticate(scope["path"], headers, origin)
         self._throttle(caller)
         await self._record(scope, headers, request_id, caller)
-        answer.hold_back(self._services.store.start_sync())
+        answer.delay_until(self._services.store.start_sync())
         # The disk begins now, not when the handler first waits for something.
         await asyncio.sleep(0)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
@@ -103,7 +103,7 @@ class Pipeline:
         if not self._paths.are_ids_valid(scope["path"]):
             raise Problem(HTTPStatus.BAD_REQUEST, BAD_PATH_ID)
         body = await read_body(headers, receive)
-        if _has_half_a_character(body):
+        if _has_lone_surrogate(body):
             raise Problem(HTTPStatus.BAD_REQUEST, UNPROCESSED)
         inner_scope[SCOPE_KEY] = caller
         # Any content type is accepted and parsed as JSON, so the framework is told that it is JSON.
@@ -197,16 +197,16 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._has_started = False
-        self._syncing: Awaitable[None] | None = None
+        self._sync: Awaitable[None] | None = None
 
-    def hold_back(self, syncing: Awaitable[None] | None) -> None:
+    def delay_until(self, sync: Awaitable[None] | None) -> None:
         """Send nothing before this completes."""
-        self._syncing = syncing
+        self._sync = sync
 
     async def send(self, message: Message) -> None:
-        if self._syncing is not None:
-            syncing, self._syncing = self._syncing, None
-            await syncing
+        if self._sync is not None:
+            sync, self._sync = self._sync, None
+            await sync
         if message["type"] == "http.response.start":
             self._has_started = True
             message = {**message, "headers": [*message.get("headers", []), *API_SECURITY]}
@@ -257,7 +257,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, *, longest: in
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from None
 
 
-def _has_half_a_character(body: bytes) -> bool:
+def _has_lone_surrogate(body: bytes) -> bool:
     """Return whether a JSON text escapes a lone surrogate: such text cannot be encoded, so it can be neither
     stored nor returned."""
     if _SURROGATE.search(body) is None:

@@ -45,7 +45,7 @@ CHANGES: Final = plain_table(
     one_of("operation", "insert", "update", "delete"),
     one_of("audience", "audit", "internal"),
     rights=LOG_READERS,
-    goes_with_account=True,
+    deleted_with_account=True,
 )
 Index("changes_account_id_log_id_index", CHANGES.c.account_id, CHANGES.c.log_id, unique=True)
 Index("changes_committed_at_index", CHANGES.c.committed_at)

@@ -174,7 +174,7 @@ class TableDeclaration(Generic[_RowT]):
 
     Attributes:
         is_tenants: its rows belong to an account and reference it.
-        goes_with_account: its rows only speak of an account, and are deleted with it all the same.
+        deleted_with_account: its rows only speak of an account, and are deleted with it all the same.
         removes_on_update: what an update removes elsewhere in the account, in the order to remove it
             (portal-domain §8.4).
         removes_on_delete: what a deletion removes beside the rows that reference the deleted one.
@@ -190,7 +190,7 @@ class TableDeclaration(Generic[_RowT]):
     removes_on_update: Callable[[_RowT, _RowT], Iterable[Removal]] = nothing_on_update
     removes_on_delete: Callable[[_RowT], Iterable[Removal]] = nothing_on_delete
     is_tenants: bool = False
-    goes_with_account: bool = False
+    deleted_with_account: bool = False
 
     @property
     def name(self) -> str:
@@ -312,7 +312,7 @@ def plain_table(
     row_class: type[_PlainRowT],
     *parts: Part,
     rights: RightsByRole = NOBODYS,
-    goes_with_account: bool = False,
+    deleted_with_account: bool = False,
 ) -> TableDeclaration[_PlainRowT]:
     """Declare a table that names its own key, such as a log; its changes are not recorded."""
     name = row_class.table
@@ -322,7 +322,7 @@ def plain_table(
         references=_references(parts),
         rights=rights,
         recording=Recording.NONE,
-        goes_with_account=goes_with_account,
+        deleted_with_account=deleted_with_account,
     )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
-from wardgate.portal.database.refusals import made_storable
+from wardgate.portal.database.refusals import sanitized
 from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
 from wardgate.portal.people.tables import ACTORS, Actor
@@ -61,7 +61,7 @@ async def newest_api_requests(tables: AccountTables, *, limit: int) -> list[ApiR
 async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:
     """Append to the log of calls; what cannot be stored of an entry is cut off or left out."""
     table = API_REQUEST_LOGS.table
-    await transaction.execute(_APPEND, [made_storable(table, _without_seq(request)) for request in requests])
+    await transaction.execute(_APPEND, [sanitized(table, _without_seq(request)) for request in requests])
 
 
 async def note_token_uses(transaction: Transaction, uses: Sequence[TokenUse]) -> None:
@@ -76,7 +76,7 @@ def _without_seq(request: ApiRequest) -> dict[str, Any]:
 
 
 def _of_use(use: TokenUse) -> dict[str, Any]:
-    storable = made_storable(
+    storable = sanitized(
         API_TOKENS.table,
         {
             "last_seen_user_agent": use.user_agent,

@@ -63,7 +63,7 @@ def is_text_of(stored: str | None, text: str) -> bool:
     hash.
     """
     try:
-        _HASHER.verify(_nobodys() if stored is None else stored, text)
+        _HASHER.verify(_hash_of_nobody() if stored is None else stored, text)
     except InvalidHashError:
         return is_text_of(None, text)
     except VerificationError:
@@ -72,5 +72,5 @@ def is_text_of(stored: str | None, text: str) -> bool:
 
 
 @cache
-def _nobodys() -> str:
+def _hash_of_nobody() -> str:
     return hash_text("", salt=bytes(SALT_BYTES))

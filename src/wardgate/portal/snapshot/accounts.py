@@ -142,7 +142,7 @@ class Accounts:
         self._views: dict[UUID, AccountView] = {}
         self._followers: dict[UUID, asyncio.Task[object]] = {}
         self._following = Tasks()
-        self.on_loss: Callable[[], None] = _uncounted
+        self.on_loss: Callable[[], None] = _not_counted
         self._loading: dict[UUID, asyncio.Lock] = {}
 
     @contextlib.asynccontextmanager
@@ -206,7 +206,7 @@ class Accounts:
         return AccountView(facts, snapshot, sequence)
 
 
-def _uncounted() -> None:
+def _not_counted() -> None:
     """The default: nothing is counted."""
 
 
