@@ -54,12 +54,16 @@ async def test_the_cookie_is_kept_from_scripts_and_other_sites(
     assert "Secure" not in cookie
 
 
-async def test_behind_https_the_cookie_is_secure_and_hsts_is_sent() -> None:
+async def test_behind_https_cookies_are_secure_and_hsts_is_sent() -> None:
     async with portal_running(PortalSettings(external_url="https://portal.example")) as portal:
         world = await make_world(portal)
         async with caller(portal) as visitor:
             answer = await visitor.get(await sign_in_link(world))
+            session, _, _ = answer.headers["set-cookie"].partition(";")
+            page = await visitor.get("/acme/sites?size=50", headers={"cookie": session})
     assert "Secure" in answer.headers["set-cookie"]
+    assert page.headers["set-cookie"].startswith("page_size=50;")
+    assert "Secure" in page.headers["set-cookie"]
     assert "max-age" in answer.headers["strict-transport-security"]
 
 

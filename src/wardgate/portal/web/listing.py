@@ -306,7 +306,12 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         )
         if "size" in visit.request.query_params and not query.wrong:
             response.set_cookie(
-                "page_size", str(query.size), max_age=365 * 86_400, httponly=True, samesite="lax"
+                "page_size",
+                str(query.size),
+                max_age=365 * 86_400,
+                httponly=True,
+                samesite="lax",
+                secure=visit.services.settings.is_secure,
             )
         return response
 
