@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from wardgate.simulation.administration import Counts
 from wardgate.simulation.model import Violation
 from wardgate.simulation.peers import SimClient
 from wardgate.simulation.pool_part import AUTHORIZED
 from wardgate.simulation.random_world import ACTORS, ATTEMPTS, GROUPS, RandomWorld, Step, live
-from wardgate.simulation.world import Counts, random_cable
+from wardgate.simulation.world import random_cable
 
 _PATTERNS = {"lab": "*.lab.example", "office": "*.office.example"}
 _STATIC = ("printers", "cameras")

@@ -25,11 +25,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+from wardgate.simulation.administration import Counts
 from wardgate.simulation.model import Grant, SimResource, Violation
 from wardgate.simulation.network import Nat, NatKind
 from wardgate.simulation.peers import Cable, SimGateway
 from wardgate.simulation.virtual_time import run_virtual
-from wardgate.simulation.world import Counts, World, random_cable
+from wardgate.simulation.world import World, random_cable
 
 _SETTLE_S: Final = 100.0  # longer than a peer needs to notice a dead portal link (40 s) and come back
 ATTEMPTS: Final = 4
