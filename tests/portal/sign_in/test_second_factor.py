@@ -43,6 +43,12 @@ async def require(scene: Scene, whom: str) -> None:
         await transaction.accounts.save(replace(account, config=config.within(account.config)))
 
 
+async def set_up_requiring(scene: Scene, whom: str) -> None:
+    """Give the administrator a password, and let the account want second factors of these people."""
+    await set_up(scene)
+    await require(scene, whom)
+
+
 def key_of(page: httpx2.Response) -> pyotp.TOTP:
     """Return the authenticator app that has scanned a page."""
     found = re.search(r'aria-label="Key for the app">([A-Z2-7 ]+)<', page.text)
@@ -88,8 +94,7 @@ async def anew(scene: Scene) -> Scene:
 
 
 async def set_up_at_sign_in(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     assert (await scene.browser.get("/acme")).status_code == 200
     (stored,) = await rows_of(scene.world, "totp_authenticators")
@@ -107,8 +112,7 @@ test_who_must_have_a_second_factor_sets_one_up_while_signing_in = on_virtual_tim
 
 
 async def nothing_before(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "everybody")
+    await set_up_requiring(scene, "everybody")
     for flow in ({}, GUI, HEADLESS):
         assert (await sign_in(scene, flow=flow)).split("?")[0] == STEP
         page = await scene.browser.get(STEP, params=flow)
@@ -123,8 +127,7 @@ test_the_first_factor_alone_gives_neither_a_session_nor_a_token = on_virtual_tim
 
 
 async def hand_off(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "everybody")
+    await set_up_requiring(scene, "everybody")
     user = scene.world.actor
     await save_actor(scene.world, replace(user, password_hash=hash_text(PASSWORD, salt=b"t" * 16)))
     app, _ = await enrol(scene, GUI, "ada@example.org")
@@ -142,8 +145,7 @@ test_clients_get_their_token_after_the_second_step = on_virtual_time(hand_off)
 
 
 async def use_codes_once(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     first = code_now(scene, app)
     assert (await answer(await anew(scene), first)).status_code == 422, (
@@ -168,8 +170,7 @@ test_a_code_is_taken_once_and_one_step_off_at_most = on_virtual_time(use_codes_o
 
 
 async def race(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     await asyncio.sleep(60)
     others = [await anew(scene) for _ in range(4)]
@@ -188,8 +189,7 @@ test_a_code_that_is_sent_several_times_at_once_is_used_once = on_virtual_time(ra
 
 
 async def recover(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     _, codes = await enrol(scene)
     (stored,) = await rows_of(scene.world, "recovery_codes")
     assert not any(code in repr(stored) or code.replace("-", "") in repr(stored) for code in codes)
@@ -203,8 +203,7 @@ test_a_recovery_code_works_once = on_virtual_time(recover)
 
 
 async def guess(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     await asyncio.sleep(60)
     await sign_in(thief := await anew(scene))
@@ -227,8 +226,7 @@ test_guessing_is_counted_for_the_attempt_the_place_and_the_person = on_virtual_t
 
 async def no_second_setup(scene: Scene) -> None:
     """The first factor must not be enough to make a second beside the one that is there."""
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     await sign_in(thief := await anew(scene))
     begun = await thief.browser.get(STEP)
     stolen = key_of(begun)
@@ -247,8 +245,7 @@ test_a_sign_in_that_is_under_way_makes_no_factor_beside_another = on_virtual_tim
 
 async def no_second_setup_by_rule(scene: Scene) -> None:
     """Two forms of one sign-in that arrive together: each page saw no factor, the rule sees the first one's."""
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     services, admin = scene.world.portal.services, await load_admin(scene.world)
     answers = []
     for _ in range(2):
@@ -269,8 +266,7 @@ test_of_two_setups_in_sign_ins_at_once_one_is_kept = on_virtual_time(no_second_s
 
 
 async def bound(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     await asyncio.sleep(60)
     await sign_in(one := await anew(scene))
@@ -290,8 +286,7 @@ test_the_step_belongs_to_the_browser_and_ends_after_ten_minutes = on_virtual_tim
 
 
 async def changes_meanwhile(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     await asyncio.sleep(60)
     await sign_in(one := await anew(scene))
@@ -308,8 +303,7 @@ test_who_was_disabled_between_the_steps_is_not_signed_in = on_virtual_time(chang
 
 
 async def audit(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
     await asyncio.sleep(60)
     await answer(await anew(scene), "000000")
@@ -329,8 +323,7 @@ test_wrong_answers_are_in_the_change_log_and_secrets_are_not = on_virtual_time(a
 
 
 async def by_provider_and_link(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     await enrol(scene)
     other = await anew(scene)
     redeemed = await other.browser.get(await sign_in_link(scene.world))
@@ -391,8 +384,7 @@ test_a_person_adds_and_removes_factors_on_the_profile = on_virtual_time(profile_
 
 async def others_attempts(scene: Scene) -> None:
     """An attempt of somebody else, or of another purpose, proves nothing."""
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     _, codes = await enrol(scene)
     asked = await post(scene.browser, "/acme/profile/second_factors")
     (attempt,) = await rows_of(scene.world, "second_factor_attempts")
@@ -416,8 +408,7 @@ test_an_attempt_is_its_persons_own = on_virtual_time(others_attempts)
 
 
 async def reset_by_admin(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     await another_admin(scene)
     grace = await anew(scene)
     await enrol(grace, email="grace@acme.example")
@@ -451,8 +442,7 @@ test_an_administrator_resets_the_factors_of_others_only = on_virtual_time(reset_
 
 
 async def reset_by_api(scene: Scene) -> None:
-    await set_up(scene)
-    await require(scene, "admins")
+    await set_up_requiring(scene, "admins")
     await enrol(scene)
     admin = await load_own(scene, ADMIN)
     token, _ = await make_api_token(scene.world)
