@@ -92,14 +92,14 @@ def _measure_one(pid: int, port: int, flood: tuple[int, bytes, bytes], seconds: 
     flooding.start()
     held = receiving.recv()
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
-    before = _cpu_s(pid)
+    before = cpu_s(pid)
     started = time.perf_counter()
     answering, telling = context.Pipe(duplex=False)
     probing = context.Process(target=_probe, args=(telling, port, seconds))
     probing.start()
     taken = answering.recv()
     took_s = time.perf_counter() - started
-    cpu = (_cpu_s(pid) - before) / took_s
+    cpu = (cpu_s(pid) - before) / took_s
     peak = _memory(pid, "VmHWM")
     stop.set()
     opened = receiving.recv()
@@ -251,7 +251,7 @@ def _memory(pid: int, field: str) -> int:
     raise ValueError(field)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

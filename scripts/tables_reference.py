@@ -74,8 +74,8 @@ def _audience(audience: Audience) -> str:
             return ""
         case AllConnections():
             return "all of the account"
-        case Named(columns):
-            return f"who is named in {_code(columns)}"
+        case Named(columns, of_insertions):
+            return f"who is named in {_code(columns)}" + ("" if of_insertions else ", but for insertions")
         case MembersOf(column):
             return f"members of `{column}`"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -80,6 +80,9 @@ class Gates:
         async with self._store.writing(*arguments, **options) as transaction:
             yield transaction
         await self.committed.pass_through()
+
+    def start_sync(self) -> Awaitable[None] | None:
+        return self._store.start_sync()
 
     async def _read_changes(self, account_id: UUID, after: int) -> list[Change]:
         await self.feed.pass_through()

@@ -132,6 +132,9 @@ class Crowd:
         self.authorise_s: list[float] = []
         self.granted_s: list[float] = []
         self.asked_at: dict[str, float] = {}  # by the client's public key
+        self.rejected_at: list[
+            float
+        ] = []  # when a gateway was told that a grant has ended, by the loop's clock
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
@@ -142,6 +145,17 @@ class Crowd:
 
     async def run(self) -> Report:
         plan = self.plan
+        async with self.gathered():
+            if plan.resource_id is not None:
+                await self.ask(plan.resource_id, requests=plan.requests, per_s=plan.requests_per_s)
+            if plan.hold_s:
+                self._say(f"all stay for {plan.hold_s:g} s")
+                await asyncio.sleep(plan.hold_s)
+            return self.report()
+
+    @contextlib.asynccontextmanager
+    async def gathered(self) -> AsyncIterator[None]:
+        """Let everybody connect, and stay for the length of the block."""
         async with asyncio.TaskGroup() as group:
             running = []
             for gateway in self._gateways:
@@ -149,18 +163,16 @@ class Crowd:
             await _all(gateway.is_here for gateway in self._gateways)
             if self._gateways:
                 self._say(f"{len(self._gateways)} gateways are connected")
-            async for client in _paced(self._clients, plan.connects_per_s):
+            async for client in _paced(self._clients, self.plan.connects_per_s):
                 running.append(group.create_task(client.link.run()))
             await _all(client.is_here for client in self._clients)
             self._say(f"{len(self._clients)} clients are connected")
-            if plan.resource_id is not None:
-                await self._ask(plan.resource_id)
-            if plan.hold_s:
-                self._say(f"all stay for {plan.hold_s:g} s")
-                await asyncio.sleep(plan.hold_s)
-            absent = sum(not client.is_here.is_set() for client in self._clients)
+            yield
             for task in running:
                 task.cancel()
+
+    def report(self) -> Report:
+        """Return what was seen so far."""
         return Report(
             Percentiles.of(self.connect_s),
             Percentiles.of(self.authorise_s),
@@ -170,7 +182,7 @@ class Crowd:
             len(self.asked_at),
             dict(sorted(self.lost.items())),
             self.returned,
-            absent,
+            sum(not client.is_here.is_set() for client in self._clients),
         )
 
     def answered(self, public_key: str) -> float | None:
@@ -180,9 +192,10 @@ class Crowd:
             self._answered.set()
         return None if asked_at is None else asyncio.get_running_loop().time() - asked_at
 
-    async def _ask(self, resource_id: UUID) -> None:
-        plan, clients = self.plan, itertools.cycle(self._clients)
-        async for _number in _paced(range(plan.requests), plan.requests_per_s):
+    async def ask(self, resource_id: UUID, *, requests: int, per_s: float) -> None:
+        """Let clients ask in turn, and wait for the answers."""
+        clients = itertools.cycle(self._clients)
+        async for _number in _paced(range(requests), per_s):
             # Whoever still waits for an answer, or has lost the portal, is left out.
             for client in itertools.islice(clients, len(self._clients)):
                 if client.is_here.is_set() and client.public_key not in self.asked_at:
@@ -315,6 +328,8 @@ class _Gateway(_Peer):
             if asked_at is not None:
                 self.crowd.authorise_s.append(asyncio.get_running_loop().time() - asked_at)
             self.send(m.AuthorizationAcknowledged(message.ref))
+        elif isinstance(message, m.RejectAccess):
+            self.crowd.rejected_at.append(asyncio.get_running_loop().time())
 
 
 async def _look_up(host: str) -> list[IpAddress]:

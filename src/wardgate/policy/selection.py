@@ -92,7 +92,7 @@ def select_gateway(
         return NoGateway.VERSION_MISMATCH
     usable = [
         gateway
-        for gateway in sorted(online, key=lambda gateway: gateway.id)
+        for gateway in sorted(online, key=lambda gateway: gateway.id.int)
         if is_compatible(client_version, gateway.version) and is_expressible(resource, gateway.version)
     ]
     if not usable:

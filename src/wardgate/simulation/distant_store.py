@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
-from wardgate.portal.database.base_store import DatabaseAdapter
+from wardgate.portal.database.base_store import Appended, DatabaseAdapter
 from wardgate.portal.environment import Environment
 from wardgate.portal.store import Store, Transaction
 
@@ -58,6 +58,11 @@ class DistantStore(Store):
                 one()
 
         return stop
+
+    def on_append(self, reader: Appended) -> None:
+        """What was written is read back on a way of its own: a view lags, as behind another node."""
+
+    def stop_handing_over(self, reader: Appended) -> None: ...
 
     @asynccontextmanager
     async def reading(self, *, is_long: bool = False) -> AsyncIterator[Transaction]:

@@ -7,6 +7,7 @@ and the version of the product in the comment: `Debian/12 gateway/1.6.1 (x86_64;
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from wardgate.model.versions import ClientSoftware, Component, Version
@@ -85,6 +86,7 @@ def software_text(user_agent: str) -> str:
     return spoken if product is None else f"{spoken} ({_PRODUCT} {product})"
 
 
+@lru_cache(256)
 def parse_version(text: str | None) -> Version | None:
     """Parse an announced version; None if none was announced or it cannot be parsed."""
     if text is None:

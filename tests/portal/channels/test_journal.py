@@ -1,6 +1,7 @@
 """Records of connects: what a session learns of its own (portal-domain §7.4)."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -9,17 +10,20 @@ from uuid import UUID
 
 import pytest
 
+from support.patience import PATIENCE_S
 from support.pools import device_of
 from support.portal import World
 from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, Granted, authorize
 from wardgate.policy.evaluation import Facts
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.journal import Connect
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream
+from wardgate.portal.store import Store
 
 GONE = UUID("00000000-0000-4000-8000-000000000000")
 
@@ -91,6 +95,61 @@ async def test_an_older_connect_never_takes_the_place_of_a_newer(world: World, c
     await world.portal.journal.flush()
     assert records == {"it": Record.STORED}
     assert (await device_of(world, "client-1")).last_seen_at == client.last_seen_at
+
+
+async def test_a_grant_counts_as_stored_when_it_is_on_the_disk(
+    world: World, client: Device, gateway: Device
+) -> None:
+    journal, disk = world.portal.journal, Disk()
+    journal._store = HeldDisk(journal._store, disk)  # type: ignore[assignment]
+    stored: list[bool] = []
+    journal.write_grant(await claim(world, client, gateway), stored.append)
+    flushing = asyncio.create_task(journal.flush())
+    await asyncio.wait_for(disk.asked.wait(), PATIENCE_S)
+    assert (await has_row(world), stored) == (True, [])
+    disk.synced.set_result(None)
+    await flushing
+    assert stored == [True]
+
+
+async def test_a_grant_that_may_not_have_reached_the_disk_is_withdrawn(
+    world: World, client: Device, gateway: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal, disk = world.portal.journal, Disk()
+    journal._store = HeldDisk(journal._store, disk)  # type: ignore[assignment]
+    stored: list[bool] = []
+    told: list[type] = []
+    journal.follow(gateway.id, lambda news: told.append(type(news)))
+    journal.write_grant(await claim(world, client, gateway), stored.append)
+    disk.synced.set_exception(OSError("input/output error"))
+    await journal.flush()
+    assert (stored, told) == ([False], [GrantQueued, WithdrawGrant])
+    assert "may not have reached the disk" in caplog.text
+
+
+class Disk:
+    """A disk that is synced when a test says so."""
+
+    def __init__(self) -> None:
+        self.synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked = asyncio.Event()
+
+
+class HeldDisk:
+    """The store of a journal, on another disk."""
+
+    def __init__(self, store: Store, disk: Disk) -> None:
+        self.writing = store.writing
+        self._disk = disk
+
+    def start_sync(self) -> Awaitable[None]:
+        self._disk.asked.set()
+        return asyncio.shield(self._disk.synced)
+
+
+async def has_row(world: World) -> bool:
+    async with world.portal.services.store.reading() as tx:
+        return await tx.of(world.account_id).authorizations.count() > 0
 
 
 @pytest.mark.parametrize(

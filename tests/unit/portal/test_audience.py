@@ -1,6 +1,7 @@
 """Of a batch of changes each connection hears what is meant for it, in order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -55,10 +56,12 @@ def test_a_membership_is_heard_of_by_the_clients_of_its_actor() -> None:
     assert heard(ROBOTS, row) == heard(GATEWAYS, row) == []
 
 
-def test_a_grant_is_heard_of_by_both_its_devices() -> None:
-    row = change("policy_authorizations", initiating_device_id=LAPTOP, receiving_device_id=GATEWAY)
+def test_the_end_of_a_grant_is_heard_of_by_both_its_devices_and_its_beginning_by_nobody() -> None:
+    devices = {"initiating_device_id": LAPTOP, "receiving_device_id": GATEWAY}
+    row = row_change(replace(entry("policy_authorizations", before=devices), after=None))
     assert heard(ADAS, row) == heard(GATEWAYS, row) == [row]
     assert heard(ROBOTS, row) == []
+    assert heard(ADAS, change("policy_authorizations", **devices)) == []
 
 
 def test_a_token_is_heard_of_by_its_connection() -> None:
@@ -106,11 +109,36 @@ def test_a_view_tells_its_listeners_what_they_are_interested_in() -> None:
     assert (gateway.batches, everything.batches) == ([], ada.batches)
 
 
+def test_a_view_tells_who_enforces_a_change_before_who_is_only_told() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    told: list[str] = []
+    ada, gateway, gone = (_Ear(name, told) for name in ("client", "gateway", "gone"))
+    for listener, interest in ((ada, ADAS), (gone, GATEWAYS), (gateway, GATEWAYS)):
+        view.attach(listener, interest)
+    view.detach(gone)
+    devices = {"initiating_device_id": LAPTOP, "receiving_device_id": GATEWAY}
+    view.apply([replace(entry("policy_authorizations", before=devices), operation="delete", after=None)])
+    view.apply([replace(entry("sites", id=ONE, name="Berlin"), sequence=2)])
+    assert told == ["gateway", "client", "gateway", "client"]
+
+
+def test_a_view_is_at_the_position_of_grants_that_nobody_hears_of() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    ada = _Ear()
+    view.attach(ada, ADAS)
+    view.apply([entry("policy_authorizations", initiating_device_id=LAPTOP, receiving_device_id=GATEWAY)])
+    assert (view.sequence, view.moved_at, ada.batches) == (1, 0, [])
+
+
 class _Ear:
     """A listener that remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", told: list[str] | None = None) -> None:
         self.batches: list[Sequence[RowChange]] = []
+        self._name = name
+        self._told = told
 
     def handle_changes(self, changes: Sequence[RowChange]) -> None:
         self.batches.append(changes)
+        if self._told is not None:
+            self._told.append(self._name)

@@ -12,14 +12,10 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
     """Grants: inserted in groups, never updated (portal-domain §3.12)."""
 
     async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
-        """Insert what can be inserted; rows that name something gone are left out. Returns what was stored."""
-        try:
-            async with self._transaction.savepoint():
-                return await self.insert_all(rows)
-        except DanglingReference:
-            stored = []
-            for row in rows:
-                with contextlib.suppress(DanglingReference):
-                    async with self._transaction.savepoint():
-                        stored.append(await self.insert(row))
-            return stored
+        """Insert each for itself; rows that name something gone are left out. Returns what was stored."""
+        stored = []
+        for row in rows:
+            with contextlib.suppress(DanglingReference):
+                async with self._transaction.savepoint():
+                    stored.append(await self.insert(row))
+        return stored

@@ -152,7 +152,7 @@ POLICY_AUTHORIZATIONS: Final = tenant_table(
     Reference("membership_id", "memberships", is_optional=True),
     rights=rights_of(admin=ALL, api_client=READ_INSERT, user=READ_INSERT, service_account=READ_INSERT),
     recording=Recording.INTERNAL,
-    heard_by=Named(("initiating_device_id", "receiving_device_id")),
+    heard_by=Named(("initiating_device_id", "receiving_device_id"), of_insertions=False),
 )
 for _name in ("policy_id", "resource_id", "initiating_device_id", "token_id", "membership_id"):
     Index(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
-from wardgate.model.ids import ActorId, ClientId, DeviceId, ResourceId
+from wardgate.model.ids import ActorId, AuthProviderId, ClientId, DeviceId, ResourceId
 from wardgate.policy.engine import AccessRequest
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access.facts import KnownClient, facts_of
@@ -16,7 +17,7 @@ from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
-from wardgate.wire.user_agent import client_software
+from wardgate.wire.user_agent import DeviceOs, announced_version, client_software, device_os
 
 ACKNOWLEDGEMENT_S: Final = 15.0  # protocol §8
 
@@ -45,10 +46,33 @@ class ClientContext:
         self.origin = connected.origin
         self.public_key = connected.public_key
         self.software = client_software(connected.origin.user_agent)
+        self.announced_version = announced_version(connected.origin.user_agent)
         self.client_id = ClientId(DeviceId(connected.device.id))
         self.address = Address("client", connected.device.id)
         self.device: Device = connected.device
         self.facts = facts_of(KnownClient(self.device, self.origin, self.token))
+
+    @cached_property
+    def os(self) -> DeviceOs:
+        return device_os(self.origin.user_agent)
+
+    @cached_property
+    def subject(self) -> wire.Subject:
+        """Who is asking (protocol §5.7)."""
+        origin, provider_id = self.origin, self.token.auth_provider_id
+        return wire.Subject(
+            actor_id=ActorId(self.actor.id),
+            actor_name=self.actor.name,
+            actor_email=self.actor.email,
+            actor_type=self.actor.type,
+            auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
+            ip=str(origin.remote_ip),
+            ip_region=origin.region,
+            ip_city=origin.city,
+            ip_lat=None if origin.position is None else origin.position.lat,
+            ip_lon=None if origin.position is None else origin.position.lon,
+            user_agent=origin.user_agent,
+        )
 
     @property
     def snapshot(self) -> Snapshot:

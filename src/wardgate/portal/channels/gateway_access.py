@@ -26,7 +26,7 @@ from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.offers import authorization_row, offer_to_gateway
 from wardgate.portal.channels.storing import store_grant
 from wardgate.wire import messages as wire
-from wardgate.wire.user_agent import announced_version, parse_version
+from wardgate.wire.user_agent import parse_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,6 @@ class GatewayAccess:
             member.gateway_id: member
             for member in context.bus.members("gateway", context.device.account_id, site_of(resource))
         }
-        announced = announced_version(context.origin.user_agent)
         choice = select_gateway(
             [
                 OnlineGateway(
@@ -97,8 +96,8 @@ class GatewayAccess:
                 for id_, member in members.items()
             ],
             resource=resource,
-            client_version=parse_version(announced),
-            client_announced_version=announced is not None,
+            client_version=context.software.version,
+            client_announced_version=context.announced_version is not None,
             client_position=context.origin.position,
             connected=connected,
             rng=context.environment.rng,

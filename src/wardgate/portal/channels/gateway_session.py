@@ -46,8 +46,7 @@ from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
 from wardgate.wire.dialect import Dialect
 from wardgate.wire.frames import INVALID_REF, Framing
-from wardgate.wire.resource_views import gateway_view
-from wardgate.wire.user_agent import announced_version, parse_version
+from wardgate.wire.user_agent import announced_version
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ class GatewaySession(Session):
             self._push_resource(self._view.snapshot.resources.get(resource_id))
 
     def _push_resource(self, resource: Resource | None) -> None:
-        adapted = None if resource is None else gateway_view(resource, parse_version(self._version))
+        adapted = None if resource is None else self._view.gateway_views.of(resource, self._version)
         if adapted is not None:
             self._push(wire.ResourceUpdated(adapted))
 

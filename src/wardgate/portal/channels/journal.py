@@ -5,6 +5,11 @@ A grant is written in parallel with the gateway's round trip; its client is noti
 so there is no window in which a live grant has no row. A grant that cannot be written, or is no longer valid
 by then (`claims`), is withdrawn from the gateway (fail closed).
 
+Grants are committed without waiting for the disk, which is synced in another thread while the next ones are
+committed (`decisions/0011`); a client is notified when its grant is on it. Each commit waits for some time
+in proportion to what the last one took, so that at a high rate more grants share one and the loop has time
+for everything else.
+
 A receiver's session loads the grants that are stored, and follows the journal for those that are not stored
 yet (`follow`).
 
@@ -14,8 +19,8 @@ of the outcome; without notification it ends by itself (portal-domain §7.4).
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -32,11 +37,16 @@ from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.services import Services
 from wardgate.portal.store import UNAVAILABLE, DanglingReference, Store, Transaction
+from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)
 
 WINDOW_S: Final = 0.004
 """How long a row waits for others to be committed with; the gateway's round trip takes about as long."""
+
+LONGEST_WINDOW_S: Final = 0.020  # docs/control-plane.md
+IDLE_SHARE: Final = 3
+"""How many times as long as the last commit the next one waits."""
 
 SLICE: Final = 50
 
@@ -74,6 +84,17 @@ class _Grant:
         return self.claim.row
 
 
+@dataclass(slots=True)
+class _Slice:
+    """What is committed together, and what became of it."""
+
+    grants: list[_Grant]
+    connects: list[Connect]
+    decisions: list[Decision]
+    stored: set[UUID] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list)
+
+
 class Journal:
     """The one writer of a process. `run` commits until it is cancelled; `flush` commits what waits."""
 
@@ -88,6 +109,8 @@ class Journal:
         self._followers: dict[UUID, list[GrantListener]] = {}
         self._waiting = asyncio.Event()
         self._flushing = asyncio.Lock()
+        self._tasks = Tasks(self._count_failure)
+        self._telling: set[asyncio.Task[object]] = set()
 
     def write_grant(self, claim: Claim, done: Done) -> None:
         """Queue a grant; `done(stored)` is called after its commit."""
@@ -128,14 +151,24 @@ class Journal:
 
     async def run(self) -> None:
         """Commit whatever waits, until cancelled."""
+        monotonic = self._environment.clock.monotonic
+        took_s = 0.0
         while True:
             await self._waiting.wait()
-            await self._environment.clock.sleep(WINDOW_S)
+            await self._environment.clock.sleep(min(max(WINDOW_S, IDLE_SHARE * took_s), LONGEST_WINDOW_S))
+            began_at = monotonic()
             # A commit that has begun ends, also when this task is cancelled: its rows are in no queue any more.
-            await asyncio.shield(self.flush())
+            await asyncio.shield(self._commit_waiting())
+            took_s = monotonic() - began_at
 
     async def flush(self) -> None:
-        """Commit everything that waits, in slices; returns when all that waited at the call is committed."""
+        """Commit everything that waits, in slices; returns when all that waited at the call is committed, on the disk,
+        and told of.
+        """
+        await self._commit_waiting()
+        await asyncio.gather(*self._telling)
+
+    async def _commit_waiting(self) -> None:
         async with self._flushing:
             while self._grants or self._decisions or self._connects:
                 await self._commit_slice()
@@ -145,48 +178,90 @@ class Journal:
         grants, self._grants = self._grants[:SLICE], self._grants[SLICE:]
         decisions, self._decisions = self._decisions[:SLICE], self._decisions[SLICE:]
         connects, self._connects = self._connects[:SLICE], self._connects[SLICE:]
+        slice_ = _Slice(grants, connects, decisions)
         self._committing = grants
-        stored: set[UUID] = set()
-        records: list[Record] = []
         try:
-            async with self._store.writing() as transaction:
-                await transaction.hold(
-                    *(grant.row.account_id for grant in grants),
-                    *(connect.device.account_id for connect in connects),
-                )
-                for account_id in dict.fromkeys(grant.row.account_id for grant in grants):
-                    claims = [grant.claim for grant in grants if grant.row.account_id == account_id]
-                    stored |= await self._store_valid(transaction, claims)
-                await append_decisions(transaction, decisions)
-                records = await _record(transaction, connects)
+            try:
+                await self._write(slice_, is_each_alone=False)
+            except DanglingReference:
+                # Somebody's row names what is gone: that one is left out.
+                await self._write(slice_, is_each_alone=True)
+            synced = self._store.start_sync()
         except Exception as error:
-            # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells
-            # of the database's.
+            # Whatever the trouble is: nothing of this slice holds, and the next one is tried. The store tells of
+            # the database's.
             if not isinstance(error, UNAVAILABLE):
                 log.exception("a group of grants and connects could not be written")
-            self._counters["journal_failures"] += 1
-            stored, records = set(), []
+            self._fail(slice_)
+            synced = None
         finally:
             self._committing = []
-        for grant in grants:
-            if grant.row.id not in stored:
-                self._tell(grant.row, WithdrawGrant(AuthorizationId(grant.row.id)))
-            self._report(grant.done, grant.row.id in stored)
-        for connect, record in zip(connects, records, strict=False):
-            self._report(connect.recorded, record)
-        for account_id in dict.fromkeys(decision.account_id for decision in decisions):
-            self._environment.bus.wake(f"decisions:{account_id}")
+        if synced is None:
+            self._tell_of(slice_)
+        else:
+            task = self._tasks.start(self._tell_when_synced(slice_, synced), name="journal sync")
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
-    async def _store_valid(self, transaction: Transaction, claims: Sequence[Claim]) -> set[UUID]:
-        """Insert those of one account's grants that are still valid; return their ids."""
-        valid = await valid_claims(transaction, claims, now=self._environment.clock.now())
-        self._counters["grants_overtaken"] += len(claims) - len(valid)
-        grants = transaction.of(claims[0].row.account_id).authorizations
-        return {row.id for row in await grants.insert_each([claim.row for claim in valid])}
+    async def _write(self, slice_: _Slice, *, is_each_alone: bool) -> None:
+        """Write a slice in one transaction.
+
+        Raises:
+            DanglingReference: a row names something gone; with `is_each_alone` such rows are left out.
+        """
+        stored: set[UUID] = set()
+        overtaken = 0
+        async with self._store.writing(is_synced=False) as transaction:
+            await transaction.hold(
+                *(grant.row.account_id for grant in slice_.grants),
+                *(connect.device.account_id for connect in slice_.connects),
+            )
+            for account_id in dict.fromkeys(grant.row.account_id for grant in slice_.grants):
+                claims = [grant.claim for grant in slice_.grants if grant.row.account_id == account_id]
+                valid = await valid_claims(transaction, claims, now=self._environment.clock.now())
+                rows = [claim.row for claim in valid]
+                table = transaction.of(account_id).authorizations
+                stored |= {
+                    row.id
+                    for row in await (table.insert_each(rows) if is_each_alone else table.insert_all(rows))
+                }
+                overtaken += len(claims) - len(valid)
+            await append_decisions(transaction, slice_.decisions)
+            records = await _record(transaction, slice_.connects, is_each_alone=is_each_alone)
+        self._counters["grants_overtaken"] += overtaken
+        slice_.stored, slice_.records = stored, records
+
+    async def _tell_when_synced(self, slice_: _Slice, synced: Awaitable[None]) -> None:
+        try:
+            await synced
+        except Exception:
+            # The rows may be there when the database is next opened: a gateway that loads one enforces what was
+            # decided, and its end is told of like that of any other.
+            log.exception("a group of grants and connects may not have reached the disk")
+            self._fail(slice_)
+        self._tell_of(slice_)
+
+    def _fail(self, slice_: _Slice) -> None:
+        """Nothing of a slice holds."""
+        self._counters["journal_failures"] += 1
+        slice_.stored, slice_.records = set(), []
+
+    def _tell_of(self, slice_: _Slice) -> None:
+        for grant in slice_.grants:
+            if grant.row.id not in slice_.stored:
+                self._tell(grant.row, WithdrawGrant(AuthorizationId(grant.row.id)))
+            self._report(grant.done, grant.row.id in slice_.stored)
+        for connect, record in zip(slice_.connects, slice_.records, strict=False):
+            self._report(connect.recorded, record)
+        for account_id in dict.fromkeys(decision.account_id for decision in slice_.decisions):
+            self._environment.bus.wake(f"decisions:{account_id}")
 
     def _tell(self, row: PolicyAuthorization, news: GrantQueued | WithdrawGrant) -> None:
         for listener in tuple(self._followers.get(row.receiving_device_id, ())):
             self._report(listener, news)
+
+    def _count_failure(self) -> None:
+        self._counters["background_failures"] += 1
 
     def _report(self, listener: Callable[[_News], None], news: _News) -> None:
         """Call a listener; its failure must not affect the others."""
@@ -197,20 +272,20 @@ class Journal:
             self._counters["background_failures"] += 1
 
 
-async def _record(transaction: Transaction, connects: Sequence[Connect]) -> list[Record]:
-    """Record connects in one go; if a token of theirs is gone, each for itself."""
-    try:
-        async with transaction.savepoint():
-            return [await _record_one(transaction, connect) for connect in connects]
-    except DanglingReference:
-        records = []
-        for connect in connects:
-            try:
-                async with transaction.savepoint():
-                    records.append(await _record_one(transaction, connect))
-            except DanglingReference:
-                records.append(Record.TOKEN_GONE)
-        return records
+async def _record(
+    transaction: Transaction, connects: Sequence[Connect], *, is_each_alone: bool
+) -> list[Record]:
+    """Record connects in one go, or each for itself, because a token of theirs is gone."""
+    if not is_each_alone:
+        return [await _record_one(transaction, connect) for connect in connects]
+    records = []
+    for connect in connects:
+        try:
+            async with transaction.savepoint():
+                records.append(await _record_one(transaction, connect))
+        except DanglingReference:
+            records.append(Record.TOKEN_GONE)
+    return records
 
 
 async def _record_one(transaction: Transaction, connect: Connect) -> Record:

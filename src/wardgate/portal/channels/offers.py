@@ -7,7 +7,9 @@ They are built from the client's connection and the other end's presence; nothin
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Literal
+from typing import Final
+
+import msgspec
 
 from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import (
@@ -37,8 +39,7 @@ from wardgate.wire.derived_secrets import (
     unix_seconds,
 )
 from wardgate.wire.ingest_tokens import GRACE_S, IngestClaims, mint_ingest_token
-from wardgate.wire.resource_views import client_view, gateway_view
-from wardgate.wire.user_agent import announced_version, device_os, parse_version
+from wardgate.wire.resource_views import client_view
 
 USE_ICELESS: Final = False  # optional on the wire; never offered
 
@@ -91,6 +92,7 @@ def offer_to_gateway(
         gateway_key=gateway.public_key,
         gateway_psk_base=gateway.psk_base,
     )
+    tokens = ingest_tokens(context, grant, row, now=now)
     site_id = site_of(grant.resource)
     assert site_id is not None  # the engine grants no gateway-backed resource without one
     created = wire.AuthorizationCreated(
@@ -104,12 +106,11 @@ def offer_to_gateway(
         client_ice_credentials=client_ice,
         gateway_ice_credentials=gateway_ice,
         use_iceless=USE_ICELESS,
-        flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
+        flow_logs_ingest_token=tokens.initiator,
     )
-    resource = gateway_view(grant.resource, parse_version(gateway.version))
+    resource = context.view.gateway_views.of(grant.resource, gateway.version)
     if resource is None:
         return None, created
-    os = device_os(context.origin.user_agent)
     create = wire.CreateAuthorization(
         ref=str(row.id),
         resource=resource,
@@ -119,9 +120,9 @@ def offer_to_gateway(
             preshared_key=psk,
             ipv4=IPv4Address(context.device.ipv4),
             ipv6=IPv6Address(context.device.ipv6),
-            version=announced_version(context.origin.user_agent),
-            device_os_name=os.name,
-            device_os_version=os.version,
+            version=context.announced_version,
+            device_os_name=context.os.name,
+            device_os_version=context.os.version,
             device_serial=context.device.device_serial,
             device_uuid=context.device.device_uuid,
             identifier_for_vendor=context.device.identifier_for_vendor,
@@ -131,8 +132,8 @@ def offer_to_gateway(
         gateway_ice_credentials=gateway_ice,
         expires_at=unix_seconds(row.expires_at),
         use_iceless=USE_ICELESS,
-        subject=subject(context),
-        flow_logs_ingest_token=ingest_token(context, grant, row, "responder", now=now),
+        subject=context.subject,
+        flow_logs_ingest_token=tokens.responder,
     )
     return create, created
 
@@ -174,6 +175,7 @@ def offer_to_client(
         target_key=second.public_key,
         target_psk_base=second.psk_base,
     )
+    tokens = ingest_tokens(context, grant, row, now=now)
     expires_at = unix_seconds(row.expires_at)
     pool = client_view(grant.resource, site=None, software=context.software)
     assert pool is not None  # every client that sees a device of a pool sees the pool
@@ -188,9 +190,9 @@ def offer_to_client(
         remote_ice_credentials=ours,
         ice_role="controlled" if is_controlling else "controlling",
         use_iceless=USE_ICELESS,
-        flow_logs_ingest_token=ingest_token(context, grant, row, "responder", now=now),
+        flow_logs_ingest_token=tokens.responder,
         resource=pool,
-        subject=subject(context),
+        subject=context.subject,
         expires_at=expires_at,
         authorization_expires_at=expires_at,
     )
@@ -205,7 +207,7 @@ def offer_to_client(
         remote_ice_credentials=theirs,
         ice_role="controlling" if is_controlling else "controlled",
         use_iceless=USE_ICELESS,
-        flow_logs_ingest_token=ingest_token(context, grant, row, "initiator", now=now),
+        flow_logs_ingest_token=tokens.initiator,
     )
     return to_target, to_initiator
 
@@ -219,36 +221,19 @@ class _End:
     psk_base: bytes = field(repr=False)
 
 
-def subject(context: ClientContext) -> wire.Subject:
-    """Return who is asking (protocol §5.7)."""
-    origin, provider_id = context.origin, context.token.auth_provider_id
-    return wire.Subject(
-        actor_id=ActorId(context.actor.id),
-        actor_name=context.actor.name,
-        actor_email=context.actor.email,
-        actor_type=context.actor.type,
-        auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
-        ip=str(origin.remote_ip),
-        ip_region=origin.region,
-        ip_city=origin.city,
-        ip_lat=None if origin.position is None else origin.position.lat,
-        ip_lon=None if origin.position is None else origin.position.lon,
-        user_agent=origin.user_agent,
-    )
+@dataclass(frozen=True, slots=True)
+class IngestTokens:
+    """The tokens with which the two sides report flows."""
+
+    initiator: str = field(repr=False)
+    responder: str = field(repr=False)
 
 
-def ingest_token(
-    context: ClientContext,
-    grant: Granted,
-    row: PolicyAuthorization,
-    role: Literal["initiator", "responder"],
-    *,
-    now: datetime,
-) -> str:
-    """Mint the token with which one side reports flows (protocol §7.2). The granting policy decides, once,
-    whether it may.
-    """
-    os, provider_id = device_os(context.origin.user_agent), context.token.auth_provider_id
+def ingest_tokens(
+    context: ClientContext, grant: Granted, row: PolicyAuthorization, *, now: datetime
+) -> IngestTokens:
+    """Mint both sides' tokens (protocol §7.2). The granting policy decides, once, whether they may report."""
+    os, provider_id = context.os, context.token.auth_provider_id
     resource, device = grant.resource, context.device
     address = None if isinstance(resource, InternetResource | StaticDevicePool) else str(resource.address)
     claims = IngestClaims(
@@ -266,7 +251,7 @@ def ingest_token(
         authorized_at=now.isoformat(),
         authorization_expires_at=row.expires_at.isoformat(),
         uploads_enabled=grant.policy.flow_log_uploads_enabled,
-        role=role,
+        role="initiator",
         resource_address=address,
         initiator_actor_email=context.actor.email,
         initiator_auth_provider_id=None if provider_id is None else AuthProviderId(provider_id),
@@ -278,4 +263,6 @@ def ingest_token(
         initiator_device_identifier_for_vendor=device.identifier_for_vendor,
         initiator_device_firebase_installation_id=device.firebase_installation_id,
     )
-    return mint_ingest_token(claims, context.view.facts.ingest_signing_key)
+    key = context.view.facts.ingest_signing_key
+    responders = msgspec.structs.replace(claims, role="responder")
+    return IngestTokens(mint_ingest_token(claims, key), mint_ingest_token(responders, key))

@@ -27,6 +27,7 @@ from wardgate.portal.database.migrations import upgrade, upgrade_existing
 from wardgate.portal.database.sqlite_database import SqliteDatabase
 from wardgate.portal.database.transaction import BaseTransaction
 from wardgate.portal.environment import Environment
+from wardgate.portal.schema.change_feed import Change
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ COMPLAINT_EVERY_S: Final = 60.0
 _TransactionT_co = TypeVar("_TransactionT_co", bound=BaseTransaction, covariant=True)
 
 Committed = Callable[[frozenset[UUID]], None]
+Appended = Callable[[UUID, list[Change]], None]
 
 
 class DatabaseAdapter(Protocol):
@@ -64,6 +66,7 @@ class BaseStore(Generic[_TransactionT_co]):
         self._database = database
         self._environment = environment
         self._listeners: list[Committed] = []
+        self._readers: list[Appended] = []
         self._can_write = True
         self._complained_at: float | None = None
 
@@ -126,6 +129,7 @@ class BaseStore(Generic[_TransactionT_co]):
             Conflict, DanglingReference, Unstorable: from the statements inside; nothing is written.
         """
         moved: frozenset[UUID] = frozenset()
+        appended: dict[UUID, list[Change]] = {}
         try:
             async with self._database.writing(is_synced=is_synced) as connection:
                 transaction = self.transaction_class(
@@ -135,6 +139,7 @@ class BaseStore(Generic[_TransactionT_co]):
                 try:
                     moved = await transaction.append_changes()
                     await connection.commit()
+                    appended = transaction.appended
                 except exc.IntegrityError as error:
                     raise DanglingReference(str(error.orig)) from error
             self._can_write = True
@@ -147,7 +152,7 @@ class BaseStore(Generic[_TransactionT_co]):
         finally:
             # Also when the caller was cancelled after the commit, while the disk was synced: nobody else tells of
             # this process's own commits. A hint too many does no harm.
-            self._tell(moved)
+            self._tell(moved, appended)
 
     def start_sync(self) -> Awaitable[None] | None:
         """Start to make what is committed durable; return an awaitable of its end, or None if already durable."""
@@ -161,9 +166,24 @@ class BaseStore(Generic[_TransactionT_co]):
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
-    def _tell(self, moved: frozenset[UUID]) -> None:
+    def on_append(self, reader: Appended) -> None:
+        """Hand over what each commit of this process has appended to a feed, before anybody is told that it moved;
+        nothing if that is not certain.
+
+        Two transactions may be handed over in any order, and those of other processes never are.
+        """
+        self._readers.append(reader)
+
+    def stop_handing_over(self, reader: Appended) -> None:
+        """End what `on_append` began."""
+        self._readers.remove(reader)
+
+    def _tell(self, moved: frozenset[UUID], appended: dict[UUID, list[Change]]) -> None:
         if not moved:
             return
+        for account_id in moved:
+            for reader in self._readers:
+                reader(account_id, appended.get(account_id, []))
         for listener in tuple(self._listeners):
             try:
                 listener(moved)

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from wardgate.portal.database.errors import Unusable
 from wardgate.portal.database.location import PostgresServer
 from wardgate.portal.schema.change_feed import CHANGE_COUNTERS
+from wardgate.portal.schema.column_types import json_text
 
 OLDEST_VERSION: Final = 15
 _CONNECT_S: Final = 10.0
@@ -51,6 +52,7 @@ class PostgresDatabase:
             max_overflow=_MORE_CONNECTIONS,
             # A restarted server costs no request.
             pool_pre_ping=True,
+            json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
         )
         self._readers = self._engine.execution_options(

@@ -6,12 +6,14 @@ first, and a program that was tried on one database meets no surprise on the oth
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, Integer, String, Table, exc
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, exc
 from sqlalchemy.sql import visitors
 
 from wardgate.portal.database.errors import Conflict, DanglingReference, StoreError, Unstorable
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid
 from wardgate.portal.schema.columns import LEAST
 from wardgate.portal.tables import metadata
 
@@ -28,10 +30,20 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
         Unstorable: text too short, too long or with a NUL or half a surrogate pair, a number out of range or
             not finite.
     """
-    for name, value in values.items():
-        reason = _fault(table.c[name], value)
+    for name, column in _checked_columns(table):
+        reason = _fault(column, values[name]) if name in values else None
         if reason is not None:
             raise Unstorable(table.name, name, reason)
+
+
+@cache
+def _checked_columns(table: Table) -> tuple[tuple[str, Column[Any]], ...]:
+    """Return the columns that a value of their type may not fit."""
+    return tuple(
+        (column.name, column)
+        for column in table.c
+        if not isinstance(column.type, Uuid | UtcDateTime | Boolean) or LEAST in column.info
+    )
 
 
 def sanitized(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:

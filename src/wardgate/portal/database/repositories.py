@@ -20,7 +20,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal,
     select,
     tuple_,
@@ -199,7 +198,7 @@ class Repository(Generic[_RowT]):
         check_storable(self._table, values_of(row))
         await self._transaction.hold(self._feed_of(row))
         row = replace(row, inserted_at=self._transaction.now, updated_at=self._transaction.now)
-        await self._transaction.execute(insert(self._table), values_of(row))
+        await self._transaction.insert_rows(self._table, [values_of(row)])
         self._record("insert", None, row)
         return row
 
@@ -217,7 +216,7 @@ class Repository(Generic[_RowT]):
             for row in stamped:
                 self._check(row)
                 check_storable(self._table, values_of(row))
-            await self._transaction.execute(insert(self._table), [values_of(row) for row in stamped])
+            await self._transaction.insert_rows(self._table, [values_of(row) for row in stamped])
             for row in stamped:
                 self._record("insert", None, row)
             stored += stamped

@@ -29,6 +29,7 @@ from wardgate.portal.database.group_sync import GroupSync
 from wardgate.portal.database.location import SqliteFile
 from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, creator
 from wardgate.portal.environment import Environment, Executor
+from wardgate.portal.schema.column_types import json_text
 
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005
@@ -239,6 +240,7 @@ class SqliteDatabase:
             "sqlite+aiosqlite://",
             async_creator=creator(":memory:", image=self._image),
             poolclass=StaticPool,
+            json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
         )
 
@@ -253,6 +255,7 @@ class SqliteDatabase:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=connections,
             max_overflow=4 * connections,
+            json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
         )
 

@@ -5,7 +5,7 @@ and appended to the feed at the end, with numbers that agree with the order of c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +15,11 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Table,
     Uuid,
     bindparam,
     delete,
     exc,
-    insert,
     select,
     text,
     tuple_,
@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from wardgate.portal.database.prepared import prepared_insert
 from wardgate.portal.database.refusals import is_bad_value, refusal
 from wardgate.portal.database.tenant_tables import TenantTables
 from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS, in_turns
@@ -88,6 +89,7 @@ class BaseTransaction(ABC):
         self._hints: set[UUID] = set()
         self._rows_this_turn = 0
         self.now = environment.clock.now()
+        self.appended: dict[UUID, list[Change]] = {}
 
     @property
     def dialect(self) -> str:
@@ -213,11 +215,9 @@ class BaseTransaction(ABC):
             ).scalar_one()
             first = last - len(pending) + 1
             for some in in_turns(pending):
-                await self.take_turns(len(some))
-                await self._connection.execute(
-                    insert(CHANGES.table),
-                    [self._numbered(change, first + index) for index, change in enumerate(some)],
-                )
+                rows = [self._numbered(change, first + index) for index, change in enumerate(some)]
+                await self.insert_rows(CHANGES.table, rows)
+                self.appended.setdefault(account_id, []).extend(Change(**row) for row in rows)
                 first += len(some)
         self._pending.clear()
         return frozenset(by_account) | self._hints
@@ -233,16 +233,32 @@ class BaseTransaction(ABC):
             Conflict, DanglingReference, Unstorable: the database refused it. Nothing of the transaction will
                 be written, unless the statement stands in a savepoint.
         """
+        rows = len(parameters) if isinstance(parameters, list) else 0
+        return await self._execute(
+            lambda: self._connection.execute(statement, parameters), STATEMENT_ROWS + rows
+        )
+
+    async def _execute(self, run: Callable[[], Awaitable[Any]], rows: int) -> Any:
         if self._refusal is not None:
             raise RuntimeError("a statement of this transaction was refused: it cannot go on")
-        await self.take_turns(STATEMENT_ROWS + (len(parameters) if isinstance(parameters, list) else 0))
+        await self.take_turns(rows)
         try:
-            return await self._connection.execute(statement, parameters)
+            return await run()
         except exc.DBAPIError as error:
             if not isinstance(error, exc.IntegrityError) and not is_bad_value(error):
                 raise
             self._refusal = refusal(error)
             raise self._refusal from error
+
+    async def insert_rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows that have the same columns; for the repositories and the logs. Raises as `execute`."""
+        if not rows:
+            return
+        ready = prepared_insert(table, tuple(rows[0]), self._connection.dialect)
+        await self._execute(
+            lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)),
+            STATEMENT_ROWS + len(rows),
+        )
 
     async def take_turns(self, rows: int) -> None:
         """Let everybody else have a turn if this transaction has worked on `ROWS_A_TURN` rows since the last one, with

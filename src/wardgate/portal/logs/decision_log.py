@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, insert
+from sqlalchemy import ColumnElement
 
 from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.schema.row_building import values_of
@@ -11,12 +11,13 @@ from wardgate.portal.store import AccountTables, Transaction
 
 async def append_decisions(transaction: Transaction, decisions: Sequence[Decision]) -> None:
     """Append decisions; the database numbers them."""
-    if decisions:
-        rows = [
+    await transaction.insert_rows(
+        DECISIONS.table,
+        [
             {name: value for name, value in values_of(decision).items() if name != "seq"}
             for decision in decisions
-        ]
-        await transaction.execute(insert(DECISIONS.table), rows)
+        ],
+    )
 
 
 async def newest_decisions(

@@ -113,9 +113,14 @@ class AllConnections:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Connections hear of a change whose device, token or actor stands in one of these columns."""
+    """Connections hear of a change whose device, token or actor stands in one of these columns.
+
+    Attributes:
+        of_insertions: false: what comes is made by the connections' own requests, and they know of it.
+    """
 
     columns: tuple[str, ...]
+    of_insertions: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from typing import Any, Final, Generic, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import LargeBinary, Table
+from sqlalchemy.types import TypeEngine
 
-from wardgate.portal.schema.column_types import Uuid
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid
 
 REDACTED: Final = "[redacted]"
 
@@ -38,6 +39,10 @@ class Building(Generic[_RowT]):
         self._slots = self._slots_of([column.name for column in table.c])
         kept = [field for field in self._fields if field.name not in secrets]
         self._image = _image_type(row_class, kept)
+        self._image_columns = tuple(
+            (field.name, _TO_JSON.get(type(table.c[field.name].type))) for field in self._fields
+        )
+        self._redacted = dict.fromkeys(secrets, REDACTED)
         self._kept_values = attrgetter(*(field.name for field in kept))
         self._kept_slots = self._slots_of([field.name for field in kept])
 
@@ -60,10 +65,11 @@ class Building(Generic[_RowT]):
 
     def encode(self, row: _RowT) -> dict[str, Any]:
         """Return the row as the change feed keeps it: JSON, secrets as `REDACTED`."""
-        return {
-            field.name: REDACTED if field.name in self._secrets else _json(getattr(row, field.name))
-            for field in self._fields
-        }
+        image: dict[str, Any] = {}
+        for name, to_json in self._image_columns:
+            value = getattr(row, name)
+            image[name] = value if to_json is None or value is None else to_json(value)
+        return image | self._redacted
 
     def decode(self, image: Mapping[str, Any]) -> _RowT:
         """Return the row of an image, without its secrets.
@@ -96,14 +102,11 @@ def values_of(row: Any) -> dict[str, Any]:
     return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return value
+_TO_JSON: Final[Mapping[type[TypeEngine[Any]], Callable[[Any], Any]]] = {
+    Uuid: str,
+    UtcDateTime: datetime.isoformat,
+    LargeBinary: bytes.hex,
+}
 
 
 def _parse_uuid(text: str) -> UUID:

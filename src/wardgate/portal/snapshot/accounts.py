@@ -11,7 +11,7 @@ next connection loads afresh.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 from uuid import UUID
@@ -23,9 +23,10 @@ from wardgate.portal.database.row_changes import Deleted, Inserted, RowChange, U
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.schema.change_feed import Change
-from wardgate.portal.snapshot.audience import Batch, Interest
+from wardgate.portal.snapshot.audience import Batch, Interest, is_unheard
 from wardgate.portal.snapshot.client_views import ClientViews
 from wardgate.portal.snapshot.entities import entity_of
+from wardgate.portal.snapshot.gateway_views import GatewayViews
 from wardgate.portal.snapshot.loading import load_snapshot
 from wardgate.portal.store import Feed, Store
 from wardgate.supervision import Tasks
@@ -86,18 +87,31 @@ class AccountView:
         self.snapshot = snapshot
         self.sequence = self.moved_at = sequence
         self.client_views = ClientViews()
+        self.gateway_views = GatewayViews()
         self.users = 0
         self._is_lost = False
-        self._listeners: dict[int, tuple[Listener, Interest | None]] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._interests: dict[int, Interest] = {}
+        self._interested: dict[int, dict[int, Interest]] = {}  # by the numbers of an interest
 
     def attach(self, listener: Listener, interest: Interest | None = None) -> None:
         """Tell a listener of changes until it is detached: those of its interest, or all if it has none."""
-        self._listeners[id(listener)] = listener, interest
+        self._listeners[id(listener)] = listener
+        if interest is not None:
+            self._interests[id(listener)] = interest
+            for number in interest.numbers:
+                self._interested.setdefault(number, {})[id(listener)] = interest
         if self._is_lost:
             listener.handle_view_lost()
 
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
+        interest = self._interests.pop(id(listener), None)
+        for number in () if interest is None else interest.numbers:
+            those = self._interested[number]
+            del those[id(listener)]
+            if not those:
+                del self._interested[number]
 
     def apply(self, changes: list[Change]) -> None:
         """Apply a batch of the feed, then tell the listeners. Changes up to the position are repeats."""
@@ -105,7 +119,10 @@ class AccountView:
         if not fresh:
             return
         self.sequence = fresh[-1].sequence
-        rows = [row_change(change) for change in fresh]
+        hears_all = len(self._listeners) > len(self._interests)
+        rows = [row_change(change) for change in fresh if hears_all or not is_unheard(change)]
+        if not rows:
+            return
         self.snapshot = evolve(self.snapshot, rows)
         for change in rows:
             if not isinstance(change.rows[0], PolicyAuthorization):
@@ -115,16 +132,29 @@ class AccountView:
                     self.facts = self.facts.after(account)
                 case _:
                     pass
-        batch = Batch(rows)
-        for listener, interest in tuple(self._listeners.values()):
-            heard = rows if interest is None else batch.part_for(interest, self.snapshot)
+        for listener, heard in self._heard(rows):
             if heard:
                 listener.handle_changes(heard)
+
+    def _heard(self, rows: Sequence[RowChange]) -> Iterator[tuple[Listener, Sequence[RowChange]]]:
+        """Yield who hears what of a batch: gateways, which enforce it, before those who are only told."""
+        batch, interests = Batch(rows), self._interests
+        if batch.is_for_few:
+            interests = {}
+            for number in batch.numbers:
+                interests |= self._interested.get(number, {})
+        for knows_policies in (False, True):
+            for key, interest in tuple(interests.items()):
+                if (interest.actor_id is not None) is knows_policies and key in self._listeners:
+                    yield self._listeners[key], batch.part_for(interest, self.snapshot)
+        for key, listener in tuple(self._listeners.items()):
+            if key not in self._interests:
+                yield listener, rows
 
     def lose(self) -> None:
         """The feed cannot be followed any more: end all listeners, present and future."""
         self._is_lost = True
-        for listener, _ in tuple(self._listeners.values()):
+        for listener in tuple(self._listeners.values()):
             listener.handle_view_lost()
 
 

@@ -4,16 +4,30 @@ The declaration of a table says who is to hear of its changes (`heard_by`): all 
 named in it, or the members of a group, before or after the change. Nobody hears of anything else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from wardgate.model.ids import ActorId
 from wardgate.policy.snapshot import Snapshot
-from wardgate.portal.database.row_changes import RowChange
+from wardgate.portal.database.row_changes import Inserted, RowChange
+from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.schema.declaration import AllConnections, MembersOf, Named, Nobody
 from wardgate.portal.tables import TABLES
+
+_UNHEARD_WHEN_INSERTED: Final = frozenset(
+    name
+    for name, declaration in TABLES.items()
+    if declaration.snapshot is None
+    and isinstance(declaration.heard_by, Named)
+    and not declaration.heard_by.of_insertions
+)
+
+
+def is_unheard(change: Change) -> bool:
+    """Tell whether neither a snapshot nor any connection has a use for a change."""
+    return change.operation == "insert" and change.object in _UNHEARD_WHEN_INSERTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,16 @@ class Batch:
         for position, change in enumerate(changes):
             self._sort_in(position, change)
 
+    @property
+    def is_for_few(self) -> bool:
+        """Whether nobody hears of anything but those who have one of `numbers`."""
+        return not self._for_all and not self._by_group
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """The ids that changes name."""
+        return self._by_id
+
     def part_for(self, interest: Interest, snapshot: Snapshot) -> list[RowChange]:
         """Return the changes that a connection hears of, in their order; `snapshot` is the one after them."""
         own = [entry for number in interest.numbers for entry in self._by_id.get(number, ())]
@@ -60,7 +84,9 @@ class Batch:
     def _sort_in(self, position: int, change: RowChange) -> None:
         rows = change.rows
         match TABLES[rows[0].table].heard_by:
-            case Named(columns):
+            case Named(columns, of_insertions):
+                if isinstance(change, Inserted) and not of_insertions:
+                    return
                 for number in _numbers(rows, columns):
                     self._by_id.setdefault(number, []).append((position, change))
             case AllConnections():

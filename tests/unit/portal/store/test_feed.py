@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,64 @@ async def test_a_reader_resumes_behind_its_last_change(
     assert seen == [3, 4]
 
 
+async def test_what_this_process_commits_is_not_read_back(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers, of which one comes later, are each told what the database would have told them."""
+    feed, reads = Feed(store, environment), 0
+    read = store.reading
+
+    def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return read()
+
+    async with store.reading() as transaction:
+        before = await transaction.changes_after(account_id, 0, 40)
+    monkeypatch.setattr(store, "reading", counted)
+    early, late = list[Change](), list[Change]()
+    begun = asyncio.Event()
+
+    async def begin() -> None:
+        begun.set()
+
+    readers = [asyncio.create_task(_take(feed, account_id, 0, early, until=31, between=begin))]
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    for index in range(15):
+        await _add_site(store, account_id, f"site {index}")
+    readers.append(asyncio.create_task(_take(feed, account_id, 1, late, until=31)))
+    for index in range(15, 30):
+        await _add_site(store, account_id, f"site {index}")
+    await asyncio.wait_for(asyncio.gather(*readers), PATIENCE_S)
+    monkeypatch.undo()
+    async with store.reading() as transaction:
+        stored = await transaction.changes_after(account_id, 0, 40)
+    assert (early, late) == (stored, stored[len(before) :])
+    assert reads < 10  # where each begins, and whether more has come meanwhile
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+async def test_a_reader_that_lags_behind_what_is_kept_asks_the_database(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(feed_module, "_KEPT", kept)
+    feed, seen = Feed(store, environment), list[Change]()
+    begun = asyncio.Event()
+
+    async def begin_and_stay() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(_take(feed, account_id, 0, seen, until=8, between=begin_and_stay))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    for index in range(7):
+        await _add_site(store, account_id, f"site {index}")
+    late = list[int]()
+    await asyncio.wait_for(_collect(feed, account_id, 1, late, until=8), PATIENCE_S)
+    assert late == [2, 3, 4, 5, 6, 7, 8]
+    reading.cancel()
+
+
 @pytest.fixture(params=["file", "postgres"])
 async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database that several processes can open."""
@@ -80,6 +138,22 @@ async def test_commits_of_another_process_are_noticed(stores: list[Store], envir
     await asyncio.wait_for(reader, PATIENCE_S)
     assert seen == [2]
     polling.cancel()
+
+
+async def test_commits_of_another_process_between_our_own_are_not_left_out(
+    stores: list[Store], environment: Environment
+) -> None:
+    ours, theirs, *_ = stores
+    account_id = await make_account(ours, "acme")
+    feed = Feed(ours, environment)
+    seen: list[int] = []
+    reader = asyncio.create_task(_collect(feed, account_id, 0, seen, until=10))
+    writers = (ours, ours, theirs, ours, theirs, theirs, ours, theirs, ours)
+    for number, writer in enumerate(writers):
+        await _add_site(writer, account_id, f"site {number}")
+        await asyncio.sleep(0)
+    await asyncio.wait_for(reader, PATIENCE_S)
+    assert seen == list(range(1, 11))
 
 
 async def test_a_poll_tells_who_has_moved(stores: list[Store]) -> None:
@@ -355,6 +429,23 @@ async def _collect(feed: Feed, account_id: UUID, after: int, seen: list[int], un
         seen.extend(change.sequence for change in changes)
         if seen[-1] >= until:
             return
+
+
+async def _take(
+    feed: Feed,
+    account_id: UUID,
+    after: int,
+    seen: list[Change],
+    until: int,
+    between: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Follow until a sequence; with `between`, wait for that after each other batch."""
+    async for changes in feed.follow(account_id, after):
+        seen.extend(changes)
+        if seen[-1].sequence >= until:
+            return
+        if between is not None:
+            await between()
 
 
 async def _add_site(store: Store, account_id: UUID, name: str) -> None:
