@@ -234,14 +234,12 @@ class BaseTransaction(ABC):
                 be written, unless the statement stands in a savepoint.
         """
         rows = len(parameters) if isinstance(parameters, list) else 0
-        return await self._execute(
-            lambda: self._connection.execute(statement, parameters), STATEMENT_ROWS + rows
-        )
+        return await self._execute(lambda: self._connection.execute(statement, parameters), rows)
 
     async def _execute(self, run: Callable[[], Awaitable[Any]], rows: int) -> Any:
         if self._refusal is not None:
             raise RuntimeError("a statement of this transaction was refused: it cannot go on")
-        await self.take_turns(rows)
+        await self.take_turns(STATEMENT_ROWS + rows)
         try:
             return await run()
         except exc.DBAPIError as error:
@@ -256,8 +254,7 @@ class BaseTransaction(ABC):
             return
         ready = prepared_insert(table, tuple(rows[0]), self._connection.dialect)
         await self._execute(
-            lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)),
-            STATEMENT_ROWS + len(rows),
+            lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)), len(rows)
         )
 
     async def take_turns(self, rows: int) -> None:

@@ -156,6 +156,27 @@ async def test_commits_of_another_process_between_our_own_are_not_left_out(
     assert seen == list(range(1, 11))
 
 
+async def test_commits_of_another_process_are_noticed_behind_our_own(
+    stores: list[Store], environment: Environment
+) -> None:
+    ours, theirs, *_ = stores
+    account_id = await make_account(ours, "acme")
+    feed, seen, has_own = Feed(ours, environment), list[Change](), asyncio.Event()
+
+    async def took_one() -> None:
+        has_own.set()
+
+    reader = asyncio.create_task(_take(feed, account_id, 1, seen, until=3, between=took_one))
+    await asyncio.sleep(0)
+    await _add_site(ours, account_id, "ours")
+    await asyncio.wait_for(has_own.wait(), PATIENCE_S)
+    polling = asyncio.create_task(feed.run())
+    await _add_site(theirs, account_id, "theirs")
+    await asyncio.wait_for(reader, PATIENCE_S)
+    assert [change.sequence for change in seen] == [2, 3]
+    polling.cancel()
+
+
 async def test_a_poll_tells_who_has_moved(stores: list[Store]) -> None:
     ours, theirs, *_ = stores
     account_id = await make_account(ours, "acme")
