@@ -5,11 +5,14 @@ from `proofs`. Key and chain are one file, replaced in one step, so that nobody 
 listener follows it (`portal.tls`). Until the first certificate is there, the file holds a self-signed one: the
 portal answers, and a browser warns.
 
-The ACME library is an extra (`wardgate[acme]`) and blocking: it is imported and called in a thread.
+The ACME library is an extra (`wardgate[acme]`) and blocking: it is imported and called in a thread of its own.
 """
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -110,7 +113,7 @@ class AcmeCertificate:
 
     async def _order(self) -> None:
         log.info("ordering a certificate", extra={"domains": ", ".join(self._settings.domains)})
-        pem = await asyncio.to_thread(self._ordered)
+        pem = await _in_own_thread(self._ordered)
         try:
             leaf = _leaf_of(pem)
             if not set(self._settings.domains) <= _names(leaf):
@@ -121,7 +124,7 @@ class AcmeCertificate:
         log.info("a certificate was issued", extra={"until": f"{leaf.not_valid_after_utc:%Y-%m-%d}"})
 
     def _ordered(self) -> bytes:
-        """Go through an order (RFC 8555 §7.4) in a thread; return key and chain in PEM.
+        """Go through an order (RFC 8555 §7.4), blocking; return key and chain in PEM.
 
         Raises:
             OrderFailed
@@ -197,6 +200,25 @@ class AcmeCertificate:
             return _leaf_of(self._file.read_bytes())
         except (OSError, ValueError):
             return None
+
+
+async def _in_own_thread(function: Callable[[], bytes]) -> bytes:
+    """Await a function that may block for minutes.
+
+    Its thread is in no pool: whoever ends the event loop waits for the threads of those, and a server that does not
+    answer must not hold up the portal's end.
+    """
+    outcome: Future[bytes] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever awaits it sees it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="acme-order", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _leaf_of(pem: bytes) -> x509.Certificate:

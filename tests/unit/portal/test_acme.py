@@ -1,5 +1,8 @@
 """What becomes of an order's outcome; the orders themselves meet a real server in `interop`."""
 
+import asyncio
+import contextlib
+import threading
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -58,6 +61,29 @@ async def test_a_disk_that_is_full_is_a_failed_order_and_not_the_end_of_the_task
     monkeypatch.setattr(acme, "_write", full)
     with pytest.raises(OrderFailed, match="No space left"):
         await kept._order()
+
+
+def test_an_order_that_hangs_does_not_hold_up_the_end(
+    kept: AcmeCertificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def hang() -> bytes:
+        begun.set()
+        answered.wait()
+        raise OrderFailed("too late")
+
+    monkeypatch.setattr(kept, "_ordered", hang)
+
+    async def live_shortly() -> None:
+        order = asyncio.create_task(kept._order())
+        await asyncio.to_thread(begun.wait)
+        order.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await order
+
+    asyncio.run(live_shortly())  # would wait for the answer for ever
+    answered.set()
 
 
 def test_one_that_signs_itself_is_due_and_so_is_none(kept: AcmeCertificate) -> None:
