@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -64,7 +64,12 @@ TEST_COMMANDS = {
     "nginx": "nginx-light",
     "node": "nodejs",
     "npm": "npm",
+    "ssh": "openssh-client",
 }
+# Packages whose installation would start a service or take over this machine's resolver. Tests take their programs
+# from a directory of the tree, where `dpkg` has unpacked them with what they depend on.
+UNPACKED_PACKAGES = ("dbus-daemon", "network-manager", "openssh-server", "systemd-resolved")
+UNPACKED = ROOT / ".cache" / "debian"
 
 
 def main() -> None:
@@ -86,6 +91,8 @@ def main() -> None:
         install_system_packages(
             {**LAB_COMMANDS, **(TEST_COMMANDS if options.tests else {})}, required=options.tests
         )
+    if options.tests:
+        unpack_system_packages(UNPACKED_PACKAGES)
     if options.packages:
         install_system_packages(PACKAGE_COMMANDS, required=True)
     install_python_packages()
@@ -114,6 +121,27 @@ def install_system_packages(commands: dict[str, str], *, required: bool) -> None
     # Hosts without network have a usable list already: a failing update is not the end, a failing install is.
     run(["apt-get", "update", "-qq"], environment, check=False)
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], environment, what=by_hand)
+
+
+def unpack_system_packages(packages: Sequence[str]) -> None:
+    """Have the files of Debian packages, and of what they miss here, below `UNPACKED`; nothing is installed."""
+    done = UNPACKED / "packages"
+    if done.exists() and done.read_text().split() == list(packages):
+        return
+    step(f"Debian packages, unpacked only: {' '.join(packages)}")
+    shutil.rmtree(UNPACKED, ignore_errors=True)
+    archives = UNPACKED / "archives"
+    (archives / "partial").mkdir(parents=True)
+    download = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "--download-only"]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        fail(f"only root on Debian can be helped: {' '.join([*download, *packages])}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-qq"], environment, check=False)
+    run([*download, "-o", f"Dir::Cache::archives={archives}", *packages], environment)
+    for archive in sorted(archives.glob("*.deb")):
+        run(["dpkg-deb", "--extract", str(archive), str(UNPACKED)])
+    shutil.rmtree(archives)
+    done.write_text(" ".join(packages))
 
 
 def install_python_packages() -> None:

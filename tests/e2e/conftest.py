@@ -10,6 +10,12 @@ import pytest
 from wardgate.lab import Internet, why_unavailable
 from wardgate.lab.installation import Installation
 
+REPORTS_FLOWS = {
+    "WARDGATE_EXTERNAL_URL": "http://portal:8080",
+    "WARDGATE_FLOW_LOG_UPLOAD_INTERVAL": "2s",
+}
+"""Settings of a portal that both ends report their flows to, every other second."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = why_unavailable()
@@ -36,7 +42,7 @@ def machine() -> tuple[bytes, bytes]:
 @pytest.fixture(scope="session")
 def shared(machine_before: tuple[bytes, bytes]) -> Iterator[Installation]:  # before it
     with Internet() as internet:
-        yield running(Installation(internet))
+        yield running(Installation(internet, portal_settings=REPORTS_FLOWS))
 
 
 @pytest.fixture

@@ -39,6 +39,34 @@ def test_filters_let_pass_what_they_name_and_answer_the_rest_with_an_icmp_error(
     assert "TimeoutError" not in refused.error, "a refused packet must be answered, not swallowed"
 
 
+def test_s01_a_client_asks_again_after_an_icmp_error(cone: Installation) -> None:
+    """Other policies grant the same in the place of those that go: the client's list stays as it is, and its grants go.
+
+    A third resource keeps the connection to the gateway. A program notices nothing: its packet is sent again when the
+    new grant is there.
+    """
+    for url in (V4, V6, "http://app.internal.example/get"):
+        ok(cone.fetch(url))
+    first = cone.ids["group"]
+    second = cone.ids["group"] = cone.api.post("/groups", {"group": {"name": "Second shift"}})["id"]
+    try:
+        members = {"memberships": [{"actor_id": cone.ids["actor"]}]}
+        cone.api.put(f"/groups/{second}/memberships", members)
+        for resource in ("network", "network6"):
+            former = cone.ids[f"policy:{resource}"]
+            cone.grant(resource)
+            cone.api.delete(f"/policies/{former}")
+        former_grants = cone.gateway.log().count("access granted")
+        for url in (V4, V6):
+            ok(cone.fetch(url))
+        assert cone.gateway.log().count("access granted") >= former_grants + 2
+    finally:
+        cone.ids["group"] = first
+        for resource in ("network", "network6"):
+            cone.grant(resource)
+        cone.api.delete(f"/groups/{second}")
+
+
 def test_s02_curl_portal_down(cone: Installation) -> None:
     ok(cone.fetch(V4)), ok(cone.fetch(V6))
     assert cone.stop_portal() == 0

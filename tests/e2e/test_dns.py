@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from wardgate.lab.host import CommandFailed, wait_until
-from wardgate.lab.installation import Installation
+from wardgate.lab.installation import MANY_ADDRESSES, Installation
 
 PROXY = "100.96.0."
 
@@ -29,6 +29,21 @@ def test_s07_dns(cone: Installation) -> None:
         wait_until(cone.gateway_online, "gateway online", limit_s=45)
 
 
+def test_s08_names_are_answered_while_the_portal_is_away(cone: Installation) -> None:
+    client = cone.client_site.host
+
+    def use() -> None:
+        client.run("curl", "-fsS", "--connect-timeout", "30", "http://dns/get")
+        assert PROXY in client.run("nslookup", "dns")
+
+    use()
+    cone.stop_portal()
+    try:
+        use()
+    finally:
+        cone.mend()
+
+
 def test_s09_dns_two_resources(cone: Installation) -> None:
     answering = [
         re.findall(r"bytes from .*?([\d.]+)\)?:", echo(cone, name)) for name in ("dns", "download.httpbin")
@@ -37,6 +52,20 @@ def test_s09_dns_two_resources(cone: Installation) -> None:
     assert all(address.startswith(PROXY) for addresses in answering for address in addresses)
     assert [len(addresses) for addresses in answering] == [1, 1]
     assert answering[0] != answering[1]
+
+
+def test_s10_tcp_and_truncated_answers(cone: Installation) -> None:
+    def addresses(*arguments: str) -> list[str]:
+        return cone.client_site.host.run("dig", "+short", *arguments).split()
+
+    for name in ("dns", "download.httpbin"):
+        found = addresses("+search", "+tcp", name)
+        assert found
+        assert all(address.startswith(PROXY) for address in found)
+    assert addresses("+tcp", "github.com") == ["203.0.113.80"]
+    assert len(addresses("many.example")) == len(MANY_ADDRESSES)
+    header = cone.client_site.host.run("dig", "+ignore", "+bufsize=1232", "many.example")
+    assert "flags: qr tc" in header.replace(" aa", ""), "what is cut must say so"
 
 
 def test_our_own_peers_carry_patterns_and_the_internet_resource(cone: Installation) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.conftest import REPORTS_FLOWS
 from wardgate.lab import Nat
-from wardgate.lab.host import wait_until
+from wardgate.lab.host import Host, wait_until
 from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4, Installation
 
 BY_NAME = f"http://download.httpbin/bytes?num={TEN_MEGABYTES}"
@@ -25,10 +27,7 @@ def reporting(installation: Callable[..., Installation]) -> Installation:
     return installation(
         client_nat=Nat.SYMMETRIC,
         gateway_nat=Nat.SYMMETRIC,
-        portal_settings={
-            "WARDGATE_EXTERNAL_URL": "http://portal:8080",
-            "WARDGATE_FLOW_LOG_UPLOAD_INTERVAL": "2s",
-        },
+        portal_settings=REPORTS_FLOWS,
     )
 
 
@@ -107,6 +106,96 @@ def test_records_outlive_the_portals_absence_a_crash_and_a_full_disk(reporting: 
     again = "flow records are kept again"
     wait_until(lambda: again in reporting.gateway.log(), "room again in the log", limit_s=REPORTED_S)
     assert reporting.gateway.log().count(said) == 1
+
+
+def test_s18_a_flow_survives_a_change_of_network_and_tells_both_paths(
+    cone: Installation, tmp_path: Path
+) -> None:
+    """The program keeps its connection alive: without anything sent, nobody would ask for the way again."""
+    port, size, file = 8018, 2_000_000, tmp_path / "download"
+    cone.start_web_server(port)
+    site = cone.client_site
+    old, new = site.address, site.address.removesuffix("100") + "200"
+    url = f"http://{WEB4}:{port}/slow?num={size}&rate=300000"
+    download = site.host.start("roaming", "curl", "-fsS", "--keepalive-time", "1", "-o", str(file), url)
+    wait_until(lambda: file.exists() and file.stat().st_size > size / 10, "the download running", limit_s=60)
+    take_addresses(site.host)
+    time.sleep(3)  # away, as the scenario has it
+    try:
+        give_address(site.host, new)
+        assert download.wait(timeout_s=120) == 0, download.log()
+        assert file.read_bytes() == bytes(size)
+        (flow,) = ended_flows(cone, "responder", port)
+        assert len({(outer["src_ip"], outer["src_port"]) for outer in flow["outers"]}) >= 2
+    finally:
+        take_addresses(site.host)
+        give_address(site.host, old)
+        wait_until(cone.client_online, "client online", limit_s=60)
+
+
+def test_s20_three_names_of_one_server_are_reached_from_one_port(cone: Installation) -> None:
+    port, host = 8020, cone.client_site.host
+    cone.start_web_server(port)
+    sizes = {"download.httpbin": 5_000_000, "alias.httpbin": 7_000_000, "alias2.httpbin": 9_000_000}
+    proxies = {name: host.run("getent", "ahostsv4", name).split()[0] for name in sizes}
+    host.sysctl(ipv4__ip_local_port_range="5555 5555")
+    try:
+        downloads = {
+            name: cone.fetch_in_background(f"http://{proxies[name]}:{port}/bytes?num={size}", timeout_s=60)
+            for name, size in sizes.items()
+        }
+        for name, download in downloads.items():
+            done = download.wait(limit_s=120)
+            assert (done.error, done.bytes) == (None, sizes[name])
+    finally:
+        host.sysctl(ipv4__ip_local_port_range="32768 60999")
+    seen = {flow["inner_domain"]: flow for flow in ended_flows(cone, "responder", port, count=3)}
+    assert seen.keys() == sizes.keys()
+    for name, size in sizes.items():
+        assert size <= seen[name]["rx_bytes"] <= size + 1_000_000
+        assert seen[name]["inner_dst_ip"] == "172.21.0.101"
+    assert len({flow["inner_src_port"] for flow in seen.values()}) == len(sizes), (
+        "the gateway tells them apart"
+    )
+    asked = ended_flows(cone, "initiator", port, count=3)
+    assert {flow["inner_src_port"] for flow in asked} == {5555}
+
+
+def test_s21_a_download_that_is_reset_is_accounted_for(cone: Installation) -> None:
+    port = 8021
+    cone.start_web_server(port)
+    url = f"http://download.httpbin:{port}/bytes?num=100000000"
+    cone.client_site.host.run("sh", "-c", f"curl -s {url} | head -c 1000000 | wc -c", timeout_s=60)
+    (flow,) = ended_flows(cone, "responder", port)
+    assert flow["inner_dst_ip"] == "172.21.0.101"
+    assert flow["rx_bytes"] >= 500_000
+
+
+def give_address(host: Host, address: str) -> None:
+    """As a DHCP server does: both families, and the ways to the public segment."""
+    subnet4, _, octet = address.rpartition(".")
+    subnet6 = subnet4.replace(".", ":") + "::"
+    host.run("ip", "link", "set", "eth0", "up")
+    host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+    host.run("ip", "address", "add", f"{subnet6}{octet}/64", "dev", "eth0", "nodad")
+    host.run("ip", "route", "replace", "203.0.113.0/24", "via", f"{subnet4}.254")
+    host.run("ip", "route", "replace", "203:0:113::/64", "via", f"{subnet6}254")
+
+
+def take_addresses(host: Host) -> None:
+    """Unplug the cable, and forget what was given."""
+    host.run("ip", "link", "set", "eth0", "down")
+    host.run("ip", "address", "flush", "dev", "eth0")
+
+
+def ended_flows(lab: Installation, role: str, port: int, *, count: int = 1) -> list[dict[str, Any]]:
+    """What one end says of the flows to a port, once that many have ended."""
+
+    def ended() -> list[dict[str, Any]]:
+        return [one for one in flows(lab, role) if one["inner_dst_port"] == port and one["flow_end"]]
+
+    wait_until(lambda: len(ended()) >= count, f"{count} flows to port {port}", limit_s=REPORTED_S)
+    return ended()
 
 
 def reported(lab: Installation, resource: str) -> tuple[dict[str, Any], dict[str, Any]]:

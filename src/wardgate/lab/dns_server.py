@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 from typing import cast
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -31,8 +32,12 @@ class Zone:
             name, _, address = record.partition("=")
             self._addresses.setdefault(name.lower().rstrip("."), []).append(address)
 
-    def answer(self, wire: bytes) -> bytes:
-        """The response to one query. Raises dns.exception.DNSException on what is no query."""
+    def answer(self, wire: bytes, *, is_datagram: bool = False) -> bytes:
+        """The response to one query, cut down to what the asker takes in a datagram (RFC 1035 §4.2.1, RFC 6891 §6.2.5).
+
+        Raises:
+            dns.exception.DNSException: it is no query.
+        """
         query = dns.message.from_wire(wire)
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA
@@ -45,7 +50,12 @@ class Zone:
         chosen = [address for address in addresses if ipaddress.ip_address(address).version == version]
         if chosen:
             response.answer.append(dns.rrset.from_text(question.name, _TTL_S, "IN", question.rdtype, *chosen))
-        return response.to_wire()
+        try:
+            return response.to_wire(max_size=max(512, query.payload) if is_datagram else 0xFFFF)
+        except dns.exception.TooBig:
+            response.answer.clear()
+            response.flags |= dns.flags.TC
+            return response.to_wire()
 
 
 class _Udp(asyncio.DatagramProtocol):
@@ -56,7 +66,7 @@ class _Udp(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._transport.sendto(self._zone.answer(data), addr)
+        self._transport.sendto(self._zone.answer(data, is_datagram=True), addr)
 
 
 async def _serve(zone: Zone, address: str) -> None:

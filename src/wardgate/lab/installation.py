@@ -31,10 +31,14 @@ PUBLIC_DNS: Final = "203.0.113.53"
 PRIVATE_NAMES: Final = {
     "app.internal.example": APP4,
     "download.httpbin": APP4,
+    "alias.httpbin": APP4,
+    "alias2.httpbin": APP4,
     "dns.httpbin.search.test": "172.21.0.100",
 }
 SEARCH_DOMAIN: Final = "httpbin.search.test"
 PUBLIC_NAMES: Final = {"github.com": "203.0.113.80"}
+MANY_ADDRESSES: Final = [f"many.example=198.51.100.{number}" for number in range(1, 131)]
+"""A public name with an answer of some 2 kB."""
 TEN_MEGABYTES: Final = 10_000_000
 TEN_MEGABYTES_SHA256: Final = "f5e02aa71e67f41d79023a128ca35bad86cf7b6656967bfe0884b3a3c4325eaf"
 # The lab calls the API faster than an administrator would: the default burst is 20 calls.
@@ -308,10 +312,12 @@ class Installation:
         wait_until(partial(_is_configured, process), "second client online", limit_s=45)
         return process
 
-    def start_client_beside(self, host: Host, name: str) -> Process:
-        """A client with a token and an identity of its own on a host that runs something else."""
+    def start_client_beside(self, host: Host, name: str, **settings: str) -> Process:
+        """A client with a token and an identity of its own on a host that runs something else, with further
+        environment variables.
+        """
         self.make_client_token(host=name)
-        environment = {"FIREZONE_ID": name, "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
+        environment = {"FIREZONE_ID": name, "FIREZONE_DNS_CONTROL": "etc-resolv-conf", **settings}
         process = self._start("client", host, name, environment)
         wait_until(partial(_is_configured, process), f"the client {name} online", limit_s=45)
         return process
@@ -450,7 +456,11 @@ class Installation:
             "dns", *python, "wardgate.lab.dns_server", f"--listen={PRIVATE_DNS}", *_records(PRIVATE_NAMES)
         )
         self.names.start(
-            "dns", *python, "wardgate.lab.dns_server", f"--listen={PUBLIC_DNS}", *_records(PUBLIC_NAMES)
+            "dns",
+            *python,
+            "wardgate.lab.dns_server",
+            f"--listen={PUBLIC_DNS}",
+            *(*_records(PUBLIC_NAMES), *MANY_ADDRESSES),
         )
         for host, address, port in (
             (self.web, PRIVATE_DNS, 53),

@@ -1,0 +1,164 @@
+"""Hosts whose names are looked after by systemd-resolved, or whose resolver file is NetworkManager's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.unpacked import PATH, unpacked
+from wardgate.lab.host import CommandFailed, Host, Process, wait_until
+from wardgate.lab.installation import PUBLIC_DNS, Installation
+
+BACK_WITHIN_S = 30.0  # the product's 5 s, and room for a busy machine
+PROXY = "100.96."
+NAME = "dns.httpbin.search.test"
+LINK = "wardgate"
+_BUS = """<busconfig><type>session</type><listen>unix:path=/run/dbus/system_bus_socket</listen>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
+<allow send_type="signal"/><allow send_requested_reply="true"/><allow receive_sender="*"/></policy></busconfig>
+"""
+_RESOLVED = f"[Resolve]\nDNS={PUBLIC_DNS}\nDNSSEC=no\nLLMNR=no\nMulticastDNS=no\n"
+_NETWORK_MANAGER = """[main]
+plugins=keyfile
+dns=default
+rc-manager=file
+auth-polkit=false
+no-auto-default=*
+"""
+_PROFILE = """[connection]
+id=office
+type=ethernet
+interface-name=eth0
+[ipv4]
+method=manual
+address1=172.33.0.100/24
+route1=203.0.113.0/24,172.33.0.254
+dns=203.0.113.53
+[ipv6]
+method=disabled
+"""
+
+
+@pytest.fixture(scope="module")
+def laptop(shared: Installation) -> Host:
+    """A host with a router, a message bus and a /run of its own."""
+    host = shared.internet.site("laptop", subnet="172.33.0", octet=34).host
+    host.add_hosts({"portal": "203.0.113.10"})
+    host.set_resolver(PUBLIC_DNS)
+    with (host.etc / "passwd").open("a") as users, (host.etc / "group").open("a") as groups:
+        users.write("systemd-resolve:x:990:990::/:/usr/sbin/nologin\n")
+        groups.write("systemd-resolve:x:990:\n")
+    host.run("mount", "-t", "tmpfs", "-o", "mode=0755", "none", "/run")
+    host.run("mkdir", "/run/dbus", "/run/systemd")
+    (host.etc / "bus.conf").write_text(_BUS)
+    host.start("bus", *unpacked("dbus-daemon", "--config-file=/etc/bus.conf", "--nofork"))
+    wait_until(lambda: answers(host, "test", "-S", "/run/dbus/system_bus_socket"), "the bus", limit_s=45)
+    return host
+
+
+@pytest.fixture
+def resolved(laptop: Host) -> Iterator[Host]:
+    """The laptop with systemd-resolved, and the resolver file that it keeps."""
+    (laptop.etc / "systemd").mkdir(exist_ok=True)
+    (laptop.etc / "systemd" / "resolved.conf").write_text(_RESOLVED)
+    resolver_file = laptop.etc / "resolv.conf"
+    resolver_file.unlink()
+    resolver_file.symlink_to("/run/systemd/resolve/stub-resolv.conf")
+    service = laptop.start("resolved", *unpacked("systemd-resolved"))
+    wait_until(lambda: answers(laptop, *unpacked("resolvectl", "status")), "systemd-resolved", limit_s=45)
+    yield laptop
+    service.stop()
+    resolver_file.unlink()
+    laptop.set_resolver(PUBLIC_DNS)
+
+
+def test_s11_systemd_resolved_is_told_of_the_tunnel_and_forgets_it(
+    cone: Installation, resolved: Host
+) -> None:
+    query = unpacked("resolvectl", "query", "--legend=no", NAME)
+    assert not answers(resolved, *unpacked("resolvectl", "dns", LINK))
+    assert not answers(resolved, *query)
+    # It finds out by itself that systemd-resolved runs here.
+    client = cone.start_client_beside(resolved, "resolved", FIREZONE_DNS_CONTROL="", PATH=PATH)
+    try:
+        wait_until(lambda: PROXY in output(resolved, *query), "names of the tunnel", limit_s=BACK_WITHIN_S)
+        assert LINK in resolved.run(*unpacked("resolvectl", "dns", LINK))
+        assert PROXY in resolved.run("getent", "ahostsv4", "dns"), "the search domain is the link's"
+        resolved.run("curl", "-fsS", "--connect-timeout", "30", "http://dns/get")
+        assert "203.0.113.80" in resolved.run("getent", "ahostsv4", "github.com")
+        assert (resolved.etc / "resolv.conf").is_symlink(), "the file is systemd-resolved's"
+    finally:
+        client.stop()
+    assert not answers(resolved, *query)
+    assert "203.0.113.80" in resolved.run("getent", "ahostsv4", "github.com")
+
+
+def test_s12_what_network_manager_writes_becomes_the_original(cone: Installation, laptop: Host) -> None:
+    manager = start_network_manager(laptop)
+    client = cone.start_client_beside(laptop, "managed")
+    try:
+        wait_until(lambda: PROXY in output(laptop, "getent", "ahostsv4", "dns"), "names", limit_s=30)
+        laptop.run(*nmcli("connection", "modify", "office", "ipv4.dns-search", "corp.example"))
+        laptop.run(*nmcli("connection", "up", "office"))  # writes the resolver file anew
+        wait_until(
+            lambda: (
+                "corp.example" in resolver_file(laptop)
+                and PROXY in output(laptop, "getent", "ahostsv4", "dns")
+            ),
+            "our name servers and its search domain in one file",
+            limit_s=BACK_WITHIN_S,
+        )
+        laptop.run("curl", "-fsS", "--connect-timeout", "30", f"http://{NAME}/get")
+        assert "203.0.113.80" in laptop.run("getent", "ahostsv4", "github.com")
+        devices = laptop.run(*nmcli("-g", "device,state", "device"))
+        assert any(line.startswith(f"{LINK}:") and "externally" in line for line in devices.splitlines())
+    finally:
+        client.stop()
+        left = resolver_file(laptop)
+        manager.stop()
+    assert "Generated by NetworkManager" in left
+    assert "nameserver 203.0.113.53" in left
+
+
+def start_network_manager(host: Host) -> Process:
+    profiles = host.etc / "NetworkManager" / "profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "office.nmconnection").write_text(_PROFILE)
+    (profiles / "office.nmconnection").chmod(0o600)
+    configuration = f"{_NETWORK_MANAGER}[keyfile]\npath=/etc/NetworkManager/profiles\n"
+    (host.etc / "NetworkManager" / "lab.conf").write_text(configuration)
+    host.run(
+        "mount", "-t", "sysfs", "-o", "ro", "none", "/sys"
+    )  # else it waits for a device manager to speak
+    host.run("mkdir", "-p", "/var/lib/NetworkManager")
+    process = host.start(
+        "network-manager",
+        *unpacked(
+            "NetworkManager", "--debug", "--config=/etc/NetworkManager/lab.conf", "--config-dir=/nonexistent"
+        ),
+    )
+    wait_until(lambda: answers(host, *nmcli("connection", "up", "office")), "NetworkManager", limit_s=45)
+    return process
+
+
+def nmcli(*arguments: str) -> tuple[str, ...]:
+    return unpacked("nmcli", *arguments)
+
+
+def resolver_file(host: Host) -> str:
+    return (host.etc / "resolv.conf").read_text()
+
+
+def answers(host: Host, *command: str) -> bool:
+    """Tell whether a command succeeds."""
+    try:
+        host.run(*command)
+    except CommandFailed:
+        return False
+    return True
+
+
+def output(host: Host, *command: str) -> str:
+    """What a command prints, whether it succeeds or not."""
+    return host.run(*command, check=False)
