@@ -27,23 +27,23 @@ SIZE = 3_000_000
 
 
 def test_iperf3_in_both_directions_over_tcp_and_udp_and_both_families(cone: Installation) -> None:
-    server = cone.web.start("iperf3", "iperf3", "--server")
-    try:
-        wait_until(partial(listens, cone.web, 5201), "iperf3", limit_s=45)
-        for arguments in (
-            ("--client", WEB4),
-            ("--client", WEB6, "--reverse"),
-            ("--client", NAME, "--version4"),
-            ("--client", WEB4, "--udp", "--bitrate", "5M"),
-        ):
-            command = ("iperf3", *arguments, "--bytes", "2M", "--json")
-            printed = cone.client_site.host.run(*command, timeout_s=60, check=False)
-            measured = json.loads(printed)
+    measurements = (
+        ("--client", WEB4),
+        ("--client", WEB6, "--reverse"),
+        ("--client", NAME, "--version4"),
+        ("--client", WEB4, "--udp", "--bitrate", "5M"),
+    )
+    for port, arguments in enumerate(measurements, start=5201):
+        server = cone.web.start(f"iperf3-{port}", "iperf3", "--server", "--one-off", "--port", str(port))
+        try:
+            wait_until(partial(listens, cone.web, port), "iperf3", limit_s=45)
+            command = ("iperf3", *arguments, "--port", str(port), "--bytes", "2M", "--json")
+            measured = json.loads(cone.client_site.host.run(*command, timeout_s=60, check=False))
             assert "error" not in measured, measured.get("error")
             end = measured["end"]
             assert end.get("sum_received", end.get("sum"))["bytes"] > 0
-    finally:
-        server.kill()
+        finally:
+            server.kill()
 
 
 def test_ssh_runs_a_command_and_carries_what_it_is_given(cone: Installation, tmp_path: Path) -> None:
