@@ -9,16 +9,43 @@ import pytest
 from sqlalchemy import insert
 
 from support.portal import World, make_world, portal_running
+from unit.portal.store.conftest import make_api_request
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.database.transaction import DELETED_AT_ONCE
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs import clean_up
 from wardgate.portal.logs.decision_log import append_decisions, newest_decisions
-from wardgate.portal.logs.tables import Decision
+from wardgate.portal.logs.tables import API_REQUEST_LOGS, Decision
 from wardgate.portal.schema.change_feed import CHANGES
+from wardgate.portal.schema.row_building import values_of
 from wardgate.portal.settings import PortalSettings
+from wardgate.portal.sign_in.api_calls import append_api_requests, newest_api_requests
 from wardgate.portal.sign_in.tables import OneTimePasscode
+
+
+async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() -> None:
+    async with portal_running() as portal:
+        services = portal.services
+        world = await make_world(portal)
+        total = 2 * DELETED_AT_ONCE + 10
+        async with services.store.writing() as transaction:
+            request = make_api_request(transaction, world.account_id)
+            old = replace(request, inserted_at=transaction.now - clean_up.LOG_RETENTION - timedelta(days=1))
+            row = {name: value for name, value in values_of(old).items() if name != "seq"}
+            await transaction.execute(
+                insert(API_REQUEST_LOGS.table),
+                [{**row, "log_id": f"a{number:023x}"} for number in range(total)],
+            )
+            await append_api_requests(transaction, [request])
+        async with services.store.writing() as transaction:
+            inserted_at = API_REQUEST_LOGS.c.inserted_at
+            assert await transaction.delete_oldest(inserted_at, old.inserted_at) == 0
+            slice_ = await transaction.delete_oldest(inserted_at, transaction.now - clean_up.LOG_RETENTION)
+            assert slice_ == DELETED_AT_ONCE
+        assert await clean_up.clean_logs(services, {}) == total - DELETED_AT_ONCE
+        async with services.store.reading() as transaction:
+            assert len(await newest_api_requests(transaction.of(world.account_id), limit=10)) == 1
 
 
 @pytest.mark.parametrize(("age_s", "deleted"), [(29, 0), (31, 1)])

@@ -1,5 +1,6 @@
 """The list of nouns and verbs against the API's own description."""
 
+import json
 import re
 import runpy
 import shlex
@@ -8,18 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
 import pytest
 
-from support.portal import portal_running
 from wardgate.cli.admin.arguments import parse
 from wardgate.cli.admin.catalogue import NOUNS
 from wardgate.cli.admin.described import DESCRIBED
 from wardgate.cli.admin.examples import EXAMPLES
 from wardgate.cli.admin.vocabulary import Body, Noun, Verb
 from wardgate.portal.segments import SEGMENTS, Part
-
-pytestmark = pytest.mark.slow
 
 ELSEWHERE = {
     ("GET", "/wardgate/explain"): "`wardgate explain` asks it",
@@ -33,18 +30,16 @@ ELSEWHERE = {
 }
 """Endpoints that no verb calls, each with its reason."""
 
-SCRIPTS: Final = Path(__file__).parents[4] / "scripts"
+ROOT: Final = Path(__file__).parents[4]
 
 NOT_ON_CREATION = {"is_disabled"}
 """Body members that the API's schemas share between creation and change, but that only a change may give."""
 
 
 @pytest.fixture
-async def described() -> dict[str, Any]:
-    async with portal_running() as portal:
-        transport = httpx2.ASGITransport(app=portal)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://portal.example") as client:
-            document: dict[str, Any] = (await client.get("/openapi.json")).json()
+def described() -> dict[str, Any]:
+    """The committed document, which `tests/portal/rest/test_document.py` compares with what a portal serves."""
+    document: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
     return document
 
 
@@ -64,7 +59,7 @@ def verbs() -> Iterator[tuple[Noun, Verb]]:
     return ((noun, verb) for noun in NOUNS for verb in noun.verbs)
 
 
-async def test_every_endpoint_has_a_verb_and_every_verb_an_endpoint(described: dict[str, Any]) -> None:
+def test_every_endpoint_has_a_verb_and_every_verb_an_endpoint(described: dict[str, Any]) -> None:
     served = operations(described)
     called = {
         (verb.method, nameless(path)) for _, verb in verbs() for path in (verb.path, verb.all_path) if path
@@ -74,7 +69,7 @@ async def test_every_endpoint_has_a_verb_and_every_verb_an_endpoint(described: d
     assert served.keys() - called - same == ELSEWHERE.keys() & served.keys()
 
 
-async def test_every_body_member_has_an_option(described: dict[str, Any]) -> None:
+def test_every_body_member_has_an_option(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
         if verb.body is not Body.FIELDS:
@@ -89,12 +84,12 @@ async def test_every_body_member_has_an_option(described: dict[str, Any]) -> Non
 def test_what_the_document_says_of_members_is_committed() -> None:
     """`make openapi` writes it."""
     written: dict[str, Any] = {}
-    exec(runpy.run_path(str(SCRIPTS / "openapi.py"))["described"](), written)
+    exec(runpy.run_path(str(ROOT / "scripts" / "openapi.py"))["described"](), written)
     assert written["DESCRIBED"] == DESCRIBED
     assert all(field.help for fields in DESCRIBED.values() for field in fields)
 
 
-async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
+def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
         parameters = served[verb.method, nameless(verb.path)].get("parameters", [])
@@ -102,7 +97,7 @@ async def test_every_filter_has_an_option(described: dict[str, Any]) -> None:
         assert {field.wire for field in verb.filters} == there, (noun.name, verb.name)
 
 
-async def test_versions_are_asked_for_and_named_wherever_the_api_has_them(described: dict[str, Any]) -> None:
+def test_versions_are_asked_for_and_named_wherever_the_api_has_them(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
         operation = served[verb.method, nameless(verb.path)]
@@ -111,7 +106,7 @@ async def test_versions_are_asked_for_and_named_wherever_the_api_has_them(descri
         assert verb.is_versioned is (takes or shows), (noun.name, verb.name)
 
 
-async def test_choices_are_the_apis(described: dict[str, Any]) -> None:
+def test_choices_are_the_apis(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
         operation = served[verb.method, nameless(verb.path)]
@@ -132,7 +127,7 @@ async def test_choices_are_the_apis(described: dict[str, Any]) -> None:
                 assert bool(field.choices) is bool(there), (noun.name, verb.name, field.wire, there)
 
 
-async def test_columns_are_members_of_what_is_listed(described: dict[str, Any]) -> None:
+def test_columns_are_members_of_what_is_listed(described: dict[str, Any]) -> None:
     served = operations(described)
     for noun, verb in verbs():
         if verb.name != "list":

@@ -1,29 +1,14 @@
-"""docs/cli.md says what the commands are: its examples are run, its lists compared."""
+"""docs/cli.md says what the commands are: its lists are compared with them."""
 
 import re
 import runpy
-import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
-from unit.cli.admin.conftest import Admin
 from wardgate.cli import errors
 from wardgate.cli.admin.vocabulary import Output
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs" / "cli.md").read_text()
-EXAMPLES = [shlex.split(line)[3:] for line in PAGE.splitlines() if line.startswith("$ wardgate admin ")]
-
-
-async def test_every_example_works(admin: Admin) -> None:
-    assert len(EXAMPLES) > 10
-    for arguments in EXAMPLES:
-        ran = await admin(*arguments, now=datetime.now(UTC))
-        assert ran.code == 0, (arguments, ran.error)
 
 
 def test_the_reference_is_that_of_the_commands() -> None:

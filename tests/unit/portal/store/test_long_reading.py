@@ -4,26 +4,19 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
 import pytest
-from sqlalchemy import ColumnElement, insert, text
+from sqlalchemy import ColumnElement, text
 
-from support.portal import make_world, portal_running
-from unit.portal.store.conftest import make_account, make_api_request
+from unit.portal.store.conftest import make_account
 from wardgate.portal.database.log_reading import LogReader
-from wardgate.portal.database.transaction import DELETED_AT_ONCE
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.job_queue import JobQueue
-from wardgate.portal.jobs.clean_up import LOG_RETENTION, clean_logs
 from wardgate.portal.logs.streams import LOGS, Stream, containing
-from wardgate.portal.logs.tables import API_REQUEST_LOGS
 from wardgate.portal.rest.pages import Page, PageQuery, load_page
-from wardgate.portal.schema.row_building import values_of
-from wardgate.portal.sign_in.api_calls import append_api_requests, newest_api_requests
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import SqliteFile, Store
 
@@ -161,30 +154,6 @@ async def test_a_page_of_a_log_is_read_from_its_place_and_not_sorted(
     assert f"USING INDEX {table}_order_index" in steps
     assert f"{time}<?" in steps.replace(f"({time},log_id)<(?,?)", f"{time}<?")
     assert "TEMP B-TREE" not in steps
-
-
-async def test_old_entries_are_deleted_a_slice_at_a_time_until_none_is_left() -> None:
-    async with portal_running() as portal:
-        services = portal.services
-        world = await make_world(portal)
-        total = 2 * DELETED_AT_ONCE + 10
-        async with services.store.writing() as transaction:
-            request = make_api_request(transaction, world.account_id)
-            old = replace(request, inserted_at=transaction.now - LOG_RETENTION - timedelta(days=1))
-            row = {name: value for name, value in values_of(old).items() if name != "seq"}
-            await transaction.execute(
-                insert(API_REQUEST_LOGS.table),
-                [{**row, "log_id": f"a{number:023x}"} for number in range(total)],
-            )
-            await append_api_requests(transaction, [request])
-        async with services.store.writing() as transaction:
-            inserted_at = API_REQUEST_LOGS.c.inserted_at
-            assert await transaction.delete_oldest(inserted_at, old.inserted_at) == 0
-            slice_ = await transaction.delete_oldest(inserted_at, transaction.now - LOG_RETENTION)
-            assert slice_ == DELETED_AT_ONCE
-        assert await clean_logs(services, {}) == total - DELETED_AT_ONCE
-        async with services.store.reading() as transaction:
-            assert len(await newest_api_requests(transaction.of(world.account_id), limit=10)) == 1
 
 
 def _reader(store: Store, account_id: UUID, stream: Stream, *conditions: ColumnElement[bool]) -> LogReader:

@@ -12,12 +12,11 @@ import yaml
 
 import wardgate
 from support.portal import World
-from unit.cli.admin.conftest import Admin, Waits, runner
 from wardgate.cli.main import main
 from wardgate.portal.database import log_reading
 from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
-pytestmark = pytest.mark.slow
+from .conftest import Admin, Waits, runner
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 
 from support.portal import World
-from unit.cli.admin.conftest import Admin
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.people.tables import ExternalIdentity
 
-pytestmark = pytest.mark.slow
+from .conftest import Admin
 
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 
