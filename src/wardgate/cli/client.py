@@ -17,17 +17,16 @@ from wardgate.cli.peer import (
 )
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
+from wardgate.cli.tunnel_engine import hosted_engine
 from wardgate.client.process import ClientProcess
-from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
+from wardgate.datapath.engine import generate_private_key, public_key
 from wardgate.net import device_id
-from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.families import families_of
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import RESOLV_CONF, Method, host_dns, usual_method
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
-from wardgate.net.privileges import buffer_limits, client_needs, require, tunnel_refusal
-from wardgate.net.reconciler import Reconciler
+from wardgate.net.privileges import client_needs, require
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
 from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
@@ -89,56 +88,45 @@ def run(settings: Settings) -> None:
             look_up=NameLookup(resolver.system_resolvers).addresses,
             mark=SOCKET_MARK,
         )
-        raise_descriptor_limit()
-        buffers = Reconciler(buffer_limits() if raises_buffers else ())
-        await buffers.establish()
-        try:
-            engine = HostedEngine(
-                role="client",
+        async with (
+            hosted_engine(
+                "client",
                 private_key=private_key,
                 tun_name=tun_name,
                 listen_port=port,
-                firewall_mark=SOCKET_MARK,
+                raises_buffers=raises_buffers,
+            ) as engine,
+            Netlink() as kernel,
+        ):
+            tun = TunInterface(
+                tun_name,
+                kernel,
+                role=Role.CLIENT,
+                families=families_of(tun_name),
+                gso_max_segs=GSO_MAX_SEGMENTS,
             )
-        except OSError as error:
-            await buffers.undo()
-            raise tunnel_refusal(error, tun_name) from error
-        try:
-            async with Netlink() as kernel:
-                tun = TunInterface(
-                    tun_name,
-                    kernel,
-                    role=Role.CLIENT,
-                    families=families_of(tun_name),
-                    gso_max_segs=GSO_MAX_SEGMENTS,
-                )
-                client = ClientProcess(
-                    TunnelParts(
-                        engine=engine,
-                        session=session,
-                        link=link,
-                        kernel=kernel,
-                        tun=tun,
-                        host_dns=resolver,
-                        flow_logs=FlowLogs(
-                            settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]
-                        ),
-                        control_socket=settings[options.CONTROL_SOCKET] or socket_of("client"),
-                    ),
-                    set_private_key=lambda new: keys.update(public=public_key(new)),
-                    is_internet_active=is_internet_active,
-                )
-                async with health_listener(
-                    *health,
-                    is_ready=lambda: client.is_ready,
-                    version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.CLIENT, client.counts),
-                    notes=client.notes,
-                ):
-                    await client.run(until_configured=settings[options.EXIT])
-        finally:
-            engine.close()
-            await buffers.undo()
+            client = ClientProcess(
+                TunnelParts(
+                    engine=engine,
+                    session=session,
+                    link=link,
+                    kernel=kernel,
+                    tun=tun,
+                    host_dns=resolver,
+                    flow_logs=FlowLogs(settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]),
+                    control_socket=settings[options.CONTROL_SOCKET] or socket_of("client"),
+                ),
+                set_private_key=lambda new: keys.update(public=public_key(new)),
+                is_internet_active=is_internet_active,
+            )
+            async with health_listener(
+                *health,
+                is_ready=lambda: client.is_ready,
+                version=wardgate.__version__,
+                metrics=metrics_of(PeerKind.CLIENT, client.counts),
+                notes=client.notes,
+            ):
+                await client.run(until_configured=settings[options.EXIT])
 
     run_peer(process(), has_identity=True)
 

@@ -13,18 +13,17 @@ from wardgate.cli.peer import (
 )
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
-from wardgate.datapath.engine import HostedEngine, generate_private_key, public_key
+from wardgate.cli.tunnel_engine import hosted_engine
+from wardgate.datapath.engine import generate_private_key, public_key
 from wardgate.gateway.process import GatewayProcess
 from wardgate.net import device_id
-from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.net.families import families_of
 from wardgate.net.firewall import firewall_settings
 from wardgate.net.health import health_listener
 from wardgate.net.host_dns import UnmanagedDns
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
-from wardgate.net.privileges import Capability, buffer_limits, require, tunnel_refusal
-from wardgate.net.reconciler import Reconciler
+from wardgate.net.privileges import Capability, require
 from wardgate.net.socket_mark import SOCKET_MARK
 from wardgate.net.tun_interface import Role, TunInterface
 from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
@@ -75,50 +74,39 @@ def run(settings: Settings) -> None:
             look_up=NameLookup(host_dns.system_resolvers).addresses,
             mark=SOCKET_MARK,
         )
-        raise_descriptor_limit()
-        buffers = Reconciler(() if keeps_buffers else buffer_limits())
-        await buffers.establish()
-        try:
-            engine = HostedEngine(
-                role="gateway",
+        async with (
+            hosted_engine(
+                "gateway",
                 private_key=private_key,
                 tun_name=tun_name,
                 listen_port=port,
-                firewall_mark=SOCKET_MARK,
+                raises_buffers=not keeps_buffers,
+            ) as engine,
+            Netlink() as kernel,
+        ):
+            families = families_of(tun_name)
+            tun = TunInterface(tun_name, kernel, role=Role.GATEWAY, families=families)
+            gateway = GatewayProcess(
+                TunnelParts(
+                    engine=engine,
+                    session=session,
+                    link=link,
+                    kernel=kernel,
+                    tun=tun,
+                    host_dns=host_dns,
+                    flow_logs=FlowLogs(settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]),
+                    settings=firewall_settings(interface=tun_name, families=families),
+                    control_socket=settings[options.CONTROL_SOCKET] or socket_of("gateway"),
+                ),
+                drain_s=drain_s,
             )
-        except OSError as error:
-            await buffers.undo()
-            raise tunnel_refusal(error, tun_name) from error
-        try:
-            async with Netlink() as kernel:
-                families = families_of(tun_name)
-                tun = TunInterface(tun_name, kernel, role=Role.GATEWAY, families=families)
-                gateway = GatewayProcess(
-                    TunnelParts(
-                        engine=engine,
-                        session=session,
-                        link=link,
-                        kernel=kernel,
-                        tun=tun,
-                        host_dns=host_dns,
-                        flow_logs=FlowLogs(
-                            settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]
-                        ),
-                        settings=firewall_settings(interface=tun_name, families=families),
-                        control_socket=settings[options.CONTROL_SOCKET] or socket_of("gateway"),
-                    ),
-                    drain_s=drain_s,
-                )
-                async with health_listener(
-                    *health,
-                    is_ready=lambda: gateway.is_ready,
-                    version=wardgate.__version__,
-                    metrics=metrics_of(PeerKind.GATEWAY, gateway.counts),
-                    notes=gateway.notes,
-                ):
-                    await gateway.run()
-        finally:
-            engine.close()
-            await buffers.undo()
+            async with health_listener(
+                *health,
+                is_ready=lambda: gateway.is_ready,
+                version=wardgate.__version__,
+                metrics=metrics_of(PeerKind.GATEWAY, gateway.counts),
+                notes=gateway.notes,
+            ):
+                await gateway.run()
 
     run_peer(process(), has_identity=True)
