@@ -10,12 +10,14 @@ from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
+from sqlalchemy import bindparam, select
+
 from wardgate.model.ids import AccountId, TokenId
-from wardgate.portal.installation.tables import Account, OperatorLink, OperatorToken, RelayToken
+from wardgate.portal.installation.tables import ACCOUNTS, Account, OperatorLink, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
-from wardgate.portal.people.tables import Actor
+from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.api_calls import find_api_caller
-from wardgate.portal.sign_in.tables import ApiToken, ClientToken, SignInLink
+from wardgate.portal.sign_in.tables import CLIENT_TOKENS, ApiToken, ClientToken, SignInLink
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Repository, Transaction
 from wardgate.wire.tokens import (
@@ -97,17 +99,12 @@ async def find_client_token(
     """
     token = parse_token(text, expected=TokenKind.CLIENT, key=keys.tokens)
     if token.account_id is not None:
-        tables = transaction.of(token.account_id)
-        row = await tables.client_tokens.load(token.token_id)
-        if row is not None and _matches(token, row) and row.expires_at > transaction.now:
-            account, actor = await tables.account(), await tables.actors.load(row.actor_id)
-            if (
-                account is not None
-                and actor is not None
-                and not account.is_disabled
-                and not actor.is_disabled
-            ):
-                return account, actor, row
+        found = await _find_client(transaction, token.account_id, token.token_id)
+        if found is not None:
+            account, actor, row = found
+            is_alive = row.expires_at > transaction.now and not account.is_disabled and not actor.is_disabled
+            if _matches(token, row) and is_alive:
+                return found
     raise InvalidToken("invalid token")
 
 
@@ -227,6 +224,38 @@ async def issue_operator_link(*, lifetime_s: int, transaction: Transaction, keys
         )
     )
     return _link_text(None, id_, secret, keys)
+
+
+async def _find_client(
+    transaction: Transaction, account_id: UUID, token_id: UUID
+) -> tuple[Account, Actor, ClientToken] | None:
+    """Return a client's token with its actor and account, or None."""
+    values = {"account_id": account_id, "token_id": token_id}
+    row = (await transaction.execute(_FIND_CLIENT, values)).first()
+    if row is None:
+        return None
+    of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
+    return (
+        ACCOUNTS.rows.of(row[:of_account]),
+        ACTORS.rows.of(row[of_account:of_actor]),
+        CLIENT_TOKENS.rows.of(row[of_actor:]),
+    )
+
+
+_FIND_CLIENT: Final = (
+    select(ACCOUNTS.table, ACTORS.table, CLIENT_TOKENS.table)
+    .select_from(
+        CLIENT_TOKENS.table.join(ACCOUNTS.table, ACCOUNTS.c.id == CLIENT_TOKENS.c.account_id).join(
+            ACTORS.table,
+            (ACTORS.c.account_id == CLIENT_TOKENS.c.account_id) & (ACTORS.c.id == CLIENT_TOKENS.c.actor_id),
+        )
+    )
+    .where(
+        CLIENT_TOKENS.c.account_id == bindparam("account_id"),
+        CLIENT_TOKENS.c.id == bindparam("token_id"),
+        ACCOUNTS.c.deleted_at.is_(None),
+    )
+)
 
 
 def _link_text(account_id: AccountId | None, id_: UUID, secret: bytes, keys: Keys) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,6 +14,11 @@ from wardgate.portal.bus import EncodingBus
 from wardgate.portal.channels import endpoint
 from wardgate.portal.environment import Environment
 from wardgate.portal.settings import PortalSettings
+
+
+class Busy(NamedTuple):
+    world: World
+    go_on: asyncio.Event
 
 
 class Counted(HeldClock):
@@ -47,31 +53,58 @@ async def test_channels_are_closed_in_batches_with_1012(monkeypatch: pytest.Monk
         assert portal.services.counters["closed_drained"] == 5
 
 
-async def test_so_many_upgrades_are_looked_at_and_the_next_is_called_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(endpoint, "MOST_UNDER_WAY", 2)
-    connect, held = endpoint.connect_client, asyncio.Event()
+@pytest.fixture
+async def busy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Busy]:
+    """A portal that looks at one upgrade at a time; two may wait, one of each token and address."""
+    for name, value in (("MOST_UNDER_WAY", 1), ("MOST_WAITING", 2), ("MOST_WAITING_OF_ONE", 1)):
+        monkeypatch.setattr(endpoint, name, value)
+    connect, go_on = endpoint.connect_client, asyncio.Event()
 
     async def slow(*arguments: Any) -> Any:
-        await held.wait()
+        await go_on.wait()
         return await connect(*arguments)
 
     monkeypatch.setattr(endpoint, "connect_client", slow)
-    waiting = [asyncio.create_task(world.client(external_id=f"c{n}").__aenter__()) for n in range(2)]
-    while world.portal.channels._under_way < 2:  # noqa: ASYNC110 - no event tells it
+    async with portal_running() as portal:
+        yield Busy(await make_world(portal), go_on)
+
+
+async def test_so_many_upgrades_are_looked_at_and_the_next_wait_in_a_queue_that_has_an_end(
+    busy: Busy,
+) -> None:
+    world, turns = busy.world, busy.world.portal.channels._turns
+    coming = [asyncio.create_task(world.client(external_id=f"c{n}").__aenter__()) for n in range(2)]
+    while turns.waiting < 1:  # noqa: ASYNC110 - no event tells it
         await asyncio.sleep(0)
     with pytest.raises(Refused) as refused:
         await world.client(external_id="c3").__aenter__()
     assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "rate_limit")
     assert refused.value.refusal.headers["retry-after"] == "1"
-    held.set()
-    for peer in await asyncio.gather(*waiting):
+    assert world.portal.services.counters["connects_paced"] == 1
+    # Whoever has no token of this portal is told so at once.
+    with pytest.raises(Refused) as refused:
+        await world.client(token="nonsense").__aenter__()
+    assert refused.value.refusal.status == 401
+    busy.go_on.set()
+    for peer in await asyncio.gather(*coming):
         await peer.join()
         await peer.__aexit__()
     async with world.client(external_id="c3") as client:
         await client.join()
-    assert world.portal.channels._under_way == 0
+    assert (turns.under_way, turns.waiting) == (0, 0)
+
+
+async def test_who_waits_while_the_portal_begins_to_stop_is_not_let_in(busy: Busy) -> None:
+    world, turns = busy.world, busy.world.portal.channels._turns
+    coming = [asyncio.create_task(world.client(external_id=f"c{n}").__aenter__()) for n in range(2)]
+    while turns.waiting < 1:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0)
+    await world.portal.channels.drain()
+    busy.go_on.set()
+    with pytest.raises(Refused) as refused:
+        await coming[1]
+    assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "draining")
+    await (await coming[0]).__aexit__()
 
 
 async def test_nothing_is_done_for_a_peer_that_has_gone(

@@ -19,7 +19,7 @@ from wardgate.policy.evaluation import Facts
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
-from wardgate.portal.channels.journal import Connect
+from wardgate.portal.channels.connect_records import Connect
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream

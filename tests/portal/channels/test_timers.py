@@ -13,7 +13,7 @@ from support.pools import static_pair
 from support.portal import World, make_world, portal_running
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.bus.messages import GrantAcknowledged, OfferDeviceAccess
-from wardgate.portal.channels.journal import Connect
+from wardgate.portal.channels.connect_records import Connect
 from wardgate.portal.environment import Environment, InlineExecutor, NoOutbound
 from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.simulation.virtual_time import run_virtual

@@ -5,13 +5,14 @@ All refusals of a connection are decided here and in `endpoint`; a `Refused` car
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from wardgate.portal import credentials
 from wardgate.portal.bus import Address, Bus
+from wardgate.portal.channels.client_devices import ClientDevices, find_device, reported
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.http.origin import Origin
@@ -111,7 +112,7 @@ def invalid_token() -> Refused:
 
 
 async def connect_client(
-    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+    services: Services, devices: ClientDevices, token_text: str, query: Mapping[str, str], origin: Origin
 ) -> ConnectedClient:
     """Find the client's rows; a device that connects for the first time is created.
 
@@ -130,10 +131,9 @@ async def connect_client(
                 HTTPStatus.PAYMENT_REQUIRED, "limits_exceeded", "The account has more users than it may have"
             )
         parameters = _checked_client(query, origin)
-        device = await _find_client(transaction, actor, parameters)
-    reported = _reported(parameters)
-    if device is None or any(getattr(device, name) != value for name, value in reported.items()):
-        device = await _save_client(services, actor, parameters, reported)
+        device = await find_device(transaction, actor, parameters)
+    if device is None or any(getattr(device, name) != value for name, value in reported(parameters).items()):
+        device = await devices.save(actor, parameters)
     return ConnectedClient(account, actor, token, device, parameters.public_key, origin)
 
 
@@ -217,47 +217,13 @@ def _invalid(error: InvalidConnectParameters) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, "invalid_connect_params", str(error))
 
 
-def _reported(parameters: ClientParameters) -> dict[str, Any]:
-    """Return the hardware identifiers that this connection reports; one that it omits keeps its stored value."""
-    names = ("device_serial", "device_uuid", "identifier_for_vendor", "firebase_installation_id")
-    return {name: value for name in names if (value := getattr(parameters, name)) is not None}
-
-
-async def _find_client(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device | None:
-    devices = transaction.on_behalf_of(actor).devices
-    return await devices.find(devices.c.actor_id == actor.id, devices.c.firezone_id == parameters.external_id)
-
-
-async def _save_client(
-    services: Services, actor: Actor, parameters: ClientParameters, reported: dict[str, Any]
-) -> Device:
-    async with services.store.writing() as transaction:
-        devices = transaction.on_behalf_of(actor).devices
-        device = await _find_client(transaction, actor, parameters)
-        if device is not None:
-            return await devices.save(replace(device, **reported))
-        made = Device(
-            id=transaction.new_id(),
-            account_id=actor.account_id,
-            type="client",
-            name=parameters.name or _memorable_name(transaction),
-            psk_base=transaction.random_bytes(PSK_BASE_BYTES),
-            firezone_id=parameters.external_id,
-            actor_id=actor.id,
-            **reported,
-        )
-        return await devices.insert(made)
-
-
 async def _find_gateway(
     transaction: Transaction, token: GatewayToken, parameters: GatewayParameters
 ) -> Device | None:
     devices = transaction.of(token.account_id).devices
     if token.device_id is not None:
         return await devices.load(token.device_id)
-    return await devices.find(
-        devices.c.site_id == token.site_id, devices.c.firezone_id == parameters.external_id
-    )
+    return await devices.find_by(site_id=token.site_id, firezone_id=parameters.external_id)
 
 
 async def _make_gateway(services: Services, token: GatewayToken, parameters: GatewayParameters) -> Device:
@@ -287,17 +253,6 @@ async def _finish_rotation(services: Services, token: GatewayToken) -> None:
             return
     async with services.store.writing() as transaction:
         await transaction.of(token.account_id).gateway_tokens.delete_where(*rotated)
-
-
-_FIRST: Final = ("amber", "brisk", "calm", "dapper", "eager", "fond", "gentle", "hardy", "ivory", "jolly", "keen",
-                 "lucid", "merry", "noble", "quiet", "royal")  # fmt: skip
-_SECOND: Final = ("badger", "crane", "dolphin", "egret", "falcon", "gecko", "heron", "ibis", "jackdaw", "koala",
-                  "lynx", "marten", "newt", "otter", "puffin", "raven")  # fmt: skip
-
-
-def _memorable_name(transaction: Transaction) -> str:
-    first, second, number = transaction.random_bytes(3)
-    return f"{_FIRST[first % 16]}-{_SECOND[second % 16]}-{number}"
 
 
 def _letters(transaction: Transaction, count: int) -> str:

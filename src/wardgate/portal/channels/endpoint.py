@@ -17,7 +17,9 @@ from wardgate.model.ids import ActorId
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
+from wardgate.portal.channels.client_devices import ClientDevices
 from wardgate.portal.channels.client_session import ClientSession
+from wardgate.portal.channels.connect_records import Connect
 from wardgate.portal.channels.connecting import (
     Connected,
     ConnectedClient,
@@ -32,10 +34,11 @@ from wardgate.portal.channels.connecting import (
     latest_session,
 )
 from wardgate.portal.channels.gateway_session import GatewaySession
-from wardgate.portal.channels.journal import Connect, GrantListener, Journal
+from wardgate.portal.channels.journal import GrantListener, Journal
 from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
+from wardgate.portal.channels.turns import Full, Turns
 from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
@@ -47,6 +50,7 @@ from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
+from wardgate.wire.tokens import InvalidToken, TokenKind, parse_token
 from wardgate.wire.upgrade import PROBLEM_JSON, bearer_token, channel_of, problem_document
 
 log = logging.getLogger(__name__)
@@ -72,14 +76,36 @@ CONNECTS_PER_S: Final = 500.0
 
 LONGEST_RETRY_S: Final = 60.0
 
-MOST_UNDER_WAY: Final = 64
-"""Upgrades that are being looked at. On a slow host more of them would all take longer than peers wait (15 s), and what
-was done for those who have gone would be done again.
+MOST_UNDER_WAY: Final = 16
+"""Upgrades that are looked at beside each other; one after the other would leave the core idle while the database or
+the disk is waited for, and with more of them all would take longer.
+"""
+
+MOST_WAITING: Final = 2048
+MOST_WAITING_OF_ONE: Final = 1024
+"""Upgrades that wait for that, and those of one token from one address: no more than a slow host takes in in
+`PATIENCE_S`.
+"""
+
+PATIENCE_S: Final = 8.0
+"""How long an upgrade waits. Peers give up after 15 s (protocol §1.10), and what was done for those who have gone would
+be done again.
 """
 
 DRAINED_AT_ONCE: Final = 500
 DRAIN_PAUSE_S: Final = 0.1
 """15,000 channels are closed in 3 s, and everybody else has a turn meanwhile."""
+
+
+_TOKENS: Final = {
+    PeerKind.CLIENT: TokenKind.CLIENT,
+    PeerKind.GATEWAY: TokenKind.GATEWAY,
+    PeerKind.RELAY: TokenKind.RELAY,
+}
+
+
+class _Abandoned(Exception):
+    """The peer has closed its socket before it was answered."""
 
 
 class Transport(Protocol):
@@ -110,16 +136,18 @@ class ChannelEndpoint:
         )
         self._pace = Pace(at_once=CONNECTS_AT_ONCE, per_s=CONNECTS_PER_S, longest_s=LONGEST_RETRY_S)
         self._is_draining = False
-        self._under_way = 0
+        self._turns = Turns(
+            at_once=MOST_UNDER_WAY,
+            most_waiting=MOST_WAITING,
+            most_of_one=MOST_WAITING_OF_ONE,
+            patience_s=PATIENCE_S,
+        )
+        self._client_devices = ClientDevices(services.store)
         self._pumps: set[_Pump] = set()
         self.recorder: Recorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        if _transport_of(scope).is_gone():
-            # A crowd at a slow host: it waited too long, and tries again by another socket.
-            self._services.counters["connects_abandoned"] += 1
-            return
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         framing = Framing.negotiate(query.get("vsn"))
         key = channel_of(scope["path"])
@@ -128,8 +156,14 @@ class ChannelEndpoint:
                 raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
             if framing is None:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
-            origin = origin_of(scope)
-            connected = await self._connect_in_turn(key[0], query, headers_of(scope), origin)
+            _require_present(scope)
+            self._require_open()
+            token = self._genuine(key[0], query, headers_of(scope))
+            connected = await self._connect_in_turn(key[0], token, query, origin_of(scope), scope)
+        except _Abandoned:
+            # A crowd at a slow host: it waited too long, and tries again by another socket.
+            self._services.counters["connects_abandoned"] += 1
+            return
         except Refused as refused:
             await _refuse(scope, send, refused)
             return
@@ -178,22 +212,46 @@ class ChannelEndpoint:
             counts[pump.kind] += 1
         return counts
 
+    def _genuine(self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
+        """Return the token's text. Whoever shows none that this portal has made never waits for a turn.
+
+        Raises:
+            Refused: there is none, or it was made by nobody here.
+        """
+        text = bearer_token(headers, query)
+        if text is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
+        try:
+            parse_token(text, expected=_TOKENS[kind], key=self._services.keys.tokens)
+        except InvalidToken:
+            raise invalid_token() from None
+        return text
+
     async def _connect_in_turn(
-        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
+        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin, scope: Scope
     ) -> Connected:
         """Spread the peers that come back together, as after a restart."""
         now = self._services.environment.clock.monotonic
-        if self._under_way >= MOST_UNDER_WAY:
-            raise self._later(self._pace.call_back(now=now()))
-        self._under_way += 1
+        key = (origin.remote_ip, hashlib.sha256(token.encode(errors="replace")).hexdigest()[:16])
+        if self._connects.take(key, now=now()) > 0:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
         try:
-            connected = await self._connect(kind, query, headers, origin)
-        finally:
-            self._under_way -= 1
+            async with self._turns.turn(key):
+                self._require_open()
+                _require_present(scope)
+                connected = await self._connect(kind, token, query, origin)
+        except Full:
+            raise self._later(self._pace.call_back(now=now())) from None
         # Only now: whoever has no good token takes nobody's place.
         if (wait_s := self._pace.take(now=now())) > 0:
             raise self._later(wait_s)
         return connected
+
+    def _require_open(self) -> None:
+        if self._is_draining:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The portal is stopping", retry_after_s=1
+            )
 
     def _later(self, wait_s: float) -> Refused:
         self._services.counters["connects_paced"] += 1
@@ -205,22 +263,11 @@ class ChannelEndpoint:
         )
 
     async def _connect(
-        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str], origin: Origin
+        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin
     ) -> Connected:
-        if self._is_draining:
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The portal is stopping", retry_after_s=1
-            )
-        token = bearer_token(headers, query)
-        if token is None:
-            raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
-        digest = hashlib.sha256(token.encode(errors="replace")).hexdigest()[:16]
-        now = self._services.environment.clock.monotonic()
-        if self._connects.take((origin.remote_ip, digest), now=now) > 0:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
         match kind:
             case PeerKind.CLIENT:
-                client = await connect_client(self._services, token, query, origin)
+                client = await connect_client(self._services, self._client_devices, token, query, origin)
                 self._require_own_key(client, Address("client", client.device.id))
                 return client
             case PeerKind.GATEWAY:
@@ -341,12 +388,7 @@ class ChannelEndpoint:
             device = await tables.devices.load(connected.device.id)
             if device is None:
                 raise _device_gone()
-            grants = tables.authorizations
-            device_id, ends_at = device.id, grants.c.expires_at
-            # Two queries, so that each goes by an index of its own.
-            held = await grants.load_all(
-                grants.c.initiating_device_id == device_id, ends_at > transaction.now
-            ) + await grants.load_all(grants.c.receiving_device_id == device_id, ends_at > transaction.now)
+            held = await tables.authorizations.load_held(device.id)
         return replace(connected, token=token, device=device), held
 
     async def _held_by_gateway(
@@ -617,6 +659,11 @@ class _NoTransport:
         return 0
 
     def fail(self, code: int) -> None: ...
+
+
+def _require_present(scope: Scope) -> None:
+    if _transport_of(scope).is_gone():
+        raise _Abandoned
 
 
 def _device_gone() -> Refused:

@@ -19,24 +19,23 @@ of the outcome; without notification it ends by itself (portal-domain §7.4).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 from uuid import UUID
 
 from wardgate.model.ids import AuthorizationId
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim, valid_claims
+from wardgate.portal.channels.connect_records import Connect, record_connects
 from wardgate.portal.channels.held_grants import holding_of
 from wardgate.portal.channels.session import Record
-from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.decision_log import append_decisions
-from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import Decision
 from wardgate.portal.services import Services
-from wardgate.portal.store import UNAVAILABLE, DanglingReference, Store, Transaction
+from wardgate.portal.store import UNAVAILABLE, DanglingReference, Store
 from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)
@@ -54,24 +53,6 @@ _News = TypeVar("_News")
 
 Done = Callable[[bool], None]
 GrantListener = Callable[[GrantQueued | WithdrawGrant], None]
-Recorded = Callable[[Record], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """A client or gateway that connected.
-
-    Attributes:
-        columns: of its device, for the latest session; `last_seen_at` among them.
-        subject: who it is, for the session log.
-        recorded: called with the outcome after the commit; not called if the database fails.
-    """
-
-    device: Device
-    token_id: UUID
-    columns: dict[str, Any]
-    subject: dict[str, Any]
-    recorded: Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +208,7 @@ class Journal:
                 }
                 overtaken += len(claims) - len(valid)
             await append_decisions(transaction, slice_.decisions)
-            records = await _record(transaction, slice_.connects, is_each_alone=is_each_alone)
+            records = await record_connects(transaction, slice_.connects, is_each_alone=is_each_alone)
         self._counters["grants_overtaken"] += overtaken
         slice_.stored, slice_.records = stored, records
 
@@ -270,38 +251,3 @@ class Journal:
         except Exception:
             log.exception("a listener of the journal failed")
             self._counters["background_failures"] += 1
-
-
-async def _record(
-    transaction: Transaction, connects: Sequence[Connect], *, is_each_alone: bool
-) -> list[Record]:
-    """Record connects in one go, or each for itself, because a token of theirs is gone."""
-    if not is_each_alone:
-        return [await _record_one(transaction, connect) for connect in connects]
-    records = []
-    for connect in connects:
-        try:
-            async with transaction.savepoint():
-                records.append(await _record_one(transaction, connect))
-        except DanglingReference:
-            records.append(Record.TOKEN_GONE)
-    return records
-
-
-async def _record_one(transaction: Transaction, connect: Connect) -> Record:
-    """Record one connect; a newer one of the device may have been recorded before it.
-
-    Raises:
-        DanglingReference: its token is gone.
-    """
-    tables = transaction.of(connect.device.account_id)
-    current = await tables.devices.load(connect.device.id)
-    if current is None:
-        return Record.DEVICE_GONE
-    is_gateway = connect.device.type == "gateway"
-    if is_gateway and await tables.gateway_tokens.load(connect.token_id) is None:
-        return Record.TOKEN_GONE  # devices name a gateway's token without a foreign key
-    if current.last_seen_at is None or current.last_seen_at <= connect.columns["last_seen_at"]:
-        await tables.devices.save(replace(current, **connect.columns))
-    await Logs(transaction, connect.device.account_id).append_session(connect.device.type, connect.subject)
-    return Record.STORED

@@ -33,9 +33,9 @@ class AccountRepository(Repository[Account]):
     def __init__(self, transaction: BaseTransaction) -> None:
         super().__init__(transaction, ACCOUNTS)
 
-    @property
-    def _scope(self) -> tuple[ColumnElement[bool], ...]:
-        return (self.c.deleted_at.is_(None),)
+    @staticmethod
+    def open_scope(table: Table) -> tuple[ColumnElement[bool], ...]:
+        return (table.c.deleted_at.is_(None),)
 
     async def by_slug(self, slug: str) -> Account | None:
         return await self.find(func.lower(self.c.slug) == slug.lower())

@@ -86,6 +86,9 @@ _SEARCHED: Final = {
 }
 
 
+_APPEND_SESSION: Final = insert(SESSION_LOGS.table)
+
+
 class Logs:
     """The logs of one account inside one transaction."""
 
@@ -95,14 +98,23 @@ class Logs:
 
     async def append_session(self, context: str, subject: dict[str, Any]) -> None:
         """Note that a client or gateway connected, or that somebody signed in to the portal."""
-        row = SessionLog(
-            account_id=self._account_id,
-            log_id=self._new_id("5"),
-            context=context,
-            subject=subject,
-            timestamp=self._transaction.now,
-        )
-        await self._transaction.execute(insert(SESSION_LOGS.table), asdict(row))
+        await self.append_sessions([(context, subject)])
+
+    async def append_sessions(self, sessions: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Note several, as `append_session` does with the context and subject of one."""
+        if not sessions:
+            return
+        rows = [
+            {
+                "account_id": self._account_id,
+                "log_id": self._new_id("5"),
+                "context": context,
+                "subject": subject,
+                "timestamp": self._transaction.now,
+            }
+            for context, subject in sessions
+        ]
+        await self._transaction.execute(_APPEND_SESSION, rows)
 
     async def report_flows(self, rows: Sequence[FlowLog]) -> None:
         """Store reports of flows. A key that is known changes once, when an open flow is reported closed."""

@@ -1,0 +1,96 @@
+"""Turns for upgrades when more come than can be looked at: a queue that is bounded, fair and has a deadline.
+
+at once     so many are let through; the others wait
+a row       whoever has the same key (one token from one address) waits in one row, in order of arrival
+fairness    rows are served in rotation, so that a crowd behind one token delays its own and nobody else by more
+            than one turn for each row
+bounds      of everybody waiting, and of one row; beyond either, `Full`
+deadline    whoever has waited too long gets `Full` too: peers do not wait for ever (protocol §1.10)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Final
+
+
+class Full(Exception):
+    """No turn: too many wait, or one has waited too long."""
+
+
+class Turns:
+    """Hands out turns; `turn` waits for one and gives it back at the end of its block.
+
+    Attributes:
+        under_way: how many have a turn.
+        waiting: how many wait for one.
+    """
+
+    def __init__(self, *, at_once: int, most_waiting: int, most_of_one: int, patience_s: float) -> None:
+        self._at_once: Final = at_once
+        self._most_waiting: Final = most_waiting
+        self._most_of_one: Final = most_of_one
+        self._patience_s: Final = patience_s
+        # Dictionaries are queues whose members can also leave from the middle.
+        self._rows: dict[Hashable, dict[asyncio.Future[None], None]] = {}
+        self.under_way = 0
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        """Wait for a turn.
+
+        Raises:
+            Full: there is none.
+        """
+        if self.under_way < self._at_once:
+            self.under_way += 1
+        else:
+            await self._wait(key)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, key: Hashable) -> None:
+        if self.waiting >= self._most_waiting or len(self._rows.get(key, ())) >= self._most_of_one:
+            raise Full
+        called = asyncio.get_running_loop().create_future()
+        self._rows.setdefault(key, {})[called] = None
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await called
+        except BaseException as error:
+            if called.done() and not called.cancelled():
+                # It was called in the same instant: the turn is somebody else's.
+                self._pass_on()
+            else:
+                self._leave(key, called)
+            if isinstance(error, TimeoutError):
+                raise Full from None
+            raise
+
+    def _pass_on(self) -> None:
+        """Give a turn that has ended to the first of the next row."""
+        while self._rows:
+            key = next(iter(self._rows))
+            row = self._rows.pop(key)
+            called = next(iter(row))
+            del row[called]
+            if row:
+                self._rows[key] = row
+            self.waiting -= 1
+            # One that is leaving has not come to it yet.
+            if not called.done():
+                called.set_result(None)
+                return
+        self.under_way -= 1
+
+    def _leave(self, key: Hashable, called: asyncio.Future[None]) -> None:
+        row = self._rows.get(key, {})
+        if called in row:
+            del row[called]
+            self.waiting -= 1
+            if not row:
+                del self._rows[key]

@@ -1,0 +1,117 @@
+"""Turns: bounded, fair between keys, with a deadline, and none is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from wardgate.portal.channels.turns import Full, Turns
+
+
+class Queue:
+    """Peers who hold their turn until they are told to go."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.let_in: list[str] = []
+        self._goes: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def comes(self, *names: str) -> None:
+        """Let peers come; the key of one is the first letter of its name."""
+        for name in names:
+            self._goes[name] = asyncio.Event()
+            self.tasks[name] = asyncio.create_task(self._stay(name))
+            await settled()
+
+    async def goes(self, name: str) -> None:
+        self._goes[name].set()
+        await settled()
+
+    async def _stay(self, name: str) -> None:
+        async with self.turns.turn(name[0]):
+            self.let_in.append(name)
+            await self._goes[name].wait()
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def queue(
+    *, at_once: int = 1, waiting: int = 9, of_one: int = 9, patience_s: float = 60.0
+) -> AsyncIterator[Queue]:
+    turns = Turns(at_once=at_once, most_waiting=waiting, most_of_one=of_one, patience_s=patience_s)
+    queue = Queue(turns)
+    yield queue
+    for task in queue.tasks.values():
+        task.cancel()
+    await asyncio.gather(*queue.tasks.values(), return_exceptions=True)
+    assert (turns.under_way, turns.waiting) == (0, 0)
+
+
+async def test_so_many_have_a_turn_and_the_next_follow_in_order() -> None:
+    async with queue(at_once=2) as peers:
+        await peers.comes("a1", "a2", "a3", "a4")
+        assert peers.let_in == ["a1", "a2"]
+        assert (peers.turns.under_way, peers.turns.waiting) == (2, 2)
+        await peers.goes("a2")
+        assert peers.let_in == ["a1", "a2", "a3"]
+        await peers.goes("a1")
+        assert peers.let_in[-1] == "a4"
+
+
+async def test_a_crowd_of_one_key_delays_another_by_one_turn_only() -> None:
+    async with queue() as peers:
+        await peers.comes("a1", "a2", "a3", "a4", "b1", "c1", "b2")
+        for name in ("a1", "a2", "b1", "c1", "a3", "b2"):
+            await peers.goes(name)
+        assert peers.let_in == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+
+
+async def test_the_queue_is_full_for_one_key_before_it_is_for_all() -> None:
+    async with queue(waiting=3, of_one=2) as peers:
+        await peers.comes("a1", "a2", "a3", "a4")
+        with pytest.raises(Full):
+            await peers.tasks["a4"]
+        await peers.comes("b1", "c1")
+        with pytest.raises(Full):
+            await peers.tasks["c1"]
+        await peers.goes("a1")
+        await peers.comes("c2")
+        assert peers.turns.waiting == 3
+
+
+async def test_who_has_waited_too_long_leaves_and_is_not_called() -> None:
+    async with queue(patience_s=0.0) as peers:
+        await peers.comes("a1", "a2")
+        with pytest.raises(Full):
+            await peers.tasks["a2"]
+        await peers.goes("a1")
+        assert peers.let_in == ["a1"]
+        await peers.comes("a3")
+        assert peers.let_in == ["a1", "a3"]
+
+
+async def test_who_leaves_while_waiting_takes_nobodys_turn() -> None:
+    async with queue() as peers:
+        await peers.comes("a1", "a2", "a3", "b1")
+        peers.tasks["a2"].cancel()
+        peers.tasks["b1"].cancel()
+        await settled()
+        assert peers.turns.waiting == 1
+        await peers.goes("a1")
+        assert peers.let_in == ["a1", "a3"]
+
+
+async def test_a_turn_given_to_one_who_leaves_in_the_same_instant_goes_on_to_the_next() -> None:
+    async with queue() as peers:
+        await peers.comes("a1", "a2", "a3")
+        peers._goes["a1"].set()
+        await asyncio.sleep(0)  # `a1` passes its turn on to `a2`, which has not run yet
+        peers.tasks["a2"].cancel()
+        await settled()
+        assert peers.let_in == ["a1", "a3"]
