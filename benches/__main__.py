@@ -11,7 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-from benches import cold_connect, decisions, dns, portal, portal_floods, portal_logs, portal_pages, tunnel
+from benches import (
+    cold_connect,
+    decisions,
+    dns,
+    portal,
+    portal_connects,
+    portal_floods,
+    portal_logs,
+    portal_pages,
+    tunnel,
+)
 from wardgate.lab import why_unavailable
 
 SUITES = {
@@ -19,6 +29,7 @@ SUITES = {
     "portal": portal.run,
     "logs": portal_logs.run,
     "floods": portal_floods.run,
+    "connects": portal_connects.run,
     "pages": portal_pages.run,
     "tunnel": tunnel.run,
     "dns": dns.run,

@@ -84,6 +84,7 @@ def _as_text(report: Report) -> str:
         ("connect to init", report.connect),
         ("request to gateway", report.authorise),
         ("request to answer", report.granted),
+        ("away until back", report.away),
     ):
         if found is not None:
             lines.append(_line(name, found))

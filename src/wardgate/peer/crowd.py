@@ -103,6 +103,7 @@ class Report:
         failed: requests that were denied, by reason.
         unanswered: requests without an answer.
         lost: connections that ended, by why; `returned` came back.
+        away: of clients that came back, from the end of one connection to the next one's `init`.
         absent: clients that were not connected at the end.
     """
 
@@ -114,6 +115,7 @@ class Report:
     unanswered: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     returned: int = 0
+    away: Percentiles | None = None
     absent: int = 0
 
 
@@ -139,6 +141,7 @@ class Crowd:
         self.failed: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.returned = 0
+        self.away_s: list[float] = []
         self._answered = asyncio.Event()
         self._clients = [_Client(self, number) for number in range(plan.clients)]
         self._gateways = [_Gateway(self, number) for number in range(plan.gateways)]
@@ -182,6 +185,7 @@ class Crowd:
             len(self.asked_at),
             dict(sorted(self.lost.items())),
             self.returned,
+            Percentiles.of(self.away_s),
             sum(not client.is_here.is_set() for client in self._clients),
         )
 
@@ -222,7 +226,7 @@ class _Peer:
         self.external_id = f"bench-{self.kind.value}-{number}"
         self._token = token
         self._dialled_at = 0.0
-        self._has_been_here = False
+        self._lost_at: float | None = None
         pacing = Reconnect(budget_s=None, rng=crowd.rng)
         self._session = PortalSession(Dialect(self.kind), reconnect=pacing)
         self.link: PortalLink[ChannelEvent] = PortalLink(
@@ -273,21 +277,26 @@ class _Peer:
             case Joined():
                 self._session.handle_joined()
             case Lost():
+                if self.is_here.is_set():
+                    self._lost_at = asyncio.get_running_loop().time()
                 self.is_here.clear()
                 self.crowd.lost[event.reason.value] += 1
                 self._session.handle_lost(event)
             case Received(message=m.ClientInit() | m.GatewayInit()):
-                self._handle_init(asyncio.get_running_loop().time() - self._dialled_at)
+                self._handle_init(now=asyncio.get_running_loop().time())
             case Received(message=message):
                 self._handle_message(message)
 
-    def _handle_init(self, took_s: float) -> None:
-        if self._has_been_here and not self.is_here.is_set():
+    def _handle_init(self, *, now: float) -> None:
+        is_client = self.kind is PeerKind.CLIENT
+        if self._lost_at is not None:
             self.crowd.returned += 1
-        self._has_been_here = True
+            if is_client:
+                self.crowd.away_s.append(now - self._lost_at)
+            self._lost_at = None
         self.is_here.set()
-        if self.kind is PeerKind.CLIENT:
-            self.crowd.connect_s.append(took_s)
+        if is_client:
+            self.crowd.connect_s.append(now - self._dialled_at)
 
     def _handle_message(self, message: m.Message) -> None: ...
 
