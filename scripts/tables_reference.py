@@ -72,8 +72,8 @@ def _audience(audience: Audience) -> str:
     match audience:
         case Nobody():
             return ""
-        case AllConnections():
-            return "all of the account"
+        case AllConnections(of_insertions):
+            return "all of the account" + ("" if of_insertions else ", but for insertions")
         case Named(columns, of_insertions):
             return f"who is named in {_code(columns)}" + ("" if of_insertions else ", but for insertions")
         case MembersOf(column):

@@ -50,6 +50,13 @@ def test_everybody_hears_of_resources_and_sites_in_order() -> None:
         assert heard(interest, *changes) == changes
 
 
+def test_a_new_device_is_heard_of_by_nobody_and_what_becomes_of_it_by_all() -> None:
+    new = change("devices", id=ONE)
+    renamed = change("devices", before={"id": ONE, "name": "old"}, id=ONE, name="new")
+    for interest in (ADAS, GATEWAYS):
+        assert heard(interest, new, renamed) == [renamed]
+
+
 def test_a_membership_is_heard_of_by_the_clients_of_its_actor() -> None:
     row = change("memberships", id=OTHER, actor_id=str(ADA.id), group_id=str(STAFF.id))
     assert heard(ADAS, row) == [row]

@@ -1,10 +1,11 @@
 """The ASGI endpoint of the control channels: upgrade checks, then a pump between one socket and one session.
 
-The pump is three things: the task of the request reads frames, a second one writes, and a timer of the loop
-calls `handle_timeout`. The session decides everything; nothing here looks into a frame.
+The pump is three things: the task of the request reads frames, a second one writes while there is something to write,
+and a timer of the loop calls `handle_timeout`. The session decides everything; nothing here looks into a frame.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -507,41 +508,45 @@ class _Pump:
         self._transport = _transport_of(scope)
         self._receive = receive
         self._send = send
-        self._output = asyncio.Event()
+        self._reader: asyncio.Task[Any] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
         self._frames_sent = 0
-        session.on_output = self._handle_output
 
     def drain(self) -> None:
         """End the session as the process ends."""
         self._session.handle_drain()
 
     async def run(self) -> None:
+        self._reader = asyncio.current_task()
         await self._send({"type": "websocket.accept"})
-        self._writer = asyncio.create_task(self._write())
-        reader = asyncio.create_task(self._read())
+        self._session.on_output = self._handle_output
         self._handle_output()
         try:
-            # The first to end ends both: the peer has gone, or the session has closed.
-            await asyncio.wait((self._writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(OSError):  # a broken socket is no failure
+                await self._read()
+        except asyncio.CancelledError:
+            if not self._is_over or self._reader is None or self._reader.uncancel() > 0:
+                # Not by `_end`, or not by it alone.
+                raise
+        except Exception:
+            log.exception("a control channel's pump failed")
+            self._counters["channel_crashes"] += 1
         finally:
+            self._is_over = True
             self._session.on_output = _deaf
             if self._recording is not None:
                 self._recording.closed(None, by="peer")
             for timer in (self._timer, self._flush_timer, self._progress_timer):
                 if timer is not None:
                     timer.cancel()
-            for task in (self._writer, reader):
-                task.cancel()
-            for outcome in await asyncio.gather(self._writer, reader, return_exceptions=True):
-                # A broken socket is no failure; anything else is a bug of ours.
-                if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
-                    log.error("a control channel's pump failed", exc_info=outcome)
-                    self._counters["channel_crashes"] += 1
+            if self._writer is not None:
+                self._writer.cancel()
+                await asyncio.wait((self._writer,))
 
     async def _read(self) -> None:
         while True:
@@ -564,9 +569,8 @@ class _Pump:
             await self._clock.sleep(self._session.read_delay_s())
 
     async def _write(self) -> None:
-        while True:
-            await self._output.wait()
-            self._output.clear()
+        """Write what there is; the task ends with it, and with the session."""
+        try:
             while (text := self._session.poll_transmit()) is not None:
                 self._watch_progress()
                 if self._recording is not None:
@@ -578,7 +582,21 @@ class _Pump:
             if code is not None:
                 self._count_end(code, by="portal")
                 await self._send({"type": "websocket.close", "code": int(code)})
-                return
+                self._end()
+        except OSError:
+            self._end()
+        except Exception:
+            log.exception("a control channel's pump failed")
+            self._counters["channel_crashes"] += 1
+            self._end()
+        finally:
+            self._writer = None
+
+    def _end(self) -> None:
+        """End the reader, and with it the connection."""
+        if not self._is_over and self._reader is not None:
+            self._is_over = True
+            self._reader.cancel()
 
     def _watch_progress(self) -> None:
         """Check again later: a frame behind a large one may wait long although the peer is reading."""
@@ -598,7 +616,8 @@ class _Pump:
             self._watch_progress()
 
     def _handle_output(self) -> None:
-        self._output.set()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
         self._arm()
         if self._session.poll_close() is not None and self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
@@ -608,8 +627,7 @@ class _Pump:
         code = self._session.poll_close() or CloseCode.NORMAL
         self._count_end(code, by="portal")
         self._transport.fail(int(code))
-        if self._writer is not None:
-            self._writer.cancel()
+        self._end()
 
     def _count_end(self, code: int | None, *, by: str) -> None:
         """Count a socket's end once. Application codes that a peer may send (RFC 6455 §7.4.2) share one

@@ -98,7 +98,8 @@ DEVICES: Final = tenant_table(
     CheckConstraint("type = 'client' OR verified_at IS NULL", name="devices_verified_at_check"),
     # A client makes its own row when it first connects.
     rights=rights_of(admin=ALL, api_client=ALL, user=READ_INSERT_UPDATE, service_account=READ_INSERT_UPDATE),
-    heard_by=AllConnections(),
+    # A thousand clients that come for the first time would each tell all others, to whom a new device means nothing.
+    heard_by=AllConnections(of_insertions=False),
     snapshot=InSnapshot.of(domain.ClientDevice, "type"),
     removes_on_update=_removed_when_a_device_loses_access,
 )

@@ -108,7 +108,13 @@ class Nobody:
 
 @dataclass(frozen=True, slots=True)
 class AllConnections:
-    """Every connection of the account hears of a change."""
+    """Every connection of the account hears of a change.
+
+    Attributes:
+        of_insertions: false: nobody knows of a row yet that comes.
+    """
+
+    of_insertions: bool = True
 
 
 @dataclass(frozen=True, slots=True)

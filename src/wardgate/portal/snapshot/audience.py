@@ -89,8 +89,9 @@ class Batch:
                     return
                 for number in _numbers(rows, columns):
                     self._by_id.setdefault(number, []).append((position, change))
-            case AllConnections():
-                self._for_all.append((position, change))
+            case AllConnections(of_insertions):
+                if of_insertions or not isinstance(change, Inserted):
+                    self._for_all.append((position, change))
             case MembersOf(column):
                 for number in _numbers(rows, (column,)):
                     self._by_group.setdefault(number, []).append((position, change))
