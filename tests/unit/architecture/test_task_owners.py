@@ -17,7 +17,10 @@ OWNERS = {
     ("net/portal_link.py", "_connect_first"): "awaits them as they end, and all at its end",
     ("cli/up.py", "_keep"): "waits for whichever ends first; neither can fail",
     ("portal/jobs/runner.py", "Runner._execute"): "awaits it in the next statement",
-    ("portal/channels/endpoint.py", "_Pump.run"): "waits for the first, ends both, and logs what they raised",
+    (
+        "portal/channels/endpoint.py",
+        "_Pump._handle_output",
+    ): "it logs what it raises itself, and `run` ends it and waits for it",
     (
         "portal/http2.py",
         "Http2Protocol._open",
