@@ -6,7 +6,7 @@ Whatever is wrong with a presented token (forged, revoked, expired, owner disabl
 
 import base64
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -100,11 +100,8 @@ async def find_client_token(
     token = parse_token(text, expected=TokenKind.CLIENT, key=keys.tokens)
     if token.account_id is not None:
         found = await _find_client(transaction, token.account_id, token.token_id)
-        if found is not None:
-            account, actor, row = found
-            is_alive = row.expires_at > transaction.now and not account.is_disabled and not actor.is_disabled
-            if _matches(token, row) and is_alive:
-                return found
+        if found is not None and _matches(token, found[2]) and _is_alive(*found, now=transaction.now):
+            return found
     raise InvalidToken("invalid token")
 
 
@@ -146,11 +143,8 @@ async def find_api_token(
     token = parse_token(text, expected=TokenKind.API, key=keys.tokens)
     if token.account_id is not None:
         found = await find_api_caller(transaction, token.account_id, token.token_id)
-        if found is not None:
-            account, actor, row = found
-            is_alive = row.expires_at > transaction.now and not account.is_disabled and not actor.is_disabled
-            if _matches(token, row) and is_alive:
-                return found
+        if found is not None and _matches(token, found[2]) and _is_alive(*found, now=transaction.now):
+            return found
     raise InvalidToken("invalid token")
 
 
@@ -275,6 +269,10 @@ def decode_salt(text: str) -> bytes:
 
 _LINK_SALT = b"sign-in link"
 """A link's secret is 32 random bytes used once within minutes: a fixed salt is enough."""
+
+
+def _is_alive(account: Account, actor: Actor, row: ClientToken | ApiToken, *, now: datetime) -> bool:
+    return row.expires_at > now and not account.is_disabled and not actor.is_disabled
 
 
 def _matches(token: Token, row: ClientToken | GatewayToken | RelayToken | OperatorToken | ApiToken) -> bool:
