@@ -1,0 +1,108 @@
+"""Gateways on hosts whose firewall is ufw's or firewalld's, as their packages set it up (docs/host.md)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.unpacked import ROOT
+from wardgate.lab.host import CommandFailed, Host, wait_until
+from wardgate.lab.installation import WEB4, Installation
+
+BACK_WITHIN_S = 30.0  # the product's 5 s, and room for a busy machine
+NETWORK = f"http://{WEB4}/get"
+NAME = "http://app.internal.example/get"
+BUS = "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/var/lib/bus"
+_BUS_SETTINGS = """<busconfig><type>session</type><listen>unix:path=/var/lib/bus</listen>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
+<allow send_type="signal"/><allow send_requested_reply="true"/><allow receive_sender="*"/></policy></busconfig>
+"""
+_LINKED_AT_INSTALLATION = ("iptables", "ip6tables")
+_RULE_FILES = ("before", "before6", "after", "after6", "user", "user6")
+
+
+@pytest.fixture(scope="module")
+def gateway_host(shared: Installation, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The gateway's host, on which the unpacked packages are where installed ones would be."""
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        pytest.skip("this kernel has no overlay file system")
+    host = shared.gateway_site.host
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "sbin").mkdir()
+    for name in _LINKED_AT_INSTALLATION:
+        for suffix in ("", "-restore", "-save"):
+            (linked / "sbin" / f"{name}{suffix}").symlink_to("xtables-nft-multi")
+    for lower, target in ((f"{linked}:{ROOT}/usr:/usr", "/usr"), (f"{ROOT}/lib:/usr/lib", "/usr/lib")):
+        host.run("mount", "-t", "overlay", "-o", f"lowerdir={lower}", "none", target)
+    for folder in ("ufw", "firewalld", "default"):
+        shutil.copytree(ROOT / "etc" / folder, host.etc / folder, dirs_exist_ok=True)
+    defaults = ROOT / "usr" / "share" / "ufw"
+    shutil.copy(defaults / "ufw.conf", host.etc / "ufw")
+    for name in _RULE_FILES:
+        shutil.copy(defaults / "iptables" / f"{name}.rules", host.etc / "ufw")
+    host.run("mkdir", "-p", "/var/lib/ufw")
+    return host
+
+
+@pytest.fixture
+def ufw(gateway_host: Host) -> Iterator[Callable[[], None]]:
+    """The firewall at work; call it to have its rules set anew."""
+    gateway_host.run("ufw", "--force", "enable")
+    yield lambda: discard(gateway_host.run("ufw", "reload"))
+    gateway_host.run("ufw", "--force", "disable")
+    gateway_host.run("nft", "flush", "ruleset")  # it leaves chains that accept; the gateway puts its own back
+
+
+@pytest.fixture
+def firewalld(gateway_host: Host) -> Iterator[Callable[[], None]]:
+    """The firewall at work; call it to have its rules set anew."""
+    (gateway_host.etc / "bus.conf").write_text(_BUS_SETTINGS)
+    bus = gateway_host.start("bus", "dbus-daemon", "--config-file=/etc/bus.conf", "--nofork")
+    wait_until(lambda: succeeds(gateway_host, "test", "-S", "/var/lib/bus"), "the bus", limit_s=45)
+    service = gateway_host.start("firewalld", "env", BUS, "firewalld", "--nofork", "--nopid")
+    command = ("env", BUS, "firewall-cmd")
+    wait_until(lambda: succeeds(gateway_host, *command, "--state"), "firewalld", limit_s=60, every_s=0.5)
+    yield lambda: discard(gateway_host.run(*command, "--reload"))
+    service.stop()
+    bus.stop()
+
+
+@pytest.mark.parametrize(("firewall", "table"), [("ufw", "ip filter"), ("firewalld", "inet firewalld")])
+def test_what_policies_grant_passes_and_nothing_of_ours_stays(
+    cone: Installation, gateway_host: Host, firewall: str, table: str, request: pytest.FixtureRequest
+) -> None:
+    set_anew: Callable[[], None] = request.getfixturevalue(firewall)
+    listing = ("nft", "list", "table", *table.split())
+    assert reached(cone, NETWORK)
+    assert '"wardgate"' in gateway_host.run(*listing), "the firewall let nothing pass by itself"
+    set_anew()
+    assert reached(cone, NAME)
+    cone.restart_ends()  # the way through the firewall is found anew
+    assert reached(cone, NETWORK)
+    cone.gateway.stop()
+    assert '"wardgate"' not in gateway_host.run(*listing)
+    cone.mend()
+
+
+def reached(cone: Installation, url: str) -> bool:
+    """Tell whether it is, within a host's time to be back."""
+    try:
+        wait_until(lambda: cone.fetch(url, 2).bytes > 0, f"an answer from {url}", BACK_WITHIN_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def succeeds(host: Host, *command: str) -> bool:
+    try:
+        host.run(*command)
+    except CommandFailed:
+        return False
+    return True
+
+
+def discard(_: object) -> None:
+    """What a command printed is of no use."""
