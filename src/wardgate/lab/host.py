@@ -25,7 +25,10 @@ from typing import IO, TypeVar
 _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
-_ETC_SKIPPED = ("alternatives", "apparmor.d", "init.d", "java", "systemd", "vim", "X11")
+_ETC_SKIPPED = {
+    "/etc": ("alternatives", "apparmor.d", "apt", "dpkg", "init.d", "java", "systemd", "vim", "X11"),
+    "/etc/ssl": ("certs",),  # hundreds of links, for each host
+}
 _TOOLS = ("ip", "nft", "nsenter", "unshare", "mount", "hostname", "sysctl", "curl")
 _PACKAGES = ("iproute2", "nftables", "util-linux", "mount", "hostname", "procps", "curl")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -264,7 +267,7 @@ def _copy_etc(target: Path, name: str) -> None:
         "/etc",
         target,
         symlinks=True,
-        ignore=lambda folder, names: _ETC_SKIPPED if folder == "/etc" else (),  # noqa: ARG005
+        ignore=lambda folder, names: _ETC_SKIPPED.get(folder, ()),  # noqa: ARG005
     )
     for file in ("resolv.conf", "hosts", "machine-id"):
         (target / file).unlink(missing_ok=True)
