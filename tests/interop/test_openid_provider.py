@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -24,6 +23,7 @@ from joserfc.jwk import RSAKey
 
 from support.browser import caller
 from support.certificates import write_certificate
+from support.free_port import free_port
 from support.patience import PATIENCE_S
 from support.portal import HeldClock, World, make_world, portal_running
 from wardgate.portal.app import Portal
@@ -73,13 +73,6 @@ def installed(node: str) -> Path:
 
 def new_key() -> RSAKey:
     return RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @dataclass(slots=True)

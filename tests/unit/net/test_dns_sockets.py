@@ -12,6 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
+from support.free_port import free_port
 from wardgate.dns.upstream_answers import FAILURE_S
 from wardgate.model.addresses import IpAddress
 from wardgate.net import dns_listener, name_lookup
@@ -21,12 +22,6 @@ from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
 
 PLAIN = Route(mark=None)
 LOOPBACK = ip_address("127.0.0.1")
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def zone(query: Query) -> bytes | None:
