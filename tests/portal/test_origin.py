@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from support.api_requests import newest_api_requests
 from support.browser import caller, make_api_token, sign_in_link
 from support.portal import World, make_world, portal_running
 from wardgate.portal.geography import Geography
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.sign_in.api_calls import newest_api_requests
 
 PROXIES = (ip_network("192.0.2.0/24"), ip_network("2001:db8:ffff::/48"))
 GEOGRAPHY = Geography()

@@ -101,21 +101,11 @@ class SimHost:
     connected: bool = True
 
 
-@dataclass
-class Traffic:
-    """What a run exercised."""
-
-    delivered: int = 0
-    lost: int = 0
-    filtered: int = 0
-    unreachable: int = 0
-
-
 class SimNetwork:
     """Carries datagrams between hosts on the running event loop's time."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.traffic = Traffic()
+        self.lost = 0  # datagrams, on lossy cables
         self._rng = rng
         self._hosts: dict[str, SimHost] = {}  # by the public address under which others reach it
 
@@ -154,10 +144,9 @@ class SimNetwork:
             source = host.nat.outbound(source, destination, loop.time())
         target = self._hosts.get(destination.rpartition(":")[0])
         if target is None:
-            self.traffic.unreachable += 1
             return
         if self._rng.random() < host.loss or self._rng.random() < target.loss:
-            self.traffic.lost += 1
+            self.lost += 1
             return
         loop.call_later(
             host.latency_s + target.latency_s, self._arrive, target, (source, destination, payload)
@@ -166,13 +155,10 @@ class SimNetwork:
     def _arrive(self, target: SimHost, datagram: Datagram) -> None:
         source, destination, payload = datagram
         if not target.connected:
-            self.traffic.unreachable += 1
             return
         if target.nat is not None:
             inside = target.nat.inbound(source, destination, asyncio.get_running_loop().time())
             if inside is None:
-                self.traffic.filtered += 1
                 return
             destination = inside
-        self.traffic.delivered += 1
         target.receiver((source, destination, payload))

@@ -54,7 +54,7 @@ class World(Administration):
             peer.kill()
         for client in self.clients.values():
             self._count_paths(client)
-        self.counts.lost_datagrams = self.network.traffic.lost
+        self.counts.lost_datagrams = self.network.lost
         await self.stop_portal()
         await self._store.close()
 

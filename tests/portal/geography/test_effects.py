@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from support.api_requests import newest_api_requests
 from support.browser import caller, make_api_token, sign_in_link
 from support.ip_databases import city, write_ip_database
 from support.portal import Refused, World, make_world, portal_running
 from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.sign_in.api_calls import newest_api_requests
 
 BERLIN = ("198.51.100.7", (52.52, 13.4))
 PARIS = ("198.51.100.71", (48.85, 2.35))

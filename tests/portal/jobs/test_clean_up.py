@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import insert
 
+from support.api_requests import newest_api_requests
 from support.portal import World, make_world, portal_running
 from unit.portal.store.conftest import make_api_request
 from wardgate.portal.access.tables import PolicyAuthorization
@@ -20,7 +21,7 @@ from wardgate.portal.logs.tables import API_REQUEST_LOGS, Decision
 from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.schema.row_building import values_of
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.sign_in.api_calls import append_api_requests, newest_api_requests
+from wardgate.portal.sign_in.api_calls import append_api_requests
 from wardgate.portal.sign_in.tables import OneTimePasscode
 
 

@@ -13,13 +13,13 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from portal.rest.test_objects import NOWHERE
+from support.api_requests import newest_api_requests
 from support.browser import caller, make_api_token
 from support.patience import PATIENCE_S
 from support.portal import World, make_world, portal_running, portal_with_held_clock
 from wardgate.portal.app import Portal
 from wardgate.portal.rest import application, pipeline
 from wardgate.portal.settings import PortalSettings
-from wardgate.portal.sign_in.api_calls import newest_api_requests
 from wardgate.portal.store import INSTALLATION, Store
 
 UNAUTHENTICATED = {

@@ -18,7 +18,7 @@ from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
-from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.store import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,6 @@ async def find_api_caller(
         ACTORS.rows.of(row[of_account:of_actor]),
         API_TOKENS.rows.of(row[of_actor:]),
     )
-
-
-async def newest_api_requests(tables: AccountTables, *, limit: int) -> list[ApiRequest]:
-    """Return the newest calls of an account. Raises NotAllowed."""
-    order = (API_REQUEST_LOGS.c.seq.desc(),)
-    return await tables.entries(API_REQUEST_LOGS, order_by=order, limit=limit)
 
 
 async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:

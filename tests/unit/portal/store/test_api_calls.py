@@ -7,15 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from support.api_requests import newest_api_requests
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.people.tables import Actor
-from wardgate.portal.sign_in.api_calls import (
-    TokenUse,
-    append_api_requests,
-    find_api_caller,
-    newest_api_requests,
-    note_token_uses,
-)
+from wardgate.portal.sign_in.api_calls import TokenUse, append_api_requests, find_api_caller, note_token_uses
 from wardgate.portal.sign_in.tables import ApiToken
 from wardgate.portal.store import Store, Transaction
 
