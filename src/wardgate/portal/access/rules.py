@@ -12,7 +12,7 @@ from uuid import UUID
 
 from wardgate.model.conditions import InvalidCondition, parse_condition, render_condition
 from wardgate.portal.access.addresses import MAX_FILTERS, check_address, check_filters
-from wardgate.portal.access.tables import POLICIES, Policy, Resource
+from wardgate.portal.access.tables import POLICIES, RESOURCES, Policy, Resource
 from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
@@ -113,8 +113,7 @@ def _new_resource(tables: AccountTables, given: Given) -> tuple[Resource, Edit]:
 
 
 async def _checked_resource(tables: AccountTables, edit: Edit, before: Resource | None) -> dict[str, Any]:
-    edit.text("name", required=True)
-    edit.text("address_description")
+    edit.columns(RESOURCES)
     edit.choice("type", RESOURCE_TYPES, required=True)
     type_ = edit.value("type")
     was_same = before is not None and before.type == type_
@@ -128,8 +127,7 @@ async def _checked_resource(tables: AccountTables, edit: Edit, before: Resource 
 
 
 def _checked_pool(edit: Edit) -> dict[str, Any]:
-    edit.text("name", required=True)
-    edit.text("address_description")
+    edit.columns(RESOURCES)
     if edit.value("type") == "static_device_pool" and edit.gave("address") and edit.raw("address"):
         edit.error("address", "must be blank for a static pool: its members are listed")
     _check_address(edit, None if "type" in edit.errors else edit.value("type"))

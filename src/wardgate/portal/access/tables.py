@@ -32,9 +32,9 @@ class Resource(TenantRow):
 
     table: ClassVar[str] = "resources"
     type: Annotated[str, Words(0, 32)]
-    name: Annotated[str, Words(1, 255)]
+    name: Annotated[str, Words(1, 255), Editable()]
     address: Annotated[str | None, Words(1, 255)] = None
-    address_description: Annotated[str | None, Words(1, 255)] = None
+    address_description: Annotated[str | None, Words(1, 255), Editable()] = None
     ip_stack: Annotated[str | None, Words(0, 16)] = None
     filters: list[dict[str, Any]] = field(default_factory=list)
     site_id: UUID | None = None

@@ -11,7 +11,7 @@ from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import USERS, check_actor, check_promotion
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing
-from wardgate.portal.people.tables import GROUPS, Actor, ExternalIdentity, Group, Membership
+from wardgate.portal.people.tables import ACTORS, GROUPS, Actor, ExternalIdentity, Group, Membership
 from wardgate.portal.provisioning import check_email
 from wardgate.portal.store import AccountTables, Conflict
 
@@ -172,16 +172,17 @@ def check_not_synced(group: Group) -> None:
 
 async def make_group(tables: AccountTables, given: Given) -> Group:
     """Raises Invalid."""
-    values = _checked_group(given, {"name": None})
+    new = Group(id=tables.new_id(), account_id=tables.account_id, name="")
+    values = _checked_group(given, {**asdict(new), "name": None})
     try:
-        return await tables.groups.insert(Group(id=tables.new_id(), account_id=tables.account_id, **values))
+        return await tables.groups.insert(replace(new, **values))
     except Conflict:
         raise Invalid(GROUP_NAME_TAKEN) from None
 
 
 async def change_group(tables: AccountTables, before: Group, given: Given) -> Group:
     """Raises Invalid."""
-    values = _checked_group(given, {"name": before.name})
+    values = _checked_group(given, asdict(before))
     try:
         return await tables.groups.save(replace(before, **values))
     except Conflict:
@@ -249,8 +250,7 @@ async def set_members(
 
 
 def _checked_actor(edit: Edit) -> dict[str, Any]:
-    edit.text("name", required=True)
-    edit.flag("allow_email_otp_sign_in")
+    edit.columns(ACTORS)
     edit.text("email", longest=160)
     email, is_user = edit.value("email"), edit.value("type") in USERS
     if email is None and is_user:

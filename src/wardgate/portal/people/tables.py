@@ -32,10 +32,10 @@ class Actor(TenantRow):
 
     table: ClassVar[str] = "actors"
     type: Annotated[str, Words(0, 32)]
-    name: Annotated[str, Words(1, 255)]
+    name: Annotated[str, Words(1, 255), Editable()]
     email: Annotated[str | None, Words(0, 160)] = None
     password_hash: str | None = None
-    allow_email_otp_sign_in: bool = False
+    allow_email_otp_sign_in: Annotated[bool, Editable()] = False
     preferences: dict[str, Any] = field(default_factory=dict)
     is_disabled: bool = False
 
