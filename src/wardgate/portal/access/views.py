@@ -30,7 +30,7 @@ class FilterView(BaseModel):
     ports: list[str]
 
 
-class ResourceView(BaseModel):
+class ResourceView(RowView):
     """`ip_stack` and `site_id` are left out when null."""
 
     id: UUID
@@ -60,24 +60,14 @@ class ResourceView(BaseModel):
         return handler(plain)
 
     @classmethod
-    def of(cls, row: ResourceRow) -> "ResourceView":
-        return cls(**cls.fields_of(row))
-
-    @staticmethod
-    def fields_of(row: ResourceRow) -> ViewFields:
-        fields: ViewFields = {
-            "id": row.id,
-            "name": row.name,
-            "address": row.address,
-            "address_description": row.address_description,
-            "type": row.type,
-            "filters": [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters],
+    def fields_of(cls, row: ResourceRow) -> ViewFields:
+        filters = [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters]
+        fields = super().fields_of(row) | {"filters": filters}
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None or name not in _LEFT_OUT_WHEN_NULL
         }
-        if row.ip_stack is not None:
-            fields["ip_stack"] = row.ip_stack
-        if row.site_id is not None:
-            fields["site_id"] = row.site_id
-        return fields
 
 
 _LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
