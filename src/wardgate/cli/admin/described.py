@@ -9,8 +9,14 @@ from typing import Final
 from wardgate.cli.admin.vocabulary import Field, Kind
 
 DESCRIBED: Final[Mapping[str, tuple[Field, ...]]] = {
-    'PATCH /wardgate/accounts/{}': (Field('is_locked', 'administrators cannot change settings or delete the account', Kind.FLAG),),
-    'PATCH /wardgate/accounts/{}/okta_auth_providers/{}': (Field('okta_domain', 'such as example.okta.com'),),
-    'POST /wardgate/accounts/{}/okta_auth_providers': (Field('okta_domain', 'such as example.okta.com', is_required=True),),
-    'POST /wardgate/accounts/{}/okta_auth_providers/{}/verification': (Field('okta_domain', 'such as example.okta.com'),),
+    "PATCH /wardgate/accounts/{}": (
+        Field("is_locked", "administrators cannot change settings or delete the account", Kind.FLAG),
+    ),
+    "PATCH /wardgate/accounts/{}/okta_auth_providers/{}": (Field("okta_domain", "such as example.okta.com"),),
+    "POST /wardgate/accounts/{}/okta_auth_providers": (
+        Field("okta_domain", "such as example.okta.com", is_required=True),
+    ),
+    "POST /wardgate/accounts/{}/okta_auth_providers/{}/verification": (
+        Field("okta_domain", "such as example.okta.com"),
+    ),
 }
