@@ -20,16 +20,17 @@ from wardgate.portal.account_config import (
 )
 from wardgate.portal.credentials import Issued, issue, issue_sign_in_link
 from wardgate.portal.edits import BLANK, INVALID, Edit, Given
-from wardgate.portal.installation.tables import Account, Banner, RelayToken
+from wardgate.portal.installation.tables import Account, Banner, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
 from wardgate.portal.limits import DEFAULTS
-from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.outcomes import Forbidden, Invalid, Missing, WrongState
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.provisioning import check_email, check_search_domain, check_slug, provision
 from wardgate.portal.segments import RESERVED_SLUGS
 from wardgate.portal.sign_in.rules import make_first_api_token
 from wardgate.portal.store import AccountTables, Conflict, Transaction
 
+LAST_TOKEN: Final = "It is the only operator's token: make another one first."  # noqa: S105 - a message
 SIGN_IN_LINK_LIFETIME_S: Final = 24 * 3600  # the operator has to pass it on
 API_TOKEN_LIFETIME: Final = timedelta(days=365)
 TOKEN_NAME: Final = "first API token"  # noqa: S105 - what it is called
@@ -156,10 +157,7 @@ async def load_relay_token(transaction: Transaction, id_: UUID | None) -> RelayT
 
 async def make_relay_token(transaction: Transaction, given: Given, *, keys: Keys) -> Issued[RelayToken]:
     """Raises Invalid."""
-    edit = Edit(given, {"name": None})
-    edit.text("name", required=True)
-    name = edit.finish()["name"]
-    return await issue(transaction.relay_tokens, transaction=transaction, keys=keys, name=name)
+    return await issue(transaction.relay_tokens, transaction=transaction, keys=keys, **_checked_name(given))
 
 
 async def rotate_relay_token(
@@ -168,6 +166,26 @@ async def rotate_relay_token(
     """Replace a relay's token; a relay that still uses the old one is disconnected."""
     await transaction.relay_tokens.delete(before.id)
     return await issue(transaction.relay_tokens, transaction=transaction, keys=keys, name=before.name)
+
+
+async def make_operator_token(transaction: Transaction, given: Given, *, keys: Keys) -> Issued[OperatorToken]:
+    """Make a token of the operator. Raises Invalid."""
+    return await issue(
+        transaction.operator_tokens, transaction=transaction, keys=keys, **_checked_name(given)
+    )
+
+
+async def delete_operator_token(transaction: Transaction, token: OperatorToken) -> None:
+    """Delete a token of the operator, and end the sessions begun with it.
+
+    Raises:
+        WrongState: there would be none left.
+    """
+    if await transaction.operator_tokens.count(at_most=2) < 2:
+        raise WrongState(LAST_TOKEN)
+    await transaction.operator_tokens.delete(token.id)
+    sessions = transaction.operator_sessions
+    await sessions.delete_where(sessions.c.token_id == token.id)
 
 
 async def load_banner(transaction: Transaction, id_: UUID | None) -> Banner:
@@ -184,6 +202,12 @@ async def make_banner(transaction: Transaction, given: Given) -> Banner:
     edit.text("message", longest=MAX_MESSAGE_CHARS, required=True)
     edit.choice("color", COLORS, required=True)
     return await transaction.banners.insert(Banner(id=transaction.new_id(), **edit.finish()))
+
+
+def _checked_name(given: Given) -> dict[str, Any]:
+    edit = Edit(given, {"name": None})
+    edit.text("name", required=True)
+    return edit.finish()
 
 
 def _changed(before: Account, given: Given, now: datetime) -> Account:

@@ -8,15 +8,13 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from wardgate.portal.credentials import issue
-from wardgate.portal.edits import Edit
+from wardgate.portal.installation import rules
 from wardgate.portal.installation.tables import (
     OPERATOR_SESSIONS,
     OPERATOR_TOKENS,
     OperatorSession,
     OperatorToken,
 )
-from wardgate.portal.outcomes import WrongState
 from wardgate.portal.store import Transaction
 from wardgate.portal.web.cells import Fact, Moment, Text
 from wardgate.portal.web.filters import Search
@@ -26,7 +24,6 @@ from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import OperatorVisit
 
 SESSIONS_SHOWN: Final = 50
-LAST_TOKEN: Final = "It is the only operator's token: make another one first."  # noqa: S105 - a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,7 @@ async def facts_of(_visit: OperatorVisit, _: Transaction, token: OperatorToken) 
 async def _make(
     visit: OperatorVisit, _: Transaction, transaction: Transaction, given: Mapping[str, Any]
 ) -> OperatorToken:
-    edit = Edit(given, {"name": None})
-    edit.text("name", required=True)
-    issued = await issue(
-        transaction.operator_tokens, transaction=transaction, keys=visit.services.keys, **edit.finish()
-    )
+    issued = await rules.make_operator_token(transaction, given, keys=visit.services.keys)
     visit.secret = issued.text
     return issued.row
 
@@ -89,11 +82,7 @@ async def _make(
 async def _delete(
     _visit: OperatorVisit, _: Transaction, transaction: Transaction, token: OperatorToken
 ) -> str:
-    if await transaction.operator_tokens.count(at_most=2) < 2:
-        raise WrongState(LAST_TOKEN)
-    await transaction.operator_tokens.delete(token.id)
-    sessions = transaction.operator_sessions
-    await sessions.delete_where(sessions.c.token_id == token.id)
+    await rules.delete_operator_token(transaction, token)
     return f"Token “{token.name}” was deleted."
 
 
