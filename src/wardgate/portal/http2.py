@@ -10,7 +10,8 @@ CONNECT (RFC 8441) is not offered.
     streams   100 at a time; each that runs beside another counts as one connection more of its address, until
               the request has really ended, not when its stream is reset; 1,000 in all, then another connection is due
     frames    what is no body is read at 32 KB/s at most after its first 64 KB, a request costs 320 bytes more
-              and a reset too: so much for floods of settings, pings, window updates and resets
+              and a reset too, an answer that is woken with others 32: so much for floods of settings, pings,
+              window updates and resets
     unread    an answer of which nothing is taken for 30 s is given up
     idle      5 s without a request
 
@@ -81,6 +82,7 @@ ALLOWANCE: Final = 2_000.0
 ALLOWANCE_PER_S: Final = 1_000.0
 _BYTES_OF_A_TOKEN: Final = 32
 _REQUEST_COST: Final = 10.0
+_WAKING_COST: Final = 1.0
 _PAUSE_S: Final = 0.01
 
 _OF_ONE_HOP: Final = frozenset(
@@ -397,9 +399,12 @@ class Http2Protocol(asyncio.Protocol):
             self._loop.call_later(CLOSE_S, self._transport.abort)
 
     def _wake(self, stream_ids: Iterable[int]) -> None:
-        for stream_id in stream_ids:
-            if (request := self._requests.get(stream_id)) is not None:
-                request.handle_window()
+        """Let answers go on. A frame that makes many of them look costs for each but the first, whether or not it
+        lets them.
+        """
+        requests = [self._requests.get(stream_id) for stream_id in stream_ids]
+        woken = sum(request.handle_window() for request in requests if request is not None)
+        self._charge(max(woken - 1, 0) * _WAKING_COST)
 
     def _charge(self, cost: float) -> None:
         self._allowance.charge(cost, now=self._loop.time())
@@ -462,8 +467,12 @@ class _Request:
         self._news.set()
         self._window.set()
 
-    def handle_window(self) -> None:
+    def handle_window(self) -> bool:
+        """Look whether more can be sent; return False if that is about to happen anyway."""
+        if self._window.is_set():
+            return False
         self._window.set()
+        return True
 
     # ── ASGI ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -397,6 +397,27 @@ async def test_a_flood_of_empty_frames_is_read_no_faster_than_the_allowance(call
 
 
 @scene
+async def test_a_window_that_wakes_many_answers_costs_for_each(caller: Http2Caller) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"nobody takes it"})
+
+    caller.gate._most = caller.gate._most_of_one = 1000
+    caller.wire.protocol._config.loaded_app = app
+    caller.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    await caller.sync()
+    for _ in range(20):
+        await caller.ask()
+    assert not caller.wire.is_paused
+    for _ in range(300):
+        caller.wire.protocol.data_received(_frame(8, 0, 0, (1).to_bytes(4, "big")))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    # As bytes they are worth 122 tokens.
+    assert caller.wire.is_paused
+
+
+@scene
 async def test_after_many_requests_another_connection_is_asked_for(caller: Http2Caller) -> None:
     for _ in range(MAX_REQUESTS):
         stream_id = caller.h2.get_next_available_stream_id()
