@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from support.portal import World
+from support.portal import RELAY_AGENT, World
 from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, authorize
 from wardgate.policy.evaluation import UNDETERMINED, Facts
@@ -17,7 +17,7 @@ from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.logs.decision_log import append_decisions
 from wardgate.portal.logs.tables import Decision
-from wardgate.wire.user_agent import CLIENT_SPEAKS
+from wardgate.wire.user_agent import CLIENT_SPEAKS, announced_version
 
 
 async def test_a_relay_token_is_made_used_and_deleted(operator: httpx2.AsyncClient, world: World) -> None:
@@ -30,6 +30,8 @@ async def test_a_relay_token_is_made_used_and_deleted(operator: httpx2.AsyncClie
         await peer.join({"stamp_secret": "ab" * 32})
         (relay,) = (await operator.get("/wardgate/relays")).json()["data"]
         assert (relay["name"], relay["ipv4"], relay["port"]) == ("relay-1", "198.51.100.7", 3478)
+        assert (relay["version"], relay["user_agent"]) == (announced_version(RELAY_AGENT), RELAY_AGENT)
+        assert relay["version"] is not None
         names = [one["name"] for one in (await operator.get("/wardgate/relay_tokens")).json()["data"]]
         assert names == ["r", "relay-1"]
         assert (await operator.delete(f"/wardgate/relay_tokens/{made['id']}")).json()["data"] == {

@@ -107,6 +107,7 @@ class RelayPresence(BusValue, frozen=True, kw_only=True):
         stamp_secret: 64 hex characters, drawn by the relay at its start; credentials of its users derive from
             it.
         name: its token's.
+        version: of the protocol, as announced; None if it cannot be read.
     """
 
     SECRETS: ClassVar = frozenset({"stamp_secret"})
@@ -119,6 +120,8 @@ class RelayPresence(BusValue, frozen=True, kw_only=True):
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None
     port: int
+    user_agent: str
+    version: str | None
     position: Position | None
     connected_at: AwareDatetime
 

@@ -17,6 +17,7 @@ from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import relay_id
 from wardgate.wire.dialect import Dialect
 from wardgate.wire.frames import Framing
+from wardgate.wire.user_agent import MAX_CHARS, announced_version
 
 
 class RelaySession(Session):
@@ -44,6 +45,8 @@ class RelaySession(Session):
             ipv4=parameters.ipv4,
             ipv6=parameters.ipv6,
             port=parameters.port,
+            user_agent=connected.origin.user_agent[:MAX_CHARS],
+            version=announced_version(connected.origin.user_agent),
             position=connected.origin.position,
             connected_at=self._environment.clock.now(),
         )

@@ -139,6 +139,8 @@ class RelayView(BaseModel):
     ipv4: str | None
     ipv6: str | None
     port: int
+    version: str | None
+    user_agent: str
     connected_at: str
 
 

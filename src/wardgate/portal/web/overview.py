@@ -63,7 +63,14 @@ async def load_overview(visit: Visit) -> Overview:
             peer_cells(one, "" if one.site_id is None else sites.get(one.site_id, "")) for one in gateways
         ),
         relays=tuple(
-            (_text(one.name), _text(one.ipv4), _text(one.ipv6), str(one.port), _readable(one.connected_at))
+            (
+                _text(one.name),
+                _text(one.ipv4),
+                _text(one.ipv6),
+                str(one.port),
+                software_text(one.user_agent),
+                _readable(one.connected_at),
+            )
             for one in bus.members("relay", None)
         ),
         decisions=tuple(_decision(one) for one in decisions),

@@ -21,6 +21,7 @@ from wardgate.portal.web.forms import Form, TextField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Side, Tab
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import OperatorVisit
+from wardgate.wire.user_agent import software_text
 
 PATH: Final = "/relays"
 
@@ -68,6 +69,10 @@ def _addresses(online: Sequence[RelayPresence]) -> Cell:
     return Text(", ".join(told), is_code=True)
 
 
+def _software(online: Sequence[RelayPresence]) -> Cell:
+    return Text(", ".join(sorted({software_text(one.user_agent) for one in online})))
+
+
 async def facts_of(_visit: OperatorVisit, _: Transaction, token: RelayToken) -> Sequence[Fact]:
     return (
         Fact("Created", Moment(token.inserted_at)),
@@ -81,12 +86,13 @@ async def status_of(visit: OperatorVisit, _: Transaction, token: RelayToken) -> 
 
 async def load_connections(visit: OperatorVisit, _: Transaction, token: RelayToken) -> Grid:
     return Grid(
-        ("IPv4", "IPv6", "Port", "Place", "Connected"),
+        ("IPv4", "IPv6", "Port", "Software", "Place", "Connected"),
         [
             (
                 Text(str(one.ipv4 or "–"), is_code=True),
                 Text(str(one.ipv6 or "–"), is_code=True),
                 Text(str(one.port)),
+                Text(software_text(one.user_agent)),
                 Text("–" if one.position is None else f"{one.position.lat:.1f}, {one.position.lon:.1f}"),
                 Moment(one.connected_at),
             )
@@ -156,6 +162,12 @@ PAGE: Final[ListPage[RelayToken, RelayFacts, OperatorVisit, Transaction]] = List
             name="addresses",
             label="Addresses",
             cell=lambda row, facts: _addresses(facts.online.get(row.id, ())),
+            is_secondary=True,
+        ),
+        Column(
+            name="software",
+            label="Software",
+            cell=lambda row, facts: _software(facts.online.get(row.id, ())),
             is_secondary=True,
         ),
         Column(

@@ -93,6 +93,8 @@ async def relays(caller: ForOperator) -> Data[list[RelayView]]:
                 ipv4=None if one.ipv4 is None else str(one.ipv4),
                 ipv6=None if one.ipv6 is None else str(one.ipv6),
                 port=one.port,
+                version=one.version,
+                user_agent=one.user_agent,
                 connected_at=one.connected_at.isoformat(),
             )
             for one in present
