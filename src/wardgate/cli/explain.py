@@ -58,8 +58,27 @@ def run(settings: Settings) -> int:
         raise UserError(
             f"the portal's explanation cannot be read; does it run another version? ({error})"
         ) from error
-    echo(json.dumps(answer, indent=2) if settings[AS_JSON] else as_text(explanation))
+    echo(
+        json.dumps(answer, indent=2)
+        if settings[AS_JSON]
+        else "\n".join([as_text(explanation), *_flows(answer)])
+    )
     return EXIT_CODES[explanation.outcome]
+
+
+def _flows(answer: Any) -> list[str]:
+    """Tell what passed by a decision of the past that granted something."""
+    match answer.get("flows"):
+        case {"number": 0, "is_exact": bool(is_exact)}:
+            among = "" if is_exact else ", among the newest that were looked at"
+            return [f"no flow that passed by it was reported{among}"]
+        case {"number": int(number), "is_exact": bool(is_exact), "last_at": str(last_at)}:
+            least = "" if is_exact else "at least "
+            return [
+                f"{least}{number} reports of flows that passed by it, the newest of one that began at {last_at}"
+            ]
+        case _:
+            return []
 
 
 def _traffic(settings: Settings) -> dict[str, str]:

@@ -123,7 +123,7 @@ def test_explanations_have_the_fields_of_the_engine() -> None:
         (explanation_views.AskedTraffic, explanation.ExplainedTraffic),
         (explanation_views.ChosenGateway, explanation.ExplainedGateway),
     ):
-        own = {"text", "decision_log_id"} if struct is explanation.Explanation else set()
+        own = {"text", "decision_log_id", "flows"} if struct is explanation.Explanation else set()
         assert set(view.model_fields) == set(struct.__struct_fields__) | own
 
 

@@ -15,6 +15,7 @@ from support.pages import heading_of, rows_of, toast_after
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
 from wardgate.portal.database import log_reading
+from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.logs.pages import log_page
 from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import FlowLog
@@ -192,6 +193,46 @@ async def test_a_flow_is_shown_with_its_paths_and_the_other_sides_report(
     assert "reported by the initiator" in (await admin.get(other)).text
     page = (await admin.get("/acme/logs/flows")).text
     assert ("Incomplete" in page, "Clock skew" in page) == (True, True)
+
+
+async def test_a_flow_leads_to_the_decision_that_let_it_pass_and_back(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    logged = asyncio.Event()
+    world.portal.services.environment.bus.watch(f"decisions:{world.account_id}", logged.set)
+    async with world.gateway() as gateway, world.client() as client:
+        await gateway.join()
+        await client.join()
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        offered = (await gateway.receive_until("create_authorization"))["payload"]
+        gateway.send("authorization_created", {"ref": offered["ref"]})
+        await client.receive_until("authorization_created")
+        async with asyncio.timeout(PATIENCE_S):
+            await logged.wait()
+    async with world.portal.services.store.reading() as transaction:
+        (decision,) = await newest_decisions(transaction.of(world.account_id), limit=2)
+    explained = f"/acme/explain?log_id={decision.log_id}"
+    assert "No flow was reported" in (await admin.get(explained)).text
+
+    now = datetime.now(UTC)
+    passed = flow(
+        world, now, initiator_device_id=decision.device_id, policy_authorization_id=decision.authorization_id
+    )
+    stranger = flow(world, now, log_id="f" + "9" * 23, inner_src_port=9)
+    await reported(world, passed, replace(passed, role="responder", log_id="f" + "2" * 23), stranger)
+    answer = (await admin.get(explained)).text
+    assert "2 reports of flows" in answer
+    (listed,) = re.findall(r'href="([^"]+)">\s*2 reports', answer)
+    rows = rows_of((await admin.get(html.unescape(listed))).text)
+    assert len(rows) == 2
+    panel = (await admin.get(link_of(rows[0]))).text
+    (back,) = re.findall(r'href="(/acme/explain\?authorization_id=[^"]+)"', panel)
+    assert "2 reports of flows" in (await admin.get(back)).text
+
+    # The decision is gone, or the link is somebody's invention.
+    gone = f"/acme/explain?authorization_id={stranger.policy_authorization_id}"
+    assert "is not in the log any more" in (await admin.get(gone)).text
+    assert "does not exist any more" in (await admin.get("/acme/explain?authorization_id=x")).text
 
 
 async def test_a_decision_is_shown_with_its_reasons(admin: httpx2.AsyncClient, world: World) -> None:

@@ -33,12 +33,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     return answering(monkeypatch, DENIED)
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Explanation) -> list[Mapping[str, str]]:
+def answering(
+    monkeypatch: pytest.MonkeyPatch, answer: Explanation, *, flows: Any = None
+) -> list[Mapping[str, str]]:
     queries: list[Mapping[str, str]] = []
 
     async def ask(_profile: Any, _ca: Any, _named: Any, query: Mapping[str, str]) -> Any:
         queries.append(query)
-        return {**as_json(answer), "text": "", "decision_log_id": None}
+        return {**as_json(answer), "text": "", "decision_log_id": None, "flows": flows}
 
     monkeypatch.setattr(explain, "_ask", ask)
     monkeypatch.setenv("WARDGATE_URL", "http://portal.example")
@@ -90,3 +92,22 @@ def test_what_is_no_port_with_its_protocol_is_wrong_usage(
 def test_no_packet_is_assumed_of_the_past(asked: list[Mapping[str, str]]) -> None:
     assert code_of("--port", "80/tcp", "--at", "24h") == 2
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("flows", "told"),
+    [
+        (None, ""),
+        ({"number": 0, "is_exact": True, "last_at": None}, "no flow that passed by it was reported\n"),
+        ({"number": 0, "is_exact": False, "last_at": None}, "among the newest that were looked at"),
+        ({"number": 7, "is_exact": False, "last_at": "2026-11-22T09:00:00Z"}, "at least 7 reports of flows"),
+    ],
+)
+def test_an_answer_of_the_past_tells_of_flows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flows: Any, told: str
+) -> None:
+    answering(monkeypatch, msgspec.structs.replace(DENIED, outcome="granted"), flows=flows)
+    assert code_of("--at", "5m") == 0
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert ("flow" in printed) == (flows is not None)

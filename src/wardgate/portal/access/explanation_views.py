@@ -1,5 +1,6 @@
 """Explanations and decisions as the API shows them; the fields are those of `wardgate.policy.explanation`."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from wardgate.policy.explanation import Explanation, as_json, as_text, from_json
 from wardgate.portal.access.facts import FACTS
 from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.access.views import ResourceType
+from wardgate.portal.logs.grant_flows import ReportedFlows
 from wardgate.portal.logs.tables import Decision as DecisionRow
 from wardgate.portal.rest.views import Instant, ViewFields, one_of_words
 
@@ -95,6 +97,14 @@ class AskedTraffic(BaseModel):
     is_admitted: bool
 
 
+class SeenFlows(BaseModel):
+    """Reports of flows that passed by a decision: how many, or at least how many, and when the newest flow began."""
+
+    number: int
+    is_exact: bool
+    last_at: Instant | None
+
+
 class ExplanationView(BaseModel):
     """An answer to "may this actor use this resource?" with everything that led to it; `text` words it for
     people.
@@ -130,10 +140,14 @@ class ExplanationView(BaseModel):
     offered: bool | None
     text: str
     decision_log_id: str | None
+    flows: SeenFlows | None
 
     @classmethod
-    def of(cls, told: Explanation, *, decision_log_id: str | None = None) -> "ExplanationView":
-        return cls(**as_json(told), text=as_text(told), decision_log_id=decision_log_id)
+    def of(
+        cls, told: Explanation, *, decision_log_id: str | None = None, flows: ReportedFlows | None = None
+    ) -> "ExplanationView":
+        seen = None if flows is None else SeenFlows(**asdict(flows))
+        return cls(**as_json(told), text=as_text(told), decision_log_id=decision_log_id, flows=seen)
 
 
 class OfferView(BaseModel):
@@ -182,7 +196,8 @@ class DecisionView(BaseModel):
     explanation: ExplanationView
 
     @classmethod
-    def of(cls, row: DecisionRow) -> "DecisionView":
+    def of(cls, row: DecisionRow, *, flows: ReportedFlows | None = None) -> "DecisionView":
+        """`flows` are looked for where a single decision is shown."""
         names = cls.model_fields.keys() - {"timestamp", "client_id", "explanation"}
         values: dict[str, Any] = {name: getattr(row, name) for name in names}
         told = from_json(row.explanation)
@@ -190,5 +205,5 @@ class DecisionView(BaseModel):
             **values,
             timestamp=row.decided_at,
             client_id=row.device_id,
-            explanation=ExplanationView.of(told, decision_log_id=row.log_id),
+            explanation=ExplanationView.of(told, decision_log_id=row.log_id, flows=flows),
         )

@@ -3,7 +3,7 @@ change. It asks the engine that decides, or shows what was recorded with a decis
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -28,7 +28,10 @@ from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import RESOURCES
 from wardgate.portal.devices.tables import DEVICES
 from wardgate.portal.logs.decision_log import newest_decisions
-from wardgate.portal.logs.tables import DECISIONS
+from wardgate.portal.logs.grant_flows import ReportedFlows, find_decision, flows_by
+from wardgate.portal.logs.pages.log_page import reading_of
+from wardgate.portal.logs.streams import DECISION_LOG, LOGS, Stream
+from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.outcomes import Missing
 from wardgate.portal.people import rules as people_rules
 from wardgate.portal.people.tables import ACTORS
@@ -67,6 +70,7 @@ class Question:
     protocol: str
     port: str
     log_id: str
+    authorization_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class Answer:
     policies: Sequence[PolicyView]
     remedies: Sequence[Remedy]
     again: str
+    flows: ReportedFlows | None = None
+    authorization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +131,17 @@ class ExplainPage:
 async def load(visit: Visit) -> ExplainPage:
     given = visit.request.query_params
     question = Question(
-        *(given.get(name, "").strip()[:80] for name in ("who", "resource_id", "protocol", "port", "log_id"))
+        *(
+            given.get(name, "").strip()[:80]
+            for name in ("who", "resource_id", "protocol", "port", "log_id", "authorization_id")
+        )
     )
     answer, error = None, ""
     try:
         if question.log_id:
             answer = await _recorded(visit, question.log_id)
+        elif question.authorization_id:
+            answer = await _authorized(visit, _id(question.authorization_id))
         elif question.who and question.resource_id:
             answer = await _asked(visit, question)
     except ValueError as wrong:
@@ -139,7 +150,9 @@ async def load(visit: Visit) -> ExplainPage:
         error = "What was asked about does not exist any more."
     async with visit.reading() as tables:
         if answer is not None and answer.is_past:
-            question = Question(answer.again, answer.told.resource_id, "", "", question.log_id)
+            question = Question(
+                answer.again, answer.told.resource_id, "", "", question.log_id, question.authorization_id
+            )
         return ExplainPage(
             question,
             await _people(tables),
@@ -165,11 +178,27 @@ async def _recorded(visit: Visit, log_id: str) -> Answer:
         found = await newest_decisions(tables, DECISIONS.c.log_id == log_id.lower(), limit=1)
     if not found:
         raise ValueError("There is no such decision in the log; old ones are deleted.")
+    return await _of_the_past(visit, found[0])
+
+
+async def _authorized(visit: Visit, authorization_id: UUID) -> Answer:
+    """Return what was recorded with the decision that made an authorization. Raises ValueError."""
+    found = await find_decision(reading_of(visit, DECISION_LOG), visit.account.id, authorization_id)
+    if found is None:
+        raise ValueError(
+            "The decision by which this passed is not in the log any more; old ones are deleted."
+        )
+    return await _of_the_past(visit, found)
+
+
+async def _of_the_past(visit: Visit, decision: Decision) -> Answer:
     try:
-        told = from_json(found[0].explanation)
+        told = from_json(decision.explanation)
     except msgspec.ValidationError:
         raise ValueError("This decision was explained by another version of the program.") from None
-    return await _answer(visit, told, f"client:{found[0].device_id}", is_past=True)
+    flows = await flows_by(reading_of(visit, LOGS[Stream.FLOW]), visit.account.id, decision)
+    answer = await _answer(visit, told, f"client:{decision.device_id}", is_past=True)
+    return replace(answer, flows=flows, authorization_id=decision.authorization_id)
 
 
 async def _who(visit: Visit, tables: AccountTables, text: str) -> Who:

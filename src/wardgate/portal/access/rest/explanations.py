@@ -19,6 +19,7 @@ from wardgate.portal.access.explaining import Who, explain_now, explanations_of,
 from wardgate.portal.access.explanation_views import DecisionView, ExplanationView, OfferView
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.database.log_reading import Count, LogReader
+from wardgate.portal.logs.grant_flows import flows_by
 from wardgate.portal.logs.rest import parse_instant
 from wardgate.portal.logs.streams import DECISION_LOG
 from wardgate.portal.logs.tables import DECISIONS
@@ -159,7 +160,12 @@ async def show(
     found = await _newest_decision(caller, DECISIONS.c.log_id == log_id.lower())
     if found is None:
         raise not_found()
-    return Data(data=DecisionView.of(found))
+    return Data(data=await _shown(caller, found))
+
+
+async def _shown(caller: AccountCaller, decision: LoggedDecision) -> DecisionView:
+    flows = await flows_by(caller.reading_all, caller.account.id, decision)
+    return DecisionView.of(decision, flows=flows)
 
 
 async def _newest_decision(caller: AccountCaller, *conditions: ColumnElement[bool]) -> LoggedDecision | None:
@@ -195,7 +201,7 @@ async def _looked_up(
     found = await _newest_decision(caller, by == who, c.resource_id == resource_id, c.decided_at <= at)
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, NO_DECISION)
-    return DecisionView.of(found).explanation
+    return (await _shown(caller, found)).explanation
 
 
 async def _who(caller: AccountCaller, actor_id: str | None, client_id: str | None) -> Who:

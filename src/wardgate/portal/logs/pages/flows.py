@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping, or_
 
 from wardgate.model.filters import LAST_PORT
 from wardgate.portal.database.log_reading import LogReader
+from wardgate.portal.logs.grant_flows import CLOCKS_APART
 from wardgate.portal.logs.pages.log_page import Details, Group, LogColumn, LogPage, reading_of
 from wardgate.portal.logs.pages.subjects import actor_name, id_facts
 from wardgate.portal.logs.pages.words import duration_text, size_text
@@ -25,7 +26,6 @@ from wardgate.portal.web.visit import Visit
 
 ROLES: Final = {"initiator": "Initiator", "responder": "Responder"}
 MATCHES_SHOWN: Final = 3
-CLOCKS_APART: Final = timedelta(minutes=5)
 """How far the two sides' clocks may differ for a report to be matched with the other's."""
 
 PROTOCOLS: Final = ("tcp", "udp")
@@ -187,6 +187,7 @@ async def _details(visit: Visit, flow: FlowLog) -> Details:
                     Fact("Resource", _resource(flow, None)),
                     Fact("Authorized", Instant(flow.authorized_at, is_exact=True)),
                     Fact("Until", Instant(flow.authorization_expires_at, is_exact=True)),
+                    Fact("Why", Link("Explain", f"/explain?authorization_id={flow.policy_authorization_id}")),
                 ),
             ),
             Group("Client", _device_facts(flow)),
@@ -261,6 +262,10 @@ async def _others(visit: Visit, flow: FlowLog) -> Sequence[OtherReport]:
     ]
 
 
+async def _id_text(_tables: AccountTables, id_: UUID) -> str:
+    return str(id_)
+
+
 async def _resource_name(tables: AccountTables, id_: UUID) -> str | None:
     resource = await tables.resources.load(id_)
     return None if resource is None else resource.name
@@ -286,6 +291,12 @@ _FILTERS: Final[tuple[Filter, ...]] = (
     Period(name="period", label="Period", column=FLOW_LOGS.c.flow_start),
     Of(name="actor_id", label="Flows of", column=FLOW_LOGS.c.initiator_actor_id, name_of=actor_name),
     Of(name="resource_id", label="Flows to", column=FLOW_LOGS.c.resource_id, name_of=_resource_name),
+    Of(
+        name="authorization_id",
+        label="Flows under the authorization",
+        column=FLOW_LOGS.c.policy_authorization_id,
+        name_of=_id_text,
+    ),
 )
 
 PAGE: Final[LogPage[FlowLog, None]] = LogPage(
