@@ -26,6 +26,7 @@ MAX_VALUES: Final = 1000  # ours
 MAX_VALUE_CHARS: Final = 1000  # ours; a day's ranges are some dozens
 
 NO_POOLS: Final = "device pools cannot be created via the API"
+POOLS_ELSEWHERE: Final = "device pools are made and changed at /wardgate/device_pools"
 ONE_PER_PROPERTY: Final = "must not contain more than one condition per property"
 DUPLICATE_POLICY: Final = {"base": ["Policy for the selected Group and Resource already exists"]}
 
@@ -115,6 +116,8 @@ def _new_resource(tables: AccountTables, given: Given) -> tuple[Resource, Edit]:
 async def _checked_resource(tables: AccountTables, edit: Edit, before: Resource | None) -> dict[str, Any]:
     edit.columns(RESOURCES)
     edit.choice("type", RESOURCE_TYPES, required=True)
+    if edit.gave("type") and edit.raw("type") == "device_pool":
+        edit.error("type", POOLS_ELSEWHERE)
     type_ = edit.value("type")
     was_same = before is not None and before.type == type_
     if _is_pool(type_) and not was_same:

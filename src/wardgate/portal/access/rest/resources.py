@@ -37,8 +37,8 @@ class FilterFields(ExactFields):
 
 class ResourceFields(Fields):
     narrowing = EVERYWHERE | {
-        "condition", "conditions", "filter", "port", "port_ranges", "ports", "postures", "protocol", "protocols",
-        "traffic_filters", "traffic_restrictions",
+        "condition", "conditions", "device_membership_criteria", "filter", "port", "port_ranges", "ports",
+        "postures", "protocol", "protocols", "traffic_filters", "traffic_restrictions",
     }  # fmt: skip
     name: Annotated[str | None, text(shortest=1)] = None
     type: Annotated[str | None, one_of(RESOURCE_TYPES)] = None
