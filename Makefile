@@ -85,9 +85,9 @@ bench:
 
 lock:
 	@$(BOOTSTRAP)
-	$(BIN)/uv pip compile -q pyproject.toml --extra acme --extra postgres --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/portal.txt
-	$(BIN)/uv pip compile -q pyproject.toml --extra peer --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/peer.txt
-	$(BIN)/uv pip compile -q pyproject.toml --extra acme --extra peer --extra postgres --group dev --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/dev.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra acme --extra otlp --extra postgres --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/portal.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra otlp --extra peer --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/peer.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra acme --extra otlp --extra peer --extra postgres --group dev --universal --generate-hashes --no-header --no-emit-index-url -p 3.11 -o requirements/dev.txt
 	grep -A1000 '^uv==' requirements/dev.txt | awk 'NR > 1 && /^[a-z]/ { exit } { print }' > requirements/bootstrap.txt
 
 openapi:

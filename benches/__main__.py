@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benches import (
     cold_connect,
+    crowd,
     decisions,
     dns,
     portal,
@@ -32,10 +33,11 @@ SUITES = {
     "connects": portal_connects.run,
     "pages": portal_pages.run,
     "tunnel": tunnel.run,
+    "crowd": crowd.run,
     "dns": dns.run,
     "cold-connect": cold_connect.run,
 }
-NEED_LAB = {"tunnel", "dns", "cold-connect"}  # real hosts in network namespaces
+NEED_LAB = {"tunnel", "crowd", "dns", "cold-connect"}  # real hosts in network namespaces
 
 
 def main() -> None:

@@ -79,6 +79,30 @@ async def test_requests_are_counted_by_part_and_status_and_never_by_path() -> No
         assert str(world.account_id) not in (await portal.export_metrics()).decode()
 
 
+async def test_requests_and_decisions_are_told_as_spans_without_paths_once_somebody_collects_them() -> None:
+    spans: list[tuple[str, dict[str, str | int], dict[str, str]]] = []
+    async with portal_running() as portal:
+        world = await make_world(portal)
+        await _exercise(world)
+        portal.services.spans.record = lambda name, took_s, attributes, caller: spans.append(
+            (name, dict(attributes), dict(caller))
+        )
+        async with caller(portal) as browser:
+            await browser.get("/acme/sites", headers={"traceparent": "00-aa-bb-01", "tracestate": "x" * 600})
+            await browser.get("/healthz")
+        async with world.client() as client:
+            await client.join()
+            client.send("request_authorization", {"resource_id": str(world.resource.id)})
+            await client.receive_until("authorization_creation_failed")
+    page, decision = spans
+    assert page == (
+        "GET web",
+        {"http.request.method": "GET", "wardgate.part": "web", "http.response.status_code": 303},
+        {"traceparent": "00-aa-bb-01"},
+    )
+    assert decision == ("decision", {"wardgate.resource_id": str(world.resource.id)}, {})
+
+
 async def test_the_end_of_a_channel_is_counted_once_by_its_code_and_by_who_closed() -> None:
     async with portal_running() as portal:
         world = await make_world(portal)

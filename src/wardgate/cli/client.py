@@ -8,6 +8,7 @@ from wardgate.cli import logs
 from wardgate.cli.client_token_file import read_token
 from wardgate.cli.commands import client as options
 from wardgate.cli.peer import (
+    exported,
     metrics_of,
     own_external_id,
     portal_account,
@@ -119,13 +120,18 @@ def run(settings: Settings) -> None:
                 set_private_key=lambda new: keys.update(public=public_key(new)),
                 is_internet_active=is_internet_active,
             )
-            async with health_listener(
-                *health,
-                is_ready=lambda: client.is_ready,
-                version=wardgate.__version__,
-                metrics=metrics_of(PeerKind.CLIENT, client.counts),
-                notes=client.notes,
+            metrics = metrics_of(PeerKind.CLIENT, client.counts)
+            async with (
+                health_listener(
+                    *health,
+                    is_ready=lambda: client.is_ready,
+                    version=wardgate.__version__,
+                    metrics=metrics,
+                    notes=client.notes,
+                ),
+                exported("client", settings.environment, metrics) as record,
             ):
+                client.record_span = record
                 await client.run(until_configured=settings[options.EXIT])
 
     run_peer(process(), has_identity=True)

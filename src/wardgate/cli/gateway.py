@@ -4,6 +4,7 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import gateway as options
 from wardgate.cli.peer import (
+    exported,
     metrics_of,
     own_external_id,
     portal_account,
@@ -100,13 +101,18 @@ def run(settings: Settings) -> None:
                 ),
                 drain_s=drain_s,
             )
-            async with health_listener(
-                *health,
-                is_ready=lambda: gateway.is_ready,
-                version=wardgate.__version__,
-                metrics=metrics_of(PeerKind.GATEWAY, gateway.counts),
-                notes=gateway.notes,
+            metrics = metrics_of(PeerKind.GATEWAY, gateway.counts)
+            async with (
+                health_listener(
+                    *health,
+                    is_ready=lambda: gateway.is_ready,
+                    version=wardgate.__version__,
+                    metrics=metrics,
+                    notes=gateway.notes,
+                ),
+                exported("gateway", settings.environment, metrics) as record,
             ):
+                gateway.record_span = record
                 await gateway.run()
 
     run_peer(process(), has_identity=True)

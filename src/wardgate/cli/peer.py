@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from wardgate.cli.settings import Settings
 from wardgate.connect.portal_session import PortalSession, SessionEnded
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.model.addresses import IpAddress
+from wardgate.net import otlp
 from wardgate.net.device_id import device_id, operating_system
 from wardgate.net.errors import HostRefused
 from wardgate.net.exposition import exposition
@@ -172,6 +173,26 @@ def metrics_of(kind: PeerKind, stats: Callable[[], dict[str, int]]) -> Callable[
         return None
 
     return metrics
+
+
+@contextlib.asynccontextmanager
+async def exported(
+    part: str, environment: Mapping[str, str], metrics: Callable[[], str | None]
+) -> AsyncIterator[otlp.Record | None]:
+    """Push a peer's metrics to a collector, if one is set; yields what records spans.
+
+    Raises:
+        UserError: the `OTEL_*` variables ask for what cannot be done.
+    """
+
+    async def read() -> str | None:
+        return metrics()
+
+    try:
+        async with otlp.exported(part, environment, read) as record:
+            yield record
+    except otlp.OtlpUnusable as error:
+        raise UserError(str(error)) from error
 
 
 def run_peer(process: Coroutine[Any, Any, None], *, has_identity: bool = False) -> None:

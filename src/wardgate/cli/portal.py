@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from wardgate.cli import logs
@@ -18,6 +19,7 @@ from wardgate.cli.portal_settings import (
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.net.descriptor_limit import raise_descriptor_limit
+from wardgate.net.otlp import OtlpUnusable, exported
 from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
 from wardgate.net.supervision import run_until_first_ends
 from wardgate.portal import data_directory
@@ -60,8 +62,10 @@ def run(settings: Settings) -> None:
             for further in (plain, metrics):
                 if further is not None:
                     stack.enter_context(further)
-            asyncio.run(_run(portal, keys, listener, plain, metrics))
-    except (DataDirectoryUnusable, Unusable, CertificateUnusable, OrderFailed, BackgroundFailed) as error:
+            asyncio.run(_run(portal, keys, listener, plain, metrics, settings.environment))
+    except (
+        DataDirectoryUnusable, Unusable, CertificateUnusable, OrderFailed, BackgroundFailed, OtlpUnusable,
+    ) as error:  # fmt: skip
         raise UserError(str(error)) from error
 
 
@@ -71,6 +75,7 @@ async def _run(
     listener: Listener,
     plain: Listener | None,
     metrics: socket.socket | None,
+    environ: Mapping[str, str],
 ) -> None:
     stop = asyncio.Event()
 
@@ -96,9 +101,13 @@ async def _run(
                 extra={"url": settings.rest_url},
             )
 
-    await run_until_first_ends(
-        serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop), keep_watchdog()
-    )
+    async def read() -> str:
+        return (await portal.export_metrics()).decode()
+
+    async with exported("portal", environ, read) as portal.services.spans.record:
+        await run_until_first_ends(
+            serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop), keep_watchdog()
+        )
 
 
 def _record(portal: Portal, settings: PortalSettings) -> None:

@@ -64,6 +64,8 @@ def portal_settings(
         connect_capacity=settings[options.CONNECT_CAPACITY],
         api_refill_per_s=settings[options.API_REFILL_RATE],
         api_capacity=settings[options.API_CAPACITY],
+        ingestion_refill_per_s=settings[options.INGESTION_REFILL_RATE],
+        ingestion_capacity=settings[options.INGESTION_CAPACITY],
         record_frames=settings[options.RECORD_FRAMES],
         decision_retention_s=settings[options.DECISION_RETENTION],
         flow_log_upload_interval_s=settings[options.FLOW_LOG_UPLOAD_INTERVAL],

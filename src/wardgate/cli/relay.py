@@ -13,7 +13,7 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import relay as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import metrics_of, portal_account, run_peer, warn_of_ignored_options
+from wardgate.cli.peer import exported, metrics_of, portal_account, run_peer, warn_of_ignored_options
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.model.addresses import IpAddress
@@ -80,12 +80,16 @@ def run(settings: Settings) -> None:
             session = account.session(stamp_secret=stamp_secret)
             link = account.link(session, parameters=lambda: parameters, look_up=_look_up, mark=None)
             relay = RelayProcess(server=server, session=session, link=link, drain_s=drain_s)
-            async with health_listener(
-                *health,
-                is_ready=lambda: relay.is_ready,
-                version=wardgate.__version__,
-                metrics=metrics_of(PeerKind.RELAY, relay.counts),
-                notes=relay.notes,
+            metrics = metrics_of(PeerKind.RELAY, relay.counts)
+            async with (
+                health_listener(
+                    *health,
+                    is_ready=lambda: relay.is_ready,
+                    version=wardgate.__version__,
+                    metrics=metrics,
+                    notes=relay.notes,
+                ),
+                exported("relay", settings.environment, metrics),
             ):
                 await relay.run()
         finally:

@@ -38,6 +38,7 @@ from wardgate.net.host_dns import HostDns
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Kernel
 from wardgate.net.network_path import NetworkPath
+from wardgate.net.otlp import Record
 from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
 from wardgate.net.supervision import run_until_first_ends, stop_signal
@@ -112,6 +113,8 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._control_socket: Final = parts.control_socket
         self._established_at: Final = dict[str, float]()
         self._addresses: tuple[str, ...] = ()
+        self.record_span: Record | None = None
+        """Takes spans of what was done; None: nobody collects them."""
 
     @property
     def is_ready(self) -> bool:
@@ -332,6 +335,8 @@ class TunnelProcess(ABC, Generic[_Action]):
         for event in self._engine.drain_events():
             if isinstance(event, HandshakeDone):
                 self._established_at[event.peer_id] = self._engine.clock()
+                if self.record_span is not None:
+                    self.record_span("connect", event.took_s, {"wardgate.peer_id": event.peer_id}, {})
             elif isinstance(event, PeerFailed | PeerClosed):
                 self._established_at.pop(event.peer_id, None)
             self._handle_event(event)

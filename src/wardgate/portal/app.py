@@ -33,6 +33,7 @@ from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.snapshot.accounts import Accounts
+from wardgate.portal.spans import TracedRequest
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.web.application import build as build_pages
 from wardgate.supervision import Supervisor
@@ -140,9 +141,20 @@ class Portal:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return
-        settings = self.services.settings
         is_upgrade = scope["type"] == "websocket"
         part = part_of(scope["path"], is_upgrade=is_upgrade, is_program=is_program(scope["headers"]))
+        record = self.services.spans.record
+        if record is None or is_upgrade or part is Part.HEALTH:
+            await self._handle(part, scope, receive, send)
+            return
+        traced = TracedRequest(scope, send, self.services.environment.clock)
+        try:
+            await self._handle(part, scope, receive, traced.send)
+        finally:
+            traced.end(record, part.value)
+
+    async def _handle(self, part: Part, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self.services.settings
         send = self._counted(part, send)
         if part is Part.HEALTH:
             # Probes come by address: health answers whatever the host is called.

@@ -15,6 +15,7 @@ from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sign_in.oidc.trials import Trials
 from wardgate.portal.sign_in.second_factor.tries import Tries
 from wardgate.portal.snapshot.accounts import Accounts
+from wardgate.portal.spans import Spans
 from wardgate.portal.store import Feed, Store
 
 WELCOMES: Final = 3
@@ -31,6 +32,7 @@ class Services:
         hashing: of passwords and codes, few at a time.
         counters: events counted since the start, by name; exported, never read by the program.
         metrics: what else is exported.
+        spans: where what was done is told, if anybody collects it.
         geography: where addresses are.
         second_factor_tries: how often codes of second factors are guessed, on whatever page.
         welcomes: how often an administrator may have a welcome sent, by the person's id.
@@ -47,6 +49,7 @@ class Services:
     hashing: Hashing = field(default_factory=Hashing)
     counters: "Counter[str]" = field(default_factory=Counter)
     metrics: Metrics = field(default_factory=Metrics)
+    spans: Spans = field(default_factory=Spans)
     geography: Geography = field(default_factory=Geography)
     second_factor_tries: Tries = field(default_factory=Tries)
     welcomes: TokenBuckets = field(

@@ -60,6 +60,8 @@ class PortalSettings:
         outbound_networks: networks of special use in which hosts that an admin names may be asked.
         outbound_ca: PEM file with authorities that may have signed their certificates, besides the system's.
         api_refill_per_s, api_capacity: token bucket of REST calls, 10 tokens each, per account (rest-api §5).
+        ingestion_refill_per_s, ingestion_capacity: token bucket of flow reports per address. A report is of one
+            authorization, so that a gateway sends one for each that is in use, every interval.
         record_frames: directory for transcripts of control channels; None to write none.
         decision_retention_s: how long answers to access requests are kept, with their explanations.
         flow_log_upload_interval_s: how often peers report flows (portal-domain §10.4); 0 if not at all. They are
@@ -94,6 +96,8 @@ class PortalSettings:
     connect_capacity: float = 1.0
     api_refill_per_s: float = 10.0
     api_capacity: float = 200.0
+    ingestion_refill_per_s: float = 10.0
+    ingestion_capacity: float = 200.0
     record_frames: Path | None = None
     decision_retention_s: int = 90 * 86_400
     flow_log_upload_interval_s: int = 60

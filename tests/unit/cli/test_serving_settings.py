@@ -114,6 +114,8 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
         connect_capacity="20",
         api_refill_rate="2.5",
         api_capacity="50",
+        ingestion_refill_rate="3",
+        ingestion_capacity="60",
         max_connections="5000",
         max_connections_per_address="100",
         country_code_blocklist="kp, SY",
@@ -121,6 +123,7 @@ def test_rates_countries_and_the_ip_database_are_the_operators_to_set() -> None:
     )
     assert (settings.connect_refill_per_s, settings.connect_capacity) == (0.5, 20)
     assert (settings.api_refill_per_s, settings.api_capacity) == (2.5, 50)
+    assert (settings.ingestion_refill_per_s, settings.ingestion_capacity) == (3, 60)
     assert (settings.max_connections, settings.max_connections_per_address) == (5000, 100)
     assert settings.country_code_blocklist == {"KP", "SY"}
     assert settings.geoip_database == Path("/var/lib/GeoIP/GeoLite2-City.mmdb")

@@ -107,4 +107,6 @@ def ignored_option(name: str, why: str, *, takes_value: bool = True) -> Paramete
 
 
 METRICS: Final = ignored_option("metrics", "/metrics of the health listener always answers")
-OTLP_GRPC_ENDPOINT: Final = ignored_option("otlp_grpc_endpoint", "metrics are read, not sent")
+OTLP_GRPC_ENDPOINT: Final = ignored_option(
+    "otlp_grpc_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT names a collector"
+)

@@ -285,6 +285,21 @@ API_CAPACITY: Final = Setting(
     default=200.0,
     value="N",
 )
+INGESTION_REFILL_RATE: Final = Setting(
+    name="ingestion_refill_rate",
+    help="rate limit of flow reports: requests per second and address; a gateway sends one for each"
+    " authorization in use, every interval",
+    read=values.number_from(0.001),
+    default=10.0,
+    value="N",
+)
+INGESTION_CAPACITY: Final = Setting(
+    name="ingestion_capacity",
+    help="rate limit of flow reports: requests that can be saved up",
+    read=values.number_from(1),
+    default=200.0,
+    value="N",
+)
 DECISION_RETENTION: Final = Setting(
     name="decision_retention",
     help="how long answers to access requests are kept, with their explanations; at least an hour",
@@ -330,6 +345,7 @@ SETTINGS: Final = (
     COUNTRY_CODE_BLOCKLIST,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS, CONNECT_REFILL_RATE, CONNECT_CAPACITY, API_REFILL_RATE, API_CAPACITY,
+    INGESTION_REFILL_RATE, INGESTION_CAPACITY,
     DECISION_RETENTION,
     FLOW_LOG_UPLOAD_INTERVAL, FLOW_LOG_BATCH_SIZE, RECORD_FRAMES, LOG_FORMAT, LOG_LEVEL,
 )  # fmt: skip

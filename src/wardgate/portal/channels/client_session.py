@@ -213,7 +213,10 @@ class ClientSession(Session):
             case wire.RequestAuthorization():
                 asked_at = self._clock.monotonic()
                 self._request_authorization(message)
-                self._services.metrics.decision_s.observe(self._clock.monotonic() - asked_at)
+                took_s = self._clock.monotonic() - asked_at
+                self._services.metrics.decision_s.observe(took_s)
+                if (record := self._services.spans.record) is not None:
+                    record("decision", took_s, {"wardgate.resource_id": str(message.resource_id)}, {})
             case wire.ResolveDevicePoolDomain(resource_id, domain):
                 self._pools.resolve(resource_id, domain, is_shown=resource_id in self._list)
             case wire.NewGatewayIceCandidates(gateway_id, candidates):

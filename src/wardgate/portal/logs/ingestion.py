@@ -89,7 +89,10 @@ class Ingestion:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._buckets = TokenBuckets(capacity=1.0, refill_per_s=1.0)
+        settings = services.settings
+        self._buckets = TokenBuckets(
+            capacity=settings.ingestion_capacity, refill_per_s=settings.ingestion_refill_per_s
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -119,8 +122,8 @@ class Ingestion:
                 headers={"retry-after": str(seconds)},
             )
         headers = headers_of(scope)
+        claims = await self._claims(headers.get("authorization", ""))  # first: strangers send nothing large
         records = _records(await read_body(headers, receive, longest=MAX_BODY_BYTES))
-        claims = await self._claims(headers.get("authorization", ""))
         named = {one.get("policy_authorization_id") for one in records if isinstance(one, dict)}
         if named - {None, str(claims.policy_authorization_id)}:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ONE_AUTHORIZATION)
