@@ -25,6 +25,7 @@ from wardgate.portal.http.headers import host_of
 from wardgate.portal.http.origin import SCOPE_KEY as ORIGIN
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.http.security_headers import transport_security
+from wardgate.portal.http.traced_request import TracedRequest
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.keys import Keys
 from wardgate.portal.rest import application as rest
@@ -33,7 +34,6 @@ from wardgate.portal.services import Services
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.snapshot.accounts import Accounts
-from wardgate.portal.spans import TracedRequest
 from wardgate.portal.store import Feed, Store
 from wardgate.portal.web.application import build as build_pages
 from wardgate.supervision import Supervisor

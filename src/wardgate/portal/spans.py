@@ -2,19 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
-
-from starlette.types import Message, Scope, Send
-
-from wardgate.portal.environment import Clock
 
 RecordSpan = Callable[[str, float, Mapping[str, str | int], Mapping[str, str]], None]
 """Name of a span that has just ended, how many seconds it took, its attributes, and the caller's trace context."""
-
-MAX_CONTEXT_LENGTH: Final = (
-    512  # characters; W3C Trace Context §3.3.1.5 has tracestate propagated up to there
-)
-_CONTEXT: Final = {b"traceparent", b"tracestate"}  # W3C Trace Context §3.2, §3.3
 
 
 @dataclass(slots=True)
@@ -24,49 +14,3 @@ class Spans:
     """
 
     record: RecordSpan | None = None
-
-
-class TracedRequest:
-    """One HTTP request on its way through an ASGI application.
-
-    Its span has the method, the part of the portal and the status; no path, for these name accounts and people. A
-    stream of events has none: it says when somebody closed a page.
-    """
-
-    def __init__(self, scope: Scope, send: Send, clock: Clock) -> None:
-        self._scope = scope
-        self._send = send
-        self._clock = clock
-        self._began_at = clock.monotonic()
-        self._status = 0
-        self._is_stream = False
-
-    async def send(self, message: Message) -> None:
-        """Stands for the server's own `send`."""
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            types = (value for name, value in message.get("headers", ()) if name.lower() == b"content-type")
-            self._is_stream = any(value.startswith(b"text/event-stream") for value in types)
-        await self._send(message)
-
-    def end(self, record: RecordSpan, part: str) -> None:
-        """The application has returned, or failed before it answered."""
-        if self._is_stream:
-            return
-        attributes: dict[str, str | int] = {
-            "http.request.method": self._scope["method"],
-            "wardgate.part": part,
-        }
-        if self._status:
-            attributes["http.response.status_code"] = self._status
-        took_s = self._clock.monotonic() - self._began_at
-        record(f"{self._scope['method']} {part}", took_s, attributes, context_of(self._scope))
-
-
-def context_of(scope: Scope) -> dict[str, str]:
-    """Return the trace context that a request came with."""
-    return {
-        name.decode("ascii"): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if name in _CONTEXT and len(value) <= MAX_CONTEXT_LENGTH
-    }
