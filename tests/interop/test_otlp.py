@@ -14,7 +14,7 @@ from wardgate.net.exposition import exposition
 from wardgate.net.otlp import ENDPOINTS, OtlpUnusable, exported, is_wanted
 from wardgate.portal.metrics import Metrics
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"  # the example of W3C Trace Context §3.2.2.3
+TRACE = "0af7651916cd43dd8448eb211c80319c"  # the example of W3C Trace Context
 PARENT = "b7ad6b7169203331"
 
 

@@ -7,10 +7,8 @@ from starlette.types import Message, Scope, Send
 from wardgate.portal.environment import Clock
 from wardgate.portal.spans import RecordSpan
 
-MAX_CONTEXT_LENGTH: Final = (
-    512  # characters; W3C Trace Context §3.3.1.5 has tracestate propagated up to there
-)
-_CONTEXT: Final = {b"traceparent", b"tracestate"}  # W3C Trace Context §3.2, §3.3
+MAX_CONTEXT_LENGTH: Final = 512  # characters; W3C Trace Context has tracestate propagated up to there
+_CONTEXT: Final = {b"traceparent", b"tracestate"}  # W3C Trace Context
 
 
 class TracedRequest:
