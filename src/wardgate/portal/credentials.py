@@ -1,7 +1,7 @@
 """Bearer secrets: drawing one with what the store keeps of it, and finding the row behind a presented one.
 
 Whatever is wrong with a presented token (forged, revoked, expired, owner disabled), the answer is one
-`InvalidToken`; only a token of another kind is told apart, because its prefix says so to everybody.
+`InvalidToken`; only a token of another kind is distinguished, because its prefix says so to everybody.
 """
 
 import base64
@@ -47,7 +47,7 @@ ROTATION_GRACE: Final = timedelta(hours=4)  # protocol §2.4
 
 @dataclass(frozen=True, slots=True)
 class Issued(Generic[_TokenT]):
-    """A new token: `row` as stored, and its text, which is told once and kept nowhere."""
+    """A new token: `row` as stored, and its text, which is shown once and kept nowhere."""
 
     row: _TokenT
     text: str = field(repr=False)

@@ -8,7 +8,7 @@ Refused
 ├── Unsuitable    an object of this kind cannot have, or be, that
 └── WrongState    not now: something else has to happen first
 
-Each names a cause, not a status: who calls a rule decides how to tell it. A transaction in which one was
+Each names a cause, not a status: the caller of a rule decides how to present it. A transaction in which one was
 raised is not committed.
 """
 

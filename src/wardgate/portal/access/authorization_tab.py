@@ -41,7 +41,7 @@ class AuthorizationView:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationsView:
-    """One page of the tab; `following` tells whether there is another."""
+    """One page of the tab; `following` says whether there is another."""
 
     rows: Sequence[AuthorizationView]
     page: int

@@ -132,7 +132,7 @@ class Feed:
         return list(itertools.islice(newest, first, first + _BATCH))
 
     def _forget_taken(self, account_id: UUID) -> None:
-        """Keep the last change that all readers have: it tells that there is none behind it."""
+        """Keep the last change that all readers have: it shows that there is none behind it."""
         newest = self._newest.get(account_id)
         taken = min(reader.after for reader in self._waiting[account_id])
         while newest and newest[0].sequence < taken:

@@ -45,7 +45,7 @@ class Window:
 
     Attributes:
         newest, oldest: no entry of the part lies beyond them; None if unbounded.
-        conditions: what the key does not tell.
+        conditions: what the key does not say.
     """
 
     newest: Place | None = None

@@ -138,7 +138,7 @@ def _state(error: exc.DBAPIError) -> str | None:
 
 
 def _unique_keys() -> dict[str, Conflict]:
-    """Map how SQLite and PostgreSQL name a unique index in an error to what the caller is told."""
+    """Map how SQLite and PostgreSQL name a unique index in an error to what the caller is answered."""
     keys = {}
     for table in metadata.tables.values():
         primary = [column.name for column in table.primary_key.columns]

@@ -324,7 +324,7 @@ def change_id(microseconds: int, sequence: int) -> str:
 
 
 def microseconds_of(at: datetime) -> int:
-    """Return the time of a change as its id tells it; it may be one off."""
+    """Return the time of a change as its id has it; it may be one off."""
     return int(at.timestamp() * 1_000_000)
 
 

@@ -34,14 +34,14 @@ class Geography:
         """The state of the operator's database; None if none is configured."""
         return None if self._database is None else self._database.state
 
-    def place_of(self, address: IpAddress, told: Place | None = None) -> Place:
+    def place_of(self, address: IpAddress, given: Place | None = None) -> Place:
         """Return where an address is; `NOWHERE` if nobody knows.
 
         Args:
-            told: what a trusted proxy said, if anything.
+            given: what a trusted proxy said, if anything.
         """
         found = None if self._database is None else self._database.place_of(address)
-        return found or told or self._registered(address)
+        return found or given or self._registered(address)
 
     async def watch(self, clock: Clock, executor: Executor) -> None:
         """Follow the database's file; without one, return."""

@@ -60,7 +60,7 @@ class Author:
     """Who decides.
 
     Attributes:
-        name: as letters tell it.
+        name: as letters show it.
         is_operator: may call off the deletion of a locked account.
     """
 
@@ -71,7 +71,7 @@ class Author:
 async def schedule_deletion(
     transaction: Transaction, settings: PortalSettings, account: Account, *, typed_slug: str, author: Author
 ) -> Account:
-    """Disable an account and let it be deleted in a week; its admins are told now and 48 hours before.
+    """Disable an account and let it be deleted in a week; its admins are notified now and 48 hours before.
 
     Raises:
         Locked: by the operator.
@@ -100,7 +100,7 @@ async def schedule_deletion(
 async def cancel_deletion(
     transaction: Transaction, settings: PortalSettings, account: Account, *, author: Author
 ) -> Account:
-    """Enable the account again and forget its deletion; its admins are told.
+    """Enable the account again and forget its deletion; its admins are notified.
 
     Raises:
         Locked: by the operator, who is not the author.
@@ -153,7 +153,7 @@ async def enqueue_deletion(transaction: Transaction, account_id: UUID) -> bool:
 
 
 async def delete_if_due(transaction: Transaction, settings: PortalSettings, account_id: UUID) -> bool:
-    """Delete an account and tell its former admins; false: it is deleted already, or not due any more.
+    """Delete an account and notify its former admins; false: it is deleted already, or not due any more.
 
     What it had is deleted afterwards: `AccountRepository.delete_remains`.
     """

@@ -52,7 +52,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class InstallerView:
-    """A script as pages show it; `checksum` is its SHA-256 in hexadecimal, `variables` what it must be told."""
+    """A script as pages show it; `checksum` is its SHA-256 in hexadecimal, `variables` what it needs to be given."""
 
     url: str
     checksum: str

@@ -58,7 +58,7 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class CreatedAccount:
-    """An account with its first administrator, and the secrets that are told once."""
+    """An account with its first administrator, and the secrets that are shown once."""
 
     account: Account
     admin: Actor

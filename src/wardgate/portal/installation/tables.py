@@ -144,7 +144,7 @@ Index("operator_links_expires_at_index", OPERATOR_LINKS.c.expires_at)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Banner(Row):
-    """What the operator tells all admins (§3.15): `color` is warning, info, error, success or announcement."""
+    """A message of the operator to all admins (§3.15): `color` is warning, info, error, success or announcement."""
 
     table: ClassVar[str] = "banners"
     message: str

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 State = Literal["added", "removed", "changed"]
 
 IDENTIFIERS: Final = ("id", "key", "uuid", "slug", "name")
-"""What tells an object in a list from others; the first that it has counts."""
+"""What distinguishes an object in a list from others; the first that it has counts."""
 
 LONG_TEXT_CHARS: Final = 60  # from here on, words are compared
 MAX_WORDS: Final = 400

@@ -1,6 +1,6 @@
 """The log streams of one account (portal-domain §10): append, and read newest first by keyset.
 
-A log entry is named by 24 hexadecimal digits whose first tells the stream; entries outlive what they describe.
+A log entry is named by 24 hexadecimal digits whose first identifies the stream; entries outlive what they describe.
 """
 
 from collections.abc import Sequence
@@ -224,7 +224,7 @@ def within(stream: Stream, begin: datetime, end: datetime) -> Window:
     """Return the part of a stream between two instants, both included; a flow is in it when it overlaps them."""
     match stream:
         case Stream.CHANGE:
-            # Their ids tell the time as a float did.
+            # Their ids have the time as a float had it.
             newest = change_id(microseconds_of(end) + _ROUNDING_US, LAST_SEQUENCE)
             oldest = change_id(microseconds_of(begin) - _ROUNDING_US, 0)
             return Window((newest,), (oldest,), (_TIMES[stream].between(begin, end),))

@@ -145,7 +145,7 @@ class FlowEntry(BaseModel):
 
 
 class LogEntryView(RootModel[ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry]):
-    """An entry of one of the streams; `type` tells which."""
+    """An entry of one of the streams; `type` says which."""
 
     root: ChangeEntry | SessionEntry | FlowEntry | ApiRequestEntry = Field(discriminator="type")
 

@@ -49,10 +49,10 @@ class DeliveryDeferred(Exception):
 
 
 async def send_mail(services: Services, arguments: Mapping[str, Any]) -> None:
-    """Send one letter to whoever of its recipients has not been served yet.
+    """Send one letter to those of its recipients who have not been served yet.
 
     Raises:
-        OSError: the server could not be reached, or refused everything; another attempt may fare better.
+        OSError: the server could not be reached, or refused everything; another attempt may succeed.
         DeliveryDeferred: it took the letter for some recipients only.
         SealBroken: the letter was sealed under another master secret.
     """

@@ -192,7 +192,7 @@ def render(letter: Letter) -> Rendered:
 
 
 def is_secret_letter(letter: Letter) -> bool:
-    """Tell whether a letter signs in whoever reads it."""
+    """Return whether a letter signs in its reader."""
     return getattr(letter, "is_secret", False)
 
 
@@ -203,7 +203,7 @@ def one_line(text: str) -> str:
 
 
 def masked(address: IpAddress) -> str:
-    """Return an address as a letter tells it: enough to recognise one's own, too little to be passed on."""
+    """Return an address as a letter shows it: enough to recognise one's own, too little to be passed on."""
     if isinstance(address, IPv4Address):
         first, second, *_ = str(address).split(".")
         return f"{first}.{second}.x.x"

@@ -1,4 +1,4 @@
-"""Posting a letter: a job in the caller's transaction, so that it is written exactly if what it tells is.
+"""Posting a letter: a job in the caller's transaction, so that it is written exactly if what it reports is.
 
 What stands in a letter waits in the table of jobs until it is sent, and a week longer. So a letter with a secret in it
 waits sealed, its subject included, and what is on record of it afterwards names no subject (`delivery`).

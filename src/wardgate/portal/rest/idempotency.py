@@ -48,7 +48,7 @@ async def answer_once(key: str, request: bytes, caller: Caller, carry_out: Carry
     """Return the stored answer for this key, or carry out the request and store its answer.
 
     Args:
-        request: whatever tells one request of this caller from another.
+        request: what distinguishes one request of this caller from another.
         carry_out: does everything in the transaction of the caller that it is given.
 
     Raises:

@@ -28,7 +28,7 @@ class Route:
         path: with its parameters in braces.
         is_operators: only the operator's token is accepted; else an account's API token.
         is_versioned: a GET, PUT or PATCH answers with `ETag`, and what changes anything honours `If-Match`.
-        makes_object: the answer tells in `Location` where the new object is, and its version in `ETag`.
+        makes_object: the answer has the new object's address in `Location`, and its version in `ETag`.
         required: names of query parameters that must be given; the handler checks them, to explain what is
             missing.
         may_find_nothing: answers with 404 although there is no id in the path.

@@ -36,7 +36,7 @@ EDITABLE: Final = "editable"
 """People may change the value; the `Editable` of its annotation."""
 
 LATEST_USE: Final = "latest_use"
-"""The column tells of the latest use of the row; a change of nothing else is neither audited nor broadcast
+"""The column records the latest use of the row; a change of nothing else is neither audited nor broadcast
 (portal-domain §3.8).
 """
 
@@ -129,7 +129,7 @@ def token_secret() -> tuple[Column[Any], Column[Any]]:
 
 
 def latest_use(*columns: Column[Any]) -> tuple[Column[Any], ...]:
-    """Make columns that tell of the latest use of a row only."""
+    """Make columns that record the latest use of a row only."""
     for column in columns:
         column.info[LATEST_USE] = True
     return columns

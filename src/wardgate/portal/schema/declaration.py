@@ -144,7 +144,7 @@ class InSnapshot:
     """The policy engine knows the rows of a table.
 
     Attributes:
-        columns: what it is told of a row beside the id; all columns if empty.
+        columns: what it receives of a row beside the id; all columns if empty.
         slice: rows taken in before other tasks run, a few milliseconds' work.
     """
 

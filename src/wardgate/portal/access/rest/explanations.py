@@ -68,7 +68,7 @@ async def explain_access(
 
     Inputs that only a connection has (`remote_ip`, `region`, `provider`) are undetermined unless given; a
     client that is connected brings its own, and the country of an address that is given is looked up.
-    `inputs` tells which was taken, and where it comes from. With `protocol`, and for tcp and udp the
+    `inputs` says which was taken, and where it comes from. With `protocol`, and for tcp and udp the
     destination's `port`, the resource's filters are asked too. With `at`, the explanation is looked up: that
     of the newest decision up to then.
     """

@@ -11,7 +11,7 @@ from wardgate.portal.rest.views import Data
 routes = Routes("account", tag="Account")
 
 LIMITS: Final = ("users", "monthly_active_users", "service_accounts", "account_admin_users", "sites")
-"""Those that are told to the account itself."""
+"""Those that the account itself is shown."""
 
 
 @routes.get("/account")
