@@ -55,6 +55,8 @@ async def _serve(path: Path, answer: Answer) -> asyncio.Server | None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal open_now
         open_now += 1
+        # Only what the kernel has taken counts as sent: nothing is left to wait for, whoever does not read.
+        writer.transport.set_write_buffer_limits(high=0)
         try:
             with contextlib.suppress(TimeoutError, ValueError, ConnectionError):
                 async with asyncio.timeout(TIMEOUT_S):
@@ -64,9 +66,7 @@ async def _serve(path: Path, answer: Answer) -> asyncio.Server | None:
                         await writer.drain()
         finally:
             open_now -= 1
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            writer.transport.abort()
 
     try:
         if not _make_room(path):

@@ -123,6 +123,19 @@ async def test_unsupported_serializers_get_an_empty_403(world: World) -> None:
     assert (refusal.status, refusal.body) == (403, b"")
 
 
+async def test_a_trace_context_and_what_else_is_not_known_is_borne(world: World) -> None:
+    later = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=b",
+        "x": "\u2713",
+    }
+    for peer in (world.client(query=later), world.gateway(query={**later, "traceparent": "no trace"})):
+        async with peer:
+            await peer.join()
+    async with world.relay(query=later) as relay:
+        await relay.join({"stamp_secret": "ab" * 32})
+
+
 async def test_an_unknown_path_is_not_found(world: World) -> None:
     assert (await _refused(world.client(path="/client/v3/websocket"))).status == 404
 

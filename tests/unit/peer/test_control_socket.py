@@ -76,6 +76,29 @@ async def test_who_asks_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.Mo
         assert await asked(tmp_path / "control.sock", b"") == b""
 
 
+async def test_who_does_not_read_the_answer_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
+    answer_bytes = 8 << 20  # more than the kernel takes for a reader that does not read
+
+    async def at_length(_question: Question) -> Refused:
+        return Refused("x" * answer_bytes)
+
+    path = tmp_path / "control.sock"
+    async with control_socket(path, at_length):
+        before = asyncio.all_tasks()
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=1024)
+        writer.write(b'{"ask":"why"}\n')
+        async with asyncio.timeout(PATIENCE_S):
+            while not asyncio.all_tasks() - before:  # noqa: ASYNC110 - nobody tells of another's connection
+                await asyncio.sleep(0)
+            while asyncio.all_tasks() - before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert len(await reader.read()) < answer_bytes
+        writer.close()
+
+
 async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as dead:
