@@ -1,5 +1,6 @@
 """Reports of flows from clients and gateways."""
 
+import gzip
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from support.browser import caller
 from support.portal import World, portal_with_held_clock
 from wardgate.model.ids import AccountId, ActorId, AuthorizationId, DeviceId, PolicyId, ResourceId
+from wardgate.portal.logs.ingestion import MAX_BODY_BYTES
 from wardgate.wire.ingest_tokens import IngestClaims, mint_ingest_token
 
 PATH = "/ingestion/flow_logs"
@@ -78,6 +80,8 @@ def report(world: World) -> Report:
         headers = {"authorization": f"Bearer {token}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal.example") as peer:
             body = flows if isinstance(flows, bytes) else msgspec.json.encode({"flow_logs": flows})
+            if body.startswith(b"\x1f\x8b"):
+                headers["content-encoding"] = "gzip"
             return await peer.post(PATH, content=body, headers=headers)
 
     return send
@@ -140,11 +144,19 @@ async def test_right_records_are_stored_beside_wrong_ones(api: httpx2.AsyncClien
         (b"[]", 'Expected a "flow_logs" array'),
         (b'{"flow_logs":{}}', 'Expected a "flow_logs" array'),
         (b'{"flow_logs":[' + b"0," * 10_000 + b"0]}", "Batch size exceeds maximum of 10000"),
+        (b'{"flow_logs":' + b"[" * 1_000_000, "The request could not be processed."),
+        # Nothing is unpacked: a megabyte stays a megabyte.
+        (gzip.compress(b'{"flow_logs":[]}'), "The request could not be processed."),
     ],
 )
 async def test_a_body_that_is_no_list_of_flows(report: Report, body: bytes, detail: str) -> None:
     answer = await report(body)
     assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+
+
+async def test_a_body_beyond_the_bound_is_not_read(report: Report) -> None:
+    answer = await report(b'{"flow_logs":[' + b" " * MAX_BODY_BYTES + b"]}")
+    assert answer.status_code == 413
 
 
 async def test_only_a_valid_token_of_an_existing_account_is_taken(
