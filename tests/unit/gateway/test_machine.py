@@ -510,7 +510,7 @@ def test_lines_name_actor_and_resource_beside_their_ids(
     assert lines(caplog.records) == [
         ("access granted", {**WHO, **WHAT}),
         ("connection established", {**WHO, "took_s": 0.123}),
-        ("path selected", {**WHO, "path": "direct"}),
+        ("path selected", {**WHO, "path": "direct: the peer answers from an address that it did not signal"}),
         ("connection failed", {**WHO, "reason": "ice_timeout"}),
         ("access expired", {**WHO, **WHAT}),
         ("access granted", {**WHO, **WHAT}),
