@@ -225,9 +225,10 @@ async def _find_client(
 ) -> tuple[Account, Actor, ClientToken] | None:
     """Return a client's token with its actor and account, or None."""
     values = {"account_id": account_id, "token_id": token_id}
-    row = (await transaction.execute(_FIND_CLIENT, values)).first()
-    if row is None:
+    rows = await transaction.look_up(_FIND_CLIENT, values)
+    if not rows:
         return None
+    row = rows[0]
     of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
     return (
         ACCOUNTS.rows.of(row[:of_account]),

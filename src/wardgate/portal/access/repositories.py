@@ -25,8 +25,7 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
         held: list[PolicyAuthorization] = []
         # Two statements, so that each goes by an index of its own.
         for statement in _HELD:
-            found = await self._transaction.execute(statement, values)
-            for some in in_turns(found.all()):
+            for some in in_turns(await self._transaction.look_up(statement, values)):
                 await self._transaction.take_turns(len(some))
                 held += map(self._declaration.rows.of, some)
         return held

@@ -1,15 +1,16 @@
-"""Inserts of many rows, made ready once for each table and database.
+"""Inserts of many rows and look-ups of few, made ready once for each table and database.
 
 SQLAlchemy looks up what it has compiled and converts parameters by name for every execution, which takes several
 times as long as the database does. Rows that come by the thousand (grants, decisions, changes) go to the driver as
-tuples, in the words that SQLAlchemy compiled, converted by its own types.
+tuples, in the words that SQLAlchemy compiled, converted by its own types. What is looked up for each connect and each
+call of the API comes from SQLite in the same way, in a tenth of the time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Table, insert
+from sqlalchemy import Dialect, Select, Table, insert
 
 _Convert = Callable[[Any], Any]
 
@@ -42,3 +43,47 @@ class PreparedInsert:
 def prepared_insert(table: Table, names: tuple[str, ...], dialect: Dialect) -> PreparedInsert:
     """Return the insertion of rows that have these columns, compiled once."""
     return PreparedInsert(table, names, dialect)
+
+
+class PreparedSelect:
+    """A look-up whose values are left open; each has the type of the column that it is compared with."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        order = compiled.positiontup
+        assert order is not None
+        self.text = str(compiled)
+        self._order: tuple[tuple[str, _Convert | None], ...] = tuple(
+            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in order
+        )
+        self._given = dict(compiled.params)  # the number of a LIMIT, say; None where a value is left open
+        self._columns: tuple[_Convert | None, ...] = tuple(
+            column.type.dialect_impl(dialect).result_processor(dialect, None)
+            for column in statement.selected_columns
+        )
+
+    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the values as the driver takes them."""
+        given = self._given
+        return tuple(
+            [
+                value if convert is None else convert(value)
+                for name, convert in self._order
+                for value in (values[name] if name in values else given[name],)
+            ]
+        )
+
+    def row(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Return a row of the driver as SQLAlchemy would."""
+        return tuple(
+            [
+                value if convert is None else convert(value)
+                for convert, value in zip(self._columns, row, strict=True)
+            ]
+        )
+
+
+@lru_cache(_KEPT)
+def prepared_select(statement: Select[Any], dialect: Dialect) -> PreparedSelect:
+    """Return a look-up that is kept for the length of the process, compiled once."""
+    return PreparedSelect(statement, dialect)

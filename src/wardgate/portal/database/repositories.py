@@ -103,9 +103,8 @@ class Repository(Generic[_RowT]):
         self._require(Action.READ)
         await self._hold()
         statement = _find_by(self.open_scope, self._table, tuple(values))
-        result = await self._transaction.execute(statement, {**values, **self._open_values})
-        row = result.first()
-        return None if row is None else self._declaration.rows.of(row)
+        rows = await self._transaction.look_up(statement, {**values, **self._open_values})
+        return self._declaration.rows.of(rows[0]) if rows else None
 
     async def find(self, *conditions: ColumnElement[bool]) -> _RowT | None:
         """Return the first row that meets all conditions, or none."""

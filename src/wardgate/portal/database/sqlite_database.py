@@ -27,7 +27,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 from wardgate.portal.database.errors import Unusable
 from wardgate.portal.database.group_sync import GroupSync
 from wardgate.portal.database.location import SqliteFile
-from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, creator
+from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, creator, inline_connection
 from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.schema.column_types import json_text
 
@@ -62,6 +62,8 @@ class SqliteDatabase:
         self._identity: tuple[int, int] | None = None
         self._image = image
         self._engine = self._make_engine()
+        self._looking: list[AsyncConnection] = []
+        self._is_closed = False
         self._unsynced: AsyncEngine | None = None
         if file is not None and file.is_durable:
             self._unsynced = self._make_file_engine(file, is_durable=False, connections=1)
@@ -118,6 +120,9 @@ class SqliteDatabase:
         if self._watching is not None:
             self._watching.close()
             self._watching = None
+        self._is_closed = True
+        while self._looking:
+            await self._looking.pop().close()
         await self._engine.dispose()
         for engine in (self._unsynced, self._searching):
             if engine is not None:
@@ -137,7 +142,7 @@ class SqliteDatabase:
             async with self._writer, self._transaction("BEGIN") as connection:
                 yield connection
         else:
-            async with self._transaction("BEGIN") as connection:
+            async with self._look() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -200,6 +205,31 @@ class SqliteDatabase:
                 await driver.rollback()
                 raise
 
+    @asynccontextmanager
+    async def _look(self) -> AsyncIterator[AsyncConnection]:
+        """Read on a connection that is kept for the next reader: to take one from the pool and to give it back costs as
+        much as ten look-ups.
+        """
+        self._check_file()
+        connection = self._looking.pop() if self._looking else await self._engine.connect()
+        driver = inline_connection(connection)
+        assert driver is not None
+        is_sound = False
+        try:
+            await self._retry_while_locked(lambda: self._begin(connection, "BEGIN"))
+            yield connection
+            if connection.in_transaction():
+                await connection.rollback()
+            else:
+                await driver.rollback()
+            is_sound = True
+        finally:
+            if is_sound and len(self._looking) < _READERS and not self._is_closed:
+                self._looking.append(connection)
+            else:
+                await driver.rollback()
+                await connection.close()
+
     def _check_file(self) -> None:
         """Check that the file is the one that was opened: a connection would go on with one that nobody will
         find again.
@@ -213,7 +243,8 @@ class SqliteDatabase:
 
     async def _begin(self, connection: AsyncConnection, begin: str) -> None:
         # Straight to the driver: for each statement the library in between takes longer than both of these together.
-        driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+        driver = inline_connection(connection)
+        assert driver is not None
         # A reader's view begins, and can be refused for a moment, with its first statement only.
         driver.begin(begin, looks=self._file is not None and begin == "BEGIN")
 

@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from wardgate.portal.environment import Executor
 
 _Result = TypeVar("_Result")
@@ -74,6 +76,15 @@ class InlineConnection:
             return InlineCursor(connection.cursor())
         return ExecutorCursor(connection, self._executor)
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether statements run on the event loop's own thread."""
+        return self._executor is None
+
+    def look_up(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Return all rows at once; only where `answers_at_once`."""
+        return self._open().execute(statement, parameters).fetchall()
+
     async def create_function(self, *arguments: Any, **options: Any) -> None:
         self._open().create_function(*arguments, **options)
 
@@ -95,6 +106,13 @@ class InlineConnection:
         if self._connection is None:
             raise ValueError("no active connection")
         return self._connection
+
+
+def inline_connection(connection: AsyncConnection) -> InlineConnection | None:
+    """Return the driver's connection below an open one, if it is this driver's."""
+    proxied = connection.sync_connection
+    driver = None if proxied is None else proxied.connection.driver_connection
+    return driver if isinstance(driver, InlineConnection) else None
 
 
 class InlineCursor:

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Select,
     Table,
     Uuid,
     bindparam,
@@ -27,8 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wardgate.portal.database.prepared import prepared_insert
+from wardgate.portal.database.prepared import prepared_insert, prepared_select
 from wardgate.portal.database.refusals import is_bad_value, refusal
+from wardgate.portal.database.sqlite_driver import inline_connection
 from wardgate.portal.database.tenant_tables import TenantTables
 from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS, in_turns
 from wardgate.portal.environment import Environment
@@ -235,6 +237,20 @@ class BaseTransaction(ABC):
         """
         rows = len(parameters) if isinstance(parameters, list) else 0
         return await self._execute(lambda: self._connection.execute(statement, parameters), rows)
+
+    async def look_up(self, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return the few rows of a statement that is put together once, with `values` for what it leaves open; for the
+        repositories. Raises as `execute`.
+        """
+        driver = inline_connection(self._connection)
+        if driver is None or not driver.answers_at_once:
+            rows: Sequence[Sequence[Any]] = (await self.execute(statement, values)).all()
+            return rows
+        if self._refusal is not None:
+            raise RuntimeError("a statement of this transaction was refused: it cannot go on")
+        await self.take_turns(STATEMENT_ROWS)
+        ready = prepared_select(statement, self._connection.dialect)
+        return [ready.row(row) for row in driver.look_up(ready.text, ready.parameters(values))]
 
     async def _execute(self, run: Callable[[], Awaitable[Any]], rows: int) -> Any:
         if self._refusal is not None:

@@ -40,10 +40,10 @@ async def find_api_caller(
     transaction: Transaction, account_id: UUID, token_id: UUID
 ) -> tuple[Account, Actor, ApiToken] | None:
     """Return an API token with its actor and account, or None."""
-    result = await transaction.execute(_FIND, {"account_id": account_id, "token_id": token_id})
-    row = result.first()
-    if row is None:
+    rows = await transaction.look_up(_FIND, {"account_id": account_id, "token_id": token_id})
+    if not rows:
         return None
+    row = rows[0]
     of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
     return (
         ACCOUNTS.rows.of(row[:of_account]),
