@@ -23,7 +23,7 @@ from wardgate.portal.connection_bounds import (
     SLICE_BYTES,
     UNREAD_S,
 )
-from wardgate.portal.protocols import MAX_FRAGMENTS, MAX_QUEUED, UPGRADE_S
+from wardgate.portal.protocols import MAX_FRAGMENTS, MAX_QUEUED, UPGRADE_S, Inbox
 from wardgate.portal.strangers import Gate
 from wardgate.simulation.virtual_time import run_virtual
 
@@ -408,6 +408,34 @@ async def test_an_upgrade_that_is_accepted_counts_against_its_address_no_longer(
     await caller.say(UPGRADE)
     assert b" 101 " in caller.wire.written
     assert caller.gate.admit(200, "192.0.2.7")
+
+
+@scene
+async def test_of_an_upgrade_that_is_accepted_the_head_is_kept_nowhere(caller: Caller) -> None:
+    await caller.say(UPGRADE.replace(b"Host", b"X-Long: " + b"y" * 500 + b"\r\nHost"))
+    protocol = caller.wire.protocol
+    assert (protocol.request, protocol.response, protocol.scope["headers"]) == (None, None, [])
+
+
+def test_an_inbox_hands_out_in_order_and_survives_a_reader_that_leaves() -> None:
+    async def scene() -> None:
+        inbox = Inbox()
+        reading = asyncio.ensure_future(inbox.get())
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait((reading,))
+        for number in range(3):
+            inbox.put_nowait(number)
+        assert [await inbox.get() for _ in range(2)] == [0, 1]
+        assert (inbox.qsize(), inbox.empty()) == (1, False)
+        assert await inbox.get() == 2
+        reading = asyncio.ensure_future(inbox.get())
+        await asyncio.sleep(0)
+        inbox.put_nowait(3)
+        inbox.put_nowait(4)
+        assert (await reading, await inbox.get(), inbox.empty()) == (3, 4, True)
+
+    run_virtual(scene())
 
 
 @scene

@@ -358,6 +358,7 @@ class ChannelEndpoint:
         match connected:
             case ConnectedClient():
                 connected, held = await self._held_by_client(connected)
+                connected = replace(connected, account=view.shared(connected.account))
                 return ClientSession(
                     dialect,
                     framing,

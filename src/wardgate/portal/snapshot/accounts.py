@@ -90,6 +90,7 @@ class AccountView:
         self.gateway_views = GatewayViews()
         self.users = 0
         self._is_lost = False
+        self._row: Account | None = None
         self._listeners: dict[int, Listener] = {}
         self._interests: dict[int, Interest] = {}
         self._interested: dict[int, dict[int, Interest]] = {}  # by the numbers of an interest
@@ -103,6 +104,12 @@ class AccountView:
                 self._interested.setdefault(number, {})[id(listener)] = interest
         if self._is_lost:
             listener.handle_view_lost()
+
+    def shared(self, row: Account) -> Account:
+        """Return the account's row as another connection has it already, if it is the same."""
+        if self._row != row:
+            self._row = row
+        return self._row
 
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
