@@ -84,6 +84,7 @@ class Stand:
             "WARDGATE_LISTEN": f"127.0.0.1:{self.port}",
             "WARDGATE_CONNECT_CAPACITY": "1000000",
             "WARDGATE_CONNECT_REFILL_RATE": "1000000",
+            "WARDGATE_MAX_CONNECTIONS_PER_ADDRESS": "100000",
             "WARDGATE_LOG_LEVEL": "warning",
         }
         return running([_WARDGATE, "portal"], self.port, environment)

@@ -36,7 +36,7 @@ VERSION: Final = "v0.27.1"
 BUILT: Final = Path(__file__).parents[1] / ".cache" / "headscale"
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-_START_S: Final = 30.0
+_START_S: Final = 120.0
 
 
 def measure(directory: Path, api_token: str) -> dict[str, Any]:
