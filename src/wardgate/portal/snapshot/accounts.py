@@ -107,7 +107,7 @@ class AccountView:
 
     def shared(self, row: Account) -> Account:
         """Return the account's row as another connection has it already, if it is the same."""
-        if self._row != row:
+        if self._row is None or self._row != row:
             self._row = row
         return self._row
 
