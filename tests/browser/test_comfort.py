@@ -1,5 +1,6 @@
 """What the script adds: live update between two browsers, the palette, themes, forms of two administrators."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.async_api import Browser, expect
 from browser.conftest import Served, Tab
 from support.patience import PATIENCE_S
 from wardgate.portal.sites.tables import Site
+from wardgate.portal.web.choices import SHOWN_AT_ONCE
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -101,6 +103,28 @@ async def test_filters_apply_themselves_and_are_in_the_address(tab: Tab) -> None
     await tab.page.wait_for_url("**/acme/sites?q=frank")
     await expect(tab.page.locator("tbody tr")).to_have_count(1)
     assert await tab.page.evaluate("document.activeElement.name") == "q"
+
+
+async def test_more_to_choose_from_is_found_while_somebody_types(tab: Tab, served: Served) -> None:
+    world = served.world
+    async with world.portal.services.store.writing() as transaction:
+        for number in range(SHOWN_AT_ONCE):
+            new = replace(world.group, id=transaction.new_id(), name=f"Zone {number:03}")
+            await transaction.of(world.account_id).groups.insert(new)
+    await tab.go("/acme/policies/new")
+    groups = tab.page.locator("#options-group_id")
+    await tab.page.get_by_label("Description").fill("Typed before")
+    await groups.locator("label", has_text="Zone 000").click()
+    await tab.page.get_by_label("Find group by name").press_sequentially("zone 099")
+    await expect(groups.locator("label")).to_have_text(["Zone 000", "Zone 099"])
+    await expect(tab.page.get_by_label("Description")).to_have_value("Typed before")
+    await expect(tab.page.get_by_label("Find group by name")).to_be_focused()
+    await groups.locator("label", has_text="Zone 099").click()
+    assert await tab.barriers() == []
+    await tab.page.locator("#options-resource_id label").first.click()
+    await tab.page.get_by_label("Description").press("Enter")
+    await expect(tab.page.locator(".toast")).to_contain_text("Policy “Zone 099 →")
+    assert await tab.complaints() == []
 
 
 async def test_a_hidden_tab_holds_no_stream(tab: Tab, served: Served) -> None:

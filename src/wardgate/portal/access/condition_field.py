@@ -19,7 +19,8 @@ from wardgate.model.conditions import InvalidCondition, Operator, Property, Week
 from wardgate.portal.access.country_names import COUNTRY_NAMES
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.forms import Field, Input, Option, ToggleField
+from wardgate.portal.web.choices import Asked, Choices, Option
+from wardgate.portal.web.forms import Field, Input, ToggleField
 from wardgate.portal.web.visit import Visit
 
 MAX_ROWS: Final = 50
@@ -102,12 +103,11 @@ class ConditionsField(Field):
     def read(self, input_: Input) -> Any:
         return [_condition(card) for card in map(_read_card, input_) if card is not None]
 
-    async def options(self, _visit: Visit, tables: AccountTables) -> Sequence[Option]:
+    async def options(self, _visit: Visit, tables: AccountTables, _asked: Asked) -> Choices:
         """Return the providers; countries and time zones are the same for all."""
         names = await provider_names(tables)
-        return [
-            Option(str(id_), name) for id_, name in sorted(names.items(), key=lambda one: one[1].casefold())
-        ]
+        in_order = sorted(names.items(), key=lambda one: one[1].casefold())
+        return Choices([Option(str(id_), name) for id_, name in in_order])
 
     def cards(self, input_: Input) -> Sequence[Card]:
         """Return a card for each kind, and one for each that this version does not know."""

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import exists, not_, or_
+from sqlalchemy import not_, or_
 
 import wardgate
 from wardgate.model.versions import Version
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, Resource
 from wardgate.portal.bus import ClientPresence
-from wardgate.portal.database.text_search import contains
 from wardgate.portal.devices import rules
+from wardgate.portal.devices.search import CLIENT_SEARCH
 from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, Device
 from wardgate.portal.logs.history import history_tab
-from wardgate.portal.people.tables import ACTORS, Actor
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
-from wardgate.portal.web.filters import Choice, Condition, Of, Search
+from wardgate.portal.web.filters import Choice, Condition, Of
 from wardgate.portal.web.forms import Form, TextField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
 from wardgate.portal.web.page import Live, Section
@@ -106,21 +106,6 @@ def _online_status(is_online: bool) -> Status:
 def _system(agent: str) -> str:
     system = device_os(agent)
     return " ".join(part for part in (system.name, system.version) if part)
-
-
-class ClientSearch(Search):
-    """Names of clients and of their owners."""
-
-    def words_condition(self, words: str) -> Condition:
-        is_owned = exists().where(
-            ACTORS.c.account_id == DEVICES.c.account_id,
-            ACTORS.c.id == DEVICES.c.actor_id,
-            or_(
-                contains(ACTORS.c.name, words),
-                contains(ACTORS.c.email, words),
-            ),
-        )
-        return or_(super().words_condition(words), is_owned)
 
 
 def _is_present(visit: Visit, value: str) -> Condition:
@@ -275,7 +260,7 @@ PAGE: Final[ListPage[Device, ClientFacts]] = ListPage(
         ),
     ),
     filters=(
-        ClientSearch(label="Client or owner", columns=(DEVICES.c.name,)),
+        CLIENT_SEARCH,
         Choice(
             name="verification",
             label="Verification",

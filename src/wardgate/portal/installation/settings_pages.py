@@ -9,8 +9,9 @@ from wardgate.portal.installation import rules
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.outcomes import FieldErrors, Invalid
 from wardgate.portal.store import AccountTables, Transaction
+from wardgate.portal.web.choices import Option
 from wardgate.portal.web.form_page import FormPage
-from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, Option, TextField, ToggleField
+from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, TextField, ToggleField
 from wardgate.portal.web.page import Section
 from wardgate.portal.web.visit import Visit
 

@@ -17,16 +17,8 @@ from wardgate.portal.sign_in.tables import AUTH_PROVIDERS, PROVIDERS, AuthProvid
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.subjects import subject_of
 from wardgate.portal.web.cells import Fact, Several, Status, Tag, Text
-from wardgate.portal.web.forms import (
-    ChoiceField,
-    Field,
-    Form,
-    NumberField,
-    Option,
-    TextField,
-    ToggleField,
-    messages,
-)
+from wardgate.portal.web.choices import Option
+from wardgate.portal.web.forms import ChoiceField, Field, Form, NumberField, TextField, ToggleField, messages
 from wardgate.portal.web.listing import (
     Column,
     Editing,

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from wardgate.portal.database.text_search import contains
+from wardgate.portal.schema.declaration import TableDeclaration
 
 MAX_WORDS_CHARS = 200
 
@@ -32,13 +33,33 @@ class Filter(ABC):
     def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Rows of another table that a search looks at too: those that `reference` names."""
+
+    reference: ColumnElement[Any]
+    table: TableDeclaration[Any]
+    columns: Sequence[ColumnElement[Any]]
+
+    def condition(self, words: str, account_id: UUID) -> Condition:
+        """Find what is named by one of the account's rows with these words, which are looked for once and not for each
+        row that names one.
+        """
+        c = self.table.c
+        found = select(c.id).where(
+            c.account_id == account_id, or_(*(contains(column, words) for column in self.columns))
+        )
+        return self.reference.in_(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search(Filter):
-    """Free text, found anywhere in one of the columns."""
+    """Free text, found anywhere in one of the columns, or of `related` rows."""
 
     kind: ClassVar[str] = "search"
     name: str = "q"
     columns: Sequence[ColumnElement[Any]]
+    related: Sequence[Related] = ()
 
     def read(self, given: Sequence[str]) -> tuple[str, ...]:
         words = " ".join(given).strip()
@@ -46,8 +67,13 @@ class Search(Filter):
             raise ValueError
         return (words,) if words else ()
 
-    def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition:
-        return self.words_condition(values[0])
+    def condition(self, visit: Any, values: tuple[str, ...], /) -> Condition:
+        return self.within(values[0], visit.account.id if self.related else None)
+
+    def within(self, words: str, account_id: UUID | None) -> Condition:
+        """Return the condition for an account's rows; None: for those of the installation, which have none related."""
+        related = [] if account_id is None else [one.condition(words, account_id) for one in self.related]
+        return or_(self.words_condition(words), *related)
 
     def words_condition(self, words: str) -> Condition:
         return or_(*(contains(column, words) for column in self.columns))

@@ -71,7 +71,7 @@ class FormPage(Page, Generic[_RowT]):
 
     async def _show_form(self, visit: Visit, filled: Filled) -> Response:
         async with visit.reading() as tables:
-            options = await filled.form.options(visit, tables)
+            options = await filled.options(visit, tables)
         is_refused = bool(filled.errors or filled.is_stale)
         return await visit.show(
             "form_page.html",

@@ -10,7 +10,7 @@ what she had not touched is taken over (`Filled.merged`).
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from typing import Any, ClassVar, Final
@@ -19,26 +19,13 @@ from starlette.datastructures import FormData
 
 from wardgate.portal.edits import BLANK
 from wardgate.portal.outcomes import FieldErrors
+from wardgate.portal.web.choices import Asked, Choices, ChoicesOf, Option, words_of
 
 MAX_FIELDS: Final = 1200
 MAX_FIELD_BYTES: Final = 64 * 1024
 
 Input = tuple[str, ...]
 """What a control holds: the texts that a browser would send for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One of a field's choices; `group` is a heading above it."""
-
-    value: str
-    label: str
-    note: str = ""
-    group: str = ""
-
-
-OptionsOf = Callable[[Any, Any], Awaitable[Sequence[Option]]]
-"""Reads choices, of what the page's visits read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +65,9 @@ class Field(ABC):
         """Return the field's value of a stored object."""
         return getattr(row, self.name)
 
-    async def options(self, _visit: Any, _tables: Any) -> Sequence[Option]:
-        return ()
+    async def options(self, _visit: Any, _tables: Any, _asked: Asked) -> Choices:
+        """Return what there is to choose from."""
+        return Choices()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +120,15 @@ class ChoiceField(Field):
     """One of some: cards if `is_cards`, else a list. `choices` are fixed, or read from the account."""
 
     kind: ClassVar[str] = "choice"
-    choices: Sequence[Option] | OptionsOf
+    choices: Sequence[Option] | ChoicesOf
     is_cards: bool = False
     empty: str = "Choose…"
 
     def read(self, input_: Input) -> Any:
         return input_[0] or None if input_ else None
 
-    async def options(self, visit: Any, tables: Any) -> Sequence[Option]:
-        return await self.choices(visit, tables) if callable(self.choices) else self.choices
+    async def options(self, visit: Any, tables: Any, asked: Asked) -> Choices:
+        return await self.choices(visit, tables, asked) if callable(self.choices) else Choices(self.choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +136,7 @@ class SeveralField(Field):
     """Any number of some, as boxes to tick in a list that can be searched."""
 
     kind: ClassVar[str] = "several"
-    choices: Sequence[Option] | OptionsOf
+    choices: Sequence[Option] | ChoicesOf
 
     def read(self, input_: Input) -> Any:
         return [one for one in input_ if one]
@@ -156,8 +144,8 @@ class SeveralField(Field):
     def input(self, value: Any) -> Input:
         return tuple(str(one) for one in value or ())
 
-    async def options(self, visit: Any, tables: Any) -> Sequence[Option]:
-        return await self.choices(visit, tables) if callable(self.choices) else self.choices
+    async def options(self, visit: Any, tables: Any, asked: Asked) -> Choices:
+        return await self.choices(visit, tables, asked) if callable(self.choices) else Choices(self.choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +174,6 @@ class Form:
 
     fields: tuple[Field, ...]
 
-    async def options(self, visit: Any, tables: Any) -> dict[str, Sequence[Option]]:
-        """Return the choices of each field, of what the page's visits read."""
-        return {one.name: await one.options(visit, tables) for one in self.fields}
-
     def blank(self, given: Mapping[str, Sequence[str]]) -> "Filled":
         """Return the form of a new object; another page may link to it with some of it filled in."""
         inputs = {one.name: tuple(given.get(one.name) or one.input(one.initial)) for one in self.fields}
@@ -204,7 +188,18 @@ class Form:
         """Return the form as somebody filled it in."""
         inputs = {one.name: one.submitted(form) for one in self.fields}
         version, base = form.get("version"), _base(form.get("base"))
-        return Filled(self, inputs, base, version if isinstance(version, str) and version else None)
+        words = {one.name: words_of(form.get(f"find.{one.name}")) for one in self.fields}
+        looks_for_more = "search" in form or any(
+            words[one.name] != words_of(form.get(f"found.{one.name}")) for one in self.fields
+        )
+        return Filled(
+            self,
+            inputs,
+            base,
+            version if isinstance(version, str) and version else None,
+            words=words,
+            is_search=looks_for_more,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +212,8 @@ class Filled:
         errors: what is wrong, by field; `base` for what concerns several.
         theirs: values that somebody else stored meanwhile, by field, where they differ from the person's own.
         taken: fields whose new values were taken over, because the person had not touched them.
+        words: that look for more to choose from, by field.
+        is_search: whether the form was sent to look for more, and for nothing else.
     """
 
     form: Form
@@ -226,6 +223,17 @@ class Filled:
     errors: FieldErrors = field(default_factory=dict)
     theirs: Mapping[str, Input] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
+    is_search: bool = False
+
+    async def options(self, visit: Any, tables: Any) -> dict[str, Choices]:
+        """Return the choices of each field, of what the page's visits read."""
+        return {
+            one.name: await one.options(
+                visit, tables, Asked(self.inputs[one.name], self.words.get(one.name, ""))
+            )
+            for one in self.form.fields
+        }
 
     @property
     def base_text(self) -> str:

@@ -9,11 +9,12 @@ import hmac
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
+from markupsafe import Markup
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -34,10 +35,14 @@ from wardgate.portal.web.rendering import drawn_icon, load_templates
 from wardgate.portal.web.sessions import Sessions, SignedIn
 from wardgate.portal.web.toasts import Toasts
 from wardgate.portal.web.visit import BaseVisit, OperatorVisit, Visit
+from wardgate.portal.web.written_cells import CellWriter
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+MAX_NAVIGATIONS: Final = 512
+"""Kept at a time, of a few kilobytes each: one for every page of an account that somebody looks at."""
 
 _ERRORS: Final = {
     HTTPStatus.NOT_FOUND: "There is nothing here.",
@@ -68,7 +73,8 @@ class Frame(ABC, Generic[_SignedInT]):
         self._templates = load_templates()
         self._templates.globals["asset"] = assets.path
         self._templates.globals["drawn_icon"] = cache(partial(drawn_icon, assets.path("icons.svg")))
-        self._templates.globals["navigation"] = _navigation(pages)
+        self._templates.globals["written_cell"] = CellWriter(assets.path("icons.svg")).write
+        self._navigation = lru_cache(maxsize=MAX_NAVIGATIONS)(self._written_navigation)
 
     @abstractmethod
     async def signed_in(self, request: Request) -> _SignedInT | None:
@@ -161,6 +167,15 @@ class Frame(ABC, Generic[_SignedInT]):
         if toast is not None:
             self.toasts.clear(response)
         return response
+
+    def navigation(self, visit: BaseVisit[Any]) -> Markup:
+        """Return the links to all pages, for who is on one of them."""
+        return self._navigation(visit.url(""), visit.page.path)
+
+    def _written_navigation(self, base: str, here: str) -> Markup:
+        template = self._templates.get_template("navigation.html")
+        text = template.render(sections=_navigation(self.pages), base=base, here=here)
+        return Markup(text)  # noqa: S704 - the template has escaped it
 
     def write(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
         nonce = request.scope["wardgate.nonce"]

@@ -271,8 +271,10 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         search = next((one for one in self.filters if isinstance(one, Search)), None)
         if search is None:
             return []
-        given = [search.words_condition(words), *([] if self.only is None else [self.only])]
-        rows = await self.repository(tables).load_all(*given, order_by=[search.columns[0]], limit=limit)
+        found = search.within(words, getattr(tables, "account_id", None))
+        given = [found, *([] if self.only is None else [self.only])]
+        order = [self._sorted_by(self.default_sort)]
+        rows = await self.repository(tables).load_all(*given, order_by=order, limit=limit)
         labels = await self.labels(tables, rows)
         return [
             Found(label, f"{self.path}/{row.id}", self.name) for row, label in zip(rows, labels, strict=True)
@@ -373,6 +375,8 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         assert self.editing is not None
         assert self.editing.make is not None
         filled = self.editing.form(None).submitted(visit.form)
+        if filled.is_search:
+            return await self._show_form(visit, None, filled)
         given, errors = filled.given()
         if not errors:
             try:
@@ -404,6 +408,11 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         assert self.editing is not None
         assert self.editing.change is not None
         try:
+            async with visit.reading() as tables:
+                before = await self.load(tables, visit.id())
+            filled = self.editing.form(before).submitted(visit.form)
+            if filled.is_search:
+                return await self._show_form(visit, before, filled)
             async with visit.writing() as (tables, transaction):
                 before = await self.load(tables, visit.id())
                 filled = self.editing.form(before).submitted(visit.form)
@@ -447,7 +456,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
     async def _show_form(self, visit: _VisitT, row: _RowT | None, filled: Filled) -> Response:
         async with visit.reading() as tables:
             title = f"New {self.singular}" if row is None else f"Edit {await self.label(tables, row)}"
-            options = await filled.form.options(visit, tables)
+            options = await filled.options(visit, tables)
         values = {"row": row, "filled": filled, "options": options, "messages": messages}
         is_refused = bool(filled.errors or filled.is_stale)
         status = HTTPStatus.UNPROCESSABLE_ENTITY if is_refused else HTTPStatus.OK

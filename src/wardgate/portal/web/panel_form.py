@@ -59,6 +59,8 @@ class PanelForm(Generic[_RowT, _DoneT]):
 
     async def _send(self, visit: Visit) -> Response:
         filled = self.form(visit).submitted(visit.form)
+        if filled.is_search:
+            return await self._show(visit, filled)
         given, errors = filled.given()
         if not errors:
             try:
@@ -76,7 +78,7 @@ class PanelForm(Generic[_RowT, _DoneT]):
         try:
             async with visit.reading() as tables:
                 row = await page.load(tables, visit.id())
-                options = await filled.form.options(visit, tables)
+                options = await filled.options(visit, tables)
         except Missing:
             return page.gone(visit)
         values = {

@@ -67,9 +67,11 @@ def relative(at: datetime, now: datetime) -> str:
     return "just now" if seconds >= 0 else "in a moment"
 
 
-def _finalized(value: Any) -> Any:
-    """Show what does not print as an escape, but for line breaks, which HTML takes as spaces.
+def shown_lines(text: str) -> str:
+    """Return text with what does not print as an escape, but for line breaks, which HTML takes as spaces."""
+    return text if text.isprintable() else "\n".join(map(shown_text, text.split("\n")))
 
-    Markup of our own stays as it is.
-    """
-    return "\n".join(map(shown_text, value.split("\n"))) if type(value) is str else value
+
+def _finalized(value: Any) -> Any:
+    """Show text as `shown_lines`; markup of our own stays as it is."""
+    return shown_lines(value) if type(value) is str else value

@@ -5,20 +5,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import select
 from starlette.responses import Response
 
 from wardgate.portal.access.condition_field import fields_of_policies_for_each
 from wardgate.portal.access.pages.granted_policies import make_policies, policy_routes
 from wardgate.portal.access.tables import Policy, Resource
-from wardgate.portal.people.tables import Group
+from wardgate.portal.people.tables import GROUPS, Group
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.forms import Form, Option, SeveralField
+from wardgate.portal.web.choices import Lookup, Option
+from wardgate.portal.web.filters import Condition, Search
+from wardgate.portal.web.forms import Form, SeveralField
 from wardgate.portal.web.listing import Tab
 from wardgate.portal.web.panel_form import PanelForm
 from wardgate.portal.web.visit import Visit
 
-CHOICES_SHOWN: Final = 1000
-"""How many groups a form offers, and a tab lists."""
+GROUPS_SHOWN: Final = 1000
+"""How many groups a tab lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class AccessView:
 
 
 async def load_access(_visit: Visit, tables: AccountTables, row: Resource) -> AccessView:
-    policies = await tables.policies.load_all(tables.policies.c.resource_id == row.id, limit=CHOICES_SHOWN)
+    policies = await tables.policies.load_all(tables.policies.c.resource_id == row.id, limit=GROUPS_SHOWN)
     ids = {policy.group_id for policy in policies if policy.group_id is not None}
     groups = {one.id: one for one in await tables.groups.load_all(tables.groups.c.id.in_(ids))}
     return AccessView([(policy, _group(groups, policy)) for policy in policies])
@@ -52,17 +55,29 @@ ACCESS: Final[Tab[Resource]] = Tab(
 )
 
 
-async def _groups_to_grant(visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    """Return the groups that have no policy on the resource yet."""
-    p, g = tables.policies.c, tables.groups.c
-    having = set(await tables.policies.load_column(p.group_id, p.resource_id == visit.id()))
-    groups = await tables.groups.load_all(order_by=[g.name], limit=CHOICES_SHOWN)
-    return [Option(str(one.id), one.name) for one in groups if one.id not in having]
+def _without_policy(visit: Visit, tables: AccountTables) -> Sequence[Condition]:
+    """Narrow groups to those that have no policy on the resource yet."""
+    p = tables.policies.c
+    having = select(p.group_id).where(
+        p.account_id == tables.account_id, p.resource_id == visit.id(), p.group_id.is_not(None)
+    )
+    return (GROUPS.c.id.not_in(having),)
 
 
+async def _as_options(_visit: Visit, _tables: AccountTables, groups: Sequence[Group]) -> Sequence[Option]:
+    return [Option(str(one.id), one.name) for one in groups]
+
+
+_GROUPS_TO_GRANT: Final = Lookup[Group](
+    repository=lambda tables: tables.groups,
+    search=Search(label="Group", columns=(GROUPS.c.name,)),
+    describe=_as_options,
+    order_by=(GROUPS.c.name, GROUPS.c.id),
+    only=_without_policy,
+)
 _FORM: Final = Form(
     (
-        SeveralField(name="group_ids", label="Groups", choices=_groups_to_grant, is_required=True),
+        SeveralField(name="group_ids", label="Groups", choices=_GROUPS_TO_GRANT, is_required=True),
         *fields_of_policies_for_each("groups"),
     )
 )

@@ -8,7 +8,6 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func
 from starlette.responses import Response
 
 from wardgate.model.filters import LAST_PORT, Protocol
@@ -25,8 +24,9 @@ from wardgate.portal.access.condition_words import sentence
 from wardgate.portal.access.country_names import COUNTRY_NAMES
 from wardgate.portal.access.explaining import Who, explain_now, find_actor, find_client
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import RESOURCES
-from wardgate.portal.devices.tables import DEVICES
+from wardgate.portal.access.tables import INTERNET_FIRST, RESOURCES, Resource
+from wardgate.portal.devices.search import CLIENT_SEARCH
+from wardgate.portal.devices.tables import DEVICES, Device
 from wardgate.portal.logs.decision_log import newest_decisions
 from wardgate.portal.logs.grant_flows import ReportedFlows, find_decision, flows_by
 from wardgate.portal.logs.pages.log_page import reading_of
@@ -34,15 +34,15 @@ from wardgate.portal.logs.streams import DECISION_LOG, LOGS, Stream
 from wardgate.portal.logs.tables import DECISIONS, Decision
 from wardgate.portal.outcomes import Missing
 from wardgate.portal.people import rules as people_rules
-from wardgate.portal.people.tables import ACTORS
+from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.forms import Option
+from wardgate.portal.web.choices import Asked, Choices, Lookup, Option, words_of
+from wardgate.portal.web.filters import Search
 from wardgate.portal.web.page import Live, PageRoute, Section, TemplatePage
 from wardgate.portal.web.toasts import Tone
 from wardgate.portal.web.visit import Visit
 
-CHOICES_SHOWN: Final = 500
 GRANTS_PROPOSED: Final = 3
 
 _TONES: Final[Mapping[str, Tone]] = {
@@ -71,6 +71,7 @@ class Question:
     port: str
     log_id: str
     authorization_id: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +122,33 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class ExplainPage:
     question: Question
-    people: Sequence[Option]
-    clients: Sequence[Option]
-    resources: Sequence[Option]
+    people: Choices
+    clients: Choices
+    resources: Choices
     answer: Answer | None
     error: str
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether there is more to ask about than the lists hold."""
+        return any(one.is_searched for one in (self.people, self.clients, self.resources))
 
 
 async def load(visit: Visit) -> ExplainPage:
     given = visit.request.query_params
-    question = Question(
-        *(
-            given.get(name, "").strip()[:80]
-            for name in ("who", "resource_id", "protocol", "port", "log_id", "authorization_id")
-        )
+    who, resource_id, protocol, port, log_id, authorization_id = (
+        given.get(name, "").strip()[:80]
+        for name in ("who", "resource_id", "protocol", "port", "log_id", "authorization_id")
     )
+    words = words_of(given.get("find"))
+    question = Question(who, resource_id, protocol, port, log_id, authorization_id, words)
     answer, error = None, ""
     try:
         if question.log_id:
             answer = await _recorded(visit, question.log_id)
         elif question.authorization_id:
             answer = await _authorized(visit, _id(question.authorization_id))
-        elif question.who and question.resource_id:
+        elif question.who and question.resource_id and "search" not in given:
             answer = await _asked(visit, question)
     except ValueError as wrong:
         error = str(wrong)
@@ -153,11 +159,12 @@ async def load(visit: Visit) -> ExplainPage:
             question = Question(
                 answer.again, answer.told.resource_id, "", "", question.log_id, question.authorization_id
             )
+        asked_for = Asked((question.who.rpartition(":")[2],), question.words)
         return ExplainPage(
             question,
-            await _people(tables),
-            await _clients(visit, tables),
-            await _resources(tables),
+            await _PEOPLE(visit, tables, asked_for),
+            await _CLIENTS(visit, tables, asked_for),
+            await _RESOURCES(visit, tables, Asked((question.resource_id,), question.words)),
             answer,
             error,
         )
@@ -380,20 +387,15 @@ def _again(visit: Visit, toast: str) -> Response:
 # What can be asked about
 
 
-async def _people(tables: AccountTables) -> Sequence[Option]:
-    actors = await tables.actors.load_all(
-        ACTORS.c.type.in_(people_rules.MEMBER_TYPES),
-        order_by=[func.lower(ACTORS.c.name)],
-        limit=CHOICES_SHOWN,
-    )
+async def _people_as_options(
+    _visit: Visit, _tables: AccountTables, actors: Sequence[Actor]
+) -> Sequence[Option]:
     return [Option(f"actor:{one.id}", one.name, one.email or "service account") for one in actors]
 
 
-async def _clients(visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    c = DEVICES.c
-    devices = await tables.devices.load_all(
-        c.type == "client", order_by=[func.lower(c.name)], limit=CHOICES_SHOWN
-    )
+async def _clients_as_options(
+    visit: Visit, tables: AccountTables, devices: Sequence[Device]
+) -> Sequence[Option]:
     owners = await tables.actors.load_all(ACTORS.c.id.in_({one.actor_id for one in devices}))
     names = {one.id: one.name for one in owners}
     online = visit.online("client")
@@ -411,10 +413,32 @@ def _told(owner: str, *, is_online: bool) -> str:
     return ", ".join(part for part in (owner, "online" if is_online else "") if part)
 
 
-async def _resources(tables: AccountTables) -> Sequence[Option]:
-    rows = await tables.resources.load_all(order_by=[func.lower(RESOURCES.c.name)], limit=CHOICES_SHOWN)
+async def _resources_as_options(
+    _visit: Visit, _tables: AccountTables, rows: Sequence[Resource]
+) -> Sequence[Option]:
     return [Option(str(one.id), one.name, one.address or TYPE_NAMES[one.type]) for one in rows]
 
+
+_PEOPLE: Final = Lookup[Actor](
+    repository=lambda tables: tables.actors,
+    search=Search(label="Person", columns=(ACTORS.c.name, ACTORS.c.email)),
+    describe=_people_as_options,
+    order_by=(ACTORS.c.name, ACTORS.c.id),
+    only=lambda _visit, _tables: (ACTORS.c.type.in_(people_rules.MEMBER_TYPES),),
+)
+_CLIENTS: Final = Lookup[Device](
+    repository=lambda tables: tables.devices,
+    search=CLIENT_SEARCH,
+    describe=_clients_as_options,
+    order_by=(DEVICES.c.name, DEVICES.c.id),
+    only=lambda _visit, _tables: (DEVICES.c.type == "client",),
+)
+_RESOURCES: Final = Lookup[Resource](
+    repository=lambda tables: tables.resources,
+    search=Search(label="Resource", columns=(RESOURCES.c.name, RESOURCES.c.address)),
+    describe=_resources_as_options,
+    order_by=(INTERNET_FIRST, RESOURCES.c.name, RESOURCES.c.id),
+)
 
 PAGE: Final = TemplatePage(
     name="Explain",

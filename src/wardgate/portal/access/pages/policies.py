@@ -5,27 +5,34 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, select
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.condition_field import ConditionsField
 from wardgate.portal.access.condition_words import sentence, short_names
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import POLICIES, POLICY_AUTHORIZATIONS, RESOURCES, Policy, Resource
+from wardgate.portal.access.tables import (
+    INTERNET_FIRST,
+    POLICIES,
+    POLICY_AUTHORIZATIONS,
+    RESOURCES,
+    Policy,
+    Resource,
+)
 from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import GROUPS, Group
 from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
-from wardgate.portal.web.filters import Choice, Of, Search
-from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, Option, TextField, ToggleField
+from wardgate.portal.web.choices import Lookup, Option
+from wardgate.portal.web.filters import Choice, Of, Related, Search
+from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, TextField, ToggleField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
 from wardgate.portal.web.page import Live, Section
 from wardgate.portal.web.visit import Visit
 
-CHOICES_SHOWN: Final = 500
 NO_GROUP: Final = "Group deleted"
 
 
@@ -157,10 +164,9 @@ async def status_of(_visit: Visit, _tables: AccountTables, policy: Policy) -> St
 # The form
 
 
-async def _groups(_visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    groups = await tables.groups.load_all(
-        order_by=[GROUPS.c.type, func.lower(GROUPS.c.name)], limit=CHOICES_SHOWN
-    )
+async def _groups_as_options(
+    _visit: Visit, _tables: AccountTables, groups: Sequence[Group]
+) -> Sequence[Option]:
     return [Option(str(one.id), one.name, group=_origin(one)) for one in groups]
 
 
@@ -170,10 +176,15 @@ def _origin(group: Group) -> str:
     return "Made here" if group.idp_id is None else "Identity provider"
 
 
-async def _resources(_visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    resources = await tables.resources.load_all(order_by=[func.lower(RESOURCES.c.name)], limit=CHOICES_SHOWN)
-    sites = {site.id: site.name for site in await tables.sites.load_all()}
-    return [Option(str(one.id), one.name, _where(one, sites), TYPE_NAMES[one.type]) for one in resources]
+async def _resources_as_options(
+    _visit: Visit, tables: AccountTables, resources: Sequence[Resource]
+) -> Sequence[Option]:
+    c = tables.sites.c
+    sites = await tables.sites.load_all(
+        c.id.in_({one.site_id for one in resources if one.site_id is not None})
+    )
+    names = {site.id: site.name for site in sites}
+    return [Option(str(one.id), one.name, _where(one, names), TYPE_NAMES[one.type]) for one in resources]
 
 
 def _where(resource: Resource, sites: Mapping[UUID, str]) -> str:
@@ -189,11 +200,23 @@ class _ReportingField(ChoiceField):
         return {"on": True, "off": False}.get(input_[0] if input_ else "")
 
 
+_GROUPS: Final = Lookup[Group](
+    repository=lambda tables: tables.groups,
+    search=Search(label="Group", columns=(GROUPS.c.name,)),
+    describe=_groups_as_options,
+    order_by=(GROUPS.c.type, GROUPS.c.name, GROUPS.c.id),
+)
+_RESOURCES: Final = Lookup[Resource](
+    repository=lambda tables: tables.resources,
+    search=Search(label="Resource", columns=(RESOURCES.c.name, RESOURCES.c.address)),
+    describe=_resources_as_options,
+    order_by=(INTERNET_FIRST, RESOURCES.c.name, RESOURCES.c.id),
+)
 _SEARCHED: Final = "access/searched_choice.html"
 _COMMON: Final[tuple[Field, ...]] = (
-    ChoiceField(name="group_id", label="Group", choices=_groups, is_required=True, template=_SEARCHED),
+    ChoiceField(name="group_id", label="Group", choices=_GROUPS, is_required=True, template=_SEARCHED),
     ChoiceField(
-        name="resource_id", label="Resource", choices=_resources, is_required=True, template=_SEARCHED
+        name="resource_id", label="Resource", choices=_RESOURCES, is_required=True, template=_SEARCHED
     ),
     TextField(
         name="description",
@@ -309,7 +332,14 @@ PAGE: Final = PolicyPage(
         Column(name="status", label="Status", cell=lambda policy, _: _status(policy)),
     ),
     filters=(
-        Search(label="Group or resource", columns=(_GROUP_NAME, _RESOURCE_NAME, POLICIES.c.description)),
+        Search(
+            label="Group or resource",
+            columns=(POLICIES.c.description,),
+            related=(
+                Related(POLICIES.c.group_id, GROUPS, (GROUPS.c.name,)),
+                Related(POLICIES.c.resource_id, RESOURCES, (RESOURCES.c.name,)),
+            ),
+        ),
         Choice(
             name="status",
             label="Status",

@@ -6,32 +6,27 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, select
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
-from wardgate.portal.access.pages.access_tab import ACCESS, ACCESS_ROUTES, CHOICES_SHOWN
+from wardgate.portal.access.pages.access_tab import ACCESS, ACCESS_ROUTES
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Resource
 from wardgate.portal.devices import rules as device_rules
+from wardgate.portal.devices.search import CLIENT_SEARCH
+from wardgate.portal.devices.tables import DEVICES, Device
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Status, Tag, Text
-from wardgate.portal.web.filters import Choice, Of, Search
-from wardgate.portal.web.forms import (
-    ChoiceField,
-    Field,
-    Form,
-    Input,
-    Option,
-    SeveralField,
-    TextField,
-)
+from wardgate.portal.web.choices import Asked, Choices, Lookup, Option
+from wardgate.portal.web.filters import Choice, Condition, Of, Search
+from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, SeveralField, TextField
 from wardgate.portal.web.listing import (
     Column,
     Editing,
@@ -42,6 +37,7 @@ from wardgate.portal.web.listing import (
     Tab,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.panel_form import PanelForm
 from wardgate.portal.web.visit import Visit
 
 STACKS: Final = {"dual": "IPv4 and IPv6", "ipv4_only": "IPv4 only", "ipv6_only": "IPv6 only"}
@@ -157,22 +153,38 @@ def _filter(text: str) -> dict[str, Any]:
     return {"protocol": protocol, "ports": [one.strip() for one in ports.split(",") if one.strip()]}
 
 
-async def _sites(_visit: Visit, tables: AccountTables) -> Sequence[Option]:
+SITES_SHOWN: Final = 1000
+
+
+async def _sites(_visit: Visit, tables: AccountTables, _asked: Asked) -> Choices:
     c = tables.sites.c
-    sites = await tables.sites.load_all(c.managed_by == "account", order_by=[c.name], limit=CHOICES_SHOWN)
-    return [Option(str(site.id), site.name) for site in sites]
+    sites = await tables.sites.load_all(c.managed_by == "account", order_by=[c.name], limit=SITES_SHOWN)
+    return Choices([Option(str(site.id), site.name) for site in sites])
 
 
-async def _clients(visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    c = tables.devices.c
-    clients = await tables.devices.load_all(c.type == "client", order_by=[c.name], limit=CHOICES_SHOWN)
+async def _clients_as_options(
+    visit: Visit, _tables: AccountTables, clients: Sequence[Device]
+) -> Sequence[Option]:
     online = visit.online("client")
-    options = [
+    return [
         Option(str(one.id), one.name, one.ipv4 + (", online" if one.id in online else "")) for one in clients
     ]
-    return sorted(options, key=lambda option: not option.note.endswith("online"))
 
 
+def _outside_of_the_pool(visit: Visit, tables: AccountTables) -> Sequence[Condition]:
+    """Narrow devices to clients that are not in the pool of this panel yet."""
+    m = tables.pool_members.c
+    joined = select(m.device_id).where(m.account_id == tables.account_id, m.resource_id == visit.id())
+    return (DEVICES.c.type == "client", DEVICES.c.id.not_in(joined))
+
+
+_CLIENTS: Final = Lookup[Device](
+    repository=lambda tables: tables.devices,
+    search=CLIENT_SEARCH,
+    describe=_clients_as_options,
+    order_by=(DEVICES.c.name, DEVICES.c.id),
+    only=lambda _visit, _tables: (DEVICES.c.type == "client",),
+)
 _NAME: Final = TextField(name="name", label="Name", is_required=True, placeholder="Company wiki")
 _DESCRIPTION: Final = TextField(
     name="address_description",
@@ -231,7 +243,7 @@ _SITE: Final = ChoiceField(
 )
 
 _POOL_MEMBERS: Final = SeveralField(
-    name="members", label="Clients", choices=_clients, shown_if=("type", ("static_device_pool",))
+    name="members", label="Clients", choices=_CLIENTS, shown_if=("type", ("static_device_pool",))
 )
 
 _NEW_FORM: Final = Form(
@@ -373,10 +385,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The tab of a pool's members, and the clients that could be."""
+    """The tab of a pool's members."""
 
     members: Sequence[Member]
-    others: Sequence[Option]
 
 
 async def load_members(visit: Visit, tables: AccountTables, row: Resource) -> Members:
@@ -399,21 +410,45 @@ async def load_members(visit: Visit, tables: AccountTables, row: Resource) -> Me
         )
         for one in devices
     ]
-    others = [one for one in await _clients(visit, tables) if UUID(one.value) not in joined]
-    return Members(members, others)
+    return Members(members)
 
 
 async def count_members(_visit: Visit, tables: AccountTables, row: Resource) -> int:
     return await tables.pool_members.count(tables.pool_members.c.resource_id == row.id)
 
 
-async def add_members(visit: Visit) -> Response:
-    async with visit.writing() as (tables, _):
-        pool = await device_rules.load_static_pool(tables, visit.id())
-        current = await device_rules.members_of(tables, pool)
-        added = await _known(tables, [str(one) for one in visit.form.getlist("clients")])
-        await device_rules.set_members(tables, pool, current, [*current, *added])
+async def _add_members(
+    _visit: Visit, tables: AccountTables, _: Transaction, row: Resource, given: Mapping[str, Any]
+) -> None:
+    pool = await device_rules.load_static_pool(tables, row.id)
+    current = await device_rules.members_of(tables, pool)
+    added = await _known(tables, given["clients"])
+    await device_rules.set_members(tables, pool, current, [*current, *added])
+
+
+async def _added(visit: Visit, _row: Resource, _: None) -> Response:
     return _back(visit, "The pool was changed.", "members")
+
+
+ADD_MEMBERS: Final = PanelForm[Resource, None](
+    name="members",
+    tab="members",
+    title=lambda row: f"Add clients to {row.name}",
+    about="Whoever has access to the pool reaches these clients directly.",
+    button="Add clients",
+    form=lambda _visit: Form(
+        (
+            SeveralField(
+                name="clients",
+                label="Clients",
+                choices=replace(_CLIENTS, only=_outside_of_the_pool),
+                is_required=True,
+            ),
+        )
+    ),
+    run=_add_members,
+    answer=_added,
+)
 
 
 async def remove_member(visit: Visit) -> Response:
@@ -439,7 +474,7 @@ def _is_of_type(_visit: Visit, value: str) -> ColumnElement[bool]:
 
 PANEL_ROUTES: Final = (
     *ACCESS_ROUTES,
-    PageRoute("/{id}/members", add_members, "POST"),
+    *ADD_MEMBERS.routes,
     PageRoute("/{id}/members/{client_id}/remove", remove_member, "POST"),
 )
 """What the tabs of a resource's panel post, on this page and on that of pools."""

@@ -7,8 +7,9 @@ from wardgate.portal.installation import rules
 from wardgate.portal.installation.tables import BANNERS, Banner
 from wardgate.portal.store import Transaction
 from wardgate.portal.web.cells import Fact, Moment, Tag, Text
+from wardgate.portal.web.choices import Option
 from wardgate.portal.web.filters import Search
-from wardgate.portal.web.forms import ChoiceField, Form, Option, TextField
+from wardgate.portal.web.forms import ChoiceField, Form, TextField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction
 from wardgate.portal.web.page import Live, Section
 from wardgate.portal.web.toasts import Tone

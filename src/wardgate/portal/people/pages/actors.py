@@ -16,6 +16,7 @@ from wardgate.portal.mail.queue import post
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing, WrongState
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
+    GROUPS_TO_CHOOSE,
     HELD_ROUTES,
     REACH,
     STATUS_FILTER,
@@ -25,7 +26,6 @@ from wardgate.portal.people.pages.held import (
     count_groups,
     count_tokens,
     group_ids,
-    groups_to_choose,
     load_groups,
     load_tokens,
     presence_status,
@@ -38,8 +38,9 @@ from wardgate.portal.sign_in.second_factor.letters import RESET, tell_of_change
 from wardgate.portal.sign_in.tables import PortalSession
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Moment, Tag, Text
+from wardgate.portal.web.choices import Option
 from wardgate.portal.web.filters import Choice, Search
-from wardgate.portal.web.forms import ChoiceField, Form, Option, SeveralField, TextField, ToggleField
+from wardgate.portal.web.forms import ChoiceField, Form, SeveralField, TextField, ToggleField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
 from wardgate.portal.web.page import Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
@@ -243,7 +244,7 @@ _NEW_FORM: Final = Form(
             name="group_ids",
             label="Groups",
             help="What this person may use comes of them; everyone is in Everyone.",
-            choices=groups_to_choose,
+            choices=GROUPS_TO_CHOOSE,
         ),
     )
 )

@@ -14,7 +14,7 @@ from wardgate.portal.access.condition_field import fields_of_policies_for_each
 from wardgate.portal.access.condition_words import short_names
 from wardgate.portal.access.pages.granted_policies import make_policies, policy_routes
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import Policy, Resource
+from wardgate.portal.access.tables import INTERNET_FIRST, RESOURCES, Policy, Resource
 from wardgate.portal.database.text_search import contains
 from wardgate.portal.limits import USERS
 from wardgate.portal.logs.history import history_tab
@@ -24,8 +24,9 @@ from wardgate.portal.people.pages.picking import chosen_ids, is_search, pick
 from wardgate.portal.people.tables import ACTORS, GROUPS, MEMBERSHIPS, Actor, Group
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Fact, Link, Moment, Several, Tag, Text
-from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Search
-from wardgate.portal.web.forms import Form, Option, SeveralField, TextField
+from wardgate.portal.web.choices import Lookup, Option
+from wardgate.portal.web.filters import MAX_WORDS_CHARS, Choice, Condition, Search
+from wardgate.portal.web.forms import Form, SeveralField, TextField
 from wardgate.portal.web.listing import (
     Column,
     Editing,
@@ -42,7 +43,6 @@ from wardgate.portal.web.visit import Visit
 
 MEMBERS_A_PAGE: Final = 10
 GRANTS_SHOWN: Final = 200
-RESOURCES_OFFERED: Final = 500
 RESOURCES_TAB: Final = "resources"
 
 
@@ -324,22 +324,32 @@ def _option(actor: Actor) -> Option:
 # Access
 
 
-async def _resources_to_grant(visit: Visit, tables: AccountTables) -> Sequence[Option]:
+def _without_policy(visit: Visit, tables: AccountTables) -> Sequence[Condition]:
+    """Narrow resources to those on which the group has no policy yet."""
     granted = select(tables.policies.c.resource_id).where(
         tables.policies.c.account_id == tables.account_id, tables.policies.c.group_id == visit.id()
     )
-    c = tables.resources.c
-    rows = await tables.resources.load_all(
-        c.id.not_in(granted), order_by=[func.lower(c.name), c.id], limit=RESOURCES_OFFERED
-    )
+    return (tables.resources.c.id.not_in(granted),)
+
+
+async def _resources_as_options(
+    _visit: Visit, _tables: AccountTables, rows: Sequence[Resource]
+) -> Sequence[Option]:
     return [
         Option(str(one.id), one.name, f"{TYPE_NAMES[one.type]} {one.address or ''}".strip()) for one in rows
     ]
 
 
+_RESOURCES_TO_GRANT: Final = Lookup[Resource](
+    repository=lambda tables: tables.resources,
+    search=Search(label="Resource", columns=(RESOURCES.c.name, RESOURCES.c.address)),
+    describe=_resources_as_options,
+    order_by=(INTERNET_FIRST, RESOURCES.c.name, RESOURCES.c.id),
+    only=_without_policy,
+)
 _GRANT: Final = Form(
     (
-        SeveralField(name="resource_ids", label="Resources", choices=_resources_to_grant, is_required=True),
+        SeveralField(name="resource_ids", label="Resources", choices=_RESOURCES_TO_GRANT, is_required=True),
         *fields_of_policies_for_each("resources"),
     )
 )

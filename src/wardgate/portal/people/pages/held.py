@@ -28,8 +28,8 @@ from wardgate.portal.sign_in.rules import load_client_token
 from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.cells import Status
-from wardgate.portal.web.filters import Choice
-from wardgate.portal.web.forms import Option
+from wardgate.portal.web.choices import Lookup, Option
+from wardgate.portal.web.filters import Choice, Search
 from wardgate.portal.web.listing import ListPage, Side, Tab
 from wardgate.portal.web.page import PageRoute
 from wardgate.portal.web.visit import Visit
@@ -170,14 +170,6 @@ async def load_reach(visit: Visit, tables: AccountTables, actor: Actor) -> Seque
 REACH: Final[Tab[Actor]] = Tab(name="reach", label="Access", template="people/reach.html", load=load_reach)
 
 
-async def groups_to_choose(_visit: Visit, tables: AccountTables) -> Sequence[Option]:
-    """Return the groups whose members are decided here, for the form of a new actor."""
-    groups = await tables.groups.load_all(
-        *_EDITABLE, order_by=[func.lower(GROUPS.c.name)], limit=GROUPS_SHOWN
-    )
-    return [Option(str(group.id), group.name) for group in groups]
-
-
 def group_ids(texts: Sequence[str]) -> list[UUID]:
     """Return what was ticked in a form of a new actor. Raises Invalid."""
     try:
@@ -187,6 +179,22 @@ def group_ids(texts: Sequence[str]) -> list[UUID]:
 
 
 _EDITABLE: Final = (GROUPS.c.type == "static", GROUPS.c.idp_id.is_(None))
+
+
+async def _groups_as_options(
+    _visit: Visit, _tables: AccountTables, groups: Sequence[Group]
+) -> Sequence[Option]:
+    return [Option(str(group.id), group.name) for group in groups]
+
+
+GROUPS_TO_CHOOSE: Final = Lookup[Group](
+    repository=lambda tables: tables.groups,
+    search=Search(label="Group", columns=(GROUPS.c.name,)),
+    describe=_groups_as_options,
+    order_by=(GROUPS.c.name, GROUPS.c.id),
+    only=lambda _visit, _tables: _EDITABLE,
+)
+"""The groups whose members are decided here, for the form of a new actor."""
 
 
 async def _choose_groups(visit: Visit) -> Response:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from wardgate.portal.web.choices import Option
 from wardgate.portal.web.filters import MAX_WORDS_CHARS
-from wardgate.portal.web.forms import Option
 from wardgate.portal.web.visit import Visit
 
 FOUND_AT_ONCE: Final = 25

@@ -13,6 +13,7 @@ from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Refused
 from wardgate.portal.people import rules
 from wardgate.portal.people.pages.held import (
+    GROUPS_TO_CHOOSE,
     HELD_ROUTES,
     REACH,
     STATUS_FILTER,
@@ -21,7 +22,6 @@ from wardgate.portal.people.pages.held import (
     count_groups,
     count_tokens,
     group_ids,
-    groups_to_choose,
     load_groups,
     load_tokens,
     presence_status,
@@ -113,7 +113,7 @@ def _expiry(visit: Visit) -> DateField:
 
 def _new_form(visit: Visit) -> Form:
     groups = SeveralField(
-        name="group_ids", label="Groups", help="What it may use comes of them.", choices=groups_to_choose
+        name="group_ids", label="Groups", help="What it may use comes of them.", choices=GROUPS_TO_CHOOSE
     )
     return Form((_NAME, _expiry(visit), groups))
 
@@ -147,6 +147,8 @@ async def new(visit: Visit) -> Response:
 async def make(visit: Visit) -> Response:
     """Make a service account with a token, and show the token, this once."""
     filled = _new_form(visit).submitted(visit.form)
+    if filled.is_search:
+        return await _show_new(visit, filled)
     given, errors = filled.given()
     if not errors:
         try:
@@ -171,7 +173,7 @@ async def _make_token(
 
 async def _show_new(visit: Visit, filled: Filled) -> Response:
     async with visit.reading() as tables:
-        options = await filled.form.options(visit, tables)
+        options = await filled.options(visit, tables)
     values = {"filled": filled, "options": options, "messages": messages}
     status = HTTPStatus.UNPROCESSABLE_ENTITY if filled.errors else HTTPStatus.OK
     return await PAGE.show(visit, Side("New service account", "form.html", values), status=status)

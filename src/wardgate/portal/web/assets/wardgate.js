@@ -147,6 +147,26 @@
     last.after(added);
     $("input", added).focus();
   }
+  // Looking for more to choose from: the form is sent as its button would, and only the list is taken from the answer.
+  async function findMore(field) {
+    const form = field.form, words = field.value, list = document.getElementById(field.dataset.finds);
+    const body = new URLSearchParams(new FormData(form));
+    body.set("search", "yes");
+    const answer = await fetch(form.action, { method: "POST", body, headers: { accept: "text/html" } }).catch(() => null);
+    if (!answer?.ok || answer.redirected || field.value !== words) return;
+    const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = now.getElementById(list.id), found = form.elements[field.name.replace("find.", "found.")];
+    if (!fresh || !list.isConnected) return;
+    // What was ticked while the answer was on its way stays ticked.
+    const ticked = $$("input:checked", list), made = [...fresh.childNodes].map((one) => document.importNode(one, true));
+    list.replaceChildren(...made);
+    for (const one of ticked.reverse()) {
+      const same = $$("input", list).find((each) => each.value === one.value);
+      if (same) same.checked = true; else list.prepend(one.closest(".option"));
+    }
+    if (found) found.value = words;
+  }
+  const findMoreSoon = later(200, findMore);
   function showZone() {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     for (const one of $$("[data-browser-zone]")) {
@@ -199,6 +219,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey) { event.preventDefault(); openPalette(); return; }
     if (palette()?.open) { paletteKey(event); return; }
+    if (event.key === "Enter" && event.target.matches?.("[data-finds]")) { event.preventDefault(); findMore(event.target); return; }
     if (event.key !== "Escape" || event.defaultPrevented) return;
     const open = $$("details.menu[open], details.confirm[open]").pop();
     if (open) open.open = false; else $("[data-esc]")?.click();
@@ -206,7 +227,8 @@
   document.addEventListener("input", (event) => {
     const field = event.target;
     if (field.closest("#palette")) findSoon();
-    if (field.matches("[data-narrows]")) {
+    if (field.matches("[data-finds]")) findMoreSoon(field);
+    else if (field.matches("[data-narrows]")) {
       const words = field.value.toLowerCase();
       for (const one of $$(".option", field.closest("[data-picker]"))) one.hidden = !one.textContent.toLowerCase().includes(words);
     } else if (field.closest("[data-filters]")) apply(field.closest("[data-filters]"));
