@@ -122,7 +122,7 @@ async def test_more_to_choose_from_is_found_while_somebody_types(tab: Tab, serve
     await groups.locator("label", has_text="Zone 099").click()
     assert await tab.barriers() == []
     await tab.page.locator("#options-resource_id label").first.click()
-    await tab.page.get_by_label("Description").press("Enter")
+    await tab.page.get_by_role("button", name="Create policy").click()
     await expect(tab.page.locator(".toast")).to_contain_text("Policy “Zone 099 →")
     assert await tab.complaints() == []
 
