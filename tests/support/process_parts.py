@@ -78,6 +78,7 @@ class HostedParts(NoNews, RecordingEngine):
                 arrived_messages=0,
                 missing_messages=0,
                 handshake_age_s=None,
+                is_idle=False,
                 checks=(),
             )
             for peer in peers

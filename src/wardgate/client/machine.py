@@ -19,6 +19,7 @@ next packet starts over. Device pools, which lead to other clients and let them 
 
 import logging
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -55,6 +56,7 @@ from wardgate.peer.status import GrantView, ResourceView, Why
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
+MAX_RESUMED: Final = 64  # ours, resources
 
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Client:
         self._resources = ResourceTable(is_internet_active=is_internet_active)
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
+        self._resumed: tuple[ResourceId, ...] = ()
         self._offline_until: dict[SiteId, float] = {}
         self._pools = PoolTable()
         self._refusals: dict[ResourceId, Refusal] = {}
@@ -148,6 +151,7 @@ class Client:
                 self._set_interface(interface)
                 self._replace_resources(message.resources, now=now)
                 self._devices.handle_authorizations(authorizations)
+                self._resume(now=now)
             case m.ConfigChanged(interface=interface):
                 self._set_interface(interface)
                 self._refresh_routes()
@@ -289,8 +293,13 @@ class Client:
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def handle_reset(self, private_key: str) -> None:
-        """The network changed: reconnect everywhere with this key (standard base64); names stay (§1.11)."""
+    def handle_reset(self, private_key: str, *, in_use: Collection[str] = ()) -> None:
+        """The network changed: reconnect everywhere with this key (standard base64); names stay (§1.11).
+
+        `in_use` are the peers with whom packets were exchanged lately. Access to what they serve is asked for again as
+        soon as the portal is there: a program that only receives would wait for ever for a packet to ask for it.
+        """
+        self._resumed = self._served_by(in_use)[:MAX_RESUMED] or self._resumed
         self._apply(c.ResetNetwork(private_key))
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
@@ -414,6 +423,16 @@ class Client:
             self._requests.handle_asked(resource_id, now=now, is_renewal=is_renewal)
             preferred = self._requests.preferred_gateways(resource_id, set(self._gateways))
             self._send(m.RequestAuthorization(resource_id, preferred))
+
+    def _served_by(self, peers: Collection[str]) -> tuple[ResourceId, ...]:
+        found = (gateway for gateway_id, gateway in self._gateways.items() if str(gateway_id) in peers)
+        return tuple(dict.fromkeys(one for gateway in found for one in sorted(gateway.resource_ids, key=str)))
+
+    def _resume(self, *, now: float) -> None:
+        """Ask for what was in use when the network changed."""
+        resumed, self._resumed = self._resumed, ()
+        for resource_id in resumed:
+            self._request(resource_id, now=now)
 
     def _authorize(self, grant: m.AuthorizationCreated, *, now: float) -> None:
         entry = self._resources.get(grant.resource_id)

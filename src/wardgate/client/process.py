@@ -108,11 +108,17 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         log.info("network change: starting over")
         self._take_engine_events()
         private_key = generate_private_key()
-        self._client.handle_reset(private_key)
+        self._client.handle_reset(private_key, in_use=self._peers_in_use())
         self._set_private_key(private_key)
         self._engine.rebind()
         self._portal.reconnect()
         self._carry_out()
+
+    def _peers_in_use(self) -> frozenset[str]:
+        measured = self._measured(self._client.shown_connections())
+        return frozenset(
+            one.peer_id for one in measured if one.figures is not None and not one.figures.is_idle
+        )
 
     def _handle_message(self, message: Message) -> None:
         self._client.handle_message(message, now=self._engine.clock())

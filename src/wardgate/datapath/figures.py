@@ -41,6 +41,7 @@ class ConnectionFigures(msgspec.Struct, frozen=True, kw_only=True):
         missing_messages: those that the peer numbered below others that arrived, and that did not; a late one
             counts until it is there. The peer numbers them: this is its word.
         handshake_age_s: since the keys in use were agreed on; None without a session.
+        is_idle: nothing has moved for 20 s.
         checks: at most 64 pairs.
     """
 
@@ -52,6 +53,7 @@ class ConnectionFigures(msgspec.Struct, frozen=True, kw_only=True):
     arrived_messages: int
     missing_messages: int
     handshake_age_s: float | None
+    is_idle: bool
     checks: tuple[CheckFigures, ...]
 
     @property

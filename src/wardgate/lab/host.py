@@ -25,10 +25,9 @@ from typing import IO, TypeVar
 _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
-_ETC_SKIPPED = {
-    "/etc": ("alternatives", "apparmor.d", "apt", "dpkg", "init.d", "java", "systemd", "vim", "X11"),
-    "/etc/ssl": ("certs",),  # hundreds of links, for each host
-}
+_ETC_SKIPPED = ("alternatives", "apparmor.d", "apt", "dpkg", "init.d", "java", "systemd", "vim", "X11")
+_CERTIFICATES = "ca-certificates.crt"
+"""All of them in one file; beside it stand hundreds of links to each, which no host of the lab needs."""
 _TOOLS = ("ip", "nft", "nsenter", "unshare", "mount", "hostname", "sysctl", "curl")
 _PACKAGES = ("iproute2", "nftables", "util-linux", "mount", "hostname", "procps", "curl")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -267,10 +266,16 @@ def _copy_etc(target: Path, name: str) -> None:
         "/etc",
         target,
         symlinks=True,
-        ignore=lambda folder, names: _ETC_SKIPPED.get(folder, ()),  # noqa: ARG005
+        ignore=_skipped,
     )
     for file in ("resolv.conf", "hosts", "machine-id"):
         (target / file).unlink(missing_ok=True)
     (target / "resolv.conf").write_text("")
     (target / "hosts").write_text(f"127.0.0.1 localhost {name}\n::1 localhost\n")
     (target / "machine-id").write_text(uuid.uuid4().hex + "\n")
+
+
+def _skipped(folder: str, names: list[str]) -> list[str]:
+    if folder == "/etc/ssl/certs":
+        return [name for name in names if name != _CERTIFICATES]
+    return list(_ETC_SKIPPED) if folder == "/etc" else []

@@ -8,6 +8,7 @@ those of the name all the same.
 import asyncio
 import base64
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -29,9 +30,12 @@ class DohClient:
 
     def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK) -> None:
         options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
-        transport = httpx2.AsyncHTTPTransport(socket_options=options)
-        timeout = httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S)
-        self._client = httpx2.AsyncClient(transport=transport, timeout=timeout)
+        self._client = httpx2.AsyncClient(
+            # Its default context wants a file of certificates that not every host has.
+            transport=httpx2.AsyncHTTPTransport(socket_options=options, verify=ssl.create_default_context()),
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
+            trust_env=False,  # a proxy of the environment's knows nothing of the tunnel
+        )
         self._look_up = look_up
         self._looking = asyncio.Lock()
 

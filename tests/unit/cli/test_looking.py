@@ -34,6 +34,7 @@ FIGURES = ConnectionFigures(
     arrived_messages=950,
     missing_messages=50,
     handshake_age_s=61.4,
+    is_idle=False,
     checks=(
         CheckFigures(
             local="10.0.0.2:52625",

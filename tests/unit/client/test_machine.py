@@ -212,6 +212,34 @@ def test_a_network_change_drops_every_gateway_and_adopts_the_key(
     assert sent(client) == [m.RequestAuthorization(CIDR, (GATEWAY,))]
 
 
+def test_what_was_in_use_when_the_network_changed_is_asked_for_without_a_packet(client: Client) -> None:
+    """A download receives only: its program would wait for ever."""
+    connect(client, CIDR)
+    drained(client)
+    client.handle_reset(KEY, in_use={str(GATEWAY)})
+    client.handle_portal_lost()
+    client.handle_reset(KEY)  # once more, before the portal was there
+    client.handle_joined()
+    drained(client)  # it has not been told yet what may be asked for
+    client.handle_message(init(CIDR_RESOURCE), now=2.0)
+    assert sent(client) == [m.RequestAuthorization(CIDR, (GATEWAY,))]
+    client.handle_message(init(CIDR_RESOURCE), now=9.0)
+    assert not sent(client), "once"
+
+
+def test_what_was_not_in_use_or_is_gone_waits_for_a_packet(client: Client) -> None:
+    connect(client, CIDR)
+    drained(client)
+    client.handle_reset(KEY)
+    client.handle_message(init(CIDR_RESOURCE), now=2.0)
+    assert not sent(client)
+    connect(client, CIDR, now=3.0)
+    drained(client)
+    client.handle_reset(KEY, in_use={str(GATEWAY)})
+    client.handle_message(init(DNS_RESOURCE), now=4.0)
+    assert not sent(client)
+
+
 def test_candidates_of_a_gateway_without_connection_are_not_kept(
     client: Client, engine: RecordingEngine
 ) -> None:

@@ -68,6 +68,16 @@ async def test_the_query_travels_with_id_zero_and_comes_back_with_its_own() -> N
     assert answer.answer[0][0].to_text() == "192.0.2.80"
 
 
+async def test_neither_missing_certificates_nor_a_proxy_of_the_environment_matter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+
+    assert dns.message.from_wire(await exchanged(DohServer())).id == 4711
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [("500 Broken", "application/dns-message"), ("200 OK", "text/html")]
 )

@@ -349,6 +349,11 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             .unwrap_or_default()
     }
 
+    /// Whether nothing has moved over a connection for some time.
+    pub fn is_idle(&self, id: Id) -> bool {
+        self.connections.get(&id).is_none_or(Connection::is_idle)
+    }
+
     /// The path chosen for a peer, if any.
     pub fn path(&self, id: Id) -> Option<Path<Id>> {
         self.connections.get(&id)?.path

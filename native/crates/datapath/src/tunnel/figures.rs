@@ -20,6 +20,7 @@ pub struct ConnectionFigures {
     pub arrived_messages: u64,
     pub missing_messages: u64,
     pub handshake_age_s: Option<f64>,
+    pub is_idle: bool,
     pub checks: Vec<CheckFigures>,
 }
 
@@ -67,6 +68,7 @@ fn of(name: &str, connection: &Connection, links: &Links, now: Instant) -> Conne
         handshake_age_s: tunnel
             .session_made_at
             .map(|at| now.saturating_duration_since(at).as_secs_f64()),
+        is_idle: links.node.is_idle(connection.index),
         checks: checked
             .into_iter()
             .map(|pair| CheckFigures {

@@ -105,6 +105,9 @@ fn a_connection_tells_what_it_carried_how_old_its_keys_are_and_what_was_checked(
     assert_eq!(used.len(), 1, "{:?}", after.checks);
     assert!(used[0].round_trip_ms.is_some());
     assert_eq!(world.figures(GATEWAY, "nobody"), None);
+    assert!(!after.is_idle);
+    world.run(60 * SECOND);
+    assert!(world.figures(GATEWAY, "client").unwrap().is_idle);
 }
 
 #[test]
