@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wardgate.portal.database.transaction import BaseTransaction
 
 _RowT = TypeVar("_RowT")
+_ResultT = TypeVar("_ResultT")
 _TenantRowT = TypeVar("_TenantRowT", bound=TenantRow)
 _RepositoryT = TypeVar("_RepositoryT", bound=TenantRepository[Any])
 
@@ -76,6 +77,10 @@ class TenantTables:
 
     def random_bytes(self, count: int) -> bytes:
         return self._transaction.random_bytes(count)
+
+    async def pass_through(self, count: int, function: Callable[[], _ResultT]) -> _ResultT:
+        """Return what a function makes of `count` values; of many in another thread (`BaseTransaction`)."""
+        return await self._transaction.pass_through(count, function)
 
     def require(self, action: Action, table: str) -> None:
         """Check what is done to a table beside its repository.

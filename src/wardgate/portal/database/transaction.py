@@ -32,7 +32,7 @@ from wardgate.portal.database.prepared import prepared_insert, prepared_select
 from wardgate.portal.database.refusals import is_bad_value, refusal
 from wardgate.portal.database.sqlite_driver import inline_connection
 from wardgate.portal.database.tenant_tables import TenantTables
-from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS, in_turns
+from wardgate.portal.database.turns import MANY, ROWS_A_TURN, STATEMENT_ROWS
 from wardgate.portal.environment import Environment
 from wardgate.portal.schema.change_feed import CHANGE_COUNTERS, CHANGES, Change, is_deletion_of_account
 from wardgate.portal.schema.declaration import TableDeclaration
@@ -42,10 +42,14 @@ DELETED_AT_ONCE: Final = 1000
 milliseconds.
 """
 
+HANDED_OVER: Final = 5_000
+"""Changes of one transaction that readers of the feed get in memory; more are read from the database by batches."""
+
 LAST_SEQUENCE: Final = (1 << 40) - 1
 _LAST_MICROSECOND: Final = (1 << 52) - 1
 
 _RowT = TypeVar("_RowT")
+_ResultT = TypeVar("_ResultT")
 
 Hold = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
@@ -207,6 +211,7 @@ class BaseTransaction(ABC):
         by_account: dict[UUID, list[PendingChange]] = {}
         for change in self._pending:
             by_account.setdefault(change.account_id, []).append(change)
+        self._pending.clear()
         # One order for all transactions, so that two of them cannot lock the counters crosswise.
         for account_id in sorted(by_account):
             pending = by_account[account_id]
@@ -216,12 +221,16 @@ class BaseTransaction(ABC):
                 )
             ).scalar_one()
             first = last - len(pending) + 1
-            for some in in_turns(pending):
-                rows = [self._numbered(change, first + index) for index, change in enumerate(some)]
+            is_handed_over = len(pending) <= HANDED_OVER
+            while pending:
+                # What is written is let go of at once: to free thousands of rows takes long too.
+                some, pending[-ROWS_A_TURN:] = pending[-ROWS_A_TURN:], []
+                rows = [
+                    self._numbered(change, first + index) for index, change in enumerate(some, len(pending))
+                ]
                 await self.insert_rows(CHANGES.table, rows)
-                self.appended.setdefault(account_id, []).extend(Change(**row) for row in rows)
-                first += len(some)
-        self._pending.clear()
+                if is_handed_over:
+                    self.appended.setdefault(account_id, [])[:0] = [Change(**row) for row in rows]
         return frozenset(by_account) | self._hints
 
     def hint(self, topic: UUID) -> None:
@@ -272,6 +281,16 @@ class BaseTransaction(ABC):
         await self._execute(
             lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)), len(rows)
         )
+
+    async def pass_through(self, count: int, function: Callable[[], _ResultT]) -> _ResultT:
+        """Return what a function makes of `count` values; of many in another thread, and everybody else has a turn.
+
+        The function touches nothing but these values.
+        """
+        if count < MANY:
+            return function()
+        self._rows_this_turn = 0
+        return await self._environment.executor.run(function)
 
     async def take_turns(self, rows: int) -> None:
         """Let everybody else have a turn if this transaction has worked on `ROWS_A_TURN` rows since the last one, with

@@ -10,7 +10,7 @@ from uuid import UUID
 from wardgate.portal.access.rules import load_resource
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.credentials import Issued, issue
-from wardgate.portal.database.turns import as_number, in_turns
+from wardgate.portal.database.turns import in_turns, leaving_and_coming
 from wardgate.portal.devices.tables import Device, StaticDevicePoolMember
 from wardgate.portal.edits import Edit, Given
 from wardgate.portal.keys import Keys
@@ -151,7 +151,7 @@ async def load_static_pool(tables: AccountTables, resource_id: UUID | None) -> R
 async def members_of(tables: AccountTables, pool: Resource) -> dict[UUID, StaticDevicePoolMember]:
     """Return the memberships by client."""
     rows = await tables.pool_members.load_by_turns(tables.pool_members.c.resource_id == pool.id)
-    return {row.device_id: row for row in rows}
+    return await tables.pass_through(len(rows), lambda: {row.device_id: row for row in rows})
 
 
 async def set_members(
@@ -165,12 +165,15 @@ async def set_members(
     Args:
         current: what `members_of` returned in this transaction.
     """
-    wanted = set(wanted)
+    ids = list(wanted)
+    leaving, coming = await tables.pass_through(
+        len(current) + len(ids), lambda: leaving_and_coming(current.keys(), ids)
+    )
     members = tables.pool_members
     await members.delete_rows(
-        [current[device_id] for device_id in sorted(current.keys() - wanted, key=as_number)]
+        await tables.pass_through(len(leaving), lambda: [current[device_id] for device_id in leaving])
     )
-    for some in in_turns(sorted(wanted - current.keys(), key=as_number)):
+    for some in in_turns(coming):
         await members.insert_all(
             [
                 StaticDevicePoolMember(

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 from uuid import UUID
 
-from wardgate.portal.database.turns import as_number, in_turns
+from wardgate.portal.database.turns import as_number, in_turns, leaving_and_coming
 from wardgate.portal.edits import BLANK, Edit, Given
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import USERS, check_actor, check_promotion
@@ -206,17 +206,21 @@ async def add_to_groups(tables: AccountTables, actor: Actor, group_ids: Iterable
 async def members_of(tables: AccountTables, group: Group) -> dict[UUID, Membership]:
     """Return the memberships by actor."""
     rows = await tables.memberships.load_by_turns(tables.memberships.c.group_id == group.id)
-    return {row.actor_id: row for row in rows}
+    return await tables.pass_through(len(rows), lambda: {row.actor_id: row for row in rows})
 
 
 async def unknown_actors(tables: AccountTables, ids: Iterable[UUID]) -> list[UUID]:
     """Return which of these are no actors of the account, in order."""
-    actors, ordered = tables.actors, sorted(ids, key=as_number)
+    given = list(ids)
+    actors, ordered = (
+        tables.actors,
+        await tables.pass_through(len(given), lambda: sorted(given, key=as_number)),
+    )
     known: set[UUID] = set()
     for start in range(0, len(ordered), IDS_A_QUERY):
         some = ordered[start : start + IDS_A_QUERY]
         known.update(await actors.load_column(actors.c.id, actors.c.id.in_(some)))
-    return [id_ for id_ in ordered if id_ not in known]
+    return await tables.pass_through(len(ordered), lambda: [id_ for id_ in ordered if id_ not in known])
 
 
 async def check_can_be_members(tables: AccountTables, ids: Iterable[UUID]) -> None:
@@ -233,12 +237,15 @@ async def set_members(
     Args:
         current: what `members_of` returned in this transaction.
     """
-    wanted = set(wanted)
+    ids = list(wanted)
+    leaving, coming = await tables.pass_through(
+        len(current) + len(ids), lambda: leaving_and_coming(current.keys(), ids)
+    )
     memberships = tables.memberships
     await memberships.delete_rows(
-        [current[actor_id] for actor_id in sorted(current.keys() - wanted, key=as_number)]
+        await tables.pass_through(len(leaving), lambda: [current[actor_id] for actor_id in leaving])
     )
-    for some in in_turns(sorted(wanted - current.keys(), key=as_number)):
+    for some in in_turns(coming):
         await memberships.insert_all(
             [
                 Membership(

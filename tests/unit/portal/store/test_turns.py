@@ -1,7 +1,9 @@
 """A transaction about thousands of rows gives everybody else a turn every few hundred."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +12,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from unit.portal.store.conftest import make_account
+from wardgate.portal.database import transaction as transaction_module
 from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS
 from wardgate.portal.devices.tables import Device
-from wardgate.portal.environment import Environment
+from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.people import rules
 from wardgate.portal.people.tables import Actor, Group
 from wardgate.portal.store import AccountTables, Store
@@ -77,6 +80,53 @@ async def test_the_members_of_a_large_group_come_and_go_turn_by_turn(store: Stor
         async with store.reading() as transaction:
             members = await rules.members_of(transaction.of(account_id), group)
             assert members.keys() == wanted
+
+
+async def test_what_takes_all_of_a_large_list_is_done_in_another_thread(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_module, "MANY", 100)
+    elsewhere = _Elsewhere(environment.executor)
+    store = await Store.open(None, replace(environment, executor=elsewhere))
+    account_id = await make_account(store, "acme")
+    group, actors = await _group(store, account_id)
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        assert await tables.pass_through(99, threading.get_ident) == threading.get_ident()
+        assert await tables.pass_through(100, threading.get_ident) != threading.get_ident()
+        elsewhere.runs = 0
+        await rules.check_can_be_members(tables, actors)
+        await rules.set_members(tables, group, await rules.members_of(tables, group), actors)
+        assert elsewhere.runs == 3  # to sort them, to find unknown ones, and who comes
+        await rules.set_members(tables, group, await rules.members_of(tables, group), [])
+        assert elsewhere.runs == 6  # who is there, who leaves, and their rows
+        assert await rules.members_of(tables, group) == {}
+    await store.close()
+
+
+class _Elsewhere:
+    """Counts what is run elsewhere."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.runs = 0
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        self.runs += 1
+        return await self._executor.run(function)
+
+
+async def test_a_transaction_hands_over_what_it_has_appended_in_order(
+    store: Store, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended: list[list[int]] = []
+    store.on_append(lambda _account_id, changes: appended.append([one.sequence for one in changes]))
+    await _group(store, account_id)
+    assert [len(one) for one in appended] == [MEMBERS + 1]
+    assert appended[0] == list(range(appended[0][0], appended[0][0] + MEMBERS + 1))
+    monkeypatch.setattr(transaction_module, "HANDED_OVER", MEMBERS)
+    await _group(store, await make_account(store, "other"))
+    assert appended[-1] == []  # too many: the database is asked
 
 
 async def test_many_small_statements_are_turns_too(store: Store, account_id: UUID) -> None:

@@ -66,7 +66,10 @@ async def index(caller: ForAccount, resource_id: Id, paging: Paging) -> Response
         )
         page = await load_page(tables.devices, paging, tables.devices.c.id.in_(ids))
         answer = list_response(page, PoolMemberView.fields_of)
-        answer.headers["etag"] = tag_of_members(pool.id, await rules.members_of(tables, pool))
+        everybody = await rules.members_of(tables, pool)
+        answer.headers["etag"] = await tables.pass_through(
+            len(everybody), lambda: tag_of_members(pool.id, everybody)
+        )
         return answer
 
 
@@ -76,7 +79,7 @@ async def replace_members(caller: ForAccount, resource_id: Id, body: PoolMembers
     async with caller.writing() as (tables, _):
         pool = await rules.load_static_pool(tables, resource_id)
         current = await rules.members_of(tables, pool)
-        caller.expected_members(pool.id, current)
+        await tables.pass_through(len(current), lambda: caller.expected_members(pool.id, current))
         errors: list[str] = []
         given: list[str] = []
         index_ = -1
@@ -104,7 +107,7 @@ async def change_members(caller: ForAccount, resource_id: Id, body: PoolMembersP
     async with caller.writing() as (tables, _):
         pool = await rules.load_static_pool(tables, resource_id)
         current = await rules.members_of(tables, pool)
-        caller.expected_members(pool.id, current)
+        await tables.pass_through(len(current), lambda: caller.expected_members(pool.id, current))
         errors: Errors = {
             name: ["must be a list of Client ID strings"]
             for name, value in (("add", changes.add), ("remove", changes.remove))
@@ -122,7 +125,8 @@ async def change_members(caller: ForAccount, resource_id: Id, body: PoolMembersP
         ]
         if unknown:
             raise invalid({"pool_members": unknown})
-        return await _answer(tables, pool, current, (set(current) - removed) | added)
+        wanted = await tables.pass_through(len(current), lambda: (set(current) - removed) | added)
+        return await _answer(tables, pool, current, wanted)
 
 
 async def _checked(tables: AccountTables, texts: list[str], errors: list[str]) -> set[UUID]:
@@ -146,7 +150,7 @@ async def _answer(
     wanted: set[UUID],
 ) -> Response:
     await rules.set_members(tables, pool, current, wanted)
-    return members_response("device_ids", pool.id, wanted)
+    return await tables.pass_through(len(wanted), lambda: members_response("device_ids", pool.id, wanted))
 
 
 def _is_list_of_strings(value: Any) -> bool:
