@@ -2,7 +2,8 @@
 through the store.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -113,6 +114,18 @@ class Hook:
 
 async def play(hook: Hook, world: World) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make the change and return what the client and the gateway received of it."""
+    async with before(hook, world) as (client, gateway, change):
+        names = await _names(world)
+        await change()
+        return (
+            tuple([told(one, names) for one in await client.news()]),
+            tuple([told(one, names) for one in await gateway.news()]),
+        )
+
+
+@contextlib.asynccontextmanager
+async def before(hook: Hook, world: World) -> AsyncIterator[tuple[Peer, Peer, Callable[[], Awaitable[None]]]]:
+    """Yield the client, the gateway, and what makes the change; nothing else is news to either."""
     kept: dict[str, Any] = {}
     if hook.prepare is not None:
         await _step(hook.prepare, world, kept)
@@ -124,13 +137,12 @@ async def play(hook: Hook, world: World) -> tuple[tuple[str, ...], tuple[str, ..
         if hook.has_grant:
             await _grant(world, client, gateway)
             await caught_up(world)
-        names = await _names(world)
-        await _step(hook.change, world, kept)
-        await caught_up(world)
-        return (
-            tuple([told(one, names) for one in await client.news()]),
-            tuple([told(one, names) for one in await gateway.news()]),
-        )
+
+        async def change() -> None:
+            await _step(hook.change, world, kept)
+            await caught_up(world)
+
+        yield client, gateway, change
 
 
 def told(frame: dict[str, Any], names: dict[str, str]) -> str:

@@ -3,7 +3,8 @@
 The laptop holds a grant to the nas through the pool. A row that names no frame says that the client hears nothing.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class PoolHook:
     nas: tuple[str, ...] = ()
     in_second_pool: bool = False
     is_dynamic: bool = False
+    prepare: Change | None = None
 
 
 async def remove_member(stage: Stage, pair: Pair) -> None:
@@ -143,16 +145,98 @@ HOOKS = [
 ]
 
 
-@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.row)
+WIKI = ("resource_created_or_updated wiki",)
+NOWHERE = [{"property": "remote_ip", "operator": "is_in_cidr", "values": ["203.0.113.0/24"]}]
+ANYWHERE = [{"property": "remote_ip", "operator": "is_in_cidr", "values": ["0.0.0.0/0"]}]
+
+
+def ada(**changes: Any) -> Change:
+    return lambda stage, _pair: stage.save(stage.world.actor, **changes)
+
+
+async def delete_laptop(stage: Stage, _pair: Pair) -> None:
+    await stage.tables.devices.delete((await stage.device("laptop")).id)
+
+
+async def verify(stage: Stage, _pair: Pair) -> None:
+    await stage.save(await stage.device("laptop"), verified_at=stage.transaction.now)
+
+
+async def unverify(stage: Stage, _pair: Pair) -> None:
+    await stage.save(await stage.device("laptop"), verified_at=None)
+
+
+async def give_to_others(stage: Stage, pair: Pair) -> None:
+    await stage.save(pair.policy, group_id=(await stage.group()).id)
+
+
+async def give_another_resource(stage: Stage, pair: Pair) -> None:
+    await stage.save(pair.policy, resource_id=(await stage.resource("wiki")).id)
+
+
+CAUSES_AT_GATEWAYS = [
+    PoolHook(
+        "account: enabled → disabled",
+        lambda s, _: s.account(is_disabled=True),
+        SIGNED_OUT,
+        (*REJECTED, *SIGNED_OUT),
+    ),
+    PoolHook(
+        "account: delete",
+        lambda s, _: s.transaction.accounts.delete(s.account_id),
+        SIGNED_OUT,
+        SIGNED_OUT,
+    ),
+    PoolHook("actor: enabled → disabled", ada(is_disabled=True), SIGNED_OUT, (*REJECTED, *SIGNED_OUT)),
+    PoolHook(
+        "actor: delete",
+        lambda s, _: s.tables.actors.delete(s.world.actor.id),
+        SIGNED_OUT,
+        (*REJECTED, *SIGNED_OUT),
+    ),
+    PoolHook(
+        "client token: delete",
+        lambda s, _: s.tables.client_tokens.delete(s.world.client_token_id),
+        SIGNED_OUT,
+        (*REJECTED, *SIGNED_OUT),
+    ),
+    PoolHook("device that asks: delete", delete_laptop, ("phx_close",), REJECTED),
+    PoolHook("device that asks: verified_at set → null", unverify, RESET, REJECTED, prepare=verify),
+    PoolHook(
+        "group: delete, its policy is orphaned",
+        lambda s, _: s.tables.groups.delete(s.world.group.id),
+        DELETED,
+        (*REJECTED, *DELETED),
+    ),
+    PoolHook(
+        "membership: delete",
+        lambda s, _: s.tables.memberships.delete(s.world.membership.id),
+        DELETED,
+        (*REJECTED, *DELETED),
+    ),
+    PoolHook(
+        "policy: delete",
+        lambda s, pair: s.tables.policies.delete(pair.policy.id),
+        DELETED,
+        (*REJECTED, *DELETED),
+    ),
+    PoolHook(
+        "policy: conditions changed, they hold", policy(conditions=ANYWHERE), RESET, (*REJECTED, *RESET)
+    ),
+    PoolHook(
+        "policy: conditions changed, they fail", policy(conditions=NOWHERE), DELETED, (*REJECTED, *DELETED)
+    ),
+    PoolHook("policy: group changed to one of others", give_to_others, DELETED, (*REJECTED, *DELETED)),
+    PoolHook(
+        "policy: resource changed", give_another_resource, (*DELETED, *WIKI), (*REJECTED, *DELETED, *WIKI)
+    ),
+]
+"""What `test_hooks` has for gateways, at a device of a pool. Both devices are Ada's, and so is the token of both."""
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, *CAUSES_AT_GATEWAYS], ids=lambda hook: hook.row)
 async def test_a_change_reaches_both_ends(hook: PoolHook, world: World) -> None:
-    if hook.in_second_pool:
-        async with world.client(external_id="nas"):
-            other, _ = await make_pool(world, "static_device_pool")
-            await add_member(world, other, "nas")
-    pairing = dynamic_pair if hook.is_dynamic else static_pair
-    async with pairing(world) as pair:
-        await pair.grant()
-        await caught_up(world)
+    async with granted(hook, world) as pair:
         async with world.portal.services.store.writing() as transaction:
             await hook.change(Stage(world, transaction), pair)
         await caught_up(world)
@@ -160,6 +244,27 @@ async def test_a_change_reaches_both_ends(hook: PoolHook, world: World) -> None:
         assert await news(pair, pair.nas) == hook.nas
 
 
+@contextlib.asynccontextmanager
+async def granted(hook: PoolHook, world: World) -> AsyncIterator[Pair]:
+    """The laptop holds a grant to the nas, and nothing is news to either."""
+    if hook.in_second_pool:
+        async with world.client(external_id="nas"):
+            other, _ = await make_pool(world, "static_device_pool")
+            await add_member(world, other, "nas")
+    pairing = dynamic_pair if hook.is_dynamic else static_pair
+    async with pairing(world) as pair:
+        if hook.prepare is not None:
+            async with world.portal.services.store.writing() as transaction:
+                await hook.prepare(Stage(world, transaction), pair)
+            await caught_up(world)
+        await pair.grant()
+        await caught_up(world)
+        yield pair
+
+
 async def news(pair: Pair, peer: Peer) -> tuple[str, ...]:
-    names = {str(pair.pool.id): "devices"}
-    return tuple([told(frame, names) for frame in await peer.news()])
+    names = {str(pair.pool.id): "devices", str(pair.world.resource.id): "net"}
+    heard = [told(frame, names) for frame in await peer.news()]
+    return tuple(
+        [one for one in heard if not one.endswith(" net")]
+    )  # which goes with its group and membership too

@@ -1,9 +1,11 @@
 """What the parts of one client's session share: the client, the inputs of decisions, and where to send."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Final
+from uuid import UUID
 
 from wardgate.model.ids import ActorId, AuthProviderId, ClientId, DeviceId, ResourceId
 from wardgate.policy.engine import AccessRequest
@@ -20,6 +22,18 @@ from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.user_agent import DeviceOs, announced_version, client_software, device_os
 
 ACKNOWLEDGEMENT_S: Final = 15.0  # protocol §8
+
+MOST_SECRETS: Final = 4
+"""Gateways whose shared secrets a client's session keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSecrets:
+    """What a client and a gateway share (protocol §4.1, §4.2): ICE credentials of each end and the pre-shared key."""
+
+    client_ice: wire.IceCredentials = field(repr=False)
+    gateway_ice: wire.IceCredentials = field(repr=False)
+    psk: str = field(repr=False)
 
 
 class ClientContext:
@@ -50,6 +64,7 @@ class ClientContext:
         self.client_id = ClientId(DeviceId(connected.device.id))
         self.address = Address("client", connected.device.id)
         self.device: Device = connected.device
+        self.secrets_with: dict[UUID, PairSecrets] = {}  # by the gateway's connection
         self.facts = facts_of(KnownClient(self.device, self.origin, self.token))
 
     @cached_property
@@ -73,6 +88,13 @@ class ClientContext:
             ip_lon=None if origin.position is None else origin.position.lon,
             user_agent=origin.user_agent,
         )
+
+    def remember_secrets(self, connection_id: UUID, secrets: PairSecrets) -> PairSecrets:
+        """Keep what was derived for a gateway's connection, and return it."""
+        if len(self.secrets_with) >= MOST_SECRETS:
+            self.secrets_with.clear()
+        self.secrets_with[connection_id] = secrets
+        return secrets
 
     @property
     def snapshot(self) -> Snapshot:

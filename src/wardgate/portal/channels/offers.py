@@ -29,7 +29,7 @@ from wardgate.policy.engine import Granted
 from wardgate.policy.snapshot import site_of
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import ClientPresence, GatewayPresence
-from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.client_context import ClientContext, PairSecrets
 from wardgate.portal.channels.views import ice_credentials
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import (
@@ -76,22 +76,7 @@ def offer_to_gateway(
     the resource.
     """
     gateway_id = GatewayId(DeviceId(row.receiving_device_id))
-    client_ice, gateway_ice = ice_credentials(
-        derive_ice_credentials(
-            initiator_id=context.client_id,
-            initiator_key=context.public_key,
-            receiver_id=gateway_id,
-            receiver_key=gateway.public_key,
-        )
-    )
-    psk = derive_gateway_psk(
-        client_id=context.client_id,
-        client_key=context.public_key,
-        client_psk_base=context.device.psk_base,
-        gateway_id=gateway_id,
-        gateway_key=gateway.public_key,
-        gateway_psk_base=gateway.psk_base,
-    )
+    secrets = _secrets_with(context, gateway)
     tokens = ingest_tokens(context, grant, row, now=now)
     site_id = site_of(grant.resource)
     assert site_id is not None  # the engine grants no gateway-backed resource without one
@@ -102,9 +87,9 @@ def offer_to_gateway(
         gateway_ipv4=gateway.ipv4,
         gateway_ipv6=gateway.ipv6,
         **({"site_id": site_id} if uses_site_names(context.software) else {"gateway_group_id": site_id}),
-        preshared_key=psk,
-        client_ice_credentials=client_ice,
-        gateway_ice_credentials=gateway_ice,
+        preshared_key=secrets.psk,
+        client_ice_credentials=secrets.client_ice,
+        gateway_ice_credentials=secrets.gateway_ice,
         use_iceless=USE_ICELESS,
         flow_logs_ingest_token=tokens.initiator,
     )
@@ -117,7 +102,7 @@ def offer_to_gateway(
         client=wire.AuthorizedClient(
             id=context.client_id,
             public_key=context.public_key,
-            preshared_key=psk,
+            preshared_key=secrets.psk,
             ipv4=IPv4Address(context.device.ipv4),
             ipv6=IPv6Address(context.device.ipv6),
             version=context.announced_version,
@@ -128,14 +113,38 @@ def offer_to_gateway(
             identifier_for_vendor=context.device.identifier_for_vendor,
             firebase_installation_id=context.device.firebase_installation_id,
         ),
-        client_ice_credentials=client_ice,
-        gateway_ice_credentials=gateway_ice,
+        client_ice_credentials=secrets.client_ice,
+        gateway_ice_credentials=secrets.gateway_ice,
         expires_at=unix_seconds(row.expires_at),
         use_iceless=USE_ICELESS,
         subject=context.subject,
         flow_logs_ingest_token=tokens.responder,
     )
     return create, created
+
+
+def _secrets_with(context: ClientContext, gateway: GatewayPresence) -> PairSecrets:
+    """Return what client and gateway share; it stays the same for a pair of processes, whatever is granted."""
+    known = context.secrets_with.get(gateway.connection_id)
+    if known is not None:
+        return known
+    client_ice, gateway_ice = ice_credentials(
+        derive_ice_credentials(
+            initiator_id=context.client_id,
+            initiator_key=context.public_key,
+            receiver_id=gateway.gateway_id,
+            receiver_key=gateway.public_key,
+        )
+    )
+    psk = derive_gateway_psk(
+        client_id=context.client_id,
+        client_key=context.public_key,
+        client_psk_base=context.device.psk_base,
+        gateway_id=gateway.gateway_id,
+        gateway_key=gateway.public_key,
+        gateway_psk_base=gateway.psk_base,
+    )
+    return context.remember_secrets(gateway.connection_id, PairSecrets(client_ice, gateway_ice, psk))
 
 
 def offer_to_client(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Select, Table, insert
+from sqlalchemy import Dialect, Select, Table, TextClause, insert
 
 _Convert = Callable[[Any], Any]
 
@@ -37,6 +37,31 @@ class PreparedInsert:
             tuple([row[name] if convert is None else convert(row[name]) for name, convert in columns])
             for row in rows
         ]
+
+
+class PreparedText:
+    """A statement with named parameters whose types are declared in it."""
+
+    def __init__(self, statement: TextClause, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        order = compiled.positiontup
+        assert order is not None
+        self.text = str(compiled)
+        self._parameters: tuple[tuple[str, _Convert | None], ...] = tuple(
+            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in order
+        )
+
+    def parameters(self, **values: Any) -> tuple[Any, ...]:
+        """Return the values as the driver takes them."""
+        return tuple(
+            [values[name] if convert is None else convert(values[name]) for name, convert in self._parameters]
+        )
+
+
+@lru_cache(_KEPT)
+def prepared_text(statement: TextClause, dialect: Dialect) -> PreparedText:
+    """Return the statement, compiled once; for those that are made once in a process."""
+    return PreparedText(statement, dialect)
 
 
 @lru_cache(_KEPT)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     Table,
+    TextClause,
     Uuid,
     bindparam,
     delete,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wardgate.portal.database.prepared import prepared_insert, prepared_select
+from wardgate.portal.database.prepared import prepared_insert, prepared_select, prepared_text
 from wardgate.portal.database.refusals import is_bad_value, refusal
 from wardgate.portal.database.sqlite_driver import inline_connection
 from wardgate.portal.database.tenant_tables import TenantTables
@@ -142,11 +143,7 @@ class BaseTransaction(ABC):
 
     async def sequence(self, account_id: UUID) -> int:
         """Return the feed position of one account, 0 when nothing happened yet."""
-        counters = CHANGE_COUNTERS.c
-        result = await self._connection.execute(
-            select(counters.sequence).where(counters.account_id == account_id)
-        )
-        return int(result.scalar() or 0)
+        return await self._scalar(_COUNTER, account_id=account_id) or 0
 
     async def changes_after(self, account_id: UUID, sequence: int, limit: int) -> list[Change]:
         """Return the next changes of one account's feed, in order and without gaps; only its deletion where what came
@@ -215,11 +212,8 @@ class BaseTransaction(ABC):
         # One order for all transactions, so that two of them cannot lock the counters crosswise.
         for account_id in sorted(by_account):
             pending = by_account[account_id]
-            last = (
-                await self._connection.execute(
-                    _RAISE_COUNTER, {"account_id": account_id, "count": len(pending)}
-                )
-            ).scalar_one()
+            last = await self._scalar(_RAISE_COUNTER, account_id=account_id, count=len(pending))
+            assert last is not None
             first = last - len(pending) + 1
             is_handed_over = len(pending) <= HANDED_OVER
             while pending:
@@ -232,6 +226,12 @@ class BaseTransaction(ABC):
                 if is_handed_over:
                     self.appended.setdefault(account_id, [])[:0] = [Change(**row) for row in rows]
         return frozenset(by_account) | self._hints
+
+    async def _scalar(self, statement: TextClause, **values: Any) -> int | None:
+        ready = prepared_text(statement, self._connection.dialect)
+        result = await self._connection.exec_driver_sql(ready.text, ready.parameters(**values))
+        found: int | None = result.scalar()
+        return found
 
     def hint(self, topic: UUID) -> None:
         """Notify the commit's listeners of a topic that is not an account's feed."""
@@ -363,12 +363,11 @@ def microseconds_of(at: datetime) -> int:
     return int(at.timestamp() * 1_000_000)
 
 
-_RAISE_COUNTER: Final = (
-    text(
-        "INSERT INTO change_counters (account_id, sequence) VALUES (:account_id, :count)"
-        " ON CONFLICT (account_id) DO UPDATE SET sequence = change_counters.sequence + excluded.sequence"
-        " RETURNING sequence"
-    )
-    .bindparams(bindparam("account_id", type_=Uuid()))
-    .columns(CHANGE_COUNTERS.c.sequence)
+_COUNTER: Final = text("SELECT sequence FROM change_counters WHERE account_id = :account_id").bindparams(
+    bindparam("account_id", type_=Uuid())
 )
+_RAISE_COUNTER: Final = text(
+    "INSERT INTO change_counters (account_id, sequence) VALUES (:account_id, :count)"
+    " ON CONFLICT (account_id) DO UPDATE SET sequence = change_counters.sequence + excluded.sequence"
+    " RETURNING sequence"
+).bindparams(bindparam("account_id", type_=Uuid()))
