@@ -24,6 +24,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import wardgate
+from benches import portal_sessions
 from benches.portal_floods import cpu_s
 from benches.portal_snapshot import MASTER_SECRET, postgres
 from benches.portal_sockets import free_port, running
@@ -63,11 +64,15 @@ class Access:
 
 
 def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every suite takes both
-    """Once on each database: connecting a crowd takes longer than all that is measured."""
-    results = {name: asyncio.run(measure(CLIENTS, name)) for name in ("sqlite", "postgres")}
-    print(f"\ngrants: {CLIENTS:,} clients and {GATEWAYS} gateways over sockets")
+    """Once on each database, without and with sockets: connecting a crowd takes longer than all that is measured."""
+    databases = ("sqlite", "postgres")
+    sessions = {name: asyncio.run(portal_sessions.measure_on(name)) for name in databases}
+    print(f"\ngrants: {CLIENTS:,} clients and {GATEWAYS} gateways, without sockets")
+    portal_sessions.report(sessions)
+    results = {name: asyncio.run(measure(CLIENTS, name)) for name in databases}
+    print("  the same over sockets")
     report({name: one for name, one in results.items() if one is not None})
-    return results
+    return {"sessions": sessions, "sockets": results}
 
 
 async def measure(clients: int, database: str) -> dict[str, Any] | None:

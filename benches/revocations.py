@@ -156,7 +156,7 @@ def _frames(frames: tuple[str, ...]) -> str:
 
 
 HEAD: Final = """\
-| cause | enforced by | the client hears | who enforces hears | SQLite: client | enforcer | PostgreSQL: client | … |
+| cause | enforced by | the client hears | who enforces hears | SQLite: client | it | PostgreSQL: client | it |
 | --- | --- | --- | --- | ---: | ---: | ---: | ---: |"""
 
 
