@@ -146,6 +146,37 @@ async def prove_elsewhere(office: Office) -> None:
 test_a_code_is_worth_nothing_in_another_browser = proving(prove_elsewhere)
 
 
+async def prove_one_of_two(office: Office) -> None:
+    page = await office.asked_for_code()
+    first = await office.scene.find_code()
+    async with office.scene.another_browser() as browser:
+        other = await follow(browser, await office.come_back(browser))
+        second = await office.scene.find_code()
+        answer = await send_form(office.scene.browser, page, {"secret": first})
+        assert answer.status_code == 303
+        assert await rows_of(office.scene.world, "pending_identities") == []
+        assert await rows_of(office.scene.world, "one_time_passcodes") == []
+        late = await send_form(browser, other, {"secret": second})
+    assert late.status_code == 422
+
+
+test_codes_that_wait_for_the_same_proof_end_with_it = proving(prove_one_of_two)
+
+
+async def prove_at_another_provider(office: Office) -> None:
+    assert isinstance(office.provider, OidcAuthProvider)
+    id_ = office.scene.world.portal.services.environment.new_id()
+    await store_provider(office.scene.world, replace(office.provider, id=id_, name="Second", client_id="second"))
+    page = await office.asked_for_code()
+    moved = httpx2.Response(200, text=page.text.replace(str(office.provider.id), str(id_)))
+    answer = await send_form(office.scene.browser, moved, {"secret": await office.scene.find_code()})
+    assert "error=" in answer.headers["location"]
+    assert await office.identities() == []
+
+
+test_a_proof_belongs_to_its_provider = proving(prove_at_another_provider)
+
+
 async def ask_often(office: Office) -> None:
     answers = [await office.come_back() for _ in range(4)]
     assert ["verify_identity" in one.headers["location"] for one in answers] == [True, True, True, False]

@@ -197,13 +197,14 @@ async def test_an_answer_is_at_most_a_mebibyte(tmp_path: Path) -> None:
 
 async def test_a_slow_answer_is_given_up(tmp_path: Path) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
-        while True:
+        for _ in range(size):
             writer.write(b" ")
             await writer.drain()
             await asyncio.sleep(0.01)
 
+    size = 200  # ten times the time that there is
     async with https_server(
-        lambda _: Reply(headers={"content-length": "1000000"}, more=drip), tmp_path
+        lambda _: Reply(headers={"content-length": str(size)}, more=drip), tmp_path
     ) as server:
         asking = client(Names(idp_test=[["127.0.0.1"]]), ca_file=tmp_path / "ca.pem", total_s=0.2)
         failure = await failure_of(asking, Question(f"https://idp.test:{server.port}/"))
