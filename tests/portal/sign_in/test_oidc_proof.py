@@ -166,7 +166,9 @@ test_codes_that_wait_for_the_same_proof_end_with_it = proving(prove_one_of_two)
 async def prove_at_another_provider(office: Office) -> None:
     assert isinstance(office.provider, OidcAuthProvider)
     id_ = office.scene.world.portal.services.environment.new_id()
-    await store_provider(office.scene.world, replace(office.provider, id=id_, name="Second", client_id="second"))
+    await store_provider(
+        office.scene.world, replace(office.provider, id=id_, name="Second", client_id="second")
+    )
     page = await office.asked_for_code()
     moved = httpx2.Response(200, text=page.text.replace(str(office.provider.id), str(id_)))
     answer = await send_form(office.scene.browser, moved, {"secret": await office.scene.find_code()})
