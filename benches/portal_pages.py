@@ -1,4 +1,5 @@
-"""Pages of administrators with many rows behind them, and 500 that are open: idle, and when something changes.
+"""Pages of administrators with many rows behind them, and 500 that are open: idle, and when something changes; and what
+a person sees of them in headless Chromium, whose processor is slowed down to a quarter.
 
     python -m benches.portal_pages
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import shutil
 import statistics
 import tempfile
 import time
@@ -19,6 +21,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpx2
+from playwright.async_api import Page, async_playwright
 from sqlalchemy import insert
 
 from benches.portal_account import Stopwatch, Taken, percentiles
@@ -29,7 +32,9 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.garbage import settle
 from wardgate.portal.http.asgi import Message
 from wardgate.portal.keys import Keys
+from wardgate.portal.listening import listen
 from wardgate.portal.people.tables import Actor
+from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile
 
@@ -41,6 +46,8 @@ STREAMS: Final = 500
 SESSIONS: Final = 10  # of 50 streams each, which is what one may have
 CHANGES: Final = 10
 IDLE_S: Final = 45.0  # more than two keep-alives
+LOADS: Final = 7
+SLOWED_BY: Final = 4
 PATHS: Final = {
     "first page": "/acme/resources",
     "search": "/acme/resources?q=0042",
@@ -65,7 +72,22 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
         f" idle {streams['idle_core_percent']:.1f} % of a core;"
         f" a change is told after {streams['first_ms']:.0f} ms, to the last page after {streams['last_ms']:.0f} ms"
     )
+    _print_seen(results["seen"])
     return results
+
+
+def _print_seen(seen: dict[str, Any] | None) -> None:
+    if seen is None:
+        print("  there is no Chromium here: what a person sees was not measured")
+        return
+    for name, one in seen["loads"].items():
+        print(
+            f"  {name:<11} in Chromium, {SLOWED_BY} times slower: largest contentful paint after"
+            f" p50 {one['p50']:.0f} ms, p99 {one['p99']:.0f} ms; layout shift {one['shift']:.3f} at most"
+        )
+    print(
+        f"  a change is in an open page after p50 {seen['change_ms']:.0f} ms, {seen['last_change_ms']:.0f} ms at most"
+    )
 
 
 async def measure() -> dict[str, Any]:
@@ -95,7 +117,7 @@ async def measure() -> dict[str, Any]:
                 }
                 if rows == min(ROWS):
                     streams = await _streams(portal, browsers, id_)
-    return {"pages": pages, "streams": streams}
+    return {"pages": pages, "streams": streams, "seen": await _seen()}
 
 
 async def _page(browser: httpx2.AsyncClient, path: str) -> dict[str, float]:
@@ -189,6 +211,94 @@ def _scope(browser: httpx2.AsyncClient) -> dict[str, Any]:
     }
 
 
+_LARGEST_PAINT: Final = """() => new Promise((done) => {
+  let paint = 0, shift = 0;
+  new PerformanceObserver((list) => { for (const one of list.getEntries()) paint = one.startTime; })
+    .observe({type: "largest-contentful-paint", buffered: true});
+  new PerformanceObserver((list) => { for (const one of list.getEntries()) shift += one.value; })
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => done([paint, shift]), 1000);
+})"""
+_WHEN_SHOWN: Final = """(text) => {
+  const shows = () => document.querySelector("tbody").textContent.includes(text);
+  window.shown = new Promise((done) => new MutationObserver((_, observer) => {
+    if (!shows()) return;
+    observer.disconnect();
+    done(performance.timeOrigin + performance.now());
+  }).observe(document.body, {subtree: true, childList: true, characterData: true}));
+}"""
+
+
+async def _seen() -> dict[str, Any] | None:
+    """Look at pages in a browser, over a socket; None if there is none here."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return None
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as directory:
+        settings = PortalSettings(database_url=SqliteFile(Path(directory) / "wardgate.db"), external_url=url)
+        portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
+        admin, id_ = await _fill(portal, min(ROWS))
+        ready, stop = asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+        await ready.wait()
+        try:
+            async with async_playwright() as playwright:
+                browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                page = await browser.new_page(viewport={"width": 1280, "height": 900})
+                await page.goto(f"{url}/acme/sign_in/link/{await _link(portal, admin)}")
+                loads = {
+                    name: await _loads(page, url + PATHS[name].format(id=id_))
+                    for name in ("first page", "panel")
+                }
+                changes = [await _change_seen(portal, page, url, id_, number) for number in range(CHANGES)]
+                await browser.close()
+        finally:
+            stop.set()
+            await serving
+    return {"loads": loads, "change_ms": statistics.median(changes), "last_change_ms": max(changes)}
+
+
+async def _loads(page: Page, url: str) -> dict[str, float]:
+    """Load a page again and again, with nothing kept but what the portal lets browsers keep."""
+    tools = await page.context.new_cdp_session(page)
+    await tools.send("Emulation.setCPUThrottlingRate", {"rate": SLOWED_BY})
+    taken, shifts = [], []
+    for number in range(1 + LOADS):  # the first fills the browser's store
+        await page.goto(url)
+        paint, shift = await page.evaluate(_LARGEST_PAINT)
+        if number:
+            taken.append(paint / 1e3)
+            shifts.append(shift)
+    await tools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    return {**percentiles(taken), "shift": max(shifts)}
+
+
+async def _change_seen(portal: Portal, page: Page, url: str, resource_id: str, number: int) -> float:
+    """Change a resource that an open page shows; returns the milliseconds until the page says so."""
+    await page.goto(url + PATHS["first page"])
+    await page.wait_for_timeout(500)  # until it follows
+    await page.evaluate(_WHEN_SHOWN, name := f"Seen {number}")
+    async with portal.services.store.writing() as transaction:
+        (account,) = await transaction.accounts.load_all()
+        resources = transaction.of(account.id).resources
+        row = await resources.load(UUID(resource_id))
+        assert row is not None
+        await resources.save(replace(row, name=name))
+    began = time.time() * 1e3
+    shown: float = await page.evaluate("window.shown")
+    return shown - began
+
+
+async def _link(portal: Portal, admin: Actor) -> str:
+    services = portal.services
+    async with services.store.writing() as transaction:
+        return await credentials.issue_sign_in_link(
+            admin, lifetime_s=3600, transaction=transaction, keys=services.keys
+        )
+
+
 async def _fill(portal: Portal, rows: int) -> tuple[Actor, str]:
     """Make an account with so many resources; returns its admin and the id of a resource."""
     services = portal.services
@@ -221,12 +331,7 @@ async def _fill(portal: Portal, rows: int) -> tuple[Actor, str]:
 
 
 async def _sign_in(portal: Portal, admin: Actor, browser: httpx2.AsyncClient) -> None:
-    services = portal.services
-    async with services.store.writing() as transaction:
-        link = await credentials.issue_sign_in_link(
-            admin, lifetime_s=3600, transaction=transaction, keys=services.keys
-        )
-    await browser.get(f"/acme/sign_in/link/{link}")
+    await browser.get(f"/acme/sign_in/link/{await _link(portal, admin)}")
 
 
 if __name__ == "__main__":
