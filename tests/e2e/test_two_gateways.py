@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+import pytest
+
 from wardgate.lab.host import wait_until
 from wardgate.lab.installation import WEB4, WEB6, Installation
 from wardgate.lab.internet import Site
@@ -35,6 +37,7 @@ print(json.load(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])))
 """
 
 
+@pytest.mark.timeout(420)  # a minute on an idle machine
 def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_other(
     installation: Callable[..., Installation],
 ) -> None:
