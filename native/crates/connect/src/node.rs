@@ -107,7 +107,7 @@ pub struct Node<Id> {
     former_relays: VecDeque<IpAddr>,
     /// Own socket addresses, as relays' answers reached them.
     hosts: BTreeSet<SocketAddr>,
-    connections: BTreeMap<Id, Connection<Id>>,
+    connections: BTreeMap<Id, Box<Connection<Id>>>,
     /// "<our user name>:<the peer's>" → connection.
     usernames: FxHashMap<String, Id>,
     /// Checks in flight; with the order in which to forget them.
@@ -236,7 +236,7 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
             }
         }
         self.usernames.insert(connection.inbound_username(), id);
-        self.connections.insert(id, connection);
+        self.connections.insert(id, Box::new(connection));
         self.use_relay(id, relay, now);
         self.settle(now);
         Ok(Upserted::New)
@@ -345,7 +345,7 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
     pub fn checks(&self, id: Id) -> Vec<CheckedPair> {
         self.connections
             .get(&id)
-            .map(Connection::checks)
+            .map(|connection| connection.checks())
             .unwrap_or_default()
     }
 

@@ -86,7 +86,9 @@ pub struct FlowReport {
     pub responder: (IpAddr, u16),
     #[serde(serialize_with = "optional_text")]
     pub domain: Option<Arc<str>>,
-    pub paths: Vec<FlowPath>,
+    /// Shared by all reports of a peer that name the same.
+    #[serde(serialize_with = "list")]
+    pub paths: Arc<[FlowPath]>,
     pub started_at_us: u64,
     /// Of a flow that has ended.
     pub end: Option<FlowEnd>,
@@ -133,6 +135,10 @@ pub enum FlowProtocol {
 
 fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
+}
+
+fn list<S: Serializer>(paths: &Arc<[FlowPath]>, serializer: S) -> Result<S::Ok, S::Error> {
+    paths.as_ref().serialize(serializer)
 }
 
 fn optional_text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -87,7 +87,8 @@ pub struct Tunnel {
     rng: StdRng,
     control: Control,
     sending: Option<SendSession>,
-    receiving: [Option<ReceiveSlot>; SESSIONS_PER_TUNNEL],
+    /// Apart, since most places are empty: keys are large, and a gateway has thousands of tunnels.
+    receiving: [Option<Box<ReceiveSlot>>; SESSIONS_PER_TUNNEL],
     activity: Activity,
     /// Arrived and missing messages of sessions that are gone.
     former: (u64, u64),
@@ -388,11 +389,11 @@ impl Tunnel {
             expires_at
         };
         let jitter = jitter(&mut self.rng, timers);
-        let replaced = self.receiving[slot_of(index)].replace(ReceiveSlot {
+        let replaced = self.receiving[slot_of(index)].replace(Box::new(ReceiveSlot {
             index,
             session: ReceiveSession::new(&keys.receive, expires_at),
             unconfirmed: None,
-        });
+        }));
         if let Some(replaced) = replaced {
             self.former = sum(self.former, replaced.session.arrived_and_missing());
         }

@@ -48,7 +48,7 @@ impl<R: RoleState> Engine<R> {
     pub fn figures(&self, peers: &[String], now: Instant) -> Vec<ConnectionFigures> {
         let found = peers.iter().filter_map(|name| {
             let peer = self.links.peer(self.links.key_of(name)?)?;
-            Some(of(name, peer.connection.as_ref()?, &self.links, now))
+            Some(of(name, peer.connection.as_deref()?, &self.links, now))
         });
         found.collect()
     }

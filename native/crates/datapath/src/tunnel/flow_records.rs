@@ -211,7 +211,7 @@ struct Flow {
     peer: PeerKey,
     tuple: Tuple,
     basis: Basis,
-    paths: Vec<FlowPath>,
+    paths: Arc<[FlowPath]>,
     path_version: u64,
     grants_version: u64,
     started_at_us: u64,
@@ -237,6 +237,8 @@ struct PeerFlows {
     newest: u32,
     count: usize,
     path: Option<(Path<NodeId>, u64)>,
+    /// What a record that begins now names, by role; made when it is first asked for.
+    paths: [Option<Arc<[FlowPath]>>; 2],
     path_version: u64,
     grants_version: u64,
 }
@@ -297,6 +299,7 @@ impl FlowRecords {
         let at_us = self.unix_us(now);
         let peer = self.peer(peer);
         peer.path = Some((path, at_us));
+        peer.paths = [None, None];
         peer.path_version += 1;
     }
 
@@ -438,7 +441,7 @@ impl FlowRecords {
         let mut flow = Box::new(Flow {
             peer: seen.peer,
             tuple: seen.tuple,
-            paths: peer.flow_path(basis.role).into_iter().collect(),
+            paths: peer.flow_paths(basis.role),
             basis,
             path_version: peer.path_version,
             grants_version: peer.grants_version + all,
@@ -570,6 +573,7 @@ impl FlowRecords {
             newest: NONE,
             count: 0,
             path: None,
+            paths: [None, None],
             path_version: 0,
             grants_version: 0,
         })
@@ -629,7 +633,7 @@ impl Flow {
         }
         let has_room = self.paths.len() < MAX_PATHS;
         if has_room {
-            self.paths.push(path);
+            self.paths = self.paths.iter().copied().chain([path]).collect();
         }
         has_room
     }
@@ -650,6 +654,17 @@ impl Flow {
 }
 
 impl PeerFlows {
+    /// The paths of a record that begins now: the one in use, if any.
+    fn flow_paths(&mut self, own: FlowRole) -> Arc<[FlowPath]> {
+        let known = &self.paths[own as usize];
+        if let Some(paths) = known {
+            return paths.clone();
+        }
+        let paths: Arc<[FlowPath]> = self.flow_path(own).into_iter().collect();
+        self.paths[own as usize] = Some(paths.clone());
+        paths
+    }
+
     /// The path as a record names it: from the initiator's side to the responder's; without a source where the initiator
     /// sends over its relay.
     fn flow_path(&self, own: FlowRole) -> Option<FlowPath> {

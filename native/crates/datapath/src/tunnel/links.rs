@@ -72,7 +72,8 @@ pub struct Peer {
     pub name: Arc<str>,
     pub ipv4: Ipv4Addr,
     pub ipv6: Ipv6Addr,
-    pub connection: Option<Connection>,
+    /// Apart, since the nodes of a tree have room for neighbours that are not there.
+    pub connection: Option<Box<Connection>>,
     pub control_budget: ControlBudget,
 }
 
@@ -178,7 +179,7 @@ impl Links {
     /// Who has a WireGuard session under this key, and so its private half.
     pub fn session_owner(&self, public_key: &PublicKey) -> Option<PeerKey> {
         let key = self.key_of_public_key(public_key)?;
-        let connection = self.peers.get(&key)?.connection.as_ref()?;
+        let connection = self.peers.get(&key)?.connection.as_deref()?;
         connection.has_session.then_some(key)
     }
 
@@ -194,7 +195,7 @@ impl Links {
     }
 
     pub fn connection(&mut self, key: PeerKey) -> Option<&mut Connection> {
-        self.peers.get_mut(&key)?.connection.as_mut()
+        self.peers.get_mut(&key)?.connection.as_deref_mut()
     }
 
     pub fn name(&self, key: PeerKey) -> String {
@@ -211,7 +212,7 @@ impl Links {
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.peers
             .values()
-            .filter_map(|peer| peer.connection.as_ref())
+            .filter_map(|peer| peer.connection.as_deref())
     }
 
     /// The key of a named peer, new if there is none; only its addresses change.
@@ -260,7 +261,10 @@ impl Links {
     /// for that one wait for this one.
     pub fn connect(&mut self, key: PeerKey, index: u32, config: ConnectionConfig, now: Instant) {
         let (waiting, waiting_control) = match self.drop_connection(key) {
-            Some(former) => (former.waiting, former.waiting_control),
+            Some(former) => {
+                let former = *former;
+                (former.waiting, former.waiting_control)
+            }
             None => (
                 PacketRing::new(WAITING_PACKETS),
                 PacketRing::new(WAITING_CONTROL),
@@ -281,7 +285,7 @@ impl Links {
         self.by_index.insert(index, key);
         self.by_public_key.insert(config.public_key, key);
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.connection = Some(Connection {
+            peer.connection = Some(Box::new(Connection {
                 index,
                 config,
                 tunnel,
@@ -297,13 +301,13 @@ impl Links {
                 last_proactive_handshake_at: None,
                 activity_noted_at: None,
                 scheduled_at: None,
-            });
+            }));
         }
         self.schedule(key);
     }
 
     /// Forget a peer's connection, not the peer.
-    pub fn drop_connection(&mut self, key: PeerKey) -> Option<Connection> {
+    pub fn drop_connection(&mut self, key: PeerKey) -> Option<Box<Connection>> {
         let connection = self.peers.get_mut(&key)?.connection.take()?;
         self.node.remove_peer(connection.index);
         self.by_index.remove(&connection.index);
@@ -322,7 +326,7 @@ impl Links {
         let Some(connection) = self
             .peers
             .get_mut(&key)
-            .and_then(|peer| peer.connection.as_mut())
+            .and_then(|peer| peer.connection.as_deref_mut())
         else {
             return;
         };
@@ -365,7 +369,7 @@ impl Links {
         let Some(connection) = self
             .peers
             .get_mut(&key)
-            .and_then(|peer| peer.connection.as_mut())
+            .and_then(|peer| peer.connection.as_deref_mut())
         else {
             return;
         };
@@ -398,7 +402,7 @@ impl Links {
         let Some(connection) = self
             .peers
             .get_mut(&key)
-            .and_then(|peer| peer.connection.as_mut())
+            .and_then(|peer| peer.connection.as_deref_mut())
         else {
             return (0, Err(NotSent::Gone));
         };
