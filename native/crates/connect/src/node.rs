@@ -351,7 +351,9 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
 
     /// Whether nothing has moved over a connection for some time.
     pub fn is_idle(&self, id: Id) -> bool {
-        self.connections.get(&id).is_none_or(Connection::is_idle)
+        self.connections
+            .get(&id)
+            .is_none_or(|connection| connection.is_idle())
     }
 
     /// The path chosen for a peer, if any.
