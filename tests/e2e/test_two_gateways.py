@@ -37,7 +37,7 @@ print(json.load(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])))
 """
 
 
-@pytest.mark.timeout(420)  # a minute on an idle machine
+@pytest.mark.timeout(420)  # it starts gateways and clients several times
 def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_other(
     installation: Callable[..., Installation],
 ) -> None:
