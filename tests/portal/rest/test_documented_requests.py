@@ -255,7 +255,7 @@ async def test_membership_criteria_never_go_unnoticed(api: httpx2.AsyncClient, w
     pool = await api.post(
         "/wardgate/device_pools", json={"device_pool": {"name": "p", "type": "static_device_pool"}}
     )
-    criteria = {"device": {"field": "id", "op": "in", "value": []}}
+    criteria = {"whatever": "it says"}
     for path, key in (("/resources", "resource"), ("/wardgate/device_pools", "device_pool")):
         answer = await api.patch(
             f"{path}/{pool.json()['data']['id']}", json={key: {"device_membership_criteria": criteria}}
