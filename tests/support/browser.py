@@ -12,11 +12,13 @@ from wardgate.portal.app import Portal
 from wardgate.portal.people.tables import Actor
 
 
-def caller(portal: Portal, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
+def caller(
+    portal: Portal, token: str | None = None, *, address: str = "192.0.2.9", **headers: str
+) -> httpx2.AsyncClient:
     """Open an HTTP client on the portal's application; `token` is sent as a bearer."""
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
-    transport = httpx2.ASGITransport(app=portal, client=("192.0.2.9", 40000))
+    transport = httpx2.ASGITransport(app=portal, client=(address, 40000))
     return httpx2.AsyncClient(transport=transport, base_url="http://portal.example", headers=headers)
 
 

@@ -27,6 +27,7 @@ from support.sign_in import (
     store_provider,
 )
 from wardgate.portal.credentials import find_client_token
+from wardgate.portal.people.tables import ACTORS
 from wardgate.portal.sign_in.passcodes import ALPHABET, DrawnCode, draw_code, store_code, use_code
 from wardgate.wire.tokens import InvalidToken
 
@@ -390,6 +391,32 @@ async def test_a_code_that_is_sent_twice_at_once_is_used_once(world: World) -> N
     assert sorted(await asyncio.gather(*uses)) == [False, False, True]
 
 
+async def send_none(scene: Scene) -> None:
+    for changed in (
+        replace(scene.world.actor, allow_email_otp_sign_in=False),
+        replace(scene.world.actor, allow_email_otp_sign_in=True, is_disabled=True),
+    ):
+        await save_actor(scene.world, changed)
+        await ask_for_code(scene.browser, "ada@example.org")
+        assert await rows_of(scene.world, "one_time_passcodes") == []
+
+
+test_who_could_not_sign_in_by_a_code_is_sent_none = on_virtual_time(send_none)
+
+
+@pytest.mark.parametrize("change", [{"is_disabled": True}, {"allow_email_otp_sign_in": False}], ids=str)
+async def test_a_code_is_worth_nothing_once_its_owner_may_not_sign_in(
+    world: World, change: dict[str, bool]
+) -> None:
+    services, admin = world.portal.services, await load_admin(world)
+    code = await draw_code(services)
+    async with services.store.writing() as transaction:
+        stored = await store_code(transaction.of(world.account_id), admin.id, code)
+    await save_actor(world, replace(admin, **change))
+    of_actor = ACTORS.c.allow_email_otp_sign_in.is_(True)
+    assert not await use_code(services, world.account_id, stored.id, admin.id, code.text, of_actor)
+
+
 async def test_a_code_is_the_actors_own(world: World) -> None:
     services, admin = world.portal.services, await load_admin(world)
     code = await draw_code(services)
@@ -404,3 +431,15 @@ async def test_codes_are_drawn_from_all_of_their_alphabet(world: World) -> None:
     assert all(len(one.text) == 6 and set(one.text) <= set(ALPHABET) for one in drawn)
     assert len({one.text for one in drawn}) == 3
     assert not set("lo0") & set(ALPHABET)
+
+
+async def test_no_character_of_a_code_is_likelier_than_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 is no multiple of the alphabet's length: the bytes beyond the last multiple are skipped."""
+    beyond, last = 256 - 256 % len(ALPHABET), len(ALPHABET) - 1
+    drawn = bytes([beyond, 0, 255, last, beyond - 1, 1, 2, 3, *[255] * 8])
+    rng = world.portal.services.environment.rng
+    monkeypatch.setattr(rng, "randbytes", lambda size: drawn[:size].ljust(size, b"s"))
+    expected = "".join(ALPHABET[index] for index in (0, last, last, 1, 2, 3))
+    assert (await draw_code(world.portal.services)).text == expected

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import httpx2
 import pytest
 
 from support.browser import caller, make_api_token
@@ -22,6 +23,7 @@ from support.sign_in import (
 from wardgate.portal.outcomes import Invalid, Unsuitable
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.hashing import AT_ONCE, MOST_WAITING, hash_text, is_text_of
+from wardgate.portal.sign_in.password import TRIES, TRIES_FROM_ONE_PLACE
 from wardgate.portal.sign_in.password_rules import check_password, has_password, make_link, read_link
 from wardgate.portal.sign_in.tables import UserpassAuthProvider
 
@@ -43,12 +45,17 @@ async def set_up(scene: Scene, *, context: str = "clients_and_portal") -> Userpa
 
 
 async def sign_in(
-    scene: Scene, email: str = ADMIN, password: str = PASSWORD, flow: dict[str, str] | None = None
+    scene: Scene,
+    email: str = ADMIN,
+    password: str = PASSWORD,
+    flow: dict[str, str] | None = None,
+    browser: httpx2.AsyncClient | None = None,
 ) -> str:
     """Try it; returns where the browser is sent."""
-    page = await scene.browser.get("/acme/sign_in", params=flow or {})
+    browser = browser or scene.browser
+    page = await browser.get("/acme/sign_in", params=flow or {})
     fields = {"userpass[idp_id]": email, "userpass[secret]": password}
-    answer = await send_form(scene.browser, page, fields)
+    answer = await send_form(browser, page, fields)
     return answer.headers.get("location", f"{answer.status_code}")
 
 
@@ -93,6 +100,20 @@ async def look_at_the_role_afterwards(scene: Scene) -> None:
 
 
 test_the_role_is_looked_at_after_the_password = on_virtual_time(look_at_the_role_afterwards)
+
+
+async def guess_from_many_places(scene: Scene) -> None:
+    await set_up(scene)
+    for number in range(TRIES // TRIES_FROM_ONE_PLACE):
+        async with caller(scene.world.portal, address=f"198.51.100.{number}") as place:
+            for _ in range(TRIES_FROM_ONE_PLACE):
+                answer = await sign_in(scene, password="wrong horse battery", browser=place)
+                assert answer == "/acme/sign_in?error=credentials"
+    async with caller(scene.world.portal, address="198.51.100.200") as place:
+        assert await sign_in(scene, browser=place) == "/acme/sign_in?error=attempts"
+
+
+test_guesses_from_many_places_are_counted_together = on_virtual_time(guess_from_many_places)
 
 
 async def lock_out(scene: Scene) -> None:
