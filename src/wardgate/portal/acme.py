@@ -8,11 +8,7 @@ portal answers, and a browser warns.
 The ACME library is an extra (`wardgate[acme]`) and blocking: it is imported and called in a thread of its own.
 """
 
-import asyncio
 import logging
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -24,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from wardgate.portal.environment import Clock
+from wardgate.portal.environment import Clock, in_own_thread
 from wardgate.portal.settings import AcmeSettings
 
 log = logging.getLogger(__name__)
@@ -113,7 +109,7 @@ class AcmeCertificate:
 
     async def _order(self) -> None:
         log.info("ordering a certificate", extra={"domains": ", ".join(self._settings.domains)})
-        pem = await _in_own_thread(self._ordered)
+        pem = await in_own_thread(self._ordered)
         try:
             leaf = _leaf_of(pem)
             if not set(self._settings.domains) <= _names(leaf):
@@ -200,25 +196,6 @@ class AcmeCertificate:
             return _leaf_of(self._file.read_bytes())
         except (OSError, ValueError):
             return None
-
-
-async def _in_own_thread(function: Callable[[], bytes]) -> bytes:
-    """Await a function that may block for minutes.
-
-    Its thread is in no pool: whoever ends the event loop waits for the threads of those, and a server that does not
-    answer must not hold up the portal's end.
-    """
-    outcome: Future[bytes] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - whoever awaits it sees it
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="acme-order", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
 
 
 def _leaf_of(pem: bytes) -> x509.Certificate:

@@ -8,8 +8,9 @@ present.
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -98,6 +99,24 @@ class ThreadExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="portal")
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+
+async def in_own_thread(function: Callable[[], _Result]) -> _Result:
+    """Await a function that may block for minutes on somebody else's server.
+
+    Its thread is in no pool: whoever ends the event loop, or the process, waits for the threads of those.
+    """
+    outcome: Future[_Result] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever awaits it sees it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="portal-apart", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class InlineExecutor:

