@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx2
 import pytest
 
 from support.portal import World
@@ -245,6 +246,24 @@ async def check_the_context(scene: Scene) -> None:
 
 
 test_a_method_for_clients_only_does_not_lead_into_the_portal = on_virtual_time(check_the_context)
+
+
+async def put_another_in_its_place(scene: Scene) -> None:
+    world = scene.world
+    (provider,) = await rows_of(world, "email_otp_auth_providers")
+    page = await ask_for_code(scene.browser, ADMIN)
+    code = await scene.find_code()
+    async with world.portal.services.store.writing() as transaction:
+        await transaction.of(world.account_id).email_otp_auth_providers.delete(provider.id)
+    id_ = world.portal.services.environment.new_id()
+    await store_provider(world, replace(provider, id=id_))
+    moved = httpx2.Response(200, text=page.text.replace(str(provider.id), str(id_)))
+    refused = await send_form(scene.browser, moved, {"secret": code}, action="/verify")
+    assert refused.headers["location"] == "/acme/sign_in?error=timed-out"
+    assert await rows_of(world, "portal_sessions") == []
+
+
+test_a_code_goes_with_the_provider_that_it_was_asked_of = on_virtual_time(put_another_in_its_place)
 
 
 async def fill_in_by_link(scene: Scene) -> None:

@@ -104,11 +104,14 @@ test_the_role_is_looked_at_after_the_password = on_virtual_time(look_at_the_role
 
 async def guess_from_many_places(scene: Scene) -> None:
     await set_up(scene)
-    for number in range(TRIES // TRIES_FROM_ONE_PLACE):
-        async with caller(scene.world.portal, address=f"198.51.100.{number}") as place:
-            for _ in range(TRIES_FROM_ONE_PLACE):
-                answer = await sign_in(scene, password="wrong horse battery", browser=place)
-                assert answer == "/acme/sign_in?error=credentials"
+    with pytest.MonkeyPatch.context() as patched:
+        # Comparing a hash takes long, and what is counted is counted before.
+        patched.setattr("wardgate.portal.sign_in.password.is_text_of", lambda _stored, _typed: False)
+        for number in range(TRIES // TRIES_FROM_ONE_PLACE):
+            async with caller(scene.world.portal, address=f"198.51.100.{number}") as place:
+                for _ in range(TRIES_FROM_ONE_PLACE):
+                    answer = await sign_in(scene, browser=place)
+                    assert answer == "/acme/sign_in?error=credentials"
     async with caller(scene.world.portal, address="198.51.100.200") as place:
         assert await sign_in(scene, browser=place) == "/acme/sign_in?error=attempts"
 
