@@ -125,6 +125,7 @@ def start_relay(lab: Installation, page: Page) -> None:
     page.goto(f"{PORTAL}/operator/relays/new")
     page.fill("#name", "relay-1")
     page.get_by_role("button", name="Create relay").click()
+    page.get_by_text("By hand").click()
     token, command = page.locator("#token").inner_text(), page.locator("#command").inner_text()
     site = lab.relay_sites[0]
     folder = site.host.etc / "wardgate"

@@ -15,6 +15,8 @@ from wardgate.lab.installation import WEB4, WEB6, Installation
 from wardgate.lab.internet import Site
 
 DRAIN_S: Final = 120.0
+LIMIT_S: Final = 90.0
+"""Each look may take ten seconds."""
 TRIES: Final = 20
 """A client without a known place takes either gateway: 2^-20 is the chance that all tries take the same."""
 
@@ -55,11 +57,11 @@ def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_othe
     # One that drains lets the flow that it has go on, and gets nothing new: not from the same client, not from others.
     other = pair.other(first)
     flow = lab.client_site.host.start("flow", sys.executable, "-c", _FLOW, WEB4)
-    wait_until(lambda: pair.flows(first) > 0, "the flow", limit_s=30)
+    wait_until(lambda: pair.flows(first) > 0, "the flow", limit_s=LIMIT_S)
     pair.processes[first].signal(signal.SIGTERM)
-    wait_until(lambda: "a gateway drains" in lab.portal.log(), "the portal told", limit_s=30)
+    wait_until(lambda: "a gateway drains" in lab.portal.log(), "the portal told", limit_s=LIMIT_S)
     assert "draining" in pair.status(first)["notes"]
-    seen = wait_until(lambda: pair.seen_from(lab.client_site, WEB6), "another resource", limit_s=30)
+    seen = wait_until(lambda: pair.seen_from(lab.client_site, WEB6), "another resource", limit_s=LIMIT_S)
     assert seen == f"10:20::{other}"
     pair.restart_second_client()
     assert pair.gateway_of(lab.second_client_site) == other
@@ -73,8 +75,8 @@ def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_othe
     # One that is killed says nothing: its clients notice, and come to the other.
     pair.start(first)
     pair.processes[other].kill()
-    wait_until(lambda: pair.gateway_of(lab.client_site) == first, "the other gateway", limit_s=60)
-    wait_until(lambda: pair.gateway_of(lab.second_client_site) == first, "the other gateway", limit_s=60)
+    wait_until(lambda: pair.gateway_of(lab.client_site) == first, "the other gateway", limit_s=LIMIT_S)
+    wait_until(lambda: pair.gateway_of(lab.second_client_site) == first, "the other gateway", limit_s=LIMIT_S)
 
 
 class Pair:
