@@ -189,6 +189,24 @@ async def choose(scene: Scene) -> None:
 test_a_person_chooses_a_password_by_a_link_that_works_once = on_virtual_time(choose)
 
 
+async def choose_twice_at_once(scene: Scene) -> None:
+    world, environment = scene.world, scene.world.portal.services.environment
+    await set_up(scene)
+    link = make_link(world.actor, now=environment.clock.now(), keys=world.portal.services.keys)
+    async with scene.another_browser() as other:
+        forms = [(one, await one.get(f"/acme/sign_in/password/{link}")) for one in (scene.browser, other)]
+        answers = await asyncio.gather(
+            *(
+                send_form(browser, page, {"password": f"correct horse battery {number}"})
+                for number, (browser, page) in enumerate(forms)
+            )
+        )
+    assert sorted(answer.status_code for answer in answers) == [200, 410]
+
+
+test_of_two_who_use_a_link_at_once_one_chooses = on_virtual_time(choose_twice_at_once)
+
+
 async def end_sessions(scene: Scene) -> None:
     world, provider = scene.world, await set_up(scene)
     assert await sign_in(scene) == "/acme"
