@@ -1,8 +1,10 @@
 """Signing in by password, and choosing one."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -23,7 +25,7 @@ from support.sign_in import (
 from wardgate.portal.outcomes import Invalid, Unsuitable
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.hashing import AT_ONCE, MOST_WAITING, hash_text, is_text_of
-from wardgate.portal.sign_in.password import TRIES, TRIES_FROM_ONE_PLACE
+from wardgate.portal.sign_in.password import TRIES, TRIES_FROM_ONE_PLACE, Password
 from wardgate.portal.sign_in.password_rules import check_password, has_password, make_link, read_link
 from wardgate.portal.sign_in.tables import UserpassAuthProvider
 
@@ -187,6 +189,24 @@ async def choose(scene: Scene) -> None:
 
 
 test_a_person_chooses_a_password_by_a_link_that_works_once = on_virtual_time(choose)
+
+
+async def disable_meanwhile(scene: Scene) -> None:
+    await set_up(scene)
+    admin = await load_admin(scene.world)
+
+    async def hashed(_: Password, function: Callable[[], Any]) -> Any:
+        result = function()
+        await save_actor(scene.world, replace(admin, is_disabled=True))
+        return result
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Password, "_hashed", hashed)
+        assert "error=" in await sign_in(scene)
+    assert await rows_of(scene.world, "portal_sessions") == []
+
+
+test_who_is_disabled_while_the_password_is_compared_is_not_signed_in = on_virtual_time(disable_meanwhile)
 
 
 async def choose_twice_at_once(scene: Scene) -> None:
