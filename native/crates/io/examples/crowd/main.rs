@@ -14,6 +14,11 @@
 //! The clients work in a closed loop: each flow has one packet on its way, and sends the next when that came back, or is lost
 //! for 300 ms. The last line on standard error is JSON.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program that measures reads the clock"
+)]
+
 mod clients;
 mod echo;
 mod gateway;
