@@ -9,7 +9,7 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up packages test test-lab test-beside-lab test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css clean
+.PHONY: help demo up packages test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -65,15 +65,9 @@ test:
 	cd native && $(CARGO) test --locked --workspace --quiet $(RUST_IGNORED)
 	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto --dist worksteal -q
 	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
-	@$(MAKE) --no-print-directory -j2 -O test-lab test-beside-lab
-
-# The lab waits more than it computes: the stages that remain go beside it.
-test-lab:
-	$(PYTEST) tests/e2e -q
-
-test-beside-lab:
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
 	$(PYTEST) tests/browser -q
+	$(PYTEST) tests/e2e -q
 	$(PYTEST) tests/packages -q
 
 test-long:

@@ -52,6 +52,7 @@ def page(fresh: Installation, tmp_path: Path) -> Iterator[Page]:
         browser.close()
 
 
+@pytest.mark.timeout(420)  # a browser and four processes of the product, one after the other
 def test_the_first_steps_lead_to_a_page_opened_through_the_tunnel(fresh: Installation, page: Page) -> None:
     start_relay(fresh, page)
     page.goto(PORTAL + re.sub(r"^https?://[^/]+", "", fresh.sign_in_link))
