@@ -10,14 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
-
 from wardgate.model.ids import AccountId, TokenId
-from wardgate.portal.installation.tables import ACCOUNTS, Account, OperatorLink, OperatorToken, RelayToken
+from wardgate.portal.installation.tables import Account, OperatorLink, OperatorToken, RelayToken
 from wardgate.portal.keys import Keys
-from wardgate.portal.people.tables import ACTORS, Actor
+from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.api_calls import find_api_caller
 from wardgate.portal.sign_in.tables import CLIENT_TOKENS, ApiToken, ClientToken, SignInLink
+from wardgate.portal.sign_in.token_owners import finds_with_owner
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Repository, Transaction
 from wardgate.wire.tokens import (
@@ -220,37 +219,7 @@ async def issue_operator_link(*, lifetime_s: int, transaction: Transaction, keys
     return _link_text(None, id_, secret, keys)
 
 
-async def _find_client(
-    transaction: Transaction, account_id: UUID, token_id: UUID
-) -> tuple[Account, Actor, ClientToken] | None:
-    """Return a client's token with its actor and account, or None."""
-    values = {"account_id": account_id, "token_id": token_id}
-    rows = await transaction.look_up(_FIND_CLIENT, values)
-    if not rows:
-        return None
-    row = rows[0]
-    of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
-    return (
-        ACCOUNTS.rows.of(row[:of_account]),
-        ACTORS.rows.of(row[of_account:of_actor]),
-        CLIENT_TOKENS.rows.of(row[of_actor:]),
-    )
-
-
-_FIND_CLIENT: Final = (
-    select(ACCOUNTS.table, ACTORS.table, CLIENT_TOKENS.table)
-    .select_from(
-        CLIENT_TOKENS.table.join(ACCOUNTS.table, ACCOUNTS.c.id == CLIENT_TOKENS.c.account_id).join(
-            ACTORS.table,
-            (ACTORS.c.account_id == CLIENT_TOKENS.c.account_id) & (ACTORS.c.id == CLIENT_TOKENS.c.actor_id),
-        )
-    )
-    .where(
-        CLIENT_TOKENS.c.account_id == bindparam("account_id"),
-        CLIENT_TOKENS.c.id == bindparam("token_id"),
-        ACCOUNTS.c.deleted_at.is_(None),
-    )
-)
+_find_client: Final = finds_with_owner(CLIENT_TOKENS)
 
 
 def _link_text(account_id: AccountId | None, id_: UUID, secret: bytes, keys: Keys) -> str:

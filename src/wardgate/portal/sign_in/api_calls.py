@@ -11,13 +11,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, update
 
 from wardgate.portal.database.refusals import sanitized
-from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
-from wardgate.portal.people.tables import ACTORS, Actor
-from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
+from wardgate.portal.sign_in.tables import API_TOKENS
+from wardgate.portal.sign_in.token_owners import finds_with_owner
 from wardgate.portal.store import Transaction
 
 
@@ -36,20 +35,8 @@ class TokenUse:
     at: datetime
 
 
-async def find_api_caller(
-    transaction: Transaction, account_id: UUID, token_id: UUID
-) -> tuple[Account, Actor, ApiToken] | None:
-    """Return an API token with its actor and account, or None."""
-    rows = await transaction.look_up(_FIND, {"account_id": account_id, "token_id": token_id})
-    if not rows:
-        return None
-    row = rows[0]
-    of_account, of_actor = len(ACCOUNTS.c), len(ACCOUNTS.c) + len(ACTORS.c)
-    return (
-        ACCOUNTS.rows.of(row[:of_account]),
-        ACTORS.rows.of(row[of_account:of_actor]),
-        API_TOKENS.rows.of(row[of_actor:]),
-    )
+find_api_caller: Final = finds_with_owner(API_TOKENS)
+"""Finds an API token with its actor and account."""
 
 
 async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:
@@ -85,20 +72,6 @@ def _of_use(use: TokenUse) -> dict[str, Any]:
     return {"of_account": use.account_id, "of_token": use.token_id, **storable}
 
 
-_FIND: Final = (
-    select(ACCOUNTS.table, ACTORS.table, API_TOKENS.table)
-    .select_from(
-        API_TOKENS.table.join(ACCOUNTS.table, ACCOUNTS.c.id == API_TOKENS.c.account_id).join(
-            ACTORS.table,
-            (ACTORS.c.account_id == API_TOKENS.c.account_id) & (ACTORS.c.id == API_TOKENS.c.actor_id),
-        )
-    )
-    .where(
-        API_TOKENS.c.account_id == bindparam("account_id"),
-        API_TOKENS.c.id == bindparam("token_id"),
-        ACCOUNTS.c.deleted_at.is_(None),
-    )
-)
 _LOGGED: Final = tuple(field.name for field in fields(ApiRequest) if field.name != "seq")
 _APPEND: Final = insert(API_REQUEST_LOGS.table)
 _NOTE_USE: Final = (
