@@ -251,7 +251,7 @@ def _unreachable(obstacle: str, text: str) -> dict[str, Any]:
 
 _NO_GATEWAY: Final = {
     "offline": "no gateway of its site is online",
-    "draining": "every gateway of its site that could serve it is about to stop",
+    "draining": "every gateway of its site that could serve it drains",
     "version_mismatch": "no gateway of its site that is online fits the client's version",
 }
 _NO_TARGET: Final = {

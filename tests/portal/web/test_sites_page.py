@@ -165,6 +165,24 @@ async def test_a_gateway_that_drains_is_shown_and_does_not_count_as_online(
         assert "Healthy" not in listed
 
 
+async def test_a_gateway_is_drained_and_used_again(admin: httpx2.AsyncClient, world: World) -> None:
+    async with world.gateway() as gateway:
+        await gateway.join()
+        site, row = f"/acme/sites/{world.site.id}", await gateway_of(world)
+        drained = await post(admin, f"{site}/gateways/{row.id}/drain")
+        assert await toast_after(admin, drained) == f"Gateway “{row.name}” gets nothing new."
+        await gateway.news()
+        panel = (await admin.get(site)).text
+        assert ("Draining" in panel, "Use again" in panel, "Drain gateway" in panel) == (True, True, False)
+        assert "Healthy" not in (await admin.get("/acme/sites")).text
+        used = await post(admin, f"{site}/gateways/{row.id}/undrain")
+        assert await toast_after(admin, used) == f"Gateway “{row.name}” is used again."
+        await gateway.news()
+        panel = (await admin.get(site)).text
+        assert ("Draining" in panel, "Use again" in panel, "Drain gateway" in panel) == (False, False, True)
+        assert "Healthy" in (await admin.get("/acme/sites")).text
+
+
 async def test_a_gateway_is_deployed_and_its_token_works_and_is_shown_once(
     admin: httpx2.AsyncClient, world: World
 ) -> None:
@@ -227,6 +245,8 @@ async def test_every_form_needs_its_sessions_token(admin: httpx2.AsyncClient, wo
         f"{id_}/deploy",
         f"{id_}/gateways/{id_}/token",
         f"{id_}/gateways/{id_}/rename",
+        f"{id_}/gateways/{id_}/drain",
+        f"{id_}/gateways/{id_}/undrain",
         f"{id_}/gateways/{id_}/delete",
         f"{id_}/tokens/revoke",
     ):

@@ -188,7 +188,7 @@ def test_what_policies_grant_is_denied_where_nothing_can_serve_it() -> None:
     assert (without_gateway.outcome, without_gateway.policy_id) == ("denied", None)
     assert "because no gateway of its site is online" in as_text(without_gateway)
     draining = explain(snapshot, request(), decision, now=NOW, gateway=ExplainedGateway(None, "draining"))
-    assert "because every gateway of its site that could serve it is about to stop" in as_text(draining)
+    assert "because every gateway of its site that could serve it drains" in as_text(draining)
     away = ExplainedTarget("100.64.0.9", "c9", "nas", "offline")
     assert explain(snapshot, request(), decision, now=NOW, target=away).obstacle == "no_target"
     there = explain(snapshot, request(), decision, now=NOW, target=ExplainedTarget("100.64.0.9", "c9", "nas"))

@@ -497,19 +497,27 @@ DECLARED: Final = (
         "gateways", "gateway", "The gateways of a site.",
         (
             _list(
-                "/sites/{site}/gateways", "List the gateways of a site.", _BY_NAME,
+                "/wardgate/sites/{site}/gateways", "List the gateways of a site.", _BY_NAME,
                 Field("ipv4", "only the one with this tunnel address"),
                 Field("ipv6", "only the one with this tunnel address"),
             ),
-            _show("/sites/{site}/gateways/{id}", "gateway"),
+            _show("/wardgate/sites/{site}/gateways/{id}", "gateway"),
             _create(
                 "/sites/{site}/gateways", "gateway", "Create a gateway and its token.",
                 Field("name", "its name; random by default"),
             ),
             _update("/sites/{site}/gateways/{id}", "gateway", "Rename a gateway.", _NEW_NAME),
+            Verb(
+                "drain", "Give a gateway nothing new; what it has goes on.", "PUT",
+                "/wardgate/sites/{site}/gateways/{id}/drain", is_versioned=True,
+            ),
+            Verb(
+                "undrain", "Use a gateway again.", "PUT", "/wardgate/sites/{site}/gateways/{id}/undrain",
+                is_versioned=True,
+            ),
             _delete("/sites/{site}/gateways/{id}", "Delete a gateway with its tokens; it is disconnected."),
         ),
-        columns=("id", "name", "ipv4", "online", "last_seen_version", "last_seen_at", "rotated_at"),
+        columns=("id", "name", "ipv4", "online", "is_draining", "last_seen_version", "last_seen_at", "rotated_at"),
     ),
     Noun(
         "gateway-tokens", "gateway token", "Tokens of gateways, and of whole sites.",

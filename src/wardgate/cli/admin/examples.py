@@ -70,7 +70,7 @@ EXAMPLES: Final = {
         "replace --group Operations Grace --if-match '\"5f2c…\"' --yes",
     ),
     "sites": ("create --name Paris", "delete Paris --yes"),
-    "gateways": ("create --site Paris --name gw-1", "list --site Paris"),
+    "gateways": ("create --site Paris --name gw-1", "list --site Paris", "drain gw-1 --site Paris"),
     "gateway-tokens": ("rotate --site Paris --gateway gw-1",),
     "resources": (
         "create --name shop --type dns --address shop.corp.example --site Paris --filter tcp:443,8000-8100",

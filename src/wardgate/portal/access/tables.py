@@ -28,7 +28,10 @@ from wardgate.portal.schema.row import TenantRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource(TenantRow):
-    """What is protected (§3.10). `filters`: [{"protocol": "tcp", "ports": ["80", "8000 - 8010"]}]."""
+    """What is protected (§3.10). `filters`: [{"protocol": "tcp", "ports": ["80", "8000 - 8010"]}].
+
+    `membership_mode`: of a pool that the API calls `device_pool`, the mode of its membership criteria (rest-api §13).
+    """
 
     table: ClassVar[str] = "resources"
     type: Annotated[str, Words(0, 32)]
@@ -38,6 +41,7 @@ class Resource(TenantRow):
     ip_stack: Annotated[str | None, Words(0, 16)] = None
     filters: list[dict[str, Any]] = field(default_factory=list)
     site_id: UUID | None = None
+    membership_mode: Annotated[str | None, Words(0, 16)] = None
 
 
 def _removed_with_a_resources_place(before: Resource, after: Resource) -> Iterator[Removal]:

@@ -74,7 +74,12 @@ class ClientPresence(BusValue, frozen=True, kw_only=True):
 
 
 class GatewayPresence(BusValue, frozen=True, kw_only=True):
-    """A gateway's live connection; attributes as a client's."""
+    """A gateway's live connection; attributes as a client's.
+
+    Attributes:
+        is_stopping: it has said that it is about to stop.
+        is_drained: an administrator drains it.
+    """
 
     SECRETS: ClassVar = frozenset({"psk_base"})
 
@@ -93,11 +98,17 @@ class GatewayPresence(BusValue, frozen=True, kw_only=True):
     remote_ip: IpAddress
     position: Position | None
     connected_at: AwareDatetime
-    is_draining: bool = False
+    is_stopping: bool = False
+    is_drained: bool = False
 
     @property
     def address(self) -> Address:
         return Address("gateway", self.gateway_id)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it gets nothing new."""
+        return self.is_stopping or self.is_drained
 
 
 class RelayPresence(BusValue, frozen=True, kw_only=True):

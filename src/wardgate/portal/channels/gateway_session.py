@@ -132,6 +132,7 @@ class GatewaySession(Session):
             remote_ip=origin.remote_ip,
             position=origin.position,
             connected_at=self._environment.clock.now(),
+            is_drained=device.draining_since is not None,
         )
 
     def _on_leave(self) -> None:
@@ -217,7 +218,7 @@ class GatewaySession(Session):
             case wire.Draining():
                 if self._registration is not None:
                     log.info("a gateway drains", extra={"gateway_id": str(self._gateway_id)})
-                    self._registration.update(is_draining=True)
+                    self._registration.update(is_stopping=True)
             case _:
                 # Capabilities: iceless is never negotiated.
                 pass
@@ -296,7 +297,10 @@ class GatewaySession(Session):
         self._device = replace(self._device, name=after.name, ipv4=after.ipv4, ipv6=after.ipv6)
         if self._registration is not None:
             self._registration.update(
-                name=after.name, ipv4=IPv4Address(after.ipv4), ipv6=IPv6Address(after.ipv6)
+                name=after.name,
+                ipv4=IPv4Address(after.ipv4),
+                ipv6=IPv6Address(after.ipv6),
+                is_drained=after.draining_since is not None,
             )
         if moved:
             self._push_init()

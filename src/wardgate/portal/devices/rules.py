@@ -73,6 +73,15 @@ async def load_gateway(tables: AccountTables, site_id: UUID | None, id_: UUID | 
     return device
 
 
+async def drain_gateway(tables: AccountTables, before: Device) -> Device:
+    """Keep a gateway from new grants; what it has goes on. An earlier beginning is kept."""
+    return await tables.devices.save(replace(before, draining_since=before.draining_since or tables.now))
+
+
+async def undrain_gateway(tables: AccountTables, before: Device) -> Device:
+    return await tables.devices.save(replace(before, draining_since=None))
+
+
 async def make_gateway(
     tables: AccountTables, transaction: Transaction, site_id: UUID | None, given: Given, *, keys: Keys
 ) -> tuple[Device, Issued[GatewayToken]]:

@@ -29,7 +29,8 @@ from wardgate.portal.schema.row import TenantRow
 class Device(TenantRow):
     """A client or a gateway (§3.8). Addresses are drawn by the repository when left out.
 
-    `firezone_id` is the peer's `external_id`. The columns of `latest_use` describe the latest connection
+    `firezone_id` is the peer's `external_id`. `draining_since`: of a gateway that an administrator drains, since when it
+    is not chosen for new grants. The columns of `latest_use` describe the latest connection
     only; a change of nothing else is neither audited nor broadcast.
     """
 
@@ -48,6 +49,7 @@ class Device(TenantRow):
     identifier_for_vendor: Annotated[str | None, Words(0, 255)] = None
     firebase_installation_id: Annotated[str | None, Words(0, 255)] = None
     verified_at: datetime | None = None
+    draining_since: datetime | None = None
     public_key: str | None = None
     last_seen_user_agent: str | None = None
     last_seen_remote_ip: str | None = None

@@ -84,6 +84,16 @@ class NewGatewayView(GatewayView):
     token: str
 
 
+class DrainableGatewayView(GatewayView):
+    """A gateway as the paths under `/wardgate/` show it.
+
+    `is_draining`: an administrator drains it, since `draining_since`, or it is about to stop and has said so.
+    """
+
+    is_draining: bool
+    draining_since: Instant | None
+
+
 class PoolMemberView(RowView):
     id: UUID
     name: str

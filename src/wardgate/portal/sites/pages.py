@@ -63,7 +63,7 @@ async def load_facts(visit: Visit, tables: AccountTables, sites: Sequence[Site])
 
 
 def _online(visit: Visit) -> Counter[UUID | None]:
-    """Count the gateways of each site that take grants: one that drains is about to stop."""
+    """Count the gateways of each site that take grants: one that drains takes none."""
     gateways = visit.services.environment.bus.members("gateway", visit.account.id)
     return Counter(gateway.site_id for gateway in gateways if not gateway.is_draining)
 
@@ -106,7 +106,14 @@ class GatewayView(DeviceLine[GatewayPresence]):
     def status(self) -> Status:
         if self.presence is None:
             return Status("Offline", "neutral")
-        return Status("Draining", "caution") if self.presence.is_draining else Status("Online", "good")
+        return Status("Draining", "caution") if self.is_draining else Status("Online", "good")
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it gets nothing new: an administrator drains it, or it is about to stop and has said so."""
+        return self.row.draining_since is not None or (
+            self.presence is not None and self.presence.is_stopping
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +341,20 @@ async def rename_gateway(visit: Visit) -> Response:
     return _back(visit, f"The gateway is called “{after.name}” now.")
 
 
+async def drain_gateway(visit: Visit) -> Response:
+    async with visit.writing() as (tables, _):
+        gateway = await device_rules.load_gateway(tables, visit.id(), visit.id("gateway_id"))
+        await device_rules.drain_gateway(tables, gateway)
+    return _back(visit, f"Gateway “{gateway.name}” gets nothing new.")
+
+
+async def undrain_gateway(visit: Visit) -> Response:
+    async with visit.writing() as (tables, _):
+        gateway = await device_rules.load_gateway(tables, visit.id(), visit.id("gateway_id"))
+        await device_rules.undrain_gateway(tables, gateway)
+    return _back(visit, f"Gateway “{gateway.name}” is used again.")
+
+
 async def delete_gateway(visit: Visit) -> Response:
     async with visit.writing() as (tables, _):
         gateway = await device_rules.load_gateway(tables, visit.id(), visit.id("gateway_id"))
@@ -439,6 +460,8 @@ PAGE: Final[ListPage[Site, SiteFacts]] = ListPage(
         PageRoute("/{id}/gateways/{gateway_id}", gateway_state),
         PageRoute("/{id}/gateways/{gateway_id}/token", issue_token, "POST"),
         PageRoute("/{id}/gateways/{gateway_id}/rename", rename_gateway, "POST"),
+        PageRoute("/{id}/gateways/{gateway_id}/drain", drain_gateway, "POST"),
+        PageRoute("/{id}/gateways/{gateway_id}/undrain", undrain_gateway, "POST"),
         PageRoute("/{id}/gateways/{gateway_id}/delete", delete_gateway, "POST"),
         PageRoute("/{id}/tokens/revoke", revoke_site_tokens, "POST"),
         PageRoute("/{id}/tokens/{token_id}/revoke", revoke_site_token, "POST"),

@@ -4,6 +4,7 @@ from typing import Final
 
 from wardgate.portal.devices.rest import (
     clients,
+    draining,
     gateways,
     pool_members,
 )
@@ -11,6 +12,7 @@ from wardgate.portal.rest.routes import Routes
 
 ROUTES: Final[tuple[Routes, ...]] = (
     clients.routes,
+    draining.routes,
     gateways.routes,
     pool_members.routes,
 )

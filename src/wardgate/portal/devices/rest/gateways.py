@@ -1,15 +1,19 @@
 """`/sites/{site_id}/gateways` and gateway tokens (rest-api §8.9, §8.10)."""
 
 import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
+from sqlalchemy import ColumnElement
 
 from wardgate.model.addresses import parse_ip
 from wardgate.portal.devices import rules
-from wardgate.portal.devices.tables import Device
+from wardgate.portal.devices.tables import DEVICES, Device
 from wardgate.portal.devices.views import GatewayView, NewGatewayView
 from wardgate.portal.rest.caller import AccountCaller, ForAccount
 from wardgate.portal.rest.fields import (
@@ -58,34 +62,27 @@ class NewGatewayBody(BaseModel):
     gateway: GatewayFields | None = None
 
 
+Ipv4Query = Annotated[str | None, Query(json_schema_extra={"format": "ipv4"})]
+Ipv6Query = Annotated[str | None, Query(json_schema_extra={"format": "ipv6"})]
+
+
 @routes.get("/gateways", response_model=ListOf[GatewayView])
 async def index(
     caller: ForAccount,
     site_id: Id,
     paging: Paging,
     name: str | None = None,
-    ipv4: Annotated[str | None, Query(json_schema_extra={"format": "ipv4"})] = None,
-    ipv6: Annotated[str | None, Query(json_schema_extra={"format": "ipv6"})] = None,
+    ipv4: Ipv4Query = None,
+    ipv6: Ipv6Query = None,
 ) -> Response:
     online = caller.online_ids("gateway")
     async with caller.listing() as tables:
-        c = tables.devices.c
-        wanted = [c.type == "gateway", c.site_id == site_id]
-        if name is not None:
-            wanted.append(c.name == name)
-        wanted += [
-            column == _address(text) for column, text in ((c.ipv4, ipv4), (c.ipv6, ipv6)) if text is not None
-        ]
-        page = await load_page(tables.devices, paging, *wanted)
-        tokens = tables.gateway_tokens
-        ids = [row.gateway_token_id for row in page.rows if row.gateway_token_id is not None]
-        rotated = {token.id: token.rotated_at for token in await tokens.load_all(tokens.c.id.in_(ids))}
+        page = await load_page(tables.devices, paging, *gateways_of(site_id, name, ipv4, ipv6))
+        rotated = await load_rotations(tables, page.rows)
     return list_response(
         page,
         lambda row: GatewayView.fields_of(
-            row,
-            online=row.id in online,
-            rotated_at=None if row.gateway_token_id is None else rotated.get(row.gateway_token_id),
+            row, online=row.id in online, rotated_at=rotated.get(row.gateway_token_id)
         ),
     )
 
@@ -200,12 +197,33 @@ async def delete_site_tokens(caller: ForAccount, site_id: Id) -> Data[DeletedCou
         return Data(data=DeletedCountView(deleted_count=count))
 
 
+def gateways_of(
+    site_id: UUID | None, name: str | None, ipv4: str | None, ipv6: str | None
+) -> list[ColumnElement[bool]]:
+    """Say which gateways a list is asked for. Raises Problem for what is no address."""
+    c = DEVICES.c
+    addresses = ((c.ipv4, ipv4), (c.ipv6, ipv6))
+    return [
+        c.type == "gateway",
+        c.site_id == site_id,
+        *([] if name is None else [c.name == name]),
+        *(column == _address(text) for column, text in addresses if text is not None),
+    ]
+
+
+async def load_rotations(
+    tables: AccountTables, gateways: Sequence[Device]
+) -> Mapping[UUID | None, datetime | None]:
+    """Return when the tokens by which gateways last connected were replaced, by token."""
+    tokens = tables.gateway_tokens
+    ids = [row.gateway_token_id for row in gateways if row.gateway_token_id is not None]
+    return {token.id: token.rotated_at for token in await tokens.load_all(tokens.c.id.in_(ids))}
+
+
 async def _view(caller: AccountCaller, tables: AccountTables, row: Device) -> GatewayView:
-    token = None if row.gateway_token_id is None else await tables.gateway_tokens.load(row.gateway_token_id)
+    rotated = await load_rotations(tables, [row])
     return GatewayView.of(
-        row,
-        online=row.id in caller.online_ids("gateway"),
-        rotated_at=None if token is None else token.rotated_at,
+        row, online=row.id in caller.online_ids("gateway"), rotated_at=rotated.get(row.gateway_token_id)
     )
 
 
