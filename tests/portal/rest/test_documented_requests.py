@@ -7,10 +7,11 @@ from string import Template
 from typing import Any, NamedTuple
 
 import httpx2
+import pytest
 
 from portal.rest.test_objects import errors
 from support.portal import World
-from wardgate.portal.access.rules import POOLS_ELSEWHERE
+from wardgate.portal.access.rules import NO_CRITERIA, SAME_MODE
 from wardgate.portal.rest.fields import NARROWING
 
 
@@ -243,24 +244,140 @@ async def test_documented_requests_are_accepted_and_answered(api: httpx2.AsyncCl
             _compare(expected, data[key], names, sent.what)
 
 
-async def test_a_pool_by_membership_criteria_is_refused_with_the_place_where_pools_are_made(
-    api: httpx2.AsyncClient,
+CRITERIA = "device_membership_criteria"
+LISTED = {"name": "Field laptops", "type": "device_pool", CRITERIA: {"mode": "listed"}}
+DYNAMIC = {
+    "name": "Build",
+    "type": "device_pool",
+    CRITERIA: {"mode": "dynamic", "hostname": "*.build.example"},
+}
+
+
+@pytest.mark.parametrize("path", ["/resources", "/wardgate/device_pools"])
+async def test_membership_criteria_are_kept_answered_and_changed(
+    api: httpx2.AsyncClient, world: World, path: str
 ) -> None:
-    body = {"name": "Build Machines", "type": "device_pool"}
-    refused = await errors(await api.post("/resources", json={"resource": body}))
-    assert POOLS_ELSEWHERE in refused["type"]
+    key = "resource" if path == "/resources" else "device_pool"
+    async with world.client():
+        laptop = (await api.get("/clients")).json()["data"][0]["id"]
+    listed = (await api.post(path, json={key: LISTED})).json()["data"]
+    assert (listed["type"], listed["address"]) == ("device_pool", None)
+    assert listed[CRITERIA] == {"mode": "listed", "hostname": None}
+    members = f"/resources/{listed['id']}/pool_members"
+    assert (await api.patch(members, json={"pool_members": {"add": [laptop]}})).json()["data"] == {
+        "device_ids": [laptop]
+    }
+    dynamic = (await api.post(path, json={key: DYNAMIC})).json()["data"]
+    assert (dynamic["type"], dynamic[CRITERIA]) == ("device_pool", DYNAMIC[CRITERIA])
+    place = f"{path}/{dynamic['id']}"
+    renamed = (await api.patch(place, json={key: {"name": "Builders"}})).json()["data"]
+    assert (renamed["name"], renamed["type"], renamed[CRITERIA]) == (
+        "Builders",
+        "device_pool",
+        DYNAMIC[CRITERIA],
+    )
+    moved = {CRITERIA: {"mode": "dynamic", "hostname": "**.ci.example"}}
+    for body in (moved, {"type": "device_pool", **moved}):
+        changed = (await api.patch(place, json={key: body})).json()["data"]
+        assert (changed[CRITERIA]["hostname"], changed["address"]) == ("**.ci.example", "**.ci.example")
+    found = [one["id"] for one in (await api.get("/resources?type=device_pool")).json()["data"]]
+    assert found == [listed["id"], dynamic["id"]]
+    assert (await api.get("/resources?type=static_device_pool")).json()["data"] == []
+    assert (await api.delete(place)).json()["data"]["type"] == "device_pool"
 
 
-async def test_membership_criteria_never_go_unnoticed(api: httpx2.AsyncClient, world: World) -> None:
+async def test_clients_are_told_of_a_pool_by_criteria_as_of_any_other(
+    api: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.client(external_id="nas"):
+        nas = (await api.get("/clients")).json()["data"][0]["id"]
+    await api.put(f"/wardgate/clients/{nas}/hostname", json={"client": {"hostname": "nas.build.example"}})
+    pools = [
+        (await api.post("/resources", json={"resource": one})).json()["data"]["id"]
+        for one in (LISTED, DYNAMIC)
+    ]
+    await api.patch(f"/resources/{pools[0]}/pool_members", json={"pool_members": {"add": [nas]}})
+    for pool in pools:
+        policy = {"group_id": str(world.group.id), "resource_id": pool}
+        assert (await api.post("/policies", json={"policy": policy})).status_code == 201
+    async with world.client(external_id="laptop") as laptop:
+        init = await laptop.join()
+        told = {one["id"]: one for one in init["resources"]}
+        assert told[pools[0]]["type"] == "static_device_pool"
+        assert [one["client_id"] for one in told[pools[0]]["devices"]] == [nas]
+        assert (told[pools[1]]["type"], told[pools[1]]["address"]) == (
+            "dynamic_device_pool",
+            "*.build.example",
+        )
+        laptop.send("resolve_device_pool_domain", {"resource_id": pools[1], "domain": "nas.build.example"})
+        await laptop.receive_until("device_pool_domain_resolved")
+        moved = {CRITERIA: {"hostname": "*.ci.example"}}
+        assert (await api.patch(f"/resources/{pools[1]}", json={"resource": moved})).status_code == 200
+        changed = (await laptop.receive_until("resource_created_or_updated"))["payload"]
+        assert (changed["id"], changed["address"]) == (pools[1], "*.ci.example")
+        laptop.send("resolve_device_pool_domain", {"resource_id": pools[1], "domain": "nas.build.example"})
+        await laptop.receive_until("device_pool_domain_resolution_failed")
+
+
+async def test_a_static_pool_takes_the_later_name_and_gives_it_up(api: httpx2.AsyncClient) -> None:
     pool = await api.post(
         "/wardgate/device_pools", json={"device_pool": {"name": "p", "type": "static_device_pool"}}
     )
-    criteria = {"whatever": "it says"}
+    place = f"/resources/{pool.json()['data']['id']}"
+    body = {"type": "device_pool", CRITERIA: {"mode": "listed"}}
+    named = (await api.patch(place, json={"resource": body})).json()["data"]
+    assert (named["type"], named[CRITERIA]["mode"]) == ("device_pool", "listed")
+    plain = (await api.patch(place, json={"resource": {"type": "static_device_pool"}})).json()["data"]
+    assert (plain["type"], CRITERIA in plain) == ("static_device_pool", False)
+
+
+@pytest.mark.parametrize(
+    ("criteria", "wrong"),
+    [
+        (None, ["can't be blank"]),
+        ({}, {"mode": ["can't be blank"]}),
+        ({"mode": "all"}, {"mode": ["is invalid"]}),
+        ({"mode": "dynamic"}, {"hostname": ["can't be blank"]}),
+        (
+            {"mode": "dynamic", "hostname": "10.0.0.1"},
+            {"hostname": ["please use an IP or CIDR Resource for IP addresses"]},
+        ),
+        (
+            {"mode": "listed", "hostname": "*.lab.example"},
+            {"hostname": ["must be blank where the members are listed"]},
+        ),
+    ],
+)
+async def test_wrong_membership_criteria_are_told_by_field(
+    api: httpx2.AsyncClient, criteria: object, wrong: object
+) -> None:
+    body = {"name": "Build", "type": "device_pool", CRITERIA: criteria}
+    refused = await errors(await api.post("/resources", json={"resource": body}))
+    assert refused == {CRITERIA: wrong}
+
+
+async def test_membership_criteria_never_go_unnoticed(api: httpx2.AsyncClient, world: World) -> None:
+    """A pool without what they say would have other clients."""
+    pool = (await api.post("/resources", json={"resource": LISTED})).json()["data"]
+    static = await api.post(
+        "/wardgate/device_pools", json={"device_pool": {"name": "p", "type": "static_device_pool"}}
+    )
+    unknown = {"mode": "listed", "posture": "healthy"}
     for path, key in (("/resources", "resource"), ("/wardgate/device_pools", "device_pool")):
+        place = f"{path}/{pool['id']}"
+        answer = await api.patch(place, json={key: {CRITERIA: unknown}})
+        assert (await errors(answer)) == {CRITERIA: [f"posture {NARROWING}"]}
         answer = await api.patch(
-            f"{path}/{pool.json()['data']['id']}", json={key: {"device_membership_criteria": criteria}}
+            place, json={key: {CRITERIA: {"mode": "dynamic", "hostname": "a.example.com"}}}
         )
-        assert (await errors(answer)) == {"device_membership_criteria": [NARROWING]}
+        assert (await errors(answer)) == {CRITERIA: {"mode": [SAME_MODE]}}
+        answer = await api.patch(
+            f"{path}/{static.json()['data']['id']}", json={key: {CRITERIA: {"mode": "listed"}}}
+        )
+        assert (await errors(answer)) == {CRITERIA: [NO_CRITERIA]}
+    dns = {"type": "dns", "name": "x", "address": "a.example.com", "site_id": str(world.site.id)}
+    answer = await api.post("/resources", json={"resource": {**dns, CRITERIA: {"mode": "listed"}}})
+    assert (await errors(answer)) == {CRITERIA: [NO_CRITERIA]}
 
 
 def _filled(body: Any, names: Mapping[str, str]) -> Any:

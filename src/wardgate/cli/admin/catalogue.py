@@ -96,7 +96,15 @@ _POOL_FIELDS: Final = (
     Field("address", "of a dynamic pool: a pattern of host names, such as *.lab.example"),
     _RESOURCE_FIELDS[1],
     _RESOURCE_FIELDS[3],
-)
+    Field(
+        "device_membership_criteria.mode", "of a device_pool: its members are listed, or found by host name",
+        choices=("listed", "dynamic"), option="membership",
+    ),
+    Field(
+        "device_membership_criteria.hostname", "of a device_pool: a pattern of host names",
+        option="membership-hostname",
+    ),
+)  # fmt: skip
 _POLICY_FIELDS: Final = (
     Field("description", "text for people"),
     Field("flow_log_uploads_enabled", "log the flows that it grants", _FLAG, option="flow-log-uploads"),
@@ -548,7 +556,10 @@ DECLARED: Final = (
         (
             _list(
                 "/resources", "List resources.", _BY_NAME,
-                Field("type", "only those of this type", choices=("cidr", "ip", "dns", "static_device_pool")),
+                Field(
+                    "type", "only those of this type",
+                    choices=("cidr", "ip", "dns", "static_device_pool", "device_pool"),
+                ),
                 Field("site_id", "only those of this site", _ID, noun="sites"),
                 Field("address", "only those with exactly this address"),
                 Field("ip_stack", "only those with this IP stack", choices=_IP_STACKS),
@@ -579,7 +590,7 @@ DECLARED: Final = (
                 "/wardgate/device_pools", "device_pool", "Create a device pool.", _NEW_NAME,
                 Field(
                     "type", "its members are listed, or found by host name",
-                    choices=("static_device_pool", "dynamic_device_pool"), is_required=True,
+                    choices=("static_device_pool", "dynamic_device_pool", "device_pool"), is_required=True,
                 ),
                 *_POOL_FIELDS,
             ),

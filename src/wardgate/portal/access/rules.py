@@ -6,27 +6,33 @@ object as stored, or raise one of `portal.outcomes`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Self
 from uuid import UUID
 
 from wardgate.model.conditions import InvalidCondition, parse_condition, render_condition
 from wardgate.portal.access.addresses import MAX_FILTERS, check_address, check_filters
 from wardgate.portal.access.tables import POLICIES, RESOURCES, Policy, Resource
-from wardgate.portal.edits import BLANK, Edit, Given
+from wardgate.portal.edits import BLANK, INVALID, Edit, Given
 from wardgate.portal.installation.tables import Account
-from wardgate.portal.outcomes import Forbidden, Invalid, Missing
+from wardgate.portal.outcomes import FieldErrors, Forbidden, Invalid, Missing
 from wardgate.portal.store import AccountTables, Conflict
 
 IP_STACKS: Final = ("dual", "ipv4_only", "ipv6_only")
 POOL_TYPES: Final = ("static_device_pool", "dynamic_device_pool")
 RESOURCE_TYPES: Final = ("dns", "ip", "cidr", "internet", *POOL_TYPES)
+DEVICE_POOL: Final = "device_pool"
+"""What later consumers of the API call any pool; its criteria say which of `POOL_TYPES` it is (rest-api §13)."""
+CRITERIA: Final = "device_membership_criteria"
+MODES: Final = {"listed": "static_device_pool", "dynamic": "dynamic_device_pool"}
+"""The type of a pool by the mode of its criteria."""
 MAX_CONDITIONS: Final = 5
 MAX_VALUES: Final = 1000  # ours
 MAX_VALUE_CHARS: Final = 1000  # ours; a day's ranges are some dozens
 
 NO_POOLS: Final = "device pools cannot be created via the API"
-POOLS_ELSEWHERE: Final = "device pools are made and changed at /wardgate/device_pools"
+NO_CRITERIA: Final = f"is of the type {DEVICE_POOL} only"
+SAME_MODE: Final = "cannot be changed: make another pool"
 ONE_PER_PROPERTY: Final = "must not contain more than one condition per property"
 DUPLICATE_POLICY: Final = {"base": ["Policy for the selected Group and Resource already exists"]}
 
@@ -51,27 +57,40 @@ async def load_editable_resource(tables: AccountTables, id_: UUID | None) -> Res
 
 
 async def make_resource(tables: AccountTables, given: Given) -> Resource:
-    """Make a resource that gateways of a site reach. Raises Invalid."""
+    """Make a resource that gateways of a site reach, or a `device_pool`. Raises Invalid."""
+    if given.get("type") == DEVICE_POOL:
+        return await make_device_pool(tables, given)
     new, edit = _new_resource(tables, given)
+    _check_no_criteria(edit)
     return await tables.resources.insert(replace(new, **await _checked_resource(tables, edit, None)))
 
 
 async def change_resource(tables: AccountTables, before: Resource, given: Given) -> Resource:
     """Change a resource that `load_editable_resource` returned, pools included. Raises Invalid."""
-    values = await _checked_resource(tables, Edit(given, asdict(before)), before)
+    if _is_pool(before.type) and (given.get("type") == DEVICE_POOL or given.get(CRITERIA)):
+        return await change_device_pool(tables, before, given)
+    edit = Edit(given, asdict(before))
+    _check_no_criteria(edit)
+    if edit.gave("type"):
+        edit.put("membership_mode", None)
+    values = await _checked_resource(tables, edit, before)
     return await tables.resources.save(replace(before, **values))
 
 
 async def make_device_pool(tables: AccountTables, given: Given) -> Resource:
     """Make a pool of clients. Raises Invalid."""
-    new, edit = _new_resource(tables, given)
-    edit.choice("type", POOL_TYPES, required=True)
-    return await tables.resources.insert(replace(new, **_checked_pool(edit)))
+    criteria = _Criteria.of(given) if given.get("type") == DEVICE_POOL else None
+    new, edit = _new_resource(tables, given if criteria is None else criteria.told(given))
+    edit.choice("type", POOL_TYPES, required=criteria is None)
+    return await tables.resources.insert(replace(new, **_checked_pool(edit, criteria)))
 
 
 async def change_device_pool(tables: AccountTables, before: Resource, given: Given) -> Resource:
-    """Change a pool, but not its type. Raises Invalid."""
-    return await tables.resources.save(replace(before, **_checked_pool(Edit(given, asdict(before)))))
+    """Change a pool, but not whether its members are listed or found by host name. Raises Invalid."""
+    is_called = given.get("type") == DEVICE_POOL or (before.membership_mode is not None and CRITERIA in given)
+    criteria = _Criteria.of(given, before) if is_called else None
+    edit = Edit(given if criteria is None else criteria.told(given), asdict(before))
+    return await tables.resources.save(replace(before, **_checked_pool(edit, criteria)))
 
 
 async def load_policy(tables: AccountTables, id_: UUID | None) -> Policy:
@@ -116,8 +135,6 @@ def _new_resource(tables: AccountTables, given: Given) -> tuple[Resource, Edit]:
 async def _checked_resource(tables: AccountTables, edit: Edit, before: Resource | None) -> dict[str, Any]:
     edit.columns(RESOURCES)
     edit.choice("type", RESOURCE_TYPES, required=True)
-    if edit.gave("type") and edit.raw("type") == "device_pool":
-        edit.error("type", POOLS_ELSEWHERE)
     type_ = edit.value("type")
     was_same = before is not None and before.type == type_
     if _is_pool(type_) and not was_same:
@@ -129,11 +146,66 @@ async def _checked_resource(tables: AccountTables, edit: Edit, before: Resource 
     return edit.finish()
 
 
-def _checked_pool(edit: Edit) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Criteria:
+    """What somebody gave as the membership criteria of a `device_pool`.
+
+    Attributes:
+        mode: None if it is none of `MODES`, or not the pool's.
+        hostname: the pattern, of a dynamic pool.
+    """
+
+    mode: str | None
+    hostname: str | None
+    errors: FieldErrors
+
+    @classmethod
+    def of(cls, given: Given, before: Resource | None = None) -> Self:
+        """Read them; a pool that is there keeps what is left out, but not what is null."""
+        stored = (
+            None if before is None else next(mode for mode, type_ in MODES.items() if type_ == before.type)
+        )
+        criteria = given.get(CRITERIA)
+        if criteria is None and (stored is None or CRITERIA in given):
+            return cls(None, None, {CRITERIA: [BLANK]})
+        criteria = criteria or {}
+        mode, hostname = criteria.get("mode", stored), criteria.get("hostname") or None
+        errors: FieldErrors = {}
+        if mode not in MODES:
+            errors["mode"] = [BLANK if mode is None else INVALID]
+        elif stored not in (None, mode):
+            errors["mode"] = [SAME_MODE]
+        elif mode == "listed" and hostname is not None:
+            errors["hostname"] = ["must be blank where the members are listed"]
+        return cls(None if errors else mode, hostname, {CRITERIA: errors} if errors else {})
+
+    def told(self, given: Given) -> dict[str, Any]:
+        """Return what was given in the words of the pool's own type."""
+        told = {name: value for name, value in given.items() if name not in ("type", CRITERIA)}
+        if self.mode is not None:
+            told["type"] = MODES[self.mode]
+            if self.hostname is not None:
+                told["address"] = self.hostname
+        return told
+
+
+def _check_no_criteria(edit: Edit) -> None:
+    if edit.gave(CRITERIA) and edit.raw(CRITERIA):
+        edit.error(CRITERIA, NO_CRITERIA)
+
+
+def _checked_pool(edit: Edit, criteria: _Criteria | None) -> dict[str, Any]:
+    if criteria is None:
+        _check_no_criteria(edit)
+    else:
+        edit.put("membership_mode", criteria.mode)
+        edit.errors.update(criteria.errors)
     edit.columns(RESOURCES)
     if edit.value("type") == "static_device_pool" and edit.gave("address") and edit.raw("address"):
         edit.error("address", "must be blank for a static pool: its members are listed")
     _check_address(edit, None if "type" in edit.errors else edit.value("type"))
+    if criteria is not None and (wrong := edit.errors.pop("address", None)):
+        edit.nested_error(CRITERIA, {"hostname": wrong})
     _check_filters(edit)
     edit.put("ip_stack", None)
     edit.put("site_id", None)

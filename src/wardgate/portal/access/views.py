@@ -13,8 +13,11 @@ from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.rest.views import RowView, ViewFields, one_of_words
 
 ResourceType = Annotated[
-    str, one_of_words("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool")
+    str,
+    one_of_words("dns", "ip", "cidr", "internet", "static_device_pool", "dynamic_device_pool", "device_pool"),
 ]
+
+MembershipMode = Annotated[str, one_of_words("listed", "dynamic")]
 
 IpStack = Annotated[str, one_of_words("dual", "ipv4_only", "ipv6_only")]
 
@@ -30,9 +33,17 @@ class FilterView(BaseModel):
     ports: list[str]
 
 
-class ResourceView(RowView):
-    """`ip_stack` and `site_id` are left out when null."""
+class MembershipCriteriaView(BaseModel):
+    """Which clients are in a `device_pool`: those listed as its members, or those whose host name fits."""
 
+    mode: MembershipMode
+    hostname: str | None
+
+
+class ResourceView(RowView):
+    """`ip_stack`, `site_id` and `device_membership_criteria` are left out when null."""
+
+    always_null = frozenset({"device_membership_criteria"})  # but of what `fields_of` says otherwise
     id: UUID
     name: str
     address: str | None
@@ -41,6 +52,7 @@ class ResourceView(RowView):
     filters: list[FilterView]
     ip_stack: IpStack | None = None
     site_id: UUID | None = None
+    device_membership_criteria: MembershipCriteriaView | None = None
 
     @model_serializer(mode="wrap")
     def _without_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -63,6 +75,9 @@ class ResourceView(RowView):
     def fields_of(cls, row: ResourceRow) -> ViewFields:
         filters = [{"protocol": one["protocol"], "ports": one.get("ports", [])} for one in row.filters]
         fields = super().fields_of(row) | {"filters": filters}
+        if row.membership_mode is not None:
+            criteria = {"mode": row.membership_mode, "hostname": row.address}
+            fields |= {"type": "device_pool", "device_membership_criteria": criteria}
         return {
             name: value
             for name, value in fields.items()
@@ -70,7 +85,7 @@ class ResourceView(RowView):
         }
 
 
-_LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id"})
+_LEFT_OUT_WHEN_NULL = frozenset({"ip_stack", "site_id", "device_membership_criteria"})
 
 
 class ConditionView(BaseModel):

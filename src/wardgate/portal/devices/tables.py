@@ -29,8 +29,8 @@ from wardgate.portal.schema.row import TenantRow
 class Device(TenantRow):
     """A client or a gateway (§3.8). Addresses are drawn by the repository when left out.
 
-    `firezone_id` is the peer's `external_id`. `draining_since`: of a gateway that an administrator drains, since when it
-    is not chosen for new grants. The columns of `latest_use` describe the latest connection
+    `firezone_id` is the peer's `external_id`. `draining_since`: since when a gateway is not chosen
+    for new grants, because an administrator drains it. The columns of `latest_use` describe the latest connection
     only; a change of nothing else is neither audited nor broadcast.
     """
 

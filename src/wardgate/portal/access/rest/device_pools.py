@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import MAX_FILTERS
-from wardgate.portal.access.rest.resources import FilterFields, ResourceFields
-from wardgate.portal.access.rules import POOL_TYPES
+from wardgate.portal.access.rest.resources import FilterFields, MembershipCriteriaFields, ResourceFields
+from wardgate.portal.access.rules import DEVICE_POOL, POOL_TYPES
 from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import NOTHING_REQUIRED, Fields, one_of, required, text
@@ -37,11 +37,12 @@ class PoolFields(Fields):
         list[FilterFields] | None,
         Field(description="what may pass; everything if empty", json_schema_extra={"maxItems": MAX_FILTERS}),
     ] = None
+    device_membership_criteria: MembershipCriteriaFields | None = None
 
 
 class NewPoolFields(PoolFields):
     model_config = required("name", "type")
-    type: Annotated[str | None, one_of(POOL_TYPES)] = None
+    type: Annotated[str | None, one_of((*POOL_TYPES, DEVICE_POOL))] = None
 
 
 class NewDevicePoolBody(BaseModel):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import MAX_FILTERS, MAX_RANGES_A_FILTER, PROTOCOLS
-from wardgate.portal.access.rules import IP_STACKS, RESOURCE_TYPES
+from wardgate.portal.access.rules import DEVICE_POOL, IP_STACKS, MODES, RESOURCE_TYPES
 from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
 from wardgate.portal.rest.fields import EVERYWHERE, ExactFields, Fields, formatted, one_of, required, text
@@ -20,7 +20,7 @@ from wardgate.portal.rest.views import Data, ListOf, list_response
 
 routes = Routes("resources", "/resources", tag="Resources")
 
-FILTERED_TYPES = ("cidr", "ip", "dns", "static_device_pool")
+FILTERED_TYPES = ("cidr", "ip", "dns", "static_device_pool", DEVICE_POOL)
 
 
 class FilterFields(ExactFields):
@@ -35,13 +35,23 @@ class FilterFields(ExactFields):
     ] = None
 
 
+class MembershipCriteriaFields(ExactFields):
+    """Which clients are in a `device_pool`: those listed as its members, or those whose host name fits."""
+
+    model_config = required("mode")
+    mode: Annotated[str | None, one_of(tuple(MODES))] = None
+    hostname: Annotated[
+        str | None, text(253, about="of a dynamic pool: a pattern of host names, such as *.lab.example")
+    ] = None
+
+
 class ResourceFields(Fields):
     narrowing = EVERYWHERE | {
-        "condition", "conditions", "device_membership_criteria", "filter", "port", "port_ranges", "ports",
-        "postures", "protocol", "protocols", "traffic_filters", "traffic_restrictions",
+        "condition", "conditions", "filter", "port", "port_ranges", "ports", "postures", "protocol", "protocols",
+        "traffic_filters", "traffic_restrictions",
     }  # fmt: skip
     name: Annotated[str | None, text(shortest=1)] = None
-    type: Annotated[str | None, one_of(RESOURCE_TYPES)] = None
+    type: Annotated[str | None, one_of((*RESOURCE_TYPES, DEVICE_POOL))] = None
     address: Annotated[str | None, text(253, about="a name pattern, an IP address or a CIDR range")] = None
     address_description: Annotated[str | None, text()] = None
     ip_stack: Annotated[str | None, one_of(IP_STACKS, nullable=True)] = None
@@ -50,6 +60,8 @@ class ResourceFields(Fields):
         list[FilterFields] | None,
         Field(description="what may pass; everything if empty", json_schema_extra={"maxItems": MAX_FILTERS}),
     ] = None
+
+    device_membership_criteria: MembershipCriteriaFields | None = None
 
 
 class NewResourceFields(ResourceFields):
@@ -83,12 +95,16 @@ async def index(
         c = tables.resources.c
         given = (
             (c.name, name),
-            (c.type, type),
+            (c.type, None if type == DEVICE_POOL else type),
             (c.address, address),
             (c.ip_stack, ip_stack),
             (c.site_id, None if site_id is None else parse_id(site_id)),
         )
         wanted = [column == value for column, value in given if value is not None]
+        if type is not None:
+            wanted.append(
+                c.membership_mode.is_not(None) if type == DEVICE_POOL else c.membership_mode.is_(None)
+            )
         return list_response(await load_page(tables.resources, paging, *wanted), ResourceView.fields_of)
 
 
