@@ -17,7 +17,7 @@ from wardgate.cli.main import main
 PARIS, ACME = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
 OBJECTS: dict[str, list[dict[str, Any]]] = {
     "/sites": [{"id": PARIS, "name": "Paris"}, {"id": "2", "name": "Porto"}, {"id": "3", "name": "b\x1bad"}],
-    f"/sites/{PARIS}/gateways": [{"id": "4", "name": "gw-1"}],
+    f"/wardgate/sites/{PARIS}/gateways": [{"id": "4", "name": "gw-1"}],
     "/actors": [{"id": "5", "name": "Ada", "email": "ada@acme.example"}, {"id": "6", "name": "Robot"}],
     "/resources": [{"id": "7", "name": "wiki"}],
     "/wardgate/groups": [{"id": str(n), "name": f"Team {n}"} for n in range(1000, 1250)],

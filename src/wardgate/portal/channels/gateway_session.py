@@ -294,7 +294,13 @@ class GatewaySession(Session):
 
     def _own_device_changed(self, after: Device) -> None:
         moved = (after.ipv4, after.ipv6) != (self._device.ipv4, self._device.ipv6)
-        self._device = replace(self._device, name=after.name, ipv4=after.ipv4, ipv6=after.ipv6)
+        self._device = replace(
+            self._device,
+            name=after.name,
+            ipv4=after.ipv4,
+            ipv6=after.ipv6,
+            draining_since=after.draining_since,
+        )
         if self._registration is not None:
             self._registration.update(
                 name=after.name,
