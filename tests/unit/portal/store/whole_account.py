@@ -92,7 +92,7 @@ async def fill_account(transaction: Transaction, account_id: UUID) -> WholeAccou
         filters=[{"protocol": "tcp", "ports": ["80", "8000 - 8010"]}],
         site_id=site.id,
     )
-    pool = await add(Resource, type="static_device_pool", name="laptops")
+    pool = await add(Resource, type="static_device_pool", name="laptops", membership_mode="listed")
     policy = await add(
         Policy,
         group_id=group.id,
@@ -118,6 +118,7 @@ async def fill_account(transaction: Transaction, account_id: UUID) -> WholeAccou
         type="gateway",
         name="gw",
         site_id=site.id,
+        draining_since=LATER,
         gateway_token_id=multi.id,
         **_session("gateway-1", transaction),
     )
