@@ -30,7 +30,7 @@ from wardgate.portal.schema.row import TenantRow
 class Resource(TenantRow):
     """What is protected (§3.10). `filters`: [{"protocol": "tcp", "ports": ["80", "8000 - 8010"]}].
 
-    `membership_mode`: of a pool that the API calls `device_pool`, the mode of its membership criteria (rest-api §13).
+    `membership_mode`: of a pool that the API calls `device_pool`, the mode of its membership criteria.
     """
 
     table: ClassVar[str] = "resources"
