@@ -56,10 +56,17 @@ class TunnelEngine:
 @final
 class TunnelHost:
     def __new__(
-        cls, *, role: str, private_key: str, tun_name: str, listen_port: int, firewall_mark: int | None = None
+        cls,
+        *,
+        role: str,
+        private_key: str,
+        tun_name: str,
+        listen_port: int,
+        firewall_mark: int | None = None,
+        tun_device: int | None = None,
     ) -> Self:
         """Open TUN device and UDP sockets (IPv4, IPv6) and start the thread; a busy port falls back to
-        one that the OS picks.
+        one that the OS picks. `tun_device` is an open descriptor of the device, which is taken over.
 
         Raises OSError with `errno` when TUN or both sockets cannot be opened.
         """
@@ -76,6 +83,13 @@ class TunnelHost:
     def local_port(self) -> int: ...
     def rebind(self) -> None:
         """Replace both UDP sockets (network change)."""
+    def translated_flows(self) -> bytes:
+        """JSON array of what a gateway translates, for `inherit_flows` of a process that takes its place."""
+    def share_tun(self) -> int:
+        """Return another descriptor of the TUN device, the caller's to close; while it is open, packets wait there.
+
+        Raises OSError.
+        """
     def figures(self, peers: list[str]) -> bytes:
         """JSON array of `wardgate.datapath.figures`: those of the named peers that have a connection.
 

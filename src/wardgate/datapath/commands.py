@@ -251,8 +251,34 @@ class RecordFlows(Command, frozen=True, tag="record_flows"):
     unix_at_zero_s: float
 
 
+class TranslatedFlow(msgspec.Struct, frozen=True):
+    """A flow of a client to a name.
+
+    `inside` is the proxy address with the client's port or echo identifier, `outside` the real address with what the
+    gateway uses towards it.
+    """
+
+    peer_id: str
+    protocol: Literal["tcp", "udp", "icmp"]
+    inside: tuple[str, int]
+    outside: tuple[str, int]
+    is_answered: bool
+
+
+class InheritFlows(Command, frozen=True, tag="inherit_flows"):
+    """Gateway: go on with flows of the process before this one.
+
+    Each does as soon as its name is translated again and still leads to its real address; after a minute they are
+    forgotten.
+    """
+
+    flows: tuple[TranslatedFlow, ...]
+
+
 class Shutdown(Command, frozen=True, tag="shutdown"):
-    """Goodbye to every peer and release of every allocation."""
+    """Close every connection, with a goodbye or without, and release every allocation."""
+
+    goodbye: bool = True
 
 
 AnyCommand = (
@@ -277,5 +303,6 @@ AnyCommand = (
     | SendControlPacket
     | ResetNetwork
     | RecordFlows
+    | InheritFlows
     | Shutdown
 )

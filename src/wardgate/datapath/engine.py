@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 import wardgate_native
 
-from wardgate.datapath.commands import Command
+from wardgate.datapath.commands import Command, TranslatedFlow
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
 from wardgate.datapath.figures import ConnectionFigures
@@ -22,6 +22,7 @@ Role = Literal["client", "gateway"]
 _ENCODER: Final = msgspec.json.Encoder()
 _EVENTS: Final = msgspec.json.Decoder(list[AnyEvent])
 _FIGURES: Final = msgspec.json.Decoder(list[ConnectionFigures])
+_TRANSLATED: Final = msgspec.json.Decoder(tuple[TranslatedFlow, ...])
 _PEERS_AT_ONCE: Final = 50  # ours: packets wait while figures are collected, some microseconds for each peer
 
 
@@ -46,9 +47,16 @@ class HostedEngine:
     """Owns a `TunnelHost`: its thread moves packets, this object programs it and reads its events."""
 
     def __init__(
-        self, *, role: Role, private_key: str, tun_name: str, listen_port: int, firewall_mark: int
+        self,
+        *,
+        role: Role,
+        private_key: str,
+        tun_name: str,
+        listen_port: int,
+        firewall_mark: int,
+        tun_device: int | None = None,
     ) -> None:
-        """Open TUN device and sockets and start the thread.
+        """Open TUN device and sockets and start the thread; `tun_device`, a descriptor, is taken over instead.
 
         Raises:
             OSError: the device or both sockets cannot be opened; `errno` says why.
@@ -59,6 +67,7 @@ class HostedEngine:
             tun_name=tun_name,
             listen_port=listen_port,
             firewall_mark=firewall_mark,
+            tun_device=tun_device,
         )
 
     def apply(self, command: Command) -> None:
@@ -108,6 +117,18 @@ class HostedEngine:
     def rebind(self) -> None:
         """Replace both UDP sockets after a network change."""
         self._host.rebind()
+
+    def translated_flows(self) -> tuple[TranslatedFlow, ...]:
+        """Return the flows to names that a gateway translates, for who takes over."""
+        return _TRANSLATED.decode(self._host.translated_flows())
+
+    def share_tun(self) -> int:
+        """Return another descriptor of the TUN device, for who takes over; while it is open, packets wait there.
+
+        Raises:
+            OSError: the thread has ended, or there are too many descriptors.
+        """
+        return self._host.share_tun()
 
     def close(self) -> None:
         """Stop the thread and close everything; idempotent."""

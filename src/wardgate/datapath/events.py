@@ -59,10 +59,14 @@ class PeerFailed(Event, frozen=True, tag="peer_failed"):
 
 
 class PeerClosed(Event, frozen=True, tag="peer_closed"):
-    """Closed by a goodbye (`remote`), or by us because its last grant or resource went or it was removed."""
+    """Closed by a goodbye (`remote`), or by us because its last grant or resource went or it was removed.
+
+    `in_use`: packets had passed of late.
+    """
 
     peer_id: str
     by: Literal["remote", "local"]
+    in_use: bool = False
 
 
 class GrantExpired(Event, frozen=True, tag="grant_expired"):

@@ -74,6 +74,13 @@ CLIENT_COMMANDS: tuple[Command, ...] = (
 GATEWAY_COMMANDS: tuple[Command, ...] = (
     grant("net", deadline_s=3600.0),
     grant("app", kind="dns"),
+    commands.InheritFlows(
+        flows=(
+            commands.TranslatedFlow(
+                "client", "tcp", ("100.96.0.1", 4_000), ("10.0.0.1", 4_000), is_answered=True
+            ),
+        )
+    ),
     Translate(
         peer_id="client",
         resource_id="app",

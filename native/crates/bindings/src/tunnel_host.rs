@@ -1,10 +1,11 @@
 //! `TunnelHost`: the tunnel engine on real sockets and a TUN device.
 
 use std::collections::BTreeMap;
+use std::os::fd::IntoRawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wardgate_datapath::command::Command;
+use wardgate_datapath::command::{self, Command};
 use wardgate_datapath::event;
 use wardgate_datapath::tunnel::figures;
 use wardgate_io::TunnelHostConfig;
@@ -18,18 +19,20 @@ pub struct TunnelHost(wardgate_io::TunnelHost);
 #[pymethods]
 impl TunnelHost {
     #[new]
-    #[pyo3(signature = (*, role, private_key, tun_name, listen_port, firewall_mark = None))]
+    #[pyo3(signature = (*, role, private_key, tun_name, listen_port, firewall_mark = None, tun_device = None))]
     fn new(
         role: &str,
         private_key: &str,
         tun_name: String,
         listen_port: u16,
         firewall_mark: Option<u32>,
+        tun_device: Option<i32>,
     ) -> PyResult<Self> {
         let config = TunnelHostConfig {
             role: parse_role(role)?,
             private_key: parse_key(private_key)?.0,
             tun_name,
+            tun_device,
             listen_port,
             firewall_mark,
         };
@@ -64,6 +67,18 @@ impl TunnelHost {
 
     fn rebind(&self, python: Python<'_>) -> PyResult<()> {
         python.detach(|| self.0.rebind()).map_err(os_error)
+    }
+
+    fn translated_flows<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let flows = python
+            .detach(|| self.0.translated_flows())
+            .map_err(no_answer)?;
+        Ok(PyBytes::new(python, &command::encode_flows(&flows)))
+    }
+
+    fn share_tun(&self, python: Python<'_>) -> PyResult<i32> {
+        let shared = python.detach(|| self.0.share_tun()).map_err(os_error)?;
+        Ok(shared.into_raw_fd())
     }
 
     fn stats(&self, python: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::prefix::Prefix;
-use crate::tunnel::Role;
+use crate::tunnel::{Protocol, Role};
 
 /// Why a command changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,8 @@ pub enum Command {
     SendControlPacket(SendControlPacket),
     ResetNetwork(ResetNetwork),
     RecordFlows(RecordFlows),
-    Shutdown,
+    InheritFlows(InheritFlows),
+    Shutdown(Shutdown),
 }
 
 impl Command {
@@ -98,7 +99,8 @@ impl Command {
             Self::SendControlPacket(_) => "send_control_packet",
             Self::ResetNetwork(_) => "reset_network",
             Self::RecordFlows(_) => "record_flows",
-            Self::Shutdown => "shutdown",
+            Self::InheritFlows(_) => "inherit_flows",
+            Self::Shutdown(_) => "shutdown",
         }
     }
 }
@@ -340,6 +342,35 @@ pub struct ResetNetwork {
 pub struct RecordFlows {
     pub is_on: bool,
     pub unix_at_zero_s: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct InheritFlows {
+    pub flows: Vec<TranslatedFlow>,
+}
+
+/// A flow of a client to a name, as one gateway process tells it to the next.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct TranslatedFlow {
+    pub peer_id: String,
+    pub protocol: Protocol,
+    /// The proxy address, and the client's port or echo identifier.
+    pub inside: (IpAddr, u16),
+    /// The real address, and the port or identifier that the gateway uses towards it.
+    pub outside: (IpAddr, u16),
+    pub is_answered: bool,
+}
+
+/// Write flows as one JSON array.
+pub fn encode_flows(flows: &[TranslatedFlow]) -> Vec<u8> {
+    serde_json::to_vec(flows)
+        .unwrap_or_else(|_| unreachable!("no flow holds a map or a foreign type"))
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Shutdown {
+    #[serde(default = "yes")]
+    pub goodbye: bool,
 }
 
 /// 32 bytes, as text standard base64.

@@ -41,6 +41,8 @@ pub enum Event {
     PeerClosed {
         peer_id: String,
         by: ClosedBy,
+        /// Packets have passed of late (data-plane §1.6).
+        in_use: bool,
     },
     GrantExpired {
         peer_id: String,

@@ -239,6 +239,24 @@ pub fn attach_tun(device: &File, name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Take the TUN device of the interface `name` by its descriptor's number, which nobody else closes from now on.
+///
+/// # Errors
+/// EBADF: it is not open, or no TUN device; `InvalidInput`: of another interface.
+pub fn inherit_tun(number: RawFd, name: &str) -> io::Result<File> {
+    // SAFETY: all-zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one `ifreq`, and fails for a number that is no open TUN device.
+    check(unsafe { libc::ioctl(number, libc::TUNGETIFF, &raw mut request) })?;
+    let found = request.ifr_name.map(|byte| byte as u8);
+    let length = found.iter().position(|byte| *byte == 0);
+    if found[..length.unwrap_or(found.len())] != *name.as_bytes() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the descriptor is open, and the caller gives it away.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
 /// Tell the TUN device which offloads we understand (`TUN_F_*`).
 pub fn set_tun_offloads(device: &File, offloads: u32) -> io::Result<()> {
     // SAFETY: the argument is a number, not a pointer.

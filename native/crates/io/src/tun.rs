@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -49,6 +49,27 @@ impl Tun {
             other => other?,
         };
         sys::attach_tun(&device, name)?;
+        Ok(Self::on(device))
+    }
+
+    /// Take over the open device of the interface `name` as descriptor number `device`, which is ours from now on.
+    /// Packets that came while nobody read it have waited.
+    ///
+    /// # Errors
+    /// EBADF: it is no TUN device; `InvalidInput`: it is another interface's.
+    pub fn inherit(device: RawFd, name: &str) -> io::Result<Self> {
+        Ok(Self::on(sys::inherit_tun(device, name)?))
+    }
+
+    /// Another descriptor of the same device: while it is open, the interface stays, and packets wait in it.
+    ///
+    /// # Errors
+    /// EMFILE: there are too many.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.device.as_fd().try_clone_to_owned()
+    }
+
+    fn on(device: File) -> Self {
         let joins = if sys::set_tun_offloads(&device, ALL_OFFLOADS).is_ok() {
             Joins {
                 tcp: true,
@@ -65,7 +86,7 @@ impl Tun {
                 udp: false,
             }
         };
-        Ok(Self { device, joins })
+        Self { device, joins }
     }
 
     /// Which joined packets the device takes: TCP and UDP since Linux 6.2, TCP only before.

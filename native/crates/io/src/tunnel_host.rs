@@ -13,13 +13,13 @@ mod sockets;
 mod tun_writer;
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
-use wardgate_datapath::command::{Command, Refused};
+use wardgate_datapath::command::{Command, Refused, TranslatedFlow};
 use wardgate_datapath::event::Event;
 use wardgate_datapath::tunnel::figures::ConnectionFigures;
 use wardgate_datapath::tunnel::{Arrival, EngineConfig, Io, Role, TunnelEngine};
@@ -64,6 +64,10 @@ pub trait PacketEngine: Send + 'static {
     /// The next event for a queue in which so many wait.
     fn poll_event(&mut self, waiting: usize) -> Option<Self::Event>;
     fn stats(&self) -> Vec<(&'static str, u64)>;
+    /// Flows that are translated, for a process that takes this one's place.
+    fn translated_flows(&self, _now: Instant) -> Vec<TranslatedFlow> {
+        Vec::new()
+    }
     /// Figures of those of the named peers that have a connection.
     fn figures(&self, _peers: &[String], _now: Instant) -> Vec<ConnectionFigures> {
         Vec::new()
@@ -80,6 +84,8 @@ pub struct TunnelHostConfig {
     pub private_key: [u8; 32],
     /// The interface, created if it does not exist.
     pub tun_name: String,
+    /// The open device of that interface, inherited from a process that this one succeeds ([`Tun::inherit`]).
+    pub tun_device: Option<RawFd>,
     pub listen_port: u16,
     /// SO_MARK on everything sent, so that policy routing keeps it out of the tunnel.
     pub firewall_mark: Option<u32>,
@@ -92,7 +98,10 @@ impl TunnelHost {
     /// What the kernel said when the TUN device, or both sockets, could not be opened.
     pub fn open(config: TunnelHostConfig) -> io::Result<Self> {
         let mut warnings = Vec::new();
-        let tun = Tun::open(&config.tun_name)?;
+        let tun = match config.tun_device {
+            Some(device) => Tun::inherit(device, &config.tun_name)?,
+            None => Tun::open(&config.tun_name)?,
+        };
         if !tun.joins().udp {
             warnings.push(
                 "the kernel segments no UDP on TUN devices (before Linux 6.2): throughput suffers"
@@ -168,6 +177,10 @@ impl PacketEngine for TunnelEngine {
         self.stats()
     }
 
+    fn translated_flows(&self, now: Instant) -> Vec<TranslatedFlow> {
+        self.translated_flows(now)
+    }
+
     fn figures(&self, peers: &[String], now: Instant) -> Vec<ConnectionFigures> {
         self.figures(peers, now)
     }
@@ -186,6 +199,8 @@ enum Question<E: PacketEngine> {
     Rebind(SyncSender<io::Result<()>>),
     Stats(SyncSender<Vec<(&'static str, u64)>>),
     Figures(Vec<String>, SyncSender<Vec<ConnectionFigures>>),
+    ShareTun(SyncSender<io::Result<OwnedFd>>),
+    TranslatedFlows(SyncSender<Vec<TranslatedFlow>>),
     Stop,
 }
 
@@ -261,6 +276,21 @@ impl<E: PacketEngine> Host<E> {
     pub fn rebind(&self) -> io::Result<()> {
         self.thread
             .ask(Question::Rebind)
+            .unwrap_or_else(|no_answer| Err(io::Error::other(no_answer)))
+    }
+
+    /// The flows that a gateway translates, for a process that succeeds this one.
+    pub fn translated_flows(&self) -> Result<Vec<TranslatedFlow>, NoAnswer> {
+        self.thread.ask(Question::TranslatedFlows)
+    }
+
+    /// Another descriptor of the TUN device, for a process that succeeds this one ([`Tun::share`]).
+    ///
+    /// # Errors
+    /// [`NoAnswer`], that there is no device, or what the kernel said.
+    pub fn share_tun(&self) -> io::Result<OwnedFd> {
+        self.thread
+            .ask(Question::ShareTun)
             .unwrap_or_else(|no_answer| Err(io::Error::other(no_answer)))
     }
 
@@ -608,6 +638,17 @@ impl<E: PacketEngine> Worker<E> {
                 Question::Figures(peers, reply) => {
                     let figures = self.engine.figures(&peers, self.clock.now());
                     answer(&reply, figures);
+                }
+                Question::ShareTun(reply) => {
+                    let none = || Err(io::ErrorKind::NotFound.into());
+                    answer(
+                        &reply,
+                        self.tun.device.as_ref().map_or_else(none, Tun::share),
+                    );
+                }
+                Question::TranslatedFlows(reply) => {
+                    let flows = self.engine.translated_flows(self.clock.now());
+                    answer(&reply, flows);
                 }
                 Question::Stop => {
                     self.flush();

@@ -355,6 +355,7 @@ impl ClientEngine {
             self.events.push(Event::PeerClosed {
                 peer_id: self.links.name(key),
                 by: ClosedBy::Local,
+                in_use: self.links.is_in_use(key),
             });
             self.forget(key, now);
         }

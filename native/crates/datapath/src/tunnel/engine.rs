@@ -275,6 +275,7 @@ impl<R: RoleState> Engine<R> {
         self.events.push(Event::PeerClosed {
             peer_id: self.links.name(key),
             by: ClosedBy::Local,
+            in_use: self.links.is_in_use(key),
         });
         self.forget(key, io.now);
     }

@@ -283,6 +283,7 @@ mod tests {
                 Event::PeerClosed {
                     peer_id: "7".into(),
                     by: ClosedBy::Remote,
+                    in_use: false,
                 },
                 80,
             ),
@@ -323,6 +324,7 @@ mod tests {
         let closed = Event::PeerClosed {
             peer_id: "other".into(),
             by: ClosedBy::Local,
+            in_use: false,
         };
         let mut queue = EventQueue::default();
         for event in [

@@ -22,12 +22,14 @@ use super::route_table::{ResourceId, Route, RouteTable};
 use super::seeded_hash::SeededState;
 use super::steps;
 use super::translations::{GrantSerial, Pair, Replaced, Translations};
-use crate::command::GrantKind;
+use crate::command::{GrantKind, TranslatedFlow};
 use crate::event::FlowRole;
 use crate::prefix::Prefix;
 
 /// How often a client's ended flows are cleared away; they count as ended before.
 const NAT_TICK: Duration = Duration::from_secs(1);
+/// How long a flow of a former process waits for its client; ours, as long as an unanswered one lives.
+const INHERITED_LIFETIME: Duration = Duration::from_secs(60);
 /// How many flows and grants are looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
 
@@ -80,6 +82,14 @@ pub struct Gateway {
     deadlines: BTreeSet<(Instant, PeerKey, ResourceId)>,
     /// When to look at which client's flows: one entry per client that has any.
     sweeps: BTreeSet<(Instant, PeerKey)>,
+    inherited: Inherited,
+}
+
+/// Flows that a process before this one has translated, by client and proxy address, until their name is translated again.
+#[derive(Debug, Default)]
+struct Inherited {
+    flows: BTreeMap<(String, IpAddr), Vec<TranslatedFlow>>,
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -115,7 +125,63 @@ impl Gateway {
             by_address: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             sweeps: BTreeSet::new(),
+            inherited: Inherited::default(),
         }
+    }
+
+    /// Every translated flow, with whether it was answered, in a fixed order.
+    pub fn translated_flows(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (PeerKey, Side, Side, bool)> {
+        self.clients.iter().flat_map(move |(key, client)| {
+            let flows = client.nat.live_flows(now).into_iter();
+            flows.map(|(inside, outside, is_answered)| (*key, inside, outside, is_answered))
+        })
+    }
+
+    /// Remember, for a while, what another process has translated.
+    pub fn inherit(&mut self, flows: Vec<TranslatedFlow>, now: Instant) {
+        self.inherited = Inherited {
+            flows: BTreeMap::new(),
+            until: Some(now + INHERITED_LIFETIME),
+        };
+        for flow in flows {
+            let of_name = (flow.peer_id.clone(), flow.inside.0);
+            self.inherited.flows.entry(of_name).or_default().push(flow);
+        }
+    }
+
+    /// The name's addresses are translated: flows go on that another process had to where the name still leads.
+    pub fn revive(&mut self, key: PeerKey, peer: &str, pairs: &[Pair], now: Instant) {
+        if self.inherited.until.is_none_or(|until| until <= now) {
+            self.inherited = Inherited::default();
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        for (proxy, _) in pairs {
+            let found = self.inherited.flows.remove(&(peer.to_owned(), *proxy));
+            for flow in found.unwrap_or_default() {
+                let leads_there = pairs.iter().any(|(_, real)| {
+                    real.is_some_and(|real| {
+                        real == flow.outside.0 && real.is_ipv4() == proxy.is_ipv4()
+                    })
+                });
+                if leads_there {
+                    let side = |(address, value)| Side {
+                        protocol: flow.protocol,
+                        value,
+                        address,
+                    };
+                    client
+                        .nat
+                        .revive(side(flow.inside), side(flow.outside), flow.is_answered, now);
+                }
+            }
+        }
+        client.schedule_sweep(key, &mut self.sweeps);
     }
 
     /// A client has connected, maybe again; its grants stay.

@@ -18,7 +18,7 @@ use super::receive::Judgement;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
 use super::{Io, Role};
-use crate::command::{Command, Grant, GrantKind, Refused, Translate};
+use crate::command::{Command, Grant, GrantKind, Refused, Translate, TranslatedFlow};
 use crate::{Outbox, TunSink};
 
 pub type GatewayEngine = Engine<Gateway>;
@@ -115,10 +115,11 @@ impl RoleState for Gateway {
     fn apply(
         engine: &mut Engine<Self>,
         command: Command,
-        _io: &mut Io<'_, impl TunSink, impl Outbox>,
+        io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
         match command {
-            Command::Translate(command) => engine.translate(command)?,
+            Command::Translate(command) => engine.translate(command, io.now)?,
+            Command::InheritFlows(command) => engine.role.inherit(command.flows, io.now),
             other => return Err(other.refused_by(Role::Gateway)),
         }
         Ok(())
@@ -198,13 +199,30 @@ impl RoleState for Gateway {
 }
 
 impl GatewayEngine {
-    fn translate(&mut self, command: Translate) -> Result<(), Refused> {
+    /// The flows to names that clients have, in a fixed order.
+    pub(super) fn translated_flows(&self, now: Instant) -> Vec<TranslatedFlow> {
+        let of_client =
+            |(key, inside, outside, is_answered): (PeerKey, Side, Side, bool)| TranslatedFlow {
+                peer_id: self.links.name(key),
+                protocol: inside.protocol,
+                inside: (inside.address, inside.value),
+                outside: (outside.address, outside.value),
+                is_answered,
+            };
+        self.role.translated_flows(now).map(of_client).collect()
+    }
+
+    fn translate(&mut self, command: Translate, now: Instant) -> Result<(), Refused> {
         let key = self.key_of(&command.peer_id)?;
         let translated =
             self.role
                 .translate(key, &command.resource_id, &command.name, &command.addresses);
         match translated {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.role
+                    .revive(key, &command.peer_id, &command.addresses, now);
+                Ok(())
+            }
             Err(NotTranslated::NotGranted) => Err(Refused::UnknownGrant {
                 peer: command.peer_id,
                 resource: command.resource_id,

@@ -194,6 +194,15 @@ impl Links {
             .is_some_and(|peer| peer.control_budget.take(now))
     }
 
+    /// Whether packets have passed of late.
+    pub fn is_in_use(&self, key: PeerKey) -> bool {
+        let connection = self
+            .peers
+            .get(&key)
+            .and_then(|peer| peer.connection.as_deref());
+        connection.is_some_and(|one| !self.node.is_idle(one.index))
+    }
+
     pub fn connection(&mut self, key: PeerKey) -> Option<&mut Connection> {
         self.peers.get_mut(&key)?.connection.as_deref_mut()
     }

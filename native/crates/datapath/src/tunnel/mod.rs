@@ -59,13 +59,14 @@ use std::time::{Duration, Instant};
 use wardgate_packet::offload::TunRead;
 use wardgate_wireguard::PrivateKey;
 
-use crate::command::{Command, Key, Refused};
+use crate::command::{Command, Key, Refused, TranslatedFlow};
 use crate::event::Event;
 use crate::{Outbox, TunSink};
 pub use client_engine::ClientEngine;
 use engine::Engine;
 use figures::ConnectionFigures;
 pub use gateway_engine::GatewayEngine;
+pub use nat_table::Protocol;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -172,6 +173,14 @@ impl TunnelEngine {
 
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         either!(self, engine => engine.stats())
+    }
+
+    /// The flows to names that a gateway translates, for a process that takes its place; a client has none.
+    pub fn translated_flows(&self, now: Instant) -> Vec<TranslatedFlow> {
+        match self {
+            Self::Client(_) => Vec::new(),
+            Self::Gateway(engine) => engine.translated_flows(now),
+        }
     }
 
     /// Figures of those of the named peers that have a connection.

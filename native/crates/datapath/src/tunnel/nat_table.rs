@@ -19,6 +19,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use wardgate_packet::{IpPacket, Kind, TcpFlags};
 
 use super::seeded_hash::SeededState;
@@ -38,7 +39,8 @@ const MAX_EXPIRED: usize = 65_536;
 /// Ended flows that a packet for a full table clears away before it is refused.
 const SWEPT_FOR_A_PACKET: usize = 8;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -160,10 +162,6 @@ impl NatTable {
             None => {}
         }
         let outside = self.free_outside(inside, real, now)?;
-        self.expired.forget(&outside);
-        self.used.take(outside);
-        self.insides.insert(outside, inside);
-        *self.flows_to.entry(inside.address).or_default() += 1;
         let mut flow = Flow {
             outside,
             last_outgoing: now,
@@ -174,10 +172,51 @@ impl NatTable {
             due_at: now,
         };
         flow.note_reset(flags, now);
+        self.insert(inside, flow);
+        Ok(outside)
+    }
+
+    fn insert(&mut self, inside: Side, mut flow: Flow) {
+        self.expired.forget(&flow.outside);
+        self.used.take(flow.outside);
+        self.insides.insert(flow.outside, inside);
+        *self.flows_to.entry(inside.address).or_default() += 1;
         flow.due_at = flow.expires_at(inside.protocol);
         self.due.insert((flow.due_at, inside));
         self.flows.insert(inside, flow);
-        Ok(outside)
+    }
+
+    /// Flows that have not ended: inside, outside, and whether anything came back; in a fixed order.
+    pub fn live_flows(&self, now: Instant) -> Vec<(Side, Side, bool)> {
+        let live = self
+            .flows
+            .iter()
+            .filter(|(inside, flow)| !flow.has_expired(inside.protocol, now));
+        let mut found: Vec<_> = live
+            .map(|(inside, flow)| (*inside, flow.outside, flow.last_incoming.is_some()))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Go on with a flow of another table, unless either side is in use here.
+    pub fn revive(&mut self, inside: Side, outside: Side, is_answered: bool, now: Instant) {
+        if self.flows.len() >= MAX_FLOWS
+            || self.flows.contains_key(&inside)
+            || self.used.free_from(outside) != Some(outside)
+        {
+            return;
+        }
+        let flow = Flow {
+            outside,
+            last_outgoing: now,
+            last_incoming: is_answered.then_some(now),
+            finished_outgoing: false,
+            finished_incoming: false,
+            reset_at: None,
+            due_at: now,
+        };
+        self.insert(inside, flow);
     }
 
     /// The inside of a packet from the network.

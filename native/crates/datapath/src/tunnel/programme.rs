@@ -96,7 +96,7 @@ impl<R: RoleState> Engine<R> {
                     .map_err(|error| Refused::Invalid(error.to_string()))?;
                 self.flows.set(command.is_on, unix_at_zero, io.now);
             }
-            Command::Shutdown => self.shut_down(io),
+            Command::Shutdown(command) => self.shut_down(command.goodbye, io),
             other => R::apply(self, other, io)?,
         }
         Ok(())
@@ -292,9 +292,9 @@ impl<R: RoleState> Engine<R> {
         Ok(Some(self.epoch + since_epoch))
     }
 
-    fn shut_down(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+    fn shut_down(&mut self, goodbye: bool, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         for key in self.links.peer_keys() {
-            self.close(key, true, io);
+            self.close(key, goodbye, io);
         }
         self.flows.end_all(io.now);
         self.links.node.shut_down(io.now);

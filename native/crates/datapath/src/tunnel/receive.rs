@@ -170,15 +170,18 @@ impl<R: RoleState> Engine<R> {
         let Some(range) = length.map(|length| start..start + length) else {
             return self.counters.add(Counter::Malformed, 1);
         };
+        let parsed = IpPacket::parse_inner(&mut buffer[range.clone()]);
+        if let Ok(packet) = &parsed
+            && ControlPacket::is_control(packet.bytes())
+        {
+            return self.handle_control(key, packet.bytes(), io.now);
+        }
         self.links.note_activity(key, false, io.now);
-        let mut packet = match IpPacket::parse_inner(&mut buffer[range.clone()]) {
+        let mut packet = match parsed {
             Ok(packet) => packet,
             Err(Rejected::Fragment) => return self.open_fragment(key, &buffer[range], ecn, io),
             Err(_) => return self.counters.add(Counter::Malformed, 1),
         };
-        if ControlPacket::is_control(packet.bytes()) {
-            return self.handle_control(key, packet.bytes(), io.now);
-        }
         let flow = Flow::of(key, &packet);
         let mut is_same = true;
         let judgement = match &batch.judged {
@@ -289,6 +292,7 @@ impl<R: RoleState> Engine<R> {
                 self.events.push(Event::PeerClosed {
                     peer_id: self.links.name(key),
                     by: ClosedBy::Remote,
+                    in_use: self.links.is_in_use(key),
                 });
                 return self.forget(key, now);
             }
@@ -296,6 +300,8 @@ impl<R: RoleState> Engine<R> {
             ControlEvent::DomainStatus => 1,
             ControlEvent::Unknown(kind) => kind,
         };
+        // A goodbye is no use of the connection.
+        self.links.note_activity(key, false, now);
         if !self.links.take_control(key, now) {
             return self.counters.add(Counter::ControlLimited, 1);
         }

@@ -664,6 +664,30 @@ fn a_shutdown_says_goodbye_and_frees_the_allocation() {
 }
 
 #[test]
+fn a_shutdown_without_a_goodbye_frees_the_allocation_too() {
+    let mut world = World::connected();
+    world.apply(CLIENT, json!({"command": "shutdown", "goodbye": false}));
+    world.run(SECOND);
+    assert_eq!(world.allocations(), 1);
+    assert!(!world.saw(GATEWAY, closed_by(ClosedBy::Remote)));
+}
+
+#[test]
+fn a_goodbye_tells_whether_the_connection_was_in_use() {
+    for (quiet, expected) in [(1, true), (60, false)] {
+        let mut world = World::connected();
+        world.send(CLIENT, &udp(SERVER, b"x"));
+        world.run(Duration::from_secs(quiet));
+        world.apply(GATEWAY, json!({"command": "shutdown"}));
+        world.run(SECOND);
+        assert!(world.saw(
+            CLIENT,
+            |event| matches!(event, Event::PeerClosed { by: ClosedBy::Remote, in_use, .. } if *in_use == expected)
+        ), "after {quiet} s");
+    }
+}
+
+#[test]
 fn a_super_packet_arrives_as_its_segments_in_order() {
     let mut world = World::connected();
     let payload: Vec<u8> = (0..3000u32).map(|index| index as u8).collect();

@@ -24,6 +24,7 @@ pub fn run() -> Result<()> {
         role: Role::Gateway,
         private_key: GATEWAY_KEY,
         tun_name: INTERFACE.to_owned(),
+        tun_device: None,
         listen_port: 52_625,
         firewall_mark: None,
     })?);

@@ -48,6 +48,7 @@ pub fn run(side: usize) -> Result<()> {
         role: [Role::Client, Role::Gateway][side],
         private_key: private_key(side),
         tun_name: INTERFACE.to_owned(),
+        tun_device: None,
         listen_port: 52_625,
         firewall_mark: None,
     })?;

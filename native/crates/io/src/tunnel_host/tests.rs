@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as StdUdpSocket};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -433,4 +434,26 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
 
 fn value(stats: &[(&'static str, u64)], name: &str) -> u64 {
     stats.iter().find(|(found, _)| *found == name).unwrap().1
+}
+
+#[test]
+#[ignore = "needs root for a network namespace and a TUN device"]
+fn a_device_that_another_process_had_open_is_taken_over_with_what_waits_in_it() {
+    let _host = in_new_namespace();
+    let first = Tun::open("heir0").unwrap();
+    shell("ip addr add 192.0.2.1/24 dev heir0");
+    shell("ip link set heir0 up");
+    let shared = first.share().unwrap();
+    drop(first);
+    let sender = StdUdpSocket::bind("192.0.2.1:0").unwrap();
+    sender.send_to(b"waits", "192.0.2.2:9").unwrap();
+    let number = shared.into_raw_fd();
+    let error = Tun::inherit(number, "other0").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let second = Tun::inherit(number, "heir0").unwrap();
+    let mut buffer = [0; 2048];
+    let found = std::iter::from_fn(|| second.read(&mut buffer).ok()).count();
+    assert!(found > 0, "the datagram has waited");
+    let pipe = std::io::pipe().unwrap();
+    assert!(Tun::inherit(pipe.0.as_raw_fd(), "heir0").is_err());
 }

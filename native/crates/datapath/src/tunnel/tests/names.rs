@@ -1,7 +1,11 @@
 //! Names come one by one, thousands of them under one wildcard, and make room for each other.
 
 use super::*;
+use crate::command::TranslatedFlow;
+use crate::tunnel::nat_table::{Incoming, NatTable, Protocol, Side};
+use crate::tunnel::seeded_hash::SeededState;
 use crate::tunnel::steps;
+use crate::tunnel::test_clock::an_instant;
 
 #[test]
 fn what_a_name_costs_does_not_depend_on_how_many_there_are() {
@@ -169,4 +173,84 @@ fn route(number: u32) -> Value {
 
 fn proxy(number: u32) -> String {
     std::net::Ipv4Addr::from_bits(0x6460_0000 + number).to_string()
+}
+
+/// What a gateway translates of a client that speaks to a name at 10.1.0.1.
+fn flows_of_a_gateway() -> Vec<TranslatedFlow> {
+    let mut world = named_world();
+    world.apply(
+        GATEWAY,
+        translate("app", "x.app.example", "100.96.0.1", Some("10.1.0.1")),
+    );
+    world.send(CLIENT, &udp("100.96.0.1:80", b"x"));
+    world.run(SECOND);
+    assert_eq!(world.received(GATEWAY).len(), 1);
+    world.send(GATEWAY, &udp_reply("10.1.0.1:80", b"y"));
+    let flows = world.hosts[GATEWAY].engine.translated_flows(world.now);
+    assert_eq!(flows.len(), 1);
+    assert!(flows[0].is_answered);
+    flows
+}
+
+#[test]
+fn a_server_that_goes_on_speaking_is_translated_by_the_next_process_once_the_name_is() {
+    let flows = flows_of_a_gateway();
+    for (what, flows, real, waited, passes) in [
+        ("as it was", flows.clone(), "10.1.0.1", 0, true),
+        (
+            "the name leads elsewhere by now",
+            flows.clone(),
+            "10.1.0.2",
+            0,
+            false,
+        ),
+        ("too late", flows.clone(), "10.1.0.1", 60, false),
+        ("nothing inherited", vec![], "10.1.0.1", 0, false),
+        (
+            "another client's",
+            vec![TranslatedFlow {
+                peer_id: "other".into(),
+                ..flows[0].clone()
+            }],
+            "10.1.0.1",
+            0,
+            false,
+        ),
+    ] {
+        let mut world = named_world();
+        world.apply(GATEWAY, json!({"command": "inherit_flows", "flows": flows}));
+        world.send(GATEWAY, &udp_reply("10.1.0.1:80", b"too early"));
+        world.run(Duration::from_secs(waited));
+        world.apply(
+            GATEWAY,
+            translate("app", "x.app.example", "100.96.0.1", Some(real)),
+        );
+        world.send(GATEWAY, &udp_reply("10.1.0.1:80", b"more"));
+        world.run(SECOND);
+        let expected = passes.then(|| udp_reply("100.96.0.1:80", b"more"));
+        assert_eq!(world.received(CLIENT), Vec::from_iter(expected), "{what}");
+    }
+}
+
+#[test]
+fn an_inherited_flow_takes_nothing_from_one_that_has_begun_meanwhile() {
+    let mut nat = NatTable::new(SeededState::new([1, 2]));
+    let now = an_instant();
+    let side = |address: &str, value| Side {
+        protocol: Protocol::Udp,
+        value,
+        address: ip(address),
+    };
+    let [first, second] = ["100.96.0.1", "100.96.0.2"].map(|proxy| side(proxy, 4000));
+    let outside = nat.outgoing(first, ip("10.1.0.1"), None, now).unwrap();
+    nat.revive(second, outside, true, now);
+    nat.revive(first, side("10.1.0.1", 4001), true, now);
+    assert_eq!(nat.live_flows(now), [(first, outside, false)]);
+    nat.revive(second, side("10.1.0.1", 4001), true, now);
+    assert_eq!(
+        nat.incoming(side("10.1.0.1", 4001), None, now),
+        Incoming::Translated(second)
+    );
+    let next = nat.outgoing(side("100.96.0.3", 4000), ip("10.1.0.1"), None, now);
+    assert_eq!(next, Ok(side("10.1.0.1", 4002)), "both values are taken");
 }
