@@ -11,4 +11,6 @@ if [ -z "${SSL_CERT_FILE:-}" ] && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; t
         fi
     done
 fi
+# What takes over in an upgrade: what lies at this path by then.
+export WARDGATE_PROGRAM="$0"
 exec "$root/python/bin/python3" -I -m wardgate.cli.main "$@"

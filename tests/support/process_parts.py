@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from support.recording_engine import RecordingEngine
 from wardgate.client.process import ClientProcess
 from wardgate.connect.portal_session import PortalSession
-from wardgate.datapath.commands import Command, UpsertPeer
+from wardgate.datapath.commands import Command, TranslatedFlow, UpsertPeer
 from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent
 from wardgate.datapath.figures import ConnectionFigures
@@ -84,6 +84,14 @@ class HostedParts(NoNews, RecordingEngine):
             for peer in peers
             if peer in known
         ]
+
+    def share_tun(self) -> int:
+        return 99
+
+    def translated_flows(self) -> tuple[TranslatedFlow, ...]:
+        return (
+            TranslatedFlow("client", "tcp", ("100.96.0.1", 4_000), ("10.0.0.1", 4_000), is_answered=True),
+        )
 
     def on_readable(self, handle: Callable[[], None]) -> None: ...
 

@@ -29,6 +29,7 @@ from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
 from wardgate.net.privileges import client_needs, require
 from wardgate.net.socket_mark import SOCKET_MARK
+from wardgate.net.succession import inherit
 from wardgate.net.tun_interface import GSO_MAX_SEGMENTS, Role, TunInterface
 from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
 from wardgate.wire.device_identity import CLIENT_DERIVATION_KEY
@@ -69,6 +70,7 @@ def run(settings: Settings) -> None:
         return
 
     async def process() -> None:
+        inheritance = inherit()
         identity = own_external_id(
             configured_id, stored_in=device_id.CLIENT_FILE, derivation_key=CLIENT_DERIVATION_KEY
         )
@@ -92,6 +94,7 @@ def run(settings: Settings) -> None:
         async with (
             hosted_engine(
                 "client",
+                tun_device=None if inheritance is None else inheritance.tun_device,
                 private_key=private_key,
                 tun_name=tun_name,
                 listen_port=port,
@@ -115,6 +118,7 @@ def run(settings: Settings) -> None:
                     tun=tun,
                     host_dns=resolver,
                     flow_logs=FlowLogs(settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]),
+                    legacy=None if inheritance is None else inheritance.legacy,
                     control_socket=settings[options.CONTROL_SOCKET] or socket_of("client"),
                 ),
                 set_private_key=lambda new: keys.update(public=public_key(new)),
@@ -133,6 +137,7 @@ def run(settings: Settings) -> None:
             ):
                 client.record_span = record
                 await client.run(until_configured=settings[options.EXIT])
+        client.hand_over()
 
     run_peer(process(), has_identity=True)
 

@@ -26,6 +26,7 @@ from wardgate.net.name_lookup import NameLookup
 from wardgate.net.netlink import Netlink
 from wardgate.net.privileges import Capability, require
 from wardgate.net.socket_mark import SOCKET_MARK
+from wardgate.net.succession import inherit
 from wardgate.net.tun_interface import Role, TunInterface
 from wardgate.peer.tunnel_process import FlowLogs, TunnelParts
 from wardgate.wire.device_identity import GATEWAY_DERIVATION_KEY
@@ -60,6 +61,7 @@ def run(settings: Settings) -> None:
         return
 
     async def process() -> None:
+        inheritance = inherit()
         if not settings[options.NO_CHECK]:
             require("wardgate gateway", [Capability.CAP_NET_ADMIN])
         identity = own_external_id(
@@ -78,6 +80,7 @@ def run(settings: Settings) -> None:
         async with (
             hosted_engine(
                 "gateway",
+                tun_device=None if inheritance is None else inheritance.tun_device,
                 private_key=private_key,
                 tun_name=tun_name,
                 listen_port=port,
@@ -97,6 +100,7 @@ def run(settings: Settings) -> None:
                     host_dns=host_dns,
                     flow_logs=FlowLogs(settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]),
                     settings=firewall_settings(interface=tun_name, families=families),
+                    legacy=None if inheritance is None else inheritance.legacy,
                     control_socket=settings[options.CONTROL_SOCKET] or socket_of("gateway"),
                 ),
                 drain_s=drain_s,
@@ -114,5 +118,6 @@ def run(settings: Settings) -> None:
             ):
                 gateway.record_span = record
                 await gateway.run()
+        gateway.hand_over()
 
     run_peer(process(), has_identity=True)

@@ -18,11 +18,13 @@ async def hosted_engine(
     tun_name: str,
     listen_port: int,
     raises_buffers: bool,
+    tun_device: int | None = None,
 ) -> AsyncIterator[HostedEngine]:
     """Open the tunnel's engine for the length of the block.
 
     Args:
         raises_buffers: whether the host's limits of socket buffers are raised meanwhile.
+        tun_device: the open device, where this process succeeds another.
 
     Raises:
         HostRefused: the host lacks or refuses what the tunnel needs.
@@ -38,6 +40,7 @@ async def hosted_engine(
                 tun_name=tun_name,
                 listen_port=listen_port,
                 firewall_mark=SOCKET_MARK,
+                tun_device=tun_device,
             )
         except OSError as error:
             raise tunnel_refusal(error, tun_name) from error

@@ -24,15 +24,17 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 from msgspec.structs import asdict
 
 from wardgate.client.devices import Devices, denied_addresses
-from wardgate.client.names import ClientNames
+from wardgate.client.names import ClientNames, NameLegacy
 from wardgate.client.pool_names import PoolNames
 from wardgate.client.pool_table import DevicePool, DeviceTarget, PoolTable
 from wardgate.client.queries import Queries, QueryAction
 from wardgate.client.resource_table import Entry, ResourceTable
+from wardgate.client.resumption import Resumption
 from wardgate.connect import log_fields as fields
 from wardgate.connect.authorization_requests import AuthorizationRequests
 from wardgate.connect.connections import Connections, ConnectionView, PeerEvent, RelayView, Signalling
@@ -56,8 +58,6 @@ from wardgate.peer.status import GrantView, ResourceView, Why
 from wardgate.wire import messages as m
 
 OFFLINE_S: Final = 300.0  # a site counts as offline that long (data-plane §4.4)
-MAX_RESUMED: Final = 64  # ours, resources
-
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,10 @@ class Client:
         self._resources = ResourceTable(is_internet_active=is_internet_active)
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
-        self._resumed: tuple[ResourceId, ...] = ()
+        self._resumption = Resumption()
+        self._is_initialised = (
+            False  # since the portal was joined: only then it is known what may be asked for
+        )
         self._offline_until: dict[SiteId, float] = {}
         self._pools = PoolTable()
         self._refusals: dict[ResourceId, Refusal] = {}
@@ -136,8 +139,10 @@ class Client:
 
     def handle_portal_lost(self) -> None:
         """Tunnels stay up; open requests will not be answered, the next packet asks again."""
+        self._is_initialised = False
         self._connections.handle_portal_lost()
         self._requests.close_all()
+        self._resumption.handle_portal_lost()
         self._devices.handle_portal_lost()
         self._pool_names.fail_all_waiting()
         self._queries.fail_all_waiting()
@@ -151,6 +156,7 @@ class Client:
                 self._set_interface(interface)
                 self._replace_resources(message.resources, now=now)
                 self._devices.handle_authorizations(authorizations)
+                self._is_initialised = True
                 self._resume(now=now)
             case m.ConfigChanged(interface=interface):
                 self._set_interface(interface)
@@ -247,6 +253,12 @@ class Client:
         match event:
             case e.HandshakeDone():
                 self._handle_established(gateway_id, now=now)
+            case e.PeerClosed(by="remote", in_use=True):
+                # Another gateway may serve it, or this one is back in a moment.
+                resources = self._served_by((event.peer_id,))
+                self._forget_gateway(gateway_id)
+                self._resumption.want(resources, now=now)
+                self._resume(now=now)
             case e.PeerFailed() | e.PeerClosed():
                 self._forget_gateway(gateway_id)
 
@@ -293,13 +305,13 @@ class Client:
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def handle_reset(self, private_key: str, *, in_use: Collection[str] = ()) -> None:
+    def handle_reset(self, private_key: str, *, in_use: Collection[str] = (), now: float) -> None:
         """The network changed: reconnect everywhere with this key (standard base64); names stay (§1.11).
 
         `in_use` are the peers with whom packets were exchanged lately. Access to what they serve is asked for again as
         soon as the portal is there: a program that only receives would wait for ever for a packet to ask for it.
         """
-        self._resumed = self._served_by(in_use)[:MAX_RESUMED] or self._resumed
+        self._resumption.want(self._served_by(in_use), now=now)
         self._apply(c.ResetNetwork(private_key))
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
@@ -319,12 +331,26 @@ class Client:
         """Say goodbye to every peer and release the relays."""
         self._apply(c.Shutdown())
 
+    def bequeath(self, in_use: Collection[str] = ()) -> "ClientLegacy":
+        """End without a goodbye, so that gateways keep this client's translations; `in_use` as `handle_reset`."""
+        legacy = ClientLegacy(tuple(map(str, self._served_by(in_use))), self._names.bequeath())
+        self._apply(c.Shutdown(goodbye=False))
+        return legacy
+
+    def inherit(self, legacy: Raw, *, now: float) -> None:
+        """Begin with what the process before this one knew; raises ValueError."""
+        known = msgspec.json.decode(legacy, type=ClientLegacy)
+        self._resumption.want(map(_resource_id, known.resources), now=now)
+        self._names.inherit(known.names)
+
     def handle_timeout(self, *, now: float) -> None:
+        self._resume(now=now)
         self._names.handle_timeout(now=now)
         self._pool_names.handle_timeout(now=now)
 
     def poll_timeout(self) -> float | None:
-        due = (self._names.poll_timeout(), self._pool_names.poll_timeout())
+        resumed_at = self._resumption.poll_timeout() if self._is_initialised else None
+        due = (self._names.poll_timeout(), self._pool_names.poll_timeout(), resumed_at)
         return min((one for one in due if one is not None), default=None)
 
     def poll_action(self) -> ClientAction | None:
@@ -429,10 +455,14 @@ class Client:
         return tuple(dict.fromkeys(one for gateway in found for one in sorted(gateway.resource_ids, key=str)))
 
     def _resume(self, *, now: float) -> None:
-        """Ask for what was in use when the network changed."""
-        resumed, self._resumed = self._resumed, ()
-        for resource_id in resumed:
-            self._request(resource_id, now=now)
+        """Ask for what was in use, if that is due."""
+        if not self._is_initialised:
+            return
+        for resource_id in self._resumption.take_due(now=now):
+            if resource_id in self._resources:
+                self._request(resource_id, now=now)
+            else:
+                self._resumption.forget(resource_id)
 
     def _authorize(self, grant: m.AuthorizationCreated, *, now: float) -> None:
         entry = self._resources.get(grant.resource_id)
@@ -460,6 +490,7 @@ class Client:
         site = entry.site_names(grant.served_by)
         self._connections.open(grant.gateway_id, site)
         self._requests.handle_granted(grant.resource_id, grant.gateway_id)
+        self._resumption.forget(grant.resource_id)
         self._refusals.pop(grant.resource_id, None)
         self._leave_other_gateways(grant.resource_id, grant.gateway_id)
         gateway = self._gateways.setdefault(grant.gateway_id, _Gateway(peer, grant.served_by))
@@ -491,6 +522,7 @@ class Client:
         what = self._pools.log_fields(resource_id) if entry is None else resource_fields(entry.resource)
         log.info("access refused", extra={**what, fields.REASON: reason, fields.VIOLATED: violated})
         self._queries.fail_waiting(resource_id)
+        self._resumption.handle_refused(resource_id, reason, now=now)
         if entry is not None:
             self._refusals[resource_id] = Refusal(reason, tuple(violated))
         if reason != "offline" or entry is None:
@@ -632,6 +664,13 @@ class Client:
 
     def _emit(self, action: ClientAction) -> None:
         self._actions.append(action)
+
+
+class ClientLegacy(msgspec.Struct, frozen=True):
+    """What the next process is to know: the resources in use, and the names whose addresses programs have."""
+
+    resources: tuple[str, ...] = ()
+    names: tuple[NameLegacy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

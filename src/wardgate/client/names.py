@@ -8,10 +8,12 @@ engine holds packets to them (§4.8).
 
 import logging
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Final
 
 import dns.message
+import msgspec
 
 from wardgate.client.pool_table import PoolTable
 from wardgate.client.resource_table import Entry, ResourceTable
@@ -23,10 +25,18 @@ from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Releas
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import NameRule, Resolution, StubResolver
-from wardgate.model.addresses import parse_ip
+from wardgate.model.addresses import IpAddress, is_proxy_ip, parse_ip
 from wardgate.model.ids import GatewayId, ResourceId
 
 log = logging.getLogger(__name__)
+
+
+class NameLegacy(msgspec.Struct, frozen=True, array_like=True):
+    """A name and its proxy addresses, as text, for the process that comes next."""
+
+    name: str
+    ipv4: tuple[str, ...]
+    ipv6: tuple[str, ...]
 
 
 class ClientNames:
@@ -119,6 +129,21 @@ class ClientNames:
         """The resource is no longer granted, or only at the gateway `except_at`."""
         self._states.forget_resource(resource_id, except_at=except_at)
         self._carry_out()
+
+    def bequeath(self) -> tuple["NameLegacy", ...]:
+        """The names and their addresses, the one asked for longest ago first."""
+        return tuple(
+            NameLegacy(name, tuple(map(str, proxies.ipv4)), tuple(map(str, proxies.ipv6)))
+            for name, proxies in self._proxies
+        )
+
+    def inherit(self, names: Iterable["NameLegacy"]) -> None:
+        """Go on with the names of the process before this one: programs know their addresses. Raises ValueError."""
+        for one in names:
+            ipv4, ipv6 = tuple(map(IPv4Address, one.ipv4)), tuple(map(IPv6Address, one.ipv6))
+            addresses: tuple[IpAddress, ...] = (*ipv4, *ipv6)
+            if all(map(is_proxy_ip, addresses)):
+                self._proxies.restore(one.name, Proxies(ipv4, ipv6))
 
     def handle_timeout(self, *, now: float) -> None:
         self._states.handle_timeout(now=now)

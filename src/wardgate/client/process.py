@@ -108,7 +108,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         log.info("network change: starting over")
         self._take_engine_events()
         private_key = generate_private_key()
-        self._client.handle_reset(private_key, in_use=self._peers_in_use())
+        self._client.handle_reset(private_key, in_use=self._peers_in_use(), now=self._engine.clock())
         self._set_private_key(private_key)
         self._engine.rebind()
         self._portal.reconnect()
@@ -129,6 +129,9 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
 
     # ── the host ────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _bequeath(self) -> msgspec.Struct:
+        return self._client.bequeath(self._peers_in_use())
+
     async def _read_host(self) -> None:
         self._client.handle_system_resolvers(await self._host_dns.system_resolvers())
         self._carry_out()
@@ -138,8 +141,11 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         sentinels = self._tun.families.of(wanted.tun.sentinels)
         await self._listener.listen(sentinels)
         # DNS settings last: no program should ask a sentinel that does not answer yet.
-        self._host_dns.want(sentinels, wanted.search_domain)
+        self._want_dns(wanted)
         await self.host.establish()
+
+    def _want_dns(self, wanted: Configure) -> None:
+        self._host_dns.want(self._tun.families.of(wanted.tun.sentinels), wanted.search_domain)
 
     def _beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
         return (on_hangup(self.reset),)

@@ -37,8 +37,8 @@ class ProxyAddresses:
     def __init__(
         self, *, ipv4: IPv4Network = PROXY_IPV4, ipv6: IPv6Network = PROXY_IPV6, max_names: int = MAX_NAMES
     ) -> None:
-        self._ipv4: _Sequence[IPv4Address] = _Sequence(lambda: _unassigned_ipv4(ipv4))
-        self._ipv6: _Sequence[IPv6Address] = _Sequence(lambda: _unassigned_ipv6(ipv6))
+        self._ipv4: _Sequence[IPv4Address] = _Sequence(lambda after: _unassigned_ipv4(ipv4, after))
+        self._ipv6: _Sequence[IPv6Address] = _Sequence(lambda after: _unassigned_ipv6(ipv6, after))
         self._max_names = max_names
         self._by_name: OrderedDict[str, Proxies] = OrderedDict()  # the one asked for longest ago first
         self._names: dict[IpAddress, str] = {}
@@ -67,6 +67,23 @@ class ProxyAddresses:
                 del self._names[address]
         return forgotten
 
+    def restore(self, name: str, proxies: Proxies) -> None:
+        """Give a name the addresses that it had in the process before this one, unless another name has them.
+
+        Those that are drawn next come behind them.
+        """
+        addresses: tuple[IpAddress, ...] = (*proxies.ipv4, *proxies.ipv6)
+        if (
+            name in self._by_name
+            or len(self._by_name) >= self._max_names
+            or any(address in self._names for address in addresses)
+        ):
+            return
+        self._by_name[name] = proxies
+        self._names.update(dict.fromkeys(addresses, name))
+        self._ipv4.pass_by(proxies.ipv4)
+        self._ipv6.pass_by(proxies.ipv6)
+
     def of(self, name: str) -> Proxies | None:
         return self._by_name.get(name)
 
@@ -90,9 +107,19 @@ _Address = TypeVar("_Address", IPv4Address, IPv6Address)
 class _Sequence(Generic[_Address]):
     """Addresses in their order, and over again from the first when the last has been drawn."""
 
-    def __init__(self, restart: Callable[[], Iterator[_Address]]) -> None:
-        self._restart: Callable[[], Iterator[_Address]] = restart
-        self._rest: Iterator[_Address] = restart()
+    def __init__(self, begin: Callable[[_Address | None], Iterator[_Address]]) -> None:
+        """`begin` gives the addresses behind one, or all."""
+        self._begin: Callable[[_Address | None], Iterator[_Address]] = begin
+        self._rest: Iterator[_Address] = begin(None)
+        self._passed: _Address | None = None
+
+    def pass_by(self, addresses: tuple[_Address, ...]) -> None:
+        """Go on behind these, if they lie ahead."""
+        for address in addresses:
+            if self._passed is None or address > self._passed:
+                self._passed = address
+        if self._passed is not None:
+            self._rest = self._begin(self._passed)
 
     def draw(self, taken: Mapping[IpAddress, str]) -> tuple[_Address, ...]:
         """Draw the addresses of one name, fewer if all others are taken."""
@@ -103,7 +130,7 @@ class _Sequence(Generic[_Address]):
             if address is None:
                 if is_over:
                     break
-                is_over, self._rest = True, self._restart()
+                is_over, self._rest = True, self._begin(None)
             elif address not in taken and address not in drawn:
                 drawn.append(address)
         return tuple(drawn)
@@ -113,16 +140,18 @@ def is_sentinel(address: IpAddress) -> bool:
     return address in (SENTINEL_IPV4 if isinstance(address, IPv4Address) else SENTINEL_IPV6)
 
 
-def _unassigned_ipv4(pool: IPv4Network) -> Iterator[IPv4Address]:
+def _unassigned_ipv4(pool: IPv4Network, after: IPv4Address | None) -> Iterator[IPv4Address]:
     # The network's own address is never handed out: the first is 100.96.0.1.
-    for number in range(int(pool.network_address) + 1, int(pool.broadcast_address) + 1):
+    first = pool.network_address if after is None else after
+    for number in range(int(first) + 1, int(pool.broadcast_address) + 1):
         address = IPv4Address(number)
         if address not in SENTINEL_IPV4:
             yield address
 
 
-def _unassigned_ipv6(pool: IPv6Network) -> Iterator[IPv6Address]:
-    for number in range(int(pool.network_address), int(pool.broadcast_address) + 1):
+def _unassigned_ipv6(pool: IPv6Network, after: IPv6Address | None) -> Iterator[IPv6Address]:
+    first = int(pool.network_address) if after is None else int(after) + 1
+    for number in range(first, int(pool.broadcast_address) + 1):
         address = IPv6Address(number)
         if address not in SENTINEL_IPV6:
             yield address

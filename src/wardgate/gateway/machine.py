@@ -17,7 +17,8 @@ import logging
 from collections import deque
 from uuid import UUID
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 from msgspec.structs import asdict, replace
 
 from wardgate.connect import log_fields as fields
@@ -209,6 +210,15 @@ class Gateway:
         """Say goodbye to every client and release the relays."""
         self._apply(c.Shutdown())
 
+    def bequeath(self, translated: tuple[c.TranslatedFlow, ...] = ()) -> "GatewayLegacy":
+        """End with a goodbye, upon which clients ask for this gateway again; the next goes on with `translated`."""
+        self._apply(c.Shutdown())
+        return GatewayLegacy(translated)
+
+    def inherit(self, legacy: Raw, *, now: float) -> None:  # noqa: ARG002 - the engine minds the time
+        """Begin with what the process before this one knew; raises ValueError."""
+        self._apply(c.InheritFlows(msgspec.json.decode(legacy, type=GatewayLegacy).translated))
+
     def poll_action(self) -> GatewayAction | None:
         return self._actions.popleft() if self._actions else None
 
@@ -375,6 +385,12 @@ class Gateway:
 
     def _send(self, message: m.Message) -> None:
         self._actions.append(Send(message))
+
+
+class GatewayLegacy(msgspec.Struct, frozen=True):
+    """What the next process is to know: the flows to names, which nothing but this gateway can translate back."""
+
+    translated: tuple[c.TranslatedFlow, ...] = ()
 
 
 def _client_id(peer_id: str) -> ClientId | None:

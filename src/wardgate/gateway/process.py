@@ -95,6 +95,9 @@ class GatewayProcess(TunnelProcess[Resolve]):
         self._gateway.handle_resolved(wanted.lookup_id, addresses)
         self._pump()
 
+    def _bequeath(self) -> msgspec.Struct:
+        return self._gateway.bequeath(self._engine.translated_flows())
+
     async def _set_up_host(self) -> None:
         await super()._set_up_host()
         log.info("forwarding and masquerading are set up")

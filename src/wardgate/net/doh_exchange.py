@@ -29,15 +29,25 @@ class DohClient:
     """Keeps connections to DoH servers open. `look_up` finds a server's addresses outside the tunnel."""
 
     def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK) -> None:
-        options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
-        self._client = httpx2.AsyncClient(
-            # Its default context wants a file of certificates that not every host has.
-            transport=httpx2.AsyncHTTPTransport(socket_options=options, verify=ssl.create_default_context()),
-            timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
-            trust_env=False,  # a proxy of the environment's knows nothing of the tunnel
-        )
+        self._options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
         self._look_up = look_up
         self._looking = asyncio.Lock()
+        self._made: httpx2.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        # Made when it is first needed, which is seldom: see `FlowUpload`.
+        if self._made is None:
+            # Its default context wants a file of certificates that not every host has.
+            transport = httpx2.AsyncHTTPTransport(
+                socket_options=self._options, verify=ssl.create_default_context()
+            )
+            self._made = httpx2.AsyncClient(
+                transport=transport,
+                timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
+                trust_env=False,  # a proxy of the environment's knows nothing of the tunnel
+            )
+        return self._made
 
     async def exchange(self, query: bytes, url: str) -> bytes:
         """Send an encoded query and return the encoded answer with the query's id.
@@ -89,4 +99,5 @@ class DohClient:
             await response.aclose()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()

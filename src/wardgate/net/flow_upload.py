@@ -38,15 +38,22 @@ class FlowUpload:
 
     def __init__(self, look_up: LookUp, *, mark: int | None = SOCKET_MARK) -> None:
         """`look_up` finds addresses outside the tunnel. Certificates are verified as by the control channel."""
-        options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(
-                socket_options=options, verify=ssl.create_default_context(), http2=True
-            ),
-            timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
-            trust_env=False,
-        )
+        self._options = [] if mark is None else [(socket.SOL_SOCKET, socket.SO_MARK, mark_option(mark))]
         self._look_up = look_up
+        self._made: httpx2.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        # Made when it is first needed: that takes half a second of a start on a slow machine.
+        if self._made is None:
+            self._made = httpx2.AsyncClient(
+                transport=httpx2.AsyncHTTPTransport(
+                    socket_options=self._options, verify=ssl.create_default_context(), http2=True
+                ),
+                timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
+                trust_env=False,
+            )
+        return self._made
 
     async def post(self, url: str, *, token: str, body: bytes) -> Answer:
         """Send a JSON body with a bearer token.
@@ -63,7 +70,8 @@ class FlowUpload:
             raise OSError(str(error) or type(error).__name__) from error
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
 
     async def _follow(self, url: httpx2.URL, token: str, body: bytes) -> Answer:
         for _ in range(MAX_REDIRECTS + 1):

@@ -15,9 +15,9 @@ take links down, rewrite files (docs/host.md).
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from wardgate.net.errors import HostRefused
 
@@ -48,6 +48,17 @@ class Setting(Protocol[_Found]):
 
     async def undo(self) -> None:
         """Put back what was there before. Raises OSError or HostRefused."""
+
+
+@runtime_checkable
+class Inheritable(Protocol):
+    """A setting whose former value nothing but this process knows."""
+
+    def bequeath(self) -> object:
+        """What the host had before, as JSON; None: it was not changed."""
+
+    def inherit(self, before: object) -> None:
+        """Take over what another process has bequeathed."""
 
 
 @dataclass(slots=True)
@@ -149,6 +160,19 @@ class Reconciler:
                     await _check(setting, condition)
                 except (OSError, HostRefused) as error:
                     condition.note_refusal(error)
+
+    def bequeath(self) -> dict[str, object]:
+        """What a process that takes over has to know to put the host back one day, by the setting's name."""
+        told = {
+            setting.name: setting.bequeath() for setting, _ in self._kept if isinstance(setting, Inheritable)
+        }
+        return {name: before for name, before in told.items() if before is not None}
+
+    def inherit(self, told: Mapping[str, object]) -> None:
+        """Take over from the process that has left the host as it is."""
+        for setting, _ in self._kept:
+            if isinstance(setting, Inheritable) and setting.name in told:
+                setting.inherit(told[setting.name])
 
     async def undo(self) -> None:
         """Put the host back, last setting first; what it refuses is logged and the rest is done."""

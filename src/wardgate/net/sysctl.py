@@ -44,6 +44,15 @@ class Sysctl:
         if self._before is None:
             self._before = found
 
+    def bequeath(self) -> object:
+        """What `inherit` of another process's is to know; None: nothing was changed."""
+        return self._before
+
+    def inherit(self, before: object) -> None:
+        """The parameter is as a predecessor has set it, and was like this before."""
+        if isinstance(before, str):
+            self._before = before
+
     async def undo(self) -> None:
         if self._before is not None and await self.read() == self._value:
             self._path.write_text(self._before, encoding="ascii")
@@ -74,6 +83,15 @@ class InterfaceParameter(ABC):
         for name in self.chosen(found):
             self._write(name, self._value)
             self._before.setdefault(name, found[name])
+
+    def bequeath(self) -> object:
+        """See `Sysctl`."""
+        return self._before or None
+
+    def inherit(self, before: object) -> None:
+        """See `Sysctl`."""
+        if isinstance(before, dict):
+            self._before |= {str(name): int(value) for name, value in before.items()}
 
     async def undo(self) -> None:
         found = self._values(self._parameter)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 import wardgate
 from wardgate.connect.connections import ConnectionView
@@ -41,7 +42,9 @@ from wardgate.net.network_path import NetworkPath
 from wardgate.net.otlp import Record
 from wardgate.net.reconciler import Reconciler, Setting
 from wardgate.net.service_manager import READY, STOPPING, keep_watchdog, notify
+from wardgate.net.succession import Legacy, Successor, successor
 from wardgate.net.supervision import run_until_first_ends, stop_signal
+from wardgate.net.tun_configuration import ConfigurationText
 from wardgate.net.tun_interface import TunInterface
 from wardgate.peer.control_socket import control_socket
 from wardgate.peer.flow_spool import FlowSpool
@@ -64,6 +67,7 @@ class TunnelParts:
     Attributes:
         settings: host settings to keep, in addition to those of the TUN interface and of DNS.
         control_socket: where `wardgate status` asks; None for nowhere.
+        legacy: of the process that this one succeeds.
     """
 
     engine: HostedEngine
@@ -75,6 +79,7 @@ class TunnelParts:
     flow_logs: "FlowLogs"
     settings: tuple[Setting[Any], ...] = ()
     control_socket: Path | None = None
+    legacy: Legacy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,10 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._control_socket: Final = parts.control_socket
         self._established_at: Final = dict[str, float]()
         self._addresses: tuple[str, ...] = ()
+        self._legacy: Final = parts.legacy
+        self._configured: Configure | None = None
+        self._successor: Successor | None = None
+        self._bequest: tuple[Legacy, int] | None = None
         self.record_span: Record | None = None
         """Takes spans of what was done; None: nobody collects them."""
 
@@ -163,6 +172,13 @@ class TunnelProcess(ABC, Generic[_Action]):
     @abstractmethod
     async def _serve(self, wanted: Configure) -> None:
         """Start or move what depends on the addresses of the TUN interface, which are set by now."""
+
+    @abstractmethod
+    def _bequeath(self) -> msgspec.Struct:
+        """Have the machine end its part for a process that takes over; return what that begins with."""
+
+    def _want_dns(self, wanted: Configure) -> None:
+        """The host's DNS is configured already, by the process before this one."""
 
     @abstractmethod
     def _handle_network_change(self) -> None:
@@ -232,6 +248,8 @@ class TunnelProcess(ABC, Generic[_Action]):
     async def run(self, *, until_configured: bool = False) -> None:
         """Serve until SIGTERM or SIGINT, then say goodbye. `until_configured`: only until the tunnel is up.
 
+        Also end when a process that SIGUSR2 has started is ready to take over: the host is left to it as it is.
+
         Raises:
             PortalRefused, PortalUnreachable, SessionEnded: the portal is gone for good.
             HostRefused, OSError: the host refuses a setting.
@@ -253,30 +271,73 @@ class TunnelProcess(ABC, Generic[_Action]):
                     watch_clocks(self._handle_clock_news),
                     self._uploader.run(),
                     stop_signal(self._wind_down),
+                    self._await_successor(),
                     keep_watchdog(lambda: self._thread.is_responsive),
                     *self._beside(),
                     *([self._wait_until_up()] if until_configured else []),
                 )
         finally:
-            notify(STOPPING)
+            if self._successor is None:
+                notify(STOPPING)
             with contextlib.suppress(EngineStopped):
-                self._machine.handle_shutdown()
+                if self._successor is None:
+                    self._machine.handle_shutdown()
+                else:
+                    self._bequest = self._last_will()
                 self._pump()  # the ends of all flows
             await asyncio.to_thread(self._spool.close)
             await self._upload.close()
             await self._tasks.close()
             # DNS is served until the host's settings are undone: programs would ask a resolver that is gone.
-            await self.host.undo()
+            if self._bequest is None:
+                await self.host.undo()
             await self._listener.close()
             await self._close()
 
+    async def _await_successor(self) -> None:
+        self._successor = await successor()
+
+    def _last_will(self) -> tuple[Legacy, int]:
+        wanted = self._configured
+        return (
+            Legacy(
+                host=self.host.bequeath(),
+                configured=Raw(msgspec.json.encode(None if wanted is None else _Configured.of(wanted))),
+                machine=Raw(msgspec.json.encode(self._bequeath())),
+            ),
+            self._engine.share_tun(),
+        )
+
+    def hand_over(self) -> None:
+        """Let the successor begin, if there is one; the last that this process does, when all else is closed."""
+        if self._successor is not None and self._bequest is not None:
+            self._successor.hand_over(*self._bequest)
+
+    def _inherit(self, legacy: Legacy) -> None:
+        """Want what is there: time matters, and the host is looked at with the first `Configure`."""
+        self.host.inherit(legacy.host)
+        try:
+            configured = msgspec.json.decode(legacy.configured, type=_Configured | None)
+            self._machine.inherit(legacy.machine, now=self._engine.clock())
+            wanted = None if configured is None else configured.read()
+        except (ValueError, msgspec.DecodeError) as error:
+            log.warning("what the process before left was not understood", extra={"reason": str(error)})
+            return
+        if wanted is not None:
+            self._tun.want(wanted.tun)
+            self._want_dns(wanted)
+        log.info("this process goes on for another")
+
     async def _set_up_host(self) -> None:
-        await self.host.establish()  # also undoes what a run that crashed has left
+        if self._legacy is None:
+            await self.host.establish()  # also undoes what a run that crashed has left
+        else:
+            self._inherit(self._legacy)
         await self._read_host()
 
     async def _configure_host(self) -> None:
         while True:
-            wanted = await self._wanted.get()
+            wanted = self._configured = await self._wanted.get()
             self._tun.want(wanted.tun)
             self._addresses = (wanted.tun.ipv4, wanted.tun.ipv6)
             await self.host.establish()
@@ -353,6 +414,21 @@ class TunnelProcess(ABC, Generic[_Action]):
                 self._spool.put(action)
             else:
                 self._perform(action)
+
+
+class _Configured(msgspec.Struct, frozen=True):
+    """As `Configure`, for another process to read."""
+
+    tun: ConfigurationText
+    search_domain: str | None = None
+
+    @classmethod
+    def of(cls, wanted: Configure) -> "_Configured":
+        return cls(ConfigurationText.of(wanted.tun), wanted.search_domain)
+
+    def read(self) -> Configure:
+        """Raises ValueError."""
+        return Configure(self.tun.read(), self.search_domain)
 
 
 def clock_offset(engine: HostedEngine) -> ClockOffset:

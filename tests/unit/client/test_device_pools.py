@@ -355,7 +355,7 @@ def test_a_stepped_clock_moves_every_deadline(client: Client, engine: RecordingE
 def test_a_reset_forgets_both_directions(client: Client, engine: RecordingEngine) -> None:
     client.handle_message(LET_IN, now=1.0)
     reach(client)
-    client.handle_reset(KEY)
+    client.handle_reset(KEY, now=0.0)
     assert client.held() == frozenset()
     client.handle_joined()
     client.handle_message(m.PeerIceCandidates(NAS, ("candidate:2",)), now=2.0)
@@ -499,7 +499,7 @@ def test_without_the_portal_names_fail(named: Client, ending: str) -> None:
     if ending == "lost":
         named.handle_portal_lost()
     elif ending == "reset":
-        named.handle_reset(KEY)
+        named.handle_reset(KEY, now=0.0)
     (answer,) = answers(named).values()
     assert answer is not None
     assert answer.rcode() == dns.rcode.SERVFAIL

@@ -1,6 +1,7 @@
 from ipaddress import ip_address
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from support.log_records import lines
@@ -204,7 +205,7 @@ def test_a_network_change_drops_every_gateway_and_adopts_the_key(
     connect(client, CIDR)
     query(client, 1, "example.org")
     drained(client)
-    client.handle_reset(KEY)
+    client.handle_reset(KEY, now=0.0)
 
     assert engine.last(c.ResetNetwork) == c.ResetNetwork(KEY)
     assert set(answers(client)) == {1}
@@ -216,9 +217,9 @@ def test_what_was_in_use_when_the_network_changed_is_asked_for_without_a_packet(
     """A download receives only: its program would wait for ever."""
     connect(client, CIDR)
     drained(client)
-    client.handle_reset(KEY, in_use={str(GATEWAY)})
+    client.handle_reset(KEY, in_use={str(GATEWAY)}, now=0.0)
     client.handle_portal_lost()
-    client.handle_reset(KEY)  # once more, before the portal was there
+    client.handle_reset(KEY, now=0.0)  # once more, before the portal was there
     client.handle_joined()
     drained(client)  # it has not been told yet what may be asked for
     client.handle_message(init(CIDR_RESOURCE), now=2.0)
@@ -230,12 +231,12 @@ def test_what_was_in_use_when_the_network_changed_is_asked_for_without_a_packet(
 def test_what_was_not_in_use_or_is_gone_waits_for_a_packet(client: Client) -> None:
     connect(client, CIDR)
     drained(client)
-    client.handle_reset(KEY)
+    client.handle_reset(KEY, now=0.0)
     client.handle_message(init(CIDR_RESOURCE), now=2.0)
     assert not sent(client)
     connect(client, CIDR, now=3.0)
     drained(client)
-    client.handle_reset(KEY, in_use={str(GATEWAY)})
+    client.handle_reset(KEY, in_use={str(GATEWAY)}, now=0.0)
     client.handle_message(init(DNS_RESOURCE), now=4.0)
     assert not sent(client)
 
@@ -379,3 +380,91 @@ def test_of_networks_that_overlap_the_longest_prefix_is_told_first_and_filters_a
     client.handle_message(m.ResourceDeleted(CIDR), now=1.0)
     assert told(80) == ("host", True, ())
     assert told(22, "udp") == ("host", True, ())
+
+
+def goodbye(client: Client, *, in_use: bool, now: float) -> None:
+    client.handle_event(e.PeerClosed(str(GATEWAY), "remote", in_use=in_use), now=now)
+
+
+def test_a_gateway_in_use_that_says_goodbye_is_asked_for_until_it_is_back(client: Client) -> None:
+    connect(client, CIDR)
+    drained(client)
+    goodbye(client, in_use=True, now=2.0)
+    request = m.RequestAuthorization(CIDR, (GATEWAY,))
+    assert sent(client) == [request], "a program that only receives sends no packet that asks"
+    for now in (2.01, 2.26):
+        client.handle_message(m.AuthorizationCreationFailed(CIDR, "offline"), now=now)
+        assert client.poll_timeout() == now + 0.25
+        client.handle_timeout(now=now + 0.24)
+        assert not sent(client)
+        client.handle_timeout(now=now + 0.25)
+        assert sent(client) == [request]
+    client.handle_message(created(CIDR), now=2.6)
+    assert client.poll_timeout() is None
+
+
+def test_a_gateway_that_stays_away_is_asked_for_by_packets_only(client: Client) -> None:
+    connect(client, CIDR)
+    drained(client)
+    goodbye(client, in_use=True, now=2.0)
+    asked, now = 0, 2.0
+    while asked < 1_000 and sent(client):
+        asked += 1
+        client.handle_message(m.AuthorizationCreationFailed(CIDR, "offline"), now=now)
+        now += 0.25
+        client.handle_timeout(now=now)
+    assert 70 <= asked <= 80, "four times a second, for 20 s"
+    assert client.poll_timeout() is None
+
+
+@pytest.mark.parametrize("reason", ["forbidden", "not_found"])
+def test_what_is_refused_is_not_asked_for_again(client: Client, reason: str) -> None:
+    connect(client, CIDR)
+    goodbye(client, in_use=True, now=2.0)
+    drained(client)
+    client.handle_message(m.AuthorizationCreationFailed(CIDR, reason), now=2.1)
+    assert client.poll_timeout() is None
+
+
+def test_a_quiet_gateway_that_says_goodbye_waits_for_a_packet(client: Client) -> None:
+    connect(client, CIDR)
+    drained(client)
+    goodbye(client, in_use=False, now=2.0)
+    assert not sent(client)
+
+
+def test_the_next_process_knows_names_and_asks_for_what_was_in_use(
+    client: Client, engine: RecordingEngine
+) -> None:
+    client.handle_message(init(CIDR_RESOURCE, DNS_RESOURCE), now=0.0)
+    query(client, 1, "app.corp.example")
+    connect(client, CIDR)
+    routes = engine.last(c.AddRoutes).routes
+    legacy = msgspec.Raw(msgspec.json.encode(client.bequeath({str(GATEWAY)})))
+    assert engine.last(c.Shutdown) == c.Shutdown(goodbye=False)
+
+    successor = Client(engine, clock=CLOCK)
+    successor.inherit(legacy, now=0.0)
+    successor.handle_joined()
+    successor.handle_timeout(now=0.0)  # before it is known what may be asked for
+    drained(successor)
+    successor.handle_message(init(CIDR_RESOURCE, DNS_RESOURCE), now=0.1)
+    assert sent(successor) == [m.RequestAuthorization(CIDR)]
+    assert set(routes) <= set(engine.last(c.SetRoutes).routes)
+    query(successor, 2, "app.corp.example")
+    assert engine.of(c.AddRoutes) == [c.AddRoutes(routes)], "the name has the addresses that it had"
+
+
+@pytest.mark.parametrize(
+    "legacy", [b'{"resources":["no id"]}', b'{"names":[["a",["1.2.3.4.5"],[]]]}', b"[]", b"null"]
+)
+def test_a_legacy_that_is_not_understood_is_an_error(client: Client, legacy: bytes) -> None:
+    with pytest.raises((ValueError, msgspec.DecodeError)):
+        client.inherit(msgspec.Raw(legacy), now=0.0)
+
+
+def test_only_proxy_addresses_are_inherited(client: Client, engine: RecordingEngine) -> None:
+    client.inherit(msgspec.Raw(b'{"names":[["app.corp.example",["10.0.0.1"],[]]]}'), now=0.0)
+    client.handle_message(init(DNS_RESOURCE), now=0.0)
+    query(client, 1, "app.corp.example")
+    assert engine.last(c.AddRoutes).routes[0].prefix == "100.96.0.1/32"

@@ -59,3 +59,26 @@ def test_asking_keeps_a_name() -> None:
     for name in ("a", "b", "a", "c"):
         book.assign(name)
     assert "a" not in book.forget_surplus()
+
+
+def test_restored_names_keep_their_addresses_and_new_ones_come_behind_them() -> None:
+    before = ProxyAddresses()
+    one, two = before.assign("one.example"), before.assign("two.example")
+    after = ProxyAddresses()
+    after.restore("two.example", two)
+    after.restore("thief.example", two)
+    after.restore("two.example", one)
+
+    assert after.of("two.example") == two
+    assert after.of("thief.example") is None
+    assert after.name_of(two.ipv4[0]) == "two.example"
+    assert str(after.assign("three.example").ipv4[0]) == "100.96.0.9", "one.example's may still be in use"
+
+
+def test_no_more_names_are_restored_than_may_be_known() -> None:
+    full = ProxyAddresses()
+    names = [(name, full.assign(name)) for name in ("a", "b", "c")]
+    book = ProxyAddresses(max_names=2)
+    for name, proxies in names:
+        book.restore(name, proxies)
+    assert [name for name, _ in book] == ["a", "b"]

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -549,3 +550,11 @@ def test_a_drain_is_told_at_once_and_after_every_join() -> None:
 def test_one_that_is_joined_tells_of_its_drain(gateway: Gateway) -> None:
     gateway.handle_drain()
     assert sent(gateway) == [m.Draining()]
+
+
+def test_the_next_process_goes_on_with_flows_to_names(gateway: Gateway, engine: RecordingEngine) -> None:
+    flow = c.TranslatedFlow(str(CLIENT), "tcp", ("100.96.0.1", 4_000), ("10.0.0.1", 4_001), is_answered=True)
+    legacy = msgspec.Raw(msgspec.json.encode(gateway.bequeath((flow,))))
+    assert engine.last(c.Shutdown) == c.Shutdown(goodbye=True), "clients ask for it anew at once"
+    Gateway(engine, clock=ClockOffset(UNIX_AT_ZERO)).inherit(legacy, now=0.0)
+    assert engine.last(c.InheritFlows) == c.InheritFlows((flow,))

@@ -81,3 +81,21 @@ async def test_a_container_without_buffer_limits_is_no_trouble(
 
     assert host.is_ready
     assert caplog.records == []
+
+
+async def test_a_process_that_takes_over_puts_back_what_was_there_before_the_first(
+    tmp_path: Path, parameter: Path
+) -> None:
+    before = parameter.read_text().strip()
+    first, second = keeping(tmp_path), keeping(tmp_path)
+    await first.establish()
+    assert parameter.read_text().strip() != before
+    second.inherit(first.bequeath())
+    await second.establish()
+    await second.undo()
+
+    assert parameter.read_text().strip() == before
+
+
+async def test_what_was_not_changed_is_not_told(tmp_path: Path) -> None:
+    assert keeping(tmp_path).bequeath() == {}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import Raw, Struct
 
 from support.patience import PATIENCE_S
 from support.process_parts import (
@@ -23,6 +24,7 @@ from wardgate.datapath.engine_news import EngineStopped
 from wardgate.datapath.events import AnyEvent, RelayUp
 from wardgate.net.boot_clock import ClockNews
 from wardgate.net.dns_listener import Query
+from wardgate.net.succession import Legacy
 from wardgate.net.tun_configuration import TunConfiguration
 from wardgate.peer.machine import Configure, Send
 from wardgate.peer.portal_connection import MakeLink
@@ -92,6 +94,38 @@ async def test_after_a_long_sleep_it_connects_anew(
     assert len(engine.of(Shutdown)) == 1
 
 
+@pytest.mark.parametrize(("make", "goodbye"), [(client_process, False), (gateway_process, True)])
+async def test_a_process_that_is_succeeded_leaves_the_host_as_it_is_and_hands_over_last(
+    monkeypatch: pytest.MonkeyPatch, make: Make, *, goodbye: bool
+) -> None:
+    """A gateway keeps the translations of a client that says no goodbye; a client asks anew upon a gateway's."""
+    left: list[tuple[Legacy, int]] = []
+
+    class Next:
+        def hand_over(self, legacy: Legacy, tun_device: int) -> None:
+            left.append((legacy, tun_device))
+
+    async def ready() -> Any:
+        return Next()
+
+    async def undo() -> None:
+        raise AssertionError("the host is the next process's")
+
+    monkeypatch.setattr("wardgate.peer.tunnel_process.successor", ready)
+    engine = HostedParts()
+    process, _ = make(engine)
+    monkeypatch.setattr(process.host, "undo", undo)
+    await asyncio.wait_for(process.run(), PATIENCE_S)
+    assert not left, "not before all is closed"
+    process.hand_over()
+
+    ((legacy, device),) = left
+    assert device == engine.share_tun()
+    assert engine.of(Shutdown) == [Shutdown(goodbye=goodbye)]
+    successor, _ = make(HostedParts())
+    successor._machine.inherit(legacy.machine, now=0.0)
+
+
 UPSERT = UpsertPeer(
     id="gw-1",
     public_key="",
@@ -122,6 +156,11 @@ class Script:
         self.told.append("lost")
 
     def handle_shutdown(self) -> None: ...
+
+    def bequeath(self) -> Struct:
+        return m.NoRelays()
+
+    def inherit(self, legacy: Raw, *, now: float) -> None: ...
 
     def shown_connections(self) -> tuple[ConnectionView, ...]:
         return self.connections
@@ -157,6 +196,9 @@ class Scripted(TunnelProcess[str]):
         return None
 
     async def _serve(self, wanted: Configure) -> None: ...
+
+    def _bequeath(self) -> Struct:
+        return self.script.bequeath()
 
     def _handle_network_change(self) -> None: ...
 

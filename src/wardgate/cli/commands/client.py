@@ -91,7 +91,8 @@ COMMAND: Final = Command(
     name="client",
     help="Run the headless client.",
     details="It carries this host's packets to the resources that it is granted.\n\n"
-    "SIGHUP tells it that the network changed. SIGTERM ends it and restores the host's DNS settings.",
+    "SIGHUP tells it that the network changed. SIGTERM ends it and restores the host's DNS settings. SIGUSR2 has it"
+    " start its program again, maybe another version of it, and hand over: connections go on.",
     parameters=(*SETTINGS, CHECK, EXIT, peers.NO_TELEMETRY, *WITHOUT_EFFECT, CONFIG),
     examples=(
         "sudo wardgate client --api-url wss://portal.example.org --token-path /etc/wardgate/client-token",

@@ -66,7 +66,8 @@ COMMAND: Final = Command(
     help="Run a gateway in front of private resources.",
     details="It lets clients that were granted access reach the resources of its site. It sets up"
     " forwarding and masquerading itself, in"
-    " an nftables table of its own.",
+    " an nftables table of its own.\n\nSIGTERM ends it. SIGUSR2 has it start its program again, maybe another"
+    " version of it, and hand over: connections go on.",
     parameters=(*SETTINGS, CHECK, NO_CHECK, peers.NO_TELEMETRY, *WITHOUT_EFFECT, CONFIG),
     examples=(
         "sudo WARDGATE_TOKEN_FILE=/etc/wardgate/gateway-token wardgate gateway --api-url wss://portal.example.org",

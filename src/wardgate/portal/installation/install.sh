@@ -37,6 +37,7 @@ main() {
     trap 'exit 130' INT TERM
     mkdir -p "$home" "$settings"
     take_program
+    before=$(told)
     take_token
     take_settings
     check
@@ -135,6 +136,11 @@ take_settings() {
     fi
 }
 
+# What a running service has been told; only a restart tells it anew.
+told() {
+    { cat "$token_file" "$env_file" 2>/dev/null || :; } | sort | cksum
+}
+
 # Replace one line of the service's environment; what an administrator wrote beside it stays.
 set_variable() {
     (umask 077 && { grep -v "^$1=" "$env_file" || :; printf '%s=%s\n' "$1" "$2"; } >"$env_file.draft")
@@ -162,7 +168,12 @@ start() {
     sed "s#/usr/bin/wardgate#$home/current/bin/wardgate#" "$home/current/share/systemd/$unit" >"$unit_file"
     systemctl daemon-reload
     systemctl enable --quiet "$unit"
-    systemctl restart --no-block "$unit"
+    if [ "$(told)" = "$before" ]; then
+        # Hand over to the new program without a gap, where the part can.
+        systemctl reload-or-restart --no-block "$unit"
+    else
+        systemctl restart --no-block "$unit"
+    fi
     tries=0
     until systemctl is-active --quiet "$unit"; do
         tries=$((tries + 1))
