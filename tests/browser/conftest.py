@@ -70,7 +70,8 @@ async def served() -> AsyncIterator[Served]:
     async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
         await gateway.join()
         await client.join()
-        yield Served(url, world)
+        async with gateway.beating(), client.beating():
+            yield Served(url, world)
     stop.set()
     await asyncio.wait_for(task, PATIENCE_S)
 

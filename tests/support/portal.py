@@ -44,6 +44,9 @@ GATEWAY_AGENT = build_user_agent(PeerKind.GATEWAY, **_HOST)
 RELAY_AGENT = build_user_agent(PeerKind.RELAY, **_HOST)
 
 
+HEARTBEAT_S = 20.0
+
+
 @contextlib.asynccontextmanager
 async def portal_running(
     settings: PortalSettings | None = None,
@@ -331,6 +334,22 @@ class Peer:
                 break
             frames.append(frame)
         return frames
+
+    @contextlib.asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Send heartbeats as published peers do, so that the portal does not take the peer for gone."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(HEARTBEAT_S)
+                await self.news()
+
+        beats = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
 
     async def is_quiet(self) -> bool:
         """Tell whether nothing more comes of what was sent so far: a heartbeat's answer is the next frame."""

@@ -147,6 +147,25 @@ async def test_sessions_name_who_connected_and_from_where(admin: httpx2.AsyncCli
     assert "Ada" in row
 
 
+async def test_where_somebody_was_is_marked_on_a_map(admin: httpx2.AsyncClient, world: World) -> None:
+    async with world.client(remote_ip="193.0.6.139") as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+    (row,) = rows_of((await admin.get("/acme/logs/sessions?context=client")).text)
+    panel = (await admin.get(link_of(row))).text
+    lat, lon = map(float, re.findall(r'<span class="code">(-?[\d.]+), (-?[\d.]+)</span>', panel)[0])
+    assert "NL" in panel
+    assert (50 < lat < 54, 3 < lon < 8) == (True, True), "the middle of the Netherlands"
+    assert re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="5"', panel) == [
+        (f"{(lon + 180) * 2}", f"{(90 - lat) * 2}")
+    ]
+    assert f"https://www.openstreetmap.org/?mlat={lat:.4f}&amp;mlon={lon:.4f}#map=" in panel
+    (row,) = rows_of((await admin.get("/acme/logs/sessions?context=gateway")).text)
+    assert 'class="world"' not in (await admin.get(link_of(row))).text, "nobody knows where 192.0.2.7 is"
+    clients = (await admin.get("/acme/clients")).text
+    assert "View on a map" in (await admin.get(link_of(rows_of(clients)[0]))).text
+
+
 async def test_calls_of_the_api_name_their_program_and_client(
     admin: httpx2.AsyncClient, world: World
 ) -> None:

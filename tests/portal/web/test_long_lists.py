@@ -47,6 +47,35 @@ async def test_the_internet_is_first_and_the_rest_in_order_over_all_pages(
 
 
 @pytest.mark.usefixtures("many")
+async def test_how_many_a_search_finds_is_on_the_page_if_it_shows_them_all(
+    admin: httpx2.AsyncClient,
+) -> None:
+    page = await admin.get("/acme/resources?size=10&q=e")
+    assert "data-counts" not in page.text
+    assert f"1–{len(names(page.text))} of {len(names(page.text))}" in page.text
+    assert (await admin.get("/acme/resources/count?q=service")).text == "3"
+    assert (await admin.get("/acme/resources/count?q=nothing+is+called+that")).text == "0"
+
+
+async def test_a_search_that_finds_more_than_a_page_does_not_wait_for_the_number(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        groups = transaction.of(world.account_id).groups
+        for number in range(12):
+            await groups.insert(replace(world.group, id=transaction.new_id(), name=f"Shift {number:02}"))
+    page = (await admin.get("/acme/groups?size=10&q=shift")).text
+    assert "of 10+" in re.sub("<[^>]*>", "", page)
+    path = re.findall('data-counts="([^"]*)"', page)[0]
+    assert path == "/acme/groups/count?q=shift&amp;size=10"
+    assert (await admin.get(path.replace("&amp;", "&"))).text == "12"
+    last = re.sub("<[^>]*>", "", (await admin.get("/acme/groups?size=10&q=shift&page=2")).text)
+    assert "11–12 of 12" in last
+    descending = names((await admin.get("/acme/groups?size=10&sort=-name")).text)
+    assert descending[:2] == ["Everyone", "Shift 11"]
+
+
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, literal_column
+from sqlalchemy import CheckConstraint, Index, func, literal_column
 
 from wardgate.portal.schema.columns import Editable, Words, one_of
 from wardgate.portal.schema.declaration import (
@@ -84,6 +84,9 @@ listing_index(RESOURCES)
 # The value is in the statement: SQLite does not use an index over an expression for one with a bound value.
 INTERNET_FIRST: Final = RESOURCES.c.type != literal_column("'internet'")
 names_index(RESOURCES, INTERNET_FIRST, RESOURCES.c.name, RESOURCES.c.address, RESOURCES.c.type)
+BY_ADDRESS: Final = func.coalesce(RESOURCES.c.address, literal_column("''"))
+"""Those without an address first, on both databases."""
+Index("resources_addresses_index", RESOURCES.c.account_id, INTERNET_FIRST, BY_ADDRESS, RESOURCES.c.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 
 from wardgate.portal.bus import ClientPresence, GatewayPresence
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.web.cells import Coordinates, coordinates
 from wardgate.wire.user_agent import software_text
 
 _PresenceT = TypeVar("_PresenceT", ClientPresence, GatewayPresence)
@@ -30,3 +31,9 @@ class DeviceLine(Generic[_PresenceT]):
     def place(self) -> str:
         parts = (self.row.last_seen_remote_ip_location_city, self.row.last_seen_remote_ip_location_region)
         return ", ".join(part for part in parts if part)
+
+    @property
+    def point(self) -> Coordinates | None:
+        """Where its address was when it connected last."""
+        row = self.row
+        return coordinates(row.last_seen_remote_ip_location_lat, row.last_seen_remote_ip_location_lon)

@@ -18,7 +18,7 @@ from wardgate.portal.devices.tables import DEVICES, STATIC_DEVICE_POOL_MEMBERS, 
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text
+from wardgate.portal.web.cells import Cell, Fact, Link, Moment, Several, Status, Tag, Text, coordinates
 from wardgate.portal.web.filters import Choice, Condition, Of
 from wardgate.portal.web.forms import Form, TextField
 from wardgate.portal.web.listing import Column, Editing, Empty, ListPage, Panel, PanelAction, Tab
@@ -126,6 +126,7 @@ async def facts_of(visit: Visit, tables: AccountTables, client: Device) -> Seque
     presence = facts.online.get(client.id)
     remote_ip = client.last_seen_remote_ip if presence is None else str(presence.remote_ip)
     place = (client.last_seen_remote_ip_location_city, client.last_seen_remote_ip_location_region)
+    point = coordinates(client.last_seen_remote_ip_location_lat, client.last_seen_remote_ip_location_lon)
     lines: list[tuple[str, Cell]] = [
         ("Owner", _owner(client, facts)),
         ("Verification", _verified(client)),
@@ -134,6 +135,7 @@ async def facts_of(visit: Visit, tables: AccountTables, client: Device) -> Seque
         ("Version", _version(client, facts)),
         ("System", Text(_system(facts.agent_of(client)) or "unknown")),
         ("Remote address", Text(remote_ip or "unknown", ", ".join(filter(None, place)), is_code=True)),
+        *([] if point is None else [("Coordinates", point)]),
         ("Tunnel addresses", Several((Text(client.ipv4, is_code=True), Text(client.ipv6, is_code=True)))),
         *(
             (label, Text(value, is_code=True))
@@ -280,6 +282,7 @@ PAGE: Final[ListPage[Device, ClientFacts]] = ListPage(
     empty=Empty(
         "No clients yet",
         "A client appears here as soon as somebody signs in with one, or a service account's token is used.",
+        ("/get_started", "Connect a client"),
     ),
     panel=Panel(
         facts=facts_of,

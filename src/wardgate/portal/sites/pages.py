@@ -29,6 +29,7 @@ from wardgate.portal.web.listing import (
     ListPage,
     Panel,
     PanelAction,
+    Pinned,
     Side,
     Tab,
 )
@@ -394,7 +395,7 @@ PAGE: Final[ListPage[Site, SiteFacts]] = ListPage(
     ),
     repository=lambda tables: tables.sites,
     load_facts=load_facts,
-    pinned=(SITES.c.managed_by.desc(),),
+    pinned=Pinned(SITES.c.managed_by == "system", SITES.c.managed_by != "system"),
     columns=(
         Column(name="name", label="Site", cell=_name, sort=SITES.c.name),
         Column(

@@ -69,6 +69,29 @@ class Instant:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinates:
+    """A point on the earth, in degrees; leads to a map on another site."""
+
+    kind: ClassVar[str] = "coordinates"
+    lat: float
+    lon: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.lat:.4f}, {self.lon:.4f}"
+
+    @property
+    def map_url(self) -> str:
+        point = f"{self.lat:.4f}", f"{self.lon:.4f}"
+        return "https://www.openstreetmap.org/?mlat={0}&mlon={1}#map=9/{0}/{1}".format(*point)
+
+
+def coordinates(lat: float | None, lon: float | None) -> Coordinates | None:
+    """Return a point, if both of its numbers are known."""
+    return None if lat is None or lon is None else Coordinates(lat, lon)
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """Cells beside each other."""
 
@@ -76,7 +99,7 @@ class Several:
     cells: Sequence["Cell"]
 
 
-Cell = Text | Link | Status | Tag | Moment | Instant | Several
+Cell = Text | Link | Status | Tag | Moment | Instant | Coordinates | Several
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A table with a panel beside it: the page of one kind of object.
 
     /{slug}/sites                 the table
+    /{slug}/sites/count           how many rows its filters leave, as text
     /{slug}/sites/new             … with the form of a new one beside it
     /{slug}/sites/{id}            … with one object's panel
     /{slug}/sites/{id}/edit       … with its form
@@ -18,7 +19,8 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from sqlalchemy import ColumnClause, ColumnElement, nulls_first, nulls_last
-from starlette.responses import Response
+from sqlalchemy.sql.functions import coalesce
+from starlette.responses import PlainTextResponse, Response
 from typing_extensions import TypeVar
 
 from wardgate.portal.object_versions import tag_of
@@ -36,6 +38,7 @@ DEFAULT_SIZE: Final = 25
 MAX_PAGE: Final = 100_000
 MAX_COUNTED: Final = 10_000
 """Beyond this a list says "more than": counting on would read the whole table for a number that nobody needs."""
+MAX_PINNED: Final = 100
 
 _RowT = TypeVar("_RowT", bound=Row)
 _FactsT = TypeVar("_FactsT")
@@ -66,10 +69,23 @@ class Column(Generic[_RowT, _FactsT]):
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """What a page says that has nothing yet: what this is for, and how to make the first one."""
+    """What a page says that has nothing yet: what this is for, and how to make the first one. `leads_to` is a page and
+    what its button says, where the next step is on another one.
+    """
 
     heading: str
     text: str
+    leads_to: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The few rows that stand before all others, in whatever order: a condition that they meet, and one of the others,
+    as an index has it. They are read apart, so that an index gives the others in either direction.
+    """
+
+    first: ColumnElement[bool]
+    others: ColumnElement[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +207,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class ListContents(Generic[_RowT]):
-    """One page of a table."""
+    """One page of a table; `count` is None where the page does not wait for it: the script asks then."""
 
     rows: Sequence[_RowT]
     cells: Sequence[Sequence[Cell]]
-    count: int
+    count: int | None
     query: Query
     notices: Sequence[str]
+    has_next: bool
 
     @property
     def total(self) -> str:
-        return f"{MAX_COUNTED:,}+" if self.count > MAX_COUNTED else f"{self.count:,}"
+        return f"{self.last:,}+" if self.count is None else _total(self.count)
 
     @property
     def first(self) -> int:
@@ -210,10 +227,6 @@ class ListContents(Generic[_RowT]):
     @property
     def last(self) -> int:
         return self.first + len(self.rows) - 1
-
-    @property
-    def has_next(self) -> bool:
-        return self.last < self.count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +240,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
         columns: the first leads to the panel.
         load_facts: gathers what cells need beside their rows, for all rows at once.
         only: which rows of the table are of this kind; None: all.
-        pinned: orders before what the person chose.
+        pinned: what stands before what the person ordered.
         default_sort: a column's name, with `-` before it for descending.
         label_of: what an object is called.
         more: what else the page answers.
@@ -242,7 +255,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
     empty: Empty
     filters: tuple[Filter, ...] = ()
     only: ColumnElement[bool] | None = None
-    pinned: tuple[Any, ...] = ()
+    pinned: Pinned | None = None
     default_sort: str = "name"
     panel: Panel[_RowT, _VisitT, _TablesT] | None = None
     editing: Editing[_RowT, _VisitT, _TablesT] | None = None
@@ -251,7 +264,7 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
     buttons: str | None = None
 
     def routes(self) -> Sequence[PageRoute]:
-        routes = [PageRoute("", self._list)]
+        routes = [PageRoute("", self._list), PageRoute("/count", self._count)]
         if self.editing is not None and self.editing.make is not None:
             routes += [PageRoute("/new", self._new), PageRoute("/new", self._make, "POST")]
         routes += self.more
@@ -499,32 +512,66 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
 
     async def _shown(self, visit: _VisitT, tables: _TablesT, query: Query) -> ListContents[_RowT]:
         repository = self.repository(tables)
-        conditions = [] if self.only is None else [self.only]
+        conditions = self._conditions(visit, query)
         notices = []
         for one in self.filters:
-            if one.name in query.filters:
-                conditions.append(one.condition(visit, query.filters[one.name]))
-                if isinstance(one, Of):
-                    name = await one.name_of(tables, UUID(query.filters[one.name][0]))
-                    notices.append(f"{one.label} {name or 'that does not exist any more'}")
-        by = self._sorted_by(query.sort)
-        assert by is not None
-        order = by.desc() if query.sort.startswith("-") else by
-        if (
-            not isinstance(by, ColumnClause) or by.nullable
-        ):  # said of others, it hides an index from PostgreSQL
-            order = nulls_last(order) if query.sort.startswith("-") else nulls_first(order)
-        rows = await repository.load_page(
-            *conditions,
-            order_by=[*self.pinned, order, repository.c.id],
-            limit=query.size,
-            offset=(query.page - 1) * query.size,
-        )
-        is_all = query.page == 1 and len(rows) < query.size
-        count = len(rows) if is_all else await repository.count(*conditions, at_most=MAX_COUNTED + 1)
+            if isinstance(one, Of) and one.name in query.filters:
+                name = await one.name_of(tables, UUID(query.filters[one.name][0]))
+                notices.append(f"{one.label} {name or 'that does not exist any more'}")
+        rows = await self._rows(repository, conditions, query)
+        has_next = len(rows) > query.size
+        rows = rows[: query.size]
+        count: int | None = (query.page - 1) * query.size + len(rows)
+        if has_next and query.is_narrowed:
+            count = None  # it would read the whole table, where the page costs what it shows
+        elif has_next or (not rows and query.page > 1):
+            count = await repository.count(*conditions, at_most=MAX_COUNTED + 1)
         facts = await self.load_facts(visit, tables, rows)
         cells = [[column.cell(row, facts) for column in self.columns] for row in rows]
-        return ListContents(rows, cells, count, query, notices)
+        return ListContents(rows, cells, count, query, notices, has_next)
+
+    async def _count(self, visit: _VisitT) -> Response:
+        """Answer with how many rows the filters leave, as the page says it."""
+        async with visit.reading() as tables:
+            given = self._conditions(visit, self._query(visit))
+            count = await self.repository(tables).count(*given, at_most=MAX_COUNTED + 1)
+        return PlainTextResponse(_total(count), headers={"cache-control": "no-store"})
+
+    def _conditions(self, visit: _VisitT, query: Query) -> list[ColumnElement[bool]]:
+        conditions = [] if self.only is None else [self.only]
+        narrowing = [one for one in self.filters if one.name in query.filters]
+        return conditions + [one.condition(visit, query.filters[one.name]) for one in narrowing]
+
+    async def _rows(
+        self, repository: Repository[_RowT], conditions: Sequence[ColumnElement[bool]], query: Query
+    ) -> list[_RowT]:
+        """Return the rows of a page, and one more if there is a next page."""
+        order = self._order(repository, query.sort)
+        offset, limit = (query.page - 1) * query.size, query.size + 1
+        if self.pinned is None:
+            return await repository.load_page(*conditions, order_by=order, limit=limit, offset=offset)
+        pinned = await repository.load_all(*conditions, self.pinned.first, order_by=order, limit=MAX_PINNED)
+        first = pinned[offset : offset + limit]
+        others = await repository.load_page(
+            *conditions,
+            self.pinned.others,
+            order_by=order,
+            limit=limit - len(first),
+            offset=max(0, offset - len(pinned)),
+        )
+        return [*first, *others]
+
+    def _order(self, repository: Repository[_RowT], sort: str) -> Sequence[ColumnElement[Any]]:
+        """Return one direction for all columns, so that an index serves both."""
+        by = self._sorted_by(sort)
+        assert by is not None
+        id_ = repository.c.id
+        order, then = (by.desc(), id_.desc()) if sort.startswith("-") else (by.asc(), id_.asc())
+        # Said of what is never null, it hides an index from PostgreSQL.
+        is_never_null = isinstance(by, coalesce) or (isinstance(by, ColumnClause) and not by.nullable)
+        if not is_never_null:
+            order = nulls_last(order) if sort.startswith("-") else nulls_first(order)
+        return (order, then)
 
 
 class Mistyped(Exception):
@@ -534,6 +581,10 @@ class Mistyped(Exception):
 def errors_of(refused: Refused) -> FieldErrors:
     """Return what a rule refused, by field."""
     return refused.errors if isinstance(refused, Invalid) else {"base": [_told(refused)]}
+
+
+def _total(count: int) -> str:
+    return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else f"{count:,}"
 
 
 def _capitalised(words: str) -> str:

@@ -25,7 +25,9 @@ from wardgate.portal.web.page import Live
 from wardgate.supervision import Tasks
 
 KEEPALIVE_S: Final = 20.0
-SETTLE_S: Final = 0.1  # changes come in bursts; one message stands for them all
+SETTLE_S: Final = (
+    0.1  # changes come in bursts: the first is told at once, and one message stands for the others
+)
 RECONNECT_MS: Final = 2000
 MAX_STREAMS: Final = 50
 """Of one session."""
@@ -87,10 +89,10 @@ class LiveStreams:
                 if not changes.arrived.is_set():
                     yield ": still here\n\n"
                     continue
-                await clock.sleep(SETTLE_S)
                 changed = changes.take()
                 if changed:
                     yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
+                    await clock.sleep(SETTLE_S)
 
     @contextlib.asynccontextmanager
     async def _counted(self, signed_in: Any) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from wardgate.portal.web.cells import Cell, Instant, Link, Moment, Several, Status, Tag, Text
+from wardgate.portal.web.cells import Cell, Coordinates, Instant, Link, Moment, Several, Status, Tag, Text
 from wardgate.portal.web.rendering import drawn_icon, exact, relative, shown_lines, to_the_microsecond
 
 
@@ -41,6 +41,11 @@ class CellWriter:
             case Instant():
                 note = to_the_microsecond(cell.at) if cell.is_exact else cell.note
                 return _instant(cell.at, href) + _note(note)
+            case Coordinates():
+                return (
+                    f'<span class="code">{cell.text}</span> <a href="{_escaped(cell.map_url)}" class="over"'
+                    ' target="_blank" rel="noopener noreferrer" hx-boost="false">View on a map</a>'
+                )
             case Several():
                 inner = (
                     self._written(context, one, None if number else href)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, true
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
@@ -15,16 +15,22 @@ from wardgate.portal.access.addresses import PROTOCOLS
 from wardgate.portal.access.authorization_tab import authorizations_tab
 from wardgate.portal.access.pages.access_tab import ACCESS, ACCESS_ROUTES
 from wardgate.portal.access.resource_types import TYPE_NAMES
-from wardgate.portal.access.tables import INTERNET_FIRST, POLICY_AUTHORIZATIONS, RESOURCES, Resource
+from wardgate.portal.access.tables import (
+    BY_ADDRESS,
+    INTERNET_FIRST,
+    POLICY_AUTHORIZATIONS,
+    RESOURCES,
+    Resource,
+)
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.devices.search import CLIENT_SEARCH
 from wardgate.portal.devices.tables import DEVICES, Device
 from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid
-from wardgate.portal.sites.tables import Site
+from wardgate.portal.sites.tables import SITES, Site
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Fact, Link, Status, Tag, Text
-from wardgate.portal.web.choices import Asked, Choices, Lookup, Option
+from wardgate.portal.web.choices import Lookup, Option
 from wardgate.portal.web.filters import Choice, Condition, Of, Search
 from wardgate.portal.web.forms import ChoiceField, Field, Form, Input, SeveralField, TextField
 from wardgate.portal.web.listing import (
@@ -34,6 +40,7 @@ from wardgate.portal.web.listing import (
     ListPage,
     Panel,
     PanelAction,
+    Pinned,
     Tab,
 )
 from wardgate.portal.web.page import Live, PageRoute, Section
@@ -153,13 +160,8 @@ def _filter(text: str) -> dict[str, Any]:
     return {"protocol": protocol, "ports": [one.strip() for one in ports.split(",") if one.strip()]}
 
 
-SITES_SHOWN: Final = 1000
-
-
-async def _sites(_visit: Visit, tables: AccountTables, _asked: Asked) -> Choices:
-    c = tables.sites.c
-    sites = await tables.sites.load_all(c.managed_by == "account", order_by=[c.name], limit=SITES_SHOWN)
-    return Choices([Option(str(site.id), site.name) for site in sites])
+async def _sites_as_options(_visit: Visit, _tables: AccountTables, sites: Sequence[Site]) -> Sequence[Option]:
+    return [Option(str(site.id), site.name) for site in sites]
 
 
 async def _clients_as_options(
@@ -184,6 +186,13 @@ _CLIENTS: Final = Lookup[Device](
     describe=_clients_as_options,
     order_by=(DEVICES.c.name, DEVICES.c.id),
     only=lambda _visit, _tables: (DEVICES.c.type == "client",),
+)
+_SITES: Final = Lookup[Site](
+    repository=lambda tables: tables.sites,
+    search=Search(label="Site", columns=(SITES.c.name,)),
+    describe=_sites_as_options,
+    order_by=(SITES.c.name, SITES.c.id),
+    only=lambda _visit, _tables: (SITES.c.managed_by == "account",),
 )
 _NAME: Final = TextField(name="name", label="Name", is_required=True, placeholder="Company wiki")
 _DESCRIPTION: Final = TextField(
@@ -239,7 +248,12 @@ _STACK: Final = ChoiceField(
     shown_if=("type", ("dns",)),
 )
 _SITE: Final = ChoiceField(
-    name="site_id", label="Site", choices=_sites, is_required=True, shown_if=("type", _SITE_TYPES)
+    name="site_id",
+    label="Site",
+    choices=_SITES,
+    is_required=True,
+    shown_if=("type", _SITE_TYPES),
+    template="access/searched_choice.html",
 )
 
 _POOL_MEMBERS: Final = SeveralField(
@@ -502,7 +516,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
     ),
     repository=lambda tables: tables.resources,
     load_facts=load_facts,
-    pinned=(INTERNET_FIRST,),
+    pinned=Pinned(RESOURCES.c.type == "internet", true() == INTERNET_FIRST),
     columns=(
         Column(
             name="name",
@@ -511,7 +525,7 @@ PAGE: Final[ListPage[Resource, ResourceFacts]] = ListPage(
             sort=RESOURCES.c.name,
         ),
         Column(name="type", label="Type", cell=lambda row, _: Tag(TYPE_NAMES[row.type]), is_secondary=True),
-        Column(name="address", label="Address", cell=_address, sort=RESOURCES.c.address),
+        Column(name="address", label="Address", cell=_address, sort=BY_ADDRESS),
         Column(name="policies", label="Policies", cell=_policies, is_secondary=True),
         Column(name="site", label="Site", cell=_site, is_secondary=True),
         Column(name="status", label="Status", cell=status_of),

@@ -133,6 +133,8 @@ PAGE: Final[LogPage[ApiRequest, Actors]] = LogPage(
     ),
     details=_details,
     empty=Empty(
-        "No API requests yet", "Make an API client under Settings, and call the REST API with its token."
+        "No API requests yet",
+        "Make an API client, and call the REST API with its token.",
+        ("/settings/api_clients", "API clients"),
     ),
 )

@@ -166,5 +166,6 @@ PAGE: Final[LogPage[Decision, Names]] = LogPage(
     empty=Empty(
         "No decisions yet",
         "As soon as a client asks for a resource, the answer and its reasons are noted here.",
+        ("/explain", "Explain access"),
     ),
 )

@@ -22,7 +22,7 @@ from wardgate.portal.database.log_reading import Log, LogReader, Place, Reading,
 from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.store import AccountTables, Transaction
-from wardgate.portal.web.cells import Cell, Fact
+from wardgate.portal.web.cells import Cell, Coordinates, Fact
 from wardgate.portal.web.filters import Filter, Of, Period, instant
 from wardgate.portal.web.listing import Empty, Query, Side
 from wardgate.portal.web.page import Page, PageRoute
@@ -59,6 +59,11 @@ class Group:
 
     heading: str
     facts: Sequence[Fact]
+
+    @property
+    def point(self) -> Coordinates | None:
+        """What a map shows beside the facts."""
+        return next((one.cell for one in self.facts if isinstance(one.cell, Coordinates)), None)
 
 
 @dataclass(frozen=True, slots=True)

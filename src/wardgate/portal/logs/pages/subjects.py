@@ -6,7 +6,7 @@ from uuid import UUID
 
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import AccountTables
-from wardgate.portal.web.cells import Cell, Fact, Link, Text
+from wardgate.portal.web.cells import Cell, Fact, Link, Text, coordinates
 
 Subject = Mapping[str, Any]
 
@@ -62,14 +62,14 @@ def source_facts(subject: Subject | None) -> Sequence[Fact]:
     """Say where an entry's author was."""
     if not subject:
         return ()
-    lat, lon = subject.get("ip_lat"), subject.get("ip_lon")
-    lines = (
-        ("Address", subject.get("ip"), True),
-        ("Place", place_of(subject), False),
-        ("Coordinates", f"{lat:.4f}, {lon:.4f}" if lat is not None and lon is not None else None, False),
-        ("User agent", subject.get("user_agent"), False),
+    ip, place, agent = subject.get("ip"), place_of(subject), subject.get("user_agent")
+    lines: tuple[tuple[str, Cell | None], ...] = (
+        ("Address", Text(str(ip), is_code=True) if ip else None),
+        ("Place", Text(place) if place else None),
+        ("Coordinates", coordinates(subject.get("ip_lat"), subject.get("ip_lon"))),
+        ("User agent", Text(str(agent)) if agent else None),
     )
-    return [Fact(label, Text(str(value), is_code=is_code)) for label, value, is_code in lines if value]
+    return [Fact(label, cell) for label, cell in lines if cell is not None]
 
 
 def id_facts(**ids: object) -> Sequence[Fact]:

@@ -34,6 +34,7 @@ from wardgate.portal.web.listing import (
     ListPage,
     Panel,
     PanelAction,
+    Pinned,
     Side,
     Tab,
 )
@@ -395,7 +396,7 @@ PAGE: Final[ListPage[Group, GroupFacts]] = ListPage(
     live=Live(tables=frozenset({"groups", "memberships", "policies", "resources", "actors"})),
     repository=lambda tables: tables.groups,
     load_facts=load_facts,
-    pinned=(GROUPS.c.type,),
+    pinned=Pinned(GROUPS.c.type == "managed", GROUPS.c.type == "static"),
     columns=(
         Column(name="name", label="Group", cell=_name, sort=GROUPS.c.name),
         Column(name="members", label="Members", cell=_members, sort=_MEMBERS),

@@ -51,13 +51,25 @@
     if (!answer?.ok || answer.redirected || location.href !== before) return;
     const now = new DOMParser().parseFromString(await answer.text(), "text/html");
     showTimes(now);
+    const counted = $("[data-counts]")?.textContent;
+    if (counted) for (const one of $$("[data-counts]", now)) one.textContent = counted;
     for (const part of $$("[data-live-part]")) {
       const fresh = now.getElementById(part.id);
       if (fresh && !part.contains(document.activeElement?.closest("form"))) morph(part, fresh);
     }
     const rows = $("[data-live-rows]"), fresh = $("[data-live-rows]", now);
     if (!main.dataset.liveUrl && (rows || fresh)) mergeRows(rows, fresh);
+    count();
   });
+
+  // How many a search finds is asked apart: the page does not wait for it.
+  async function count() {
+    const path = $("[data-counts]")?.dataset.counts;
+    const answer = path && await fetch(path).catch(() => null);
+    if (!answer?.ok || answer.redirected) return;
+    const told = await answer.text();
+    for (const one of $$("[data-counts]")) if (one.dataset.counts === path) one.textContent = told;
+  }
 
   // Rows are updated where they stand; if others belong there now, the person says when.
   function mergeRows(rows, fresh) {
@@ -168,18 +180,23 @@
   }
   const findMoreSoon = later(200, findMore);
   function showZone() {
+    const wanted = $$("[data-browser-zone]");
+    if (!wanted.length) return;
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    for (const one of $$("[data-browser-zone]")) {
+    for (const one of wanted) {
       if ([...one.options].some((option) => option.value === zone)) one.value = zone;
       delete one.dataset.browserZone;
     }
   }
   // Times in the reader's zone, as long as what is written is in UTC; the title keeps that.
-  const local = new Intl.DateTimeFormat("sv-SE", {
-    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
-  });
+  let local = null;  // made for the first page that has times: that takes as long as all else here
   function showTimes(within = document) {
-    for (const one of $$("time[data-local]", within)) one.textContent = local.format(new Date(one.dateTime));
+    for (const one of $$("time[data-local]", within)) {
+      local ??= new Intl.DateTimeFormat("sv-SE", {
+        year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+      });
+      one.textContent = local.format(new Date(one.dateTime));
+    }
   }
   const apply = later(300, (form) => form.requestSubmit());
   function hideToasts() {
@@ -246,6 +263,7 @@
     $$("form").forEach(showDependent);
     showTimes();
     showZone();
+    count();
     $("#errors")?.focus();
   }
   document.addEventListener("htmx:after:swap", settle);
