@@ -44,8 +44,8 @@ RATE: Final = 200.0
 SETTLED_S: Final = 5.0
 """After the start, until its jobs have run; after the last connect, until what was done for it has been freed."""
 
-BACK_WITHIN_S: Final = 120.0
-"""How long the crowd waits for the portal to start again and to let everybody in."""
+BACK_WITHIN_S: Final = 90.0
+"""How long the crowd stays, until the portal has started again and everybody is back; what is left of it is idle."""
 
 BUDGETS: Final = {"connect_p99_ms": 20.0, "idle_kib": 40.0, "back_s": 10.0}
 _WARDGATE: Final = str(Path(sys.executable).with_name("wardgate"))
@@ -125,12 +125,15 @@ def _connected(stand: Stand, portal: subprocess.Popen[bytes]) -> dict[str, Any]:
     with stand.crowd(hold_s=SETTLED_S) as crowd:
         _wait_for(crowd, "clients are connected")
         cpu_s = _cpu_s(portal.pid) - before_s
+        crowd_cpu_s = _cpu_s(crowd.pid)
         time.sleep(SETTLED_S - 1)
         held_kib = _resident_kib(portal.pid)
         seen = json.loads(crowd.communicate()[0])
     return {
         "cpu_ms": cpu_s / stand.clients * 1e3,
+        "crowd_cpu_ms": crowd_cpu_s / stand.clients * 1e3,
         "connect": seen["connect"],
+        "late": seen["late"],
         "refused": seen["refused"],
         "absent": seen["absent"],
         "idle_kib": (held_kib - empty_kib) / stand.clients,
@@ -143,19 +146,26 @@ def _restarted(stand: Stand) -> dict[str, Any]:
         portal = stack.enter_context(stand.portal())
         crowd = stack.enter_context(stand.crowd(hold_s=BACK_WITHIN_S))
         _wait_for(crowd, "clients are connected")
+        left_crowd_cpu_s = _cpu_s(crowd.pid)
         os.kill(portal.pid, signal.SIGKILL)
         portal.wait()
         killed_at = time.perf_counter()
         portal = stack.enter_context(stand.portal())
         down_s, start_cpu_s = time.perf_counter() - killed_at, _cpu_s(portal.pid)
+        _wait_for(crowd, "all are back")
+        back_at, back_cpu_s, crowd_cpu_s = time.perf_counter(), _cpu_s(portal.pid), _cpu_s(crowd.pid)
         seen = json.loads(crowd.communicate()[0])
+        idle_s = time.perf_counter() - back_at
         return {
             "down_s": down_s,
+            "idle_us_per_s": (_cpu_s(portal.pid) - back_cpu_s) / idle_s / stand.clients * 1e6,
             "away": seen["away"],
             "returned": seen["returned"],
             "absent": seen["absent"],
             "refused": seen["refused"],
-            "cpu_ms": (_cpu_s(portal.pid) - start_cpu_s) / stand.clients * 1e3,
+            "late": seen["late"],
+            "cpu_ms": (back_cpu_s - start_cpu_s) / stand.clients * 1e3,
+            "crowd_cpu_ms": (crowd_cpu_s - left_crowd_cpu_s) / stand.clients * 1e3,
         }
 
 
@@ -239,6 +249,10 @@ def report(results: dict[str, Any]) -> None:
             f"p99 {took['p99_ms']:.1f} ms (budget {BUDGETS['connect_p99_ms']:g})"
         )
         print(
+            f"    {'':<14} {one['crowd_cpu_ms']:6.2f} ms of CPU of the crowd, which was late by p50 "
+            f"{one['late']['p50_ms']:.1f}, p99 {one['late']['p99_ms']:.1f} ms itself"
+        )
+        print(
             f"    {'':<14} {one['idle_kib']:6.1f} KiB each (budget {BUDGETS['idle_kib']:g}); "
             f"refused {one['refused']}, absent {one['absent']}"
         )
@@ -246,12 +260,13 @@ def report(results: dict[str, Any]) -> None:
     away = one["away"] or {"p50_ms": 0.0, "max_ms": 0.0}
     print(
         f"    killed, there again after {one['down_s']:.1f} s: {one['returned']:,} came back, {one['absent']} did not; "
-        f"{one['cpu_ms']:.2f} ms of CPU each"
+        f"{one['cpu_ms']:.2f} ms of CPU each, {one['crowd_cpu_ms']:.2f} of the crowd"
     )
     print(
         f"    {'':<14} away p50 {away['p50_ms'] / 1e3:.1f}, at most {away['max_ms'] / 1e3:.1f} s "
         f"(budget {BUDGETS['back_s']:g} for 5,000); refused {one['refused']}"
     )
+    print(f"    {'':<14} then {one['idle_us_per_s']:.0f} µs of CPU a second for each quiet client")
 
 
 if __name__ == "__main__":

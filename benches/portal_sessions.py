@@ -198,7 +198,7 @@ def _sessions(portal: Portal, view: AccountView, made: _Made) -> Crowd:
                     made.account, made.actor, made.client_token, device, key,
                     Origin(ip_address("203.0.113.5"), USER_AGENT, region="DE"),
                 ),
-                view=view, held=[],
+                view=view,
             )  # fmt: skip
             crowd.clients.append(client)
             interest = Interest.in_(
@@ -212,7 +212,7 @@ def _sessions(portal: Portal, view: AccountView, made: _Made) -> Crowd:
                     made.account, made.gateway_token, device, key,
                     Origin(ip_address("203.0.113.6"), GATEWAY_AGENT, region="DE"),
                 ),
-                view=view, held=[],
+                view=view,
             )  # fmt: skip
             crowd.gateways.append(gateway)
             _begin(gateway, "gateway", view, Interest.in_(device.id, made.gateway_token.id))

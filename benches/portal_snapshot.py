@@ -361,7 +361,6 @@ def _session(services: Services, view: AccountView, connected: ConnectedClient) 
         journal=Journal(services),
         connected=connected,
         view=view,
-        held=[],
     )
 
 

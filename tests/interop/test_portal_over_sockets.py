@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -17,10 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from support.patience import PATIENCE_S
 from support.portal import CLIENT_AGENT, GATEWAY_AGENT, RELAY_AGENT, World, make_world
 from wardgate.portal.app import Portal
+from wardgate.portal.channels.client_context import ClientContext
+from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
 from wardgate.portal.environment import Environment
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
+from wardgate.portal.protocols import ChannelProtocol, HttpProtocol
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
@@ -44,6 +49,24 @@ async def served() -> AsyncIterator[Served]:
     yield Served(url, portal, stop)
     stop.set()
     await asyncio.wait_for(task, PATIENCE_S)
+
+
+async def test_what_a_connection_was_goes_with_its_end_and_without_the_collector_of_garbage(
+    served: Served,
+) -> None:
+    world = await make_world(served.portal)
+    gc.collect()
+    gc.disable()
+    try:
+        async with _peer(served.url, "client", world.client_token, CLIENT_AGENT) as client:
+            await _join(client, "client")
+            assert _of_connections()["ClientSession"] == 1
+        async with asyncio.timeout(PATIENCE_S):
+            while left := _of_connections():  # noqa: ASYNC110 - what has gone tells nobody
+                await asyncio.sleep(0.01)
+        assert not left
+    finally:
+        gc.enable()
 
 
 async def test_a_gateway_and_a_client_are_authorised_end_to_end(served: Served) -> None:
@@ -135,6 +158,16 @@ async def test_a_reader_that_stops_is_closed_and_its_socket_freed(served: Served
         while portal.channels.counts()["client"]:  # noqa: ASYNC110 - the socket's end has no event
             await asyncio.sleep(0.01)
     raw.close()
+
+
+def _of_connections() -> Counter[str]:
+    """Count what the portal of this process has of connections."""
+    kinds = (ClientSession, ClientContext, ChannelProtocol, HttpProtocol)
+    return Counter(
+        next(kind.__name__ for kind in kinds if isinstance(found, kind))
+        for found in gc.get_objects()
+        if isinstance(found, kinds)
+    )
 
 
 def _peer(url: str, kind: str, token: str, user_agent: str) -> connect:

@@ -17,8 +17,9 @@ from wardgate.policy.evaluation import CompiledPolicy, Evaluation, Facts, Outcom
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.access import tables as access
 from wardgate.portal.bus.messages import Holding
-from wardgate.portal.channels import endpoint, journal
+from wardgate.portal.channels import journal
 from wardgate.portal.channels.claims import Claim
+from wardgate.portal.channels.early import Early
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.held_grants import HeldGrants
 from wardgate.portal.channels.journal import Journal
@@ -153,7 +154,7 @@ def a_policy_of_another_group_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) 
 
 
 def changes_during_a_sessions_loading_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint._Early, "handle_changes", lambda _early, _changes: None)
+    monkeypatch.setattr(Early, "handle_changes", lambda _early, _changes: None)
 
 
 def an_older_grant_revokes_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:

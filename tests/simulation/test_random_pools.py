@@ -13,8 +13,9 @@ import pytest
 from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.policy import pools
-from wardgate.portal.channels import endpoint, journal
+from wardgate.portal.channels import journal
 from wardgate.portal.channels.claims import Claim
+from wardgate.portal.channels.early import Early
 from wardgate.portal.channels.pool_access import PoolAccess
 from wardgate.portal.devices import tables as devices
 from wardgate.portal.schema.declaration import Removal
@@ -59,7 +60,7 @@ def who_leaves_a_pool_keeps_its_grants(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def changes_during_a_targets_loading_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint._Early, "handle_changes", lambda _early, _changes: None)
+    monkeypatch.setattr(Early, "handle_changes", lambda _early, _changes: None)
 
 
 def a_grant_is_stored_as_it_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,7 @@ def _as_text(report: Report) -> str:
         ("request to gateway", report.authorise),
         ("request to answer", report.granted),
         ("away until back", report.away),
+        ("late by itself", report.late),
     ):
         if found is not None:
             lines.append(_line(name, found))

@@ -6,6 +6,7 @@ tunnels and no devices. It measures what a portal on this host can carry.
     hold        everybody stays and beats, and comes back when the portal does
 
 What is measured is measured here, so what this process and the network need is in it: give it a core of its own.
+How late its own timers were (`late`) tells how much of what was seen is its own.
 """
 
 import asyncio
@@ -39,6 +40,9 @@ from wardgate.wire.upgrade import (
 from wardgate.wire.user_agent import build_user_agent
 
 _Thing = TypeVar("_Thing")
+
+TICK_S: Final = 0.02
+"""How often the crowd looks how late it is itself."""
 
 ANSWER_S: Final = 30.0
 """How long answers are waited for after the last request."""
@@ -105,6 +109,7 @@ class Report:
         lost: connections that ended, by why; `returned` came back.
         away: of clients that came back, from the end of one connection to the next one's `init`.
         absent: clients that were not connected at the end.
+        late: of this process, how late a timer was; the portal's part of what was seen is about so much less.
     """
 
     connect: Percentiles | None = None
@@ -117,6 +122,7 @@ class Report:
     returned: int = 0
     away: Percentiles | None = None
     absent: int = 0
+    late: Percentiles | None = None
 
 
 class Crowd:
@@ -142,6 +148,8 @@ class Crowd:
         self.lost: Counter[str] = Counter()
         self.returned = 0
         self.away_s: list[float] = []
+        self.late_s: list[float] = []
+        self._away = 0
         self._answered = asyncio.Event()
         self._clients = [_Client(self, number) for number in range(plan.clients)]
         self._gateways = [_Gateway(self, number) for number in range(plan.gateways)]
@@ -160,7 +168,7 @@ class Crowd:
     async def gathered(self) -> AsyncIterator[None]:
         """Let everybody connect, and stay for the length of the block."""
         async with asyncio.TaskGroup() as group:
-            running = []
+            running = [group.create_task(self._watch_itself())]
             for gateway in self._gateways:
                 running.append(group.create_task(gateway.link.run()))
             await _all(gateway.is_here for gateway in self._gateways)
@@ -187,7 +195,26 @@ class Crowd:
             self.returned,
             Percentiles.of(self.away_s),
             sum(not client.is_here.is_set() for client in self._clients),
+            Percentiles.of(self.late_s),
         )
+
+    def left(self) -> None:
+        """Take note that a peer has lost the portal."""
+        self._away += 1
+
+    def came_back(self) -> None:
+        """Take note of one that is there again, and say when it was the last."""
+        self.returned += 1
+        self._away -= 1
+        if not self._away:
+            self._say("all are back")
+
+    async def _watch_itself(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_at = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.late_s.append(loop.time() - due_at)
 
     def answered(self, public_key: str) -> float | None:
         """Take note of an answer; return how long it took, None if nothing was asked."""
@@ -279,6 +306,7 @@ class _Peer:
             case Lost():
                 if self.is_here.is_set():
                     self._lost_at = asyncio.get_running_loop().time()
+                    self.crowd.left()
                 self.is_here.clear()
                 self.crowd.lost[event.reason.value] += 1
                 self._session.handle_lost(event)
@@ -290,7 +318,7 @@ class _Peer:
     def _handle_init(self, *, now: float) -> None:
         is_client = self.kind is PeerKind.CLIENT
         if self._lost_at is not None:
-            self.crowd.returned += 1
+            self.crowd.came_back()
             if is_client:
                 self.crowd.away_s.append(now - self._lost_at)
             self._lost_at = None

@@ -89,6 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._cancel(*_Timer)
         self._reader.stop()
         super().connection_lost(exc)
+        self._drop_parser()
 
     def data_received(self, data: bytes) -> None:
         self._unfed += data
@@ -113,6 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._reader.stop()
             if self.flow.read_paused:
                 self.transport.resume_reading()
+            self._drop_parser()
         elif self._is_refused or self._bytes_of_head > MAX_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large")
         elif self._unfed:
@@ -225,6 +227,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             self.loop.call_later(CLOSE_S, self.transport.abort)
 
+    def _drop_parser(self) -> None:
+        """Let go of the parser, which holds this object: what is left then goes without the collector of garbage."""
+        self.parser = None  # type: ignore[assignment]
+
     def _hold(self, *, is_held: bool) -> None:
         flow = self.flow
         assert isinstance(flow, HeldFlow)
@@ -290,6 +296,13 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         self._unfed = b""
         self._upgrade_timer.cancel()
         super().connection_lost(exc)
+        # It holds its own object: a parser that has been closed goes without the collector of garbage.
+        self.conn.parser.close()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # As above: the scope leads to the object that has it.
+        self.scope["extensions"].clear()
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:

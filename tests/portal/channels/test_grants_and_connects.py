@@ -95,10 +95,10 @@ async def test_a_grant_that_is_stored_while_the_gateway_connects_is_in_its_init(
     world: World, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = world.portal.channels
-    held_by_gateway = endpoint._held_by_gateway
+    read = endpoint._read_again
 
     async def load_and_then_store(*arguments: Any) -> Any:
-        loaded = await held_by_gateway(*arguments)
+        loaded = await read(*arguments)
         gates.begin.open()
         await world.portal.journal.flush()
         return loaded
@@ -107,7 +107,7 @@ async def test_a_grant_that_is_stored_while_the_gateway_connects_is_in_its_init(
         await client.join()
         async with offered_but_not_stored(world, gates, client):
             pass
-        monkeypatch.setattr(endpoint, "_held_by_gateway", load_and_then_store)
+        monkeypatch.setattr(endpoint, "_read_again", load_and_then_store)
         async with world.gateway() as gateway:
             assert resources_in(await gateway.join()) == [str(world.resource.id)]
 
@@ -153,16 +153,29 @@ async def test_a_client_that_is_unverified_while_it_connects_is_shown_nothing_fo
             assert (await client.join())["resources"] == []
 
 
-@pytest.fixture
-def while_loading(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Step], None]:
-    """Let something happen after a session's grants have been loaded, before the session is made of them."""
+@pytest.fixture(params=["_connect", "_read_again"])
+async def while_loading(
+    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[Step], None]]:
+    """Let something happen after a session's grants have been loaded, before the session is made of them: a client's
+    together with its token, where the account's view is there already, and everybody's by themselves, where it is not.
+    """
     endpoint = world.portal.channels
 
     def let(happen: Step) -> None:
-        for name in ("_held_by_client", "_held_by_gateway"):
-            monkeypatch.setattr(endpoint, name, _followed_by(getattr(endpoint, name), world, happen))
+        monkeypatch.setattr(
+            endpoint, request.param, _followed_by(getattr(endpoint, request.param), world, happen)
+        )
 
-    return let
+    accounts = world.portal.services.accounts
+    if request.param == "_read_again":
+        monkeypatch.setattr(accounts, "loaded", lambda _account_id: None)
+        yield let
+        return
+    async with accounts.using(world.account_id), world.client():
+        """Its device is there."""
+    async with accounts.using(world.account_id):
+        yield let
 
 
 async def test_a_token_that_is_deleted_while_its_session_is_made_ends_it(

@@ -65,19 +65,19 @@ async def test_a_session_that_begins_while_its_view_is_lost_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = world.portal.channels
-    make_session = endpoint._make_session
+    read = endpoint._read_again
 
-    async def make_slowly(*arguments: Any) -> Any:
-        session = await make_session(*arguments)
+    async def read_slowly(*arguments: Any) -> Any:
+        connected = await read(*arguments)
         with monkeypatch.context() as patched:
             patched.setattr(AccountView, "apply", _fail)
             lost = asyncio.Event()
             patched.setattr(world.portal.services.accounts, "on_loss", lost.set)
             await _rename_the_resource(world, "renamed")
             await asyncio.wait_for(lost.wait(), PATIENCE_S)
-        return session
+        return connected
 
-    monkeypatch.setattr(endpoint, "_make_session", make_slowly)
+    monkeypatch.setattr(endpoint, "_read_again", read_slowly)
     async with world.client() as client:
         assert await client.receive_close() == 1012
 

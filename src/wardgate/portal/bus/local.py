@@ -1,5 +1,6 @@
 """The bus of exactly one node: dictionaries. Delivery is synchronous, in the order of sending."""
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +29,9 @@ class LocalBus:
         self._by_scope: dict[_Scope, dict[Address, Presence]] = {}
         self._by_key: dict[_Key, Address] = {}
         self._counts: Counter[str] = Counter()
-        self._watchers: dict[str, list[Signal]] = {}
+        # By a number each, so that thousands who watch the same leave one by one without a search.
+        self._watchers: dict[str, dict[int, Signal]] = {}
+        self._numbers = itertools.count()
 
     def register(self, presence: Presence, mailbox: Mailbox) -> None:
         self._remove(presence.address)
@@ -68,19 +71,18 @@ class LocalBus:
         return self._counts[kind]
 
     def watch(self, topic: str, signal: Signal) -> Callable[[], None]:
-        watchers = self._watchers.setdefault(topic, [])
-        watchers.append(signal)
+        watchers, number = self._watchers.setdefault(topic, {}), next(self._numbers)
+        watchers[number] = signal
 
         def unsubscribe() -> None:
-            if signal in watchers:
-                watchers.remove(signal)
+            watchers.pop(number, None)
             if not watchers and self._watchers.get(topic) is watchers:
                 del self._watchers[topic]
 
         return unsubscribe
 
     def wake(self, topic: str) -> None:
-        for signal in tuple(self._watchers.get(topic, ())):
+        for signal in tuple(self._watchers.get(topic, {}).values()):
             try:
                 signal()
             except Exception:

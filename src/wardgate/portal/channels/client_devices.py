@@ -87,6 +87,11 @@ def reported(parameters: ClientParameters) -> Mapping[str, Any]:
     return {name: value for name in names if (value := getattr(parameters, name)) is not None}
 
 
+def is_reported(device: Device, parameters: ClientParameters) -> bool:
+    """Tell whether a device's row has the hardware identifiers that this connection reports."""
+    return all(getattr(device, name) == value for name, value in reported(parameters).items())
+
+
 async def find_device(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device | None:
     """Return the device that an actor's client names, if it has connected before."""
     devices = transaction.on_behalf_of(actor).devices

@@ -9,6 +9,7 @@ One request:
 The parts are documented in their modules: `resource_list`, `asked_grants`, `decision_log`, `offers`.
 """
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -73,7 +74,7 @@ NOBODY: Final[Lost] = {}
 
 
 class ClientSession(Session):
-    """One connected client. `held` are the grants from before this connection, its own and those to it."""
+    """One connected client."""
 
     def __init__(
         self,
@@ -84,16 +85,17 @@ class ClientSession(Session):
         journal: Journal,
         connected: ConnectedClient,
         view: AccountView,
-        held: list[PolicyAuthorization],
     ) -> None:
         super().__init__(dialect, framing, clock=services.environment.clock, counters=services.counters)
         self._services = services
+        push = _pushing_to(weakref.ref(self))
         self._context = context = ClientContext(
-            connected, services=services, journal=journal, view=view, push=self._push
+            connected, services=services, journal=journal, view=view, push=push
         )
+        held = connected.held or ()
         own = [holding_of(row) for row in held if row.initiating_device_id == connected.device.id]
         self._decisions = DecisionLog(context)
-        self._asked = AskedGrants(self._push, [(self._key(one), one) for one in own])
+        self._asked = AskedGrants(push, [(self._key(one), one) for one in own])
         self._gateways = GatewayAccess(context, self._asked, self._decisions)
         to_it = HeldGrants(row for row in held if row.receiving_device_id == connected.device.id)
         self._pools = PoolAccess(context, self._asked, self._decisions, to_it)
@@ -151,6 +153,7 @@ class ClientSession(Session):
 
     def _on_leave(self) -> None:
         self._unsubscribe()
+        self._unsubscribe = _nothing
         if self._registration is not None:
             self._registration.end()
             self._registration = None
@@ -427,5 +430,20 @@ class ClientSession(Session):
         return holding.resource_id, holding.receiver_id if isinstance(resource, DevicePool) else None
 
 
+def _pushing_to(session: "weakref.ref[ClientSession]") -> Callable[[wire.Message], None]:
+    """Return what sends a client of a session that is still there a message.
+
+    The session's parts do not hold it: when a thousand connections end at once, all that they were is freed at once,
+    and not by a pass of the collector of garbage, in which nobody is served.
+    """
+
+    def push(message: wire.Message) -> None:
+        found = session()
+        if found is not None:
+            found._push(message)  # noqa: SLF001 - a function of this class, in all but its place
+
+    return push
+
+
 def _nothing() -> None:
-    """Not subscribed yet."""
+    """Not subscribed."""

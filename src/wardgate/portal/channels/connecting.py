@@ -4,15 +4,16 @@ All refusals of a connection are decided here and in `endpoint`; a `Refused` car
 (§1.5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from wardgate.portal import credentials
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address, Bus
-from wardgate.portal.channels.client_devices import ClientDevices, find_device, reported
+from wardgate.portal.channels.client_devices import ClientDevices, find_device, is_reported
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.http.origin import Origin
@@ -51,28 +52,41 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConnectedClient:
+    """A client that was let in.
+
+    Attributes:
+        held: its grants from before this connection, its own and those to it; None if not read with the rest.
+    """
+
     account: Account
     actor: Actor
     token: ClientToken
     device: Device
     public_key: str
     origin: Origin
+    held: Sequence[PolicyAuthorization] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectedGateway:
+    """A gateway that was let in; `held` are the grants to it, None if not read with the rest."""
+
     account: Account
     token: GatewayToken
     device: Device
     public_key: str
     origin: Origin
+    held: Sequence[PolicyAuthorization] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectedRelay:
+    """A relay that was let in; nobody grants it anything."""
+
     token: RelayToken
     parameters: RelayParameters
     origin: Origin
+    held: Sequence[PolicyAuthorization] | None = None
 
 
 Connected = ConnectedClient | ConnectedGateway | ConnectedRelay
@@ -112,9 +126,17 @@ def invalid_token() -> Refused:
 
 
 async def connect_client(
-    services: Services, devices: ClientDevices, token_text: str, query: Mapping[str, str], origin: Origin
+    services: Services,
+    devices: ClientDevices,
+    token_text: str,
+    query: Mapping[str, str],
+    origin: Origin,
+    follow: Callable[[UUID], None],
 ) -> ConnectedClient:
     """Find the client's rows; a device that connects for the first time is created.
+
+    Args:
+        follow: called with the device's id before its grants are read, which are not if something is written.
 
     Raises:
         Refused: the token is dead, the account is over its limit, or the query does not validate, in this order.
@@ -132,9 +154,13 @@ async def connect_client(
             )
         parameters = _checked_client(query, origin)
         device = await find_device(transaction, actor, parameters)
-    if device is None or any(getattr(device, name) != value for name, value in reported(parameters).items()):
+        held = None
+        if device is not None and is_reported(device, parameters):
+            follow(device.id)
+            held = await transaction.of(account.id).authorizations.load_held(device.id)
+    if device is None or held is None:
         device = await devices.save(actor, parameters)
-    return ConnectedClient(account, actor, token, device, parameters.public_key, origin)
+    return ConnectedClient(account, actor, token, device, parameters.public_key, origin, held)
 
 
 async def connect_gateway(

@@ -6,18 +6,15 @@ and a timer of the loop calls `handle_timeout`. The session decides everything; 
 
 import asyncio
 import contextlib
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from wardgate.model.ids import ActorId
-from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address
-from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.client_devices import ClientDevices
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connect_records import Connect
@@ -34,13 +31,13 @@ from wardgate.portal.channels.connecting import (
     invalid_token,
     latest_session,
 )
+from wardgate.portal.channels.early import Early
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import GrantListener, Journal
 from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
 from wardgate.portal.channels.turns import Full, Turns
-from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
@@ -51,7 +48,7 @@ from wardgate.portal.snapshot.audience import Interest
 from wardgate.portal.store import INSTALLATION, UNAVAILABLE
 from wardgate.wire.dialect import Dialect, PeerKind
 from wardgate.wire.frames import Framing
-from wardgate.wire.tokens import InvalidToken, TokenKind, parse_token
+from wardgate.wire.tokens import InvalidToken, Token, TokenKind, parse_token
 from wardgate.wire.upgrade import PROBLEM_JSON, bearer_token, channel_of, problem_document
 
 log = logging.getLogger(__name__)
@@ -159,8 +156,10 @@ class ChannelEndpoint:
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             _require_present(scope)
             self._require_open()
-            token = self._genuine(key[0], query, headers_of(scope))
-            connected = await self._connect_in_turn(key[0], token, query, origin_of(scope), scope)
+            text, token = self._genuine(key[0], query, headers_of(scope))
+            connected, early = await self._connect_in_turn(
+                key[0], text, token, query, origin_of(scope), scope
+            )
         except _Abandoned:
             # A crowd at a slow host: it waited too long, and tries again by another socket.
             self._services.counters["connects_abandoned"] += 1
@@ -186,7 +185,7 @@ class ChannelEndpoint:
             )
             await _refuse(scope, send, failure)
             return
-        await self._serve(Dialect(*key), framing, connected, receive, send, scope)
+        await self._serve(Dialect(*key), framing, connected, early, receive, send, scope)
 
     async def drain(self) -> None:
         """Close every channel with 1012, a batch at a time, and let nobody in any more (protocol §1.9, point 10).
@@ -213,8 +212,10 @@ class ChannelEndpoint:
             counts[pump.kind] += 1
         return counts
 
-    def _genuine(self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        """Return the token's text. Whoever shows none that this portal has made never waits for a turn.
+    def _genuine(
+        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[str, Token]:
+        """Return the token, as text and parsed. Whoever shows none that this portal has made never waits for a turn.
 
         Raises:
             Refused: there is none, or it was made by nobody here.
@@ -223,30 +224,37 @@ class ChannelEndpoint:
         if text is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
         try:
-            parse_token(text, expected=_TOKENS[kind], key=self._services.keys.tokens)
+            return text, parse_token(text, expected=_TOKENS[kind], key=self._services.keys.tokens)
         except InvalidToken:
             raise invalid_token() from None
-        return text
 
     async def _connect_in_turn(
-        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin, scope: Scope
-    ) -> Connected:
-        """Spread the peers that come back together, as after a restart."""
+        self, kind: PeerKind, text: str, token: Token, query: Mapping[str, str], origin: Origin, scope: Scope
+    ) -> tuple[Connected, Early]:
+        """Spread the peers that come back together, as after a restart; return who connected, and what listens for it
+        since before it was looked for.
+        """
         now = self._services.environment.clock.monotonic
-        key = (origin.remote_ip, hashlib.sha256(token.encode(errors="replace")).hexdigest()[:16])
+        key = (origin.remote_ip, token.token_id)
         if self._connects.take(key, now=now()) > 0:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
         try:
             async with self._turns.turn(key):
                 self._require_open()
                 _require_present(scope)
-                connected = await self._connect(kind, token, query, origin)
+                view = None if token.account_id is None else self._services.accounts.loaded(token.account_id)
+                early = Early(self._journal, view)
+                try:
+                    connected = await self._connect(kind, text, query, origin, early)
+                    # Only now: whoever has no good token takes nobody's place.
+                    if (wait_s := self._pace.take(now=now())) > 0:
+                        raise self._later(wait_s)
+                except BaseException:
+                    early.end()
+                    raise
         except Full:
             raise self._later(self._pace.call_back(now=now())) from None
-        # Only now: whoever has no good token takes nobody's place.
-        if (wait_s := self._pace.take(now=now())) > 0:
-            raise self._later(wait_s)
-        return connected
+        return connected, early
 
     def _require_open(self) -> None:
         if self._is_draining:
@@ -264,11 +272,13 @@ class ChannelEndpoint:
         )
 
     async def _connect(
-        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin
+        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin, early: Early
     ) -> Connected:
         match kind:
             case PeerKind.CLIENT:
-                client = await connect_client(self._services, self._client_devices, token, query, origin)
+                client = await connect_client(
+                    self._services, self._client_devices, token, query, origin, early.follow
+                )
                 self._require_own_key(client, Address("client", client.device.id))
                 return client
             case PeerKind.GATEWAY:
@@ -301,26 +311,29 @@ class ChannelEndpoint:
         dialect: Dialect,
         framing: Framing,
         connected: Connected,
+        early: Early,
         receive: Receive,
         send: Send,
         scope: Scope,
     ) -> None:
         account_id = INSTALLATION if isinstance(connected, ConnectedRelay) else connected.account.id
-        async with self._services.accounts.using(account_id) as view:
-            early = _Early()
-            view.attach(early)
-            unfollow = self._follow_grants(connected, early.handle_message)
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                session = await self._make_session(dialect, framing, connected, view)
+                view = await stack.enter_async_context(self._services.accounts.using(account_id))
+                if not early.has_heard_all(view) or connected.held is None:
+                    early.end()
+                    early = Early(self._journal, view)
+                    connected = await self._read_again(connected, early)
+                session = self._make_session(dialect, framing, connected, view)
             except Refused as refused:
                 await _refuse(scope, send, refused)
                 return
             finally:
-                view.detach(early)
-                unfollow()
+                early.end()
             view.attach(session, _interest_of(connected))
             unfollow = self._follow_grants(connected, session.handle_message)
             early.replay(session)
+            del early
             if not isinstance(connected, ConnectedRelay):
                 self._record(connected, session)
             recording = self._begin_recording(dialect, scope)
@@ -346,70 +359,52 @@ class ChannelEndpoint:
             return _nothing
         return self._journal.follow(connected.device.id, listener)
 
-    async def _make_session(
+    def _make_session(
         self, dialect: Dialect, framing: Framing, connected: Connected, view: AccountView
     ) -> Session:
-        """Make the session from what is stored now; later changes reach it as they happen.
+        """Make the session from what was read; later changes reach it as they happen."""
+        services = self._services
+        match connected:
+            case ConnectedClient():
+                connected = replace(connected, account=view.shared(connected.account))
+                return ClientSession(
+                    dialect, framing, services=services, journal=self._journal, connected=connected, view=view
+                )
+            case ConnectedGateway():
+                return GatewaySession(dialect, framing, services=services, connected=connected, view=view)
+            case ConnectedRelay():
+                return RelaySession(dialect, framing, services=services, connected=connected)
+
+    async def _read_again(self, connected: Connected, early: Early) -> Connected:
+        """Return a peer as it is stored now (a client may have been unverified since it was found), with its grants.
 
         Raises:
             Refused: the token or device has been deleted since it was found.
         """
-        services = self._services
-        match connected:
-            case ConnectedClient():
-                connected, held = await self._held_by_client(connected)
-                connected = replace(connected, account=view.shared(connected.account))
-                return ClientSession(
-                    dialect,
-                    framing,
-                    services=services,
-                    journal=self._journal,
-                    connected=connected,
-                    view=view,
-                    held=held,
-                )
-            case ConnectedGateway():
-                connected, held = await self._held_by_gateway(connected)
-                return GatewaySession(
-                    dialect, framing, services=services, connected=connected, view=view, held=held
-                )
-            case ConnectedRelay():
-                return RelaySession(dialect, framing, services=services, connected=connected)
-
-    async def _held_by_client(
-        self, connected: ConnectedClient
-    ) -> tuple[ConnectedClient, list[PolicyAuthorization]]:
-        """Return the client as it is stored now (it may have been unverified since it was found), and its
-        grants.
-        """
+        if isinstance(connected, ConnectedRelay):
+            return connected
+        early.follow(connected.device.id)
         async with self._services.store.reading() as transaction:
             tables = transaction.of(connected.account.id)
-            token = await tables.client_tokens.load(connected.token.id)
-            if token is None:
-                raise invalid_token()
             device = await tables.devices.load(connected.device.id)
-            if device is None:
-                raise _device_gone()
-            held = await tables.authorizations.load_held(device.id)
-        return replace(connected, token=token, device=device), held
-
-    async def _held_by_gateway(
-        self, connected: ConnectedGateway
-    ) -> tuple[ConnectedGateway, list[PolicyAuthorization]]:
-        """Return the gateway as it is stored now, and what it holds."""
-        async with self._services.store.reading() as transaction:
-            tables = transaction.of(connected.account.id)
-            token = await tables.gateway_tokens.load(connected.token.id)
-            if token is None:
-                raise invalid_token()
-            device = await tables.devices.load(connected.device.id)
-            if device is None:
-                raise _device_gone()
             grants = tables.authorizations
+            if isinstance(connected, ConnectedClient):
+                client_token = await tables.client_tokens.load(connected.token.id)
+                if client_token is None:
+                    raise invalid_token()
+                if device is None:
+                    raise _device_gone()
+                held = await grants.load_held(device.id)
+                return replace(connected, token=client_token, device=device, held=held)
+            gateway_token = await tables.gateway_tokens.load(connected.token.id)
+            if gateway_token is None:
+                raise invalid_token()
+            if device is None:
+                raise _device_gone()
             held = await grants.load_all(
                 grants.c.receiving_device_id == device.id, grants.c.expires_at > transaction.now
             )
-        return replace(connected, token=token, device=device), held
+            return replace(connected, token=gateway_token, device=device, held=held)
 
     def _record(self, connected: ConnectedClient | ConnectedGateway, session: Session) -> None:
         name = "client_token_id" if isinstance(connected, ConnectedClient) else "gateway_token_id"
@@ -461,29 +456,6 @@ def _interest_of(connected: Connected) -> Interest | None:
             return Interest.in_(connected.device.id, connected.token.id)
         case ConnectedRelay():
             return None
-
-
-class _Early:
-    """Keeps, in order, the changes and messages that arrive while a session is still being made."""
-
-    def __init__(self) -> None:
-        self._news: list[tuple[RowChange, ...] | GrantQueued | WithdrawGrant] = []
-
-    def handle_changes(self, changes: Sequence[RowChange]) -> None:
-        self._news.append(tuple(changes))
-
-    def handle_message(self, message: GrantQueued | WithdrawGrant) -> None:
-        self._news.append(message)
-
-    def handle_view_lost(self) -> None:
-        """The session is notified itself once it is attached."""
-
-    def replay(self, session: Session) -> None:
-        for news in self._news:
-            if isinstance(news, tuple):
-                session.handle_changes(news)
-            else:
-                session.handle_message(news)
 
 
 class _Pump:

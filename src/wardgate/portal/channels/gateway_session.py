@@ -56,7 +56,7 @@ REF_S: Final = 60.0
 
 
 class GatewaySession(Session):
-    """One connected gateway. `held` are the grants that it holds from before this connection."""
+    """One connected gateway."""
 
     def __init__(
         self,
@@ -66,7 +66,6 @@ class GatewaySession(Session):
         services: Services,
         connected: ConnectedGateway,
         view: AccountView,
-        held: list[PolicyAuthorization],
     ) -> None:
         super().__init__(dialect, framing, clock=services.environment.clock, counters=services.counters)
         self._services = services
@@ -89,7 +88,7 @@ class GatewaySession(Session):
             expires_at_unix=GATEWAY_TURN_EXPIRY_UNIX,
             position=connected.origin.position,
         )
-        self._held = HeldGrants(held)
+        self._held = HeldGrants(connected.held or ())
         self._offers: dict[str, tuple[AuthorizationId, Address, float]] = {}
         self._prune_at = 0.0
         self._check_at = 0.0

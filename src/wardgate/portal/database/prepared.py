@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Select, Table, TextClause, insert
+from sqlalchemy import Dialect, Select, Table, TextClause, Update, insert
 
 _Convert = Callable[[Any], Any]
 
@@ -70,10 +70,10 @@ def prepared_insert(table: Table, names: tuple[str, ...], dialect: Dialect) -> P
     return PreparedInsert(table, names, dialect)
 
 
-class PreparedSelect:
-    """A look-up whose values are left open; each has the type of the column that it is compared with."""
+class PreparedStatement:
+    """A statement whose values are left open; each has the type of the column that it is compared with or set to."""
 
-    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+    def __init__(self, statement: Select[Any] | Update, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         order = compiled.positiontup
         assert order is not None
@@ -82,10 +82,6 @@ class PreparedSelect:
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in order
         )
         self._given = dict(compiled.params)  # the number of a LIMIT, say; None where a value is left open
-        self._columns: tuple[_Convert | None, ...] = tuple(
-            column.type.dialect_impl(dialect).result_processor(dialect, None)
-            for column in statement.selected_columns
-        )
 
     def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values as the driver takes them."""
@@ -96,6 +92,17 @@ class PreparedSelect:
                 for name, convert in self._order
                 for value in (values[name] if name in values else given[name],)
             ]
+        )
+
+
+class PreparedSelect(PreparedStatement):
+    """A look-up, and how its rows are read."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        super().__init__(statement, dialect)
+        self._columns: tuple[_Convert | None, ...] = tuple(
+            column.type.dialect_impl(dialect).result_processor(dialect, None)
+            for column in statement.selected_columns
         )
 
     def row(self, row: Sequence[Any]) -> tuple[Any, ...]:
@@ -112,3 +119,9 @@ class PreparedSelect:
 def prepared_select(statement: Select[Any], dialect: Dialect) -> PreparedSelect:
     """Return a look-up that is kept for the length of the process, compiled once."""
     return PreparedSelect(statement, dialect)
+
+
+@lru_cache(_KEPT)
+def prepared_update(statement: Update, dialect: Dialect) -> PreparedStatement:
+    """Return an update that is kept for the length of the process, compiled once."""
+    return PreparedStatement(statement, dialect)

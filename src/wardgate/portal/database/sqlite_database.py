@@ -7,11 +7,14 @@ half a minute has passed.
 A commit waits for the disk inside SQLite, and with it everything in this process. A transaction whose caller
 can wait elsewhere is therefore committed on a connection that leaves the write-ahead log to the operating
 system; `start_sync` brings that file to the disk in another thread. The log is read back up to its first torn
-entry, so a later commit that the disk has proves all earlier ones.
+entry, so a later commit that the disk has proves all earlier ones. There the log is copied into the file too (a
+checkpoint): in a commit that would keep the event loop waiting for the disk twice.
 """
 
 import asyncio
+import contextlib
 import errno
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -31,9 +34,14 @@ from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, cr
 from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.schema.column_types import json_text
 
+log = logging.getLogger(__name__)
+
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005
 _ROOM_BYTES: Final = 1 << 20
+_COMMITS_A_CHECKPOINT: Final = 100
+"""Some thousand pages of the log, as many as SQLite itself lets gather."""
+
 _READERS: Final = 8
 _SEARCHERS: Final = 2
 """Long readings at a time: fewer than the executor has threads, as syncing and passwords need some too."""
@@ -73,6 +81,8 @@ class SqliteDatabase:
             self._searching = self._make_file_engine(
                 file, is_durable=False, connections=_SEARCHERS, executor=environment.executor
             )
+        self._commits = 0
+        self._checkpoint: asyncio.Task[None] | None = None
         self._group_sync = GroupSync(lambda: environment.executor.run(self._sync_log))
 
     async def open(self, migrate: Callable[[Connection], None]) -> None:
@@ -117,6 +127,8 @@ class SqliteDatabase:
                 await driver.cursor().execute("PRAGMA foreign_keys = ON")
 
     async def close(self) -> None:
+        if self._checkpoint is not None:
+            await asyncio.wait((self._checkpoint,))
         if self._watching is not None:
             self._watching.close()
             self._watching = None
@@ -150,6 +162,10 @@ class SqliteDatabase:
         engine = self._engine if is_synced else self._unsynced
         async with self._writer, self._transaction("BEGIN IMMEDIATE", engine) as connection:
             yield connection
+        self._commits += 1
+        if self._commits >= _COMMITS_A_CHECKPOINT and self._checkpoint is None and self._file is not None:
+            self._commits = 0
+            self._checkpoint = asyncio.create_task(self._copy_log(), name="checkpoint")
 
     def start_sync(self) -> Awaitable[None] | None:
         """Start to write what is committed to the disk; return an awaitable of its end, or None if already durable."""
@@ -290,17 +306,39 @@ class SqliteDatabase:
             json_deserializer=msgspec.json.decode,
         )
 
+    async def _copy_log(self) -> None:
+        """Copy the log into the file; most of it while others write, and the rest while nobody does: SQLite begins the
+        log anew only when all of it has been copied.
+        """
+        run = self._environment.executor.run
+        try:
+            await run(self._copy_log_now)
+            async with self._writer:
+                await run(self._copy_log_now)
+        except (sqlite3.Error, OSError):
+            # Commits do it by themselves when the log has grown, and say then what is wrong.
+            log.debug("the write-ahead log was not copied", exc_info=True)
+        finally:
+            self._checkpoint = None
+
+    def _copy_log_now(self) -> None:
+        assert self._file is not None
+        self._check_file()
+        opened = sqlite3.connect(f"{self._file.path.absolute().as_uri()}?mode=rw", uri=True, timeout=0)
+        with contextlib.closing(opened):
+            opened.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     def _sync_log(self) -> None:
         assert self._file is not None
         try:
-            log = os.open(f"{self._file.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._file.path}-wal", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             # Where the file system knows no write-ahead log, each commit has waited for the disk.
             return
         try:
-            os.fdatasync(log)
+            os.fdatasync(descriptor)
         finally:
-            os.close(log)
+            os.close(descriptor)
 
     def _waiting_for_the_lock(self, opening: Creator) -> Creator:
         async def open_connection(*arguments: object, **options: object) -> InlineConnection:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Table,
     TextClause,
+    Update,
     Uuid,
     bindparam,
     delete,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wardgate.portal.database.prepared import prepared_insert, prepared_select, prepared_text
+from wardgate.portal.database.prepared import prepared_insert, prepared_select, prepared_text, prepared_update
 from wardgate.portal.database.refusals import is_bad_value, refusal
 from wardgate.portal.database.sqlite_driver import inline_connection
 from wardgate.portal.database.tenant_tables import TenantTables
@@ -280,6 +281,14 @@ class BaseTransaction(ABC):
         ready = prepared_insert(table, tuple(rows[0]), self._connection.dialect)
         await self._execute(
             lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)), len(rows)
+        )
+
+    async def update_rows(self, statement: Update, values: Sequence[Mapping[str, Any]]) -> None:
+        """Run an update that is put together once, for each of `values`; for the repositories. Raises as `execute`."""
+        ready = prepared_update(statement, self._connection.dialect)
+        await self._execute(
+            lambda: self._connection.exec_driver_sql(ready.text, [ready.parameters(one) for one in values]),
+            len(values),
         )
 
     async def pass_through(self, count: int, function: Callable[[], _ResultT]) -> _ResultT:

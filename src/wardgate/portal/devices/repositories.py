@@ -53,7 +53,7 @@ class DeviceRepository(TenantRepository[Device]):
         for names, some in by_columns.items():
             if not self._declaration.latest_use.issuperset(names):
                 raise ValueError(f"{self.table}: not only columns of the latest use")
-            await self._transaction.execute(_note_session(names), some)
+            await self._transaction.update_rows(_note_session(names), some)
 
     async def _free_address(self, pool: IPv4Network | IPv6Network, column: str) -> str:
         random = int.from_bytes(self._transaction.random_bytes(8), "big")

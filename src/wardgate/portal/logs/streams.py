@@ -86,9 +86,6 @@ _SEARCHED: Final = {
 }
 
 
-_APPEND_SESSION: Final = insert(SESSION_LOGS.table)
-
-
 class Logs:
     """The logs of one account inside one transaction."""
 
@@ -114,7 +111,7 @@ class Logs:
             }
             for context, subject in sessions
         ]
-        await self._transaction.execute(_APPEND_SESSION, rows)
+        await self._transaction.insert_rows(SESSION_LOGS.table, rows)
 
     async def report_flows(self, rows: Sequence[FlowLog]) -> None:
         """Store reports of flows. A key that is known changes once, when an open flow is reported closed."""

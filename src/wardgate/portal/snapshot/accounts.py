@@ -92,13 +92,16 @@ class AccountView:
         self._is_lost = False
         self._row: Account | None = None
         self._listeners: dict[int, Listener] = {}
+        self._hearing_all: dict[int, Listener] = {}
         self._interests: dict[int, Interest] = {}
         self._interested: dict[int, dict[int, Interest]] = {}  # by the numbers of an interest
 
     def attach(self, listener: Listener, interest: Interest | None = None) -> None:
         """Tell a listener of changes until it is detached: those of its interest, or all if it has none."""
         self._listeners[id(listener)] = listener
-        if interest is not None:
+        if interest is None:
+            self._hearing_all[id(listener)] = listener
+        else:
             self._interests[id(listener)] = interest
             for number in interest.numbers:
                 self._interested.setdefault(number, {})[id(listener)] = interest
@@ -113,6 +116,7 @@ class AccountView:
 
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
+        self._hearing_all.pop(id(listener), None)
         interest = self._interests.pop(id(listener), None)
         for number in () if interest is None else interest.numbers:
             those = self._interested[number]
@@ -126,8 +130,7 @@ class AccountView:
         if not fresh:
             return
         self.sequence = fresh[-1].sequence
-        hears_all = len(self._listeners) > len(self._interests)
-        rows = [row_change(change) for change in fresh if hears_all or not is_unheard(change)]
+        rows = [row_change(change) for change in fresh if self._hearing_all or not is_unheard(change)]
         if not rows:
             return
         self.snapshot = evolve(self.snapshot, rows)
@@ -154,8 +157,8 @@ class AccountView:
             for key, interest in tuple(interests.items()):
                 if (interest.actor_id is not None) is knows_policies and key in self._listeners:
                     yield self._listeners[key], batch.part_for(interest, self.snapshot)
-        for key, listener in tuple(self._listeners.items()):
-            if key not in self._interests:
+        for key, listener in tuple(self._hearing_all.items()):
+            if key in self._hearing_all:
                 yield listener, rows
 
     def lose(self) -> None:
@@ -198,6 +201,10 @@ class Accounts:
             yield view
         finally:
             view.users -= 1
+
+    def loaded(self, account_id: UUID) -> AccountView | None:
+        """Return an account's view if it is there already; nothing keeps it, so it may be another one at `using`."""
+        return self._views.get(account_id)
 
     async def close(self) -> None:
         await self._following.close()
