@@ -33,6 +33,7 @@ from wardgate.portal.database.location import SqliteFile
 from wardgate.portal.database.sqlite_driver import Creator, InlineConnection, creator, inline_connection
 from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.schema.column_types import json_text
+from wardgate.supervision import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ class SqliteDatabase:
                 file, is_durable=False, connections=_SEARCHERS, executor=environment.executor
             )
         self._commits = 0
-        self._checkpoint: asyncio.Task[None] | None = None
+        self._checkpoint: asyncio.Task[object] | None = None
+        self._tasks = Tasks()
         self._group_sync = GroupSync(lambda: environment.executor.run(self._sync_log))
 
     async def open(self, migrate: Callable[[Connection], None]) -> None:
@@ -165,7 +167,7 @@ class SqliteDatabase:
         self._commits += 1
         if self._commits >= _COMMITS_A_CHECKPOINT and self._checkpoint is None and self._file is not None:
             self._commits = 0
-            self._checkpoint = asyncio.create_task(self._copy_log(), name="checkpoint")
+            self._checkpoint = self._tasks.start(self._copy_log(), name="checkpoint")
 
     def start_sync(self) -> Awaitable[None] | None:
         """Start to write what is committed to the disk; return an awaitable of its end, or None if already durable."""
