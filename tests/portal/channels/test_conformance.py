@@ -230,7 +230,10 @@ CLIENTS = [
     for component, last in LAST.items()
     for version in [(1, 4, 0), (1, 4, 9), *((1, 5, patch) for patch in range(last + 1))]
 ]
-GATEWAYS = [((1, 4, 19), 1), ((1, 5, 0), 1), ((1, 5, 2), 1), ((1, 6, 0), 2), ((1, 6, 1), 2)]
+GATEWAYS = [
+    ((1, 4, 19), 1), ((1, 5, 0), 1), ((1, 5, 1), 1), ((1, 5, 2), 1), ((1, 6, 0), 2), ((1, 6, 1), 2)
+]  # fmt: skip
+RELAYS = ["Linux/6.8 relay/1.0.0 (x86_64)", "Linux/6.8 relay/1.5.9", "Linux/6.8 connlib/1.0.0", "unknown"]
 
 
 async def test_every_released_client_is_served_as_its_version_asks(world: World) -> None:
@@ -288,6 +291,22 @@ async def test_every_released_gateway_serves_clients_of_its_window(
                 else:
                     failed = (await client.receive_until("flow_creation_failed"))["payload"]
                     assert failed["reason"] == "version_mismatch"
+
+
+@pytest.mark.parametrize("agent", RELAYS)
+async def test_every_relay_is_served_whatever_it_runs(world: World, agent: str) -> None:
+    """There is one generation of its channel, and no gate of it (protocol §6.5)."""
+    relay = Peer(
+        world.portal, "relay", world.relay_token, agent, query={"name": "vienna", "ipv6": "2001:db8::7"}
+    )
+    async with relay, world.client() as client:
+        assert await relay.join({"stamp_secret": "ab" * 32}) == {}
+        ref = relay.send("teleport", {})
+        reply = await relay.receive("phx_reply")
+        assert (reply["ref"], reply["payload"]["response"]) == (ref, {"reason": "unknown_message"})
+        relays = (await client.join())["relays"]
+        assert [one["addr"] for one in relays] == ["198.51.100.7:3478", "[2001:db8::7]:3478"]
+        assert len({one["id"] for one in relays}) == 1
 
 
 async def test_what_a_later_version_adds_is_borne(world: World) -> None:

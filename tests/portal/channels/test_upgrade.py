@@ -136,6 +136,30 @@ async def test_a_trace_context_and_what_else_is_not_known_is_borne(world: World)
         await relay.join({"stamp_secret": "ab" * 32})
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_let_in"),
+    [
+        ("https://portal.example", True),
+        ("http://portal.example:8080", True),
+        ("https://attacker.example", False),
+        ("https://portal.example.attacker.example", False),
+        ("null", False),
+        ("", False),
+        ("https://[", False),
+    ],
+)
+async def test_no_page_of_another_origin_opens_a_channel(world: World, origin: str, is_let_in: bool) -> None:
+    headers = {"origin": origin, "host": "portal.example"}
+    if is_let_in:
+        async with world.client(headers=headers) as client:
+            await client.join()
+        return
+    with pytest.raises(Refused) as caught:
+        async with world.client(headers=headers):
+            pass
+    assert (caught.value.refusal.status, caught.value.refusal.body) == (403, b"")
+
+
 async def test_an_unknown_path_is_not_found(world: World) -> None:
     assert (await _refused(world.client(path="/client/v3/websocket"))).status == 404
 

@@ -29,6 +29,7 @@ async def test_a_drained_gateway_gets_nothing_new_until_it_is_used_again(
         laptop.send(ASK, ask)
         failed = (await laptop.receive_until("authorization_creation_failed"))["payload"]
         assert failed["reason"] == "offline"
+        assert await gateway.is_quiet()
 
         used = await api.put(f"{place}/undrain")
         assert (used.json()["data"]["is_draining"], used.json()["data"]["draining_since"]) == (False, None)
@@ -64,6 +65,7 @@ async def test_it_still_drains_when_it_comes_back_and_a_stale_version_changes_no
         laptop.send(ASK, {"resource_id": str(world.resource.id), "connected_gateway_ids": []})
         failed = (await laptop.receive_until("authorization_creation_failed"))["payload"]
         assert failed["reason"] == "offline"
+        assert await gateway.is_quiet()
     (listed,) = (await api.get(place.rpartition("/")[0])).json()["data"]
     assert listed["is_draining"] is True
     other = place.replace(str(world.site.id), str(world.group.id))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from wardgate.model.ids import ActorId
 from wardgate.portal.bus import Address
@@ -152,7 +152,7 @@ class ChannelEndpoint:
         try:
             if key is None:
                 raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
-            if framing is None:
+            if framing is None or not self._is_at_home(headers_of(scope)):
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             _require_present(scope)
             self._require_open()
@@ -211,6 +211,17 @@ class ChannelEndpoint:
         for pump in self._pumps:
             counts[pump.kind] += 1
         return counts
+
+    def _is_at_home(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a page of this portal asks, or no page at all: peers send no `Origin` (protocol §1.1)."""
+        if "origin" not in headers:
+            return True
+        host = _host_of(headers["origin"])
+        settings = self._services.settings
+        return host is not None and host in {
+            _host_of(f"//{headers.get('host', '')}"),
+            _host_of(settings.external_url),
+        }
 
     def _genuine(
         self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]
@@ -655,6 +666,13 @@ class _NoTransport:
 def _require_present(scope: Scope) -> None:
     if _transport_of(scope).is_gone():
         raise _Abandoned
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _device_gone() -> Refused:

@@ -38,7 +38,9 @@ _Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Text = Annotated[str, Field(max_length=255)]
 
 
-class _Outer(BaseModel):
+class FlowLogIngestOuter(BaseModel):
+    """A path of a flow, between the addresses of the tunnel's packets."""
+
     model_config = ConfigDict(strict=True)
     src_ip: _Text | None = None
     src_port: _Port | None = None
@@ -47,7 +49,7 @@ class _Outer(BaseModel):
     path_activated_at: _Text | None = None
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "_Outer":
+    def _is_whole(self) -> "FlowLogIngestOuter":
         if (self.src_ip is None) != (self.src_port is None):
             raise ValueError("source address and port go together")
         for text in (self.src_ip, self.dst_ip):
@@ -58,7 +60,7 @@ class _Outer(BaseModel):
         return self
 
 
-class _Record(BaseModel):
+class FlowLogIngestRecord(BaseModel):
     """One flow as one side saw it; without `flow_end` it is still open."""
 
     model_config = ConfigDict(strict=True)
@@ -68,7 +70,7 @@ class _Record(BaseModel):
     inner_dst_ip: _Text
     inner_dst_port: _Port
     domain: _Text | None = None
-    outers: list[_Outer] | None = None
+    outers: list[FlowLogIngestOuter] | None = None
     flow_start: _Text
     flow_end: _Text | None = None
     last_packet: _Text | None = None
@@ -76,6 +78,14 @@ class _Record(BaseModel):
     tx_packets: _Count | None = None
     rx_bytes: _Count | None = None
     tx_bytes: _Count | None = None
+
+
+class FlowLogIngestRequest(BaseModel):
+    """What clients and gateways report, by the name that the published document has for it; each record is checked by
+    itself, so that the others are stored.
+    """
+
+    flow_logs: Annotated[list[FlowLogIngestRecord], Field(max_length=MAX_RECORDS)]
 
 
 _ON_CLOSE: Final = ("last_packet", "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "outers")
@@ -205,7 +215,7 @@ def _checked(record: Any) -> dict[str, Any]:
         raise _Wrong({"record": ["must be a JSON object"]})
     wrong: dict[str, list[str]] = {}
     try:
-        values = _Record.model_validate(record).model_dump()
+        values = FlowLogIngestRecord.model_validate(record).model_dump()
     except ValidationError as error:
         for one in error.errors():
             message = "can't be blank" if one["type"] == "missing" else "is invalid"

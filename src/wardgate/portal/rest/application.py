@@ -17,7 +17,7 @@ from wardgate.portal.devices import rest as devices
 from wardgate.portal.http.asgi import App, Receive, Scope, Send
 from wardgate.portal.installation import rest as installation
 from wardgate.portal.logs import rest as logs
-from wardgate.portal.logs.ingestion import Ingestion
+from wardgate.portal.logs.ingestion import FlowLogIngestRequest, Ingestion
 from wardgate.portal.outcomes import Forbidden, Invalid, Missing, Refused, Unsuitable, WrongState
 from wardgate.portal.people import rest as people
 from wardgate.portal.rest import documentation
@@ -121,7 +121,8 @@ def paths() -> Paths:
 @cache
 def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of the API."""
-    return document(_api(), [route for routes in ROUTES for route in routes])
+    contracts = (FlowLogIngestRequest,)
+    return document(_api(), [route for routes in ROUTES for route in routes], contracts)
 
 
 def _answer(problem: Problem) -> Response:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from wardgate.portal.rest.problems import PROBLEM_JSON, ProblemDocument, title_of
 from wardgate.portal.rest.routes import Route
@@ -44,11 +45,13 @@ _ETAG: Final = {
 _LOCATION: Final = {"description": "Where the new object is.", "schema": {"type": "string"}}
 
 
-def document(api: FastAPI, routes: Iterable[Route]) -> dict[str, Any]:
+def document(api: FastAPI, routes: Iterable[Route], contracts: Iterable[type[BaseModel]]) -> dict[str, Any]:
     """Build the document.
 
     Args:
         routes: those of `api`, as they were declared.
+        contracts: bodies of calls that are no operations of the API; their schemas are published all the same
+            (rest-api §12).
     """
     declared = {(route.path, route.method.lower()): route for route in routes}
     openapi = get_openapi(
@@ -59,8 +62,10 @@ def document(api: FastAPI, routes: Iterable[Route]) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     components = openapi["components"]
-    _, problems = models_json_schema([(ProblemDocument, "serialization")], ref_template=_REFERENCE)
-    components["schemas"] |= problems["$defs"]
+    others: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemDocument, "serialization")]
+    others += [(one, "validation") for one in contracts]
+    _, described = models_json_schema(others, ref_template=_REFERENCE)
+    components["schemas"] |= described["$defs"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     components["securitySchemes"] = {"authorization": {"type": "http", "scheme": "bearer"}}
