@@ -9,6 +9,7 @@ present.
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,13 +78,13 @@ class Environment:
 
 
 class SystemClock:
-    """The machine's clocks. `monotonic` is the running event loop's, so that it agrees with its timers."""
+    """The machine's clocks. `monotonic` is what asyncio's event loop reads, so that it agrees with its timers."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -18,7 +18,7 @@ tests/unit/portal/test_protocols.py.
 
 import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
 from wardgate.portal.connection_bounds import (
@@ -349,6 +350,13 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
 
+    def send_receive_event_to_app(self) -> None:
+        # uvicorn stops reading until a message is taken, two system calls for each. Here bytes behind a message wait
+        # in `_unfed`, and reading stops only when there are some.
+        was_paused, self.read_paused = self.read_paused, True
+        super().send_receive_event_to_app()
+        self.read_paused = was_paused
+
     async def receive(self) -> Any:
         message = await self.queue.get()
         if self.queue.empty():
@@ -396,6 +404,24 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    def has_unread(self) -> bool:
+        return not self.queue.empty()
+
+    def is_writable(self) -> bool:
+        return (
+            self.writable.is_set()
+            and self.handshake_complete
+            and not self.close_sent
+            and not self.disconnected
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )
+
+    def write(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.conn.send_text(text.encode())
+        self.transport.write(b"".join(self.conn.data_to_send()))
 
     def fail(self, code: int) -> None:
         if not self.close_sent:

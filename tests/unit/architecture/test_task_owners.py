@@ -19,7 +19,7 @@ OWNERS = {
     ("portal/jobs/runner.py", "Runner._execute"): "awaits it in the next statement",
     (
         "portal/channels/endpoint.py",
-        "_Pump._handle_output",
+        "_Pump._flush",
     ): "it logs what it raises itself, and `run` ends it and waits for it",
     (
         "portal/http2.py",

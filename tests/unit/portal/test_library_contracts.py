@@ -31,7 +31,18 @@ BASES: dict[str, type] = {
     "HeldFlow": FlowControl,
     "ChannelProtocol": WebSocketsSansIOProtocol,
 }
-OWN = {"gate", "ends", "http2", "hold", "is_gone", "unsent_bytes", "fail"}
+OWN = {
+    "gate",
+    "ends",
+    "http2",
+    "hold",
+    "is_gone",
+    "unsent_bytes",
+    "has_unread",
+    "is_writable",
+    "write",
+    "fail",
+}
 """Public names of our subclasses that uvicorn need not know."""
 
 UVICORN = f"uvicorn {uvicorn.__version__}"

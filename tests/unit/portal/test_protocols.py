@@ -501,6 +501,44 @@ async def test_a_head_of_several_slices_is_upgraded_and_read_on(caller: Caller) 
 
 
 @scene
+async def test_a_frame_that_is_taken_never_holds_the_reading(caller: Caller) -> None:
+    await caller.say(UPGRADE)
+    held: list[bool] = []
+    caller.wire.pause_reading = lambda: held.append(True)  # type: ignore[method-assign]
+    for number in range(3):
+        await caller.say(_frame(0x1, b"%d" % number))
+    assert ([one["text"] for one in caller.received], held) == (["0", "1", "2"], [])
+
+
+@scene
+async def test_frames_written_together_arrive_one_by_one(caller: Caller) -> None:
+    await caller.say(UPGRADE)
+    channel, before = caller.wire.protocol, len(caller.wire.written)
+    assert (channel.is_writable(), channel.has_unread()) == (True, False)
+    channel.write(["one", "zwölf"])
+    assert caller.wire.written[before:] == b"\x81\x03one" + b"\x81\x06" + "zwölf".encode()
+
+
+@scene
+async def test_a_channel_is_not_writable_while_its_peer_does_not_read_nor_when_it_ends(
+    caller: Caller,
+) -> None:
+    caller.may_answer.clear()
+    await caller.say(UPGRADE)
+    channel = caller.wire.protocol
+    assert not channel.is_writable()  # not yet accepted
+    caller.may_answer.set()
+    await caller.say(b"")
+    caller.wire.is_read = False
+    channel.write(["x" * 70_000])
+    assert not channel.is_writable()
+    channel.resume_writing()
+    assert channel.is_writable()
+    await channel.send({"type": "websocket.close", "code": 1000})
+    assert not channel.is_writable()
+
+
+@scene
 async def test_frames_that_are_not_taken_hold_the_reading(caller: Caller) -> None:
     caller.reads_frames = False
     await caller.say(UPGRADE)

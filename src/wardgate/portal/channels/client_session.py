@@ -111,6 +111,7 @@ class ClientSession(Session):
         )
         self._reevaluate_at = 0.0
         self._check_at = 0.0
+        self._token_ends_at = 0.0
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,6 +126,7 @@ class ClientSession(Session):
         supersede(context.bus, presence)
         self._registration = Registration(context.bus, presence, self.handle_message)
         self._check_at = context.monotonic() + CHECK_S
+        self._token_ends_at = self._when_token_ends()
         self._unsubscribe = context.bus.watch("presence:relay", self._on_relay_presence)
         self._reevaluate_at = context.monotonic() + REEVALUATION_S
         self._push_init()
@@ -177,6 +179,8 @@ class ClientSession(Session):
         if context.now() >= context.token.expires_at:
             self._stop("token_expired")
             return
+        # Anew each time, at least once a minute: the wall clock may be set.
+        self._token_ends_at = self._when_token_ends()
         if now >= self._check_at:
             self._check_at = now + CHECK_S
             if self._registration is not None and not self._registration.is_current():
@@ -194,16 +198,16 @@ class ClientSession(Session):
             self._push(presence)
 
     def _next_timeout(self) -> float | None:
+        due = min(self._reevaluate_at, self._check_at, self._token_ends_at)
+        for own in (self._asked.poll_timeout(), self._decisions.poll_timeout(), self._relays.poll_timeout()):
+            if own is not None and own < due:
+                due = own
+        return due
+
+    def _when_token_ends(self) -> float:
+        """Return the token's expiry on the monotonic clock, as the clocks are now."""
         left_s = (self._context.token.expires_at - self._context.now()).total_seconds()
-        due = [
-            self._reevaluate_at,
-            self._check_at,
-            self._clock.monotonic() + max(0.0, left_s),
-            self._asked.poll_timeout(),
-            self._decisions.poll_timeout(),
-            self._relays.poll_timeout(),
-        ]
-        return min(one for one in due if one is not None)
+        return self._clock.monotonic() + max(0.0, left_s)
 
     def _on_relay_presence(self) -> None:
         self._relays.handle_presence_change(now=self._clock.monotonic())

@@ -1,13 +1,14 @@
 """The ASGI endpoint of the control channels: upgrade checks, then a pump between one socket and one session.
 
-The pump is three things: the task of the request reads frames, a second one writes while there is something to write,
-and a timer of the loop calls `handle_timeout`. The session decides everything; nothing here looks into a frame.
+The pump is three things: the task of the request reads frames, a callback of the loop writes what has come up since the
+last one, and a timer calls `handle_timeout`. Where the network does not take everything at once, or the connection
+ends, a second task writes. The session decides everything; nothing here looks into a frame.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -90,6 +91,9 @@ PATIENCE_S: Final = 8.0
 be done again.
 """
 
+WRITTEN_AT_ONCE: Final = 16 * 1024
+"""Characters of frames that leave by one system call; more wait until everybody else had a turn."""
+
 DRAINED_AT_ONCE: Final = 500
 DRAIN_PAUSE_S: Final = 0.1
 """15,000 channels are closed in 3 s, and everybody else has a turn meanwhile."""
@@ -114,6 +118,15 @@ class Transport(Protocol):
 
     def unsent_bytes(self) -> int:
         """Return how many of the sent bytes still wait in this process."""
+
+    def has_unread(self) -> bool:
+        """Tell whether a message of the peer waits to be received."""
+
+    def is_writable(self) -> bool:
+        """Tell whether the socket is open and takes more at once."""
+
+    def write(self, texts: Sequence[str]) -> None:
+        """Send text frames together, when `is_writable`."""
 
     def fail(self, code: int) -> None:
         """End a socket whose peer does not read."""
@@ -494,6 +507,7 @@ class _Pump:
         self._send = send
         self._reader: asyncio.Task[Any] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Handle | None = None
         self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -525,7 +539,7 @@ class _Pump:
             self._session.on_output = _deaf
             if self._recording is not None:
                 self._recording.closed(None, by="peer")
-            for timer in (self._timer, self._flush_timer, self._progress_timer):
+            for timer in (self._flushing, self._timer, self._flush_timer, self._progress_timer):
                 if timer is not None:
                     timer.cancel()
             if self._writer is not None:
@@ -548,9 +562,35 @@ class _Pump:
                 if self._recording is not None:
                     self._recording.received(text)
                 self._session.handle_text(text)
-            self._arm()
+            if self._flushing is None:
+                self._arm()
+            delay_s = self._session.read_delay_s()
             # Even without a delay: a burst of frames from one peer must not keep all others waiting.
-            await self._clock.sleep(self._session.read_delay_s())
+            if delay_s > 0 or self._transport.has_unread():
+                await self._clock.sleep(delay_s)
+
+    def _flush(self) -> None:
+        """Write what there is at once; what the network does not take now is left to a task, and so is the end."""
+        self._flushing = None
+        if self._is_over or self._writer is not None:
+            return
+        texts: list[str] = []
+        room = WRITTEN_AT_ONCE
+        if self._transport.is_writable():
+            while room > 0 and (text := self._session.poll_transmit()) is not None:
+                texts.append(text)
+                room -= len(text)
+                self._session.handle_transmitted()
+                if self._recording is not None:
+                    self._recording.sent(text)
+            if texts:
+                self._transport.write(texts)
+                self._frames_sent += len(texts)
+        if self._session.poll_close() is not None or not self._transport.is_writable():
+            self._writer = asyncio.create_task(self._write())
+        elif room <= 0:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+        self._arm()
 
     async def _write(self) -> None:
         """Write what there is; the task ends with it, and with the session."""
@@ -600,9 +640,8 @@ class _Pump:
             self._watch_progress()
 
     def _handle_output(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
-        self._arm()
+        if self._writer is None and self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
         if self._session.poll_close() is not None and self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
 
@@ -659,6 +698,14 @@ class _NoTransport:
 
     def unsent_bytes(self) -> int:
         return 0
+
+    def has_unread(self) -> bool:
+        return True
+
+    def is_writable(self) -> bool:
+        return False
+
+    def write(self, texts: Sequence[str]) -> None: ...
 
     def fail(self, code: int) -> None: ...
 

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
-from typing import Final
+from typing import Final, ParamSpec
 
 from wardgate.portal.bus import DirectedMessage
 from wardgate.portal.database.row_changes import RowChange
@@ -30,7 +30,12 @@ from wardgate.wire.frames import Frame, Framing
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+
 MAX_FRAME_BYTES: Final = 256 * 1024
+_SURELY_FITS: Final = MAX_FRAME_BYTES // 4
+"""Characters: UTF-8 has no longer ones than of four bytes."""
+
 MAX_BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """How much may wait for a peer; requests of a thousand clients to one gateway at once are 2 MiB."""
 
@@ -101,6 +106,7 @@ class Session(ABC):
         self._counters = counters
         self._state = _State.OPEN
         self._last_frame_at = clock.monotonic()
+        self._idle_s = IDLE_S[dialect.kind]
         capacity, refill_per_s = ALLOWANCES[dialect.kind]
         self._allowance = Allowance(capacity=capacity, refill_per_s=refill_per_s, now=self._last_frame_at)
         self._join_cost = capacity / JOINS_AT_ONCE
@@ -119,22 +125,22 @@ class Session(ABC):
     def handle_text(self, text: str) -> None:
         """Take one text frame of the peer; call `read_delay_s` before the next."""
         self._last_frame_at = self._clock.monotonic()
-        self._charge(1)
-        if len(text) > MAX_FRAME_BYTES or len(text.encode(errors="replace")) > MAX_FRAME_BYTES:
+        self._allowance.charge(1, now=self._last_frame_at)
+        if len(text) > _SURELY_FITS and len(text.encode(errors="replace")) > MAX_FRAME_BYTES:
             self._counters["frames_too_big"] += 1
             self._abort(CloseCode.TOO_BIG)
-        self._guarded(lambda: self._handle_text(text))
+        self._guarded(self._handle_text, text)
 
     def handle_binary(self) -> None:
         """Take one binary frame: counted and ignored, as peers do with ours."""
         self._last_frame_at = self._clock.monotonic()
-        self._charge(1)
+        self._allowance.charge(1, now=self._last_frame_at)
         self._counters["frames_binary"] += 1
 
     def handle_timeout(self) -> None:
         """Do what is due; call at `poll_timeout`."""
         now = self._clock.monotonic()
-        if now >= self._last_frame_at + IDLE_S[self._dialect.kind]:
+        if now >= self._last_frame_at + self._idle_s:
             self._counters["closed_idle"] += 1
             self._abort(CloseCode.GOING_AWAY)
         if self._sending_since is not None and now >= self._sending_since + MAX_STALL_S:
@@ -157,17 +163,17 @@ class Session(ABC):
             case Record.STORED:
                 pass
             case Record.TOKEN_GONE:
-                self._guarded(lambda: self._stop("token_expired"))
+                self._guarded(self._stop, "token_expired")
             case Record.DEVICE_GONE:
                 self._guarded(self._stop)
 
     def handle_message(self, message: DirectedMessage) -> None:
         """Take a message of another session; the bus's mailbox."""
-        self._guarded(lambda: self._on_message(message))
+        self._guarded(self._on_message, message)
 
     def handle_changes(self, changes: Sequence[RowChange]) -> None:
         """Take a batch of the account's changes; the view already shows the state after it."""
-        self._guarded(lambda: self._on_changes(changes))
+        self._guarded(self._on_changes, changes)
 
     def handle_view_lost(self) -> None:
         """The account's view can no longer be kept current: close, so that the peer connects again on one
@@ -234,16 +240,17 @@ class Session(ABC):
         """Return when `handle_timeout` has something to do, on the clock's monotonic scale."""
         if self._state is _State.CLOSED:
             return None
-        due = [self._last_frame_at + IDLE_S[self._dialect.kind]]
+        # Asked for each frame.
+        due = self._last_frame_at + self._idle_s
         if self._sending_since is not None:
-            due.append(self._sending_since + MAX_STALL_S)
+            due = min(due, self._sending_since + MAX_STALL_S)
         if self._recorded_by is not None:
-            due.append(self._recorded_by)
+            due = min(due, self._recorded_by)
         if self._state is _State.JOINED:
             own = self._next_timeout()
-            if own is not None:
-                due.append(own)
-        return min(due)
+            if own is not None and own < due:
+                return own
+        return due
 
     # ── for subclasses ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -412,14 +419,14 @@ class Session(ABC):
         self._forget_unsent()
         self._close(code)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> None:
         """Run one step; a failure ends only this connection, and the peer connects again (protocol §1.9,
         point 9).
         """
         if self._state is _State.CLOSED:
             return
         try:
-            action()
+            action(*arguments, **options)
         except Exception:
             log.exception("a control channel crashed", extra={"peer": self._dialect.kind.value})
             self._counters["channel_crashes"] += 1
