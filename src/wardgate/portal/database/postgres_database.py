@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from wardgate.portal.database.errors import Unusable
 from wardgate.portal.database.location import PostgresServer
+from wardgate.portal.database.prepared import prepared_text
 from wardgate.portal.schema.change_feed import CHANGE_COUNTERS
 from wardgate.portal.schema.column_types import json_text
 
@@ -96,6 +97,10 @@ class PostgresDatabase:
         async with self._writers.connect() as connection:
             yield connection
 
+    async def commit(self, connection: AsyncConnection) -> None:
+        """Commit a transaction that `writing` has opened."""
+        await connection.commit()
+
     def start_sync(self) -> None:
         """Every commit is durable already."""
 
@@ -106,7 +111,8 @@ class PostgresDatabase:
         """Make this transaction the account's only writer, waiting for the one before."""
         high, low = account_id.bytes[:8], account_id.bytes[8:]
         key = int.from_bytes(bytes(a ^ b for a, b in zip(high, low, strict=True)), "big", signed=True)
-        await connection.execute(_LOCK, {"key": key})
+        lock = prepared_text(_LOCK, connection.dialect)
+        await connection.exec_driver_sql(lock.text, lock.parameters(key=key))
 
     async def accounts_changed_elsewhere(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
         """Return whose feed has moved, or may have, since the last call."""

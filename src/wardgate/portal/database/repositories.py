@@ -248,10 +248,11 @@ class Repository(Generic[_RowT]):
         await self._transaction.hold(*{self._feed_of(row) for row in rows})
         for some in in_turns(rows):
             stamped = [replace(row, inserted_at=now, updated_at=now) for row in some]
-            for row in stamped:
+            values = [values_of(row) for row in stamped]
+            for row, of_row in zip(stamped, values, strict=True):
                 self._check(row)
-                check_storable(self._table, values_of(row))
-            await self._transaction.insert_rows(self._table, [values_of(row) for row in stamped])
+                check_storable(self._table, of_row)
+            await self._transaction.insert_rows(self._table, values)
             for row in stamped:
                 self._record("insert", None, row)
             stored += stamped

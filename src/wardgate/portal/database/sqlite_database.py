@@ -169,6 +169,16 @@ class SqliteDatabase:
             self._commits = 0
             self._checkpoint = self._tasks.start(self._copy_log(), name="checkpoint")
 
+    async def commit(self, connection: AsyncConnection) -> None:
+        """Commit a transaction that `writing` has opened."""
+        if connection.in_transaction():
+            await connection.commit()
+        else:
+            # All its statements went straight to the driver: the library believes that nothing has begun.
+            driver = inline_connection(connection)
+            assert driver is not None
+            await driver.commit()
+
     def start_sync(self) -> Awaitable[None] | None:
         """Start to write what is committed to the disk; return an awaitable of its end, or None if already durable."""
         return None if self._unsynced is None else self._group_sync.begin()

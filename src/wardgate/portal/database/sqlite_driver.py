@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.portal.environment import Executor
@@ -88,6 +89,17 @@ class InlineConnection:
     def look_up(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return all rows at once; only where `answers_at_once`."""
         return self._open().execute(statement, parameters).fetchall()
+
+    def run_for_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row at once; only where `answers_at_once`.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: as the library in between words what the driver raises.
+        """
+        try:
+            self._open().executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise exc.DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
     async def create_function(self, *arguments: Any, **options: Any) -> None:
         self._open().create_function(*arguments, **options)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wardgate.portal.database.prepared import prepared_insert, prepared_select, prepared_text, prepared_update
 from wardgate.portal.database.refusals import is_bad_value, refusal
-from wardgate.portal.database.sqlite_driver import inline_connection
+from wardgate.portal.database.sqlite_driver import InlineConnection, inline_connection
 from wardgate.portal.database.tenant_tables import TenantTables
 from wardgate.portal.database.turns import MANY, ROWS_A_TURN, STATEMENT_ROWS
 from wardgate.portal.environment import Environment
@@ -98,6 +99,12 @@ class BaseTransaction(ABC):
         self._rows_this_turn = 0
         self.now = environment.clock.now()
         self.appended: dict[UUID, list[Change]] = {}
+
+    @cached_property
+    def _driver(self) -> InlineConnection | None:
+        """SQLite's driver, if it answers at once: what is made ready goes past the library in between."""
+        driver = inline_connection(self._connection)
+        return driver if driver is not None and driver.answers_at_once else None
 
     @property
     def dialect(self) -> str:
@@ -230,6 +237,9 @@ class BaseTransaction(ABC):
 
     async def _scalar(self, statement: TextClause, **values: Any) -> int | None:
         ready = prepared_text(statement, self._connection.dialect)
+        if (driver := self._driver) is not None:
+            rows = driver.look_up(ready.text, ready.parameters(**values))
+            return rows[0][0] if rows else None
         result = await self._connection.exec_driver_sql(ready.text, ready.parameters(**values))
         found: int | None = result.scalar()
         return found
@@ -252,8 +262,8 @@ class BaseTransaction(ABC):
         """Return the few rows of a statement that is put together once, with `values` for what it leaves open; for the
         repositories. Raises as `execute`.
         """
-        driver = inline_connection(self._connection)
-        if driver is None or not driver.answers_at_once:
+        driver = self._driver
+        if driver is None:
             rows: Sequence[Sequence[Any]] = (await self.execute(statement, values)).all()
             return rows
         if self._refusal is not None:
@@ -279,9 +289,16 @@ class BaseTransaction(ABC):
         if not rows:
             return
         ready = prepared_insert(table, tuple(rows[0]), self._connection.dialect)
-        await self._execute(
-            lambda: self._connection.exec_driver_sql(ready.text, ready.parameters(rows)), len(rows)
-        )
+        driver = self._driver
+
+        async def run() -> None:
+            parameters = ready.parameters(rows)
+            if driver is None:
+                await self._connection.exec_driver_sql(ready.text, parameters)
+            else:
+                driver.run_for_each(ready.text, parameters)
+
+        await self._execute(run, len(rows))
 
     async def update_rows(self, statement: Update, values: Sequence[Mapping[str, Any]]) -> None:
         """Run an update that is put together once, for each of `values`; for the repositories. Raises as `execute`."""

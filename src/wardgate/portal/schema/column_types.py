@@ -33,13 +33,11 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without zone must not reach the store")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else _in_utc(value)
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
+        return _instant_text if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         return None if value is None else value.astimezone(UTC)
@@ -55,6 +53,17 @@ def json_text(value: Any) -> str:
 
 def _parse_uuid(text: UUID | str | None) -> UUID | None:
     return None if text is None else msgspec.convert(text, UUID)
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time without zone must not reach the store")
+    return value.astimezone(UTC)
+
+
+def _instant_text(value: datetime | None) -> str | None:
+    """Write an instant as SQLAlchemy does for SQLite: always with microseconds, so that text sorts as time does."""
+    return None if value is None else _in_utc(value).isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
 def _parse_instant(text: str | None) -> datetime | None:

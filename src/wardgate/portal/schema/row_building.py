@@ -8,6 +8,7 @@ order of the table's columns.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, get_type_hints
 from uuid import UUID
@@ -99,11 +100,19 @@ class Building(Generic[_RowT]):
 
 def values_of(row: Any) -> dict[str, Any]:
     """Return a row's values by the names of its columns."""
-    return {field.name: getattr(row, field.name) for field in fields(row)}
+    names, values = _reader_of(row.__class__)
+    return dict(zip(names, values(row), strict=True))
+
+
+@cache
+def _reader_of(row_class: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the names of a row's columns, of which there are several, and what reads them all."""
+    names = tuple(field.name for field in fields(row_class))
+    return names, attrgetter(*names)
 
 
 _TO_JSON: Final[Mapping[type[TypeEngine[Any]], Callable[[Any], Any]]] = {
-    Uuid: str,
+    Uuid: msgspec.to_builtins,  # in C, unlike `str`
     UtcDateTime: datetime.isoformat,
     LargeBinary: bytes.hex,
 }
