@@ -7,7 +7,6 @@ Payloads stay raw until a `Dialect` knows their type.
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -33,8 +32,7 @@ VERSION_MISMATCH: Final = "version_mismatch"
 Ref = int | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One parsed frame; `payload` is its JSON text, b"null" when absent. `join_ref` exists in the array form only."""
 
     topic: str

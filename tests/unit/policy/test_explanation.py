@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
@@ -11,6 +12,7 @@ from support.worlds import (
     FACTS,
     NET,
     NOW,
+    ROBOT,
     STAFF,
     from_networks,
     hours,
@@ -21,11 +23,14 @@ from support.worlds import (
 )
 from wardgate.model.domain import Policy
 from wardgate.model.filters import Filter, PortRange, Protocol
+from wardgate.model.ids import ResourceId
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.engine import authorize, is_offered
 from wardgate.policy.evaluation import Facts
 from wardgate.policy.explanation import (
+    MOST_PARTS,
     TOKEN_UNDETERMINED,
+    Backgrounds,
     ExplainedGateway,
     ExplainedInput,
     ExplainedTarget,
@@ -255,3 +260,47 @@ def test_a_name_forges_no_line_and_commands_no_terminal() -> None:
     lines = as_text(told).split("\n")
     assert len([one for one in lines if one.startswith(("GRANTED", "DENIED", "UNDETERMINED"))]) == 1
     assert all(one.isprintable() for one in lines)
+
+
+def test_what_is_remembered_between_explanations_is_never_older_than_the_snapshot() -> None:
+    backgrounds = Backgrounds()
+    snapshot = Snapshot.of([*BASICS, policy(1), policy(2, is_disabled=True), policy(3, group=None)])
+    steps: list[dict[str, list[Entity] | bool]] = [
+        {},
+        {"puts": [replace(ADA, name="Ada L.")]},
+        {"puts": [replace(STAFF, name="Crew")]},
+        {"puts": [replace(NET, name="network", filters=(Filter(Protocol.TCP, (PortRange(80, 80),)),))]},
+        {"puts": [policy(2)]},
+        {"puts": [policy(4, group=EVERYONE)]},
+        {"drops": [ADA_IN_STAFF]},
+        {"drops": [policy(4, group=EVERYONE)]},
+        {"puts": [ADA_IN_STAFF]},
+        {"is_disabled": True},
+        {"is_disabled": False},
+        {"drops": [NET]},
+    ]
+    for step in steps:
+        snapshot = snapshot.evolve(**step)  # type: ignore[arg-type]
+        for actor in (ADA, ROBOT):
+            asked = request(actor)
+            decision = authorize(snapshot, asked, now=NOW)
+            expected = explain(snapshot, asked, decision, now=NOW)
+            for _ in range(2):
+                told = explain(snapshot, asked, decision, now=NOW, backgrounds=backgrounds)
+                assert told == expected, step
+
+
+def test_what_is_remembered_is_bounded_and_nothing_is_of_what_does_not_exist() -> None:
+    backgrounds = Backgrounds()
+    disabled = [policy(number, is_disabled=True) for number in range(MOST_PARTS // 2)]
+    snapshot = Snapshot.of([*BASICS, *disabled, replace(NET, id=ResourceId(UUID(int=41)))])
+    for actor in (ADA, ROBOT, ADA):
+        asked = request(actor)
+        decision = authorize(snapshot, asked, now=NOW)
+        told = explain(snapshot, asked, decision, now=NOW, backgrounds=backgrounds)
+        assert (len(told.others), backgrounds.count()) == (len(disabled), 1)
+    for number in range(100):
+        asked = replace(request(), resource_id=ResourceId(UUID(int=5000 + number)))
+        decision = authorize(snapshot, asked, now=NOW)
+        explain(snapshot, asked, decision, now=NOW, backgrounds=backgrounds)
+    assert backgrounds.count() == 1

@@ -29,11 +29,14 @@ MOST_SECRETS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class PairSecrets:
-    """What a client and a gateway share (protocol §4.1, §4.2): ICE credentials of each end and the pre-shared key."""
+    """What a client and a gateway share (protocol §4.1, §4.2): ICE credentials of each end and the pre-shared key; and
+    how the client is introduced to the gateway.
+    """
 
     client_ice: wire.IceCredentials = field(repr=False)
     gateway_ice: wire.IceCredentials = field(repr=False)
     psk: str = field(repr=False)
+    client: wire.AuthorizedClient = field(repr=False)
 
 
 class ClientContext:
@@ -117,4 +120,5 @@ class ClientContext:
 
     def replace_device(self, device: Device) -> None:
         self.device = device
+        self.secrets_with.clear()
         self.facts = facts_of(KnownClient(device, self.origin, self.token))

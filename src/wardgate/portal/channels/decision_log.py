@@ -113,6 +113,8 @@ class DecisionLog:
             self._list_unlisted()
 
     def poll_timeout(self) -> float | None:
+        if not self._windows and self._unlisted is None:
+            return None
         due = [window.until for window in self._windows.values()]
         if self._unlisted is not None:
             due.append(self._unlisted.until)
@@ -151,6 +153,7 @@ class DecisionLog:
             now=answer.now,
             gateway=answer.gateway,
             target=answer.target,
+            backgrounds=context.view.backgrounds,
         )
         explanation = msgspec.structs.replace(explanation, repeats=repeats, unlisted=unlisted)
         resource = answer.snapshot.resources.get(answer.access.resource_id)

@@ -99,20 +99,7 @@ def offer_to_gateway(
     create = wire.CreateAuthorization(
         ref=str(row.id),
         resource=resource,
-        client=wire.AuthorizedClient(
-            id=context.client_id,
-            public_key=context.public_key,
-            preshared_key=secrets.psk,
-            ipv4=IPv4Address(context.device.ipv4),
-            ipv6=IPv6Address(context.device.ipv6),
-            version=context.announced_version,
-            device_os_name=context.os.name,
-            device_os_version=context.os.version,
-            device_serial=context.device.device_serial,
-            device_uuid=context.device.device_uuid,
-            identifier_for_vendor=context.device.identifier_for_vendor,
-            firebase_installation_id=context.device.firebase_installation_id,
-        ),
+        client=secrets.client,
         client_ice_credentials=secrets.client_ice,
         gateway_ice_credentials=secrets.gateway_ice,
         expires_at=unix_seconds(row.expires_at),
@@ -144,7 +131,21 @@ def _secrets_with(context: ClientContext, gateway: GatewayPresence) -> PairSecre
         gateway_key=gateway.public_key,
         gateway_psk_base=gateway.psk_base,
     )
-    return context.remember_secrets(gateway.connection_id, PairSecrets(client_ice, gateway_ice, psk))
+    client = wire.AuthorizedClient(
+        id=context.client_id,
+        public_key=context.public_key,
+        preshared_key=psk,
+        ipv4=IPv4Address(context.device.ipv4),
+        ipv6=IPv6Address(context.device.ipv6),
+        version=context.announced_version,
+        device_os_name=context.os.name,
+        device_os_version=context.os.version,
+        device_serial=context.device.device_serial,
+        device_uuid=context.device.device_uuid,
+        identifier_for_vendor=context.device.identifier_for_vendor,
+        firebase_installation_id=context.device.firebase_installation_id,
+    )
+    return context.remember_secrets(gateway.connection_id, PairSecrets(client_ice, gateway_ice, psk, client))
 
 
 def offer_to_client(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
+from wardgate.policy.explanation import Backgrounds
 from wardgate.policy.snapshot import Entity, Snapshot
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.account_config import AccountConfig
@@ -88,6 +89,7 @@ class AccountView:
         self.sequence = self.moved_at = sequence
         self.client_views = ClientViews()
         self.gateway_views = GatewayViews()
+        self.backgrounds = Backgrounds()
         self.users = 0
         self._is_lost = False
         self._row: Account | None = None
