@@ -17,6 +17,8 @@ from wardgate.portal.app import Portal
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 SOURCES = Path(wardgate.__file__).parent / "portal"
 
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b"}
+
 
 async def test_the_page_names_every_metric_with_its_type_and_labels() -> None:
     rows = re.findall(r"^\| `(wardgate_\w+)` \| (\w+) \| (.*?) \|", PAGE, re.MULTILINE)
@@ -90,17 +92,22 @@ async def test_requests_and_decisions_are_told_as_spans_without_paths_once_someb
         async with caller(portal) as browser:
             await browser.get("/acme/sites", headers={"traceparent": "00-aa-bb-01", "tracestate": "x" * 600})
             await browser.get("/healthz")
-        async with world.client() as client:
+        async with world.client(headers=TRACE) as client:
             await client.join()
             client.send("request_authorization", {"resource_id": str(world.resource.id)})
             await client.receive_until("authorization_creation_failed")
-    page, decision = spans
+        with pytest.raises(Refused):
+            await world.client(token=None, headers={"traceparent": "x" * 600}).__aenter__()
+    page, upgrade, decision, refused = spans
     assert page == (
         "GET web",
         {"http.request.method": "GET", "wardgate.part": "web", "http.response.status_code": 303},
         {"traceparent": "00-aa-bb-01"},
     )
-    assert decision == ("decision", {"wardgate.resource_id": str(world.resource.id)}, {})
+    told = {"http.request.method": "GET", "wardgate.part": "upgrade"}
+    assert upgrade == ("GET upgrade", {**told, "http.response.status_code": 101}, TRACE)
+    assert decision == ("decision", {"wardgate.resource_id": str(world.resource.id)}, TRACE)
+    assert refused == ("GET upgrade", {**told, "http.response.status_code": 401}, {})
 
 
 async def test_the_end_of_a_channel_is_counted_once_by_its_code_and_by_who_closed() -> None:

@@ -25,7 +25,7 @@ from wardgate.portal.http.headers import host_of
 from wardgate.portal.http.origin import SCOPE_KEY as ORIGIN
 from wardgate.portal.http.origin import read_origin, scheme_of
 from wardgate.portal.http.security_headers import transport_security
-from wardgate.portal.http.traced_request import TracedRequest
+from wardgate.portal.http.traced_request import TracedRequest, TracedUpgrade
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.keys import Keys
 from wardgate.portal.rest import application as rest
@@ -144,10 +144,14 @@ class Portal:
         is_upgrade = scope["type"] == "websocket"
         part = part_of(scope["path"], is_upgrade=is_upgrade, is_program=is_program(scope["headers"]))
         record = self.services.spans.record
-        if record is None or is_upgrade or part is Part.HEALTH:
+        clock = self.services.environment.clock
+        if record is None or part is Part.HEALTH:
             await self._handle(part, scope, receive, send)
             return
-        traced = TracedRequest(scope, send, self.services.environment.clock)
+        if is_upgrade:
+            await self._handle(part, scope, receive, TracedUpgrade(scope, send, clock, record).send)
+            return
+        traced = TracedRequest(scope, send, clock)
         try:
             await self._handle(part, scope, receive, traced.send)
         finally:

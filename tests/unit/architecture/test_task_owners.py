@@ -19,7 +19,7 @@ OWNERS = {
     ("portal/jobs/runner.py", "Runner._execute"): "awaits it in the next statement",
     (
         "portal/channels/endpoint.py",
-        "_Pump._flush",
+        "_Pump._write_at_once",
     ): "it logs what it raises itself, and `run` ends it and waits for it",
     (
         "portal/http2.py",

@@ -59,6 +59,7 @@ from wardgate.portal.channels.session import Session
 from wardgate.portal.channels.views import client_interface, flow_logs_setting
 from wardgate.portal.database.row_changes import Deleted, RowChange, Updated
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.http.traced_request import NO_CONTEXT
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import ClientToken
@@ -74,7 +75,10 @@ NOBODY: Final[Lost] = {}
 
 
 class ClientSession(Session):
-    """One connected client."""
+    """One connected client.
+
+    `trace` is the W3C trace context that its upgrade came with (protocol §1.2): spans of its decisions continue it.
+    """
 
     def __init__(
         self,
@@ -85,9 +89,11 @@ class ClientSession(Session):
         journal: Journal,
         connected: ConnectedClient,
         view: AccountView,
+        trace: Mapping[str, str] = NO_CONTEXT,
     ) -> None:
         super().__init__(dialect, framing, clock=services.environment.clock, counters=services.counters)
         self._services = services
+        self._trace = trace
         push = _pushing_to(weakref.ref(self))
         self._context = context = ClientContext(
             connected, services=services, journal=journal, view=view, push=push
@@ -223,7 +229,9 @@ class ClientSession(Session):
                 took_s = self._clock.monotonic() - asked_at
                 self._services.metrics.decision_s.observe(took_s)
                 if (record := self._services.spans.record) is not None:
-                    record("decision", took_s, {"wardgate.resource_id": str(message.resource_id)}, {})
+                    record(
+                        "decision", took_s, {"wardgate.resource_id": str(message.resource_id)}, self._trace
+                    )
             case wire.ResolveDevicePoolDomain(resource_id, domain):
                 self._pools.resolve(resource_id, domain, is_shown=resource_id in self._list)
             case wire.NewGatewayIceCandidates(gateway_id, candidates):

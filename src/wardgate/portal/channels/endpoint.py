@@ -43,6 +43,7 @@ from wardgate.portal.http.asgi import Receive, Scope, Send
 from wardgate.portal.http.headers import headers_of
 from wardgate.portal.http.origin import Origin, origin_of
 from wardgate.portal.http.rate_limit import Pace, TokenBuckets, retry_after
+from wardgate.portal.http.traced_request import NO_CONTEXT, context_of
 from wardgate.portal.services import Services
 from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.portal.snapshot.audience import Interest
@@ -348,7 +349,7 @@ class ChannelEndpoint:
                     early.end()
                     early = Early(self._journal, view)
                     connected = await self._read_again(connected, early)
-                session = self._make_session(dialect, framing, connected, view)
+                session = self._make_session(dialect, framing, connected, view, self._trace_of(scope))
             except Refused as refused:
                 await _refuse(scope, send, refused)
                 return
@@ -371,6 +372,10 @@ class ChannelEndpoint:
                 session.handle_disconnect()
                 self._pumps.discard(pump)
 
+    def _trace_of(self, scope: Scope) -> Mapping[str, str]:
+        """Return the trace that the upgrade belongs to, and what is decided on its channel."""
+        return NO_CONTEXT if self._services.spans.record is None else context_of(scope)
+
     def _begin_recording(self, dialect: Dialect, scope: Scope) -> Recording | None:
         if self.recorder is None:
             return None
@@ -384,7 +389,12 @@ class ChannelEndpoint:
         return self._journal.follow(connected.device.id, listener)
 
     def _make_session(
-        self, dialect: Dialect, framing: Framing, connected: Connected, view: AccountView
+        self,
+        dialect: Dialect,
+        framing: Framing,
+        connected: Connected,
+        view: AccountView,
+        trace: Mapping[str, str],
     ) -> Session:
         """Make the session from what was read; later changes reach it as they happen."""
         services = self._services
@@ -392,7 +402,13 @@ class ChannelEndpoint:
             case ConnectedClient():
                 connected = replace(connected, account=view.shared(connected.account))
                 return ClientSession(
-                    dialect, framing, services=services, journal=self._journal, connected=connected, view=view
+                    dialect,
+                    framing,
+                    services=services,
+                    journal=self._journal,
+                    connected=connected,
+                    view=view,
+                    trace=trace,
                 )
             case ConnectedGateway():
                 return GatewaySession(dialect, framing, services=services, connected=connected, view=view)
@@ -574,6 +590,15 @@ class _Pump:
         self._flushing = None
         if self._is_over or self._writer is not None:
             return
+        try:
+            self._write_at_once()
+        except Exception:
+            log.exception("a control channel's pump failed")
+            self._counters["channel_crashes"] += 1
+            self._end()
+        self._arm()
+
+    def _write_at_once(self) -> None:
         texts: list[str] = []
         room = WRITTEN_AT_ONCE
         if self._transport.is_writable():
@@ -590,7 +615,6 @@ class _Pump:
             self._writer = asyncio.create_task(self._write())
         elif room <= 0:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-        self._arm()
 
     async def _write(self) -> None:
         """Write what there is; the task ends with it, and with the session."""

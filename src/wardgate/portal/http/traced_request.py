@@ -1,5 +1,7 @@
-"""A span for an HTTP request."""
+"""Spans for HTTP requests and for upgrades to control channels."""
 
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import Message, Scope, Send
@@ -9,6 +11,8 @@ from wardgate.portal.spans import RecordSpan
 
 MAX_CONTEXT_LENGTH: Final = 512  # characters; W3C Trace Context has tracestate propagated up to there
 _CONTEXT: Final = {b"traceparent", b"tracestate"}  # W3C Trace Context
+NO_CONTEXT: Final[Mapping[str, str]] = {}
+"""Of whoever gave none, and of everybody while nobody collects spans."""
 
 
 class TracedRequest:
@@ -46,6 +50,32 @@ class TracedRequest:
             attributes["http.response.status_code"] = self._status
         took_s = self._clock.monotonic() - self._began_at
         record(f"{self._scope['method']} {part}", took_s, attributes, context_of(self._scope))
+
+
+class TracedUpgrade:
+    """One upgrade on its way through an ASGI application: its span ends when it is accepted or refused, not with the
+    channel.
+    """
+
+    def __init__(self, scope: Scope, send: Send, clock: Clock, record: RecordSpan) -> None:
+        self._scope = scope
+        self._send = send
+        self._clock = clock
+        self._record = record
+        self._began_at = clock.monotonic()
+
+    async def send(self, message: Message) -> None:
+        """Stands for the server's own `send`."""
+        if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+            # While the head of the request is there: a channel that is open keeps nothing of it.
+            attributes: dict[str, str | int] = {
+                "http.request.method": "GET",
+                "wardgate.part": "upgrade",
+                "http.response.status_code": message.get("status", int(HTTPStatus.SWITCHING_PROTOCOLS)),
+            }
+            took_s = self._clock.monotonic() - self._began_at
+            self._record("GET upgrade", took_s, attributes, context_of(self._scope))
+        await self._send(message)
 
 
 def context_of(scope: Scope) -> dict[str, str]:
