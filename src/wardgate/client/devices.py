@@ -13,7 +13,7 @@ The engine enforces grants, by packet and by deadline. Here stands which they ar
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final, TypeVar
@@ -44,6 +44,8 @@ SIGNALLING: Final[Signalling[DeviceId]] = Signalling(
     id_field=fields.CLIENT_ID,
 )
 
+MAX_RESUMED: Final = 64  # ours: targets asked for again after a network change
+
 _Given = TypeVar("_Given")
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Devices:
         self._requests: OpenRequests[DeviceTarget] = OpenRequests()
         self._devices: dict[ClientId, _Device] = {}
         self._refusals: dict[DeviceTarget, str] = {}
+        self._resumed: tuple[DeviceTarget, ...] = ()
 
     def __contains__(self, device_id: DeviceId) -> bool:
         return device_id in self._devices
@@ -96,6 +99,13 @@ class Devices:
                 self._send(m.RequestAuthorization(target.pool_id, ipv4=address))
             else:
                 self._send(m.RequestAuthorization(target.pool_id, ipv6=address))
+
+    def resume(self, *, now: float) -> None:
+        """Ask for what was in use when the network changed, as far as pools still lead there."""
+        resumed, self._resumed = self._resumed, ()
+        for target in resumed:
+            if any(one.pool.id == target.pool_id for one in self._pools.leading_to(target.address)):
+                self.request(target, now=now)
 
     def end(self, targets: Iterable[DeviceTarget]) -> None:
         """Pools do not lead there any more."""
@@ -177,6 +187,13 @@ class Devices:
         """Return a device that we are authorised for by one of these targets."""
         wanted = set(targets)
         return next((one for one, device in self._devices.items() if device.targets & wanted), None)
+
+    def _reached_at(self, peers: Collection[str]) -> Iterator[DeviceTarget]:
+        """Yield one target for each pool by which we reach one of these devices: a grant covers both its addresses."""
+        for client_id, device in self._devices.items():
+            if str(client_id) in peers:
+                by_pool = {one.pool_id: one for one in sorted(device.targets, key=_ipv4_last)}
+                yield from (by_pool[pool_id] for pool_id in sorted(by_pool, key=str))
 
     # ── the portal ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,8 +328,12 @@ class Devices:
         self._clock = clock
         self._retain()
 
-    def forget_all(self) -> None:
-        """The network changed: every connection is gone, and in the engine everything that belonged to it."""
+    def handle_reset(self, *, in_use: Collection[str]) -> None:
+        """The network changed: every connection is gone, and in the engine everything that belonged to it.
+
+        What `in_use`, peers with whom packets were exchanged lately, are reached by is asked for again by `resume`.
+        """
+        self._resumed = tuple(self._reached_at(in_use))[:MAX_RESUMED] or self._resumed
         self._devices.clear()
         self._refusals.clear()
         self._requests.close_all()
@@ -406,6 +427,10 @@ class _Device:
 def _given(*values: _Given | UnsetType) -> _Given | None:
     """Return the first value that is there."""
     return next((value for value in values if not isinstance(value, UnsetType)), None)
+
+
+def _ipv4_last(target: DeviceTarget) -> int:
+    return -target.address.version
 
 
 def _resource_id(text: str) -> ResourceId:

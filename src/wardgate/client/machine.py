@@ -158,6 +158,7 @@ class Client:
                 self._devices.handle_authorizations(authorizations)
                 self._is_initialised = True
                 self._resume(now=now)
+                self._devices.resume(now=now)
             case m.ConfigChanged(interface=interface):
                 self._set_interface(interface)
                 self._refresh_routes()
@@ -316,7 +317,7 @@ class Client:
         for gateway_id in list(self._gateways):
             self._forget_gateway(gateway_id)
         self._requests.close_all()
-        self._devices.forget_all()
+        self._devices.handle_reset(in_use=in_use)
         self._connections.forget_all()
         self._offline_until.clear()
         self._pool_names.forget_all()

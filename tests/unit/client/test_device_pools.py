@@ -362,6 +362,51 @@ def test_a_reset_forgets_both_directions(client: Client, engine: RecordingEngine
     assert engine.of(c.AddRemoteCandidates) == []
 
 
+def test_a_device_in_use_when_the_network_changed_is_asked_for_without_a_packet(client: Client) -> None:
+    """Once for each pool, whichever of its addresses programs use: a grant covers both."""
+    reach(client)
+    client.handle_reset(KEY, in_use={str(NAS)}, now=1.5)
+    client.handle_portal_lost()
+    client.handle_reset(KEY, now=1.6)  # once more, before the portal was there
+    client.handle_joined()
+    drained(client)  # it has not been told yet what may be asked for
+    client.handle_message(init(CIDR_RESOURCE, STATIC), now=2.0)
+    assert sent(client) == [m.RequestAuthorization(POOL, (), ipv4=V4)]
+    client.handle_message(init(CIDR_RESOURCE, STATIC), now=9.0)
+    assert not sent(client), "once"
+
+
+def test_a_name_of_a_pool_leads_to_its_device_after_the_network_changed(named: Client) -> None:
+    named.handle_message(resolved(), now=1.0)
+    reach(named)
+    named.handle_reset(KEY, in_use={str(NAS)}, now=1.5)
+    named.handle_joined()
+    drained(named)
+    named.handle_message(init(DYNAMIC), now=2.0)
+    assert sent(named) == [m.RequestAuthorization(POOL, (), ipv4=V4)]
+
+
+@pytest.mark.parametrize(("in_use", "pool"), [((), STATIC), ((str(NAS),), EMPTY)], ids=["idle", "gone"])
+def test_a_device_that_was_idle_or_has_left_waits_for_a_packet(
+    client: Client, in_use: tuple[str, ...], pool: m.ClientStaticDevicePool
+) -> None:
+    reach(client)
+    client.handle_reset(KEY, in_use=in_use, now=1.5)
+    client.handle_joined()
+    drained(client)
+    client.handle_message(init(CIDR_RESOURCE, pool), now=2.0)
+    assert not sent(client)
+
+
+def test_who_only_reaches_us_is_not_asked_for_after_the_network_changed(client: Client) -> None:
+    client.handle_message(LET_IN, now=1.0)
+    client.handle_reset(KEY, in_use={str(NAS)}, now=1.5)
+    client.handle_joined()
+    drained(client)
+    client.handle_message(init(CIDR_RESOURCE, STATIC), now=2.0)
+    assert not sent(client)
+
+
 @pytest.mark.parametrize(
     "message",
     [replace(LET_IN, expires_at=UNSET), replace(LET_IN, resource=CIDR_RESOURCE)],
