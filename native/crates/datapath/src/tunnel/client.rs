@@ -589,13 +589,17 @@ impl Client {
         })
     }
 
-    /// Forget what is known of peers and wishes; routes stay.
+    /// Forget what is known of peers and wishes. Routes stay, and so do the flows that we have opened to devices: they may be
+    /// answered as soon as there is access again, whoever sends first.
     pub fn reset(&mut self) {
         let tables = std::mem::take(&mut self.tables);
         let routed = std::mem::take(&mut self.routed);
+        let none = FlowSet::new(self.hash, usize::MAX);
+        let device_flows = std::mem::replace(&mut self.device_flows, none);
         *self = Self {
             tables,
             routed,
+            device_flows,
             route_count: self.route_count,
             last_hold: self.last_hold,
             ..Self::new(self.hash)

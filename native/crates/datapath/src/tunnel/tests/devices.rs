@@ -485,6 +485,32 @@ fn a_reset_forgets_what_others_may_do() {
     assert_eq!(world.count(DEVICE, "dropped_prohibited"), 1);
 }
 
+/// A program that only receives sends nothing that would open its flow anew.
+#[test]
+fn a_flow_that_we_opened_is_answered_after_a_reset_once_there_is_access_again() {
+    let mut world = granted_world(json!([]));
+    let [request, answer] = [udp(SSH, b"send me much"), udp_reply(SSH, b"much")];
+    assert_eq!(passes(&mut world, CLIENT, &request), [request]);
+    let key = crate::command::Key([0x55; 32]);
+    world.apply(
+        CLIENT,
+        json!({"command": "reset_network", "private_key": key.encode()}),
+    );
+    world.hosts[CLIENT].key = key;
+    world.run(2 * SECOND);
+    world.introduce();
+    world.grant_device(CLIENT, json!([]), Value::Null);
+    world.run(2 * SECOND);
+    assert!(passes(&mut world, DEVICE, &answer).is_empty());
+    world.authorize_device(CLIENT);
+    assert_eq!(
+        passes(&mut world, DEVICE, &answer),
+        std::slice::from_ref(&answer)
+    );
+    let unasked = udp_reply("100.64.0.2:23", b"unasked");
+    assert!(passes(&mut world, DEVICE, &unasked).is_empty());
+}
+
 fn rewrite_source(packet: &mut [u8], source: &str) {
     let mut packet = IpPacket::parse(packet).unwrap();
     packet.set_source(ip(source)).unwrap();
