@@ -67,7 +67,7 @@ test:
 	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
 	$(PYTEST) tests/browser -q
-	$(PYTEST) tests/e2e -q
+	$(PYTEST) tests/e2e -n 2 --dist loadfile -q
 	$(PYTEST) tests/packages -q
 
 test-long:

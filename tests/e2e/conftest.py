@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.netns)
-            item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.timeout(600))  # of a minute: for what hangs
             if reason is not None:
                 item.add_marker(pytest.mark.skip(reason=f"no lab on this machine: {reason}"))
 

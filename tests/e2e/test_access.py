@@ -4,16 +4,60 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 import time
+from functools import partial
+from ipaddress import ip_address
+
+import pytest
 
 from e2e.conftest import machine
+from e2e.on_hosts import ended_flows, listens, ok
 from wardgate.lab.host import Host, wait_until
-from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4, WEB6, Download, Installation
+from wardgate.lab.installation import (
+    PUBLIC_DNS,
+    TEN_MEGABYTES,
+    TEN_MEGABYTES_SHA256,
+    WEB4,
+    WEB6,
+    Installation,
+)
 from wardgate.lab.packet_watch import PacketWatch
 
 V4, V6 = f"http://{WEB4}/get", f"http://[{WEB6}]/get"
 WEB4_NET = "10.20.0.0/24"
 AT_ONCE_S = 5.0  # takes the product less than one (tests/simulation); the rest is room for a busy machine
+_UDP_ECHO = """
+import selectors, socket, sys
+waiting = selectors.DefaultSelector()
+for port in sys.argv[2:]:
+    one = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind((sys.argv[1], int(port)))
+    waiting.register(one, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _ in waiting.select():
+        payload, sender = key.fileobj.recvfrom(2048)
+        key.fileobj.sendto(payload, sender)
+"""
+_UDP_ASK = """
+import errno, socket, sys
+asking = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+asking.connect((sys.argv[1], int(sys.argv[2])))
+asking.settimeout(1)
+for _ in range(30):
+    try:
+        asking.send(b"hello")
+        print("echoed" if asking.recv(2048) == b"hello" else "spoilt")
+        break
+    except TimeoutError:
+        pass
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+        break
+else:
+    print("lost")
+"""
 ENDLESS = f"http://{WEB4}/slow?num=1000000000&rate=2000000"
 
 
@@ -29,14 +73,108 @@ def test_what_no_policy_grants_is_not_reached(cone: Installation) -> None:
     assert cone.fetch("http://172.21.0.100/get", timeout_s=2).error is not None
 
 
-def test_filters_let_pass_what_they_name_and_answer_the_rest_with_an_icmp_error(cone: Installation) -> None:
+@pytest.mark.parametrize("address", ["172.21.0.53", "172:21::53"], ids=["IPv4", "IPv6"])
+def test_filters_let_pass_what_they_name_and_answer_the_rest_with_an_icmp_error(
+    cone: Installation, address: str
+) -> None:
+    version = ip_address(address).version
+    client, host = cone.client_site.host, f"[{address}]" if version == 6 else address
+    if version == 6:
+        for end, prefix in ((cone.gateway_site.host, "172:21::1/64"), (cone.web, f"{address}/64")):
+            end.run("ip", "address", "replace", prefix, "dev", "eth2", "nodad")
     cone.start_web_server(8000)
-    cone.make_resource("web-only", "ip", "172.21.0.53", filters=[{"protocol": "tcp", "ports": ["80"]}])
-    cone.grant("web-only")
-    wait_until(lambda: cone.fetch("http://172.21.0.53/get", timeout_s=2).error is None, "port 80", limit_s=30)
-    refused = cone.fetch("http://172.21.0.53:8000/get", timeout_s=30)
-    assert refused.error is not None
-    assert "TimeoutError" not in refused.error, "a refused packet must be answered, not swallowed"
+    echo = cone.web.start("udp-echo", sys.executable, "-c", _UDP_ECHO, address, "5300", "5301")
+    wait_until(lambda: "ready" in echo.log(), "the echo server", limit_s=45)
+
+    def udp(port: int) -> str:
+        """`echoed` or what the socket was told; an ICMP error is a socket's next error."""
+        return client.run(sys.executable, "-c", _UDP_ASK, address, str(port), timeout_s=120).strip()
+
+    def ping() -> str:
+        return client.run("ping", f"-{version}", "-c", "1", "-W", "5", address, check=False)
+
+    name = f"filtered over IPv{version}"
+    ports = [{"protocol": "tcp", "ports": ["80"]}, {"protocol": "udp", "ports": ["5300 - 5300"]}]
+    cone.make_resource(name, "ip", address, filters=ports)
+    cone.grant(name)
+    try:
+        wait_until(lambda: cone.fetch(f"http://{host}/get", timeout_s=2).error is None, "port 80", limit_s=30)
+        refused = cone.fetch(f"http://{host}:8000/get", timeout_s=30)
+        assert refused.error is not None
+        assert "TimeoutError" not in refused.error, "a refused packet must be answered, not swallowed"
+        assert udp(5300) == "echoed"
+        assert udp(5301) in {"EHOSTUNREACH", "EACCES"}
+        assert not pinged(ping())
+
+        # Other filters hold at once, for connections that there are, too.
+        changed = {"filters": [{"protocol": "icmp"}, {"protocol": "udp", "ports": ["5301 - 5301"]}]}
+        cone.api.put(f"/resources/{cone.ids[name]}", {"resource": changed})
+        wait_until(lambda: pinged(ping()), "an echo", limit_s=30)
+        assert udp(5301) == "echoed"
+        assert udp(5300) in {"EHOSTUNREACH", "EACCES"}
+        assert cone.fetch(f"http://{host}/get", timeout_s=30).error is not None
+    finally:
+        cone.revoke(name)
+        echo.kill()
+
+
+def test_of_overlapping_resources_the_narrower_that_permits_carries_a_packet(cone: Installation) -> None:
+    """The records of the gateway name the resource; which one it is shows in the port."""
+    narrow, wide, named = 8031, 8032, 8033
+    for port in (narrow, wide, named):
+        cone.start_web_server(port)
+    cone.make_resource("one host", "ip", WEB4, filters=[{"protocol": "tcp", "ports": [str(narrow)]}])
+    cone.make_resource(
+        "one name", "dns", "alias.httpbin", filters=[{"protocol": "tcp", "ports": [str(named)]}]
+    )
+    cone.grant("one host"), cone.grant("one name")
+    try:
+        expected = {
+            (WEB4, narrow): "one host",
+            (WEB4, wide): "network",
+            ("alias.httpbin", named): "one name",
+            ("alias.httpbin", wide): "download",
+        }
+        wait_until(lambda: "one name" in resources(cone), "both offered", limit_s=30)
+        for host, port in expected:
+            ok(cone.fetch(f"http://{host}:{port}/get"))
+        for port, count in ((narrow, 1), (wide, 2), (named, 1)):
+            seen = {one["resource_name"] for one in ended_flows(cone, "responder", port, count=count)}
+            assert seen == {name for (_, its_port), name in expected.items() if its_port == port}
+    finally:
+        cone.revoke("one host"), cone.revoke("one name")
+    wait_until(lambda: "one name" not in resources(cone), "both gone", limit_s=30)
+    ok(cone.fetch(f"http://{WEB4}:{narrow}/get"))
+
+
+def test_the_internet_resource_carries_the_rest_through_the_exit_of_its_own_site(cone: Installation) -> None:
+    (internet,) = (one for one in cone.api.get("/resources") if one["type"] == "internet")
+    cone.ids["internet"] = internet["id"]
+    public = {f"http://{PUBLIC_DNS}/get": "203.0.113.36", "http://[203:0:113::53]/get": "203:0:113::36"}
+    server = cone.names.start("web", sys.executable, "-m", "wardgate.lab.web_server")
+    client = cone.client_site.host
+    wait_until(partial(listens, cone.names, 80), "a public web server", limit_s=45)
+    assert is_asked_by(cone.client_site.public4, client, next(iter(public)))
+    leaving = cone.start_exit_gateway(internet["site_id"])
+    cone.grant("internet")
+    cone.client.stop()
+    try:
+        cone.start_client(FIREZONE_ACTIVATE_INTERNET_RESOURCE="true")
+        wait_until(cone.client_online, "the client online", limit_s=45)
+        for url, seen in public.items():
+            wait_until(partial(is_asked_by, seen, client, url), f"the exit for {url}", limit_s=45)
+        # What is narrower wins: other resources, and the network that the host is in.
+        ok(cone.fetch(V4)), ok(cone.fetch(V6))
+        assert "dev eth0" in client.run("ip", "route", "get", "172.30.0.254")
+        # Networks of the exit's own site are none of the internet.
+        refused = client.run("curl", "-sS", "--max-time", "30", "http://192.168.7.7/", check=False)
+        assert not refused
+    finally:
+        cone.client.stop()
+        cone.revoke("internet")
+        leaving.stop()
+        server.kill()
+    cone.mend()
 
 
 def test_s01_a_client_asks_again_after_an_icmp_error(cone: Installation) -> None:
@@ -184,9 +322,20 @@ def allocations_made(lab: Installation) -> list[int]:
     return made
 
 
-def ok(download: Download) -> Download:
-    assert download.error is None
-    return download
+def resources(lab: Installation) -> set[str]:
+    """Names of what the client is offered."""
+    (status,) = json.loads(lab.wardgate(lab.client_site.host, "status", "client", "--json"))
+    return {one["name"] for one in status["resources"]}
+
+
+def pinged(printed: str) -> bool:
+    return " 0% packet loss" in printed
+
+
+def is_asked_by(address: str, host: Host, url: str) -> bool:
+    """Whether a public web server sees this address when a host asks it."""
+    printed = host.run("curl", "-sS", "--max-time", "5", url, check=False)
+    return bool(printed) and address in json.loads(printed)["client"]
 
 
 def count(host: Host, name: str, hook: str, match: str) -> None:

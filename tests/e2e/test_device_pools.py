@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from e2e.on_hosts import give_address, take_addresses
 from wardgate.lab import Nat
 from wardgate.lab.host import Process, wait_until
 from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, Installation
@@ -16,16 +20,23 @@ AT_ONCE_S = 5.0  # takes the product less than one (tests/simulation); the rest 
 BY_NAME = "nas.lab.example"
 
 
-def test_s06_two_clients_reach_each_other_behind_any_router(
-    installation: Callable[..., Installation],
-) -> None:
-    lab = installation()
-    pair = Pair(lab)
+@pytest.fixture
+def pair(cone: Installation) -> Iterator[Pair]:
+    made = Pair(cone)
+    yield made
+    made.end()
+
+
+def test_s06_two_clients_reach_each_other_behind_any_router(pair: Pair, tmp_path: Path) -> None:
+    lab = pair.lab
+    before = lab.passed_by_relays()
     lab.grant(pair.make_pool("devices", "static_device_pool"))
     pair.set_members("devices", "client-2")
     pair.download(pair.nas["ipv4"])
     pair.download(f"[{pair.nas['ipv6']}]")
-    assert lab.passed_by_relays() < TEN_MEGABYTES, "the path must be direct"
+    assert lab.passed_by_relays() - before < TEN_MEGABYTES, "the path must be direct"
+    for address in pair.nas["ipv4"], pair.nas["ipv6"]:
+        lab.client_site.host.run("ping", "-c", "1", "-W", "10", address)
 
     # The pool's filters hold at both ends, and it leads in one direction.
     assert not pair.answers(pair.nas["ipv4"], 8001)
@@ -38,6 +49,22 @@ def test_s06_two_clients_reach_each_other_behind_any_router(
     lab.api.put(f"/wardgate/clients/{pair.nas['id']}/hostname", {"client": {"hostname": BY_NAME}})
     lab.grant(pair.make_pool("named", "dynamic_device_pool", address="*.lab.example"))
     pair.download(BY_NAME)
+
+    # A program that only receives goes on when its machine comes back in another network.
+    file, size = tmp_path / "download", 2_000_000
+    url = f"http://{pair.nas['ipv4']}/slow?num={size}&rate=300000"
+    client = lab.client_site
+    running = client.host.start("roaming", "curl", "-fsS", "--no-keepalive", "-o", str(file), url)
+    wait_until(lambda: file.exists() and file.stat().st_size > size / 10, "the download running", limit_s=60)
+    take_addresses(client.host)
+    try:
+        give_address(client.host, client.address.removesuffix("100") + "201")
+        assert running.wait(timeout_s=120) == 0, running.log()
+        assert file.read_bytes() == bytes(size)
+    finally:
+        take_addresses(client.host)
+        give_address(client.host, client.address)
+        wait_until(lab.client_online, "the first client online", limit_s=60)
 
     # The end of access is felt at once.
     with PacketWatch(pair.site.host, 80, "wardgate") as watch:
@@ -68,11 +95,11 @@ class Pair:
         self.lab = lab
         self.second: Process = lab.start_second_client()
         self.site = lab.second_client_site
-        for host in (self.site.host, lab.client_site.host):
-            for port in (80, 8001):
-                host.start(
-                    f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", str(port)
-                )
+        self._servers = [
+            host.start(f"web-{port}", sys.executable, "-m", "wardgate.lab.web_server", "--port", str(port))
+            for host in (self.site.host, lab.client_site.host)
+            for port in (80, 8001)
+        ]
         self.laptop, self.nas = self._device("client"), self._device("client-2")
 
     def _device(self, name: str) -> dict[str, Any]:
@@ -105,12 +132,17 @@ class Pair:
         """Whether the first client's server answers the second one."""
         return self.lab.fetch(f"http://{address}/bytes?num=1", timeout_s=3, site=self.site).error is None
 
+    def end(self) -> None:
+        """Leave the lab's client as it was."""
+        for process in (*self._servers, self.second):
+            process.stop()
+        for pool in ("devices", "named"):
+            if pool in self.lab.ids:
+                self.lab.api.delete(f"/wardgate/device_pools/{self.lab.ids.pop(pool)}")
+
     def put_behind(self, nat: Nat) -> None:
         """Exchange the routers' translation while both clients are down."""
-        for process in (self.lab.client, self.second):
-            process.stop()
-        for site in (self.lab.client_site, self.site):
-            site.set_nat(nat)
-        self.lab.start_client()
-        wait_until(self.lab.client_online, "the first client online", limit_s=60)
+        self.second.stop()
+        self.site.set_nat(nat)
+        self.lab.restart_ends(client_nat=nat)
         self.second = self.lab.restart_second_client()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+from e2e.on_hosts import ok
 from wardgate.lab.host import CommandFailed, wait_until
 from wardgate.lab.installation import MANY_ADDRESSES, Installation
 
@@ -52,6 +54,8 @@ def test_s09_dns_two_resources(cone: Installation) -> None:
     assert all(address.startswith(PROXY) for addresses in answering for address in addresses)
     assert [len(addresses) for addresses in answering] == [1, 1]
     assert answering[0] != answering[1]
+    (status,) = json.loads(cone.wardgate(cone.client_site.host, "status", "client", "--json"))
+    assert len(status["connections"]) == 1, "one connection carries both"
 
 
 def test_s10_tcp_and_truncated_answers(cone: Installation) -> None:
@@ -68,23 +72,21 @@ def test_s10_tcp_and_truncated_answers(cone: Installation) -> None:
     assert "flags: qr tc" in header.replace(" aa", ""), "what is cut must say so"
 
 
-def test_our_own_peers_carry_patterns_and_the_internet_resource(cone: Installation) -> None:
+def test_names_of_hosts_with_ipv6_only_are_reached_over_ipv6(cone: Installation) -> None:
+    """Behind the gateway it is the family that decides: asked for over IPv4, such a host is unreachable at once."""
     client = cone.client_site.host
-    assert client.run("getent", "ahostsv4", "a.b.httpbin.search.test").startswith("100.96.")
-    (internet,) = (one for one in cone.api.get("/resources") if one["type"] == "internet")
-    cone.ids["internet"] = internet["id"]
-    cone.grant("internet")
-    cone.client.stop()
-    try:
-        cone.start_client(FIREZONE_ACTIVATE_INTERNET_RESOURCE="true")
-        wait_until(
-            lambda: "default dev" in client.run("ip", "route", "show", "table", "all"),
-            "the default route of the Internet resource",
-            limit_s=45,
-        )
-    finally:
-        cone.client.stop()  # the next test starts it as it was
-        cone.revoke("internet")
+    ok(cone.fetch("http://six.httpbin/get"))
+    assert "fd00:2021:1111:8000:" in client.run("ping", "-6", "-c", "1", "-W", "10", "six.httpbin")
+    failed = client.run("curl", "-4", "-sS", "--max-time", "30", "http://six.httpbin/get", check=False)
+    assert not failed
+    assert (
+        "unreachable" in client.run("ping", "-4", "-c", "1", "-W", "10", "six.httpbin", check=False).lower()
+    )
+
+
+def test_a_pattern_of_several_labels_is_ours(cone: Installation) -> None:
+    found = cone.client_site.host.run("getent", "ahostsv4", "a.b.httpbin.search.test")
+    assert found.startswith("100.96.")
 
 
 def echo(cone: Installation, name: str) -> str:

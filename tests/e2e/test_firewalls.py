@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from e2e.on_hosts import bus_settings, reached, succeeds
 from support.unpacked import ROOT
-from wardgate.lab.host import CommandFailed, Host, wait_until
+from wardgate.lab.host import Host, wait_until
 from wardgate.lab.installation import WEB4, Installation
 
-BACK_WITHIN_S = 30.0  # the product's 5 s, and room for a busy machine
 NETWORK = f"http://{WEB4}/get"
 NAME = "http://app.internal.example/get"
-BUS = "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/var/lib/bus"
-_BUS_SETTINGS = """<busconfig><type>session</type><listen>unix:path=/var/lib/bus</listen>
-<policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
-<allow send_type="signal"/><allow send_requested_reply="true"/><allow receive_sender="*"/></policy></busconfig>
-"""
+BUS_SOCKET = "/var/lib/bus"
+BUS = f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={BUS_SOCKET}"
 _LINKED_AT_INSTALLATION = ("iptables", "ip6tables")
 _RULE_FILES = ("before", "before6", "after", "after6", "user", "user6")
 
@@ -59,9 +56,9 @@ def ufw(gateway_host: Host) -> Iterator[Callable[[], None]]:
 @pytest.fixture
 def firewalld(gateway_host: Host) -> Iterator[Callable[[], None]]:
     """The firewall at work; call it to have its rules set anew."""
-    (gateway_host.etc / "bus.conf").write_text(_BUS_SETTINGS)
+    (gateway_host.etc / "bus.conf").write_text(bus_settings(BUS_SOCKET))
     bus = gateway_host.start("bus", "dbus-daemon", "--config-file=/etc/bus.conf", "--nofork")
-    wait_until(lambda: succeeds(gateway_host, "test", "-S", "/var/lib/bus"), "the bus", limit_s=45)
+    wait_until(lambda: succeeds(gateway_host, "test", "-S", BUS_SOCKET), "the bus", limit_s=45)
     service = gateway_host.start("firewalld", "env", BUS, "firewalld", "--nofork", "--nopid")
     command = ("env", BUS, "firewall-cmd")
     wait_until(lambda: succeeds(gateway_host, *command, "--state"), "firewalld", limit_s=60, every_s=0.5)
@@ -85,23 +82,6 @@ def test_what_policies_grant_passes_and_nothing_of_ours_stays(
     cone.gateway.stop()
     assert '"wardgate"' not in gateway_host.run(*listing)
     cone.mend()
-
-
-def reached(cone: Installation, url: str) -> bool:
-    """Tell whether it is, within a host's time to be back."""
-    try:
-        wait_until(lambda: cone.fetch(url, 2).bytes > 0, f"an answer from {url}", BACK_WITHIN_S)
-    except TimeoutError:
-        return False
-    return True
-
-
-def succeeds(host: Host, *command: str) -> bool:
-    try:
-        host.run(*command)
-    except CommandFailed:
-        return False
-    return True
 
 
 def discard(_: object) -> None:

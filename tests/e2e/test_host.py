@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from e2e.on_hosts import BACK_WITHIN_S, ended_flows, ok, reached
 from wardgate.lab.host import Host, wait_until
-from wardgate.lab.installation import WEB4, WEB6, Installation
-from wardgate.lab.internet import Site
+from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4, WEB6, Installation
 
-BACK_WITHIN_S = 30.0  # the product's 5 s (tests/unit/net/test_host_changes.py), and room for a busy machine
 NETWORK = f"http://{WEB4}/"
 NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"
@@ -76,8 +75,9 @@ def test_strict_reverse_path_filters_do_not_cut_off_relays(cone: Installation) -
     assert left == "1"
 
 
-def test_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
-    ends = (cone.client_site.host, cone.gateway_site.host)
+def test_s13_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
+    port, ends = 8013, (cone.client_site.host, cone.gateway_site.host)
+    cone.start_web_server(port)
     cone.client.stop()
     cone.gateway.stop()
     for host in ends:
@@ -85,7 +85,11 @@ def test_hosts_without_ipv6_carry_ipv4(cone: Installation) -> None:
     try:
         cone.mend()
         assert reached(cone, NETWORK)
-        assert reached(cone, NAME)
+        done = ok(cone.fetch(f"http://download.httpbin:{port}/bytes?num={TEN_MEGABYTES}"))
+        assert done.sha256 == TEN_MEGABYTES_SHA256
+        (flow,) = ended_flows(cone, "responder", port)
+        assert (flow["inner_dst_ip"], flow["inner_domain"]) == ("172.21.0.101", "download.httpbin")
+        assert flow["rx_bytes"] >= TEN_MEGABYTES
     finally:
         cone.client.stop()
         cone.gateway.stop()
@@ -106,15 +110,6 @@ def test_a_new_address_is_noticed_without_a_signal(cone: Installation) -> None:
         move(client, new, old)
     wait_until(lambda: cone.client.log().count("network change") >= 2, "the way back", BACK_WITHIN_S)
     wait_until(cone.client_online, "client online", 45)
-
-
-def reached(cone: Installation, url: str, *, site: Site | None = None) -> bool:
-    """Tell whether it is, within a host's time to be back."""
-    try:
-        wait_until(lambda: cone.fetch(url, 2, site).bytes > 0, f"an answer from {url}", BACK_WITHIN_S)
-    except TimeoutError:
-        return False
-    return True
 
 
 @contextmanager

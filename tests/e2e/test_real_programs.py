@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from e2e.on_hosts import listens
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
 from support.postgres import binaries
 from support.unpacked import unpacked
-from wardgate.lab.host import CommandFailed, Host, Process, wait_until
+from wardgate.lab.host import Host, Process, wait_until
 from wardgate.lab.installation import APP4, WEB4, WEB6, Installation
 
 NAME = "app.internal.example"
@@ -175,11 +176,3 @@ def allow_root_by_key(host: Host) -> None:
     (host.etc / "shadow").write_text("\n".join(["root:*:19000:0:99999:7:::", *others]) + "\n")
     host.run("mount", "-t", "tmpfs", "-o", "mode=0755", "none", "/run")
     host.run("mkdir", "/run/sshd")
-
-
-def listens(host: Host, port: int) -> bool:
-    try:
-        found = host.run("ss", "-Htln", f"sport = :{port}")
-    except CommandFailed:
-        return False
-    return bool(found.strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -39,12 +39,15 @@ print(json.load(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])))
 """
 
 
-@pytest.mark.timeout(420)  # it starts gateways and clients several times
-def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_other(
-    installation: Callable[..., Installation],
-) -> None:
-    lab = installation()
-    pair = Pair(lab)
+@pytest.fixture
+def pair(cone: Installation) -> Iterator[Pair]:
+    made = Pair(cone)
+    yield made
+    made.end()
+
+
+def test_two_gateways_share_the_clients_of_a_site_and_one_stands_in_for_the_other(pair: Pair) -> None:
+    lab = pair.lab
 
     # A new client takes either.
     first = pair.gateway_of(lab.client_site)
@@ -83,20 +86,26 @@ class Pair:
     """Gateway 1 and gateway 2, as the web server sees them: by the last number of their addresses."""
 
     def __init__(self, lab: Installation) -> None:
-        self._lab = lab
+        self.lab = lab
         lab.gateway.stop()
         lab.start_gateway(WARDGATE_DRAIN=f"{DRAIN_S}s")
         self.processes = {1: lab.gateway, 2: lab.start_second_gateway(WARDGATE_DRAIN=f"{DRAIN_S}s")}
         wait_until(lambda: lab.is_online("gateway"), "the first gateway online", limit_s=45)
         self._second_client = lab.start_second_client()
 
+    def end(self) -> None:
+        """Leave the lab's client and its first gateway alone, which is started as it was."""
+        for process in (*self.processes.values(), self._second_client):
+            process.signal(signal.SIGKILL)
+        self.lab.gateway.wait(timeout_s=30)
+
     def start(self, number: int) -> None:
         if number == 1:
-            self._lab.start_gateway()
-            self.processes[1] = self._lab.gateway
-            wait_until(lambda: self._lab.is_online("gateway"), "the first gateway online", limit_s=45)
+            self.lab.start_gateway()
+            self.processes[1] = self.lab.gateway
+            wait_until(lambda: self.lab.is_online("gateway"), "the first gateway online", limit_s=45)
         else:
-            self.processes[2] = self._lab.restart_second_gateway()
+            self.processes[2] = self.lab.restart_second_gateway()
 
     @staticmethod
     def other(number: int) -> int:
@@ -104,7 +113,7 @@ class Pair:
 
     def restart_second_client(self) -> None:
         self._second_client.stop()
-        self._second_client = self._lab.restart_second_client()
+        self._second_client = self.lab.restart_second_client()
 
     def gateway_of(self, site: Site) -> int | None:
         """Which gateway a client's request comes through; None if none took it."""
@@ -122,5 +131,5 @@ class Pair:
 
     def status(self, number: int) -> dict[str, Any]:
         host = self.processes[number].host
-        (status,) = json.loads(self._lab.wardgate(host, "status", "gateway", "--json", check=False))
+        (status,) = json.loads(self.lab.wardgate(host, "status", "gateway", "--json", check=False))
         return status  # type: ignore[no-any-return]

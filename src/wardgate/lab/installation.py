@@ -2,7 +2,7 @@
 
 It starts the command line `wardgate` as a user would and talks to the portal's REST API; nothing of the
 product is imported. Addresses follow one plan (public octet in brackets): portal [10], relays [101, 102],
-client [31], gateway [32], second client [33], second gateway [34], public names [53].
+client [31], gateway [32], second client [33], second gateway [34], exit to the internet [36], public names [53].
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PRIVATE_NAMES: Final = {
     "alias.httpbin": APP4,
     "alias2.httpbin": APP4,
     "dns.httpbin.search.test": "172.21.0.100",
+    "six.httpbin": WEB6,
 }
 SEARCH_DOMAIN: Final = "httpbin.search.test"
 PUBLIC_NAMES: Final = {"github.com": "203.0.113.80"}
@@ -145,7 +146,7 @@ class Installation:
         gateway.set_resolver(PRIVATE_DNS)
         self.client_site.host.set_resolver(PUBLIC_DNS)
         for site in (self.client_site, self.gateway_site, *self.relay_sites):
-            site.host.add_hosts({"portal": "203.0.113.10"})
+            self._show_portal(site.host)
         self._start_servers()
         self.relays: dict[str, Process] = {}
         self.tokens: dict[str, str] = {}
@@ -178,7 +179,7 @@ class Installation:
         """Start the portal process and wait until it is ready."""
         self.portal = self.portal_site.host.start(
             "portal",
-            *(*_WARDGATE, "portal", "--data-dir", "/var/lib/wardgate", "--listen", f"0.0.0.0:{PORTAL_PORT}"),
+            *(*_WARDGATE, "portal", "--data-dir", "/var/lib/wardgate", "--listen", f"[::]:{PORTAL_PORT}"),
             environment={**_GENEROUS_LIMITS, **self._portal_settings},
         )
         wait_until(self._portal_is_ready, "portal ready", limit_s=60)
@@ -275,7 +276,7 @@ class Installation:
         """
         self.second_gateway_site = self.internet.site("gateway-2", subnet="172.33.0", octet=34)
         host, web = self.second_gateway_site.host, self.web
-        host.add_hosts({"portal": "203.0.113.10"})
+        self._show_portal(host)
         self.internet.attach(host, [], web, [])
         host.run("ip", "addr", "add", "10.20.0.2/24", "dev", "eth1")
         host.run("ip", "-6", "addr", "add", "10:20::2/64", "dev", "eth1", "nodad")
@@ -292,6 +293,22 @@ class Installation:
         wait_until(lambda: self.is_online("gateway-2"), "the second gateway online", limit_s=45)
         return process
 
+    def start_exit_gateway(self, site_id: str) -> Process:
+        """A gateway of the site that leads to the internet, behind a router of its own."""
+        if "exit" not in self.internet.sites:
+            self.exit_site = self.internet.site("exit", subnet="172.35.0", octet=36)
+            self._show_portal(self.exit_site.host)
+        made = self.api.post(f"/sites/{site_id}/gateways", {"gateway": {"name": "exit"}})
+        self.tokens["exit"] = made["token"]
+        process = self._start_peer("gateway", self.exit_site, {"FIREZONE_ID": "demo-exit"})
+        wait_until(
+            lambda: any(one["online"] for one in self.api.get(f"/sites/{site_id}/gateways")),
+            "the exit online",
+            limit_s=45,
+            every_s=0.1,
+        )
+        return process
+
     def start_client(self, **settings: str) -> None:
         """Start the client, with further environment variables."""
         environment = {"FIREZONE_ID": "demo-client", "FIREZONE_DNS_CONTROL": "etc-resolv-conf"}
@@ -299,9 +316,10 @@ class Installation:
 
     def start_second_client(self, lifetime_s: float = 3600) -> Process:
         """A client of the same service account behind a router of its own, with a token of its own."""
-        self.second_client_site = self.internet.site("client-2", subnet="172.32.0", octet=33)
-        self.second_client_site.host.add_hosts({"portal": "203.0.113.10"})
-        self.second_client_site.host.set_resolver(PUBLIC_DNS)
+        if "client-2" not in self.internet.sites:
+            self.second_client_site = self.internet.site("client-2", subnet="172.32.0", octet=33)
+            self._show_portal(self.second_client_site.host)
+            self.second_client_site.host.set_resolver(PUBLIC_DNS)
         self.make_client_token(lifetime_s, "client-2")
         return self.restart_second_client()
 
@@ -326,8 +344,8 @@ class Installation:
         """Everything but the portal, and wait until the portal reports all of it online."""
         for number in range(1, len(self.relay_sites) + 1):
             self.start_relay(number)
-        wait_until(self.relays_online, "relays online", limit_s=60, every_s=0.1)
         self._start_ends()
+        wait_until(self.relays_online, "relays online", limit_s=60, every_s=0.1)
 
     def restart_ends(self, *, client_nat: Nat = Nat.CONE, gateway_nat: Nat = Nat.CONE) -> None:
         """Stop gateway and client, exchange the routers' translation, start both and wait until they are online."""
@@ -369,7 +387,8 @@ class Installation:
 
     def client_online(self) -> bool:
         """Online at the portal, and its host's addresses, routes and DNS are set."""
-        online = [client for client in self.api.get("/clients") if client["online"]]
+        listed = self.api.get("/clients")
+        online = [one for one in listed if one["online"] and one["name"] == self.client_site.host.name]
         if not online:
             return False
         self.ids["client"] = online[0]["id"]
@@ -428,6 +447,12 @@ class Installation:
         self.start_client()
         wait_until(self.gateway_online, "gateway online", limit_s=60, every_s=0.1)
         wait_until(self.client_online, "client online", limit_s=60, every_s=0.1)
+
+    @staticmethod
+    def _show_portal(host: Host) -> None:
+        """Let a host know the portal's addresses, as the public name service would."""
+        host.add_hosts({"portal": "203.0.113.10"})
+        host.add_hosts({"portal": "203:0:113::10"})
 
     def _start_peer(self, kind: str, site: Site, environment: Mapping[str, str]) -> Process:
         return self._start(kind, site.host, site.host.name, environment)

@@ -95,7 +95,9 @@ class Internet:
         """Kill every process and namespace of the lab and delete its files; safe to repeat."""
         for link in self._links:
             link.close()
-        for host in reversed(self.hosts.values()):
+        for host in self.hosts.values():
+            host.kill()
+        for host in self.hosts.values():
             host.close()
         self.hosts.clear()
         shutil.rmtree(self.state, ignore_errors=True)
