@@ -282,6 +282,9 @@ class Installation:
         host.run("ip", "-6", "addr", "add", "10:20::2/64", "dev", "eth1", "nodad")
         web.run("ip", "route", "add", "10.20.0.2/32", "dev", "eth3", "src", WEB4)
         web.run("ip", "-6", "route", "add", "10:20::2/128", "dev", "eth3", "src", WEB6)
+        # Who asks on this cable for an IPv6 address of the other one gets no answer, unlike over IPv4.
+        (cable,) = json.loads(web.run("ip", "-json", "link", "show", "eth3"))
+        host.run("ip", "-6", "neighbour", "replace", WEB6, "lladdr", cable["address"], "dev", "eth1")
         made = self.api.post(f"/sites/{self.ids['site']}/gateways", {"gateway": {"name": "second-gateway"}})
         self.ids["gateway-2"], self.tokens["gateway-2"] = made["id"], made["token"]
         return self.restart_second_gateway(**settings)
