@@ -149,7 +149,7 @@ class Booted:
         first = self._first()
         if first is not None:
             subprocess.run(["kill", "-KILL", str(first)], check=False)
-        self._outer.wait(60)
+        self._outer.communicate(timeout=60)
         tidy = 'mount -t cgroup2 none "$0" && find "$0/$1" -depth -type d -exec rmdir {} +'
         subprocess.run(["unshare", "--mount", "sh", "-c", tidy, self.root / "mnt", self.group], check=True)
 

@@ -32,6 +32,7 @@ _TOOLS = ("ip", "nft", "nsenter", "unshare", "mount", "hostname", "sysctl", "cur
 _PACKAGES = ("iproute2", "nftables", "util-linux", "mount", "hostname", "procps", "curl")
 _PRESSURE = Path("/proc/pressure/cpu")
 _STALLED_SHARE = 0.8
+_HANGS_S = 180.0  # a command takes moments; while the kernel takes other namespaces down, those that change links wait
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -103,7 +104,9 @@ class Host:
         """The command line that runs `arguments` in this host, from outside."""
         return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--", *arguments]
 
-    def run(self, *arguments: str, text: str | None = None, timeout_s: float = 30, check: bool = True) -> str:
+    def run(
+        self, *arguments: str, text: str | None = None, timeout_s: float = _HANGS_S, check: bool = True
+    ) -> str:
         """Run a command to its end and return its standard output. Raises CommandFailed."""
         done = subprocess.run(
             self.command(*arguments),
