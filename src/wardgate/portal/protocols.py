@@ -434,6 +434,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         """Drop the head of the request, in all the forms in which it is kept."""
         headers: Any = self.scope["headers"]
         headers.clear()
+        self.request.headers.clear()  # the parser keeps the request
         self.request = self.response = None  # type: ignore[assignment]
 
     def _give_up(self) -> None:

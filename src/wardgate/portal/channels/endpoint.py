@@ -70,9 +70,11 @@ CONFLICT_RETRY_S: Final = 5
 """A gateway that crashed without closing its socket is refused until its old one idles out (37 s)."""
 
 
-CONNECTS_AT_ONCE: Final = 1000.0
-CONNECTS_PER_S: Final = 500.0
-"""What one core lets in beside its other work: 15,000 peers are back within 30 s."""
+CONNECTS_AT_ONCE: Final = 2000.0
+CONNECTS_PER_S: Final = 1000.0
+"""More than one core lets in, so that 15,000 peers are back within 30 s: what it can do beside its other work is found
+out by the queue, and who is told to come back comes at the pace at which the queue moves.
+"""
 
 LONGEST_RETRY_S: Final = 60.0
 
@@ -81,10 +83,13 @@ MOST_UNDER_WAY: Final = 16
 the disk is waited for, and with more of them all would take longer.
 """
 
-MOST_WAITING: Final = 2048
+EXPECTED_PER_S: Final = 500.0
+"""How many upgrades a core takes in in a second, until it is known."""
+
+MOST_WAITING: Final = 4096
 MOST_WAITING_OF_ONE: Final = 1024
-"""Upgrades that wait for that, and those of one token from one address: no more than a slow host takes in in
-`PATIENCE_S`.
+"""Upgrades that wait for that, and those of one token from one address: at most what a fast host takes in in
+`PATIENCE_S`; a slow one lets fewer wait as soon as it knows its pace.
 """
 
 PATIENCE_S: Final = 8.0
@@ -153,6 +158,8 @@ class ChannelEndpoint:
             most_waiting=MOST_WAITING,
             most_of_one=MOST_WAITING_OF_ONE,
             patience_s=PATIENCE_S,
+            expected_per_s=EXPECTED_PER_S,
+            monotonic=services.environment.clock.monotonic,
         )
         self._client_devices = ClientDevices(services.store)
         self._pumps: set[_Pump] = set()
@@ -278,7 +285,7 @@ class ChannelEndpoint:
                     early.end()
                     raise
         except Full:
-            raise self._later(self._pace.call_back(now=now())) from None
+            raise self._later(self._pace.call_back(now=now(), per_s=self._turns.per_s)) from None
         return connected, early
 
     def _require_open(self) -> None:

@@ -6,12 +6,19 @@ fairness    rows are served in rotation, so that a crowd behind one token delays
             than one turn for each row
 bounds      of everybody waiting, and of one row; beyond either, `Full`
 deadline    whoever has waited too long gets `Full` too: peers do not wait for ever (protocol §1.10)
+pace        no more wait than have a turn in that time, as soon as it is known how fast turns end
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Final
+
+_WEIGHT: Final = 0.02
+"""Of the latest turn, in the average of their pace: the last hundred count most."""
+
+_LONGEST_SPACING_S: Final = 0.1
+"""A standstill counts as this: it says nothing of the turns after it."""
 
 
 class Full(Exception):
@@ -24,17 +31,34 @@ class Turns:
     Attributes:
         under_way: how many have a turn.
         waiting: how many wait for one.
+        per_s: how many turns end in a second while others wait; `expected_per_s` before that was seen.
     """
 
-    def __init__(self, *, at_once: int, most_waiting: int, most_of_one: int, patience_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: int,
+        most_waiting: int,
+        most_of_one: int,
+        patience_s: float,
+        expected_per_s: float,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._at_once: Final = at_once
         self._most_waiting: Final = most_waiting
         self._most_of_one: Final = most_of_one
         self._patience_s: Final = patience_s
         # Dictionaries are queues whose members can also leave from the middle.
         self._rows: dict[Hashable, dict[asyncio.Future[None], None]] = {}
+        self._monotonic: Final = monotonic
+        self._passed_on_at: float | None = None
+        self._spacing_s = 1.0 / expected_per_s
         self.under_way = 0
         self.waiting = 0
+
+    @property
+    def per_s(self) -> float:
+        return 1.0 / self._spacing_s
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
@@ -53,7 +77,7 @@ class Turns:
             self._pass_on()
 
     async def _wait(self, key: Hashable) -> None:
-        if self.waiting >= self._most_waiting or len(self._rows.get(key, ())) >= self._most_of_one:
+        if self.waiting >= self._most_now() or len(self._rows.get(key, ())) >= self._most_of_one:
             raise Full
         called = asyncio.get_running_loop().create_future()
         self._rows.setdefault(key, {})[called] = None
@@ -71,8 +95,18 @@ class Turns:
                 raise Full from None
             raise
 
+    def _most_now(self) -> int:
+        return min(self._most_waiting, max(self._at_once, int(self._patience_s / self._spacing_s)))
+
+    def _take_the_pace(self) -> None:
+        now, before = self._monotonic(), self._passed_on_at
+        self._passed_on_at = now if self.waiting else None
+        if before is not None and self.waiting:
+            self._spacing_s += _WEIGHT * (min(now - before, _LONGEST_SPACING_S) - self._spacing_s)
+
     def _pass_on(self) -> None:
         """Give a turn that has ended to the first of the next row."""
+        self._take_the_pace()
         while self._rows:
             key = next(iter(self._rows))
             row = self._rows.pop(key)

@@ -65,11 +65,16 @@ class Pace:
             return 0.0
         return self.call_back(now=now)
 
-    def call_back(self, *, now: float) -> float:
-        """Return in how many seconds somebody is to come back who cannot be let through now for another reason."""
+    def call_back(self, *, now: float, per_s: float | None = None) -> float:
+        """Return in how many seconds somebody is to come back who cannot be let through now for another reason.
+
+        Args:
+            per_s: how many are let through in a second at present, if that is known to be fewer.
+        """
         # Those who are told to come back take the places behind each other; beyond the longest wait they
         # are spread over it anew.
-        until = max(self._called_back_until, now) + 1.0 / self._per_s
+        spacing_s = 1.0 / (self._per_s if per_s is None else min(per_s, self._per_s))
+        until = max(self._called_back_until, now) + spacing_s
         self._called_back_until = now if until - now > self._longest_s else until
         return min(until - now, self._longest_s)
 

@@ -12,8 +12,9 @@ from wardgate.portal.channels.turns import Full, Turns
 class Queue:
     """Peers who hold their turn until they are told to go."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, now: list[float]) -> None:
         self.turns = turns
+        self._now = now
         self.let_in: list[str] = []
         self._goes: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -25,7 +26,8 @@ class Queue:
             self.tasks[name] = asyncio.create_task(self._stay(name))
             await settled()
 
-    async def goes(self, name: str) -> None:
+    async def goes(self, name: str, *, after_s: float = 0.0) -> None:
+        self._now[0] += after_s
         self._goes[name].set()
         await settled()
 
@@ -42,10 +44,18 @@ async def settled() -> None:
 
 @asynccontextmanager
 async def queue(
-    *, at_once: int = 1, waiting: int = 9, of_one: int = 9, patience_s: float = 60.0
+    *, at_once: int = 1, waiting: int = 9, of_one: int = 9, patience_s: float = 60.0, per_s: float = 100.0
 ) -> AsyncIterator[Queue]:
-    turns = Turns(at_once=at_once, most_waiting=waiting, most_of_one=of_one, patience_s=patience_s)
-    queue = Queue(turns)
+    now = [0.0]
+    turns = Turns(
+        at_once=at_once,
+        most_waiting=waiting,
+        most_of_one=of_one,
+        patience_s=patience_s,
+        expected_per_s=per_s,
+        monotonic=lambda: now[0],
+    )
+    queue = Queue(turns, now)
     yield queue
     for task in queue.tasks.values():
         task.cancel()
@@ -115,3 +125,33 @@ async def test_a_turn_given_to_one_who_leaves_in_the_same_instant_goes_on_to_the
         peers.tasks["a2"].cancel()
         await settled()
         assert peers.let_in == ["a1", "a3"]
+
+
+async def test_no_more_wait_than_have_a_turn_in_the_time_that_they_wait() -> None:
+    async with queue(waiting=9, patience_s=40.0, per_s=0.1) as peers:
+        await peers.comes("a1", "a2", "a3", "a4", "a5", "b1")
+        assert not peers.tasks["a5"].done()
+        assert isinstance(peers.tasks["b1"].exception(), Full)
+
+
+async def test_the_pace_is_that_of_turns_for_which_somebody_waited() -> None:
+    names = [f"a{number}" for number in range(400)]
+    async with queue(waiting=400, of_one=400) as peers:
+        await peers.comes(*names)
+        for name in names[:-2]:
+            await peers.goes(name, after_s=0.05)
+        assert round(peers.turns.per_s) == 20
+        await peers.goes(names[-2], after_s=0.05)
+        await peers.goes(names[-1], after_s=1000.0)
+        await peers.comes("b1")
+        await peers.goes("b1", after_s=1000.0)
+        assert round(peers.turns.per_s) == 20
+
+
+async def test_a_standstill_is_forgotten() -> None:
+    names = [f"a{number}" for number in range(100)]
+    async with queue(waiting=100, of_one=100) as peers:
+        await peers.comes(*names)
+        await peers.goes("a0", after_s=0.01)
+        await peers.goes("a1", after_s=1000.0)
+        assert peers.turns.per_s > 80

@@ -41,3 +41,9 @@ def test_nobody_is_told_to_wait_longer_than_the_bound() -> None:
     waits = [pace.take(now=0.0) for _ in range(100)]
     assert max(waits) <= 5
     assert len({wait for wait in waits if wait}) >= 4, "beyond the bound they are spread anew"
+
+
+def test_where_fewer_are_let_through_they_are_called_back_at_their_pace() -> None:
+    pace = Pace(at_once=1, per_s=100, longest_s=60)
+    assert [round(pace.call_back(now=0.0, per_s=10.0), 6) for _ in range(3)] == [0.1, 0.2, 0.3]
+    assert round(pace.call_back(now=0.0, per_s=1000.0), 6) == 0.31
