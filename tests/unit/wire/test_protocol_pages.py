@@ -9,6 +9,7 @@ from wardgate.wire import dialect
 from wardgate.wire.dialect import Generation, PeerKind
 
 PAGES = Path(__file__).parents[3] / "docs" / "protocol"
+NAMED = sorted(set(re.findall(r"`(tests/[^`\s]+)`", (PAGES / "compatibility.md").read_text())))
 ROW = re.compile(r"^\| `(?P<second>\w+)` \|(?: `(?P<first>\w+)`)? \|")
 
 
@@ -30,3 +31,10 @@ def test_a_page_has_a_row_for_every_message(kind: PeerKind, generation: Generati
     name = kind.value
     assert rows(kind, f"Portal → {name}")[generation] == {event for event, _bare in table.to_peer.values()}
     assert rows(kind, f"{name.capitalize()} → portal")[generation] == set(table.from_peer)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_test_exists(name: str) -> None:
+    path, _, function = name.partition("::")
+    text = (PAGES.parents[1] / path).read_text()
+    assert not function or f"def {function}(" in text
