@@ -1,14 +1,12 @@
 """The mail adapter against a real SMTP server (aiosmtpd) on loopback."""
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -17,16 +15,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from support.browser import caller
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
 from support.portal import make_world, portal_running
 from support.sign_in import ask_for_code, send_form
+from support.smtp_sink import Sink, mailer, serving
 from wardgate.portal.mail.message import MailMessage, Refusal
-from wardgate.portal.mail.server import SmtpServer
-from wardgate.portal.mail.smtp import SmtpMailer
 
 WARDGATE = (sys.executable, "-m", "wardgate.cli.main")
 
@@ -38,54 +35,6 @@ MESSAGE = MailMessage(
     html="<p>text</p>",
     written_at=datetime(2026, 12, 1, tzinfo=UTC),
 )
-
-
-@dataclass
-class Sink:
-    """What the server took, and what it says to recipients and to the message."""
-
-    port: int = 0
-    taken: list[Envelope] = field(default_factory=list)
-    to_recipient: dict[str, str] = field(default_factory=dict)
-    to_message: str = "250 taken"
-    hosts: list[str] = field(default_factory=list)
-    was_encrypted: list[bool] = field(default_factory=list)
-    on_message: Callable[[], None] = lambda: None
-
-    async def handle_RCPT(  # noqa: N802 - the library's name
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        answer = self.to_recipient.get(address, "250 ok")
-        if answer.startswith("2"):
-            envelope.rcpt_tos.append(address)
-        return answer
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        self.hosts.append(str(session.host_name))
-        self.was_encrypted.append(
-            session.ssl is not None or bool(server.transport.get_extra_info("sslcontext"))
-        )
-        if self.to_message.startswith("2"):
-            self.taken.append(envelope)
-            self.on_message()
-        return self.to_message
-
-
-@contextlib.asynccontextmanager
-async def serving(sink: Sink, *, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Sink]:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: SMTP(sink, loop=loop, hostname="sink.example", **options), "127.0.0.1", 0, ssl=tls
-    )
-    sink.port = server.sockets[0].getsockname()[1]
-    try:
-        yield sink
-    finally:
-        server.close()
-
-
-def mailer(sink: Sink, scheme: str = "smtp", user: str = "", options: str = "") -> SmtpMailer:
-    return SmtpMailer(SmtpServer.parse(f"{scheme}://{user}127.0.0.1:{sink.port}{options}"))
 
 
 async def test_a_message_arrives_as_it_was_written() -> None:
