@@ -9,7 +9,7 @@ RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- -
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
 
-.PHONY: help demo up packages test test-long check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
+.PHONY: help demo up packages test test-long test-keycloak check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -21,6 +21,7 @@ help:
 	@echo 'make mutants    plant each fault of tests/mutants in a copy of the tree and report which gate finds it'
 	@echo 'make bench      measure beside peers; prints a table and writes bench-results/'
 	@echo 'make lock|openapi|cli-reference|tables-reference|letters-reference|css|screenshots   write what is generated from its sources again'
+	@echo 'make test-keycloak  signing in with a real Keycloak (fetches 160 MB and a Java runtime the first time)'
 	@echo 'make test-long  the long profile: 5,000 random lives, 10,000 worlds against the reference, 50 crashes a database, laws'
 
 demo:
@@ -74,6 +75,10 @@ test-long:
 	@$(BOOTSTRAP) --native --system --tests
 	$(PYTEST) tests/simulation tests/property -n auto --dist worksteal -q --profile=long
 	$(PYTEST) tests/interop/test_crash.py -n auto --dist worksteal -q --profile=long
+
+test-keycloak:
+	@$(BOOTSTRAP) --native --keycloak
+	$(PYTEST) tests/keycloak -q $(ARGS)
 
 mutants:
 	@$(BOOTSTRAP) --native --system --tests

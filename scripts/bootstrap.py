@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Install what a make target needs and nothing that is there already. Standard library only; needs CPython 3.11+.
 
-Usage: bootstrap.py [--native | --native-dev] [--system] [--packages] [--tests]
+Usage: bootstrap.py [--native | --native-dev] [--system] [--packages] [--tests] [--keycloak]
 
   always        .venv with the locked Python packages and the `wardgate` command
   --native      the extension module `wardgate_native`, built from native/ with cargo as it ships (needed by
@@ -10,6 +10,7 @@ Usage: bootstrap.py [--native | --native-dev] [--system] [--packages] [--tests]
   --system      Debian packages with the commands that the lab uses (needs root and apt-get)
   --packages    Debian packages that building packages takes
   --tests       Debian packages that tests and benches use besides
+  --keycloak    Keycloak with what it runs on, for `make test-keycloak`
 
 Each step is skipped when a stamp in .venv/.stamps says that its inputs have not changed.
 """
@@ -78,6 +79,12 @@ UNPACKED_PACKAGES = (
 )
 UNPACKED = ROOT / ".cache" / "debian"
 
+KEYCLOAK_COMMANDS = {"java": "default-jre-headless", "mvn": "maven"}
+KEYCLOAK = ROOT / ".cache" / "keycloak"
+KEYCLOAK_VERSION = "26.4.7"
+KEYCLOAK_SHA256 = "aca60ab72ae4d67adc6b8fe7fca5e08d16a6bb5e4a4f2ebb54050e3f5503fd2b"
+MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -89,6 +96,7 @@ def main() -> None:
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--packages", action="store_true")
     parser.add_argument("--tests", action="store_true")
+    parser.add_argument("--keycloak", action="store_true")
     options = parser.parse_args()
     if sys.version_info < (3, 11):
         fail(
@@ -102,6 +110,9 @@ def main() -> None:
         unpack_system_packages(UNPACKED_PACKAGES)
     if options.packages:
         install_system_packages(PACKAGE_COMMANDS, required=True)
+    if options.keycloak:
+        install_system_packages(KEYCLOAK_COMMANDS, required=True)
+        install_keycloak()
     install_python_packages()
     if options.profile is not None:
         build_native(options.profile)
@@ -149,6 +160,25 @@ def unpack_system_packages(packages: Sequence[str]) -> None:
         run(["dpkg-deb", "--extract", str(archive), str(UNPACKED)])
     shutil.rmtree(archives)
     done.write_text(" ".join(packages))
+
+
+def install_keycloak() -> None:
+    """Have Keycloak below `KEYCLOAK`, prepared to begin with an empty database in memory each time."""
+    done = KEYCLOAK / "installed"
+    if done.exists() and done.read_text() == KEYCLOAK_SHA256:
+        return
+    step(f"Keycloak {KEYCLOAK_VERSION} (160 MB)")
+    shutil.rmtree(KEYCLOAK, ignore_errors=True)
+    KEYCLOAK.mkdir(parents=True)
+    artifact = f"org.keycloak:keycloak-quarkus-dist:{KEYCLOAK_VERSION}:tar.gz"
+    run(["mvn", "-B", "-q", MAVEN_COPY, f"-Dartifact={artifact}", f"-DoutputDirectory={KEYCLOAK}"])
+    (archive,) = KEYCLOAK.glob("*.tar.gz")
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != KEYCLOAK_SHA256:
+        fail(f"{archive.name} is another than the one that is known by its SHA-256")
+    run(["tar", "-xzf", str(archive), "-C", str(KEYCLOAK), "--strip-components=1"])
+    archive.unlink()
+    run([str(KEYCLOAK / "bin" / "kc.sh"), "build", "--db=dev-mem", "--health-enabled=true"])
+    done.write_text(KEYCLOAK_SHA256)
 
 
 def install_python_packages() -> None:
