@@ -179,7 +179,6 @@ class EmailCode:
             return await transaction.of(step.account.id).actors.load(asked.actor_id)
 
     def _show(self, step: Step, asked: Asked, *, typed: str = "", error: str | None = None) -> Response:
-        remote_ip = origin_of(step.request.scope).remote_ip
         return self._steps.show_step(
             step,
             "sign_in/email_code.html",
@@ -188,8 +187,6 @@ class EmailCode:
             email=asked.email,
             typed=typed,
             error=error,
-            # Told to who sits at the portal's host; to others it is no matter how the portal is run.
-            reads_log=self._services.environment.mailer is None and remote_ip.is_loopback,
         )
 
     def _asked(self, step: Step) -> Asked | None:

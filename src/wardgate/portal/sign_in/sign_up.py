@@ -114,14 +114,7 @@ class SignUp:
             return self._show_form(request, typed=form, refusal=_TOO_MANY)
         else:
             await padded(self._clock, self._write_to(request, wanted))
-        return self._steps.show(
-            request,
-            "sign_in/sign_up_sent.html",
-            email=wanted.email,
-            # Told to who sits at the portal's host, as with codes.
-            reads_log=self._services.environment.mailer is None
-            and origin_of(request.scope).remote_ip.is_loopback,
-        )
+        return self._steps.show(request, "sign_in/sign_up_sent.html", email=wanted.email)
 
     async def _confirm(self, request: Request) -> Response:
         self._require_open()

@@ -124,7 +124,12 @@ class Steps:
         now = self._clock.now()
         visitor = self._forms.visitor(request, now=now)
         response = self._render(
-            request, template, status=status, csrf_token=self._forms.token(visitor), **values
+            request,
+            template,
+            status=status,
+            csrf_token=self._forms.token(visitor),
+            sends_mail=self._services.environment.mailer is not None,
+            **values,
         )
         self._forms.remember(response, visitor, now=now)
         return response

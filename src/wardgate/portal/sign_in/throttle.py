@@ -1,6 +1,7 @@
 """How often something may be tried: so many times in a window that each try extends, as long as nobody succeeds.
 
-Counted in the memory of one process (identity §17): a restart forgets, and two nodes count apart.
+Counted in the memory of one process (identity §17): a restart forgets, and two nodes count apart. What that is worth to
+who guesses is in docs/sign-in.md; guesses at one code are counted in its row.
 """
 
 from collections.abc import Hashable

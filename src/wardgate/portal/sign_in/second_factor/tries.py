@@ -1,7 +1,7 @@
 """How often codes of one actor's second factors may be tried: from one place, and from anywhere.
 
 Who tries has the first factor already. A code of six digits is right by chance in three of a million tries, as three
-steps count: ten tries an hour need five years for an even chance.
+steps count: ten tries an hour need two and a half years for an even chance.
 """
 
 from typing import Final
