@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from support.browser import operator_link, sign_in_link
+from support.node_provider import make_authority
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from support.smtp_sink import Sink, mailer, serving
 from wardgate.portal.access import rules as access_rules
 from wardgate.portal.app import Portal
 from wardgate.portal.devices import rules as device_rules
@@ -28,6 +31,7 @@ from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Banner
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
+from wardgate.portal.outbound.client import GuardedClient
 from wardgate.portal.people import rules as people_rules
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
@@ -46,34 +50,52 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 @dataclass(slots=True)
 class Served:
-    """The portal, at its address, with one account's world."""
+    """The portal, at its address, with one account's world.
+
+    Attributes:
+        sink: the mail server that it writes to.
+        idp_folder: where the certificate of an identity provider is, which the portal trusts.
+    """
 
     url: str
     world: World
+    sink: Sink
+    idp_folder: Path
 
     async def link(self) -> str:
         return self.url + await sign_in_link(self.world)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def served() -> AsyncIterator[Served]:
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    idp_folder = tmp_path_factory.mktemp("idp")
+    authority = make_authority(idp_folder)
     listener = listen("127.0.0.1", 0)
     # By name: browsers know passkeys on HTTPS and on localhost only.
     url = f"http://localhost:{listener.getsockname()[1]}"
-    settings = PortalSettings(external_url=url, connect_capacity=100.0, sign_up=True)
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    world = await make_world(portal)
-    await _furnish(world)
-    async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
-        await gateway.join()
-        await client.join()
-        async with gateway.beating(), client.beating():
-            yield Served(url, world)
-    stop.set()
-    await asyncio.wait_for(task, PATIENCE_S)
+    settings = PortalSettings(
+        external_url=url,
+        connect_capacity=100.0,
+        sign_up=True,
+        outbound_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        outbound_ca=authority,
+    )
+    outbound = GuardedClient(settings.reachable_addresses, ca_file=settings.outbound_ca)
+    async with serving(Sink()) as sink:
+        environment = Environment.of_this_process(mailer=mailer(sink), outbound=outbound)
+        portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
+        ready, stop = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
+        await asyncio.wait_for(ready.wait(), PATIENCE_S)
+        world = await make_world(portal)
+        await _furnish(world)
+        async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
+            await gateway.join()
+            await client.join()
+            async with gateway.beating(), client.beating():
+                yield Served(url, world, sink, idp_folder)
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE_S)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -2,8 +2,11 @@
 authenticator, and everything that is typed without a script.
 """
 
+import asyncio
 import re
 from dataclasses import replace
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ async def passwords(served: Served) -> None:
                 id=new_id(),
                 account_id=account_id,
                 issuer="https://idp.example",
-                client_id="wardgate",
+                client_id="another",
                 client_secret="s",
                 discovery_document_uri="https://idp.example/.well-known/openid-configuration",
                 is_verified=True,
@@ -134,6 +137,26 @@ async def test_a_page_of_the_sign_in_is_whole_and_open_to_everybody(
         await require(served, "nobody")
         await context.close()
     assert not wrong, "\n".join(dict.fromkeys(wrong))
+
+
+async def test_a_code_from_the_mailbox_signs_in(stranger: Tab, served: Served) -> None:
+    page, email = stranger.page, await new_admin(served, "mailbox", allow_email_otp_sign_in=True)
+    await stranger.go("/acme/sign_in")
+    await page.fill('[name="email[email]"]', email)
+    await page.get_by_role("button", name="Send me a code").click()
+    await stranger.wait_for("Check your mail")
+    letter = await letter_to(served, email)
+    await page.get_by_label("Code").fill("wrong1")
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+    await expect(page.locator("#secret-error")).to_contain_text("This code is wrong, or has ended")
+    # The letter's link fills the code in and does no more.
+    link = re.search(rf"{served.url}/\S+secret=([a-z0-9]{{6}})", letter)
+    assert link is not None
+    await page.goto(link[0])
+    await expect(page.get_by_label("Code")).to_have_value(link[1])
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+    await page.wait_for_url("**/acme")
+    assert await stranger.complaints() == []
 
 
 async def test_a_passkey_is_set_up_and_signs_in_with_user_verification(
@@ -296,6 +319,23 @@ async def give_password(page: Page, served: Served, email: str) -> None:
     await page.locator('form[action*="userpass"] button').click()
 
 
+async def letter_to(served: Served, email: str) -> str:
+    """Return the text of the first letter to an address that comes."""
+    arrived = asyncio.Event()
+    served.sink.on_message = arrived.set
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            for envelope in served.sink.taken:
+                if envelope.rcpt_tos == [email]:
+                    assert isinstance(envelope.content, bytes)
+                    text = message_from_bytes(envelope.content, policy=default).get_body(("plain",))
+                    assert text is not None
+                    content: str = text.get_content()
+                    return content
+            await arrived.wait()
+            arrived.clear()
+
+
 def sign_up_link(served: Served, email: str) -> str:
     """Return what the letter to this address would bring."""
     services = served.world.portal.services
@@ -308,7 +348,7 @@ async def app_of(page: Page) -> pyotp.TOTP:
     return pyotp.TOTP((await page.get_by_label("Key for the app").inner_text()).replace(" ", ""))
 
 
-async def new_admin(served: Served, name: str) -> str:
+async def new_admin(served: Served, name: str, **more: Any) -> str:
     """Make an administrator with a password; returns the address."""
     email = f"{name}@acme.example"
     async with served.world.portal.services.store.writing() as transaction:
@@ -320,6 +360,7 @@ async def new_admin(served: Served, name: str) -> str:
                 name=name.capitalize(),
                 email=email,
                 password_hash=hash_text(PASSWORD, salt=b"s" * 16),
+                **more,
             )
         )
     return email
