@@ -9,6 +9,7 @@ import pytest
 from support.browser import caller, sign_in_link
 from support.portal import World, make_world
 from support.sign_in import GUI, HEADLESS, NONCE, STATE, rows_of, send_form, store_provider
+from wardgate.portal.sign_in.steps import MAX_FIELDS, MAX_FORM_BYTES
 from wardgate.portal.sign_in.tables import OidcAuthProvider
 
 
@@ -160,6 +161,20 @@ async def test_a_form_from_elsewhere_is_refused(visitor: httpx2.AsyncClient, wor
     async with caller(world.portal) as other:
         await other.get("/sign_in")
         assert (await send_form(other, page, fields)).status_code == 403
+
+
+async def test_a_form_has_so_many_fields_of_such_a_length_and_no_files(
+    visitor: httpx2.AsyncClient, world: World
+) -> None:
+    page = await visitor.get("/sign_in")
+    fields = {"account_id_or_slug": "acme"}
+    for too_much in (
+        {"data": {**fields, "more": "x" * (MAX_FORM_BYTES + 1)}},
+        {"data": {**fields, **{f"more{number}": "x" for number in range(MAX_FIELDS)}}},
+        {"data": fields, "files": {"more": ("logo.png", b"x")}},
+    ):
+        assert (await visitor.post("/sign_in", **too_much)).status_code == 400
+        assert (await send_form(visitor, page, fields)).status_code == 303
 
 
 async def test_one_address_sends_so_many_forms_and_others_are_not_kept_waiting(
