@@ -95,11 +95,7 @@ async def _run(
         settle()
         notify(READY)
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
-        if settings.flow_log_upload_interval_s and not settings.are_flow_logs_reachable:
-            log.warning(
-                "published peers upload no flow logs: they do so to https:// on port 443 only; see external_url",
-                extra={"url": settings.rest_url},
-            )
+        warn_of(settings)
 
     async def read() -> str:
         return (await portal.export_metrics()).decode()
@@ -107,6 +103,21 @@ async def _run(
     async with exported("portal", environ, read) as portal.services.spans.record:
         await run_until_first_ends(
             serve(portal, listener, plain=plain, metrics=metrics, on_ready=ready, until=stop), keep_watchdog()
+        )
+
+
+def warn_of(settings: PortalSettings) -> None:
+    """Log what of the addresses at which the portal is reached will surprise people."""
+    if settings.is_exposed:
+        log.warning(
+            "this is plain HTTP on a public address: anyone on the path can read passwords and tokens; "
+            "see acme_domain, tls_certificate and external_url",
+            extra={"url": settings.web_url},
+        )
+    if settings.flow_log_upload_interval_s and not settings.are_flow_logs_reachable:
+        log.warning(
+            "published peers upload no flow logs: they do so to https:// on port 443 only; see external_url",
+            extra={"url": settings.rest_url},
         )
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -32,7 +31,6 @@ from wardgate.cli.portal_settings import listener_of, portal_settings
 from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
-from wardgate.model.addresses import parse_ip
 from wardgate.portal import credentials, data_directory
 from wardgate.portal.data_directory import DataDirectoryUnusable
 from wardgate.portal.devices.rules import make_site_token
@@ -224,7 +222,7 @@ def instructions(portal: PortalSettings, link: str, tokens: Tokens, *, has_gatew
         f"  sudo install -D -m 600 /dev/stdin {CLIENT_TOKEN_THERE}    # paste the token, Enter, Ctrl-D",
         f"  sudo wardgate client --api-url {portal.socket_url} --token-path {CLIENT_TOKEN_THERE}",
     ]
-    if portal.tls_certificate is None and portal.web_url.startswith("http://") and not _is_private(portal):
+    if portal.is_exposed:
         lines += [
             "",
             "Warning: this is plain HTTP on a public address: anyone on the path can read passwords and tokens.",
@@ -237,17 +235,6 @@ def instructions(portal: PortalSettings, link: str, tokens: Tokens, *, has_gatew
             "No gateway runs here: it needs root and /dev/net/tun. Start `wardgate up` with sudo to have one.",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops everything; the next start continues from here."])
-
-
-def _is_private(portal: PortalSettings) -> bool:
-    """The URL names an address that only this machine or its own network reaches; a name may be anybody's."""
-    host = urlsplit(portal.web_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return not parse_ip(host).is_global
-    except ValueError:
-        return False
 
 
 async def _run(plan: list[_Child], portal: PortalSettings, on_ready: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from wardgate.model.addresses import parse_ip
 from wardgate.portal.mail.server import SmtpServer
 from wardgate.portal.outbound import ReachableAddresses
 from wardgate.portal.store import Database, SqliteFile
@@ -106,6 +107,19 @@ class PortalSettings:
     @property
     def is_secure(self) -> bool:
         return self.external_url.startswith("https://")
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether browsers come by plain HTTP at an address that may be public: a name may be anybody's, a private
+        address, or this machine's own, is reached from its own network only.
+        """
+        url = urlsplit(self.web_url)
+        if url.scheme == "https" or url.hostname == "localhost" or self.tls_certificate is not None:
+            return False
+        try:
+            return parse_ip(url.hostname or "").is_global
+        except ValueError:
+            return True
 
     @property
     def are_flow_logs_reachable(self) -> bool:

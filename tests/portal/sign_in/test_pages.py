@@ -7,8 +7,9 @@ import httpx2
 import pytest
 
 from support.browser import caller, sign_in_link
-from support.portal import World, make_world
+from support.portal import World, make_world, portal_running
 from support.sign_in import GUI, HEADLESS, NONCE, STATE, rows_of, send_form, store_provider
+from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.steps import MAX_FIELDS, MAX_FORM_BYTES
 from wardgate.portal.sign_in.tables import OidcAuthProvider
 
@@ -44,7 +45,7 @@ async def test_an_account_is_found_by_name_whatever_the_case(
     assert (await visitor.get(f"/{world.account_id}/sign_in")).status_code == 200
 
 
-@pytest.mark.parametrize("chosen", ["", "//evil.example", "a b", "../x", "<b>", "x" * 101])
+@pytest.mark.parametrize("chosen", ["nobody", "", "//evil.example", "a b", "../x", "<b>", "x" * 101])
 async def test_what_is_no_account_is_told_beside_the_field(
     visitor: httpx2.AsyncClient, world: World, chosen: str
 ) -> None:
@@ -52,6 +53,7 @@ async def test_what_is_no_account_is_told_beside_the_field(
     refused = await send_form(visitor, page, {"account_id_or_slug": chosen})
     assert refused.status_code == 422
     assert 'aria-invalid="true"' in refused.text
+    assert 'href="/find_account"' in refused.text
 
 
 async def test_an_unknown_account_is_asked_for_again_while_a_client_waits(
@@ -161,6 +163,21 @@ async def test_a_form_from_elsewhere_is_refused(visitor: httpx2.AsyncClient, wor
     async with caller(world.portal) as other:
         await other.get("/sign_in")
         assert (await send_form(other, page, fields)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("external_url", "is_told"),
+    [("http://portal.example.org", True), ("https://portal.example.org", False), ("http://10.0.0.5", False)],
+)
+async def test_plain_http_on_a_public_address_is_told_on_every_page(external_url: str, is_told: bool) -> None:
+    async with portal_running(PortalSettings(external_url=external_url)) as portal:
+        world = await make_world(portal)
+        async with caller(portal) as browser:
+            pages = [await browser.get("/acme/sign_in"), await browser.get("/getting_started")]
+            await browser.get(await sign_in_link(world))
+            # Where cookies are secure, this browser, which comes by plain HTTP, does not send them.
+            pages += [await browser.get("/acme")] if is_told else []
+    assert {"reached by plain HTTP" in page.text for page in pages} == {is_told}
 
 
 async def test_a_form_has_so_many_fields_of_such_a_length_and_no_files(

@@ -31,7 +31,7 @@ from wardgate.portal.sign_in.email_code import EmailCode
 from wardgate.portal.sign_in.failures import Failure, failure_of
 from wardgate.portal.sign_in.find_account import FindAccount
 from wardgate.portal.sign_in.flow import Flow, MalformedFlow
-from wardgate.portal.sign_in.lookup import default_provider, usable_providers
+from wardgate.portal.sign_in.lookup import default_provider, find_account, usable_providers
 from wardgate.portal.sign_in.oidc.pages import OidcPages
 from wardgate.portal.sign_in.outcome import Render, SignIns
 from wardgate.portal.sign_in.password import Password
@@ -110,6 +110,10 @@ class SignInPages:
             return await self._show_accounts(
                 request, flow, chosen, "An account is named by letters, digits, - and _."
             )
+        async with self._services.store.reading() as transaction:
+            account = await find_account(transaction, chosen)
+        if account is None:
+            return await self._show_accounts(request, flow, chosen, "There is no account of this name.")
         return RedirectResponse(flow.url(f"/{chosen.lower()}/sign_in"), HTTPStatus.SEE_OTHER)
 
     async def _show_accounts(

@@ -45,7 +45,7 @@ MAX_NAVIGATIONS: Final = 512
 """Kept at a time, of a few kilobytes each: one for every page of an account that somebody looks at."""
 
 _ERRORS: Final = {
-    HTTPStatus.NOT_FOUND: "There is nothing here.",
+    HTTPStatus.NOT_FOUND: "There is nothing here, or nothing that you may see.",
     HTTPStatus.FORBIDDEN: "The form was not sent from this session. Go back, reload the page and try again.",
     HTTPStatus.UNAUTHORIZED: "You are not signed in.",
     HTTPStatus.TOO_MANY_REQUESTS: "There were too many attempts from your address. Wait a little, then try again.",
@@ -179,6 +179,7 @@ class Frame(ABC, Generic[_SignedInT]):
 
     def write(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
         nonce = request.scope["wardgate.nonce"]
+        values["is_exposed"] = self.services.settings.is_exposed
         text = self._templates.get_template(template).render(nonce=nonce, **values)
         return HTMLResponse(text, status, headers={"cache-control": "no-store"})
 
