@@ -23,7 +23,8 @@ from wardgate.portal.sign_in.hashing import hash_text
 from wardgate.portal.sign_in.sign_up import Wanted, make_link
 from wardgate.portal.sign_in.tables import OidcAuthProvider, UserpassAuthProvider
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+# A busy machine takes its time over each page, and answers of the sign-in take three seconds on purpose.
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 expect.set_options(timeout=PATIENCE_S * 1000)
 
@@ -69,7 +70,6 @@ async def stranger(chromium: Browser, served: Served) -> Any:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.timeout(300)
 async def test_a_page_of_the_sign_in_is_whole_and_open_to_everybody(
     chromium: Browser, served: Served, passwords: None, theme: str, pictures: Path
 ) -> None:
