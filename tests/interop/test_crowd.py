@@ -55,8 +55,8 @@ async def stand() -> AsyncIterator[Stand]:
     await asyncio.wait_for(task, 4 * PATIENCE_S)
 
 
-def crowd(plan: Plan) -> Crowd:
-    return Crowd(plan, rng=random.Random(7), say=lambda _line: None)
+def crowd(plan: Plan, said: list[str] | None = None) -> Crowd:
+    return Crowd(plan, rng=random.Random(7), say=[].append if said is None else said.append)
 
 
 async def test_a_crowd_connects_asks_and_is_granted(stand: Stand) -> None:
@@ -82,11 +82,14 @@ async def test_a_crowd_comes_back_after_a_restart_and_nobody_is_revoked(stand: S
         await portal.channels.drain()
         portal.channels._is_draining = False
 
-    going = crowd(replace(stand.plan, requests=1, hold_s=4.0))
+    said: list[str] = []
+    going = crowd(replace(stand.plan, requests=1, hold_s=4.0), said)
     report, _nothing = await asyncio.wait_for(asyncio.gather(going.run(), restart()), 8 * PATIENCE_S)
     assert counters["closed_drained"] >= 12
     assert report.returned >= 12
     assert report.absent == 0
+    assert "all are back" in said
+    assert report.late is not None
     assert counters["revocations"] == 0
 
 
