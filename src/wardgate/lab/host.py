@@ -222,8 +222,8 @@ class Process:
         """SIGTERM, then SIGKILL after the time-out; returns the exit code."""
         self.signal(signal.SIGTERM)
         try:
-            return self._popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+            return self.wait(timeout_s)
+        except TimeoutError:
             return self.kill()
 
     def kill(self) -> int:
@@ -231,8 +231,9 @@ class Process:
         return self._popen.wait()
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for its end. Raises subprocess.TimeoutExpired."""
-        return self._popen.wait(timeout_s)
+        """Wait for its end, as long as `wait_until`; its exit code. Raises TimeoutError."""
+        wait_until(lambda: self.exit_code is not None, f"the end of {self.name}", timeout_s)
+        return self._popen.wait()
 
     def cpu_seconds(self) -> float:
         """User and system time used so far."""
