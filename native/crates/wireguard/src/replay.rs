@@ -1,4 +1,7 @@
 //! The window of counters that may still arrive (RFC 6479: a bitmap used as a ring, words cleared as it advances).
+//!
+//! The bitmap grows with the counters until it is whole: a session over which little has come, as most of a gateway's, takes
+//! no more than that.
 
 /// Counters this far below the greatest one seen are still accepted once. Several queues and GSO batches reorder widely.
 const WINDOW: u64 = 8192;
@@ -10,7 +13,8 @@ pub(crate) struct ReplayWindow {
     /// One above the greatest counter seen; 0: none seen.
     next: u64,
     inserted: u64,
-    seen: Box<[u64; WORDS as usize]>,
+    /// The words from 0 on while there are fewer than `WORDS`, then a ring of them.
+    seen: Vec<u64>,
 }
 
 impl ReplayWindow {
@@ -18,7 +22,7 @@ impl ReplayWindow {
         Self {
             next: 0,
             inserted: 0,
-            seen: Box::new([0; WORDS as usize]),
+            seen: Vec::new(),
         }
     }
 
@@ -38,6 +42,7 @@ impl ReplayWindow {
     pub(crate) fn insert(&mut self, counter: u64) {
         if counter >= self.next {
             let newest = counter / WORD_BITS;
+            self.grow(newest);
             let cleared_from = match self.next.checked_sub(1) {
                 Some(greatest) => {
                     (greatest / WORD_BITS + 1).max((newest + 1).saturating_sub(WORDS))
@@ -52,6 +57,16 @@ impl ReplayWindow {
         let (word, bit) = position(counter);
         self.seen[word] |= bit;
         self.inserted += 1;
+    }
+
+    /// Have room for this word.
+    fn grow(&mut self, newest: u64) {
+        if newest >= self.seen.len() as u64 && self.seen.len() < WORDS as usize {
+            // A number that is doubled and cut to `WORDS` fits in `usize`.
+            let words = (newest + 1).min(WORDS).next_power_of_two().min(WORDS);
+            self.seen.reserve_exact(words as usize - self.seen.len());
+            self.seen.resize(words as usize, 0);
+        }
     }
 
     /// How many messages arrived, and how many of those sent until the latest one did not.
