@@ -28,6 +28,11 @@ use crate::path::Path;
 const FIRST_CANDIDATE_WITHIN: Duration = Duration::from_secs(10);
 const DISCONNECT_GRACE: Duration = Duration::from_secs(2);
 const IDLE_AFTER: Duration = Duration::from_secs(20);
+/// Ours, for the start: the first check to a peer behind a router meets a closed door, and the next would come after 250 ms, more
+/// than all else of a cold connect. No faster than RFC 8445 §14.2 paces checks anyway.
+const HURRIED_RTO: Duration = Duration::from_millis(50);
+/// Ours: a peer that has not answered by then is not near.
+const HURRIED_FOR: Duration = Duration::from_secs(1);
 const MAX_OPTIMISTIC: usize = 2;
 /// Ours: candidates of a peer that count at one time, and that it may ever add. The agent never forgets one.
 const MAX_REMOTE: usize = 64;
@@ -74,6 +79,9 @@ pub(crate) struct Connection<Id> {
     disconnected_at: Option<Instant>,
     active_at: Instant,
     idle: bool,
+    /// Checks are repeated at a faster pace: until there is a path, or a second after the first candidate.
+    is_hurried: bool,
+    hurried_until: Option<Instant>,
     /// Signalled by the peer and not withdrawn.
     remote: Vec<Candidate>,
     additions: usize,
@@ -107,6 +115,8 @@ impl<Id: Copy> Connection<Id> {
             disconnected_at: None,
             active_at: now,
             idle: false,
+            is_hurried: true,
+            hurried_until: None,
             remote: Vec::new(),
             additions: 0,
             observed: BTreeSet::new(),
@@ -206,6 +216,7 @@ impl<Id: Copy> Connection<Id> {
         }
         self.additions += 1;
         self.first_candidate_by = None;
+        self.hurried_until.get_or_insert(now + HURRIED_FOR);
         self.remote.push(candidate.clone());
         seed_agent(rng);
         self.agent.add_remote_candidate(candidate);
@@ -390,6 +401,11 @@ impl<Id: Copy> Connection<Id> {
         {
             return Err(FailureReason::IceTimeout);
         }
+        let is_late = self.hurried_until.is_some_and(|until| now >= until);
+        if self.is_hurried && (is_late || self.agent.state().is_connected()) {
+            self.is_hurried = false;
+            self.set_idle(self.idle);
+        }
         if !self.idle && self.agent.state().is_connected() && now >= self.active_at + IDLE_AFTER {
             self.set_idle(true);
         }
@@ -500,7 +516,11 @@ impl<Id: Copy> Connection<Id> {
     fn set_idle(&mut self, idle: bool) {
         self.idle = idle;
         let timing = timing(self.config.profile, idle);
-        self.agent.set_initial_stun_rto(timing.initial_rto);
+        self.agent.set_initial_stun_rto(if self.is_hurried {
+            HURRIED_RTO
+        } else {
+            timing.initial_rto
+        });
         self.agent.set_max_stun_rto(timing.max_rto);
         self.agent.set_max_stun_retransmits(timing.max_retransmits);
     }

@@ -521,9 +521,9 @@ fn a_flood_of_candidates_neither_drowns_the_node_nor_the_network() {
     world.drain(CLIENT);
     assert_eq!(taken, 64);
     world.run_for(secs(2.0));
-    // 100 pairs, at most 4 checks each in 2 s, and one channel per candidate, repeated at most twice.
+    // 100 pairs, at most 5 checks each in 2 s, and one channel per candidate, repeated at most twice.
     assert!(
-        world.peers[CLIENT].sent < 100 * 5 + 64 * 3,
+        world.peers[CLIENT].sent <= 100 * 5 + 64 * 3,
         "{}",
         world.peers[CLIENT].sent
     );
