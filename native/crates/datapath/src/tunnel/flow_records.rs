@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 first packet of the initiator
-//!   (no record) ───────────────────────────────► open ──► "started"
+//!   (no record) ───────────────────────────────► open ──1 s──► "started"
 //!                                                 │
 //!    2 min of silence, FIN both ways, RST, a new SYN, a 17th path, the peer's end, no room
 //!                                                 ▼
@@ -12,20 +12,22 @@
 //! A record belongs to the authorization that its first packet passed by. When the peer's grants change, the next packet of
 //! the initiator is asked anew which resource it belongs to; another one ends the record and begins the next.
 //!
-//! A packet costs one look-up, and none if the packet before it was of the same flow. Nothing walks over all flows: each has
-//! one entry among the deadlines, which may be earlier than its end and is then moved. A peer that opens flows without end
-//! makes its own oldest records end; where all have too many, the oldest of a peer with the most.
+//! A packet costs one look-up and two lines of memory, and no look-up if the packet before it was of the same flow. Nothing
+//! walks over all flows: each has one entry among the deadlines, which may be earlier than its end and is then moved. A peer
+//! that opens flows without end makes its own oldest records end; where all have too many, the oldest of a peer with the most.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 use wardgate_connect::{Path, PathKind};
 use wardgate_packet::{IpPacket, Kind, TcpFlags};
 
+use super::due_wheel::DueWheel;
 use super::flow_reports::FlowReports;
 use super::links::{NodeId, PeerKey};
 use super::route_table::ResourceId;
@@ -41,8 +43,10 @@ const CLOSED_LIFETIME: Duration = Duration::from_secs(5);
 const MAX_PATHS: usize = 16;
 /// Open records of one peer; ours, as many as a gateway translates flows of one client.
 const MAX_FLOWS_OF_PEER: usize = 65_536;
-/// Of all peers together; ours.
-const MAX_FLOWS: usize = 1 << 20;
+/// Of all peers together; ours, as many as Linux tracks by default, in 80 MB.
+const MAX_FLOWS: usize = 1 << 18;
+/// A flow that ends sooner is told with its end only, which says all that its start would; ours.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Peers are told apart by how many thousand flows they have.
 const CROWD: usize = 1024;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
@@ -184,17 +188,22 @@ pub struct FlowRecords {
     epoch: Instant,
     /// Wall time at `epoch`, since 1970.
     unix_at_epoch: Duration,
-    index: HashMap<(PeerKey, Tuple), u32, SeededState>,
-    slots: Vec<Slot>,
+    hash: SeededState,
+    /// Slots by peer and tuple, which lie in `hot`: what is looked through for each packet is small.
+    index: HashTable<u32>,
+    hot: Vec<Hot>,
+    cold: Vec<Option<Cold>>,
     free: Vec<u32>,
-    /// The flow of the packet before.
-    latest: Option<(PeerKey, Tuple, u32)>,
-    /// One entry per flow; may be earlier than its end, never later.
-    due: BTreeSet<(Instant, u32)>,
+    /// The slot of the packet before.
+    latest: u32,
+    /// When the start of each is to be told, and from then on no later than its end.
+    due: DueWheel,
     peers: FxHashMap<PeerKey, PeerFlows>,
     /// Of each peer how many thousand flows it has, where that is any.
     crowds: BTreeSet<(usize, PeerKey)>,
     open: usize,
+    /// Grows with each change of anybody's grants or path.
+    version: u64,
     /// Grows with each change of grants that concerns all peers.
     grants_version: u64,
     started: u64,
@@ -202,27 +211,31 @@ pub struct FlowRecords {
     pub reports: FlowReports,
 }
 
-enum Slot {
-    Free,
-    Used(Box<Flow>),
+/// What each packet of a flow reads and writes: two cache lines, side by side.
+#[repr(align(128))]
+struct Hot {
+    tuple: Tuple,
+    peer: PeerKey,
+    is_used: bool,
+    /// The initiator has sent more than its SYN: another one opens the next flow.
+    is_under_way: bool,
+    finished: [bool; 2],
+    is_reset: bool,
+    /// That of all records when grants and path were last compared with the peer's.
+    version: u64,
+    last_packet_at: Instant,
+    packets: [u64; 2],
+    bytes: [u64; 2],
 }
 
-struct Flow {
-    peer: PeerKey,
-    tuple: Tuple,
+/// What its beginning, its end and changes need besides.
+struct Cold {
     basis: Basis,
     paths: Arc<[FlowPath]>,
     path_version: u64,
     grants_version: u64,
     started_at_us: u64,
-    last_packet_at: Instant,
-    due_at: Instant,
-    /// The initiator has sent more than its SYN: another one opens the next flow.
-    is_under_way: bool,
-    finished: [bool; 2],
-    is_reset: bool,
-    packets: [u64; 2],
-    bytes: [u64; 2],
+    is_told: bool,
     /// Neighbours among the peer's flows, the one begun first at the head.
     before: u32,
     behind: u32,
@@ -249,14 +262,17 @@ impl FlowRecords {
             is_on: false,
             epoch,
             unix_at_epoch,
-            index: HashMap::with_hasher(hash),
-            slots: Vec::new(),
+            hash,
+            index: HashTable::new(),
+            hot: Vec::new(),
+            cold: Vec::new(),
             free: Vec::new(),
-            latest: None,
-            due: BTreeSet::new(),
+            latest: NONE,
+            due: DueWheel::default(),
             peers: FxHashMap::default(),
             crowds: BTreeSet::new(),
             open: 0,
+            version: 0,
             grants_version: 0,
             started: 0,
             displaced: 0,
@@ -289,6 +305,7 @@ impl FlowRecords {
 
     /// The grants of a peer have changed, or those of all.
     pub fn grants_changed(&mut self, peer: Option<PeerKey>) {
+        self.version += 1;
         match peer {
             None => self.grants_version += 1,
             Some(peer) => self.peer(peer).grants_version += 1,
@@ -297,6 +314,7 @@ impl FlowRecords {
 
     pub fn path_selected(&mut self, peer: PeerKey, path: Path<NodeId>, now: Instant) {
         let at_us = self.unix_us(now);
+        self.version += 1;
         let peer = self.peer(peer);
         peer.path = Some((path, at_us));
         peer.paths = [None, None];
@@ -319,21 +337,43 @@ impl FlowRecords {
             }
             return is_begun;
         };
-        let Some(peer) = self.peers.get(&seen.peer) else {
-            return false;
-        };
-        let versions = (peer.path_version, peer.grants_version + self.grants_version);
-        let Slot::Used(flow) = &mut self.slots[slot as usize] else {
-            return false;
-        };
+        let flow = &mut self.hot[slot as usize];
         if now.saturating_duration_since(flow.last_packet_at) > IDLE_LIFETIME || flow.reopens(seen)
         {
             let (end, is_idle) = flow.end(now);
             self.end(slot, if is_idle { end } else { now });
             return self.note(seen, now, basis);
         }
-        if seen.from_initiator && flow.grants_version != versions.1 {
-            flow.grants_version = versions.1;
+        if flow.version != self.version
+            && let Some(is_recorded) = self.compare(slot, seen, now, basis)
+        {
+            return is_recorded;
+        }
+        let flow = &mut self.hot[slot as usize];
+        flow.count(seen, now);
+        if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) && flow.is_closed() {
+            self.schedule(slot);
+        }
+        true
+    }
+
+    /// Compare a flow with the grants and the path of its peer. Returns, if its record has ended by that, whether another has begun.
+    fn compare(
+        &mut self,
+        slot: u32,
+        seen: &Sighting,
+        now: Instant,
+        mut basis: impl FnMut() -> Option<Basis>,
+    ) -> Option<bool> {
+        let (Some(peer), Some(flow)) = (
+            self.peers.get(&seen.peer),
+            self.cold[slot as usize].as_mut(),
+        ) else {
+            return Some(false);
+        };
+        let grants_version = peer.grants_version + self.grants_version;
+        if seen.from_initiator && flow.grants_version != grants_version {
+            flow.grants_version = grants_version;
             match basis() {
                 Some(basis) if basis.resource == flow.basis.resource => {}
                 other => {
@@ -342,26 +382,26 @@ impl FlowRecords {
                     if let Some(basis) = other {
                         self.start(seen, basis, now);
                     }
-                    return is_begun;
+                    return Some(is_begun);
                 }
             }
         }
-        if flow.path_version != versions.0 {
-            flow.path_version = versions.0;
+        if flow.path_version != peer.path_version {
+            flow.path_version = peer.path_version;
             if let Some(path) = peer.flow_path(flow.basis.role)
                 && !flow.takes(path)
             {
                 let basis = flow.basis.clone();
                 self.end(slot, now);
                 self.start(seen, basis, now);
-                return true;
+                return Some(true);
             }
         }
-        flow.count(seen, now);
-        if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) {
-            self.schedule(slot);
+        // The responder's packets leave a change of grants to the initiator's.
+        if flow.grants_version == grants_version {
+            self.hot[slot as usize].version = self.version;
         }
-        true
+        None
     }
 
     /// The peer is gone: its records end.
@@ -372,33 +412,42 @@ impl FlowRecords {
         self.peers.remove(&peer);
     }
 
-    /// End what has been silent for too long, and let reports go that have waited long enough.
+    /// Tell of what has begun, end what has been silent for too long, and let reports go that have waited long enough.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let second = now.saturating_duration_since(self.epoch).as_secs();
+        let mut has_told = false;
         for _ in 0..AT_ONCE {
-            let Some((due_at, slot)) = self.due.first().copied().filter(|(at, _)| *at <= now)
-            else {
+            let Some(slot) = self.due.pop(second) else {
                 break;
             };
             steps::count(1);
-            let Slot::Used(flow) = &mut self.slots[slot as usize] else {
-                self.due.pop_first();
+            let (flow, Some(more)) = (&self.hot[slot as usize], self.cold[slot as usize].as_mut())
+            else {
                 continue;
             };
             let expires_at = flow.expires_at();
-            if expires_at > now {
-                self.due.remove(&(due_at, slot));
-                flow.due_at = expires_at;
-                self.due.insert((expires_at, slot));
-            } else {
+            if expires_at <= now {
                 let (ended_at, _) = flow.end(now);
                 self.end(slot, ended_at);
+                continue;
             }
+            if !std::mem::replace(&mut more.is_told, true) {
+                self.reports.push(more.told(&flow.tuple), now);
+                has_told = true;
+            }
+            self.due.set(slot, self.second_of(expires_at));
+        }
+        if has_told {
+            self.reports.flush(); // they have waited already
         }
         self.reports.handle_timeout(now);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flows = self.due.first().map(|(at, _)| *at);
+        let flows = self
+            .due
+            .first()
+            .map(|second| self.epoch + Duration::from_secs(second));
         [flows, self.reports.poll_timeout()]
             .into_iter()
             .flatten()
@@ -417,15 +466,16 @@ impl FlowRecords {
     }
 
     fn find(&mut self, peer: PeerKey, tuple: Tuple) -> Option<u32> {
-        if let Some((known, latest, slot)) = self.latest
-            && known == peer
-            && latest == tuple
+        if let Some(flow) = self.hot.get(self.latest as usize)
+            && flow.is_of(peer, &tuple)
         {
-            return Some(slot);
+            return Some(self.latest);
         }
         steps::count(1);
-        let slot = *self.index.get(&(peer, tuple))?;
-        self.latest = Some((peer, tuple, slot));
+        let hash = self.hash.hash_one((peer, tuple));
+        let is_it = |slot: &u32| self.hot[*slot as usize].is_of(peer, &tuple);
+        let slot = *self.index.find(hash, is_it)?;
+        self.latest = slot;
         Some(slot)
     }
 
@@ -433,31 +483,18 @@ impl FlowRecords {
         self.make_room(seen.peer, now);
         let started_at_us = self.unix_us(now);
         let all = self.grants_version;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::Free);
-            (self.slots.len() - 1) as u32
-        });
+        let slot = self.free.pop().unwrap_or(self.hot.len() as u32);
         let peer = self.peer(seen.peer);
-        let mut flow = Box::new(Flow {
-            peer: seen.peer,
-            tuple: seen.tuple,
+        let more = Cold {
             paths: peer.flow_paths(basis.role),
             basis,
             path_version: peer.path_version,
             grants_version: peer.grants_version + all,
             started_at_us,
-            last_packet_at: now,
-            due_at: now,
-            is_under_way: false,
-            finished: [false; 2],
-            is_reset: false,
-            packets: [0; 2],
-            bytes: [0; 2],
+            is_told: false,
             before: peer.newest,
             behind: NONE,
-        });
-        flow.count(seen, now);
-        flow.due_at = flow.expires_at();
+        };
         let newest = std::mem::replace(&mut peer.newest, slot);
         if newest == NONE {
             peer.oldest = slot;
@@ -468,67 +505,97 @@ impl FlowRecords {
             self.crowds.remove(&(crowd - 1, seen.peer));
             self.crowds.insert((crowd, seen.peer));
         }
-        if newest != NONE
-            && let Slot::Used(former) = &mut self.slots[newest as usize]
-        {
+        if let Some(former) = self.neighbour(newest) {
             former.behind = slot;
         }
-        self.due.insert((flow.due_at, slot));
-        self.index.insert((seen.peer, seen.tuple), slot);
-        self.latest = Some((seen.peer, seen.tuple, slot));
-        self.reports.push(flow.report(None), now);
-        self.slots[slot as usize] = Slot::Used(flow);
+        let mut flow = Hot {
+            tuple: seen.tuple,
+            peer: seen.peer,
+            is_used: true,
+            is_under_way: false,
+            finished: [false; 2],
+            is_reset: false,
+            version: self.version,
+            last_packet_at: now,
+            packets: [0; 2],
+            bytes: [0; 2],
+        };
+        flow.count(seen, now);
+        let hash = self.hash.hash_one((seen.peer, seen.tuple));
+        if slot as usize == self.hot.len() {
+            self.hot.push(flow);
+            self.cold.push(Some(more));
+        } else {
+            self.hot[slot as usize] = flow;
+            self.cold[slot as usize] = Some(more);
+        }
+        let (hot, state) = (&self.hot, &self.hash);
+        self.index.insert_unique(hash, slot, |slot| {
+            let flow = &hot[*slot as usize];
+            state.hash_one((flow.peer, flow.tuple))
+        });
+        self.due.set(slot, self.second_of(now + TOLD_AFTER));
+        self.latest = slot;
         self.open += 1;
         self.started += 1;
     }
 
     /// End a record; all that is known of the flow goes with it.
     fn end(&mut self, slot: u32, ended_at: Instant) {
-        let place = &mut self.slots[slot as usize];
-        let Slot::Used(flow) = std::mem::replace(place, Slot::Free) else {
+        let flow = &mut self.hot[slot as usize];
+        let Some(more) = self.cold[slot as usize].take() else {
             return;
         };
+        flow.is_used = false;
+        let (peer, tuple) = (flow.peer, flow.tuple);
+        let (last_packet_at, packets, bytes) = (flow.last_packet_at, flow.packets, flow.bytes);
+        let hash = self.hash.hash_one((peer, tuple));
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
+            entry.remove();
+        }
         self.free.push(slot);
         self.open -= 1;
-        self.latest = None;
-        self.due.remove(&(flow.due_at, slot));
-        self.index.remove(&(flow.peer, flow.tuple));
-        self.unlink(&flow);
+        self.due.remove(slot);
+        self.unlink(peer, more.before, more.behind);
         let end = FlowEnd {
-            ended_at_us: flow.started_at_us.max(self.unix_us(ended_at)),
-            last_packet_at_us: flow.started_at_us.max(self.unix_us(flow.last_packet_at)),
-            tx_packets: flow.packets[TX],
-            rx_packets: flow.packets[RX],
-            tx_bytes: flow.bytes[TX],
-            rx_bytes: flow.bytes[RX],
+            ended_at_us: more.started_at_us.max(self.unix_us(ended_at)),
+            last_packet_at_us: more.started_at_us.max(self.unix_us(last_packet_at)),
+            tx_packets: packets[TX],
+            rx_packets: packets[RX],
+            tx_bytes: bytes[TX],
+            rx_bytes: bytes[RX],
         };
-        self.reports.push(flow.report(Some(end)), ended_at);
+        self.reports.push(more.ended(&tuple, end), ended_at);
     }
 
-    fn unlink(&mut self, flow: &Flow) {
-        if let Some(Slot::Used(before)) = self.slots.get_mut(flow.before as usize) {
-            before.behind = flow.behind;
+    fn unlink(&mut self, peer: PeerKey, before: u32, behind: u32) {
+        if let Some(before) = self.neighbour(before) {
+            before.behind = behind;
         }
-        if let Some(Slot::Used(behind)) = self.slots.get_mut(flow.behind as usize) {
-            behind.before = flow.before;
+        if let Some(behind) = self.neighbour(behind) {
+            behind.before = before;
         }
-        let Some(peer) = self.peers.get_mut(&flow.peer) else {
+        let Some(flows) = self.peers.get_mut(&peer) else {
             return;
         };
-        if flow.before == NONE {
-            peer.oldest = flow.behind;
+        if before == NONE {
+            flows.oldest = behind;
         }
-        if flow.behind == NONE {
-            peer.newest = flow.before;
+        if behind == NONE {
+            flows.newest = before;
         }
-        if peer.count.is_multiple_of(CROWD) {
-            let crowd = peer.count / CROWD;
-            self.crowds.remove(&(crowd, flow.peer));
+        if flows.count.is_multiple_of(CROWD) {
+            let crowd = flows.count / CROWD;
+            self.crowds.remove(&(crowd, peer));
             if crowd > 1 {
-                self.crowds.insert((crowd - 1, flow.peer));
+                self.crowds.insert((crowd - 1, peer));
             }
         }
-        peer.count -= 1;
+        flows.count -= 1;
+    }
+
+    fn neighbour(&mut self, slot: u32) -> Option<&mut Cold> {
+        self.cold.get_mut(slot as usize)?.as_mut()
     }
 
     /// End the oldest record of a peer that has too many, or of the one with the most.
@@ -554,16 +621,14 @@ impl FlowRecords {
         (oldest != NONE).then_some(oldest)
     }
 
-    /// Bring the deadline forward of a flow that now ends sooner.
+    /// Bring the end forward of a flow that is closed; one that has not been told yet is due soon anyway.
     fn schedule(&mut self, slot: u32) {
-        let Slot::Used(flow) = &mut self.slots[slot as usize] else {
-            return;
-        };
-        let expires_at = flow.expires_at();
-        if expires_at < flow.due_at {
-            self.due.remove(&(flow.due_at, slot));
-            flow.due_at = expires_at;
-            self.due.insert((expires_at, slot));
+        let is_told = self.cold[slot as usize]
+            .as_ref()
+            .is_some_and(|more| more.is_told);
+        if is_told {
+            let expires_at = self.hot[slot as usize].expires_at();
+            self.due.set(slot, self.second_of(expires_at));
         }
     }
 
@@ -583,9 +648,19 @@ impl FlowRecords {
         let since_epoch = at.saturating_duration_since(self.epoch);
         (self.unix_at_epoch + since_epoch).as_micros() as u64
     }
+
+    /// The first whole second of the engine's clock that is not before `at`.
+    fn second_of(&self, at: Instant) -> u64 {
+        let since_epoch = at.saturating_duration_since(self.epoch);
+        since_epoch.as_secs() + u64::from(since_epoch.subsec_nanos() > 0)
+    }
 }
 
-impl Flow {
+impl Hot {
+    fn is_of(&self, peer: PeerKey, tuple: &Tuple) -> bool {
+        self.is_used && self.peer == peer && self.tuple == *tuple
+    }
+
     fn count(&mut self, seen: &Sighting, now: Instant) {
         let direction = if seen.from_initiator { TX } else { RX };
         self.last_packet_at = now;
@@ -625,7 +700,9 @@ impl Flow {
         let silent_until = self.last_packet_at + IDLE_LIFETIME;
         (silent_until.min(now), silent_until < now)
     }
+}
 
+impl Cold {
     /// Note another path; false if it is one too many.
     fn takes(&mut self, path: FlowPath) -> bool {
         if self.paths.last().is_some_and(|last| last.is_same(&path)) {
@@ -638,17 +715,31 @@ impl Flow {
         has_room
     }
 
-    fn report(&self, end: Option<FlowEnd>) -> FlowReport {
+    fn told(&self, tuple: &Tuple) -> FlowReport {
         FlowReport {
             authorization_id: self.basis.authorization.clone(),
             role: self.basis.role,
-            protocol: self.tuple.protocol,
-            initiator: self.tuple.initiator,
-            responder: self.tuple.responder,
+            protocol: tuple.protocol,
+            initiator: tuple.initiator,
+            responder: tuple.responder,
             domain: self.basis.domain.clone(),
             paths: self.paths.clone(),
             started_at_us: self.started_at_us,
-            end,
+            end: None,
+        }
+    }
+
+    fn ended(self, tuple: &Tuple, end: FlowEnd) -> FlowReport {
+        FlowReport {
+            authorization_id: self.basis.authorization,
+            role: self.basis.role,
+            protocol: tuple.protocol,
+            initiator: tuple.initiator,
+            responder: tuple.responder,
+            domain: self.basis.domain,
+            paths: self.paths,
+            started_at_us: self.started_at_us,
+            end: Some(end),
         }
     }
 }

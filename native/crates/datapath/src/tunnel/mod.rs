@@ -25,6 +25,7 @@ mod client_engine;
 mod control_budget;
 mod counters;
 mod device_grants;
+mod due_wheel;
 mod engine;
 mod event_queue;
 pub mod figures;

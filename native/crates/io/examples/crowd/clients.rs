@@ -90,11 +90,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
     for round in 0..2 * ROUNDS {
         // Off, on, on, off: what changes slowly meets both alike.
         let is_on = round % 4 == 1 || round % 4 == 2;
-        portal.tell(&json!({"command": "record_flows", "is_on": is_on, "unix_at_zero_s": 0.0}))?;
+        portal.record(is_on)?;
+        portal.ends_records = is_on;
         rounds[usize::from(is_on)].push(portal.load(plan, for_seconds / 3)?);
+        portal.ends_records = false;
     }
     let [without, with] = rounds.map(|taken| median(&taken));
-    // Begin, end and every packet of a flow: the packets are counted as they come in and as they go out.
+    // Begin, end and every packet of a flow: the packets are counted as they come in and as they go out. Flows of the start of a
+    // round, which does not count, end in it too: it is a little less.
     let flow_us = (with.cpu_us - without.cpu_us) * f64::from(2 * per_flow);
     eprintln!(
         "{clients} clients connected in {:.1} s; gateway {:.1} MB before, {:.1} MB with them, {:.1} MB with {} flows",
@@ -157,6 +160,8 @@ struct Portal {
     connected: BTreeSet<usize>,
     introductions: usize,
     is_gateway_ready: bool,
+    /// Whether a load's last work is the end of all its records.
+    ends_records: bool,
 }
 
 /// What a phase of the load showed.
@@ -249,6 +254,7 @@ impl Portal {
             connected: BTreeSet::new(),
             introductions: 0,
             is_gateway_ready: false,
+            ends_records: false,
         })
     }
 
@@ -304,6 +310,9 @@ impl Portal {
             counted(&self.echoed),
             self.flows_done.load(Ordering::Relaxed),
         );
+        if self.ends_records {
+            self.record(false)?;
+        }
         let after = self.figures()?;
         self.ask(Asked::Load(None))?;
         self.rest(Duration::from_millis(300))?;
@@ -325,6 +334,10 @@ impl Portal {
                 / 1e3
                 / (after.packets - before.packets).max(1.0),
         })
+    }
+
+    fn record(&self, is_on: bool) -> Result<()> {
+        self.tell(&json!({"command": "record_flows", "is_on": is_on, "unix_at_zero_s": 0.0}))
     }
 
     fn rest(&mut self, time: Duration) -> Result<()> {

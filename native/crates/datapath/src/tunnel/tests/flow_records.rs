@@ -308,10 +308,15 @@ fn ports_that_are_used_again_after_a_close_begin_another_flow() {
     tcp_passes(&mut world, false, RST, b"");
     tcp_passes(&mut world, true, SYN, b"");
     let reports = reports(&mut world, CLIENT);
-    let starts: Vec<u64> = reports.iter().map(|report| report.started_at_us).collect();
-    assert_eq!(reports.len(), 3);
-    assert_eq!(starts[0], starts[1]);
-    assert!(starts[2] > starts[1]);
+    let [first, second] = &reports[..] else {
+        panic!("{reports:?}");
+    };
+    assert!(
+        first.end.is_some(),
+        "what ends at once is told with its end"
+    );
+    assert!(second.end.is_none());
+    assert!(second.started_at_us > first.started_at_us);
 }
 
 #[test]
@@ -402,7 +407,7 @@ fn a_flow_that_comes_to_another_resource_is_split() {
         .iter()
         .map(|report| (&*report.authorization_id, report.end.is_some()))
         .collect();
-    assert_eq!(under, [("first", false), ("first", true), ("other", false)]);
+    assert_eq!(under, [("first", true), ("other", false)]);
     assert_eq!(counts(&ends(&reports)[0]), [1, 0, 1, 0]);
 }
 
@@ -436,7 +441,7 @@ fn a_shutdown_reports_the_end_of_everything_at_once() {
 }
 
 #[test]
-fn reports_come_in_batches_and_after_a_second_at_the_latest() {
+fn reports_come_in_batches_and_after_two_seconds_at_the_latest() {
     let mut world = recording();
     let batches = |world: &mut World| -> Vec<usize> {
         let events = world.events(CLIENT).into_iter();
@@ -450,9 +455,9 @@ fn reports_come_in_batches_and_after_a_second_at_the_latest() {
     for port in 1..=300 {
         world.send(CLIENT, &udp(&format!("10.0.0.1:{port}"), b"x"));
     }
-    assert_eq!(batches(&mut world), [256]);
-    world.run(SECOND);
-    assert_eq!(batches(&mut world), [44]);
+    assert!(batches(&mut world).is_empty());
+    world.run(2 * SECOND);
+    assert_eq!(batches(&mut world), [256, 44]);
 }
 
 #[test]
@@ -622,7 +627,10 @@ mod bounds {
     }
 
     fn drained(records: &mut FlowRecords, now: std::time::Instant) -> Vec<FlowReport> {
-        records.handle_timeout(now + 2 * SECOND);
+        let then = now + 2 * SECOND;
+        while records.poll_timeout().is_some_and(|at| at <= then) {
+            records.handle_timeout(then);
+        }
         let batches = std::iter::from_fn(|| records.reports.pop());
         batches
             .flat_map(|event| match event {
@@ -689,6 +697,12 @@ mod bounds {
         let (mut records, now) = (table(), an_instant());
         for number in 0..40_000 {
             records.note(&seen(1, number, true), now, basis);
+        }
+        while records
+            .poll_timeout()
+            .is_some_and(|at| at <= now + 2 * SECOND)
+        {
+            records.handle_timeout(now + 2 * SECOND);
         }
         assert_eq!(value(&records, "flow_records_lost"), 40_000 - 32_768);
         records.forget_peer(PeerKey::numbered(1), now);
