@@ -19,7 +19,8 @@ from wardgate.lab.host import Process, wait_until
 from wardgate.lab.installation import WEB4, Installation
 
 STALL_S = 2.0  # the product's own limit
-LOADING_S = 1.0  # until the next process is ready, where nothing else runs; a machine that takes longer is as much slower
+# Until the next process is ready, where nothing else runs; a machine that takes longer is as much slower.
+LOADING_S = 1.0
 STARTED_S = 60.0  # until the next process is ready, while nothing is interrupted
 NAME = "app.internal.example"
 RATE = 400_000  # bytes a second
