@@ -234,6 +234,7 @@ class Peer:
         self._ref = 0
         self.frames: list[dict[str, Any]] = []
         self.close_code: int | None = None
+        self.extensions: dict[str, Any] = {"websocket.http.response": {}}
 
     async def __aenter__(self) -> "Peer":
         scope = {
@@ -242,7 +243,7 @@ class Peer:
             "query_string": self._query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in self._headers.items()],
             "client": (self._remote_ip, 40000),
-            "extensions": {"websocket.http.response": {}},
+            "extensions": self.extensions,
         }
         self._wire.to_portal.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.create_task(
@@ -371,5 +372,9 @@ class Peer:
             raise AssertionError("the portal ended the connection without a word")
         raise AssertionError(f"nothing came for {PATIENCE_S} s; so far: {[f['event'] for f in self.frames]}")
 
-    async def _take(self, event: dict[str, Any]) -> None:
+    def take(self, event: dict[str, Any]) -> None:
+        """Take an event of the portal; for what carries frames past ASGI."""
         self._wire.from_portal.put_nowait(event)
+
+    async def _take(self, event: dict[str, Any]) -> None:
+        self.take(event)
