@@ -131,6 +131,7 @@ async def organisation() -> AsyncIterator[tuple[str, World]]:
         await relay.join({"stamp_secret": "ab" * 32})
         gateway = await stack.enter_async_context(_gateway(world, 1))
         await gateway.join()
+        clients = []
         for number, (name, token) in enumerate(tokens.items()):
             place = list(PLACES)[number % len(PLACES)]
             client = await stack.enter_async_context(
@@ -143,6 +144,7 @@ async def organisation() -> AsyncIterator[tuple[str, World]]:
                 )
             )
             await client.join()
+            clients.append(client)
             if number:
                 continue
             client.send(
@@ -153,6 +155,8 @@ async def organisation() -> AsyncIterator[tuple[str, World]]:
             await client.receive_until("authorization_created")
         second = await stack.enter_async_context(_gateway(world, 2))
         await second.join()
+        for peer in (relay, gateway, second, *clients):
+            await stack.enter_async_context(peer.beating())
         yield url, world
     stop.set()
     await serving

@@ -97,6 +97,26 @@ async def test_a_theme_is_kept_and_there_before_the_first_paint(tab: Tab) -> Non
     assert background == "rgb(12, 14, 18)"
 
 
+async def test_nothing_shifts_while_a_page_loads(tab: Tab, served: Served) -> None:
+    tools = await tab.page.context.new_cdp_session(tab.page)
+    await tools.send(
+        "Emulation.setCPUThrottlingRate", {"rate": 4}
+    )  # so that it is painted as it comes, if it is
+    for path in ("/acme/resources", f"/acme/sites/{served.world.site.id}", "/acme/logs/changes"):
+        await tab.go(path)
+        shifts = await tab.page.evaluate(
+            """() => new Promise((done) => {
+              const seen = [];
+              new PerformanceObserver((list) => seen.push(...list.getEntries().map((one) =>
+                one.sources.map(({node}) => node?.outerHTML.slice(0, 80))
+              ))).observe({type: "layout-shift", buffered: true});
+              requestAnimationFrame(() => requestAnimationFrame(() => done(seen)));
+            })"""
+        )
+        assert shifts == [], path
+    await tools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+
+
 async def test_filters_apply_themselves_and_are_in_the_address(tab: Tab) -> None:
     await tab.go("/acme/sites")
     await tab.page.get_by_role("searchbox", name="Name", exact=True).press_sequentially("frank")
@@ -250,3 +270,22 @@ async def test_two_administrators_in_the_form_of_a_person(tab: Tab, colleague: T
     await tab.page.fill("#name", before)
     await tab.page.get_by_role("button", name="Save changes").click()
     await expect(tab.page.locator("#side-heading")).to_have_text(before)
+
+
+async def test_a_search_is_there_before_its_count_and_the_place_of_an_entry_is_on_a_map(
+    tab: Tab, served: Served
+) -> None:
+    world = served.world
+    async with world.portal.services.store.writing() as transaction:
+        for number in range(12):
+            new = replace(world.group, id=transaction.new_id(), name=f"Shift {number:03}")
+            await transaction.of(world.account_id).groups.insert(new)
+    await tab.go("/acme/groups?q=shift&size=10")
+    await expect(tab.page.locator("#total")).to_contain_text("12")
+    await expect(tab.page.locator(".pager")).to_contain_text("1–10 of 12")
+    async with world.client(external_id="abroad", remote_ip="193.0.6.139") as client:
+        await client.join()
+        await tab.go("/acme/logs/sessions")
+        await tab.page.locator("tbody tr", has_text="193.0.6.139").locator("a.row-link").click()
+        await expect(tab.page.locator("svg.world circle").first).to_be_visible()
+    assert await tab.complaints() == []

@@ -1,6 +1,6 @@
 """The tab of live authorizations in a panel: of a client, a policy or a resource."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement
 
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, PolicyAuthorization
+from wardgate.portal.people.tables import Actor, Group
 from wardgate.portal.schema.row import TenantRow
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.listing import Tab
@@ -32,6 +33,8 @@ class AuthorizationView:
     policy_id: UUID
     initiator_id: UUID
     initiator: str | None
+    owner: Actor | None
+    group: Group | None
     receiver_path: str | None
     receiver: str | None
     granted_at: datetime
@@ -80,6 +83,9 @@ async def _shown(tables: AccountTables, grants: Sequence[PolicyAuthorization]) -
     resources = await _by_id(tables.resources, {one.resource_id for one in grants})
     device_ids = {one.initiating_device_id for one in grants} | {one.receiving_device_id for one in grants}
     devices = await _by_id(tables.devices, device_ids)
+    policies = await _by_id(tables.policies, {one.policy_id for one in grants})
+    groups = await _by_id(tables.groups, {one.group_id for one in policies.values()} - {None})
+    owners = await _by_id(tables.actors, {one.actor_id for one in devices.values()} - {None})
     return [
         AuthorizationView(
             id=one.id,
@@ -88,6 +94,8 @@ async def _shown(tables: AccountTables, grants: Sequence[PolicyAuthorization]) -
             policy_id=one.policy_id,
             initiator_id=one.initiating_device_id,
             initiator=_name(devices.get(one.initiating_device_id)),
+            owner=_named(owners, devices.get(one.initiating_device_id), "actor_id"),
+            group=_named(groups, policies.get(one.policy_id), "group_id"),
             receiver_path=_path(devices.get(one.receiving_device_id)),
             receiver=_name(devices.get(one.receiving_device_id)),
             granted_at=one.inserted_at,
@@ -100,6 +108,11 @@ async def _shown(tables: AccountTables, grants: Sequence[PolicyAuthorization]) -
 
 async def _by_id(repository: Any, ids: set[UUID]) -> dict[UUID, Any]:
     return {row.id: row for row in await repository.load_all(repository.c.id.in_(ids))}
+
+
+def _named(rows: Mapping[UUID, Any], row: Any, name: str) -> Any:
+    """Return what a row names; None if either has gone meanwhile."""
+    return None if row is None else rows.get(getattr(row, name))
 
 
 def _name(row: Any) -> str | None:

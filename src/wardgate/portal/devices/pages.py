@@ -83,7 +83,7 @@ def _version(client: Device, facts: ClientFacts) -> Cell:
     parsed = parse_version(release)
     if parsed is not None and parsed < NEWEST:
         return Several((Text(f"Wardgate {release}"), Tag(f"{wardgate.__version__} is available", "caution")))
-    return Text(f"Wardgate {release}")
+    return Text(f"Wardgate {release}", "up to date")
 
 
 def _started(client: Device, facts: ClientFacts) -> Moment:

@@ -263,6 +263,7 @@
     $$("form").forEach(showDependent);
     showTimes();
     showZone();
+    $(".sidebar [aria-current]")?.scrollIntoView({ block: "nearest" });
     count();
     $("#errors")?.focus();
   }
