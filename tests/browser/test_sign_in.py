@@ -9,6 +9,7 @@ from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pyotp
 import pytest
@@ -16,7 +17,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
 from browser.conftest import THEMES, Served, Tab, flaws_of, open_tab
+from support.node_provider import NodeProvider, find_node
 from support.patience import PATIENCE_S
+from support.provider_office import ADMIN, CLIENT, SECRET
 from wardgate.portal.account_config import AccountConfig, SecondFactorFor
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.hashing import hash_text
@@ -157,6 +160,43 @@ async def test_a_code_from_the_mailbox_signs_in(stranger: Tab, served: Served) -
     await page.get_by_role("button", name="Sign in", exact=True).click()
     await page.wait_for_url("**/acme")
     assert await stranger.complaints() == []
+
+
+async def test_an_identity_provider_is_set_up_tried_and_hands_a_client_its_token(
+    chromium: Browser, signed_in: Any, served: Served, passwords: None
+) -> None:
+    idp = NodeProvider.installed(find_node(), served.idp_folder)
+    idp.client = {"redirect_uris": [f"{served.url}/auth/oidc/callback"]}
+    await idp.start()
+    admin = await new_context(chromium, storage_state=signed_in, ignore_https_errors=True)
+    person = await new_context(chromium, ignore_https_errors=True)
+    for context in (admin, person):
+        context.set_default_timeout(3 * PATIENCE_S * 1000)
+    try:
+        await set_up_provider(await open_tab(admin, served), idp)
+        tab = await open_tab(person, served)
+        await tab.go("/acme?as=gui-client&state=" + "5a" * 32 + "&nonce=" + "0c" * 32)
+        async with tab.page.expect_response("**/acme/sign_in/client_redirect") as handed:
+            await tab.page.get_by_role("link", name="Continue with Company sign-in").click()
+            await sign_in_there(tab.page)
+        url = urlsplit((await handed.value).headers["location"])
+        assert f"{url.scheme}://{url.netloc}" == "firezone-fd0020211111://handle_client_sign_in_callback"
+        query = dict(parse_qsl(url.query))
+        fragment = query.pop("fragment")
+        assert query == {
+            "account_name": "acme",
+            "account_slug": "acme",
+            "actor_name": "Ada",
+            "identity_provider_identifier": "ada@example.org",
+            "state": "5a" * 32,
+        }
+        await tab.wait_for("your client takes over from here")
+        async with served.world.client(token="0c" * 32 + fragment, external_id="laptop") as client:
+            await client.join()
+    finally:
+        await idp.stop()
+        await admin.close()
+        await person.close()
 
 
 async def test_a_passkey_is_set_up_and_signs_in_with_user_verification(
@@ -317,6 +357,40 @@ async def give_password(page: Page, served: Served, email: str) -> None:
     await page.fill('[name="userpass[idp_id]"]', email)
     await page.fill('[name="userpass[secret]"]', PASSWORD)
     await page.locator('form[action*="userpass"] button').click()
+
+
+async def set_up_provider(tab: Tab, idp: NodeProvider) -> None:
+    """Make the provider, try it and enable it, as docs/sign-in/openid-connect.md tells."""
+    page = tab.page
+    await tab.go("/acme/settings/authentication/new")
+    await page.get_by_label("Name", exact=True).fill("Company sign-in")
+    await page.get_by_label("Client ID").fill(CLIENT)
+    await page.get_by_label("Client secret").fill(SECRET)
+    await page.get_by_label("Discovery document").fill(f"{idp.issuer}/.well-known/openid-configuration")
+    await page.locator("#form").get_by_role("button").last.click()
+    await page.get_by_role("link", name="Trial").click()
+    await page.get_by_role("link", name="Try it").click()
+    await page.get_by_role("button", name="Begin the trial").click()
+    async with page.context.expect_page() as opened:
+        await page.get_by_role("link", name="Sign in at the provider").click()
+    trial = await opened.value
+    await sign_in_there(trial)
+    await trial.get_by_text("The trial sign-in has succeeded").wait_for(timeout=PATIENCE_S * 1000)
+    # A tab behind another is painted seldom, and Playwright clicks on what is painted.
+    await trial.close()
+    await page.bring_to_front()
+    await page.get_by_role("link", name="go back to the provider").click()
+    await page.locator("summary", has_text="Enable").click()
+    await page.get_by_role("button", name="Enable").click()
+    await tab.wait_for("People can sign in with")
+
+
+async def sign_in_there(page: Page) -> None:
+    """Fill in the forms of `oidc-provider`."""
+    await page.locator('[name="login"]').fill(ADMIN)
+    await page.locator('[name="password"]').fill("x")
+    await page.get_by_role("button", name="Sign-in").click()
+    await page.get_by_role("button", name="Continue").click()
 
 
 async def letter_to(served: Served, email: str) -> str:
