@@ -278,9 +278,9 @@ async def test_a_search_is_there_before_its_count_and_the_place_of_an_entry_is_o
     world = served.world
     async with world.portal.services.store.writing() as transaction:
         for number in range(12):
-            new = replace(world.group, id=transaction.new_id(), name=f"Shift {number:03}")
+            new = replace(world.group, id=transaction.new_id(), name=f"Rota {number:03}")
             await transaction.of(world.account_id).groups.insert(new)
-    await tab.go("/acme/groups?q=shift&size=10")
+    await tab.go("/acme/groups?q=rota&size=10")
     await expect(tab.page.locator("#total")).to_contain_text("12")
     await expect(tab.page.locator(".pager")).to_contain_text("1–10 of 12")
     async with world.client(external_id="abroad", remote_ip="193.0.6.139") as client:
