@@ -89,6 +89,8 @@ class LiveStreams:
                 if not changes.arrived.is_set():
                     yield ": still here\n\n"
                     continue
+                if changes.is_presence:
+                    await clock.sleep(SETTLE_S)  # what a connect writes follows it
                 changed = changes.take()
                 if changed:
                     yield f"event: changed\ndata: {' '.join(sorted(changed))}\n\n"
@@ -203,6 +205,10 @@ class _Changes:
     def add(self, *names: str) -> None:
         self._names.update(names)
         self.arrived.set()
+
+    @property
+    def is_presence(self) -> bool:
+        return "presence" in self._names
 
     def take(self) -> set[str]:
         self.arrived.clear()
