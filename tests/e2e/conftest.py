@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,13 +53,6 @@ def cone(shared: Installation) -> Installation:
     """
     shared.mend()
     return shared
-
-
-@pytest.fixture
-def installation() -> Iterator[Callable[..., Installation]]:
-    """Build an installation of one's own; arguments as `Installation`."""
-    with Internet() as internet:
-        yield lambda **options: running(Installation(internet, **options))
 
 
 def running(installation: Installation) -> Installation:

@@ -102,7 +102,7 @@ class Settings:
         if self.environment.get("CREDENTIALS_DIRECTORY"):
             for variable in setting.variables:
                 credential = Path(self.environment["CREDENTIALS_DIRECTORY"]) / variable
-                if credential.is_file():
+                if _is_file(credential, f"credential {variable}"):
                     return f"credential {variable}", _content(credential, f"credential {variable}")
         for table in (self.tables.get(self.section, {}), self.tables):
             if isinstance(table, Mapping) and not isinstance(table.get(setting.name, {}), Mapping):
@@ -110,6 +110,13 @@ class Settings:
                 text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 return f"{setting.name} in the settings file", text
         return "", ""
+
+
+def _is_file(file: Path, named_by: str) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # a directory that may not be looked into
+        raise UserError(f"{named_by}: cannot read {file}: {error.strerror}") from error
 
 
 def _content(file: Path, named_by: str) -> str:

@@ -68,6 +68,13 @@ def test_an_unreadable_secret_file_is_named(tmp_path: Path) -> None:
         _ = Settings("gateway", {"WARDGATE_TOKEN_FILE": str(tmp_path / "absent")})[TOKEN]
 
 
+def test_credentials_that_may_not_be_looked_at_are_named(tmp_path: Path) -> None:
+    # Root may look anywhere: a name longer than a file system takes is refused to root, too.
+    directory = tmp_path / ("x" * 300)
+    with pytest.raises(UserError, match=r"credential WARDGATE_TOKEN: cannot read .*WARDGATE_TOKEN: \w"):
+        _ = Settings("gateway", {"CREDENTIALS_DIRECTORY": str(directory)})[TOKEN]
+
+
 def test_a_value_of_the_wrong_kind_is_refused_by_its_name() -> None:
     with pytest.raises(UserError, match="WARDGATE_PORT"):
         _ = Settings("relay", {"WARDGATE_PORT": "many"})[PORT]
