@@ -138,6 +138,7 @@ async def test_sessions_name_who_connected_and_from_where(admin: httpx2.AsyncCli
     async with world.client() as client, world.gateway() as gateway:
         await client.join()
         await gateway.join()
+    await world.portal.journal.flush()
     for context, who in (("client", "Ada"), ("portal", "admin@acme.example"), ("gateway", "192.0.2.7")):
         (row,) = rows_of((await admin.get(f"/acme/logs/sessions?context={context}")).text)
         assert who in row, context
@@ -151,6 +152,7 @@ async def test_where_somebody_was_is_marked_on_a_map(admin: httpx2.AsyncClient, 
     async with world.client(remote_ip="193.0.6.139") as client, world.gateway() as gateway:
         await client.join()
         await gateway.join()
+    await world.portal.journal.flush()
     (row,) = rows_of((await admin.get("/acme/logs/sessions?context=client")).text)
     panel = (await admin.get(link_of(row))).text
     lat, lon = map(float, re.findall(r'<span class="code">(-?[\d.]+), (-?[\d.]+)</span>', panel)[0])

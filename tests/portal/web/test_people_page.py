@@ -140,6 +140,7 @@ async def test_client_sessions_are_shown_with_their_device_and_revoked(
     path = f"/acme/actors/{world.actor.id}"
     async with world.client(query={"name": "ada-laptop"}) as client:
         await client.join()
+        await world.portal.journal.flush()
         tab = (await admin.get(f"{path}?tab=tokens")).text
         assert ("ada-laptop" in tab, "Online" in tab, "192.0.2.7" in tab) == (True, True, True)
         answer = await post(admin, f"{path}/tokens/{world.client_token_id}/revoke")

@@ -33,6 +33,7 @@ async def test_a_service_account_is_made_with_a_token_that_works_and_is_shown_on
     token = token_of(answer.text)
     async with world.client(token=token, external_id="build-1", query={"name": "build-1"}) as client:
         await client.join()
+        await world.portal.journal.flush()
         page = (await admin.get("/acme/service_accounts")).text
         assert shown_names(page) == ["Build server"]
         assert ("1 token" in rows_of(page)[0], "Online" in rows_of(page)[0]) == (True, True)

@@ -17,7 +17,7 @@ from wardgate.portal.access.tables import Policy as PolicyRow
 from wardgate.portal.access.tables import Resource as ResourceRow
 from wardgate.portal.access.views import PolicyView, ResourceView
 from wardgate.portal.devices.tables import Device as DeviceRow
-from wardgate.portal.devices.views import ClientView, GatewayView, PoolMemberView
+from wardgate.portal.devices.views import ClientView, DrainableGatewayView, GatewayView, PoolMemberView
 from wardgate.portal.installation.tables import Account as AccountRow
 from wardgate.portal.installation.tables import Banner as BannerRow
 from wardgate.portal.installation.tables import Job as JobRow
@@ -80,6 +80,13 @@ LISTED = (
     Listed(BannerView, BannerRow, BannerView.fields_of),
     Listed(ClientTokenView, ClientTokenRow, ClientTokenView.fields_of),
     Listed(ClientView, DeviceRow, lambda row: ClientView.fields_of(row, online=True)),
+    Listed(
+        DrainableGatewayView,
+        DeviceRow,
+        lambda row: DrainableGatewayView.drainable_fields_of(
+            row, online=True, is_stopping=False, rotated_at=AN_INSTANT
+        ),
+    ),
     Listed(EmailOtpAuthProviderView, EmailOtpAuthProviderRow, EmailOtpAuthProviderView.fields_of),
     Listed(EntraAuthProviderView, EntraAuthProviderRow, EntraAuthProviderView.fields_of),
     Listed(ExternalIdentityView, ExternalIdentityRow, ExternalIdentityView.fields_of),

@@ -67,7 +67,7 @@ async def make_resource(tables: AccountTables, given: Given) -> Resource:
 
 async def change_resource(tables: AccountTables, before: Resource, given: Given) -> Resource:
     """Change a resource that `load_editable_resource` returned, pools included. Raises Invalid."""
-    if _is_pool(before.type) and (given.get("type") == DEVICE_POOL or given.get(CRITERIA)):
+    if _is_pool(before.type) and (given.get("type") == DEVICE_POOL or given.get(CRITERIA) is not None):
         return await change_device_pool(tables, before, given)
     edit = Edit(given, asdict(before))
     _check_no_criteria(edit)
@@ -190,7 +190,7 @@ class _Criteria:
 
 
 def _check_no_criteria(edit: Edit) -> None:
-    if edit.gave(CRITERIA) and edit.raw(CRITERIA):
+    if edit.gave(CRITERIA) and edit.raw(CRITERIA) is not None:
         edit.error(CRITERIA, NO_CRITERIA)
 
 

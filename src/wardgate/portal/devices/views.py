@@ -93,6 +93,15 @@ class DrainableGatewayView(GatewayView):
     is_draining: bool
     draining_since: Instant | None
 
+    @staticmethod
+    def drainable_fields_of(
+        row: DeviceRow, *, online: bool, is_stopping: bool, rotated_at: datetime | None
+    ) -> ViewFields:
+        return GatewayView.fields_of(row, online=online, rotated_at=rotated_at) | {
+            "is_draining": row.draining_since is not None or is_stopping,
+            "draining_since": row.draining_since,
+        }
+
 
 class PoolMemberView(RowView):
     id: UUID

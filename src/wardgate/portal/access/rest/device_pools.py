@@ -12,7 +12,12 @@ from pydantic import BaseModel, Field
 
 from wardgate.portal.access import rules
 from wardgate.portal.access.addresses import MAX_FILTERS
-from wardgate.portal.access.rest.resources import FilterFields, MembershipCriteriaFields, ResourceFields
+from wardgate.portal.access.rest.resources import (
+    FilterFields,
+    MembershipCriteriaFields,
+    NewMembershipCriteriaFields,
+    ResourceFields,
+)
 from wardgate.portal.access.rules import DEVICE_POOL, POOL_TYPES
 from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
@@ -43,6 +48,7 @@ class PoolFields(Fields):
 class NewPoolFields(PoolFields):
     model_config = required("name", "type")
     type: Annotated[str | None, one_of((*POOL_TYPES, DEVICE_POOL))] = None
+    device_membership_criteria: NewMembershipCriteriaFields | None = None
 
 
 class NewDevicePoolBody(BaseModel):

@@ -11,7 +11,16 @@ from wardgate.portal.access.addresses import MAX_FILTERS, MAX_RANGES_A_FILTER, P
 from wardgate.portal.access.rules import DEVICE_POOL, IP_STACKS, MODES, RESOURCE_TYPES
 from wardgate.portal.access.views import ResourceView
 from wardgate.portal.rest.caller import ForAccount
-from wardgate.portal.rest.fields import EVERYWHERE, ExactFields, Fields, formatted, one_of, required, text
+from wardgate.portal.rest.fields import (
+    EVERYWHERE,
+    NOTHING_REQUIRED,
+    ExactFields,
+    Fields,
+    formatted,
+    one_of,
+    required,
+    text,
+)
 from wardgate.portal.rest.pages import Paging, load_page
 from wardgate.portal.rest.parameters import UUID_TEXT, Id, parse_id
 from wardgate.portal.rest.problems import Problem
@@ -38,11 +47,15 @@ class FilterFields(ExactFields):
 class MembershipCriteriaFields(ExactFields):
     """Which clients are in a `device_pool`: those listed as its members, or those whose host name fits."""
 
-    model_config = required("mode")
+    model_config = NOTHING_REQUIRED
     mode: Annotated[str | None, one_of(tuple(MODES))] = None
     hostname: Annotated[
         str | None, text(253, about="of a dynamic pool: a pattern of host names, such as *.lab.example")
     ] = None
+
+
+class NewMembershipCriteriaFields(MembershipCriteriaFields):
+    model_config = required("mode")
 
 
 class ResourceFields(Fields):
@@ -66,6 +79,7 @@ class ResourceFields(Fields):
 
 class NewResourceFields(ResourceFields):
     model_config = required("name", "type", "site_id")
+    device_membership_criteria: NewMembershipCriteriaFields | None = None
 
 
 class NewResourceBody(BaseModel):

@@ -78,7 +78,9 @@ def _fields_of(
     row: Device, online: Mapping[UUID, GatewayPresence], rotated_at: datetime | None
 ) -> ViewFields:
     presence = online.get(row.id)
-    return DrainableGatewayView.fields_of(row, online=presence is not None, rotated_at=rotated_at) | {
-        "is_draining": row.draining_since is not None or (presence is not None and presence.is_stopping),
-        "draining_since": row.draining_since,
-    }
+    return DrainableGatewayView.drainable_fields_of(
+        row,
+        online=presence is not None,
+        is_stopping=presence is not None and presence.is_stopping,
+        rotated_at=rotated_at,
+    )
