@@ -21,7 +21,8 @@ from wardgate.lab.host import Host, Process, wait_until
 from wardgate.lab.installation import WEB4, Installation
 
 PORTAL = "http://portal:8080"
-AS_ROOT = 'sudo() { "$@"; }; '  # the lab's hosts are root's
+# The lab's hosts are root's. It ends the shell only, so what that has started ends with it.
+AS_ROOT = 'sudo() { setpriv --pdeathsig KILL -- "$@"; }; '
 
 expect.set_options(timeout=PATIENCE_S * 1000)
 
