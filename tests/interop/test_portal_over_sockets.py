@@ -69,6 +69,19 @@ async def test_what_a_connection_was_goes_with_its_end_and_without_the_collector
         gc.enable()
 
 
+async def test_a_peer_that_answers_our_close_is_let_go_at_once(served: Served) -> None:
+    world = await make_world(served.portal)
+    async with _peer(served.url, "client", world.client_token, CLIENT_AGENT) as client:
+        await _join(client, "client")
+        (pump,) = served.portal.channels._pumps
+        protocol = pump._transport
+        assert isinstance(protocol, ChannelProtocol)
+        protocol.close_timeout = 10 * PATIENCE_S
+        await served.portal.channels.drain()
+        await asyncio.wait_for(client.wait_closed(), PATIENCE_S)
+        assert client.close_code == 1012
+
+
 async def test_a_gateway_and_a_client_are_authorised_end_to_end(served: Served) -> None:
     url, portal = served.url, served.portal
     world = await make_world(portal)
@@ -181,6 +194,7 @@ def _peer(url: str, kind: str, token: str, user_agent: str) -> connect:
         user_agent_header=user_agent,
         compression=None,
         proxy=None,
+        close_timeout=None,
     )
 
 

@@ -198,9 +198,12 @@ class Crowd:
             Percentiles.of(self.late_s),
         )
 
-    def left(self) -> None:
-        """Take note that a peer has lost the portal."""
+    def left(self, public_key: str) -> None:
+        """Take note that a peer has lost the portal, and with it the answer to what it had asked."""
         self._away += 1
+        if public_key in self.asked_at:
+            self.failed["lost the portal meanwhile"] += 1
+            self.answered(public_key)
 
     def came_back(self) -> None:
         """Take note of one that is there again, and say when it was the last."""
@@ -306,7 +309,7 @@ class _Peer:
             case Lost():
                 if self.is_here.is_set():
                     self._lost_at = asyncio.get_running_loop().time()
-                    self.crowd.left()
+                    self.crowd.left(self.public_key)
                 self.is_here.clear()
                 self.crowd.lost[event.reason.value] += 1
                 self._session.handle_lost(event)

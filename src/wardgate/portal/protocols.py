@@ -327,19 +327,25 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self._end_unanswered()
 
     def _feed(self) -> None:
-        """Give the parser slices until one of them held a message; the next waits until that was taken."""
+        """Give the parser slices until one of them held a message; the next waits until that was taken.
+
+        After our close nobody takes any: messages are dropped, and the peer's close, which ends the connection, is read.
+        """
         self._feeding = None
         if self.transport.is_closing():
             self._unfed = b""
             return
-        if self._unfed and self.handshake_complete and self.queue.empty():
+        if self._unfed and self.handshake_complete and self._may_feed():
             piece, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
             super().data_received(piece)
         if self._unfed and not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
-        if self.handshake_complete and self.queue.empty():
+        if self.handshake_complete and self._may_feed():
             self._read_on()
+
+    def _may_feed(self) -> bool:
+        return self.close_sent or self.queue.empty()
 
     def _read_on(self) -> None:
         """Everything was taken: the next slice, or the next bytes."""

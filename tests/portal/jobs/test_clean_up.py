@@ -118,6 +118,8 @@ async def test_rows_of_which_there_are_many_go_a_slice_at_a_time(kind: str) -> N
             await _jobs_that_finished(world, total)
         clean = clean_up.clean_authorizations if kind == "grants" else clean_up.clean_jobs
         left = []
+        async with store.reading() as transaction:
+            is_serial = transaction.dialect == "sqlite"
 
         async def count() -> None:
             async with store.reading(is_long=True) as transaction:
@@ -131,8 +133,11 @@ async def test_rows_of_which_there_are_many_go_a_slice_at_a_time(kind: str) -> N
             await count()
         assert await cleaning == total
         await count()
-    steps = [before - after for before, after in itertools.pairwise([total, *left])]
-    assert max(steps) <= at_once, "others had their turn between two slices"
+    if is_serial:
+        steps = [before - after for before, after in itertools.pairwise([total, *left])]
+        assert max(steps) <= at_once, "others had their turn between two slices"
+    else:  # a server may delete two slices while a question is on its way
+        assert any(0 < one < total for one in left), "others had their turn"
     assert left[-1] == 0
 
 
