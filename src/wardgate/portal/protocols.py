@@ -329,7 +329,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
     def _feed(self) -> None:
         """Give the parser slices until one of them held a message; the next waits until that was taken.
 
-        After our close nobody takes any: messages are dropped, and the peer's close, which ends the connection, is read.
+        After our close nobody takes any: messages are dropped, and the peer's close is read, which ends the connection.
         """
         self._feeding = None
         if self.transport.is_closing():
