@@ -156,7 +156,12 @@ def test_the_recipe_carries_everything_that_the_portal_does(proxy: Proxy) -> Non
             while "presence" not in (told := _event(events)):
                 assert told
 
-    (seen,) = [one for one in proxy.rest(f"/sites/{site}/gateways") if one["last_seen_remote_ip"]]
+    # The record of a connect is written within a tenth of a second or so.
+    (seen,) = wait_until(
+        lambda: [one for one in proxy.rest(f"/sites/{site}/gateways") if one["last_seen_remote_ip"]],
+        "the gateway's address",
+        limit_s=PATIENCE_S,
+    )
     assert (seen["last_seen_remote_ip"], seen["last_seen_remote_ip_location_region"]) == (CALLER, None)
     requests = proxy.rest("/logs?type=api_request")
     assert {(one["ip"], one["ip_region"]) for one in requests} == {(CALLER, None)}
