@@ -180,8 +180,8 @@ def test_every_part_runs_as_a_service_and_leaves_nothing(booted: Booted, dist: P
     booted.run("sh", "-c", _NETWORK)
     packages = sorted(dist.glob("*.deb"))
     for package in packages:
-        shutil.copy(package, booted.root / "root")
-    booted.run("dpkg", "-i", *(f"/root/{package.name}" for package in packages))
+        shutil.copy(package, booted.root / "srv")
+    booted.run("dpkg", "-i", *(f"/srv/{package.name}" for package in packages))
     for part in PARTS:
         state = booted.unit(part, "ActiveState", "ConditionResult")
         assert state == {"ActiveState": "inactive", "ConditionResult": "no"}, (
