@@ -93,9 +93,8 @@ class Client:
         self._gateways: dict[GatewayId, _Gateway] = {}
         self._requests = AuthorizationRequests()
         self._resumption = Resumption()
-        self._is_initialised = (
-            False  # since the portal was joined: only then it is known what may be asked for
-        )
+        # Since the portal was joined: only then it is known what may be asked for.
+        self._is_initialised = False
         self._offline_until: dict[SiteId, float] = {}
         self._pools = PoolTable()
         self._refusals: dict[ResourceId, Refusal] = {}

@@ -140,9 +140,8 @@ class Crowd:
         self.authorise_s: list[float] = []
         self.granted_s: list[float] = []
         self.asked_at: dict[str, float] = {}  # by the client's public key
-        self.rejected_at: list[
-            float
-        ] = []  # when a gateway was told that a grant has ended, by the loop's clock
+        # When a gateway was told that a grant has ended, by the loop's clock.
+        self.rejected_at: list[float] = []
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
