@@ -49,9 +49,9 @@ class FakeKernel:
         self.links[name] = replace(
             link,
             mtu=properties.get("mtu", link.mtu),
-            queue_length=properties.get("txqlen", link.queue_length),
+            queue_length=properties.get("queue_length", link.queue_length),
             gso_max_segs=properties.get("gso_max_segs", link.gso_max_segs),
-            is_up=link.is_up or properties.get("state") == "up",
+            is_up=properties.get("is_up", link.is_up),
         )
 
     async def addresses(self, index: int | None) -> frozenset[str]:

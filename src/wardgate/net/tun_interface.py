@@ -137,7 +137,7 @@ class LinkProperties:
 
     async def repair(self, found: Link) -> None:
         if (found.mtu, found.queue_length) != (MTU, QUEUE_LENGTH):
-            await self._kernel.set_link(found.index, mtu=MTU, txqlen=QUEUE_LENGTH)
+            await self._kernel.set_link(found.index, mtu=MTU, queue_length=QUEUE_LENGTH)
         if self._gso_max_segs is not None and found.gso_max_segs != self._gso_max_segs:
             try:
                 await self._kernel.set_link(found.index, gso_max_segs=self._gso_max_segs)
@@ -147,7 +147,7 @@ class LinkProperties:
                     "the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.errno}
                 )
         if not found.is_up:
-            await self._kernel.set_link(found.index, state="up")
+            await self._kernel.set_link(found.index, is_up=True)
 
     async def undo(self) -> None:
         """The interface ends with the process that opened it."""

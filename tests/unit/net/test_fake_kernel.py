@@ -50,7 +50,7 @@ async def test_a_link_that_goes_down_loses_its_ipv6_addresses_only(kernel: FakeK
     kernel.take_down("tun0")
 
     assert await kernel.addresses(1) == {"100.64.0.9"}
-    await kernel.set_link(1, state="up")
+    await kernel.set_link(1, is_up=True)
     assert kernel.links["tun0"].is_up
 
 
