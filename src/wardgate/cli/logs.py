@@ -1,14 +1,16 @@
-"""Rendering of log records on stderr: stdlib records with fields in, text or JSON lines out."""
+"""Rendering of log records on stderr: stdlib records with fields in, text or JSON lines out.
 
+By the standard library alone: what renders for developers loads a terminal toolkit, 8 MB in each client and gateway.
+"""
+
+import json
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
-
-import structlog
 
 from wardgate.cli.errors import UserError
 from wardgate.model.shown_text import shown_text
@@ -17,6 +19,9 @@ FILE_BYTES: Final = 10_000_000
 FILES: Final = 5
 
 PART: Final = "WARDGATE_LOG_PART"  # set by `wardgate up`, whose parts write to one terminal
+
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What a record of the standard library has; everything else is a field of ours."""
 
 
 def set_up(log_format: str, level: int, directory: Path | None = None) -> None:
@@ -29,24 +34,7 @@ def set_up(log_format: str, level: int, directory: Path | None = None) -> None:
     Raises:
         UserError: no file can be written there.
     """
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.ExtraAdder(),
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-        ],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _name_part if log_format == "json" else _for_people,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    )
+    formatter = JsonLines() if log_format == "json" else TextLines()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if directory is not None:
         handlers.append(_kept_in(directory))
@@ -56,6 +44,41 @@ def set_up(log_format: str, level: int, directory: Path | None = None) -> None:
     root.handlers[:] = handlers
     root.setLevel(logging.WARNING)
     logging.getLogger("wardgate").setLevel(level)
+
+
+class JsonLines(logging.Formatter):
+    """For programs: an object a line, with numbers whole and the part as a field."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        part = os.environ.get(PART)
+        line = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            **_fields(record),
+            "timestamp": _timestamp(record),
+            **({"part": part} if part else {}),
+            **({"exception": trace} if (trace := _trace(self, record)) else {}),
+        }
+        return json.dumps(line, default=repr)
+
+
+class TextLines(logging.Formatter):
+    """For people: the part before the message, numbers without digits that nobody reads, and no name that commands
+    the terminal; the trace of an exception below.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        part = os.environ.get(PART)
+        shown = [
+            f"{_timestamp(record)} [{record.levelname.lower():9}]",
+            *([f"[{part}]"] if part else []),
+            shown_text(record.getMessage()),
+            *(f"{name}={_readable(value)}" for name, value in sorted(_fields(record).items())),
+        ]
+        trace = _trace(self, record)
+        return " ".join(shown) + (f"\n{trace}" if trace else "")
 
 
 def _kept_in(directory: Path) -> logging.Handler:
@@ -68,20 +91,19 @@ def _kept_in(directory: Path) -> logging.Handler:
         raise UserError(f"cannot keep logs in {directory}: {error.strerror}") from error
 
 
-def _name_part(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    part = os.environ.get(PART)
-    return {**record, "part": part} if part else record
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _OWN}
 
 
-def _for_people(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name the part before the message, round what nobody reads to its last digit, and let no name command
-    the terminal."""
-    part = os.environ.get(PART)
-    readable = {name: _readable(value) for name, value in record.items()}
-    return {**readable, "event": f"[{part}] {readable['event']}"} if part else readable
+def _timestamp(record: logging.LogRecord) -> str:
+    return f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def _readable(value: Any) -> Any:
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return formatter.formatException(record.exc_info) if record.exc_info else ""
+
+
+def _readable(value: Any) -> str:
     if isinstance(value, float):
-        return round(value, 3)
-    return shown_text(value) if isinstance(value, str) else value
+        return str(round(value, 3))
+    return shown_text(value) if isinstance(value, str) else repr(value)
