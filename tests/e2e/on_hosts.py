@@ -14,6 +14,8 @@ machine.
 """
 REPORTED_S: Final = 60.0
 """5 s until a closed flow ends, 2 s until the next upload; the rest is room for a busy machine."""
+AT_ONCE_S: Final = 1.0
+"""Within which an end of access is felt; measured with `Stopwatch`."""
 
 
 def bus_settings(socket: str) -> str:

@@ -22,9 +22,9 @@ from wardgate.dns.stub_resolver import (
     answer_to,
     cut_to_udp,
     encode_answer,
-    parse_answer,
     parse_query,
 )
+from wardgate.dns.upstream_answers import Unparsed, Unusable, answer_of
 from wardgate.dns.upstreams import Do53, Doh, Sentinels, Upstream, choose_upstreams
 from wardgate.model.addresses import IpAddress
 from wardgate.model.ids import ResourceId
@@ -191,11 +191,17 @@ class Queries:
         if payload is None and timed_out and query.is_udp:
             self._end(query_id, None)  # the program has retried by now
             return
-        answer = None if payload is None else parse_answer(payload, query.message)
-        if payload is None or answer is None:
+        if payload is None:
             self.fail(query_id)
             return
-        self._cache.store(answer, query=query.message, now=now)
+        try:
+            self._cache.store(answer_of(payload, query.message), query=query.message, now=now)
+        except Unparsed as error:
+            log.debug("an answer is passed on unread", extra={fields.REASON: str(error)})
+        except Unusable as error:
+            log.debug("an answer is of no use", extra={fields.REASON: str(error)})
+            self.fail(query_id)
+            return
         self._end(query_id, cut_to_udp(payload) if query.is_udp else payload)
 
     def forget_answers(self) -> None:

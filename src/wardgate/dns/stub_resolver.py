@@ -32,7 +32,7 @@ import dns.reversename
 import dns.rrset
 
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
-from wardgate.dns.upstream_answers import Unusable, answer_of, parse_message
+from wardgate.dns.upstream_answers import Unusable, parse_message
 from wardgate.model.ids import ResourceId
 from wardgate.model.name_pattern import NamePattern
 from wardgate.model.resources import IpStack
@@ -167,14 +167,6 @@ def parse_query(datagram: bytes) -> dns.message.Message:
     if message.flags & dns.flags.QR or len(message.question) != 1:
         raise Malformed("not a query with exactly one question")
     return message
-
-
-def parse_answer(datagram: bytes, query: dns.message.Message) -> dns.message.Message | None:
-    """Parse an upstream's answer, whatever it says; None unless it belongs to the query (same id and question)."""
-    try:
-        return answer_of(datagram, query)
-    except Unusable:
-        return None
 
 
 def answer_to(

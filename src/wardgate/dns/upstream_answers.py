@@ -18,6 +18,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
+from wardgate.dns.message_cost import TooCostly, check_cost
 from wardgate.model.addresses import IpAddress
 
 FAILURE_S: Final = (
@@ -35,14 +36,25 @@ class Unusable(Exception):
     """The server did not help; the reason is for a log."""
 
 
-def parse_message(datagram: bytes, *, ignore_trailing: bool = False) -> dns.message.Message:
-    """Parse what a stranger sent.
+class Unparsed(Unusable):
+    """A message that would cost too much to parse; it may be passed on."""
+
+
+def parse_message(
+    datagram: bytes, *, ignore_trailing: bool = False, question_only: bool = False
+) -> dns.message.Message:
+    """Parse what a stranger sent, or only its header and question.
 
     Raises:
+        Unparsed: it has more records or longer names than are parsed.
         Unusable: it is no DNS message.
     """
     try:
-        return dns.message.from_wire(datagram, ignore_trailing=ignore_trailing)
+        if not question_only:
+            check_cost(datagram)
+        return dns.message.from_wire(datagram, ignore_trailing=ignore_trailing, question_only=question_only)
+    except TooCostly as error:
+        raise Unparsed(str(error)) from error
     except (dns.exception.DNSException, ValueError, struct.error, LookupError) as error:
         raise Unusable(str(error) or type(error).__name__) from error
 
@@ -51,18 +63,28 @@ def answer_of(datagram: bytes, query: dns.message.Message) -> dns.message.Messag
     """Parse an answer to this query, whatever it says.
 
     Raises:
+        Unparsed: it is one, but would cost too much.
         Unusable: no message, or one about something else.
     """
-    message = parse_message(datagram, ignore_trailing=True)
+    try:
+        message = parse_message(datagram, ignore_trailing=True)
+    except Unparsed:
+        _expect_answer(parse_message(datagram, question_only=True), query)
+        raise
+    _expect_answer(message, query)
+    return message
+
+
+def _expect_answer(message: dns.message.Message, query: dns.message.Message) -> None:
     if not query.is_response(message):
         raise Unusable("the name server answered something else")
-    return message
 
 
 def final_answer_of(datagram: bytes, query: dns.message.Message) -> dns.message.Message:
     """Parse an answer that ends the search.
 
     Raises:
+        Unparsed: it answers, with more than is parsed.
         Unusable: ask the next server.
     """
     message = answer_of(datagram, query)

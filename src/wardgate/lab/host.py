@@ -261,6 +261,18 @@ def wait_until(condition: Callable[[], _T], what: str, limit_s: float, every_s: 
         time.sleep(every_s)
 
 
+class Stopwatch:
+    """Measures as `wait_until` does: time in which programs wait for a processor counts a fifth."""
+
+    def __init__(self) -> None:
+        self._started_at, self._stalled_before_s = time.time(), _stalled_s()
+
+    def seconds_until(self, at: float) -> float:
+        """From its making until a moment in Unix seconds that has passed; negative: that came first."""
+        elapsed_s = at - self._started_at
+        return elapsed_s - _STALLED_SHARE * max(min(_stalled_s() - self._stalled_before_s, elapsed_s), 0.0)
+
+
 def _stalled_s() -> float:
     """Seconds since boot in which some program was ready to run and no processor was free (Linux PSI); else 0."""
     try:

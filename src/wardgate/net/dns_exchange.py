@@ -14,7 +14,9 @@ from wardgate.net.socket_mark import SOCKET_MARK, set_mark
 
 TIMEOUT_S: Final = 5.0  # data-plane §4.5
 _MAX_UDP_ANSWER: Final = 65535
-_MAX_STRAYS: Final = 16  # datagrams with another id, before the server is given up
+_MAX_STRAYS: Final = 16  # datagrams about something else, before the server is given up
+_HEADER: Final = 12  # bytes
+_END_OF_QUESTION: Final = 1 + 4  # the root label, type and class
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ async def exchange(
     route: Route = DIRECT,
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """Send an encoded query and return the encoded answer; over UDP one with another id is passed over.
+    """Send an encoded query and return the encoded answer; over UDP what answers another one is passed over
+    (RFC 5452 §9.1).
 
     Raises:
         TimeoutError: no answer in time.
@@ -55,9 +58,17 @@ async def _exchange_udp(query: bytes, server: IpAddress, port: int, route: Route
         await loop.sock_sendall(peer, query)
         for _ in range(_MAX_STRAYS):
             answer = await loop.sock_recv(peer, _MAX_UDP_ANSWER)
-            if answer[:2] == query[:2]:
+            if _may_answer(answer, query):
                 return answer
         raise OSError("the server sent answers to other queries only")
+
+
+def _may_answer(answer: bytes, query: bytes) -> bool:
+    """Whether it has the id and the question of a query with one question; a failure may come without the question."""
+    if answer[:2] != query[:2]:
+        return False
+    end = query.find(b"\0", _HEADER) + _END_OF_QUESTION
+    return answer[4:6] == b"\0\0" or answer[_HEADER:end].lower() == query[_HEADER:end].lower()
 
 
 async def _exchange_tcp(query: bytes, server: IpAddress, port: int, route: Route) -> bytes:

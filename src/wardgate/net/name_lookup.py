@@ -6,6 +6,7 @@ the asking program's business.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from wardgate.dns.upstream_answers import (
     FoundAddresses,
     Question,
     ServerFailures,
+    Unparsed,
     Unusable,
     addresses_of,
     final_answer_of,
@@ -90,7 +92,8 @@ class NameServers:
         self, payload: bytes, query: dns.message.Message, server: IpAddress, *, is_udp: bool
     ) -> bytes:
         answer = await exchange(payload, server, is_udp=is_udp, route=self._route, timeout_s=TRY_S)
-        final_answer_of(answer, query)
+        with contextlib.suppress(Unparsed):  # whoever forwards it need not read it
+            final_answer_of(answer, query)
         self._failures.handle_answer(server)
         return answer
 
@@ -175,10 +178,10 @@ class NameLookup:
     async def _ask(self, question: Question) -> FoundAddresses:
         query = dns.message.make_query(*question)
         payload = query.to_wire()
-        answer = final_answer_of(await self._servers.ask(query, payload, is_udp=True), query)
-        if answer.flags & dns.flags.TC:
-            answer = final_answer_of(await self._servers.ask(query, payload, is_udp=False), query)
         try:
+            answer = final_answer_of(await self._servers.ask(query, payload, is_udp=True), query)
+            if answer.flags & dns.flags.TC:
+                answer = final_answer_of(await self._servers.ask(query, payload, is_udp=False), query)
             return addresses_of(answer)
         except Unusable as error:
             raise NoServerHelped(str(error)) from error

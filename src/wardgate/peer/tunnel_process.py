@@ -55,6 +55,12 @@ from wardgate.peer.status import HostSetting, Question, Refused, Status, Why
 from wardgate.supervision import Tasks
 from wardgate.wire.messages import Message
 
+LEAVE_S: Final = 0.1
+"""How long a route stays that nothing wants any more; ours. A policy that replaces another one takes a resource away
+and gives it again: without the route, what a program sends meanwhile leaves by the host's own. The engine lets nothing
+pass anyway.
+"""
+
 _Action = TypeVar("_Action")
 
 log = logging.getLogger(__name__)
@@ -337,7 +343,7 @@ class TunnelProcess(ABC, Generic[_Action]):
 
     async def _configure_host(self) -> None:
         while True:
-            wanted = self._configured = await self._wanted.get()
+            wanted = self._configured = await self._next_wanted()
             self._tun.want(wanted.tun)
             self._addresses = (wanted.tun.ipv4, wanted.tun.ipv6)
             await self.host.establish()
@@ -346,6 +352,15 @@ class TunnelProcess(ABC, Generic[_Action]):
                 self._is_up.set()
                 notify(READY)
                 log.info("tunnel interface is up")
+
+    async def _next_wanted(self) -> Configure:
+        """What is to be set next; one that only takes routes away waits `LEAVE_S` for what may give them back."""
+        wanted, former = await self._wanted.get(), self._configured
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                while former is not None and wanted.tun.routes < former.tun.routes:
+                    wanted = await self._wanted.get()
+        return wanted
 
     async def _wait_until_up(self) -> None:
         await self._is_up.wait()

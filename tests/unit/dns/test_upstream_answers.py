@@ -115,7 +115,7 @@ def test_records_of_other_names_are_no_addresses() -> None:
 
 
 def test_a_huge_answer_is_cut_and_a_long_lived_one_ends() -> None:
-    many = tuple(f"10.0.{number // 256}.{number % 256}" for number in range(3000))
+    many = tuple(f"10.0.{number // 256}.{number % 256}" for number in range(500))
     result = found(answer(("app.example.", 2**31 - 1, "A", *many)))
     assert len(result.addresses) == MAX_ADDRESSES
     assert result.ttl_s == MAX_TTL_S

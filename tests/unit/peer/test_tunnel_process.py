@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -270,3 +271,38 @@ def test_actions_are_carried_out_until_none_is_left(
     assert process.performed == ["what brings another", "another"]
     assert process._wanted.get_nowait() == configure
     assert link.flushes == 1
+
+
+def configure(*routes: str) -> Configure:
+    networks = frozenset(map(ip_network, routes))
+    return Configure(TunConfiguration("100.64.0.1", "fd00:2021:1111::1", routes=networks))
+
+
+OFFICE, LAB = "10.20.0.0/24", "10.30.0.0/24"
+
+
+async def test_a_route_stays_when_its_resource_goes_and_comes_back(
+    scripted: tuple[Scripted, OpenLink, HostedParts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "wardgate.peer.tunnel_process.LEAVE_S", PATIENCE_S
+    )  # nothing here waits for it to pass
+    process, _, _ = scripted
+    process._configured = configure(OFFICE, LAB)
+    for wanted in (configure(LAB), configure(), configure(OFFICE, LAB)):
+        process._wanted.put_nowait(wanted)
+    assert await process._next_wanted() == configure(OFFICE, LAB)
+
+
+async def test_a_route_that_nothing_wants_any_more_leaves_and_a_new_one_comes_at_once(
+    scripted: tuple[Scripted, OpenLink, HostedParts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, _, _ = scripted
+    process._configured = configure(OFFICE)
+    monkeypatch.setattr("wardgate.peer.tunnel_process.LEAVE_S", 0)
+    process._wanted.put_nowait(configure())
+    assert await process._next_wanted() == configure()
+    monkeypatch.setattr("wardgate.peer.tunnel_process.LEAVE_S", PATIENCE_S)
+    for wanted in (configure(LAB), configure(OFFICE, LAB)):
+        process._wanted.put_nowait(wanted)
+        assert await process._next_wanted() == wanted
