@@ -185,7 +185,7 @@ class Netlink:
 
     async def add_address(self, index: int, address: str) -> None:
         # A tentative address cannot be a route's source, and nobody else is on this link.
-        flags = {_IFA_FLAGS: _IFA_F_NODAD} if ":" in address else {}
+        flags: dict[int, r.Value] = {_IFA_FLAGS: _IFA_F_NODAD} if ":" in address else {}
         await self._socket.ask(r.NEW_ADDRESS, *_address_request(index, address, flags), flags=r.REPLACE)
 
     async def remove_address(self, index: int, address: str) -> None:
