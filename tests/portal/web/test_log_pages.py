@@ -21,6 +21,7 @@ from wardgate.portal.logs.streams import Logs
 from wardgate.portal.logs.tables import FlowLog
 from wardgate.portal.schema.change_feed import CHANGES
 from wardgate.portal.sites.tables import Site
+from wardgate.portal.web.filters import bounds
 
 NAMES = ("decisions", "changes", "sessions", "flows", "api_requests")
 
@@ -166,6 +167,43 @@ async def test_where_somebody_was_is_marked_on_a_map(admin: httpx2.AsyncClient, 
     assert 'class="world"' not in (await admin.get(link_of(row))).text, "nobody knows where 192.0.2.7 is"
     clients = (await admin.get("/acme/clients")).text
     assert "View on a map" in (await admin.get(link_of(rows_of(clients)[0]))).text
+
+
+async def test_a_period_is_on_the_clocks_of_the_zone_beside_it(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    started = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    await reported(world, flow(world, started), flow(world, started + timedelta(hours=1), log_id="f" + "2" * 23))
+    for period, count in {
+        "2026-07-01T12:30,": 1,
+        "2026-07-01T12:30,,UTC": 1,
+        "2026-07-01T14:30,,Europe/Berlin": 1,  # two hours ahead in summer
+        "2026-07-01T14:00,2026-07-01T14:30,Europe/Berlin": 1,
+        "2026-07-01T12:30,,Europe/Berlin": 2,
+        ",2026-07-01T05:30,America/Los_Angeles": 1,
+        ",,Europe/Berlin": 2,
+    }.items():
+        assert len(rows_of((await admin.get("/acme/logs/flows", params={"period": period})).text)) == count, period
+
+    # As the form sends it without a script; the page shows what was chosen, and its links keep it.
+    given = [("period", "2026-07-01T14:00"), ("period", ""), ("period", "Europe/Berlin"), ("size", "25")]
+    page = (await admin.get("/acme/logs/flows", params=given)).text
+    assert len(rows_of(page)) == 2
+    assert "<option selected>Europe/Berlin</option>" in page
+    assert "period=2026-07-01T14%3A00%2C%2CEurope%2FBerlin" in page
+
+    for wrong in ("Nowhere/Here", "../../etc/passwd", "UTC0", "Europe/Berlin\x00"):
+        page = (await admin.get("/acme/logs/flows", params={"period": f"2026-07-01T14:00,,{wrong}"})).text
+        assert "an invalid period" in page, wrong
+    edge = {"period": "0001-01-01T00:00,9999-12-31T23:59,Asia/Tokyo"}
+    assert "an invalid period" in (await admin.get("/acme/logs/flows", params=edge)).text
+
+
+def test_a_period_has_both_of_an_hour_that_clocks_show_twice() -> None:
+    begins_at, ends_at = bounds(("2026-10-25T02:30", "2026-10-25T02:30", "Europe/Berlin"))
+    assert begins_at is not None
+    assert ends_at is not None
+    assert ends_at - begins_at == timedelta(hours=1)
 
 
 async def test_calls_of_the_api_name_their_program_and_client(

@@ -5,10 +5,8 @@ holds one text for each condition: JSON, as the card shows it. What a card canno
 zones, which only the API makes, is kept as it is for as long as it is switched on.
 """
 
-import functools
 import json
 import re
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -21,6 +19,7 @@ from wardgate.portal.sign_in.provider_names import provider_names
 from wardgate.portal.store import AccountTables
 from wardgate.portal.web.choices import Asked, Choices, Option
 from wardgate.portal.web.forms import Field, Input, ToggleField
+from wardgate.portal.web.time_zones import time_zones
 from wardgate.portal.web.visit import Visit
 
 MAX_ROWS: Final = 50
@@ -126,13 +125,6 @@ class ConditionsField(Field):
     @property
     def zones(self) -> Sequence[str]:
         return time_zones()
-
-
-@functools.cache
-def time_zones() -> Sequence[str]:
-    """Return the names of the time zones that people choose from; UTC and those of a place."""
-    names = zoneinfo.available_timezones()
-    return ["UTC", *sorted(one for one in names if "/" in one and not one.startswith(("Etc/", "SystemV/")))]
 
 
 def _titled(property_: str) -> tuple[str, str]:

@@ -3,16 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from datetime import UTC, datetime, tzinfo
+from typing import Any, ClassVar, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from wardgate.portal.database.text_search import contains
 from wardgate.portal.schema.declaration import TableDeclaration
+from wardgate.portal.web.time_zones import time_zones
 
 MAX_WORDS_CHARS = 200
+UTC_NAME: Final = "UTC"
 
 Condition = ColumnElement[bool]
 
@@ -115,26 +118,30 @@ class AnyOf(Choice):
 
 @dataclass(frozen=True, kw_only=True)
 class Period(Filter):
-    """From and until, in UTC; the URL has both in one parameter each, `<name>=2026-11-01T08:00,2026-11-02T08:00`
-    with either side empty for none.
+    """From and until, on the clocks of a time zone; the URL has all three in one parameter,
+    `<name>=2026-11-01T08:00,2026-11-02T08:00,Europe/Berlin`: either time is empty for none, no zone is UTC. A form
+    without the script sends them one after the other.
     """
 
     kind: ClassVar[str] = "period"
     column: ColumnElement[Any]
 
     def read(self, given: Sequence[str]) -> tuple[str, ...]:
-        parts = (given[0].split(",") if len(given) == 1 else list(given)) + ["", ""]
-        first, last = parts[0].strip(), parts[1].strip()
-        instants = [instant(one) for one in (first, last) if one]
-        if len(instants) == 2 and instants[0] > instants[1]:
+        parts = (given[0].split(",") if len(given) == 1 else list(given)) + ["", "", ""]
+        first, last, zone = (one.strip() for one in parts[:3])
+        if not first and not last:
+            return ()
+        values = (first, last, zone) if zone and zone != UTC_NAME else (first, last)
+        begins_at, ends_at = bounds(values)
+        if begins_at is not None and ends_at is not None and begins_at > ends_at:
             raise ValueError
-        return (first, last) if first or last else ()
+        return values
 
     def condition(self, _visit: Any, values: tuple[str, ...], /) -> Condition:
-        first, last = values
-        bounds = [self.column >= instant(first)] if first else []
-        bounds += [self.column <= instant(last)] if last else []
-        return and_(*bounds)
+        begins_at, ends_at = bounds(values)
+        given = [] if begins_at is None else [self.column >= begins_at]
+        given += [] if ends_at is None else [self.column <= ends_at]
+        return and_(*given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +161,21 @@ class Of(Filter):
         return self.column == UUID(values[0])
 
 
-def instant(text: str) -> datetime:
-    """Parse what a `Period` holds. Raises ValueError."""
+def bounds(values: tuple[str, ...]) -> tuple[datetime | None, datetime | None]:
+    """Return the two ends of what a `Period` holds, in UTC; None: it has no such end. Raises ValueError."""
+    first, last, *named = values
+    if named and named[0] not in time_zones():
+        raise ValueError
+    zone = ZoneInfo(named[0]) if named else UTC
+    # Of an hour that clocks show twice, a period has both.
+    return _instant(first, zone, is_later=False), _instant(last, zone, is_later=True)
+
+
+def _instant(text: str, zone: tzinfo, *, is_later: bool) -> datetime | None:
+    if not text:
+        return None
     at = datetime.fromisoformat(text)
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    try:
+        return (at.replace(tzinfo=zone, fold=is_later) if at.tzinfo is None else at).astimezone(UTC)
+    except OverflowError:
+        raise ValueError from None

@@ -8,6 +8,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, St
 from markupsafe import Markup
 
 from wardgate.model.shown_text import shown_text
+from wardgate.portal.web.time_zones import zone_options
 
 _HERE: Final = Path(__file__).parent
 _UNITS: Final = (
@@ -35,6 +36,7 @@ def load_templates() -> Environment:
         auto_reload=False,
     )
     templates.tests["startswith"] = str.startswith
+    templates.globals["zone_options"] = zone_options
     templates.filters["exact"] = exact
     templates.filters["relative"] = relative
     templates.filters["to_the_microsecond"] = to_the_microsecond

@@ -23,7 +23,7 @@ from wardgate.portal.schema.column_types import UtcDateTime
 from wardgate.portal.schema.rights import Action
 from wardgate.portal.store import AccountTables, Transaction
 from wardgate.portal.web.cells import Cell, Coordinates, Fact
-from wardgate.portal.web.filters import Filter, Of, Period, instant
+from wardgate.portal.web.filters import Filter, Of, Period, bounds
 from wardgate.portal.web.listing import Empty, Query, Side
 from wardgate.portal.web.page import Page, PageRoute
 from wardgate.portal.web.visit import Visit
@@ -202,9 +202,9 @@ class LogPage(Page, Generic[_EntryT, _FactsT]):
             if values is None:
                 continue
             if isinstance(one, Period):
-                first, last = values
-                end = instant(last) if last else visit.services.environment.clock.now() + timedelta(days=1)
-                window = self.window_of(max(instant(first), EARLIEST) if first else EARLIEST, end)
+                begin, end = bounds(values)
+                soon = visit.services.environment.clock.now() + timedelta(days=1)
+                window = self.window_of(max(begin or EARLIEST, EARLIEST), end or soon)
             else:
                 conditions.append(one.condition(visit, values))
         return LogReader(reading_of(visit, self.log), self.log, visit.account.id, *conditions, window=window)

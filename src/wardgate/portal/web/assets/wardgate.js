@@ -45,11 +45,25 @@
       retryIn = Math.min(retryIn * 2, 120000);
     });
   }
+  // One at a time: of two answers that are under way together, the older one could come last, and stay.
+  let isReading = false, isOutdated = false;
   const refresh = later(30, async () => {
+    isOutdated = true;
+    if (isReading) return;
+    isReading = true;
+    try {
+      while (isOutdated) {
+        isOutdated = false;
+        await readAgain();
+      }
+    } finally { isReading = false; }
+  });
+  async function readAgain() {
     const main = $("main"), path = main?.dataset.liveUrl || location.href, before = location.href;
     const answer = await fetch(path, { headers: { accept: "text/html" } }).catch(() => null);
     if (!answer?.ok || answer.redirected || location.href !== before) return;
-    const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const now = new DOMParser().parseFromString(await answer.text().catch(() => ""), "text/html");
+    if (!$("main", now)) return;
     showTimes(now);
     const counted = $("[data-counts]")?.textContent;
     if (counted) for (const one of $$("[data-counts]", now)) one.textContent = counted;
@@ -60,7 +74,7 @@
     const rows = $("[data-live-rows]"), fresh = $("[data-live-rows]", now);
     if (!main.dataset.liveUrl && (rows || fresh)) mergeRows(rows, fresh);
     count();
-  });
+  }
 
   // How many a search finds is asked apart: the page does not wait for it.
   async function count() {
@@ -199,6 +213,18 @@
     }
   }
   const apply = later(300, (form) => form.requestSubmit());
+  // A zone says nothing without a time of the period beside it.
+  const isZoneAlone = (field) => field.matches("[data-zone]") && !$$("input", field.closest("[data-period]")).some((one) => one.value);
+  // An address names what narrows the list, and nothing else.
+  function shorten({ target, formData }) {
+    if (!target.matches("[data-filters]")) return;
+    for (const one of $$("[data-period]", target)) {
+      const [first, last] = $$("input", one), { name, value: zone } = $("select", one);
+      if (first.value || last.value) formData.set(name, [first.value, last.value, ...(zone === "UTC" ? [] : [zone])].join(","));
+      else formData.delete(name);
+    }
+    for (const [name, value] of [...formData]) if (value === "" && formData.getAll(name).length === 1) formData.delete(name);
+  }
   function hideToasts() {
     for (const one of $$(".toast:not(.bad)")) { setTimeout(() => one.classList.add("gone"), 4500); setTimeout(() => one.remove(), 5000); }
   }
@@ -248,9 +274,10 @@
     else if (field.matches("[data-narrows]")) {
       const words = field.value.toLowerCase();
       for (const one of $$(".option", field.closest("[data-picker]"))) one.hidden = !one.textContent.toLowerCase().includes(words);
-    } else if (field.closest("[data-filters]")) apply(field.closest("[data-filters]"));
+    } else if (field.closest("[data-filters]") && !isZoneAlone(field)) apply(field.closest("[data-filters]"));
     if (field.form) showDependent(field.form);
   });
+  document.addEventListener("formdata", shorten);
   let busyTimer = 0;
   document.addEventListener("htmx:before:request", () => { clearTimeout(busyTimer); busyTimer = setTimeout(() => root.classList.add("busy"), 300); });
   for (const name of ["htmx:after:swap", "htmx:error", "htmx:finally:request"]) {
