@@ -92,6 +92,23 @@ async def fail_alike(scene: Scene) -> None:
 test_whatever_is_wrong_the_answer_is_one_and_as_late = on_virtual_time(fail_alike)
 
 
+async def keep_the_address(scene: Scene) -> None:
+    await set_up(scene)
+    for flow in ({}, GUI):
+        typed = "<b>ada</b>@example.org"
+        await sign_in(scene, typed, "wrong horse battery", flow=flow)
+        page = await scene.browser.get("/acme/sign_in", params=flow)
+        assert 'value="&lt;b&gt;ada&lt;/b&gt;@example.org"' in page.text
+        assert "wrong horse battery" not in page.text
+        assert "ada" not in (await scene.browser.get("/acme/sign_in", params=flow)).text, "shown once"
+    forged = {"typed_address_" + str(scene.world.account_id): "eve@example.org"}
+    scene.browser.cookies.update(forged)
+    assert "eve@example.org" not in (await scene.browser.get("/acme/sign_in")).text
+
+
+test_a_wrong_password_keeps_the_address_that_was_typed = on_virtual_time(keep_the_address)
+
+
 async def look_at_the_role_afterwards(scene: Scene) -> None:
     await set_up(scene)
     await save_actor(

@@ -38,6 +38,7 @@ from wardgate.portal.sign_in.password import Password
 from wardgate.portal.sign_in.second_factor.pages import SecondFactorPages
 from wardgate.portal.sign_in.sign_up import SignUp
 from wardgate.portal.sign_in.steps import Step, Steps
+from wardgate.portal.sign_in.typed_address import TypedAddress
 from wardgate.portal.web.sessions import Sessions
 from wardgate.wire.tokens import InvalidToken
 
@@ -56,6 +57,7 @@ class SignInPages:
         self._render = render
         self._sign_ins = SignIns(services, sessions, render)
         self._steps = Steps(services, sessions, render)
+        self._typed = TypedAddress(services)
 
     def routes(self) -> Sequence[BaseRoute]:
         steps = self._steps
@@ -151,9 +153,18 @@ class SignInPages:
         # After a failure a person shall read why, and may choose another method.
         if default is not None and failure is None:
             return step.go(f"/sign_in/{default.type}/{default.id}")
-        return self._steps.show_step(
-            step, "sign_in/methods.html", providers=providers, failure=failure, command=SIGN_IN_COMMAND
+        typed = self._typed.read(step.request, step.account.id)
+        response = self._steps.show_step(
+            step,
+            "sign_in/methods.html",
+            providers=providers,
+            failure=failure,
+            command=SIGN_IN_COMMAND,
+            typed=typed,
         )
+        if typed:
+            self._typed.clear(response, step.account.id)
+        return response
 
     async def _hand_off(self, step: Step) -> Response:
         handed_off = await self._sign_ins.hand_off(step.request, step.account)

@@ -36,6 +36,7 @@ from wardgate.portal.sign_in.password_rules import (
 from wardgate.portal.sign_in.steps import Step, Steps, address_key
 from wardgate.portal.sign_in.tables import UserpassAuthProvider
 from wardgate.portal.sign_in.throttle import Throttle
+from wardgate.portal.sign_in.typed_address import MAX_CHARS, TypedAddress
 from wardgate.portal.subjects import subject_of
 
 TRIES_FROM_ONE_PLACE: Final = 5
@@ -58,6 +59,7 @@ class Password:
         self._clock = services.environment.clock
         self._from_place = Throttle(most=TRIES_FROM_ONE_PLACE, window_s=PLACE_WINDOW_S)
         self._from_anywhere = Throttle(most=TRIES, window_s=WINDOW_S)
+        self._typed = TypedAddress(services)
 
     def routes(self) -> Sequence[BaseRoute]:
         steps = self._steps
@@ -72,21 +74,27 @@ class Password:
         async with self._services.store.reading() as transaction:
             tables = transaction.of(step.account.id)
             provider = await find_provider_of_kind(tables, UserpassAuthProvider, step.provider_id)
-            actor = await find_user(tables, step.form.get("userpass[idp_id]", "")[:160])
+            actor = await find_user(tables, step.form.get("userpass[idp_id]", "")[:MAX_CHARS])
         if provider is None or not is_usable(provider, step.flow.context):
             return self._sign_ins.fail(step.flow, step.account, Failure.METHOD_UNAVAILABLE)
         if self._is_throttled(step):
-            return self._sign_ins.fail(step.flow, step.account, Failure.TOO_MANY_ATTEMPTS)
+            return self._fail(step, Failure.TOO_MANY_ATTEMPTS)
         stored = None if actor is None or actor.is_disabled else actor.password_hash
         typed = normalized_password(step.form.get("userpass[secret]", "")[:MOST_CHARS])
         is_right = await self._hashed(lambda: is_text_of(stored, typed))
         if not is_right or actor is None:
             await pad(self._clock, since=began_at)
-            return self._sign_ins.fail(step.flow, step.account, Failure.INVALID_CREDENTIALS)
+            return self._fail(step, Failure.INVALID_CREDENTIALS)
         place, anywhere = _keys(step)
         self._from_place.reset(place)
         self._from_anywhere.reset(anywhere)
         return await self._sign_ins.finish(step.request, step.flow, step.account, actor, provider)
+
+    def _fail(self, step: Step, failure: Failure) -> Response:
+        """Say why, and keep what was typed but the password."""
+        response = self._sign_ins.fail(step.flow, step.account, failure)
+        self._typed.keep(response, step.account.id, step.form.get("userpass[idp_id]", ""))
+        return response
 
     async def _ask_for_new(self, step: Step) -> Response:
         actor = await self._actor_of_link(step)
@@ -143,7 +151,7 @@ class Password:
 
 
 def _keys(step: Step) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    email = step.form.get("userpass[idp_id]", "").strip().lower()[:160]
+    email = step.form.get("userpass[idp_id]", "").strip().lower()[:MAX_CHARS]
     return (step.account.id, email, address_key(origin_of(step.request.scope).remote_ip)), (
         step.account.id,
         email,
