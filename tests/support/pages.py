@@ -20,9 +20,21 @@ async def toast_after(browser: httpx2.AsyncClient, answer: httpx2.Response) -> s
     """Follow a redirect; returns the message on the page that it leads to."""
     assert answer.status_code == 303, answer.text
     page = (await browser.get(answer.headers["location"])).text
-    told = re.search(r'<p class="toast [^"]*">.*?<span>(.*?)</span>', page, re.DOTALL)
+    told = re.search(r'<div class="toast [^"]*">.*?<p>(.*?)</p>', page, re.DOTALL)
     assert told is not None
     return html.unescape(told[1])
+
+
+async def undone(browser: httpx2.AsyncClient, answer: httpx2.Response) -> httpx2.Response | None:
+    """Follow a redirect and press the button of the message that takes back what was done; None: there is none."""
+    page = (await browser.get(answer.headers["location"])).text
+    form = re.search(
+        r'<div class="toast [^"]*">.*?<form method="post" action="([^"]+)">(.*?)</form>', page, re.DOTALL
+    )
+    if form is None:
+        return None
+    (token,) = re.findall(r'name="csrf_token" value="([0-9a-f]{64})"', form[2])
+    return await browser.post(html.unescape(form[1]), data={"csrf_token": token})
 
 
 def rows_of(page: str) -> list[str]:

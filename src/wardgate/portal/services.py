@@ -13,7 +13,7 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.hashing import Hashing
 from wardgate.portal.sign_in.oidc.conversation import Conversation
 from wardgate.portal.sign_in.oidc.trials import Trials
-from wardgate.portal.sign_in.second_factor.tries import Tries
+from wardgate.portal.sign_in.second_factor.tries import Places
 from wardgate.portal.snapshot.accounts import Accounts
 from wardgate.portal.spans import Spans
 from wardgate.portal.store import Feed, Store
@@ -34,7 +34,7 @@ class Services:
         metrics: what else is exported.
         spans: where what was done is told, if anybody collects it.
         geography: where addresses are.
-        second_factor_tries: how often codes of second factors are guessed, on whatever page.
+        second_factor_places: how often codes of second factors are guessed from one place, on whatever page.
         welcomes: how often an administrator may have a welcome sent, by the person's id.
     """
 
@@ -51,7 +51,7 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     spans: Spans = field(default_factory=Spans)
     geography: Geography = field(default_factory=Geography)
-    second_factor_tries: Tries = field(default_factory=Tries)
+    second_factor_places: Places = field(default_factory=Places)
     welcomes: TokenBuckets = field(
         default_factory=lambda: TokenBuckets(capacity=WELCOMES, refill_per_s=WELCOMES_PER_S)
     )

@@ -302,6 +302,31 @@ async def changes_meanwhile(scene: Scene) -> None:
 test_who_was_disabled_between_the_steps_is_not_signed_in = on_virtual_time(changes_meanwhile)
 
 
+async def guess_at_several_portals(scene: Scene) -> None:
+    """Each process counts what comes from one place for itself, but what comes from anywhere in the database."""
+    await set_up_requiring(scene, "admins")
+    app, _ = await enrol(scene)
+    await asyncio.sleep(60)
+    for _ in range(2):
+        thief = await anew(scene)
+        for _ in range(5):
+            assert (await answer(thief, "000000")).status_code == 422
+            await asyncio.sleep(20)  # forms of one address are counted, too
+        scene.world.portal.services.second_factor_places.reset(
+            (await load_admin(scene.world)).id, "192.0.2.9"
+        )
+    (counted,) = await rows_of(scene.world, "second_factor_tries")
+    assert counted.tried == 10
+    assert (await answer(await anew(scene), code_now(scene, app))).status_code == 429
+    assert (await rows_of(scene.world, "second_factor_tries"))[0] == counted, "a try that was put off"
+    await asyncio.sleep(3600)
+    assert (await answer(await anew(scene), code_now(scene, app))).status_code == 303
+    assert await rows_of(scene.world, "second_factor_tries") == []
+
+
+test_tries_from_anywhere_are_counted_for_all_portals_together = on_virtual_time(guess_at_several_portals)
+
+
 async def audit(scene: Scene) -> None:
     await set_up_requiring(scene, "admins")
     app, _ = await enrol(scene)
@@ -344,6 +369,8 @@ async def profile_factors(scene: Scene) -> None:
     app = key_of(page)
     refused = await send_form(scene.browser, page, {"code": code_now(scene, app), "name": " "})
     assert (refused.status_code, "The name can&#39;t be blank" in refused.text) == (422, True)
+    mistyped = await send_form(scene.browser, page, {"code": "000000", "name": "My <tablet>"})
+    assert 'value="My &lt;tablet&gt;"' in mistyped.text, "what was typed stays"
     shown = await send_form(scene.browser, page, {"code": code_now(scene, app), "name": "Phone"})
     codes = recovery_codes_of(shown)
     assert len(codes) == 10

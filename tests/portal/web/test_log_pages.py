@@ -140,13 +140,22 @@ async def test_sessions_name_who_connected_and_from_where(admin: httpx2.AsyncCli
         await client.join()
         await gateway.join()
     await world.portal.journal.flush()
-    for context, who in (("client", "Ada"), ("portal", "admin@acme.example"), ("gateway", "192.0.2.7")):
+    async with world.portal.services.store.reading() as transaction:
+        devices = {one.type: one for one in await transaction.of(world.account_id).devices.load_all()}
+    gateway_link = f'href="/acme/sites/{world.site.id}" class="over">{devices["gateway"].name}</a>'
+    for context, who in (("client", "Ada"), ("portal", "admin@acme.example"), ("gateway", gateway_link)):
         (row,) = rows_of((await admin.get(f"/acme/logs/sessions?context={context}")).text)
         assert who in row, context
         panel = (await admin.get(link_of(row))).text
         assert who in panel
+        client_link = f'href="/acme/clients/{devices["client"].id}" class="over">'
+        assert (client_link in panel) == (context == "client")
     (row,) = rows_of((await admin.get(f"/acme/logs/sessions?actor_id={world.actor.id}")).text)
     assert "Ada" in row
+    async with world.portal.services.store.writing() as transaction:
+        await transaction.of(world.account_id).devices.delete(devices["gateway"].id)
+    (row,) = rows_of((await admin.get("/acme/logs/sessions?context=gateway")).text)
+    assert "Deleted gateway" in row
 
 
 async def test_where_somebody_was_is_marked_on_a_map(admin: httpx2.AsyncClient, world: World) -> None:
@@ -173,7 +182,9 @@ async def test_a_period_is_on_the_clocks_of_the_zone_beside_it(
     admin: httpx2.AsyncClient, world: World
 ) -> None:
     started = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    await reported(world, flow(world, started), flow(world, started + timedelta(hours=1), log_id="f" + "2" * 23))
+    await reported(
+        world, flow(world, started), flow(world, started + timedelta(hours=1), log_id="f" + "2" * 23)
+    )
     for period, count in {
         "2026-07-01T12:30,": 1,
         "2026-07-01T12:30,,UTC": 1,
@@ -183,7 +194,9 @@ async def test_a_period_is_on_the_clocks_of_the_zone_beside_it(
         ",2026-07-01T05:30,America/Los_Angeles": 1,
         ",,Europe/Berlin": 2,
     }.items():
-        assert len(rows_of((await admin.get("/acme/logs/flows", params={"period": period})).text)) == count, period
+        assert len(rows_of((await admin.get("/acme/logs/flows", params={"period": period})).text)) == count, (
+            period
+        )
 
     # As the form sends it without a script; the page shows what was chosen, and its links keep it.
     given = [("period", "2026-07-01T14:00"), ("period", ""), ("period", "Europe/Berlin"), ("size", "25")]

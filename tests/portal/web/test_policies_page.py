@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from support.pages import heading_of, hidden_of, post, rows_of, shown_names, toast_after
+from support.pages import heading_of, hidden_of, post, rows_of, shown_names, toast_after, undone
 from support.portal import World, make_world
 from wardgate.portal.access.tables import Policy, Resource
 from wardgate.portal.people.tables import Group
@@ -251,8 +251,24 @@ async def test_a_policy_is_disabled_enabled_and_deleted(admin: httpx2.AsyncClien
     assert (await policy(world)).is_disabled
     assert await toast_after(admin, await post(admin, f"{path}/enable")) == "The policy was enabled."
     assert not (await policy(world)).is_disabled
-    assert "was deleted" in await toast_after(admin, await post(admin, f"{path}/delete"))
+    deleted = await post(admin, f"{path}/delete")
+    assert await undone(admin, deleted) is None
     assert await toast_after(admin, await admin.get(path)) == "This policy does not exist."
+
+
+async def test_what_can_be_taken_back_has_a_button_for_it(admin: httpx2.AsyncClient, world: World) -> None:
+    path = f"/acme/policies/{world.policy.id}"
+    enabled = await undone(admin, await post(admin, f"{path}/disable"))
+    assert enabled is not None
+    assert not (await policy(world)).is_disabled
+    disabled = await undone(admin, enabled)
+    assert disabled is not None
+    assert (await policy(world)).is_disabled
+    # The button is told once, and only by the portal: a cookie of somebody's invention has none.
+    await admin.get(path)
+    assert "Undo" not in (await admin.get(path)).text
+    admin.cookies.set("toast", "WzE5OTk5OTk5OTksWyJIYSIsImdvb2QiLCIvYWNtZS9wb2xpY2llcyJdXQ.forged")
+    assert "Undo" not in (await admin.get(path)).text
 
 
 async def test_the_internet_resource_reports_no_flows_unless_told_to(

@@ -308,6 +308,7 @@ PAGE: Final[ListPage[Device, ClientFacts]] = ListPage(
                 name="verify",
                 label="Verify client",
                 run=_verify,
+                undone_by="unverify",
                 warning="Policies that ask for a verified client let it through from now on.",
                 is_offered=lambda _visit, client: client.verified_at is None,
             ),
@@ -315,6 +316,7 @@ PAGE: Final[ListPage[Device, ClientFacts]] = ListPage(
                 name="unverify",
                 label="Revoke verification",
                 run=_unverify,
+                undone_by="verify",
                 warning="The client loses its current authorizations, and those that ask for a verified client "
                 "for good.",
                 is_offered=lambda _visit, client: client.verified_at is not None,

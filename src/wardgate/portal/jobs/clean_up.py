@@ -21,6 +21,7 @@ from wardgate.portal.sign_in.tables import (
     ONE_TIME_PASSCODES,
     PORTAL_SESSIONS,
     SECOND_FACTOR_ATTEMPTS,
+    SECOND_FACTOR_TRIES,
     SIGN_IN_LINKS,
 )
 from wardgate.portal.sites.tables import GATEWAY_TOKENS
@@ -124,6 +125,7 @@ _EXPIRING: Final = (
     ONE_TIME_PASSCODES,
     PORTAL_SESSIONS,
     SECOND_FACTOR_ATTEMPTS,
+    SECOND_FACTOR_TRIES,
     SIGN_IN_LINKS,
 )
 

@@ -511,6 +511,7 @@ PAGE: Final[ListPage[AuthProviderDetails, Facts]] = ListPage(
                 name="remove-default",
                 label="Remove as default",
                 run=_remove_default,
+                undone_by="make-default",
                 warning="Clients are asked how to sign in.",
                 is_offered=_is_default,
             ),

@@ -586,6 +586,30 @@ Index("second_factor_attempts_expires_at_index", SECOND_FACTOR_ATTEMPTS.c.expire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorTries(TenantRow):
+    """How many codes an actor's second factors were tried with since one was right; deleted by the right one, or when
+    the time is over, which each try extends.
+    """
+
+    table: ClassVar[str] = "second_factor_tries"
+    actor_id: UUID
+    tried: int
+    expires_at: datetime
+
+
+SECOND_FACTOR_TRIES: Final = tenant_table(
+    SecondFactorTries,
+    Reference("actor_id", "actors"),
+    Column("tried", Integer(), nullable=False),
+    Column("expires_at", UtcDateTime(), nullable=False),
+    rights=_FACTOR_RIGHTS,
+    recording=Recording.INTERNAL,
+)
+_unique(SECOND_FACTOR_TRIES, "actor_id")
+Index("second_factor_tries_expires_at_index", SECOND_FACTOR_TRIES.c.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignInLink(TenantRow):
     """A one-time sign-in of an admin, made by who holds the data directory; using it deletes the row."""
 

@@ -346,14 +346,14 @@ async def drain_gateway(visit: Visit) -> Response:
     async with visit.writing() as (tables, _):
         gateway = await device_rules.load_gateway(tables, visit.id(), visit.id("gateway_id"))
         await device_rules.drain_gateway(tables, gateway)
-    return _back(visit, f"Gateway “{gateway.name}” gets nothing new.")
+    return _back(visit, f"Gateway “{gateway.name}” gets nothing new.", undo=_of(gateway, "undrain"))
 
 
 async def undrain_gateway(visit: Visit) -> Response:
     async with visit.writing() as (tables, _):
         gateway = await device_rules.load_gateway(tables, visit.id(), visit.id("gateway_id"))
         await device_rules.undrain_gateway(tables, gateway)
-    return _back(visit, f"Gateway “{gateway.name}” is used again.")
+    return _back(visit, f"Gateway “{gateway.name}” is used again.", undo=_of(gateway, "drain"))
 
 
 async def delete_gateway(visit: Visit) -> Response:
@@ -376,6 +376,10 @@ async def revoke_site_tokens(visit: Visit) -> Response:
         tokens = tables.gateway_tokens
         count = await tokens.delete_where(tokens.c.site_id == site.id)
     return _back(visit, f"{_count(count, 'token', 'tokens')} revoked.", tab="tokens")
+
+
+def _of(gateway: Device, action: str) -> str:
+    return f"{PAGE.path}/{gateway.site_id}/gateways/{gateway.id}/{action}"
 
 
 def _back(visit: Visit, toast: str, **query: Any) -> Response:

@@ -40,6 +40,7 @@ from wardgate.portal.sign_in.tables import (
     PORTAL_SESSIONS,
     RECOVERY_CODES,
     SECOND_FACTOR_ATTEMPTS,
+    SECOND_FACTOR_TRIES,
     SIGN_IN_LINKS,
     TOTP_AUTHENTICATORS,
     USERPASS_AUTH_PROVIDERS,
@@ -88,6 +89,7 @@ class AccountTables(TenantTables):
     passkeys = _of(PASSKEYS)
     recovery_codes = _of(RECOVERY_CODES)
     second_factor_attempts = _of(SECOND_FACTOR_ATTEMPTS)
+    second_factor_tries = _of(SECOND_FACTOR_TRIES)
     pool_members = _of(STATIC_DEVICE_POOL_MEMBERS)
 
     def __init__(self, transaction: "Transaction", account_id: UUID, role: str | None) -> None:

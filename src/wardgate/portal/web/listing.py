@@ -128,6 +128,7 @@ class PanelAction(Generic[_RowT, _VisitT, _TablesT]):
         warning: what stands above the second button.
         typed: what has to be typed to confirm, for what destroys much.
         leaves: whether the object is gone afterwards.
+        undone_by: the name of the action that takes it back altogether.
     """
 
     name: str
@@ -137,6 +138,7 @@ class PanelAction(Generic[_RowT, _VisitT, _TablesT]):
     is_dangerous: bool = False
     typed: Callable[[_RowT], str] | None = None
     leaves: bool = False
+    undone_by: str | None = None
     is_offered: Callable[[_VisitT, _RowT], bool] = lambda _visit, _row: True
 
 
@@ -464,7 +466,9 @@ class ListPage(Page, Generic[_RowT, _FactsT, _VisitT, _TablesT]):
             return self.gone(visit)
         except Refused as refused:
             return visit.go(f"{self.path}/{row.id}", toast=_told(refused), tone="bad")
-        return visit.go(self.path if action.leaves else f"{self.path}/{row.id}", toast=told)
+        here = f"{self.path}/{row.id}"
+        undo = None if action.undone_by is None else f"{here}/{action.undone_by}"
+        return visit.go(self.path if action.leaves else here, toast=told, undo=undo)
 
     async def _show_form(self, visit: _VisitT, row: _RowT | None, filled: Filled) -> Response:
         async with visit.reading() as tables:

@@ -17,7 +17,7 @@ from wardgate.wire.user_agent import software_text
 
 DECISIONS_SHOWN: Final = 20
 
-Cells = tuple[str, ...]
+Cells = tuple[str | datetime, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class DecisionView:
     actor_name: str
     resource_name: str
     reason: str
-    decided_at: str
+    decided_at: datetime
     text: str
 
 
@@ -69,7 +69,7 @@ async def load_overview(visit: Visit) -> Overview:
                 _text(one.ipv6),
                 str(one.port),
                 software_text(one.user_agent),
-                _readable(one.connected_at),
+                one.connected_at,
             )
             for one in bus.members("relay", None)
         ),
@@ -100,7 +100,7 @@ def peer_cells(presence: ClientPresence | GatewayPresence, belongs_to: str) -> C
         software_text(presence.user_agent),
         str(presence.remote_ip),
         str(presence.ipv4),
-        _readable(presence.connected_at),
+        presence.connected_at,
     )
 
 
@@ -115,7 +115,7 @@ def _decision(row: Decision) -> DecisionView:
         row.actor_name,
         row.resource_name or str(row.resource_id),
         row.reason or "",
-        _readable(row.decided_at),
+        row.decided_at,
         _explained(row),
     )
 
@@ -125,7 +125,3 @@ def _explained(row: Decision) -> str:
         return as_text(from_json(row.explanation))
     except msgspec.ValidationError:
         return "This decision was explained by another version of the program and cannot be shown."
-
-
-def _readable(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%d %H:%M:%S UTC")

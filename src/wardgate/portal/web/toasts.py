@@ -20,8 +20,11 @@ _LIFETIME: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Toast:
+    """`undo` is the address of a form without fields that takes back what the message tells of; "" for none."""
+
     text: str
     tone: Tone
+    undo: str = ""
 
 
 class Toasts:
@@ -31,14 +34,15 @@ class Toasts:
         self._cookie = SignedCookie(services.keys.cookies, "toast", is_secure=services.settings.is_secure)
         self._clock = services.environment.clock
 
-    def put(self, response: Response, text: str, tone: Tone) -> None:
-        self._cookie.set(response, [text[:MAX_CHARS], tone], lifetime=_LIFETIME, now=self._clock.now())
+    def put(self, response: Response, text: str, tone: Tone, undo: str = "") -> None:
+        value = [text[:MAX_CHARS], tone, undo]
+        self._cookie.set(response, value, lifetime=_LIFETIME, now=self._clock.now())
 
     def find(self, request: Request) -> Toast | None:
         """Return the message that the request brings, if we signed it."""
         match self._cookie.read(request, now=self._clock.now()):
-            case [str(text), tone] if tone in get_args(Tone):
-                return Toast(text, tone)
+            case [str(text), tone, str(undo)] if tone in get_args(Tone):
+                return Toast(text, tone, undo)
         return None
 
     def clear(self, response: Response) -> None:

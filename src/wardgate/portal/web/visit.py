@@ -97,11 +97,22 @@ class BaseVisit(ABC, Generic[_TablesT]):
         """Answer with a page in the frame."""
         return await self.frame.show(self, template, status=status, values=values)
 
-    def go(self, path: str, /, *, toast: str | None = None, tone: Tone = "good", **query: object) -> Response:
-        """Answer a form: show another page, with a short message on it."""
+    def go(
+        self,
+        path: str,
+        /,
+        *,
+        toast: str | None = None,
+        tone: Tone = "good",
+        undo: str | None = None,
+        **query: object,
+    ) -> Response:
+        """Answer a form: show another page, with a short message on it, and a button that takes back what it tells of
+        by posting to the path `undo`.
+        """
         response = RedirectResponse(self.url(path, **query), HTTPStatus.SEE_OTHER)
         if toast is not None:
-            self.frame.toasts.put(response, toast, tone)
+            self.frame.toasts.put(response, toast, tone, "" if undo is None else self.url(undo))
         return response
 
     def query(self) -> Mapping[str, list[str]]:

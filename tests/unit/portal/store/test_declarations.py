@@ -52,6 +52,7 @@ INTERNAL = {
     "sign_in_links",
     "pending_identities",
     "auth_providers",
+    "second_factor_tries",
 }
 LATEST_USE = {
     "devices": {"public_key", "client_token_id", "gateway_token_id"},
@@ -75,6 +76,7 @@ DELETION_MAP = {  # portal-domain §2
         "passkeys",
         "recovery_codes",
         "second_factor_attempts",
+        "second_factor_tries",
     },
     "auth_providers": {"client_tokens", "portal_sessions", "pending_identities", "second_factor_attempts"}
     | {f"{kind}_auth_providers" for kind in ("email_otp", "userpass", "google", "entra", "okta", "oidc")},

@@ -49,6 +49,7 @@ MATRIX = {
     "passkeys": (ALL, READ | {Action.DELETE}, NONE, NONE),
     "recovery_codes": (ALL, READ | {Action.DELETE}, NONE, NONE),
     "second_factor_attempts": (ALL, READ | {Action.DELETE}, NONE, NONE),
+    "second_factor_tries": (ALL, READ | {Action.DELETE}, NONE, NONE),
     "jobs": (READ, NONE, NONE, NONE),
     "policy_authorizations": (ALL, READ_INSERT, READ_INSERT, READ_INSERT),
     "changes": (READ, READ, NONE, NONE),

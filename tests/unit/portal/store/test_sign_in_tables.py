@@ -212,6 +212,7 @@ async def test_what_admins_read_is_what_the_specification_covers(
         "pending_identities",
         "policy_authorizations",
         "portal_sessions",
+        "second_factor_tries",
         "sign_in_links",
     }
     assert {change.object for change in changes} == {row.table for row in whole.rows} | {"accounts"}

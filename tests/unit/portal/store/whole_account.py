@@ -23,6 +23,7 @@ from wardgate.portal.sign_in.tables import (
     PortalSession,
     RecoveryCodes,
     SecondFactorAttempt,
+    SecondFactorTries,
     SignInLink,
     TotpAuthenticator,
     UserpassAuthProvider,
@@ -271,6 +272,7 @@ async def _add_sign_in(add: Any, transaction: Transaction, actor: Actor) -> Clie
         tries=1,
         is_proved=True,
     )
+    await add(SecondFactorTries, actor_id=actor.id, tried=3, expires_at=LATER)
     return token
 
 

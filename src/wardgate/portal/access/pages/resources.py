@@ -275,14 +275,14 @@ _NEW_FORM: Final = Form(
 _NEW_POOL_FORM: Final = Form(
     (
         replace(_type_field(rules.POOL_TYPES), initial=rules.POOL_TYPES[0]),
-        _NAME,
+        replace(_NAME, placeholder="Laptops of support"),
         replace(
             _address_field("dynamic_device_pool"),
             label="Host names",
             help="A pattern such as *.lab.example.com: * for any label, ** for any labels.",
             placeholder="*.lab.example.com",
         ),
-        _DESCRIPTION,
+        replace(_DESCRIPTION, placeholder=""),
         _POOL_MEMBERS,
         _TRAFFIC,
     )

@@ -27,7 +27,7 @@ _MAX_DIGITS: Final = 18
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One entry; `by` is empty for the system's own work."""
+    """One entry; `by` is empty for the system's own work, `name` for what has none."""
 
     change: Change
     object: str
@@ -64,7 +64,7 @@ def _shown(change: Change) -> ChangeView:
     return ChangeView(
         change,
         object_text(change.object),
-        name_of(change),
+        "" if change.object == "operator_sessions" else name_of(change),
         operation_tag(change),
         by,
         difference_of(change),

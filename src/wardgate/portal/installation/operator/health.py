@@ -209,7 +209,7 @@ def _mail(services: Services) -> Check:
             "Mail",
             "neutral",
             "No mail is sent: codes to sign in with stand in the log, and nobody is warned of deletions.",
-            "Set WARDGATE_SMTP_URL and mail_from.",
+            "Set WARDGATE_SMTP_URL and WARDGATE_MAIL_FROM.",
         )
     return Check("Mail", "good", f"It is sent as {services.settings.mail_from}.")
 
@@ -224,7 +224,7 @@ def _sign_up(services: Services) -> Iterator[Check]:
             name,
             "caution",
             "It is open, and no mail is sent: the links stand in the log.",
-            "Set WARDGATE_SMTP_URL and mail_from.",
+            "Set WARDGATE_SMTP_URL and WARDGATE_MAIL_FROM.",
         )
     elif domains:
         yield Check(name, "good", f"Whoever has an address at {', '.join(domains)} can make an account.")

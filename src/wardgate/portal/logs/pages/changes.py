@@ -51,7 +51,7 @@ UNTOLD: Final = frozenset({"updated_at"})
 """Changes with every change."""
 
 _TONES: Final = {"insert": "good", "update": "caution", "delete": "bad"}
-_NAMES: Final = ("name", "email", "slug", "description")
+_NAMES: Final = ("name", "email", "slug", "description", "message")
 
 
 def object_text(table: str) -> str:

@@ -38,6 +38,7 @@ from wardgate.portal.web.visit import Visit
 
 PATH: Final = "/profile"
 STALE: Final = "This took too long, or was tried too often. Begin again."
+_ERRORS: Final = {Answer.ENDED: STALE, Answer.TOO_MANY: TOO_MANY}
 
 Change = Literal["add", "codes", "remove"]
 
@@ -139,7 +140,7 @@ async def _confirm(visit: Visit) -> Response:
     passkey = _text(visit, "credential")[: MAX_ANSWER_CHARS + 1]
     place = address_key(origin_of(visit.request.scope).remote_ip)
     now = services.environment.clock.monotonic()
-    if not passkey and not services.second_factor_tries.take(actor.id, place, now=now):
+    if not passkey and not services.second_factor_places.take(actor.id, place, now=now):
         return await _show_confirm(visit, change, factor_id, error=TOO_MANY)
     async with visit.writing() as (tables, _):
         id_ = _id(_text(visit, "attempt"))
@@ -152,9 +153,9 @@ async def _confirm(visit: Visit) -> Response:
             code = _text(visit, "code")
             answer = await second_factors.check_code(tables, attempt, code, keys=services.keys)
     if answer is not Answer.RIGHT:
-        error = STALE if answer is Answer.ENDED else WRONG_PASSKEY if passkey else WRONG_CODE
+        error = _ERRORS.get(answer, WRONG_PASSKEY if passkey else WRONG_CODE)
         return await _show_confirm(visit, change, factor_id, error=error)
-    services.second_factor_tries.reset(actor.id, place)
+    services.second_factor_places.reset(actor.id, place)
     response = await _carry_out(visit, change, factor_id)
     Freshness(services).set(
         response,
@@ -210,6 +211,7 @@ async def _show_setup(visit: Visit, *, error: str | None = None) -> Response:
         status=HTTPStatus.OK if error is None else HTTPStatus.UNPROCESSABLE_ENTITY,
         setup=setup,
         error=error,
+        typed_name=_text(visit, "name")[: second_factors.MAX_NAME_CHARS],
         path=f"{PATH}/second_factors/setup/{visit.id()}",
     )
 

@@ -93,13 +93,12 @@ class SecondFactorPages:
         if under_way is None:
             return self._lost(step)
         if not self._may_try(step, under_way.actor):
-            log.info("second factors are tried too often", extra={"actor_id": str(under_way.actor.id)})
-            return self._show(step, under_way, error=TOO_MANY, status=HTTPStatus.TOO_MANY_REQUESTS)
+            return self._put_off(step, under_way)
         if not under_way.factors.all:
             return await self._set_up(step, under_way)
         answer = await self._answered(step, under_way)
         if answer is Answer.RIGHT:
-            self._services.second_factor_tries.reset(under_way.actor.id, _place(step))
+            self._services.second_factor_places.reset(under_way.actor.id, _place(step))
             return await self._sign_in(step, under_way)
         return self._refuse(step, under_way, answer)
 
@@ -145,7 +144,7 @@ class SecondFactorPages:
             return self._show(step, under_way, error=told(refused), status=HTTPStatus.UNPROCESSABLE_ENTITY)
         if answer is not Answer.RIGHT:
             return self._refuse(step, under_way, answer)
-        self._services.second_factor_tries.reset(under_way.actor.id, _place(step))
+        self._services.second_factor_places.reset(under_way.actor.id, _place(step))
         return self._steps.show_step(step, "sign_in/recovery_codes.html", codes=codes)
 
     async def _sign_in(self, step: Step, under_way: UnderWay) -> Response:
@@ -155,7 +154,13 @@ class SecondFactorPages:
         self._cookie.clear(response, step.account.id)
         return response
 
+    def _put_off(self, step: Step, under_way: UnderWay) -> Response:
+        log.info("second factors are tried too often", extra={"actor_id": str(under_way.actor.id)})
+        return self._show(step, under_way, error=TOO_MANY, status=HTTPStatus.TOO_MANY_REQUESTS)
+
     def _refuse(self, step: Step, under_way: UnderWay, answer: Answer) -> Response:
+        if answer is Answer.TOO_MANY:
+            return self._put_off(step, under_way)
         log.info("a second factor was refused", extra={"actor_id": str(under_way.actor.id)})
         if answer is Answer.ENDED or under_way.attempt.tries + 1 >= rules.MAX_TRIES:
             return self._lost(step)
@@ -171,7 +176,13 @@ class SecondFactorPages:
             if setup is None:
                 return self._lost(step)
             return self._steps.show_step(
-                step, "sign_in/second_factor_setup.html", status=status, setup=setup, error=error, path=PATH
+                step,
+                "sign_in/second_factor_setup.html",
+                status=status,
+                setup=setup,
+                error=error,
+                typed_name=step.form.get("name", "")[: rules.MAX_NAME_CHARS],
+                path=PATH,
             )
         passkey = None
         if self._party is not None and factors.passkeys:
@@ -206,7 +217,7 @@ class SecondFactorPages:
 
     def _may_try(self, step: Step, actor: Actor) -> bool:
         # A passkey cannot be guessed: only what is typed is counted.
-        return bool(step.form.get("credential")) or self._services.second_factor_tries.take(
+        return bool(step.form.get("credential")) or self._services.second_factor_places.take(
             actor.id, _place(step), now=self._clock.monotonic()
         )
 

@@ -24,6 +24,7 @@ from wardgate.portal.people.tables import Actor
 from wardgate.portal.sealing import SealBroken, seal, unseal
 from wardgate.portal.sign_in.second_factor import recovery, totp
 from wardgate.portal.sign_in.second_factor.passkeys import CHALLENGE_BYTES, BadAnswer, RelyingParty
+from wardgate.portal.sign_in.second_factor.tries import count_try, forget_tries
 from wardgate.portal.sign_in.tables import (
     AuthProviderDetails,
     Passkey,
@@ -52,6 +53,7 @@ class Answer(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     ENDED = "ended"  # there is no such attempt, it is over, or it has had all its tries
+    TOO_MANY = "too many"  # the actor's codes were tried too often; nothing was looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +161,14 @@ async def check_code(
     now = await _taken_up(tables, attempt)
     if now is None:
         return Answer.ENDED
+    if not await count_try(tables, attempt.actor_id):
+        return Answer.TOO_MANY
     code = recovery.normalized(typed)
     factors = await load_factors(tables, attempt.actor_id)
     if await _is_of_an_app(tables, factors, code, keys) or await _is_for_recovery(
         tables, factors, code, keys
     ):
+        await forget_tries(tables, attempt.actor_id)
         await tables.second_factor_attempts.delete(now.id)
         return Answer.RIGHT
     return await _count_wrong(tables, now)
@@ -318,6 +323,7 @@ async def reset(tables: AccountTables, actor_id: UUID) -> int:
     await _remove_codes(tables, factors)
     attempts = tables.second_factor_attempts
     await attempts.delete_where(attempts.c.actor_id == actor_id)
+    await forget_tries(tables, actor_id)
     return len(factors.all)
 
 

@@ -226,7 +226,12 @@
     for (const [name, value] of [...formData]) if (value === "" && formData.getAll(name).length === 1) formData.delete(name);
   }
   function hideToasts() {
-    for (const one of $$(".toast:not(.bad)")) { setTimeout(() => one.classList.add("gone"), 4500); setTimeout(() => one.remove(), 5000); }
+    for (const one of $$(".toast:not(.bad, .leaving)")) {
+      const shown = one.matches(".undoable") ? 12000 : 5000;
+      one.classList.add("leaving");
+      setTimeout(() => one.classList.add("gone"), shown - 500);
+      setTimeout(() => one.remove(), shown);
+    }
   }
   async function copy(button) {
     const text = document.getElementById(button.dataset.copies)?.textContent ?? "";
