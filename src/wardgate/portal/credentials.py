@@ -96,7 +96,13 @@ async def find_client_token(
     Raises:
         InvalidToken: it is none, or no longer one (protocol §2.3).
     """
-    token = parse_token(text, expected=TokenKind.CLIENT, key=keys.tokens)
+    return await find_client(
+        parse_token(text, expected=TokenKind.CLIENT, key=keys.tokens), transaction=transaction
+    )
+
+
+async def find_client(token: Token, *, transaction: Transaction) -> tuple[Account, Actor, ClientToken]:
+    """Return whose token this is that has been parsed already. Raises as `find_client_token`."""
     if token.account_id is not None:
         found = await _find_client(transaction, token.account_id, token.token_id)
         if found is not None and _matches(token, found[2]) and _is_alive(*found, now=transaction.now):
@@ -108,7 +114,13 @@ async def find_gateway_token(
     text: str, *, transaction: Transaction, keys: Keys
 ) -> tuple[Account, GatewayToken]:
     """Return a gateway's token. Raises as `find_client_token`."""
-    token = parse_token(text, expected=TokenKind.GATEWAY, key=keys.tokens)
+    return await find_gateway(
+        parse_token(text, expected=TokenKind.GATEWAY, key=keys.tokens), transaction=transaction
+    )
+
+
+async def find_gateway(token: Token, *, transaction: Transaction) -> tuple[Account, GatewayToken]:
+    """Return a gateway's token that has been parsed already. Raises as `find_client_token`."""
     if token.account_id is not None:
         tables = transaction.of(token.account_id)
         row, account = await tables.gateway_tokens.load(token.token_id), await tables.account()
@@ -119,7 +131,13 @@ async def find_gateway_token(
 
 async def find_relay_token(text: str, *, transaction: Transaction, keys: Keys) -> RelayToken:
     """Return a relay's token. Raises as `find_client_token`."""
-    token = parse_token(text, expected=TokenKind.RELAY, key=keys.tokens)
+    return await find_relay(
+        parse_token(text, expected=TokenKind.RELAY, key=keys.tokens), transaction=transaction
+    )
+
+
+async def find_relay(token: Token, *, transaction: Transaction) -> RelayToken:
+    """Return a relay's token that has been parsed already. Raises as `find_client_token`."""
     row = await transaction.relay_tokens.load(token.token_id)
     if row is None or not _matches(token, row):
         raise InvalidToken("invalid token")

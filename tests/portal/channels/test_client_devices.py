@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.portal import World
-from wardgate.portal.channels.client_devices import ClientDevices
+from wardgate.portal.channels.client_devices import ClientDevices, Saved
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.store import StoreError
 from wardgate.wire.upgrade import ClientParameters
@@ -52,7 +52,9 @@ async def test_those_who_wait_for_the_writer_share_its_transaction(
     saving.append(asyncio.create_task(devices.save(world.actor, parameters("c6", device_serial="s"))))
     await asyncio.sleep(0)
     transactions.go_on.set()
-    made = await asyncio.gather(*saving)
+    saved = await asyncio.gather(*saving)
+    made = [one.device for one in saved]
+    assert [one.is_new for one in saved] == [True] * 7 + [False]
     assert transactions.count == 2
     assert len({device.id for device in made}) == 7
     assert made[6].id == made[7].id
@@ -85,5 +87,5 @@ async def test_who_leaves_in_the_middle_takes_nobody_along(
     saving[2].cancel()
     transactions.go_on.set()
     outcomes = await asyncio.gather(*saving, return_exceptions=True)
-    assert [type(one) for one in outcomes] == [asyncio.CancelledError, Device, asyncio.CancelledError]
+    assert [type(one) for one in outcomes] == [asyncio.CancelledError, Saved, asyncio.CancelledError]
     assert devices._waiting == {}

@@ -190,6 +190,23 @@ async def test_a_token_that_is_deleted_while_its_session_is_made_ends_it(
         assert await client.receive_close() == 1000
 
 
+async def test_a_new_device_is_read_once_and_hears_all_the_same_that_its_token_is_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def delete_the_token() -> None:
+        async with world.portal.services.store.writing() as tx:
+            await tx.of(world.account_id).client_tokens.delete(world.client_token_id)
+
+    async def read_again(*_arguments: Any) -> Any:
+        raise AssertionError("it was read a second time")
+
+    endpoint = world.portal.channels
+    monkeypatch.setattr(endpoint, "_connect", _followed_by(endpoint._connect, world, delete_the_token))
+    monkeypatch.setattr(endpoint, "_read_again", read_again)
+    async with world.portal.services.accounts.using(world.account_id), world.client() as client:
+        assert await client.receive_close() == 1000
+
+
 async def test_a_client_that_is_unverified_while_its_session_is_made_is_shown_nothing_for_verified_ones(
     world: World, while_loading: Callable[[Step], None]
 ) -> None:

@@ -6,7 +6,7 @@ A crowd of new clients comes together: those that wait for the writer share its 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
@@ -18,11 +18,18 @@ AT_ONCE: Final = 50
 """Devices in one transaction."""
 
 
+class Saved(NamedTuple):
+    """A device as stored; `is_new`: nobody knew of it before."""
+
+    device: Device
+    is_new: bool
+
+
 @dataclass(eq=False, slots=True)
 class _Wanted:
     actor: Actor
     parameters: ClientParameters
-    outcome: Device | Exception | None = None
+    outcome: Saved | Exception | None = None
     synced: Awaitable[None] | None = None
 
 
@@ -34,7 +41,7 @@ class ClientDevices:
         self._waiting: dict[_Wanted, None] = {}
         self._writing = asyncio.Lock()
 
-    async def save(self, actor: Actor, parameters: ClientParameters) -> Device:
+    async def save(self, actor: Actor, parameters: ClientParameters) -> Saved:
         """Make the device that an actor's client names, or change it to what it reports; returns it as stored, when
         a power cut would not undo it.
 
@@ -77,8 +84,8 @@ class ClientDevices:
         async with self._store.writing(is_synced=False) as transaction:
             await transaction.hold(*(one.actor.account_id for one in some))
             saved = [await _save(transaction, one.actor, one.parameters) for one in some]
-        for one, device in zip(some, saved, strict=True):
-            one.outcome, one.synced = device, self._store.start_sync()
+        for one, outcome in zip(some, saved, strict=True):
+            one.outcome, one.synced = outcome, self._store.start_sync()
 
 
 def reported(parameters: ClientParameters) -> Mapping[str, Any]:
@@ -98,11 +105,11 @@ async def find_device(transaction: Transaction, actor: Actor, parameters: Client
     return await devices.find_by(actor_id=actor.id, firezone_id=parameters.external_id)
 
 
-async def _save(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device:
+async def _save(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Saved:
     devices = transaction.on_behalf_of(actor).devices
     device = await find_device(transaction, actor, parameters)
     if device is not None:
-        return await devices.save(replace(device, **reported(parameters)))
+        return Saved(await devices.save(replace(device, **reported(parameters))), is_new=False)
     made = Device(
         id=transaction.new_id(),
         account_id=actor.account_id,
@@ -113,7 +120,7 @@ async def _save(transaction: Transaction, actor: Actor, parameters: ClientParame
         actor_id=actor.id,
         **reported(parameters),
     )
-    return await devices.insert(made)
+    return Saved(await devices.insert(made), is_new=True)
 
 
 _FIRST: Final = ("amber", "brisk", "calm", "dapper", "eager", "fond", "gentle", "hardy", "ivory", "jolly", "keen",

@@ -25,7 +25,7 @@ from wardgate.portal.sign_in.tables import ClientToken
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Transaction
 from wardgate.wire.errors import InvalidConnectParameters
-from wardgate.wire.tokens import InvalidToken
+from wardgate.wire.tokens import InvalidToken, Token
 from wardgate.wire.upgrade import (
     ClientParameters,
     GatewayParameters,
@@ -128,7 +128,7 @@ def invalid_token() -> Refused:
 async def connect_client(
     services: Services,
     devices: ClientDevices,
-    token_text: str,
+    shown: Token,
     query: Mapping[str, str],
     origin: Origin,
     follow: Callable[[UUID], None],
@@ -136,16 +136,15 @@ async def connect_client(
     """Find the client's rows; a device that connects for the first time is created.
 
     Args:
-        follow: called with the device's id before its grants are read, which are not if something is written.
+        shown: the token, which is genuine, but perhaps revoked.
+        follow: called with the device's id before its grants are read, which are not if what it reports is written.
 
     Raises:
         Refused: the token is dead, the account is over its limit, or the query does not validate, in this order.
     """
     async with services.store.reading() as transaction:
         try:
-            account, actor, token = await credentials.find_client_token(
-                token_text, transaction=transaction, keys=services.keys
-            )
+            account, actor, token = await credentials.find_client(shown, transaction=transaction)
         except InvalidToken:
             raise invalid_token() from None
         if await is_over_limit_of(transaction.of(account.id), account, actor.type):
@@ -154,17 +153,21 @@ async def connect_client(
             )
         parameters = _checked_client(query, origin)
         device = await find_device(transaction, actor, parameters)
-        held = None
+        held: Sequence[PolicyAuthorization] | None = None
         if device is not None and is_reported(device, parameters):
             follow(device.id)
             held = await transaction.of(account.id).authorizations.load_held(device.id)
     if device is None or held is None:
-        device = await devices.save(actor, parameters)
+        device, is_new = await devices.save(actor, parameters)
+        if is_new:
+            # Made while the view was listened to: what happened to it since is heard, and nothing was granted before.
+            follow(device.id)
+            held = ()
     return ConnectedClient(account, actor, token, device, parameters.public_key, origin, held)
 
 
 async def connect_gateway(
-    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+    services: Services, shown: Token, query: Mapping[str, str], origin: Origin
 ) -> ConnectedGateway:
     """Find the gateway's rows; one that connects with a site's token for the first time is created.
 
@@ -173,9 +176,7 @@ async def connect_gateway(
     """
     async with services.store.reading() as transaction:
         try:
-            account, token = await credentials.find_gateway_token(
-                token_text, transaction=transaction, keys=services.keys
-            )
+            account, token = await credentials.find_gateway(shown, transaction=transaction)
         except InvalidToken:
             raise invalid_token() from None
         if token.rotated_at is not None and token.rotated_at + credentials.ROTATION_GRACE <= transaction.now:
@@ -196,7 +197,7 @@ async def connect_gateway(
 
 
 async def connect_relay(
-    services: Services, token_text: str, query: Mapping[str, str], origin: Origin
+    services: Services, shown: Token, query: Mapping[str, str], origin: Origin
 ) -> ConnectedRelay:
     """Check a relay's token and addresses.
 
@@ -205,9 +206,7 @@ async def connect_relay(
     """
     async with services.store.reading() as transaction:
         try:
-            token = await credentials.find_relay_token(
-                token_text, transaction=transaction, keys=services.keys
-            )
+            token = await credentials.find_relay(shown, transaction=transaction)
         except InvalidToken:
             raise invalid_token() from None
     try:

@@ -173,14 +173,13 @@ class ChannelEndpoint:
         try:
             if key is None:
                 raise Refused(HTTPStatus.NOT_FOUND, "not_found", "No such control channel")
-            if framing is None or not self._is_at_home(headers_of(scope)):
+            headers = headers_of(scope)
+            if framing is None or not self._is_at_home(headers):
                 raise Refused(HTTPStatus.FORBIDDEN, None, "")
             _require_present(scope)
             self._require_open()
-            text, token = self._genuine(key[0], query, headers_of(scope))
-            connected, early = await self._connect_in_turn(
-                key[0], text, token, query, origin_of(scope), scope
-            )
+            token = self._genuine(key[0], query, headers)
+            connected, early = await self._connect_in_turn(key[0], token, query, origin_of(scope), scope)
         except _Abandoned:
             # A crowd at a slow host: it waited too long, and tries again by another socket.
             self._services.counters["connects_abandoned"] += 1
@@ -244,10 +243,8 @@ class ChannelEndpoint:
             _host_of(settings.external_url),
         }
 
-    def _genuine(
-        self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> tuple[str, Token]:
-        """Return the token, as text and parsed. Whoever shows none that this portal has made never waits for a turn.
+    def _genuine(self, kind: PeerKind, query: Mapping[str, str], headers: Mapping[str, str]) -> Token:
+        """Return the token. Whoever shows none that this portal has made never waits for a turn.
 
         Raises:
             Refused: there is none, or it was made by nobody here.
@@ -256,12 +253,12 @@ class ChannelEndpoint:
         if text is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "missing_token", "Missing token")
         try:
-            return text, parse_token(text, expected=_TOKENS[kind], key=self._services.keys.tokens)
+            return parse_token(text, expected=_TOKENS[kind], key=self._services.keys.tokens)
         except InvalidToken:
             raise invalid_token() from None
 
     async def _connect_in_turn(
-        self, kind: PeerKind, text: str, token: Token, query: Mapping[str, str], origin: Origin, scope: Scope
+        self, kind: PeerKind, token: Token, query: Mapping[str, str], origin: Origin, scope: Scope
     ) -> tuple[Connected, Early]:
         """Spread the peers that come back together, as after a restart; return who connected, and what listens for it
         since before it was looked for.
@@ -277,7 +274,7 @@ class ChannelEndpoint:
                 view = None if token.account_id is None else self._services.accounts.loaded(token.account_id)
                 early = Early(self._journal, view)
                 try:
-                    connected = await self._connect(kind, text, query, origin, early)
+                    connected = await self._connect(kind, token, query, origin, early)
                     # Only now: whoever has no good token takes nobody's place.
                     if (wait_s := self._pace.take(now=now())) > 0:
                         raise self._later(wait_s)
@@ -304,7 +301,7 @@ class ChannelEndpoint:
         )
 
     async def _connect(
-        self, kind: PeerKind, token: str, query: Mapping[str, str], origin: Origin, early: Early
+        self, kind: PeerKind, token: Token, query: Mapping[str, str], origin: Origin, early: Early
     ) -> Connected:
         match kind:
             case PeerKind.CLIENT:
