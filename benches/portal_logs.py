@@ -23,10 +23,10 @@ from sqlalchemy import insert
 
 from benches.portal_account import percentiles
 from benches.portal_snapshot import postgres
+from wardgate.cli.garbage import settle
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
-from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
 from wardgate.portal.logs.tables import API_REQUEST_LOGS

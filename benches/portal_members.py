@@ -15,10 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from wardgate.cli.garbage import settle
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
-from wardgate.portal.garbage import settle
 from wardgate.portal.http.asgi import Message
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor, Group

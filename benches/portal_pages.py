@@ -25,11 +25,11 @@ from playwright.async_api import Page, async_playwright
 from sqlalchemy import insert
 
 from benches.portal_account import Stopwatch, Taken, percentiles
+from wardgate.cli.garbage import settle
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.access.tables import RESOURCES
 from wardgate.portal.app import Portal
 from wardgate.portal.environment import Environment
-from wardgate.portal.garbage import settle
 from wardgate.portal.http.asgi import Message
 from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen

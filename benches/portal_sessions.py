@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benches.portal_snapshot import JOIN, MASTER_SECRET, USER_AGENT, postgres
+from wardgate.cli.garbage import settle
 from wardgate.model.ids import ActorId
 from wardgate.portal import credentials, provisioning
 from wardgate.portal.access.tables import Policy, Resource
@@ -34,7 +35,6 @@ from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.session import Session
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment
-from wardgate.portal.garbage import settle
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.keys import Keys

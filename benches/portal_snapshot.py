@@ -29,6 +29,7 @@ from uuid import UUID
 import wardgate
 from benches import decisions
 from benches.portal_account import SHOWN, Organisation, Stopwatch, Taken, fill, percentiles
+from wardgate.cli.garbage import settle
 from wardgate.model.ids import ActorId, PolicyId
 from wardgate.portal.app import Portal
 from wardgate.portal.channels import Journal
@@ -37,7 +38,6 @@ from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.database.row_changes import RowChange
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment, SystemClock
-from wardgate.portal.garbage import settle
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor

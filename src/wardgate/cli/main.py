@@ -15,6 +15,7 @@ import wardgate
 from wardgate.cli.command_line import Call, read
 from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.errors import UserError
+from wardgate.cli.garbage import loading
 from wardgate.cli.help_text import help_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
@@ -68,7 +69,9 @@ def _carry_out(call: Call) -> int:
         if call.command.section
         else Settings("", os.environ, {}, call.given, call.name)
     )
-    return getattr(importlib.import_module(module), function)(settings) or 0
+    with loading():
+        run = getattr(importlib.import_module(module), function)
+    return run(settings) or 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from wardgate.cli import logs
 from wardgate.cli.commands import portal as options
 from wardgate.cli.errors import UserError
+from wardgate.cli.garbage import settle
 from wardgate.cli.portal_settings import (
     listener_of,
     metrics_listener_of,
@@ -29,7 +30,6 @@ from wardgate.portal.channels.recording import Recorder
 from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
 from wardgate.portal.database.sqlite_log import require_matching_log
 from wardgate.portal.environment import Environment
-from wardgate.portal.garbage import settle
 from wardgate.portal.keys import Keys
 from wardgate.portal.mail.smtp import SmtpMailer
 from wardgate.portal.outbound.client import GuardedClient
@@ -48,6 +48,7 @@ def run(settings: Settings) -> None:
     Raises:
         UserError: it cannot start.
     """
+    settle()
     directory = data_dir_of(settings)
     portal = portal_settings(settings, data_dir=directory, listen=options.LISTEN)
     logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])

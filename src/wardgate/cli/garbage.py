@@ -1,0 +1,42 @@
+"""How the collector of garbage treats a process of ours.
+
+A pass of the collector is one stretch in which nobody is served. Almost nothing in a portal is garbage that
+only the collector finds, but very much is walked through to find it: two hundred thousand objects of modules,
+classes and routes, and as many of large accounts.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Final
+
+_FULL_PASS_EVERY: Final = 1000
+"""Passes over the middle generation to one over all: 700 × 10 × 1000 objects more than were freed, instead of 70,000.
+
+The load of an account with 10,000 people makes 60,000 objects that stay, and a connection makes 150: a pass over 5,000
+of them takes a third of a second. What a connection was goes with its end and without the collector
+(a test of `tests/interop/test_portal_over_sockets.py` holds it).
+"""
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Leave out the passes while modules are loaded, nearly all of which stays: they are a tenth of that time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def settle() -> None:
+    """Leave alone what is there now, as it lives as long as the process, and look through all else more rarely.
+
+    Nothing is collected before: of what loading leaves, one object in a hundred is garbage, and the pass would take as
+    long as the longest that it saves.
+    """
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _FULL_PASS_EVERY)
+    gc.freeze()

@@ -1,0 +1,46 @@
+"""The collector of garbage in a process that loads much, or serves long."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from wardgate.cli.garbage import loading, settle
+
+
+@pytest.fixture(autouse=True)
+def _unsettled() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def test_no_pass_interrupts_the_loading_of_a_program_and_they_come_again_after_it() -> None:
+    def fail() -> None:
+        with loading():
+            assert not gc.isenabled()
+            raise ImportError
+
+    assert gc.isenabled()
+    with pytest.raises(ImportError):
+        fail()
+    assert gc.isenabled()
+
+
+def test_who_has_turned_the_collector_off_finds_it_off() -> None:
+    gc.disable()
+    try:
+        with loading():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_settled_process_has_what_was_there_out_of_the_way_and_full_passes_rarely() -> None:
+    young, middle, full = gc.get_threshold()
+    settle()
+    assert gc.get_freeze_count() > 10_000
+    assert gc.get_threshold()[:2] == (young, middle)
+    assert gc.get_threshold()[2] > full
