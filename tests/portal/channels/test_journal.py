@@ -1,6 +1,8 @@
 """Records of connects: what a session learns of its own (portal-domain §7.4)."""
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +22,7 @@ from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.connect_records import Connect
+from wardgate.portal.channels.journal import CONNECTS_SLICE
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream
@@ -84,6 +87,27 @@ async def test_a_session_whose_device_is_gone_learns_so(world: World, client: De
     )
     await world.portal.journal.flush()
     assert records == {"it": Record.DEVICE_GONE}
+
+
+async def test_connects_are_recorded_a_few_at_a_time_and_everybody_has_a_turn_in_between(
+    world: World, client: Device
+) -> None:
+    turns, told = itertools.count(), list[int]()
+    latest = 0
+
+    async def take_turns() -> None:
+        nonlocal latest
+        for latest in turns:  # noqa: B007 - it is read below
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    for _ in range(3 * CONNECTS_SLICE):
+        world.portal.journal.write_connect(
+            connect(client, world.client_token_id, seen_at(client), lambda _record: told.append(latest))
+        )
+    await world.portal.journal.flush()
+    others.cancel()
+    assert sorted(Counter(told).values()) == 3 * [CONNECTS_SLICE]
 
 
 async def test_an_older_connect_never_takes_the_place_of_a_newer(world: World, client: Device) -> None:

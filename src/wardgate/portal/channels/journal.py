@@ -48,11 +48,13 @@ IDLE_SHARE: Final = 3
 """How many times as long as the last commit the next one waits."""
 
 CONNECTS_WINDOW_S: Final = 0.1
-"""How long the record of a connect waits for others, unless a slice is full or a grant's commit is under way: nobody
+"""How long the record of a connect waits for others, unless so many wait or a grant's commit is under way: nobody
 waits for it, and a commit costs as much for one as for ten.
 """
 
 SLICE: Final = 50
+CONNECTS_SLICE: Final = 16
+"""Records of connects in one commit: two milliseconds, in which nobody else has a turn."""
 
 _News = TypeVar("_News")
 
@@ -120,7 +122,7 @@ class Journal:
         self._connects.append(connect)
         if len(self._connects) == 1:
             asyncio.get_running_loop().call_later(CONNECTS_WINDOW_S, self._want_connects)
-        elif len(self._connects) >= SLICE:
+        elif len(self._connects) >= CONNECTS_SLICE:
             self._want_connects()
 
     def _want_connects(self) -> None:
@@ -178,7 +180,7 @@ class Journal:
     async def _commit_slice(self) -> None:
         grants, self._grants = self._grants[:SLICE], self._grants[SLICE:]
         decisions, self._decisions = self._decisions[:SLICE], self._decisions[SLICE:]
-        connects, self._connects = self._connects[:SLICE], self._connects[SLICE:]
+        connects, self._connects = self._connects[:CONNECTS_SLICE], self._connects[CONNECTS_SLICE:]
         self._are_connects_due = self._are_connects_due and bool(self._connects)
         slice_ = _Slice(grants, connects, decisions)
         self._committing = grants
