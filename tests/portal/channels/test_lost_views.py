@@ -14,6 +14,7 @@ from support.patience import PATIENCE_S
 from support.portal import World
 from wardgate.portal.app import Portal
 from wardgate.portal.schema.change_feed import Change
+from wardgate.portal.snapshot import accounts as accounts_module
 from wardgate.portal.snapshot.accounts import AccountView
 
 
@@ -43,6 +44,40 @@ async def test_sessions_of_an_account_that_cannot_take_in_a_change_end_with_1012
         await _rename_the_resource(world, "again")
         told = await client.receive("resource_created_or_updated")
         assert told["payload"]["name"] == "again"
+
+
+async def test_clients_that_wait_to_be_told_are_told_without_another_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts_module, "TOLD_A_TURN", 1)
+    async with world.client() as first, world.client(external_id="client-2") as second:
+        for client in (first, second):
+            await client.join()
+        await _rename_the_resource(world, "renamed")
+        for client in (first, second):
+            told = await client.receive("resource_created_or_updated")
+            assert told["payload"]["name"] == "renamed"
+
+
+async def test_sessions_that_cannot_be_told_of_a_change_end_with_1012(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.client() as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+        with monkeypatch.context() as patched:
+            patched.setattr(accounts_module, "TOLD_A_TURN", 0)
+            patched.setattr(AccountView, "tell_some", _fail)
+            await _rename_the_resource(world, "renamed")
+            assert await client.receive_close() == 1012
+            assert await gateway.receive_close() == 1012
+    assert world.portal.services.counters["closed_view_lost"] == 2
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
+        "connections were not told of changes"
+    ]
+    async with world.client() as client:
+        init = await client.join()
+        assert [one["name"] for one in init["resources"]] == ["renamed"]
 
 
 async def test_sessions_of_an_account_whose_feed_ends_end_too(

@@ -11,7 +11,7 @@ from support.worlds import EVERYONE as EVERYONE_GROUP
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.database.row_changes import RowChange, row_change
 from wardgate.portal.schema.change_feed import Change
-from wardgate.portal.snapshot.accounts import AccountFacts, AccountView
+from wardgate.portal.snapshot.accounts import TOLD_A_TURN, AccountFacts, AccountView
 from wardgate.portal.snapshot.audience import Batch, Interest
 
 LAPTOP, TOKEN, GATEWAY, OTHER, ONE = (str(UUID(int=number)) for number in range(900, 905))
@@ -137,11 +137,56 @@ def test_a_view_is_at_the_position_of_grants_that_nobody_hears_of() -> None:
     assert (view.sequence, view.moved_at, ada.batches) == (1, 0, [])
 
 
+def test_thousands_of_clients_are_told_a_few_in_a_turn_when_all_gateways_have_heard() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    told: list[str] = []
+    clients = [_Ear("client", told) for _ in range(2 * TOLD_A_TURN + 1)]
+    for client in clients:
+        view.attach(client, ADAS)
+    view.attach(_Ear("gateway", told), GATEWAYS)
+    view.apply([entry("sites", id=ONE, name="Berlin")])
+    assert told == ["gateway"]
+    turns = []
+    while view.has_untold:
+        told.clear()
+        view.tell_some()
+        turns.append(len(told))
+    assert turns == [TOLD_A_TURN, TOLD_A_TURN, 1]
+    assert all(len(client.batches) == 1 for client in clients)
+
+
+def test_who_still_waits_hears_of_later_changes_together_with_earlier_ones_and_who_has_left_of_none() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    clients = [_Ear() for _ in range(TOLD_A_TURN + 2)]
+    for client in clients:
+        view.attach(client, ADAS)
+    view.apply([entry("sites", id=ONE, name="Berlin")])
+    view.tell_some()
+    view.apply([replace(entry("sites", id=ONE, name="Bonn"), sequence=2)])
+    view.detach(clients[-1])
+    while view.has_untold:
+        view.tell_some()
+    names = [[[one.rows[-1].name for one in batch] for batch in client.batches] for client in clients]
+    assert names == [[["Berlin"], ["Bonn"]]] * TOLD_A_TURN + [[["Berlin", "Bonn"]], []]
+
+
+def test_a_view_that_is_lost_tells_nobody_of_changes_any_more() -> None:
+    view = AccountView(AccountFacts(UUID(int=1)), SNAPSHOT, 0)
+    clients = [_Ear() for _ in range(TOLD_A_TURN + 1)]
+    for client in clients:
+        view.attach(client, ADAS)
+    view.apply([entry("sites", id=ONE, name="Berlin")])
+    view.lose()
+    view.tell_some()
+    assert all(client.is_lost and client.batches == [] for client in clients)
+
+
 class _Ear:
     """A listener that remembers."""
 
     def __init__(self, name: str = "", told: list[str] | None = None) -> None:
         self.batches: list[Sequence[RowChange]] = []
+        self.is_lost = False
         self._name = name
         self._told = told
 
@@ -149,3 +194,6 @@ class _Ear:
         self.batches.append(changes)
         if self._told is not None:
             self._told.append(self._name)
+
+    def handle_view_lost(self) -> None:
+        self.is_lost = True

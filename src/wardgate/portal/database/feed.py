@@ -26,6 +26,9 @@ from wardgate.portal.schema.change_feed import Change
 POLL_S = 0.25
 RETRY_S = 1.0
 _BATCH = 500
+_TAKEN: Final = 100
+"""Changes that are handed out at once where none has to be asked for: a reader takes some milliseconds for them."""
+
 _KEPT: Final = 20_000
 """Changes of an account that its readers have not taken yet."""
 
@@ -129,7 +132,7 @@ class Feed:
         if not newest or not newest[0].sequence <= after + 1 <= newest[-1].sequence:
             return []
         first = after + 1 - newest[0].sequence
-        return list(itertools.islice(newest, first, first + _BATCH))
+        return list(itertools.islice(newest, first, first + _TAKEN))
 
     def _forget_taken(self, account_id: UUID) -> None:
         """Keep the last change that all readers have: it shows that there is none behind it."""

@@ -4,14 +4,18 @@ An `AccountView` is loaded when the first connection of its account appears, fol
 listeners of each batch of changes after its snapshot has taken them in, and is dropped when nobody has
 listened for a while.
 
+Gateways, which enforce, are told at once. Clients are told a few in a turn, so that neither the changes that follow
+nor everybody else's requests wait for thousands of them; who has several batches to hear of hears of all together.
+
 A view that cannot follow the feed is never used again: it is dropped, its listeners are told and end, and the
 next connection loads afresh.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 from uuid import UUID
@@ -36,6 +40,9 @@ GRANTS: Final = PolicyAuthorization.table
 """The table whose changes do not affect decisions."""
 
 _IDLE_S: Final = 60.0
+
+TOLD_A_TURN: Final = 50
+"""Clients, some three milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +75,9 @@ class Listener(Protocol):
     """A connection that depends on an account's view."""
 
     def handle_changes(self, changes: Sequence[RowChange]) -> None:
-        """Take in one batch; the view already shows the state after it. Must not block or raise."""
+        """Take in what has changed; the view already shows the state after it, or a later one. Must not block or
+        raise.
+        """
 
     def handle_view_lost(self) -> None:
         """The view is no longer kept current: end. Must not block or raise."""
@@ -97,6 +106,8 @@ class AccountView:
         self._hearing_all: dict[int, Listener] = {}
         self._interests: dict[int, Interest] = {}
         self._interested: dict[int, dict[int, Interest]] = {}  # by the numbers of an interest
+        # What has to be told to whom, whoever has waited longest first; each batch with the snapshot after it.
+        self._untold: dict[int, list[tuple[Batch, Snapshot]]] = {}
 
     def attach(self, listener: Listener, interest: Interest | None = None) -> None:
         """Tell a listener of changes until it is detached: those of its interest, or all if it has none."""
@@ -119,6 +130,7 @@ class AccountView:
     def detach(self, listener: Listener) -> None:
         self._listeners.pop(id(listener), None)
         self._hearing_all.pop(id(listener), None)
+        self._untold.pop(id(listener), None)
         interest = self._interests.pop(id(listener), None)
         for number in () if interest is None else interest.numbers:
             those = self._interested[number]
@@ -127,7 +139,7 @@ class AccountView:
                 del self._interested[number]
 
     def apply(self, changes: list[Change]) -> None:
-        """Apply a batch of the feed, then tell the listeners. Changes up to the position are repeats."""
+        """Apply a batch of the feed, and tell whoever is told at once. Changes up to the position are repeats."""
         fresh = [change for change in changes if change.sequence > self.sequence]
         if not fresh:
             return
@@ -144,28 +156,45 @@ class AccountView:
                     self.facts = self.facts.after(account)
                 case _:
                     pass
-        for listener, heard in self._heard(rows):
-            if heard:
-                listener.handle_changes(heard)
+        self._spread(rows)
+        if len(self._untold) <= TOLD_A_TURN:
+            self.tell_some()
 
-    def _heard(self, rows: Sequence[RowChange]) -> Iterator[tuple[Listener, Sequence[RowChange]]]:
-        """Yield who hears what of a batch: gateways, which enforce it, before those who are only told."""
+    def tell_some(self) -> None:
+        """Tell the next clients what they have to hear of."""
+        for key in tuple(itertools.islice(self._untold, TOLD_A_TURN)):
+            waiting, interest = self._untold.pop(key, None), self._interests.get(key)
+            if waiting is None or interest is None:
+                continue  # ended by what another one was told
+            heard = [change for batch, snapshot in waiting for change in batch.part_for(interest, snapshot)]
+            if heard:
+                self._listeners[key].handle_changes(heard)
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether clients wait to be told."""
+        return bool(self._untold)
+
+    def _spread(self, rows: Sequence[RowChange]) -> None:
+        """Tell a batch to gateways and to those who hear of everything, and note it for clients."""
         batch, interests = Batch(rows), self._interests
         if batch.is_for_few:
             interests = {}
             for number in batch.numbers:
                 interests |= self._interested.get(number, {})
-        for knows_policies in (False, True):
-            for key, interest in tuple(interests.items()):
-                if (interest.actor_id is not None) is knows_policies and key in self._listeners:
-                    yield self._listeners[key], batch.part_for(interest, self.snapshot)
+        for key, interest in tuple(interests.items()):
+            if interest.actor_id is not None:
+                self._untold.setdefault(key, []).append((batch, self.snapshot))
+            elif key in self._listeners and (heard := batch.part_for(interest, self.snapshot)):
+                self._listeners[key].handle_changes(heard)
         for key, listener in tuple(self._hearing_all.items()):
             if key in self._hearing_all:
-                yield listener, rows
+                listener.handle_changes(rows)
 
     def lose(self) -> None:
         """The feed cannot be followed any more: end all listeners, present and future."""
         self._is_lost = True
+        self._untold.clear()
         for listener in tuple(self._listeners.values()):
             listener.handle_view_lost()
 
@@ -229,13 +258,32 @@ class Accounts:
         try:
             async with contextlib.aclosing(self._feed.follow(account_id, view.sequence)) as batches:
                 async for changes in batches:
+                    was_telling = view.has_untold
                     view.apply(changes)
+                    if view.has_untold and not was_telling:
+                        self._following.start(self._tell(account_id, view), name=f"tell {account_id}")
             log.error("the change feed of an account ended", extra={"account_id": str(account_id)})
         except Exception:
             # Deciding by what was true once would let pass what was revoked since.
             log.exception("an account cannot follow its feed", extra={"account_id": str(account_id)})
+        self._lose(account_id, view)
+
+    async def _tell(self, account_id: UUID, view: AccountView) -> None:
+        """Tell clients a few in a turn, until all have been told."""
+        try:
+            while view.has_untold:
+                await self._environment.clock.sleep(0)
+                view.tell_some()
+        except Exception:
+            log.exception("connections were not told of changes", extra={"account_id": str(account_id)})
+            self._lose(account_id, view)
+
+    def _lose(self, account_id: UUID, view: AccountView) -> None:
         if self._views.get(account_id) is view:
-            del self._views[account_id], self._followers[account_id]
+            del self._views[account_id]
+            follower = self._followers.pop(account_id)
+            if follower is not asyncio.current_task():
+                follower.cancel()
         self.on_loss()
         view.lose()
 
