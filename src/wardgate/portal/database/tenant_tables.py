@@ -115,12 +115,12 @@ class TenantTables:
         """Delete rows of this account, each with what goes with it; for the deletion map and the hooks."""
         repository = self.by_name(removal.table)
         conditions = [repository.c[column] == value for column, value in removal.values.items()]
-        await repository.delete_rows(await repository.load_all(*conditions))
+        await repository.delete_by_turns(*conditions)
 
     async def remove_where(self, table: str, column: str, ids: Sequence[UUID]) -> None:
         """Delete rows that name one of a few others, each with what goes with it; for the deletion map."""
         repository = self.by_name(table)
-        await repository.delete_rows(await repository.load_all(repository.c[column].in_(ids)))
+        await repository.delete_by_turns(repository.c[column].in_(ids))
 
     async def clear_where(self, table: str, column: str, ids: Sequence[UUID]) -> None:
         """Set a reference to NULL in rows that name one of a few others; for the deletion map."""

@@ -45,7 +45,7 @@ DELETED_AT_ONCE: Final = 1000
 milliseconds.
 """
 
-HANDED_OVER: Final = 5_000
+HANDED_OVER: Final = 20_000
 """Changes of one transaction that readers of the feed get in memory; more are read from the database by batches."""
 
 LAST_SEQUENCE: Final = (1 << 40) - 1
@@ -70,7 +70,11 @@ class PendingChange:
 
 
 class BaseTransaction(ABC):
-    """One open transaction; `of(account_id)` has a tenant's tables."""
+    """One open transaction; `of(account_id)` has a tenant's tables.
+
+    Attributes:
+        rows_a_turn: how many rows it works on before everybody else has a turn.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class BaseTransaction(ABC):
         self._pending: list[PendingChange] = []
         self._hints: set[UUID] = set()
         self._rows_this_turn = 0
+        self.rows_a_turn = ROWS_A_TURN
         self.now = environment.clock.now()
         self.appended: dict[UUID, list[Change]] = {}
 
@@ -319,11 +324,11 @@ class BaseTransaction(ABC):
         return await self._environment.executor.run(function)
 
     async def take_turns(self, rows: int) -> None:
-        """Let everybody else have a turn if this transaction has worked on `ROWS_A_TURN` rows since the last one, with
+        """Let everybody else have a turn if this transaction has worked on `rows_a_turn` rows since the last one, with
         the `rows` that it works on next.
         """
         self._rows_this_turn += rows
-        if self._rows_this_turn > ROWS_A_TURN:
+        if self._rows_this_turn > self.rows_a_turn:
             self._rows_this_turn = rows
             await self._environment.clock.sleep(0)
 

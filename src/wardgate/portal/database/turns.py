@@ -10,6 +10,8 @@ from uuid import UUID
 
 ROWS_A_TURN: Final = 200
 """Rows read, written or noted, some ten milliseconds."""
+DELETED_A_TURN: Final = 100
+"""Rows deleted, each with its entries in half a dozen indexes."""
 STATEMENT_ROWS: Final = 10
 """Rows that take as long as a statement does by itself."""
 

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from unit.portal.store.conftest import make_account
 from unit.portal.store.whole_database import fill_database
 from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
+from wardgate.portal.database import repositories as repositories_module
 from wardgate.portal.database.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
 from wardgate.portal.devices.repositories import DeviceRepository
 from wardgate.portal.devices.tables import Device
@@ -359,6 +360,37 @@ async def test_a_read_transaction_refuses_to_write(store: Store, account_id: UUI
     async with store.reading() as transaction:
         with pytest.raises(RuntimeError, match="reading only"):
             await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+
+
+async def test_grants_that_take_several_statements_go_all_with_their_policy_and_no_others(
+    store: Store, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories_module, "DELETED_A_TURN", 2)
+    monkeypatch.setattr(repositories_module, "MANY", 2)
+    async with store.writing() as transaction:
+        world = await _granted(transaction, account_id)
+        tables = transaction.of(account_id)
+        other = await tables.resources.insert(replace(world.resource, id=transaction.new_id(), name="other"))
+        kept = await tables.policies.insert(
+            replace(world.policy, id=transaction.new_id(), resource_id=other.id)
+        )
+        grants = [
+            replace(world.authorization, id=transaction.new_id(), policy_id=policy_id)
+            for policy_id in (world.policy.id, world.policy.id, kept.id, world.policy.id)
+        ]
+        await tables.authorizations.insert_all(grants)
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        assert await tables.policies.save(replace(world.policy, is_disabled=True))
+    async with store.reading() as transaction:
+        left = await transaction.of(account_id).authorizations.load_all()
+        changes = await transaction.changes(account_id, limit=5, newest_first=True)
+    assert [row.id for row in left] == [grants[2].id]
+    gone = {str(row.id) for row in (world.authorization, grants[0], grants[1], grants[3])}
+    assert {one.before["id"] for one in changes[:4] if one.before is not None} == gone
+    assert [(one.object, one.operation) for one in changes] == [("policy_authorizations", "delete")] * 4 + [
+        ("policies", "update")
+    ]
 
 
 class _World:

@@ -12,8 +12,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from unit.portal.store.conftest import make_account
+from unit.portal.store.whole_account import fill_account
+from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.database import transaction as transaction_module
-from wardgate.portal.database.turns import ROWS_A_TURN, STATEMENT_ROWS
+from wardgate.portal.database.turns import DELETED_A_TURN, ROWS_A_TURN, STATEMENT_ROWS
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.environment import Environment, Executor
 from wardgate.portal.people import rules
@@ -197,6 +199,31 @@ async def test_what_goes_with_many_rows_goes_with_each(store: Store, account_id:
     assert [(one.object, one.operation) for one in changes] == [("actors", "delete")] * 2 + [
         ("devices", "delete")
     ] * 2
+
+
+async def test_thousands_of_grants_go_with_their_policy_turn_by_turn(store: Store, account_id: UUID) -> None:
+    async with store.writing() as transaction:
+        whole = await fill_account(transaction, account_id)
+        grant, tables = whole.of(PolicyAuthorization), transaction.of(account_id)
+        await tables.authorizations.insert_all(
+            [replace(grant, id=transaction.new_id()) for _ in range(MEMBERS)]
+        )
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with store.writing() as transaction:
+        tables = transaction.of(account_id)
+        other = asyncio.create_task(take_turns())
+        assert await tables.policies.delete(grant.policy_id)
+        other.cancel()
+    assert turns >= MEMBERS // DELETED_A_TURN
+    async with store.reading() as transaction:
+        assert await transaction.of(account_id).authorizations.count() == 0
 
 
 async def _group(store: Store, account_id: UUID) -> tuple[Group, list[UUID]]:
