@@ -4,7 +4,6 @@ Peers parse it and pass it on; they do not check the signature. A grant needs on
 """
 
 import base64
-import hashlib
 import hmac
 from typing import Annotated, Final, Literal
 
@@ -95,7 +94,7 @@ class _Header(msgspec.Struct):
 
 
 def _signature(signed: str, key: bytes) -> bytes:
-    return hmac.digest(key, signed.encode(errors="replace"), hashlib.sha256)
+    return hmac.digest(key, signed.encode(errors="replace"), "sha256")  # by name: half the time
 
 
 def _segment(data: bytes) -> str:

@@ -19,6 +19,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import bindparam, select
+
 from wardgate.model.domain import Policy
 from wardgate.model.resources import (
     CidrResource,
@@ -43,6 +45,19 @@ from wardgate.portal.store import Transaction
 
 MAX_CHANGES: Final = 1000
 """How far the view may lag behind the database; beyond that no claim is valid, and clients ask again."""
+
+
+_NEWS: Final = (
+    select(CHANGES.table)
+    .where(
+        CHANGES.c.account_id == bindparam("account_id"),
+        CHANGES.c.sequence > bindparam("followed"),
+        CHANGES.c.object != GRANTS,
+    )
+    .order_by(CHANGES.c.sequence)
+    .limit(MAX_CHANGES + 1)
+)
+"""What has happened since, but for grants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +95,8 @@ async def valid_claims(transaction: Transaction, claims: Sequence[Claim], *, now
         of_view = [claim for claim in claims if claim.view is view]
         snapshot, followed, moved_at = view.snapshot, view.sequence, view.moved_at
         if position > followed:
-            changes = CHANGES.c
-            news = await transaction.changes(
-                account_id, changes.sequence > followed, changes.object != GRANTS, limit=MAX_CHANGES + 1
-            )
+            values = {"account_id": account_id, "followed": followed}
+            news = [CHANGES.rows.of(row) for row in await transaction.look_up(_NEWS, values)]
             if len(news) > MAX_CHANGES:
                 continue
             if news:

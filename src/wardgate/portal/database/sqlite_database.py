@@ -71,7 +71,9 @@ class SqliteDatabase:
         self._identity: tuple[int, int] | None = None
         self._image = image
         self._engine = self._make_engine()
+        # Connections that are kept open: of readers, and of the writer that waits for the disk or does not.
         self._looking: list[AsyncConnection] = []
+        self._writing: dict[bool, list[AsyncConnection]] = {True: [], False: []}
         self._is_closed = False
         self._unsynced: AsyncEngine | None = None
         if file is not None and file.is_durable:
@@ -135,8 +137,9 @@ class SqliteDatabase:
             self._watching.close()
             self._watching = None
         self._is_closed = True
-        while self._looking:
-            await self._looking.pop().close()
+        for kept in (self._looking, *self._writing.values()):
+            while kept:
+                await kept.pop().close()
         await self._engine.dispose()
         for engine in (self._unsynced, self._searching):
             if engine is not None:
@@ -156,13 +159,19 @@ class SqliteDatabase:
             async with self._writer, self._transaction("BEGIN") as connection:
                 yield connection
         else:
-            async with self._look() as connection:
+            async with self._on_kept(self._looking, self._engine, "BEGIN") as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self, *, is_synced: bool = True) -> AsyncIterator[AsyncConnection]:
-        engine = self._engine if is_synced else self._unsynced
-        async with self._writer, self._transaction("BEGIN IMMEDIATE", engine) as connection:
+        begin = "BEGIN IMMEDIATE"
+        engine = (None if is_synced else self._unsynced) or self._engine
+        opened = (
+            self._transaction(begin)
+            if self._file is None
+            else self._on_kept(self._writing[engine is self._engine], engine, begin)
+        )
+        async with self._writer, opened as connection:
             yield connection
         self._commits += 1
         if self._commits >= _COMMITS_A_CHECKPOINT and self._checkpoint is None and self._file is not None:
@@ -234,17 +243,19 @@ class SqliteDatabase:
                 raise
 
     @asynccontextmanager
-    async def _look(self) -> AsyncIterator[AsyncConnection]:
-        """Read on a connection that is kept for the next reader: to take one from the pool and to give it back costs as
-        much as ten look-ups.
+    async def _on_kept(
+        self, kept: list[AsyncConnection], engine: AsyncEngine, begin: str
+    ) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction on a connection that is kept for the next one: to take one from the pool and to give it
+        back costs as much as ten look-ups.
         """
         self._check_file()
-        connection = self._looking.pop() if self._looking else await self._engine.connect()
+        connection = kept.pop() if kept else await engine.connect()
         driver = inline_connection(connection)
         assert driver is not None
         is_sound = False
         try:
-            await self._retry_while_locked(lambda: self._begin(connection, "BEGIN"))
+            await self._retry_while_locked(lambda: self._begin(connection, begin))
             yield connection
             if connection.in_transaction():
                 await connection.rollback()
@@ -252,8 +263,8 @@ class SqliteDatabase:
                 await driver.rollback()
             is_sound = True
         finally:
-            if is_sound and len(self._looking) < _READERS and not self._is_closed:
-                self._looking.append(connection)
+            if is_sound and len(kept) < _READERS and not self._is_closed:
+                kept.append(connection)
             else:
                 await driver.rollback()
                 await connection.close()

@@ -7,7 +7,6 @@ order of the table's columns.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
-from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, get_type_hints
@@ -17,7 +16,7 @@ import msgspec
 from sqlalchemy import LargeBinary, Table
 from sqlalchemy.types import TypeEngine
 
-from wardgate.portal.schema.column_types import UtcDateTime, Uuid
+from wardgate.portal.schema.column_types import UtcDateTime, Uuid, json_instant
 
 REDACTED: Final = "[redacted]"
 
@@ -113,7 +112,7 @@ def _reader_of(row_class: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], t
 
 _TO_JSON: Final[Mapping[type[TypeEngine[Any]], Callable[[Any], Any]]] = {
     Uuid: msgspec.to_builtins,  # in C, unlike `str`
-    UtcDateTime: datetime.isoformat,
+    UtcDateTime: json_instant,
     LargeBinary: bytes.hex,
 }
 
