@@ -253,12 +253,14 @@ def collector_at_rest() -> Iterator[None]:
     """Keep the collector of garbage away while something is measured: one pass over two thousand peers takes a quarter
     of a second, in which none of them hears anything.
     """
+    was_on = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
 class _Peer:
