@@ -229,6 +229,74 @@ async def test_times_are_those_of_the_reader_and_stay_so(
         await context.close()
 
 
+async def test_a_connect_appears_in_the_log_of_sessions_and_its_entry_has_a_map(
+    tab: Tab, served: Served
+) -> None:
+    world = served.world
+    await tab.go("/acme/logs/sessions?size=100")
+    rows = tab.page.locator("tbody tr")
+    await expect(rows).not_to_have_count(0)
+    before = await rows.count()
+    # The middle of the Netherlands, as far as the registries know.
+    async with world.client(external_id="new", query={"name": "barge"}, remote_ip="193.0.6.139") as client:
+        await client.join()
+        await expect(rows).to_have_count(before + 1)
+    await expect(rows.first).to_contain_text("193.0.6.139")
+    await rows.first.locator("a.row-link").click()
+    await expect(tab.page.locator("#side .world")).to_be_visible()
+    await expect(tab.page.locator("#side")).to_contain_text("barge")
+    for theme in ("light", "dark"):
+        await tab.page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+        assert await tab.barriers() == [], theme
+    assert await tab.complaints() == []
+
+
+async def test_a_period_is_in_the_readers_zone_unless_another_is_chosen(
+    chromium: Browser, signed_in: object, served: Served
+) -> None:
+    context = await chromium.new_context(storage_state=signed_in, timezone_id="Asia/Tokyo")  # type: ignore[arg-type]
+    try:
+        page = await context.new_page()
+        await page.goto(f"{served.url}/acme/logs/changes")
+        zone = page.get_by_label("Time zone of the period")
+        await expect(zone).to_have_value("Asia/Tokyo")
+        await page.get_by_label("Period from").fill("2000-01-01T09:00")
+        await page.wait_for_url("**/acme/logs/changes?period=2000-01-01T09%3A00%2C%2CAsia%2FTokyo")
+        await expect(page.locator("tbody tr").first).to_be_visible()
+        await zone.select_option("UTC")
+        await page.wait_for_url("**/acme/logs/changes?period=2000-01-01T09%3A00%2C")
+        await expect(zone).to_have_value("UTC")
+    finally:
+        await context.close()
+
+
+async def test_the_menu_is_collapsed_and_stays_so(tab: Tab) -> None:
+    await tab.go("/acme")
+    menu = tab.page.locator(".sidebar")
+    await expect(menu).to_have_css("width", "224px")
+    await tab.page.locator("[data-collapses]").click()
+    await expect(menu).to_have_css("width", "60px")
+    await menu.get_by_role("link", name="Resources").click()  # its name is still read out
+    await expect(tab.page.locator("#page-heading")).to_contain_text("Resources")
+    await tab.page.reload()
+    await expect(menu).to_have_css("width", "60px")
+    assert await tab.barriers() == []
+    await tab.page.locator("[data-collapses]").click()
+    await expect(menu).to_have_css("width", "224px")
+
+
+async def test_what_was_done_is_taken_back(tab: Tab, served: Served) -> None:
+    await tab.go(f"/acme/policies/{served.world.policy.id}")
+    status = tab.page.locator("#side-status")
+    await tab.page.locator("summary", has_text="Disable").click()
+    await tab.page.get_by_role("button", name="Disable").last.click()
+    await expect(status).to_contain_text("Disabled")
+    assert await tab.barriers() == []
+    await tab.page.locator(".toast").get_by_role("button", name="Undo").click()
+    await expect(status).to_contain_text("Active")
+    assert await tab.complaints() == []
+
+
 async def test_a_colleagues_policy_and_a_clients_coming_appear_on_other_pages(
     tab: Tab, colleague: Tab, served: Served
 ) -> None:

@@ -62,8 +62,9 @@
     const main = $("main"), path = main?.dataset.liveUrl || location.href, before = location.href;
     const answer = await fetch(path, { headers: { accept: "text/html" } }).catch(() => null);
     if (!answer?.ok || answer.redirected || location.href !== before) return;
-    const now = new DOMParser().parseFromString(await answer.text().catch(() => ""), "text/html");
-    if (!$("main", now)) return;
+    const text = await answer.text().catch(() => null);
+    if (text === null) return;
+    const now = new DOMParser().parseFromString(text, "text/html");
     showTimes(now);
     const counted = $("[data-counts]")?.textContent;
     if (counted) for (const one of $$("[data-counts]", now)) one.textContent = counted;
