@@ -1,6 +1,5 @@
 //! What came of the connectivity checks of one connection, pair by pair; for people who ask why a path is what it is.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,9 @@ const MAX_PAIRS: usize = 64;
 /// A new round trip counts for an eighth (as RFC 6298 §2 smooths it).
 const SMOOTHING: u32 = 8;
 
+/// By pair, ascending: a few, and a tree has room for eleven at the least.
 #[derive(Debug, Default)]
-pub(crate) struct CheckBook(BTreeMap<Pair, Outcome>);
+pub(crate) struct CheckBook(Vec<(Pair, Outcome)>);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
@@ -25,28 +25,33 @@ pub(crate) struct Outcome {
 
 impl CheckBook {
     pub(crate) fn sent(&mut self, pair: Pair, now: Instant) {
-        if self.0.len() >= MAX_PAIRS && !self.0.contains_key(&pair) {
-            let oldest = self
-                .0
-                .iter()
-                .min_by_key(|(_, outcome)| outcome.last_sent_at);
-            if let Some(oldest) = oldest.map(|(pair, _)| *pair) {
-                self.0.remove(&oldest);
+        if self.0.len() >= MAX_PAIRS && self.place(pair).is_err() {
+            let ages = self.0.iter().enumerate();
+            let oldest = ages.min_by_key(|(_, (_, outcome))| outcome.last_sent_at);
+            if let Some((oldest, _)) = oldest {
+                self.0.remove(oldest);
             }
         }
-        let outcome = self.0.entry(pair).or_insert(Outcome {
-            sent: 0,
-            answered: 0,
-            round_trip: None,
-            last_sent_at: now,
+        let place = self.place(pair).unwrap_or_else(|place| {
+            let unchecked = Outcome {
+                sent: 0,
+                answered: 0,
+                round_trip: None,
+                last_sent_at: now,
+            };
+            self.0.reserve_exact(1);
+            self.0.insert(place, (pair, unchecked));
+            place
         });
+        let (_, outcome) = &mut self.0[place];
         outcome.sent += 1;
         outcome.last_sent_at = now;
     }
 
     /// One of the checks sent on `pair` was answered. A peer that repeats its answer answers no more than were sent.
     pub(crate) fn answered(&mut self, pair: Pair, took: Duration) {
-        if let Some(outcome) = self.0.get_mut(&pair)
+        if let Ok(place) = self.place(pair)
+            && let (_, outcome) = &mut self.0[place]
             && outcome.answered < outcome.sent
         {
             outcome.answered += 1;
@@ -59,11 +64,15 @@ impl CheckBook {
 
     /// An address of either end is void.
     pub(crate) fn forget(&mut self, is_void: impl Fn(Pair) -> bool) {
-        self.0.retain(|pair, _| !is_void(*pair));
+        self.0.retain(|(pair, _)| !is_void(*pair));
     }
 
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = (Pair, Outcome)> {
-        self.0.iter().map(|(pair, outcome)| (*pair, *outcome))
+        self.0.iter().copied()
+    }
+
+    fn place(&self, pair: Pair) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&pair, |(known, _)| *known)
     }
 }
 

@@ -85,9 +85,10 @@ pub(crate) struct Connection<Id> {
     /// Signalled by the peer and not withdrawn.
     remote: Vec<Candidate>,
     additions: usize,
-    observed: BTreeSet<SocketAddr>,
-    /// Our relayed candidates as announced.
-    relayed: BTreeMap<SocketAddr, (Candidate, String)>,
+    /// Ascending.
+    observed: Vec<SocketAddr>,
+    /// Our relayed candidates as announced. Few: a list, because a tree has room for eleven.
+    relayed: Vec<(Candidate, String)>,
     choice: PairChoice,
     checks: CheckBook,
     pub(crate) path: Option<Path<Id>>,
@@ -119,8 +120,8 @@ impl<Id: Copy> Connection<Id> {
             hurried_until: None,
             remote: Vec::new(),
             additions: 0,
-            observed: BTreeSet::new(),
-            relayed: BTreeMap::new(),
+            observed: Vec::new(),
+            relayed: Vec::new(),
             choice: PairChoice::default(),
             checks: CheckBook::default(),
             path: None,
@@ -165,24 +166,19 @@ impl<Id: Copy> Connection<Id> {
             return;
         };
         if let Some(text) = self.offer(Ok(candidate.clone()), rng) {
-            self.relayed.insert(relayed, (candidate, text));
+            self.relayed.retain(|(known, _)| known.addr() != relayed);
+            self.relayed.reserve_exact(1);
+            self.relayed.push((candidate, text));
         }
     }
 
     /// Take back all relayed candidates, or only one.
     pub(crate) fn withdraw_relayed(&mut self, only: Option<SocketAddr>) {
-        let void: Vec<SocketAddr> = self
-            .relayed
-            .keys()
-            .copied()
-            .filter(|address| only.is_none_or(|only| only == *address))
-            .collect();
-        for address in void {
-            let Some((candidate, text)) = self.relayed.remove(&address) else {
-                continue;
-            };
+        let is_void =
+            |(known, _): &mut (Candidate, String)| only.is_none_or(|only| only == known.addr());
+        for (candidate, text) in self.relayed.extract_if(.., is_void) {
             self.agent.invalidate_candidate(&candidate);
-            self.checks.forget(|pair| pair.source == address);
+            self.checks.forget(|pair| pair.source == candidate.addr());
             let before = self.added.len();
             self.added.retain(|(_, added)| *added != text);
             if self.added.len() == before {
@@ -217,6 +213,7 @@ impl<Id: Copy> Connection<Id> {
         self.additions += 1;
         self.first_candidate_by = None;
         self.hurried_until.get_or_insert(now + HURRIED_FOR);
+        self.remote.reserve_exact(1);
         self.remote.push(candidate.clone());
         seed_agent(rng);
         self.agent.add_remote_candidate(candidate);
@@ -276,7 +273,7 @@ impl<Id: Copy> Connection<Id> {
         let checked = self.checks.outcomes().map(|(pair, outcome)| CheckedPair {
             local: pair.source,
             remote: pair.destination,
-            local_kind: kind_text(if self.relayed.contains_key(&pair.source) {
+            local_kind: kind_text(if is_relayed(&self.relayed, pair.source) {
                 CandidateKind::Relayed
             } else {
                 CandidateKind::Host
@@ -301,7 +298,7 @@ impl<Id: Copy> Connection<Id> {
     }
 
     /// A check or answer that names this connection; `destination` is the candidate of ours that it came to, `asked` the pair
-    /// that an answered check was sent on, and how long ago.
+    /// that an answered check was sent on, and how long ago. Returns whether the agent took it.
     pub(crate) fn handle_check(
         &mut self,
         message: StunMessage<'_>,
@@ -310,7 +307,7 @@ impl<Id: Copy> Connection<Id> {
         asked: Option<(Pair, Duration)>,
         rng: &mut StdRng,
         now: Instant,
-    ) {
+    ) -> bool {
         // Roles come from the portal and never switch (data-plane §1.6); the agent would.
         let same_role = if self.config.controlling {
             message.ice_controlling()
@@ -318,7 +315,7 @@ impl<Id: Copy> Connection<Id> {
             message.ice_controlled()
         };
         if message.is_binding_request() && same_role.is_some() {
-            return;
+            return false;
         }
         // Either address becomes a peer-reflexive candidate if it is new, and the agent keeps those for ever.
         let observed = if message.is_binding_request() {
@@ -326,9 +323,12 @@ impl<Id: Copy> Connection<Id> {
         } else {
             message.mapped_address()
         };
-        let Some(observed) = observed else { return };
-        if self.observed.len() >= MAX_OBSERVED && !self.observed.contains(&observed) {
-            return;
+        let Some(observed) = observed else {
+            return false;
+        };
+        let place = self.observed.binary_search(&observed);
+        if self.observed.len() >= MAX_OBSERVED && place.is_err() {
+            return false;
         }
         let answered = message.is_successful_binding_response();
         seed_agent(rng);
@@ -339,9 +339,11 @@ impl<Id: Copy> Connection<Id> {
             message,
         };
         if !self.agent.handle_packet(now, packet) {
-            return;
+            return false;
         }
-        self.observed.insert(observed);
+        if let Err(place) = place {
+            self.observed.insert(place, observed);
+        }
         if answered && let Some((pair, took)) = asked {
             self.checks.answered(pair, took);
         }
@@ -356,12 +358,13 @@ impl<Id: Copy> Connection<Id> {
                 let far = remote.iter().any(|far| {
                     far.kind() == CandidateKind::Relayed && far.addr() == pair.destination
                 });
-                let detours = usize::from(far) + usize::from(relayed.contains_key(&pair.source));
+                let detours = usize::from(far) + usize::from(is_relayed(relayed, pair.source));
                 agent
                     .has_viable_remote_candidate(pair.destination)
                     .then_some(detours)
             });
         }
+        true
     }
 
     /// A packet, a candidate or an upsert: the peer is in use.
@@ -524,6 +527,10 @@ impl<Id: Copy> Connection<Id> {
         self.agent.set_max_stun_rto(timing.max_rto);
         self.agent.set_max_stun_retransmits(timing.max_retransmits);
     }
+}
+
+fn is_relayed(relayed: &[(Candidate, String)], address: SocketAddr) -> bool {
+    relayed.iter().any(|(known, _)| known.addr() == address)
 }
 
 fn kind_text(kind: CandidateKind) -> &'static str {

@@ -28,6 +28,8 @@ use crate::transmit::Transmit;
 const RELAY_PORT: u16 = 3478;
 const FORMER_RELAYS: usize = 64;
 const TRANSACTION_MEMORY: Duration = Duration::from_secs(10);
+/// Ours: room that is kept for checks in flight, however few there are.
+const SPARE_TRANSACTIONS: usize = 256;
 /// Ours: channels that the candidates of one peer may take while a number rests (data-plane §1.4). Four are usual; a peer
 /// that announces addresses without end must not take those of all others.
 const MAX_CHANNELS_OF_A_PEER: u32 = 64;
@@ -497,15 +499,17 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         let Ok(message) = StunMessage::parse(payload) else {
             return;
         };
+        let transaction = Message::parse(payload).map(|message| message.transaction_id());
         let (id, asked) = if message.is_binding_request() {
             let id = message
                 .username()
                 .and_then(|username| self.usernames.get(username));
             (id.copied(), None)
         } else if message.is_successful_binding_response() {
-            let asked = Message::parse(payload)
+            let asked = transaction
+                .as_ref()
                 .ok()
-                .and_then(|message| self.transactions.get(&message.transaction_id()));
+                .and_then(|transaction| self.transactions.get(transaction));
             let took = |asked: &Asked<Id>| now.saturating_duration_since(asked.at);
             (
                 asked.map(|asked| asked.id),
@@ -517,7 +521,14 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         if let Some(id) = id
             && let Some(connection) = self.connections.get_mut(&id)
         {
-            connection.handle_check(message, from, local, asked, &mut self.rng, now);
+            let is_taken = connection.handle_check(message, from, local, asked, &mut self.rng, now);
+            // Answered once, so that few are in flight; a forgery with the right number ends nothing.
+            if is_taken
+                && asked.is_some()
+                && let Ok(transaction) = transaction
+            {
+                self.transactions.remove(&transaction);
+            }
             self.touched.insert(id);
             self.settle(now);
         }
@@ -856,6 +867,14 @@ impl<Id: Copy + Ord + Debug> Node<Id> {
         {
             self.transactions.remove(transaction);
             self.transaction_ages.pop_front();
+        }
+        // When everybody connects at once there are many for a moment.
+        if self.transactions.capacity() > SPARE_TRANSACTIONS + 4 * self.transactions.len() {
+            self.transactions.shrink_to(2 * self.transactions.len());
+        }
+        if self.transaction_ages.capacity() > SPARE_TRANSACTIONS + 4 * self.transaction_ages.len() {
+            self.transaction_ages
+                .shrink_to(2 * self.transaction_ages.len());
         }
     }
 }

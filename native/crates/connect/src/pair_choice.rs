@@ -6,7 +6,6 @@
 //! All pairs are checked at one pace, so that several signs of life elsewhere mean as many missed here. The first sign of
 //! life of the nominated pair ends the detour. The agents, and what they say to each other, are not touched.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// Heard this often elsewhere, the pair in use has missed three checks or more.
@@ -25,8 +24,8 @@ pub(crate) struct Pair {
 pub(crate) struct PairChoice {
     nominated: Option<Pair>,
     chosen: Option<Pair>,
-    /// Signs of life of other pairs since the last one of the chosen.
-    heard: BTreeMap<Pair, u32>,
+    /// Signs of life of other pairs since the last one of the chosen; by pair, ascending.
+    heard: Vec<(Pair, u32)>,
 }
 
 impl PairChoice {
@@ -47,12 +46,17 @@ impl PairChoice {
         if self.chosen == Some(pair) || self.nominated == Some(pair) {
             return self.choose(pair);
         }
-        let times = self.heard.entry(pair).or_default();
+        let place = self.heard.binary_search_by_key(&pair, |(known, _)| *known);
+        let place = place.unwrap_or_else(|place| {
+            self.heard.insert(place, (pair, 0));
+            place
+        });
+        let (_, times) = &mut self.heard[place];
         *times += 1;
         if *times < STALE {
             return;
         }
-        let fresh = self.heard.iter().filter(|(_, times)| **times >= FRESH);
+        let fresh = self.heard.iter().filter(|(_, times)| *times >= FRESH);
         let best = fresh
             .filter_map(|(pair, _)| Some((detours(*pair)?, *pair)))
             .min();
@@ -63,7 +67,8 @@ impl PairChoice {
 
     fn choose(&mut self, pair: Pair) {
         self.chosen = Some(pair);
-        self.heard.clear();
+        // What is quiet keeps no room for it.
+        self.heard = Vec::new();
     }
 }
 

@@ -48,7 +48,8 @@ pub struct TunnelConfig {
     /// The upper 24 bits of every session index of ours, which lead a datagram to its tunnel; unique in this process.
     pub index: u32,
     pub timers: Timers,
-    /// Ephemeral keys and jitter derive from it: as secret as a private key, and never used for another tunnel.
+    /// Ephemeral keys, jitter and the seed of the next drawing derive from it: as secret as a private key, and never used for
+    /// another tunnel.
     pub seed: [u8; 32],
     pub clock: TimestampClock,
 }
@@ -84,7 +85,6 @@ pub struct NoSession;
 pub struct Tunnel {
     config: TunnelConfig,
     context: StaticContext,
-    rng: StdRng,
     control: Control,
     sending: Option<SendSession>,
     /// Apart, since most places are empty: keys are large, and a gateway has thousands of tunnels.
@@ -109,7 +109,6 @@ impl Tunnel {
         );
         Self {
             context: StaticContext::new(&config.keys, config.peer),
-            rng: StdRng::from_seed(config.seed),
             control: Control {
                 macs: MacWriter::new(&config.peer),
                 pending: None,
@@ -381,6 +380,7 @@ impl Tunnel {
         initiated: bool,
         now: Instant,
     ) -> DerivedSession {
+        let mut rng = self.rng();
         let timers = &self.config.timers;
         let expires_at = now + timers.reject_after;
         let stops_at = if initiated {
@@ -388,7 +388,7 @@ impl Tunnel {
         } else {
             expires_at
         };
-        let jitter = jitter(&mut self.rng, timers);
+        let jitter = jitter(&mut rng, timers);
         let replaced = self.receiving[slot_of(index)].replace(Box::new(ReceiveSlot {
             index,
             session: ReceiveSession::new(&keys.receive, expires_at),
@@ -500,8 +500,8 @@ impl Tunnel {
             self.transmits.push_back(message.to_vec());
             Attempt { index, noise }
         });
-        let repeat_at =
-            now + self.config.timers.rekey_timeout + jitter(&mut self.rng, &self.config.timers);
+        let jitter = jitter(&mut self.rng(), &self.config.timers);
+        let repeat_at = now + self.config.timers.rekey_timeout + jitter;
         self.control.pending = Some(Pending {
             attempt,
             repeat_at,
@@ -552,8 +552,15 @@ impl Tunnel {
 
     fn random_key(&mut self) -> [u8; 32] {
         let mut key = [0; 32];
-        self.rng.fill_bytes(&mut key);
+        self.rng().fill_bytes(&mut key);
         key
+    }
+
+    /// The generator of one drawing, made when it is needed: what one has drawn ahead takes as much room as a session's keys.
+    fn rng(&mut self) -> StdRng {
+        let mut rng = StdRng::from_seed(self.config.seed);
+        rng.fill_bytes(&mut self.config.seed);
+        rng
     }
 
     fn wipe(&mut self) {

@@ -77,7 +77,8 @@ pub enum NotTranslated {
 #[derive(Debug)]
 pub struct Gateway {
     hash: SeededState,
-    clients: BTreeMap<PeerKey, Client>,
+    /// Boxed, as grants are: the nodes of a tree have room for neighbours that are not there.
+    clients: BTreeMap<PeerKey, Box<Client>>,
     by_address: FxHashMap<IpAddr, PeerKey>,
     deadlines: BTreeSet<(Instant, PeerKey, ResourceId)>,
     /// When to look at which client's flows: one entry per client that has any.
@@ -96,7 +97,7 @@ struct Inherited {
 struct Client {
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
-    grants: BTreeMap<ResourceId, HeldGrant>,
+    grants: BTreeMap<ResourceId, Box<HeldGrant>>,
     last_serial: u64,
     translations: Translations,
     nat: NatTable,
@@ -186,17 +187,19 @@ impl Gateway {
 
     /// A client has connected, maybe again; its grants stay.
     pub fn upsert_client(&mut self, key: PeerKey, ipv4: Ipv4Addr, ipv6: Ipv6Addr) {
-        let client = self.clients.entry(key).or_insert_with(|| Client {
-            ipv4,
-            ipv6,
-            grants: BTreeMap::new(),
-            last_serial: 0,
-            translations: Translations::new(self.hash),
-            nat: NatTable::new(self.hash),
-            sweep_at: None,
-            swept_until: None,
-            routes: RouteTable::default(),
-            internet: Vec::new(),
+        let client = self.clients.entry(key).or_insert_with(|| {
+            Box::new(Client {
+                ipv4,
+                ipv6,
+                grants: BTreeMap::new(),
+                last_serial: 0,
+                translations: Translations::new(self.hash),
+                nat: NatTable::new(self.hash),
+                sweep_at: None,
+                swept_until: None,
+                routes: RouteTable::default(),
+                internet: Vec::new(),
+            })
         });
         let former = [client.ipv4.into(), client.ipv6.into()];
         (client.ipv4, client.ipv6) = (ipv4, ipv6);
@@ -254,7 +257,8 @@ impl Gateway {
         }
         client.unroute(&resource);
         client.route(&resource, &grant);
-        client.grants.insert(resource, HeldGrant { grant, serial });
+        let held = Box::new(HeldGrant { grant, serial });
+        client.grants.insert(resource, held);
         true
     }
 
