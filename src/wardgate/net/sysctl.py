@@ -1,5 +1,6 @@
 """Kernel parameters under /proc/sys: set, kept, and given back at the end."""
 
+import contextlib
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -54,8 +55,9 @@ class Sysctl:
             self._before = before
 
     async def undo(self) -> None:
-        if self._before is not None and await self.read() == self._value:
-            self._path.write_text(self._before, encoding="ascii")
+        with contextlib.suppress(FileNotFoundError):  # gone with its interface
+            if self._before is not None and await self.read() == self._value:
+                self._path.write_text(self._before, encoding="ascii")
         self._before = None
 
 

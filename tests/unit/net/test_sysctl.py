@@ -51,6 +51,17 @@ async def test_a_third_value_is_somebody_elses_wish_at_the_end(tmp_path: Path, p
     assert parameter.read_text() == "2\n"
 
 
+async def test_a_parameter_that_went_with_its_interface_is_no_trouble_at_the_end(
+    tmp_path: Path, parameter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = keeping(tmp_path)
+    await host.establish()
+    parameter.unlink()
+    await host.undo()
+
+    assert not caplog.records
+
+
 async def test_a_parameter_that_is_not_there_is_noted(tmp_path: Path) -> None:
     host = keeping(tmp_path)
     await host.establish()
