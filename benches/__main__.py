@@ -22,6 +22,7 @@ from benches import (
     portal_grants,
     portal_logs,
     portal_pages,
+    quiet_gateway,
     tunnel,
 )
 from wardgate.lab import why_unavailable
@@ -36,10 +37,11 @@ SUITES = {
     "pages": portal_pages.run,
     "tunnel": tunnel.run,
     "crowd": crowd.run,
+    "quiet-gateway": quiet_gateway.run,
     "dns": dns.run,
     "cold-connect": cold_connect.run,
 }
-NEED_LAB = {"tunnel", "crowd", "dns", "cold-connect"}  # real hosts in network namespaces
+NEED_LAB = {"tunnel", "crowd", "quiet-gateway", "dns", "cold-connect"}  # real hosts in network namespaces
 
 
 def main() -> None:
