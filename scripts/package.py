@@ -10,11 +10,13 @@ The archive `wardgate-VERSION-MACHINE.tar.gz` unpacks to a directory of the same
                       beside the C library's own is in it, found by paths relative to whoever loads it
   share/              systemd units, sysusers, licence
 
+`wardgate_native-VERSION-cp311-abi3-manylinux_….whl` is the packet engines alone, for whoever has a Python already.
+
 Debian packages: `wardgate` is that directory under /usr/lib/wardgate; `wardgate-client`, `-gateway`, `-relay` and
 `-portal` add a service each. The portal's brings the archive too, so that it can serve it (`/install/gateway.sh`).
 
 Nothing is built again whose inputs have not changed. Needs: the virtual environment with the extension module
-(bootstrap.py --native), and `patchelf`, `strip` and `dpkg-deb`.
+(bootstrap.py --native), cargo, and `patchelf`, `strip` and `dpkg-deb`.
 """
 
 from __future__ import annotations
@@ -63,13 +65,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="DIR")
-    parser.add_argument("--no-debs", action="store_true", help="make the archive only")
+    parser.add_argument("--no-debs", action="store_true", help="make no Debian packages")
     options = parser.parse_args()
     for command, package in (("patchelf", "patchelf"), ("strip", "binutils"), ("dpkg-deb", "dpkg")):
         if shutil.which(command) is None:
             fail(f"{command} is missing; Debian: apt-get install {package}")
     archive = build_archive(options.output)
-    made = [archive]
+    made = [archive, build_wheel(options.output)]
     if not options.no_debs:
         made += build_debs(options.output, archive)
     write_checksums(options.output, made)
@@ -109,6 +111,26 @@ def build_archive(output: Path) -> Path:
     pack(tree, archive)
     stamp.write_text(inputs)
     return archive
+
+
+def build_wheel(output: Path) -> Path:
+    """Make a wheel of the packet engines: for CPython from 3.11 on, on systems that its name tells (PEP 600)."""
+    stamp = output / "work" / "wheel.inputs"
+    inputs = digest_of(*native_module(), Path(__file__))
+    wheels = list(output.glob("wardgate_native-*.whl"))
+    if len(wheels) != 1 or not stamp.exists() or stamp.read_text() != inputs:
+        for former in wheels:
+            former.unlink()
+        step("the packet engines as a wheel")
+        search = f"{os.environ.get('PATH', '')}:{Path.home() / '.cargo' / 'bin'}"
+        command = [str(VENV / "bin" / "maturin"), "build", "--release", "--strip", "--quiet"]
+        run([*command, "--out", str(output)], {**os.environ, "PATH": search}, directory=ROOT / "native")
+        wheels = list(output.glob("wardgate_native-*.whl"))
+        stamp.write_text(inputs)
+    (wheel,) = wheels
+    if "-abi3-manylinux" not in wheel.name:
+        fail(f"{wheel.name} suits no other system than this one")
+    return wheel
 
 
 def build_python(work: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import wardgate_native
@@ -33,6 +34,19 @@ def test_it_needs_the_c_library_that_the_page_names_and_no_other() -> None:
     }
     (named,) = re.findall(r"glibc (\d+)\.(\d+)", (ROOT / "docs" / "install.md").read_text())
     assert max(versions)[:2] <= tuple(map(int, named))
+
+
+def test_its_wheel_is_installed_by_pip_and_names_the_systems_that_it_suits(
+    dist: Path, tmp_path: Path
+) -> None:
+    (wheel,) = dist.glob("wardgate_native-*.whl")
+    assert re.search(r"-cp311-abi3-manylinux_2_\d+_\w+\.whl$", wheel.name)
+    place = tmp_path / "packages"
+    pip = [sys.executable, "-m", "uv", "pip", "install", "-q", "--no-index", "--no-deps"]
+    _printed(*pip, "--target", str(place), str(wheel))
+    program = f"import sys; sys.path.insert(0, {str(place)!r}); import wardgate_native; print(wardgate_native.__file__)"
+    assert _printed(sys.executable, "-I", "-S", "-c", program).startswith(str(place))
+    assert f"  {wheel.name}\n" in (dist / "SHA256SUMS").read_text()
 
 
 def _printed(*command: str) -> str:
