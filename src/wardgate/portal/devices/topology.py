@@ -52,11 +52,15 @@ class SitePeers:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """That a client may reach something through a gateway, or another client."""
+    """That a client may reach something through a gateway, or another client; `path` says how its packets went last,
+    "" where nobody knows.
+    """
 
     initiator_id: UUID
     receiver_id: UUID
     resource: str
+    path: str = ""
+    is_relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class Edge:
     path: str
     title: str
     count: int
+    is_relayed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +190,17 @@ def _place_relays(relays: Sequence[Peer], top: int) -> tuple[list[Node], int]:
 
 def _edges(grants: Sequence[Grant], placed: Mapping[UUID, Node]) -> list[Edge]:
     resources: defaultdict[tuple[UUID, UUID], set[str]] = defaultdict(set)
+    newest: dict[tuple[UUID, UUID], Grant] = {}
     for one in grants:
         if one.initiator_id in placed and one.receiver_id in placed:
             resources[one.initiator_id, one.receiver_id].add(one.resource)
+            newest[one.initiator_id, one.receiver_id] = one
     edges = []
     for (initiator_id, receiver_id), names in resources.items():
         initiator, receiver = placed[initiator_id], placed[receiver_id]
-        title = f"{initiator.title} → {receiver.title}: {', '.join(sorted(names))}"
-        edges.append(Edge(_line(initiator, receiver), title, len(names)))
+        grant = newest[initiator_id, receiver_id]
+        title = f"{initiator.title} → {receiver.title}: {', '.join(sorted(names))}{grant.path and f', {grant.path}'}"
+        edges.append(Edge(_line(initiator, receiver), title, len(names), grant.is_relayed))
     return sorted(edges, key=lambda one: (one.title, one.path))
 
 

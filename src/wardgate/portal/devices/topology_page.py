@@ -11,6 +11,9 @@ from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, PolicyAuthoriza
 from wardgate.portal.bus import GatewayPresence, RelayPresence
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.devices.topology import Grant, Peer, Picture, SitePeers, draw
+from wardgate.portal.logs.grant_flows import PathKind, newest_paths
+from wardgate.portal.logs.pages.log_page import reading_of
+from wardgate.portal.logs.streams import LOGS, Stream
 from wardgate.portal.sites.pages import health_of
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import AccountTables
@@ -22,6 +25,9 @@ from wardgate.wire.user_agent import product_version
 GRANTS_READ: Final = 400
 SITES_READ: Final = 200
 GATEWAYS_READ: Final = 1000
+READ_AGAIN_S: Final = 30.0  # no feed tells of reports of flows
+
+Paths = Mapping[tuple[UUID, UUID], PathKind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +79,24 @@ async def load_topology(visit: Visit) -> Topology:
         for one in stored.devices
         if one.type == "client"
     ]
-    relays = [_relay_peer(one) for one in bus.members("relay", None)]
+    present = bus.members("relay", None)
+    relays = [_relay_peer(one) for one in present]
+    addresses = {str(one) for relay in present for one in (relay.ipv4, relay.ipv6) if one is not None}
+    paths = await newest_paths(reading_of(visit, LOGS[Stream.FLOW]), account_id, addresses)
     grants = [
-        Grant(one.initiating_device_id, one.receiving_device_id, stored.resource_name(one))
+        Grant(
+            one.initiating_device_id,
+            one.receiving_device_id,
+            stored.resource_name(one),
+            _path_of(one, paths),
+            is_relayed=paths.get(_ends(one)) is PathKind.RELAYED,
+        )
         for one in stored.grants
     ]
     return Topology(
         draw(clients, sites, relays, grants),
         _peers_grid(sites, relays),
-        _grants_grid(stored),
+        _grants_grid(stored, paths),
         stored.has_more_grants,
         is_empty=not (clients or sites),
     )
@@ -153,18 +168,30 @@ def _peers_grid(sites: Sequence[SitePeers], relays: Sequence[Peer]) -> Grid:
     return Grid(("Name", "Where", "Status"), rows, "No gateway and no relay yet.")
 
 
-def _grants_grid(stored: Stored) -> Grid:
+def _path_of(grant: PolicyAuthorization, paths: Paths) -> str:
+    kind = paths.get(_ends(grant))
+    return "" if kind is None else kind.value
+
+
+def _ends(grant: PolicyAuthorization) -> tuple[UUID, UUID]:
+    return grant.initiating_device_id, grant.receiving_device_id
+
+
+def _grants_grid(stored: Stored, paths: Paths) -> Grid:
     by_id = {one.id: one for one in (*stored.gateways, *stored.devices)}
     rows = [
         (
             _link(by_id.get(one.initiating_device_id)),
             Link(stored.resource_name(one), f"/resources/{one.resource_id}"),
             _link(by_id.get(one.receiving_device_id)),
+            Text(_path_of(one, paths) or "–"),
             Moment(one.expires_at),
         )
         for one in stored.grants
     ]
-    return Grid(("Client", "Resource", "Through", "Until"), rows, "Nobody may reach anything at the moment.")
+    return Grid(
+        ("Client", "Resource", "Through", "Path", "Until"), rows, "Nobody may reach anything at the moment."
+    )
 
 
 def _link(device: Device | None) -> Link | Text:
@@ -187,6 +214,7 @@ PAGE: Final = TemplatePage(
     live=Live(
         tables=frozenset({"sites", "devices", "actors", "resources", "policy_authorizations"}),
         presence=frozenset({"client", "gateway", "relay"}),
+        every_s=READ_AGAIN_S,
     ),
     template="devices/topology.html",
     load=load_topology,

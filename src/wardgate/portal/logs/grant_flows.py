@@ -1,7 +1,9 @@
 """Decisions and flows meet in the authorization: which decision let a flow pass, and what passed by a decision."""
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final
 from uuid import UUID
 
@@ -12,6 +14,8 @@ from wardgate.portal.logs.tables import DECISIONS, FLOW_LOGS, Decision
 CLOCKS_APART: Final = timedelta(minutes=5)
 """How far a device's clock may be off for its reports to be found."""
 SLICES_SEARCHED: Final = 50
+REPORTS_READ: Final = 200
+"""The newest that are looked at for the paths of an account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,33 @@ class ReportedFlows:
     number: int
     is_exact: bool
     last_at: datetime | None
+
+
+class PathKind(Enum):
+    """How packets of a flow went, as far as its reports tell."""
+
+    DIRECT = "direct"
+    RELAYED = "through a relay"
+
+
+async def newest_paths(
+    reading: Reading, account_id: UUID, relays: Set[str]
+) -> Mapping[tuple[UUID, UUID], PathKind]:
+    """Return how packets went last between two devices, the initiator first, by the newest reports of flows.
+
+    Args:
+        relays: addresses of relays. A peer's packets come from one, or go to one, where it sends over its relay; what
+            it sends there itself has no source (data-plane §5.8).
+    """
+    reader = LogReader(reading, LOGS[Stream.FLOW], account_id, FLOW_LOGS.c.flow_end.is_not(None))
+    found: dict[tuple[UUID, UUID], PathKind] = {}
+    for row in (await reader.search(limit=REPORTS_READ, slices=1)).rows:
+        last = (row["outers"] or [None])[-1]
+        if last is not None:
+            is_direct = last.get("src_ip") and not {last["src_ip"], last["dst_ip"]} & relays
+            kind = PathKind.DIRECT if is_direct else PathKind.RELAYED
+            found.setdefault((row["initiator_device_id"], row["responder_device_id"]), kind)
+    return found
 
 
 async def find_decision(reading: Reading, account_id: UUID, authorization_id: UUID) -> Decision | None:

@@ -214,6 +214,7 @@ async def count_site_tokens(_visit: Visit, tables: AccountTables, site: Site) ->
 async def facts_of(_visit: Visit, _tables: AccountTables, site: Site) -> Sequence[Fact]:
     return (
         Fact("Healthy from", Text(_count(site.health_threshold, "gateway", "gateways") + " online")),
+        Fact("Who may reach it", Link("Policies for its resources", f"/policies?site_id={site.id}")),
         Fact("ID", Text(str(site.id), is_code=True)),
     )
 
