@@ -92,3 +92,28 @@ async def test_a_search_is_for_the_words_as_they_are_typed_in_whatever_case(
 ) -> None:
     answer = await admin.get("/acme/resources", params={"q": words})
     assert set(names(answer.text)) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("zurich", {"Zürich", "ZURICH"}),
+        ("ZÜRICH", {"Zürich", "ZURICH"}),
+        ("zu\u0308rich", {"Zürich", "ZURICH"}),  # as some keyboards compose it
+        ("straße", {"Straße 5"}),
+        ("оскв", {"Москва"}),
+        ("50%_ü", {"50%_Ü"}),
+        ("ü", {"Zürich", "ZURICH", "50%_Ü", "Music", "Automata"}),
+        ("日本", {"日本"}),
+    ],
+)
+async def test_a_search_is_blind_to_accents_and_cases(
+    admin: httpx2.AsyncClient, world: World, words: str, found: set[str]
+) -> None:
+    async with world.portal.services.store.writing() as transaction:
+        groups = transaction.of(world.account_id).groups
+        named = ("Zürich", "ZURICH", "Straße 5", "Москва", "50%_Ü", "Music", "Automata", "日本", "Night")
+        for name in named:
+            await groups.insert(replace(world.group, id=transaction.new_id(), name=name))
+    page = (await admin.get("/acme/groups", params={"q": words})).text
+    assert set(names(page)) == found
