@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wardgate.portal.database.text_search import SQLITE_FUNCTION, folded
+from wardgate.portal.database.text_search import SQLITE_FUNCTION, folded_or_null
 from wardgate.portal.environment import Executor
 
 _Result = TypeVar("_Result")
@@ -42,7 +42,7 @@ def creator(
         try:
             if image is not None:
                 connection.deserialize(image)
-            connection.create_function(SQLITE_FUNCTION, 1, folded, deterministic=True)
+            connection.create_function(SQLITE_FUNCTION, 1, folded_or_null, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
