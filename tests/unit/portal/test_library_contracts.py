@@ -35,6 +35,7 @@ OWN = {
     "gate",
     "ends",
     "http2",
+    "begin",
     "hold",
     "is_gone",
     "unsent_bytes",
@@ -194,6 +195,7 @@ def _names_of(name: str) -> set[str]:
         return set(dir(FlowControl(Wire())))
     http = _http()
     if name == "HttpProtocol":
+        http.data_received(HEAD)  # what it has of a request is there when one has begun
         return set(dir(http))
     http.data_received(UPGRADE)
     channel = http.transport.get_protocol()

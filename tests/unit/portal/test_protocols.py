@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
 from wardgate.portal import protocols
 from wardgate.portal.connection_bounds import (
@@ -408,6 +409,34 @@ async def test_an_upgrade_that_is_accepted_counts_against_its_address_no_longer(
     await caller.say(UPGRADE)
     assert b" 101 " in caller.wire.written
     assert caller.gate.admit(200, "192.0.2.7")
+
+
+def test_the_head_of_an_upgrade_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_arguments: Any) -> Any:
+        raise AssertionError("the library parses it again")
+
+    async def play() -> None:
+        caller = Caller()
+        await caller.say(UPGRADE)
+        assert b" 101 " in caller.wire.written
+        await caller.say(_frame(0x1, b"hello"))
+        assert [one["text"] for one in caller.received] == ["hello"]
+
+    monkeypatch.setattr(Request, "parse", parse)
+    run_virtual(play())
+
+
+@scene
+async def test_what_an_upgrade_says_reaches_the_application_as_it_was_said(caller: Caller) -> None:
+    caller.may_answer.clear()
+    await caller.say(
+        UPGRADE.replace(b"socket HTTP", b"socket?name=%C3%A9&a=b HTTP").replace(
+            b"Host: portal", b"Host: portal\r\nX-Place: K\xf6ln\r\nX-Place: Bonn"
+        )
+    )
+    (scope,) = caller.started
+    assert (scope["path"], scope["query_string"]) == ("/client/v2/websocket", b"name=%C3%A9&a=b")
+    assert scope["headers"][:3] == [(b"host", b"portal"), (b"x-place", b"K\xf6ln"), (b"x-place", b"Bonn")]
 
 
 @scene
