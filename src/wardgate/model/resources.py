@@ -111,6 +111,11 @@ def is_expressible(resource: Resource, version: Version | None) -> bool:
     return True
 
 
+def knows_all_but_pools(version: Version | None) -> bool:
+    """Tell whether `is_expressible` is true of every resource but pools."""
+    return version is None or (version >= INTERNET_RESOURCE_SINCE and version >= CURRENT_PATTERNS_SINCE)
+
+
 def old_pattern(pattern: NamePattern) -> str | None:
     """Rewrite a pattern for peers below 1.2.0: a leading `**` was `*` then, a leading `*` was `?`.
 

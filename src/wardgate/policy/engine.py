@@ -14,7 +14,13 @@ import msgspec
 from wardgate.model.conditions import Property
 from wardgate.model.domain import Actor, Policy
 from wardgate.model.ids import ActorId, MembershipId, ResourceId
-from wardgate.model.resources import DynamicDevicePool, Resource, StaticDevicePool, is_expressible
+from wardgate.model.resources import (
+    DynamicDevicePool,
+    Resource,
+    StaticDevicePool,
+    is_expressible,
+    knows_all_but_pools,
+)
 from wardgate.model.versions import ClientSoftware, lists_device_pools
 from wardgate.policy.evaluation import Evaluation, Facts, failed_properties
 from wardgate.policy.snapshot import Snapshot
@@ -118,12 +124,23 @@ def connectable_resources(
     actor = snapshot.actors.get(actor_id)
     if actor is None or snapshot.is_disabled or actor.is_disabled:
         return {}
-    return {
-        offer.resource.id: offer.resource
-        for offer in snapshot.offers_to(actor)
-        if _can_be_told(offer.resource, actor, software)
-        and any(policy.evaluate(facts, now=now).is_satisfied for policy in snapshot.candidates(actor, offer))
-    }
+    # What is the same for all of them is asked once: this runs for each resource of each client that connects.
+    groups = snapshot.group_numbers(actor_id)
+    are_pools_listed = _lists_pools(actor, software)
+    knows_all = knows_all_but_pools(software.version)
+    offered: dict[ResourceId, Resource] = {}
+    for offer in snapshot.offers_to(actor):
+        resource = offer.resource
+        if isinstance(resource, _POOLS):
+            can_be_told = are_pools_listed
+        else:
+            can_be_told = knows_all or is_expressible(resource, software.version)
+        if can_be_told:
+            for policy in offer.policies:
+                if policy.group in groups and policy.evaluate(facts, now=now).is_satisfied:
+                    offered[resource.id] = resource
+                    break
+    return offered
 
 
 def is_offered(snapshot: Snapshot, request: AccessRequest, *, now: datetime) -> bool:
@@ -149,8 +166,12 @@ def _longest_lasting(evaluations: tuple[Evaluation, ...]) -> Evaluation | None:
 
 def _can_be_told(resource: Resource, actor: Actor, software: ClientSoftware) -> bool:
     if isinstance(resource, _POOLS):
-        return lists_device_pools(software, is_service_account=not actor.type.is_user)
+        return _lists_pools(actor, software)
     return is_expressible(resource, software.version)
+
+
+def _lists_pools(actor: Actor, software: ClientSoftware) -> bool:
+    return lists_device_pools(software, is_service_account=not actor.type.is_user)
 
 
 _POOLS: Final = (StaticDevicePool, DynamicDevicePool)

@@ -23,7 +23,8 @@ from support.worlds import (
     verified,
 )
 from wardgate.model.conditions import Property
-from wardgate.model.resources import InternetResource, StaticDevicePool
+from wardgate.model.name_pattern import NamePattern
+from wardgate.model.resources import DnsResource, InternetResource, StaticDevicePool
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.engine import Decision, Denied, Granted, Obstacle, authorize, connectable_resources
 from wardgate.policy.snapshot import Entity, Snapshot
@@ -150,6 +151,24 @@ def test_a_resource_that_the_client_is_too_old_to_be_told_of_is_neither_shown_no
     asked = replace(request(), software=old)
     assert authorize(snapshot, asked, now=NOW) == Denied(obstacle=Obstacle.CLIENT_TOO_OLD)
     assert isinstance(authorize(snapshot, replace(asked, software=new), now=NOW), Granted)
+
+
+@pytest.mark.parametrize("minor", range(5))
+@pytest.mark.parametrize("address", [None, "app.example", "*.example", "a.*.example"])
+def test_what_is_shown_to_a_client_of_any_age_is_what_it_is_granted(address: str | None, minor: int) -> None:
+    resource = (
+        InternetResource(NET.id, "Internet", LAB.id)
+        if address is None
+        else DnsResource(NET.id, "app", LAB.id, NamePattern.parse(address))
+    )
+    snapshot, software = (
+        Snapshot.of([*BASICS, resource, policy(1)]),
+        ClientSoftware(Component.HEADLESS, Version(1, minor)),
+    )
+    shown = connectable_resources(snapshot, ADA.id, FACTS, software, now=NOW)
+    decision = authorize(snapshot, replace(request(), software=software), now=NOW)
+    assert (NET.id in shown) is isinstance(decision, Granted)
+    assert NET.id in shown or minor < 3
 
 
 def test_device_pools_are_shown_to_clients_that_list_them_and_need_no_site() -> None:
