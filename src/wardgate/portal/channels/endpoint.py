@@ -87,9 +87,10 @@ EXPECTED_PER_S: Final = 500.0
 """How many upgrades a core takes in in a second, until it is known."""
 
 MOST_WAITING: Final = 4096
-MOST_WAITING_OF_ONE: Final = 1024
-"""Upgrades that wait for that, and those of one token from one address: at most what a fast host takes in in
-`PATIENCE_S`; a slow one lets fewer wait as soon as it knows its pace.
+MOST_WAITING_OF_ONE: Final = 2048
+"""Upgrades that wait for that, and those of one token from one address, half of all: at most what a fast host takes in
+in `PATIENCE_S`; a slow one lets fewer wait as soon as it knows its pace. To tell one to come back costs half of what it
+costs to let it in.
 """
 
 PATIENCE_S: Final = 8.0
