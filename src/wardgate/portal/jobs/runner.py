@@ -93,7 +93,7 @@ class Runner:
         now = self._clock.now()
         if due_at is None or due_at > now:
             return POLL_S if due_at is None else min(POLL_S, (due_at - now).total_seconds())
-        # Nobody waits for the disk: a lease that a power cut undoes would have expired, and the end of the job is synced.
+        # Nobody waits for the disk: where a power cut undoes a lease the job is done again, as where one expires.
         async with self._services.store.writing(is_synced=False) as transaction:
             queue = JobQueue(transaction)
             for kind, moment in self._missed(await self._enqueued_until(queue), transaction.now):
