@@ -190,6 +190,14 @@ async def test_a_group_of_another_account_does_not_exist(admin: httpx2.AsyncClie
     assert await granted(other) == {other.resource.id: False}
 
 
+async def test_a_provider_is_found_by_the_palette(admin: httpx2.AsyncClient, world: World) -> None:
+    page = (await admin.get("/acme/search/results?q=otp")).text
+    found = re.search(r'href="(/acme/settings/authentication/[0-9a-f-]{36})"', page)
+    assert found is not None
+    history = (await admin.get(f"{found[1]}?tab=history")).text
+    assert ("Entry in the log" in history, "client_session_lifetime_secs" in history) == (True, True)
+
+
 async def test_a_group_is_found_by_the_palette(admin: httpx2.AsyncClient, world: World) -> None:
     page = (await admin.get("/acme/search/results?q=engin")).text
     assert f'href="/acme/groups/{world.group.id}"' in page

@@ -16,6 +16,18 @@ from wardgate.portal.devices.tables import Device
 from wardgate.portal.sites.tables import Site
 
 
+async def test_the_palette_finds_gateways_and_leads_to_their_sites(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    async with world.gateway(query={"name": "Gateway für Öl"}) as gateway:
+        await gateway.join()
+        await gateway_of(world)
+        found = (await admin.get("/acme/search/results?q=fur+ol")).text
+    assert f'href="/acme/sites/{world.site.id}"' in found
+    assert "Gateway für Öl" in found
+    assert "Nothing is called that" in (await admin.get("/acme/search/results?q=fur+oel")).text
+
+
 async def test_sites_are_listed_with_their_gateways_and_the_internet_site_first(
     admin: httpx2.AsyncClient, world: World
 ) -> None:

@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement
 from starlette.responses import Response
 
+from wardgate.portal.database.text_search import folded
 from wardgate.portal.http.origin import origin_of
+from wardgate.portal.logs.history import history_tab
 from wardgate.portal.outcomes import Invalid, Missing
 from wardgate.portal.sign_in import provider_rules as rules
 from wardgate.portal.sign_in.oidc.verification import ask_for_trial
@@ -30,7 +32,7 @@ from wardgate.portal.web.listing import (
     Tab,
     errors_of,
 )
-from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.page import Found, Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
 _TITLES: Final = {
@@ -41,6 +43,7 @@ _TITLES: Final = {
     "okta": "Okta",
     "oidc": "OpenID Connect",
 }
+PROVIDERS_SEARCHED: Final = 100
 _CONTEXTS: Final = {
     "clients_and_portal": "Clients and portal",
     "clients_only": "Clients only",
@@ -445,7 +448,19 @@ async def _show_trial(
     return await PAGE.show(visit, side, status=status)
 
 
-PAGE: Final[ListPage[AuthProviderDetails, Facts]] = ListPage(
+@dataclass(frozen=True, kw_only=True)
+class ProvidersPage(ListPage[AuthProviderDetails, Facts]):
+    """The page of providers: a few, of several tables, which the palette looks through."""
+
+    async def find(self, tables: AccountTables, words: str, *, limit: int) -> list[Found]:
+        providers = await AllProviders(tables).load_all(
+            order_by=[AUTH_PROVIDERS.c.id], limit=PROVIDERS_SEARCHED
+        )
+        found = [one for one in providers if folded(words) in folded(one.name)]
+        return [Found(one.name, f"{self.path}/{one.id}", _TITLES[one.type]) for one in found[:limit]]
+
+
+PAGE: Final = ProvidersPage(
     name="Authentication",
     singular="provider",
     path="/settings/authentication",
@@ -491,6 +506,7 @@ PAGE: Final[ListPage[AuthProviderDetails, Facts]] = ListPage(
                 load=_no_values,
                 is_offered=_is_identity_provider,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

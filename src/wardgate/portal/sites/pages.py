@@ -11,6 +11,7 @@ from starlette.responses import Response
 from wardgate.portal.access.resource_types import TYPE_NAMES
 from wardgate.portal.access.tables import Resource
 from wardgate.portal.bus import GatewayPresence
+from wardgate.portal.database.text_search import contains
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.devices.device_line import DeviceLine
 from wardgate.portal.devices.tables import Device
@@ -33,7 +34,7 @@ from wardgate.portal.web.listing import (
     Side,
     Tab,
 )
-from wardgate.portal.web.page import Live, PageRoute, Section
+from wardgate.portal.web.page import Found, Live, PageRoute, Section
 from wardgate.portal.web.visit import Visit
 
 RESOURCES_SHOWN: Final = 200
@@ -387,7 +388,20 @@ def _back(visit: Visit, toast: str, **query: Any) -> Response:
     return visit.go(f"{PAGE.path}/{visit.id()}", toast=toast, **query)
 
 
-PAGE: Final[ListPage[Site, SiteFacts]] = ListPage(
+@dataclass(frozen=True, kw_only=True)
+class SitePage(ListPage[Site, SiteFacts]):
+    """The page of sites; the palette finds their gateways, too, which have no page of their own."""
+
+    async def find(self, tables: AccountTables, words: str, *, limit: int) -> list[Found]:
+        c = tables.devices.c
+        gateways = await tables.devices.load_all(
+            c.type == "gateway", contains(c.name, words), order_by=[c.name, c.id], limit=limit
+        )
+        sites = await ListPage.find(self, tables, words, limit=limit)
+        return [*sites, *(Found(one.name, f"{self.path}/{one.site_id}", "Gateway") for one in gateways)]
+
+
+PAGE: Final = SitePage(
     name="Sites",
     singular="site",
     path="/sites",
