@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx2
 
-from support.pages import post, rows_of, shown_names, toast_after
+from support.pages import post, rows_of, shown_names, toast_after, undone
 from support.portal import World, make_world
 from wardgate.portal.people.tables import Actor, Group
 
@@ -144,6 +144,8 @@ async def test_access_is_disabled_enabled_and_removed(admin: httpx2.AsyncClient,
     assert await granted(world) == {world.resource.id: True}
     assert "Enable access" in (await admin.get(tab)).text
     assert await toast_after(admin, await post(admin, f"{path}/enable")) == "Access was enabled."
+    assert await granted(world) == {world.resource.id: False}
+    assert await undone(admin, await post(admin, f"{path}/disable")) is not None
     assert await granted(world) == {world.resource.id: False}
     assert await toast_after(admin, await post(admin, f"{path}/remove")) == "Access was removed."
     assert await granted(world) == {}

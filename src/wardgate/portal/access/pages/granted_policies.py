@@ -49,7 +49,9 @@ def policy_routes(owner: Owner, tab: str) -> tuple[PageRoute, ...]:
                 await rules.change_policy(tables, visit.account, policy, {"is_disabled": is_disabled})
         except Missing:
             return gone(visit)
-        return back(visit, "Access was disabled." if is_disabled else "Access was enabled.")
+        told, other = ("disabled", "enable") if is_disabled else ("enabled", "disable")
+        undo = f"{visit.page.path}/{visit.id()}/policies/{policy.id}/{other}"
+        return back(visit, f"Access was {told}.", undo=undo)
 
     async def disable(visit: Visit) -> Response:
         return await switch(visit, is_disabled=True)
@@ -68,8 +70,8 @@ def policy_routes(owner: Owner, tab: str) -> tuple[PageRoute, ...]:
     def gone(visit: Visit) -> Response:
         return visit.go(f"{visit.page.path}/{visit.id()}", toast=GONE, tone="caution", tab=tab)
 
-    def back(visit: Visit, toast: str) -> Response:
-        return visit.go(f"{visit.page.path}/{visit.id()}", toast=toast, tab=tab)
+    def back(visit: Visit, toast: str, *, undo: str | None = None) -> Response:
+        return visit.go(f"{visit.page.path}/{visit.id()}", toast=toast, tab=tab, undo=undo)
 
     return (
         PageRoute("/{id}/policies/{policy_id}/disable", disable, "POST"),
