@@ -256,6 +256,9 @@ async def test_an_account_is_disabled_locked_and_given_back(
         ("unlock", "are unlocked"),
     ):
         assert told in await toast_after(operator, await post(operator, f"{path}/{action}"))
+    history = (await operator.get(f"{path}?tab=history")).text
+    assert [history.count(field) for field in ("is_disabled</p>", "lock_enabled_at</p>")] == [2, 2]
+    assert "/logs/changes" not in history, "the operator has no part in the account's log"
     assert (await post(operator, f"{path}/enable")).headers["location"] == "/operator/accounts"
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
-from wardgate.portal.database.log_reading import LogReader
+from wardgate.portal.database.log_reading import LogReader, Reading
 from wardgate.portal.logs.pages.changes import (
     PAGE,
     Difference,
@@ -17,7 +19,7 @@ from wardgate.portal.logs.pages.log_page import reading_of
 from wardgate.portal.logs.pages.subjects import actor_cell
 from wardgate.portal.logs.streams import LOGS, Stream, within
 from wardgate.portal.schema.change_feed import Change
-from wardgate.portal.schema.row import TenantRow
+from wardgate.portal.schema.row import Row, TenantRow
 from wardgate.portal.web.cells import Cell, Tag
 from wardgate.portal.web.listing import Tab
 from wardgate.portal.web.visit import Visit
@@ -41,11 +43,11 @@ class PastChange:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The newest entries; `has_more`: the log may have others."""
+    """The newest entries; `has_more`: the log may have others, which are at `all_path` where there is such a page."""
 
     changes: Sequence[PastChange]
     has_more: bool
-    all_path: str
+    all_path: str | None
 
 
 def history_tab() -> Tab[Any]:
@@ -54,11 +56,19 @@ def history_tab() -> Tab[Any]:
 
 
 async def load_history(visit: Visit, row: TenantRow) -> History:
-    """Read the log from now back to when the object was made."""
-    log = LOGS[Stream.CHANGE]
+    """Read the log of the visitor's account."""
+    reading = reading_of(visit, LOGS[Stream.CHANGE])
     now = visit.services.environment.clock.now()
+    return await read_history(reading, visit.account.id, row, now, visit.url(PAGE.path, id=row.id))
+
+
+async def read_history(
+    reading: Reading, feed_id: UUID, row: Row, now: datetime, all_path: str | None = None
+) -> History:
+    """Read a log from now back to when the object was made."""
+    log = LOGS[Stream.CHANGE]
     window = within(Stream.CHANGE, row.inserted_at, max(now, row.inserted_at))
-    reader = LogReader(reading_of(visit, log), log, visit.account.id, is_of_object(row.id), window=window)
+    reader = LogReader(reading, log, feed_id, is_of_object(row.id), window=window)
     part = await reader.search(limit=SHOWN + 1, slices=SLICES)
     changes = [Change(**one) for one in part.rows[:SHOWN]]
     return History(
@@ -74,5 +84,5 @@ async def load_history(visit: Visit, row: TenantRow) -> History:
             for one, found in zip(changes, part.rows, strict=False)
         ],
         part.end is not None or len(part.rows) > SHOWN,
-        visit.url(PAGE.path, id=row.id),
+        all_path,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from wardgate.portal.installation import rules
+from wardgate.portal.installation.operator.changes import history_tab
 from wardgate.portal.installation.tables import (
     OPERATOR_SESSIONS,
     OPERATOR_TOKENS,
@@ -144,6 +145,7 @@ PAGE: Final[ListPage[OperatorToken, TokenFacts, OperatorVisit, Transaction]] = L
                 template="installation/operator/sessions.html",
                 load=load_sessions,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 
 from wardgate.portal.installation import account_lifecycle, rules
 from wardgate.portal.installation.account_lifecycle import Author
+from wardgate.portal.installation.operator.changes import history_tab
 from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.limits import DEFAULTS, USERS, limits_of, used_of
 from wardgate.portal.outcomes import Invalid
@@ -353,7 +354,10 @@ PAGE: Final[ListPage[Account, AccountFacts, OperatorVisit, Transaction]] = ListP
     panel=Panel(
         facts=facts_of,
         status=status_of,
-        tabs=(Tab(name="use", label="Use", template="installation/operator/grid.html", load=load_use),),
+        tabs=(
+            Tab(name="use", label="Use", template="installation/operator/grid.html", load=load_use),
+            history_tab(),
+        ),
         actions=(
             PanelAction(
                 name="disable",

@@ -5,8 +5,11 @@ What the operator does to an account is in that account's log.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
+from wardgate.portal.installation.tables import Account
+from wardgate.portal.logs.history import History, read_history
 from wardgate.portal.logs.pages.changes import (
     Difference,
     difference_of,
@@ -16,8 +19,10 @@ from wardgate.portal.logs.pages.changes import (
 )
 from wardgate.portal.schema.change_feed import CHANGES, Change
 from wardgate.portal.schema.declaration import Recording
-from wardgate.portal.store import INSTALLATION
+from wardgate.portal.schema.row import Row
+from wardgate.portal.store import INSTALLATION, Transaction
 from wardgate.portal.web.cells import Tag
+from wardgate.portal.web.listing import Tab
 from wardgate.portal.web.page import Live, Section, TemplatePage
 from wardgate.portal.web.visit import OperatorVisit
 
@@ -56,6 +61,17 @@ async def load_changes(visit: OperatorVisit) -> ChangesPage:
     shown = found[:SHOWN]
     older = visit.url(PAGE.path, before=shown[-1].sequence) if len(found) > SHOWN else None
     return ChangesPage([_shown(one) for one in shown], older, before is None)
+
+
+def history_tab() -> Tab[Any, OperatorVisit, Transaction]:
+    """Return the tab of an object of the installation, or of an account, with what its log has on it."""
+    return Tab(name="history", label="History", template="logs/history.html", load_apart=_load_history)
+
+
+async def _load_history(visit: OperatorVisit, row: Row) -> History:
+    feed_id = row.id if isinstance(row, Account) else INSTALLATION
+    reading = partial(visit.services.store.reading, is_long=True)
+    return await read_history(reading, feed_id, row, visit.services.environment.clock.now())
 
 
 def _shown(change: Change) -> ChangeView:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from wardgate.portal.bus import RelayPresence
 from wardgate.portal.installation import rules
 from wardgate.portal.installation.installers import InstallerView
+from wardgate.portal.installation.operator.changes import history_tab
 from wardgate.portal.installation.tables import RELAY_TOKENS, RelayToken
 from wardgate.portal.outcomes import Missing
 from wardgate.portal.store import Transaction
@@ -202,6 +203,7 @@ PAGE: Final[ListPage[RelayToken, RelayFacts, OperatorVisit, Transaction]] = List
                 template="installation/operator/relay_connections.html",
                 load=load_connections,
             ),
+            history_tab(),
         ),
         actions=(
             PanelAction(
