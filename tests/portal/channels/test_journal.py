@@ -22,7 +22,7 @@ from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.connect_records import Connect
-from wardgate.portal.channels.journal import CONNECTS_SLICE
+from wardgate.portal.channels.journal import CONNECTS_SLICE, ROWS_A_TURN, SLICE
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream
@@ -108,6 +108,28 @@ async def test_connects_are_recorded_a_few_at_a_time_and_everybody_has_a_turn_in
     await world.portal.journal.flush()
     others.cancel()
     assert sorted(Counter(told).values()) == 3 * [CONNECTS_SLICE]
+
+
+async def test_everybody_has_turns_while_many_grants_are_committed(
+    world: World, client: Device, gateway: Device
+) -> None:
+    turns, stored = 0, list[bool]()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    one = await claim(world, client, gateway)
+    for number in range(SLICE):
+        row = replace(one.row, id=UUID(int=number, version=4))
+        world.portal.journal.write_grant(replace(one, row=row), stored.append)
+    others = asyncio.create_task(take_turns())
+    await world.portal.journal.flush()
+    others.cancel()
+    assert stored == [True] * SLICE
+    assert turns >= 2 * SLICE // ROWS_A_TURN
 
 
 async def test_an_older_connect_never_takes_the_place_of_a_newer(world: World, client: Device) -> None:

@@ -149,7 +149,7 @@ def test_thousands_of_clients_are_told_a_few_in_a_turn_when_all_gateways_have_he
     turns = []
     while view.has_untold:
         told.clear()
-        view.tell_some()
+        view.tell_some(TOLD_A_TURN)
         turns.append(len(told))
     assert turns == [TOLD_A_TURN, TOLD_A_TURN, 1]
     assert all(len(client.batches) == 1 for client in clients)
@@ -161,11 +161,11 @@ def test_who_still_waits_hears_of_later_changes_together_with_earlier_ones_and_w
     for client in clients:
         view.attach(client, ADAS)
     view.apply([entry("sites", id=ONE, name="Berlin")])
-    view.tell_some()
+    view.tell_some(TOLD_A_TURN)
     view.apply([replace(entry("sites", id=ONE, name="Bonn"), sequence=2)])
     view.detach(clients[-1])
     while view.has_untold:
-        view.tell_some()
+        view.tell_some(TOLD_A_TURN)
     names = [[[one.rows[-1].name for one in batch] for batch in client.batches] for client in clients]
     assert names == [[["Berlin"], ["Bonn"]]] * TOLD_A_TURN + [[["Berlin", "Bonn"]], []]
 
@@ -177,7 +177,7 @@ def test_a_view_that_is_lost_tells_nobody_of_changes_any_more() -> None:
         view.attach(client, ADAS)
     view.apply([entry("sites", id=ONE, name="Berlin")])
     view.lose()
-    view.tell_some()
+    view.tell_some(TOLD_A_TURN)
     assert all(client.is_lost and client.batches == [] for client in clients)
 
 

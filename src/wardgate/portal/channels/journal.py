@@ -55,7 +55,7 @@ waits for it, and a commit costs as much for one as for ten.
 SLICE: Final = 50
 CONNECTS_SLICE: Final = 25
 """Records of connects in one commit: some three milliseconds, in which nobody else has a turn."""
-ROWS_A_TURN: Final = 40
+ROWS_A_TURN: Final = 60
 """Rows of a slice that are worked on before everybody else has a turn: some two milliseconds."""
 
 _News = TypeVar("_News")

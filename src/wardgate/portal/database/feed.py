@@ -73,6 +73,11 @@ class Feed:
         async with self._store.reading() as transaction:
             return await transaction.sequence(account_id)
 
+    def has_more(self, account_id: UUID, after: int) -> bool:
+        """Tell whether a reader at this position has changes to take that need not be asked for."""
+        newest = self._newest.get(account_id)
+        return newest is not None and len(newest) > 0 and newest[-1].sequence > after
+
     async def follow(self, account_id: UUID, after: int) -> AsyncGenerator[list[Change]]:
         """Yield batches of changes behind the sequence `after`, for ever; resume with the last one's sequence.
 

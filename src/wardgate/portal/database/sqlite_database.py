@@ -40,8 +40,11 @@ log = logging.getLogger(__name__)
 _WRITER_WAIT_S: Final = 30.0
 _RETRY_S: Final = 0.005
 _ROOM_BYTES: Final = 1 << 20
-_COMMITS_A_CHECKPOINT: Final = 100
-"""Some thousand pages of the log, as many as SQLite itself lets gather."""
+_ROWS_A_CHECKPOINT: Final = 4000
+_ROWS_OF_A_COMMIT: Final = 40
+"""A commit leaves about a page in the log for each row that it wrote, and some for itself. Some thousand pages are as
+many as SQLite itself lets gather; at `MOST_LOG_PAGES` it would copy them in a commit, with everybody waiting.
+"""
 
 _READERS: Final = 8
 _SEARCHERS: Final = 2
@@ -84,7 +87,7 @@ class SqliteDatabase:
             self._searching = self._make_file_engine(
                 file, is_durable=False, connections=_SEARCHERS, executor=environment.executor
             )
-        self._commits = 0
+        self._rows_logged = 0
         self._checkpoint: asyncio.Task[object] | None = None
         self._tasks = Tasks()
         self._group_sync = GroupSync(lambda: environment.executor.run(self._sync_log))
@@ -172,10 +175,13 @@ class SqliteDatabase:
             else self._on_kept(self._writing[engine is self._engine], engine, begin)
         )
         async with self._writer, opened as connection:
+            driver = inline_connection(connection)
+            assert driver is not None
+            before = driver.rows_changed
             yield connection
-        self._commits += 1
-        if self._commits >= _COMMITS_A_CHECKPOINT and self._checkpoint is None and self._file is not None:
-            self._commits = 0
+            self._rows_logged += _ROWS_OF_A_COMMIT + driver.rows_changed - before
+        if self._rows_logged >= _ROWS_A_CHECKPOINT and self._checkpoint is None and self._file is not None:
+            self._rows_logged = 0
             self._checkpoint = self._tasks.start(self._copy_log(), name="checkpoint")
 
     async def commit(self, connection: AsyncConnection) -> None:

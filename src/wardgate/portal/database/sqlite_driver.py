@@ -23,8 +23,8 @@ _Result = TypeVar("_Result")
 
 _AHEAD: Final = 500
 
-MOST_LOG_PAGES: Final = 10_000
-"""A commit that leaves more in the write-ahead log copies it into the file by itself, and waits for the disk: 40 MB."""
+MOST_LOG_PAGES: Final = 20_000
+"""A commit that leaves more in the write-ahead log copies it into the file by itself, and waits for the disk: 80 MB."""
 
 Creator = Callable[..., Awaitable["InlineConnection"]]
 
@@ -87,6 +87,11 @@ class InlineConnection:
     def answers_at_once(self) -> bool:
         """Whether statements run on the event loop's own thread."""
         return self._executor is None
+
+    @property
+    def rows_changed(self) -> int:
+        """How many rows this connection has inserted, updated and deleted."""
+        return self._open().total_changes
 
     def look_up(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return all rows at once; only where `answers_at_once`."""

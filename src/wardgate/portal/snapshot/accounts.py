@@ -41,8 +41,11 @@ GRANTS: Final = PolicyAuthorization.table
 
 _IDLE_S: Final = 60.0
 
-TOLD_A_TURN: Final = 50
-"""Clients, some three milliseconds."""
+TOLD_A_TURN: Final = 25
+"""Clients, some two milliseconds."""
+
+TOLD_MEANWHILE: Final = 5
+"""Clients, while there are changes that gateways have not heard of."""
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +161,11 @@ class AccountView:
                     pass
         self._spread(rows)
         if len(self._untold) <= TOLD_A_TURN:
-            self.tell_some()
+            self.tell_some(TOLD_A_TURN)
 
-    def tell_some(self) -> None:
+    def tell_some(self, most: int) -> None:
         """Tell the next clients what they have to hear of."""
-        for key in tuple(itertools.islice(self._untold, TOLD_A_TURN)):
+        for key in tuple(itertools.islice(self._untold, most)):
             waiting, interest = self._untold.pop(key, None), self._interests.get(key)
             if waiting is None or interest is None:
                 continue  # ended by what another one was told
@@ -273,7 +276,8 @@ class Accounts:
         try:
             while view.has_untold:
                 await self._environment.clock.sleep(0)
-                view.tell_some()
+                is_behind = self._feed.has_more(account_id, view.sequence)
+                view.tell_some(TOLD_MEANWHILE if is_behind else TOLD_A_TURN)
         except Exception:
             log.exception("connections were not told of changes", extra={"account_id": str(account_id)})
             self._lose(account_id, view)

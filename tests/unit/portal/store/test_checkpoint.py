@@ -17,10 +17,30 @@ from wardgate.portal.store import SqliteFile, Store
 pytestmark = pytest.mark.slow
 
 
+async def test_a_few_commits_of_many_rows_are_copied_too(tmp_path: Path) -> None:
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    try:
+        account_id = await make_account(store, "acme")
+        async with store.writing() as tx:
+            await tx.of(account_id).sites.insert_all(
+                [
+                    Site(id=tx.new_id(), account_id=account_id, name=f"site {number:04}")
+                    for number in range(2000)
+                ]
+            )
+        task = store._database._checkpoint  # type: ignore[attr-defined]
+        assert task is not None
+        await asyncio.wait((task,))
+        assert _newest_without_log(tmp_path) == "site 1999"
+    finally:
+        await store.close()
+
+
 async def test_after_so_many_commits_the_file_has_what_was_in_the_log_and_the_log_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_database, "_COMMITS_A_CHECKPOINT", 20)
+    rows = sqlite_database._ROWS_OF_A_COMMIT + 3  # the site, its change, the account's counter
+    monkeypatch.setattr(sqlite_database, "_ROWS_A_CHECKPOINT", 20 * rows)
     store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
     try:
         account_id = await make_account(store, "acme")

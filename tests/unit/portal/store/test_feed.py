@@ -319,6 +319,26 @@ async def test_batches_leave_nothing_out_and_repeat_nothing(
     assert seen == [1, 2, 3, 4, 5, 6, 7]
 
 
+async def test_what_is_kept_is_handed_out_a_few_at_a_time(
+    store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_TAKEN", 2)
+    feed = Feed(store, environment)
+    async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(feed.follow(account_id, 0)) as batches:
+        assert len(await anext(batches)) == 1  # the account
+        async with store.writing() as transaction:
+            await transaction.of(account_id).sites.insert_all(
+                [
+                    Site(id=transaction.new_id(), account_id=account_id, name=f"site {number}")
+                    for number in range(5)
+                ]
+            )
+        taken = [await anext(batches) for _ in range(3)]
+        assert [[one.sequence for one in some] for some in taken] == [[2, 3], [4, 5], [6]]
+        positions = (some[-1].sequence for some in taken)
+        assert [feed.has_more(account_id, at) for at in positions] == [True, True, False]
+
+
 async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
     store: Store, environment: Environment, account_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -365,7 +365,7 @@ async def test_a_read_transaction_refuses_to_write(store: Store, account_id: UUI
 async def test_grants_that_take_several_statements_go_all_with_their_policy_and_no_others(
     store: Store, account_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repositories_module, "DELETED_A_TURN", 2)
+    monkeypatch.setattr(repositories_module, "ROWS_A_TURN", 2)
     monkeypatch.setattr(repositories_module, "MANY", 2)
     async with store.writing() as transaction:
         world = await _granted(transaction, account_id)
