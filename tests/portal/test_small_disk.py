@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,8 +91,8 @@ async def _is_not_granted(world: World, client: Peer, gateway: Peer) -> None:
     """The gateway is asked while the grant is written, as always; then it is told to forget it, and the
     client hears of no grant.
     """
-    await _ask(world, client, gateway)
-    assert "reject_access" in [frame["event"] for frame in await gateway.news()]
+    told = await _ask(world, client, gateway)
+    assert "reject_access" in [frame["event"] for frame in [*told, *await gateway.news()]]
     frames = await client.news()
     assert "authorization_created" not in [frame["event"] for frame in frames]
 
@@ -101,12 +102,16 @@ async def _is_granted(world: World, client: Peer, gateway: Peer) -> None:
     assert "authorization_created" in [frame["event"] for frame in await client.news()]
 
 
-async def _ask(world: World, client: Peer, gateway: Peer) -> None:
+async def _ask(world: World, client: Peer, gateway: Peer) -> list[dict[str, Any]]:
+    """Return what the gateway hears before its acknowledgement is answered: the write may have failed by then."""
     client.send("request_authorization", {"resource_id": str(world.resource.id), "connected_gateway_ids": []})
     offer = await gateway.receive_until("create_authorization")
     gateway.send("authorization_created", {"ref": offer["payload"]["ref"]})
-    await gateway.receive_until("phx_reply")
+    told = [await gateway.receive()]
+    while told[-1]["event"] != "phx_reply":
+        told.append(await gateway.receive())
     await world.portal.journal.flush()
+    return told
 
 
 def _fill(file: Path) -> None:
