@@ -24,6 +24,19 @@ def test_clients_of_one_style_share_a_view() -> None:
     assert views.of(SNAPSHOT, [NET], CURRENT)[NET.id] is views.of(SNAPSHOT, [NET], NEWER)[NET.id]
 
 
+def test_clients_that_are_shown_the_same_share_the_list_and_a_change_leaves_an_older_one_as_it_was() -> None:
+    views = ClientViews()
+    first = views.of(SNAPSHOT, [NET], CURRENT)
+    assert views.of(SNAPSHOT, [NET], NEWER) is first
+    assert views.of(SNAPSHOT, [], CURRENT) == {}
+    renamed = replace(NET, name="Net")
+    after = views.of(SNAPSHOT.evolve(puts=[renamed]), [renamed], CURRENT)
+    assert ([one.name for one in first.values()], [one.name for one in after.values()]) == (
+        [NET.name],
+        ["Net"],
+    )
+
+
 def test_resources_of_one_site_share_its_view() -> None:
     other = replace(NET, id=ResourceId(UUID(int=41)))
     first, second = ClientViews().of(SNAPSHOT, [NET, other], CURRENT).values()

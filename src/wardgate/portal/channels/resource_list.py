@@ -1,5 +1,6 @@
 """A client's list of resources, and the messages when it changes (portal-domain §5.4, protocol §3.2.1)."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from uuid import UUID
@@ -27,7 +28,7 @@ class ResourceList:
 
     def __init__(self, context: ClientContext) -> None:
         self._context = context
-        self._shown: dict[ResourceId, wire.ClientResource] = {}
+        self._shown: Mapping[ResourceId, wire.ClientResource] = {}  # shared with other clients
 
     def __contains__(self, resource_id: ResourceId) -> bool:
         return resource_id in self._shown
@@ -141,7 +142,7 @@ class ResourceList:
             for device in resource.devices
         )
 
-    def _lost_members(self, before: dict[ResourceId, wire.ClientResource]) -> Lost:
+    def _lost_members(self, before: Mapping[ResourceId, wire.ClientResource]) -> Lost:
         return {
             device.client_id: (device.ipv4.partition("/")[0], device.ipv6.partition("/")[0])
             for resource_id, resource in before.items()
@@ -164,7 +165,7 @@ class ResourceList:
             return False
         return getattr(before, "served_by", None) != getattr(after, "served_by", None)
 
-    def _views(self, now: datetime) -> dict[ResourceId, wire.ClientResource]:
+    def _views(self, now: datetime) -> Mapping[ResourceId, wire.ClientResource]:
         context = self._context
         resources = connectable_resources(
             context.snapshot, ActorId(context.actor.id), context.facts, context.software, now=now

@@ -29,17 +29,21 @@ class ClientViews:
         self._made: Final[dict[ClientStyle, dict[int, tuple[Resource, _View]]]] = {}
         self._sites: Mapping[SiteId, Site] = {}
         self._wire_sites: Final[dict[SiteId, wire.Site]] = {}
+        self._latest: Mapping[ResourceId, wire.ClientResource] = {}
 
     def of(
         self, snapshot: Snapshot, resources: Iterable[Resource], software: ClientSoftware
-    ) -> dict[ResourceId, wire.ClientResource]:
-        """Return the views of these resources for a client of this software; some it cannot be told of."""
+    ) -> Mapping[ResourceId, wire.ClientResource]:
+        """Return the views of these resources for a client of this software; some it cannot be told of.
+
+        Clients that come after each other are often shown the same: they share the whole list.
+        """
         if snapshot.sites is not self._sites:
             self._made.clear()
             self._wire_sites.clear()
             self._sites = snapshot.sites
         made = self._made.setdefault(client_style(software), {})
-        views: dict[ResourceId, wire.ClientResource] = {}
+        views: list[wire.ClientResource] = []
         for resource in resources:
             known = made.get(resource.id.int)
             if known is not None and known[0] is resource:
@@ -47,11 +51,13 @@ class ClientViews:
             else:
                 view = self._make(snapshot, resource, software, made)
             if view is not None:
-                views[resource.id] = view
+                views.append(view)
         if len(made) > len(snapshot.resources):
             for number in made.keys() - {resource_id.int for resource_id in snapshot.resources}:
                 del made[number]
-        return views
+        if list(self._latest.values()) != views:
+            self._latest = {view.id: view for view in views}
+        return self._latest
 
     def count(self) -> int:
         """Return how many views are kept."""
