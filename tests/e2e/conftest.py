@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from e2e.scene_logs import Complaint, SceneLogs
 from wardgate.lab import Internet, why_unavailable
 from wardgate.lab.installation import Installation
+
+LABS: list[Internet] = []
+"""That outlive a scene."""
+
+_EXPECTED = [
+    # The lab's portal has no certificate, and says so at each start.
+    r"portal on portal: this is plain HTTP on a public address",
+    r"portal on portal: published peers upload no flow logs",
+]
+"""Warnings and errors of any scene, as `Complaint` writes them; a scene's own stand in `@pytest.mark.logs`."""
 
 REPORTS_FLOWS = {
     "WARDGATE_EXTERNAL_URL": "http://portal:8080",
     "WARDGATE_FLOW_LOG_UPLOAD_INTERVAL": "2s",
 }
 """Settings of a portal that both ends report their flows to, every other second."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "logs(pattern): a warning or error that this scene brings about")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +58,7 @@ def machine() -> tuple[bytes, bytes]:
 @pytest.fixture(scope="session")
 def shared(machine_before: tuple[bytes, bytes]) -> Iterator[Installation]:  # before it
     with Internet() as internet:
+        LABS.append(internet)
         yield running(Installation(internet, portal_settings=REPORTS_FLOWS))
 
 
@@ -53,6 +70,31 @@ def cone(shared: Installation) -> Installation:
     """
     shared.mend()
     return shared
+
+
+@pytest.fixture(autouse=True)
+def _no_surprise_in_the_logs(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """After each scene, look through what the product's programs have logged in it.
+
+    What a scene before expects may come late, and counts as expected from then on.
+    """
+    logs = SceneLogs(host for internet in LABS for host in internet.hosts.values())
+    complaints: list[Complaint] = []
+    close = Internet.close
+
+    def look_and_close(internet: Internet) -> None:
+        complaints.extend(logs.complaints(internet.hosts.values()))
+        close(internet)
+
+    monkeypatch.setattr(Internet, "close", look_and_close)
+    _EXPECTED.extend(str(marker.args[0]) for marker in request.node.iter_markers("logs"))
+    yield
+    for internet in LABS:
+        complaints.extend(logs.complaints(internet.hosts.values()))
+    surprises = [one for one in complaints if not any(re.search(each, str(one)) for each in _EXPECTED)]
+    assert not surprises, "\n".join(map(str, surprises))
 
 
 def running(installation: Installation) -> Installation:
