@@ -123,7 +123,7 @@ def build_wheel(output: Path) -> Path:
             former.unlink()
         step("the packet engines as a wheel")
         search = f"{os.environ.get('PATH', '')}:{Path.home() / '.cargo' / 'bin'}"
-        command = [str(VENV / "bin" / "maturin"), "build", "--release", "--strip", "--quiet"]
+        command = [str(VENV / "bin" / "maturin"), "build", "--release", "--quiet"]
         run([*command, "--out", str(output)], {**os.environ, "PATH": search}, directory=ROOT / "native")
         wheels = list(output.glob("wardgate_native-*.whl"))
         stamp.write_text(inputs)

@@ -19,6 +19,8 @@ _EXPECTED = [
     # The lab's portal has no certificate, and says so at each start.
     r"portal on portal: this is plain HTTP on a public address",
     r"portal on portal: published peers upload no flow logs",
+    # What this machine allows a process.
+    r"relay on [\w-]+: open files are limited to",
 ]
 """Warnings and errors of any scene, as `Complaint` writes them; a scene's own stand in `@pytest.mark.logs`."""
 

@@ -9,6 +9,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from e2e.on_hosts import REPORTED_S, ended_flows, give_address, ok, take_addresses
 from wardgate.lab.host import wait_until
 from wardgate.lab.installation import WEB4, Installation
@@ -16,6 +18,7 @@ from wardgate.lab.installation import WEB4, Installation
 SPOOL = "gateway/flow_logs"
 
 
+@pytest.mark.logs(r"gateway on gateway: flow records cannot be kept and are lost")
 def test_records_outlive_the_portals_absence_a_crash_and_a_full_disk(cone: Installation) -> None:
     port, host = 8001, cone.gateway_site.host
     url = f"http://{WEB4}:{port}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from e2e.on_hosts import BACK_WITHIN_S, ended_flows, ok, reached
 from wardgate.lab.host import Host, wait_until
 from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4, WEB6, Installation
@@ -16,6 +18,7 @@ NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"
 
 
+@pytest.mark.logs(r"gateway on gateway: somebody else changed a setting of the host; it was put back")
 def test_masquerading_and_forwarding_survive_a_flush(cone: Installation) -> None:
     gateway = cone.gateway_site.host
     gateway.sysctl(ipv4__ip_forward=0)
@@ -24,6 +27,7 @@ def test_masquerading_and_forwarding_survive_a_flush(cone: Installation) -> None
         assert reached(cone, NETWORK)
 
 
+@pytest.mark.logs(r"gateway on gateway: somebody else changed a setting of the host; it was put back")
 def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Installation) -> None:
     gateway = cone.gateway_site.host
     gateway.run("nft", "add table ip filter")
