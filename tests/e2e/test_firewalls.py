@@ -20,6 +20,10 @@ BUS = f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={BUS_SOCKET}"
 _LINKED_AT_INSTALLATION = ("iptables", "ip6tables")
 _RULE_FILES = ("before", "before6", "after", "after6", "user", "user6")
 
+pytestmark = pytest.mark.logs(
+    r"gateway on gateway: somebody else changed a setting of the host; it was put back"
+)
+
 
 @pytest.fixture(scope="module")
 def gateway_host(shared: Installation, tmp_path_factory: pytest.TempPathFactory) -> Host:

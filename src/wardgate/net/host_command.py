@@ -1,7 +1,9 @@
 """Running one of the host's own tools to its end."""
 
 import asyncio
+import contextlib
 import os
+import signal
 from typing import Final
 
 from wardgate.net.errors import HostRefused
@@ -36,7 +38,9 @@ async def run_host_command(*arguments: str, text: str = "", missing: str | None 
         async with asyncio.timeout(_LIMIT_S):
             output, complaint = await process.communicate(text.encode())
     except BaseException as error:
-        process.kill()
+        # Not `process.kill`: it reaps one that has just ended, and asyncio complains that its child is gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
         await process.wait()
         if isinstance(error, TimeoutError):
             raise OSError(f"{arguments[0]} did not end within {_LIMIT_S:g} s") from error
