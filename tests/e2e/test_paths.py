@@ -104,9 +104,10 @@ def test_n06_ends_of_one_family_meet_directly_or_at_a_relay_that_has_both(cone: 
             ok(cone.fetch(url))
         whole(cone.fetch(by_name(cone, 8106), timeout_s=30))
         used = used_since(cone, before_relayed, gateway)
-        relay = cone.internet.sites[max(used, key=lambda name: used[name])]
-        assert used[relay.host.name] > TEN_MEGABYTES
-        assert {relay.public4, relay.public6} & reported_addresses(cone, 8106), "whichever end asked it"
+        assert max(used.values()) > TEN_MEGABYTES
+        # Each end may have asked another relay, and each direction may go by another one.
+        relays = {one for site in cone.relay_sites for one in (site.public4, site.public6)}
+        assert relays & reported_addresses(cone, 8106)
     finally:
         for process, site in ((cone.client, client), (cone.gateway, gateway)):
             process.stop()
