@@ -1,5 +1,5 @@
 """What the product's programs log while a scene is played: no warning and no error that the scene does not expect
-(acceptance scenarios §3, rule 2).
+(docs/scenarios.md).
 """
 
 from __future__ import annotations

@@ -236,12 +236,17 @@ class ExecutorCursor(InlineCursor):
 
     async def _run(self, function: Callable[[], _Result]) -> _Result:
         work = asyncio.ensure_future(self._executor.run(function))
+        work.add_done_callback(_note_outcome)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # Nobody waits for the answer any more, but the connection is in use until the statement has ended.
             self._connection.interrupt()
             await asyncio.wait((work,))
-            if not work.cancelled():
-                work.exception()
             raise
+
+
+def _note_outcome(work: "asyncio.Future[Any]") -> None:
+    """Look at how a statement ended: who waited for it may be gone, and the database closed."""
+    if not work.cancelled():
+        work.exception()

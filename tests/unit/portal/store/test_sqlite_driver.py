@@ -1,7 +1,10 @@
 """A statement that runs in the executor brings its first rows along."""
 
+import asyncio
+import contextlib
+import gc
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -53,3 +56,34 @@ async def test_a_statement_without_rows_has_none() -> None:
     cursor, _ = await counting(1)
     await cursor.execute("CREATE TABLE t (x)")
     assert list(await cursor.fetchall()) == []
+
+
+class GatedExecutor:
+    """Runs nothing before its gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def run(self, function: Callable[[], _Result]) -> _Result:
+        await self.gate.wait()
+        return function()
+
+
+async def test_a_statement_that_nobody_waits_for_any_more_fails_in_silence() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    executor = GatedExecutor()
+    connection = await creator(":memory:", executor=executor)()
+    asking = asyncio.create_task(connection.cursor().execute(COUNT, (1,)))
+    await asyncio.sleep(0)
+    for _ in range(2):  # the second time while it waits for the statement's end
+        asking.cancel()
+        await asyncio.sleep(0)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    await connection.close()
+    executor.gate.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
