@@ -49,6 +49,9 @@ const MAX_FLOWS: usize = 1 << 18;
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Peers are told apart by how many thousand flows they have.
 const CROWD: usize = 1024;
+/// Flows found again without the index: of all peers, and of one.
+const RECENT: usize = 1 << 16;
+const RECENT_OF_PEER: usize = 32;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
 const NONE: u32 = u32::MAX;
@@ -191,6 +194,9 @@ pub struct FlowRecords {
     hash: SeededState,
     /// Slots by peer and tuple, which lie in `hot`: what is looked through for each packet is small.
     index: HashTable<u32>,
+    /// The slots that were found last, side by side those of a peer: the index of all flows is larger than what a core keeps near
+    /// it, this is not. Empty as long as nothing is recorded.
+    recent: Box<[u32]>,
     hot: Vec<Hot>,
     cold: Vec<Option<Cold>>,
     free: Vec<u32>,
@@ -264,6 +270,7 @@ impl FlowRecords {
             unix_at_epoch,
             hash,
             index: HashTable::new(),
+            recent: Box::default(),
             hot: Vec::new(),
             cold: Vec::new(),
             free: Vec::new(),
@@ -289,6 +296,10 @@ impl FlowRecords {
         self.unix_at_epoch = unix_at_epoch;
         if self.is_on && !is_on {
             self.end_all(now);
+            self.recent = Box::default();
+        }
+        if is_on && !self.is_on {
+            self.recent = vec![NONE; RECENT].into();
         }
         self.is_on = is_on;
     }
@@ -473,8 +484,21 @@ impl FlowRecords {
         }
         steps::count(1);
         let hash = self.hash.hash_one((peer, tuple));
-        let is_it = |slot: &u32| self.hot[*slot as usize].is_of(peer, &tuple);
-        let slot = *self.index.find(hash, is_it)?;
+        let is_it = |slot: &u32| {
+            let flow = self.hot.get(*slot as usize);
+            flow.is_some_and(|flow| flow.is_of(peer, &tuple))
+        };
+        let recent = self.recent.get_mut(place_of(peer, hash));
+        let slot = match recent.as_deref().copied().filter(is_it) {
+            Some(slot) => slot,
+            None => {
+                let slot = *self.index.find(hash, is_it)?;
+                if let Some(recent) = recent {
+                    *recent = slot;
+                }
+                slot
+            }
+        };
         self.latest = slot;
         Some(slot)
     }
@@ -534,6 +558,9 @@ impl FlowRecords {
             let flow = &hot[*slot as usize];
             state.hash_one((flow.peer, flow.tuple))
         });
+        if let Some(recent) = self.recent.get_mut(place_of(seen.peer, hash)) {
+            *recent = slot;
+        }
         self.due.set(slot, self.second_of(now + TOLD_AFTER));
         self.latest = slot;
         self.open += 1;
@@ -654,6 +681,11 @@ impl FlowRecords {
         let since_epoch = at.saturating_duration_since(self.epoch);
         since_epoch.as_secs() + u64::from(since_epoch.subsec_nanos() > 0)
     }
+}
+
+/// Where among the recent ones a flow may be.
+fn place_of(peer: PeerKey, hash: u64) -> usize {
+    (peer.number() as usize * RECENT_OF_PEER + hash as usize % RECENT_OF_PEER) % RECENT
 }
 
 impl Hot {

@@ -42,6 +42,12 @@ const INDEX_BITS: u32 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(u32);
 
+impl PeerKey {
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 impl PeerKey {
     pub const fn numbered(number: u32) -> Self {

@@ -45,6 +45,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(300);
 /// Until connections without packets are checked seldom (data-plane §1.6).
 const SETTLE: Duration = Duration::from_secs(25);
 const QUIET: Duration = Duration::from_secs(30);
+/// Packets that TCP sends at once at first (RFC 6928).
+const WINDOW: u32 = 10;
 /// Pairs of rounds without and with records.
 const ROUNDS: usize = 6;
 
@@ -66,6 +68,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Plan {
             flows,
             per_flow: u32::MAX,
+            window: 1,
             payload: 1_200,
         },
         for_seconds,
@@ -75,30 +78,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Plan {
             flows,
             per_flow: 1,
+            window: 1,
             payload: 64,
         },
         for_seconds,
     )?;
-    // Flows as long as makes 10,000 of them a second.
-    let per_flow = ((load.packets_s / 10_000.0).round() as u32).max(1);
-    let plan = Plan {
-        flows,
-        per_flow,
-        payload: 1_200,
-    };
-    let mut rounds: [Vec<Load>; 2] = [Vec::new(), Vec::new()];
-    for round in 0..2 * ROUNDS {
-        // Off, on, on, off: what changes slowly meets both alike.
-        let is_on = round % 4 == 1 || round % 4 == 2;
-        portal.record(is_on)?;
-        portal.ends_records = is_on;
-        rounds[usize::from(is_on)].push(portal.load(plan, for_seconds / 3)?);
-        portal.ends_records = false;
-    }
-    let [without, with] = rounds.map(|taken| median(&taken));
-    // Begin, end and every packet of a flow: the packets are counted as they come in and as they go out. Flows of the start of a
-    // round, which does not count, end in it too: it is a little less.
-    let flow_us = (with.cpu_us - without.cpu_us) * f64::from(2 * per_flow);
+    // As many packets on their way in both.
+    let windows =
+        portal.cost_of_records(flows.div_ceil(WINDOW as usize), WINDOW, for_seconds / 3)?;
+    let singles = portal.cost_of_records(flows, 1, for_seconds / 3)?;
     eprintln!(
         "{clients} clients connected in {:.1} s; gateway {:.1} MB before, {:.1} MB with them, {:.1} MB with {} flows",
         took.as_secs_f64(),
@@ -125,11 +113,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "flows of one packet and its answer: {:.0} a second",
         opened.flows_s
     );
-    eprintln!(
-        "records at {:.0} flows/s of {per_flow} packets and answers: {:.3} µs a packet without, {:.3} with; {:.0} and {:.0} packets/s; \
-         a flow costs {flow_us:.2} µs, 10,000 flows/s {flow_us:.1} % of a core",
-        with.flows_s, without.cpu_us, with.cpu_us, without.packets_s, with.packets_s,
-    );
+    windows.tell();
+    singles.tell();
     eprintln!(
         "{}",
         json!({
@@ -138,11 +123,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             "quiet": {"core": quiet.core, "wake_ups_s": quiet.turns_s, "datagrams_s": quiet.packets_s},
             "load": {"mbit_s": load.mbit_s, "packets_s": load.packets_s, "jain": load.jain, "cpu_us": load.cpu_us},
             "flows_opened_s": opened.flows_s,
-            "records": {
-                "flows_s": with.flows_s, "cpu_us": {"without": without.cpu_us, "with": with.cpu_us},
-                "packets_s": {"without": without.packets_s, "with": with.packets_s},
-                "packets_of_flow": per_flow, "flow_us": flow_us,
-            },
+            "records": windows.json(), "records_of_singles": singles.json(),
         })
     );
     Ok(())
@@ -174,6 +155,14 @@ struct Load {
     cpu_us: f64,
 }
 
+/// What records of some 10,000 flows a second cost, by rounds without and with them.
+struct Recorded {
+    per_flow: u32,
+    window: u32,
+    without: Load,
+    with: Load,
+}
+
 /// What the gateway has cost so far.
 #[derive(Clone, Copy)]
 struct Figures {
@@ -181,6 +170,37 @@ struct Figures {
     memory: f64,
     turns: f64,
     packets: f64,
+}
+
+impl Recorded {
+    /// Microseconds of begin, end and every packet of a flow: the packets are counted as they come in and as they go out. Flows of
+    /// the start of a round, which does not count, end in it too: it is a little less.
+    fn flow_us(&self) -> f64 {
+        (self.with.cpu_us - self.without.cpu_us) * f64::from(2 * self.per_flow)
+    }
+
+    fn tell(&self) {
+        let flow_us = self.flow_us();
+        eprintln!(
+            "records at {:.0} flows/s of {} packets and answers, {} on their way at a time: {:.3} µs a packet without, {:.3} with; \
+             {:.0} and {:.0} packets/s; a flow costs {flow_us:.2} µs, 10,000 flows/s {flow_us:.1} % of a core",
+            self.with.flows_s,
+            self.per_flow,
+            self.window,
+            self.without.cpu_us,
+            self.with.cpu_us,
+            self.without.packets_s,
+            self.with.packets_s,
+        );
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "flows_s": self.with.flows_s, "cpu_us": {"without": self.without.cpu_us, "with": self.with.cpu_us},
+            "packets_s": {"without": self.without.packets_s, "with": self.with.packets_s},
+            "packets_of_flow": self.per_flow, "window": self.window, "flow_us": self.flow_us(),
+        })
+    }
 }
 
 struct Quiet {
@@ -333,6 +353,34 @@ impl Portal {
             cpu_us: (after.cpu_ns - before.cpu_ns)
                 / 1e3
                 / (after.packets - before.packets).max(1.0),
+        })
+    }
+
+    /// Measure the same load without and with records, in flows as long as makes 10,000 of them a second.
+    fn cost_of_records(&mut self, flows: usize, window: u32, time: Duration) -> Result<Recorded> {
+        let mut plan = Plan {
+            flows,
+            per_flow: u32::MAX,
+            window,
+            payload: 1_200,
+        };
+        let passes = self.load(plan, time)?.packets_s;
+        plan.per_flow = ((passes / 10_000.0).round() as u32).max(1);
+        let mut rounds: [Vec<Load>; 2] = [Vec::new(), Vec::new()];
+        for round in 0..2 * ROUNDS {
+            // Off, on, on, off: what changes slowly meets both alike.
+            let is_on = round % 4 == 1 || round % 4 == 2;
+            self.record(is_on)?;
+            self.ends_records = is_on;
+            rounds[usize::from(is_on)].push(self.load(plan, time)?);
+            self.ends_records = false;
+        }
+        let [without, with] = rounds.map(|taken| median(&taken));
+        Ok(Recorded {
+            per_flow: plan.per_flow,
+            window,
+            without,
+            with,
         })
     }
 
@@ -545,6 +593,8 @@ struct Plan {
     flows: usize,
     /// Packets of a flow before another one takes its place.
     per_flow: u32,
+    /// Packets of a flow that are on their way at a time.
+    window: u32,
     payload: usize,
 }
 
@@ -577,6 +627,8 @@ struct One {
 struct Flow {
     port: u16,
     left: u32,
+    /// Packets whose answer has not come.
+    on_their_way: u32,
     sent_at: Instant,
 }
 
@@ -657,20 +709,22 @@ impl Crowd {
             };
             self.echoed[client].fetch_add(1, Ordering::Relaxed);
             let flow = &mut one.flows[at];
-            flow.left -= 1;
+            // What was taken for lost and sent again comes twice.
+            flow.left = flow.left.saturating_sub(1);
+            flow.on_their_way = flow.on_their_way.saturating_sub(1);
             if flow.left == 0 {
                 self.flows_done.fetch_add(1, Ordering::Relaxed);
                 *flow = plan.next(flow.port, now);
             }
-            flow.sent_at = now;
-            if let Some(packet) = one.packet(at, plan.payload) {
-                let mut io = Io {
-                    now,
-                    tun: &mut self.inbox,
-                    out: &mut out,
-                };
-                one.engine.handle_tun(&TunRead::whole(&packet), &mut io);
+            if flow.on_their_way > 0 {
+                continue;
             }
+            let mut io = Io {
+                now,
+                tun: &mut self.inbox,
+                out: &mut out,
+            };
+            one.send(at, &plan, &mut io);
         }
         while let Some(event) = one.engine.poll_event() {
             self.events.push_back((client, event));
@@ -687,10 +741,14 @@ impl Crowd {
 
     fn send(&mut self, client: usize, flow: usize, now: Instant, out: &mut impl Outbox) {
         let Some(plan) = self.plan else { return };
-        self.clients[client].flows[flow].sent_at = now;
-        if let Some(packet) = self.clients[client].packet(flow, plan.payload) {
+        let one = &mut self.clients[client];
+        one.flows[flow].begin_window(&plan, now);
+        if let Some(packet) = one.packet(flow, plan.payload) {
+            let count = one.flows[flow].on_their_way;
             self.with(client, now, out, |engine, io| {
-                engine.handle_tun(&TunRead::whole(&packet), io)
+                for _ in 0..count {
+                    engine.handle_tun(&TunRead::whole(&packet), io);
+                }
             });
         }
     }
@@ -710,6 +768,7 @@ impl Crowd {
             let flows = (0..plan.flows).map(|at| Flow {
                 port: first.wrapping_add(at as u16).max(FIRST_PORT),
                 left: plan.per_flow,
+                on_their_way: 0,
                 sent_at: now,
             });
             self.clients[client].flows = flows.collect();
@@ -807,12 +866,30 @@ impl Plan {
         Flow {
             port: port.checked_add(step).unwrap_or(FIRST_PORT + port % step),
             left: self.per_flow,
+            on_their_way: 0,
             sent_at: now,
         }
     }
 }
 
+impl Flow {
+    fn begin_window(&mut self, plan: &Plan, now: Instant) {
+        self.on_their_way = plan.window.min(self.left);
+        self.sent_at = now;
+    }
+}
+
 impl One {
+    /// Send as much of a flow as may be on its way.
+    fn send(&mut self, flow: usize, plan: &Plan, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.flows[flow].begin_window(plan, io.now);
+        if let Some(packet) = self.packet(flow, plan.payload) {
+            for _ in 0..self.flows[flow].on_their_way {
+                self.engine.handle_tun(&TunRead::whole(&packet), io);
+            }
+        }
+    }
+
     fn packet(&self, flow: usize, payload: usize) -> Option<Vec<u8>> {
         let port = self.flows[flow].port;
         let mut bytes = vec![0; payload];
