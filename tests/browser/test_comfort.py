@@ -198,7 +198,7 @@ async def test_everything_can_be_done_without_a_script(
     await page.get_by_role("button", name="Delete site").click()
     await expect(page.locator(".toast")).to_contain_text("was deleted")
     await page.goto(f"{served.url}/acme/search?q=berlin")
-    await page.locator("#found").get_by_role("link", name="Berlin").click()
+    await page.locator("#found").get_by_role("link", name="Berlin", exact=True).click()
     await expect(page.locator("#side-heading")).to_have_text("Berlin")
     await context.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from wardgate.lab.host import Host
 
 _PROGRAMS = frozenset({"portal", "relay", "gateway", "client", "up"})
-_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z \[(?:warning|error|critical) *\] (?P<said>.*)$")
+_LINE = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z \[(?P<level>warning|error|critical) *\] (?P<said>.*)$")
 _BROKEN = re.compile(r"^(?:Traceback \(most recent call last\)|thread '.*' .*panicked at )")
 
 
@@ -23,6 +23,7 @@ class Complaint:
     host: str
     program: str
     said: str
+    is_error: bool
 
     def __str__(self) -> str:
         return f"{self.program} on {self.host}: {self.said}"
@@ -47,9 +48,9 @@ class SceneLogs:
         for line in added.decode(errors="replace").splitlines():
             found = _LINE.match(line)
             if found is not None:
-                yield Complaint(host.name, path.stem, found["said"])
+                yield Complaint(host.name, path.stem, found["said"], found["level"] != "warning")
             elif _BROKEN.match(line):
-                yield Complaint(host.name, path.stem, line)
+                yield Complaint(host.name, path.stem, line, is_error=True)
 
 
 def _files(host: Host) -> list[Path]:

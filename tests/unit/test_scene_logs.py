@@ -29,7 +29,9 @@ def test_warnings_errors_and_traces_of_the_products_programs_are_told_once(host:
     write(host, "client", f"{NOW} [error    ] bad\nTraceback (most recent call last):\n  File\n")
     write(host, "relay", "thread 'wardgate-relay' panicked at src/lib.rs:1:1:\n")
     write(host, "web-80", "Traceback (most recent call last):\n")
-    assert [str(one) for one in logs.complaints([host])] == [
+    complaints = logs.complaints([host])
+    assert [one.is_error for one in complaints] == [True, True, False, True]
+    assert [str(one) for one in complaints] == [
         "client on office: bad",
         "client on office: Traceback (most recent call last):",
         "gateway on office: odd why=[error]",
