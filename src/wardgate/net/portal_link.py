@@ -247,6 +247,9 @@ async def _connect_first(addresses: list[IpAddress], port: int, mark: int | None
     Raises:
         OSError: none did; the error of the first address.
     """
+    if len(addresses) == 1:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await _connect(addresses[0], port, mark)
     attempts = [asyncio.create_task(_connect(address, port, mark)) for address in addresses]
     winner: socket.socket | None = None
     try:

@@ -12,6 +12,7 @@ from portal.channels.test_authorization import grant
 from support.portal import HeldClock, Peer, Refused, World, make_world, portal_running
 from wardgate.portal.bus import EncodingBus
 from wardgate.portal.channels import endpoint
+from wardgate.portal.channels.journal import Journal
 from wardgate.portal.environment import Environment
 from wardgate.portal.settings import PortalSettings
 
@@ -139,6 +140,19 @@ async def test_nothing_is_revoked_by_a_restart(world: World) -> None:
     async with world.gateway() as gateway:
         init = await gateway.join()
         assert [one["resource_id"] for one in init["authorizations"]] == [str(world.resource.id)]
+
+
+async def test_nobody_is_let_in_whose_connect_would_not_be_recorded_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as behind:
+        behind.setattr(Journal, "connects_waiting", endpoint.MOST_UNRECORDED)
+        with pytest.raises(Refused) as refused:
+            await world.client().__aenter__()
+        assert (refused.value.refusal.status, refused.value.refusal.code) == (503, "rate_limit")
+        assert refused.value.refusal.headers["retry-after"] == "1"
+    async with world.client() as client:
+        await client.join()
 
 
 async def test_a_crowd_with_good_tokens_is_called_back_one_after_another(

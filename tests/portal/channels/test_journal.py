@@ -22,7 +22,7 @@ from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.connect_records import Connect
-from wardgate.portal.channels.journal import CONNECTS_SLICE, ROWS_A_TURN, SLICE
+from wardgate.portal.channels.journal import CONNECTS_SHARE, CONNECTS_SLICE, ROWS_A_TURN, SLICE
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream
@@ -108,6 +108,25 @@ async def test_connects_are_recorded_a_few_at_a_time_and_everybody_has_a_turn_in
     await world.portal.journal.flush()
     others.cancel()
     assert sorted(Counter(told).values()) == 3 * [CONNECTS_SLICE]
+
+
+async def test_of_a_crowd_of_connects_a_share_is_recorded_together(world: World, client: Device) -> None:
+    journal, told = world.portal.journal, list[int]()
+    crowd = 8 * CONNECTS_SLICE
+    for _ in range(crowd):
+        journal.write_connect(
+            connect(
+                client,
+                world.client_token_id,
+                seen_at(client),
+                lambda _record: told.append(journal.connects_waiting),
+            )
+        )
+    assert journal.connects_waiting == crowd
+    await journal.flush()
+    assert len(told) == crowd
+    assert told[0] == crowd - crowd // CONNECTS_SHARE
+    assert journal.connects_waiting == 0
 
 
 async def test_everybody_has_turns_while_many_grants_are_committed(

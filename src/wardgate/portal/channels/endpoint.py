@@ -98,6 +98,11 @@ PATIENCE_S: Final = 8.0
 be done again.
 """
 
+MOST_UNRECORDED: Final = 1000
+"""Connects that wait to be recorded before nobody else is let in: what a slow disk takes in a few seconds. A session
+whose connect is not recorded within `RECORD_S` ends, and its peer would come once more.
+"""
+
 WRITTEN_AT_ONCE: Final = 16 * 1024
 """Characters of frames that leave by one system call; more wait until everybody else had a turn."""
 
@@ -270,6 +275,8 @@ class ChannelEndpoint:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "rate_limit", "Too many connects", retry_after_s=1)
         try:
             async with self._turns.turn(key):
+                if self._journal.connects_waiting >= MOST_UNRECORDED:
+                    raise Full
                 self._require_open()
                 _require_present(scope)
                 view = None if token.account_id is None else self._services.accounts.loaded(token.account_id)

@@ -55,6 +55,10 @@ waits for it, and a commit costs as much for one as for ten.
 SLICE: Final = 50
 CONNECTS_SLICE: Final = 25
 """Records of connects in one commit: some three milliseconds, in which nobody else has a turn."""
+CONNECTS_SHARE: Final = 4
+"""Of more than a hundred that wait, a quarter is committed together: a commit takes several iterations of the loop, and
+these are long when all peers come back at once. Sessions end whose connect is not recorded in time.
+"""
 ROWS_A_TURN: Final = 60
 """Rows of a slice that are worked on before everybody else has a turn: some two milliseconds."""
 
@@ -119,6 +123,11 @@ class Journal:
         self._decisions.append(decision)
         self._waiting.set()
 
+    @property
+    def connects_waiting(self) -> int:
+        """How many connects are not recorded yet."""
+        return len(self._connects)
+
     def write_connect(self, connect: Connect) -> None:
         """Queue the record of a connect."""
         self._connects.append(connect)
@@ -182,7 +191,8 @@ class Journal:
     async def _commit_slice(self) -> None:
         grants, self._grants = self._grants[:SLICE], self._grants[SLICE:]
         decisions, self._decisions = self._decisions[:SLICE], self._decisions[SLICE:]
-        connects, self._connects = self._connects[:CONNECTS_SLICE], self._connects[CONNECTS_SLICE:]
+        size = max(CONNECTS_SLICE, len(self._connects) // CONNECTS_SHARE)
+        connects, self._connects = self._connects[:size], self._connects[size:]
         self._are_connects_due = self._are_connects_due and bool(self._connects)
         slice_ = _Slice(grants, connects, decisions)
         self._committing = grants

@@ -1,6 +1,9 @@
 """Turns for upgrades when more come than can be looked at: a queue that is bounded, fair and has a deadline.
 
 at once     so many are let through; the others wait
+rounds      so many begin in one iteration of the event loop, too: a turn that never waits for anything would otherwise
+            end before the next one asks, a thousand of them would run in one iteration, and what these cause (joins,
+            records, heartbeats of everybody else) would wait for the last of them
 a row       whoever has the same key (one token from one address) waits in one row, in order of arrival
 fairness    rows are served in rotation, so that a crowd behind one token delays its own and nobody else by more
             than one turn for each row
@@ -10,15 +13,16 @@ pace        no more wait than have a turn in that time, as soon as it is known h
 """
 
 import asyncio
+import statistics
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Final
 
-_WEIGHT: Final = 0.02
-"""Of the latest turn, in the average of their pace: the last hundred count most."""
-
-_LONGEST_SPACING_S: Final = 0.1
-"""A standstill counts as this: it says nothing of the turns after it."""
+_SPANS: Final = 15
+"""Spans of which the median is the pace: of `at_once` turns each. A standstill, as while a crowd's requests are read,
+says nothing of the turns after it, and is outvoted.
+"""
 
 
 class Full(Exception):
@@ -51,7 +55,11 @@ class Turns:
         # Dictionaries are queues whose members can also leave from the middle.
         self._rows: dict[Hashable, dict[asyncio.Future[None], None]] = {}
         self._monotonic: Final = monotonic
-        self._passed_on_at: float | None = None
+        self._span_began_at: float | None = None
+        self._ended_in_span = 0
+        self._spacings: deque[float] = deque([1.0 / expected_per_s] * _SPANS, maxlen=_SPANS)
+        self._begun = 0  # in this iteration of the loop
+        self._is_round_due = False
         self._spacing_s = 1.0 / expected_per_s
         self.under_way = 0
         self.waiting = 0
@@ -67,10 +75,11 @@ class Turns:
         Raises:
             Full: there is none.
         """
-        if self.under_way < self._at_once:
-            self.under_way += 1
-        else:
+        if self.waiting or not self._has_place():
             await self._wait(key)
+        else:
+            self._take_place()
+            self._want_round()
         try:
             yield
         finally:
@@ -99,15 +108,42 @@ class Turns:
         return min(self._most_waiting, max(self._at_once, int(self._patience_s / self._spacing_s)))
 
     def _take_the_pace(self) -> None:
-        now, before = self._monotonic(), self._passed_on_at
-        self._passed_on_at = now if self.waiting else None
-        if before is not None and self.waiting:
-            self._spacing_s += _WEIGHT * (min(now - before, _LONGEST_SPACING_S) - self._spacing_s)
+        if not self.waiting:
+            self._span_began_at = None
+            return
+        now = self._monotonic()
+        if self._span_began_at is not None:
+            self._ended_in_span += 1
+            if self._ended_in_span < self._at_once:
+                return
+            self._spacings.append((now - self._span_began_at) / self._ended_in_span)
+            self._spacing_s = statistics.median(self._spacings)
+        self._span_began_at, self._ended_in_span = now, 0
+
+    def _has_place(self) -> bool:
+        return self.under_way < self._at_once and self._begun < self._at_once
+
+    def _take_place(self) -> None:
+        self.under_way += 1
+        self._begun += 1
 
     def _pass_on(self) -> None:
-        """Give a turn that has ended to the first of the next row."""
+        """A turn has ended: its place is free for another."""
         self._take_the_pace()
-        while self._rows:
+        self.under_way -= 1
+        if self.waiting:
+            self._want_round()
+
+    def _want_round(self) -> None:
+        if not self._is_round_due:
+            self._is_round_due = True
+            asyncio.get_running_loop().call_soon(self._begin_round)
+
+    def _begin_round(self) -> None:
+        """In the next iteration of the loop: let the first of each row begin, as far as there are places."""
+        self._is_round_due = False
+        self._begun = 0
+        while self._rows and self._has_place():
             key = next(iter(self._rows))
             row = self._rows.pop(key)
             called = next(iter(row))
@@ -118,8 +154,10 @@ class Turns:
             # One that is leaving has not come to it yet.
             if not called.done():
                 called.set_result(None)
-                return
-        self.under_way -= 1
+                self._take_place()
+        if self._begun:
+            # After those that begin now: the places of turns that wait for nothing are free again by then.
+            self._want_round()
 
     def _leave(self, key: Hashable, called: asyncio.Future[None]) -> None:
         row = self._rows.get(key, {})

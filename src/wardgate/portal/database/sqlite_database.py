@@ -243,6 +243,9 @@ class SqliteDatabase:
             try:
                 yield connection
             except BaseException:
+                if connection.invalidated:
+                    # Whoever asked has gone in the middle of a statement: the library has closed the connection.
+                    raise
                 # A commit that failed may leave the transaction open, and the library believes that it is over.
                 driver: InlineConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
                 await driver.rollback()

@@ -1,6 +1,7 @@
 """Turns: bounded, fair between keys, with a deadline, and none is lost."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -127,6 +128,31 @@ async def test_a_turn_given_to_one_who_leaves_in_the_same_instant_goes_on_to_the
         assert peers.let_in == ["a1", "a3"]
 
 
+async def test_turns_that_wait_for_nothing_are_spread_over_iterations_of_the_loop() -> None:
+    turns = Turns(
+        at_once=3,
+        most_waiting=99,
+        most_of_one=99,
+        patience_s=60.0,
+        expected_per_s=100.0,
+        monotonic=lambda: 0.0,
+    )
+    iteration, begun_in = 0, list[int]()
+
+    async def stay_a_moment() -> None:
+        async with turns.turn("a"):
+            begun_in.append(iteration)
+
+    tasks = [asyncio.create_task(stay_a_moment()) for _ in range(30)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        iteration += 1
+    assert max(Counter(begun_in).values()) == 3
+    # No iteration is left out between the first and the last.
+    assert len(set(begun_in)) == 10
+    assert (turns.under_way, turns.waiting) == (0, 0)
+
+
 async def test_no_more_wait_than_have_a_turn_in_the_time_that_they_wait() -> None:
     async with queue(waiting=9, patience_s=40.0, per_s=0.1) as peers:
         await peers.comes("a1", "a2", "a3", "a4", "a5", "b1")
@@ -153,5 +179,6 @@ async def test_a_standstill_is_forgotten() -> None:
     async with queue(waiting=100, of_one=100) as peers:
         await peers.comes(*names)
         await peers.goes("a0", after_s=0.01)
-        await peers.goes("a1", after_s=1000.0)
-        assert peers.turns.per_s > 80
+        for name in names[1:6]:
+            await peers.goes(name, after_s=1000.0)
+        assert peers.turns.per_s == 100

@@ -97,6 +97,29 @@ async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sou
         await store.close()
 
 
+async def test_whoever_goes_at_any_moment_of_a_search_ends_as_cancelled(tmp_path: Path) -> None:
+    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    try:
+
+        async def count() -> dict[str, int]:
+            async with store.reading(is_long=True) as transaction:
+                return await JobQueue(transaction).counts()
+
+        was_cancelled = []
+        for steps in range(60):
+            counting = asyncio.create_task(count())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            counting.cancel()
+            (outcome,) = await asyncio.gather(counting, return_exceptions=True)
+            was_cancelled.append(isinstance(outcome, asyncio.CancelledError))
+            assert was_cancelled[-1] or isinstance(outcome, dict), outcome
+        assert any(was_cancelled)
+        assert await count() is not None
+    finally:
+        await store.close()
+
+
 async def test_the_loop_goes_on_while_a_list_is_read_and_counted(tmp_path: Path) -> None:
     workshop = Workshop()
     environment = replace(Environment.of_this_process(), executor=workshop)

@@ -9,15 +9,14 @@ use wardgate_packet::{IpPacket, Unreachable};
 
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
-use super::filter_set::FilterSet;
-use super::flow_records::Basis;
+use super::filter_set::{FilterSet, Traffic};
+use super::flow_records::Sighting;
 use super::gateway::{self, Gateway, NotTranslated, TowardClient, TowardNetwork};
 use super::links::PeerKey;
 use super::nat_table::Side;
 use super::receive::Judgement;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
-use super::sightings::{Right, Sighting};
 use super::{Io, Role};
 use crate::command::{Command, Grant, GrantKind, Refused, Translate, TranslatedFlow};
 use crate::{Outbox, TunSink};
@@ -49,21 +48,18 @@ impl RoleState for Gateway {
         }
     }
 
-    fn see_inner<B: AsRef<[u8]>>(
-        &self,
+    fn record_inner<B: AsRef<[u8]>>(
+        engine: &mut Engine<Self>,
         key: PeerKey,
         packet: &IpPacket<B>,
         sent_to: IpAddr,
         now: Instant,
     ) -> Option<Sighting> {
-        Sighting::of(key, packet, true, Right::Received(sent_to), 1, now)
-    }
-
-    fn basis_of(&self, seen: &Sighting) -> Option<Basis> {
-        match seen.right {
-            Right::Received(sent_to) => self.granted_basis_of(seen, sent_to),
-            Right::Sent | Right::None => None,
-        }
+        let seen = Sighting::of(key, packet, true, 1)?;
+        let role = &engine.role;
+        let traffic = Traffic::toward(packet);
+        let basis = || role.basis_of(key, sent_to, traffic, now);
+        engine.flows.note(&seen, now, basis).then_some(seen)
     }
 
     fn forward(
@@ -106,15 +102,13 @@ impl RoleState for Gateway {
             .send_segments(key, read, ecn, edit, counters, io.now, io.out);
         if engine.flows.is_on()
             && sent > 0
-            && let Some(mut seen) = Sighting::of(key, packet, false, Right::None, sent, io.now)
+            && let Some(mut seen) = Sighting::of(key, packet, false, sent)
         {
             seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
-            engine.record(seen);
+            engine.flows.note(&seen, io.now, || None);
         }
         if result.is_err() {
-            engine
-                .counters
-                .add(Counter::NoSession, read.segment_count() - sent);
+            counters.add(Counter::NoSession, read.segment_count() - sent);
         }
     }
 
