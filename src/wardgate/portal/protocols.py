@@ -18,7 +18,7 @@ tests/unit/portal/test_protocols.py.
 
 import asyncio
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -263,15 +263,28 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class Inbox:
-    """What asyncio's queue does for one reader, in a tenth of its memory; uvicorn's protocol fills it."""
+    """What asyncio's queue does for one reader, in a tenth of its memory; uvicorn's protocol fills it.
 
-    __slots__ = ("_messages", "_waiting")
+    Attributes:
+        take: offered the text of the first message of a turn, if the reader waits for it; true: it has taken it.
+        is_turn_over: whether one was offered in this turn.
+    """
+
+    __slots__ = ("_messages", "_waiting", "is_turn_over", "take")
 
     def __init__(self) -> None:
         self._messages: list[Any] = []
         self._waiting: asyncio.Future[None] | None = None
+        self.take: Callable[[str], bool] | None = None
+        self.is_turn_over = True
 
     def put_nowait(self, message: Any) -> None:
+        if not self.is_turn_over and self.take is not None:
+            self.is_turn_over = True
+            text = message.get("text")
+            is_waited_for = self._waiting is not None and not self._waiting.done()
+            if text is not None and is_waited_for and self.take(text):
+                return
         self._messages.append(message)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
@@ -303,7 +316,8 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.queue = Inbox()  # type: ignore[assignment]
+        self._inbox = Inbox()
+        self.queue = self._inbox  # type: ignore[assignment]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -320,8 +334,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        # As above: the scope leads to the object that has it.
+        # As above: the scope leads to the object that has it, and so does what takes its frames.
         self.scope["extensions"].clear()
+        self._inbox.take = None
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:
@@ -366,7 +381,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             return
         if self._unfed and self.handshake_complete and self._may_feed():
             piece, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
+            self._inbox.is_turn_over = False
             super().data_received(piece)
+            self._inbox.is_turn_over = True
         if self._unfed and not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
@@ -391,6 +408,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         was_paused, self.read_paused = self.read_paused, True
         super().send_receive_event_to_app()
         self.read_paused = was_paused
+
+    def hand_over(self, take: Callable[[str], bool]) -> None:
+        self._inbox.take = take
 
     async def receive(self) -> Any:
         message = await self.queue.get()

@@ -40,6 +40,7 @@ OWN = {
     "is_gone",
     "unsent_bytes",
     "has_unread",
+    "hand_over",
     "is_writable",
     "write",
     "fail",

@@ -540,6 +540,71 @@ async def test_a_frame_that_is_taken_never_holds_the_reading(caller: Caller) -> 
 
 
 @scene
+async def test_the_first_frame_of_a_turn_is_handed_over_and_the_others_are_received(caller: Caller) -> None:
+    taken: list[str] = []
+
+    def take(text: str) -> bool:
+        taken.append(text)
+        return True
+
+    await caller.say(UPGRADE)
+    caller.wire.protocol.hand_over(take)
+    caller.wire.protocol.data_received(_frame(0x1, b"a") + _frame(0x1, b"b") + _frame(0x1, b"c"))
+    assert (taken, caller.received) == (["a"], [])
+    await caller.say(b"")
+    await caller.say(_frame(0x2, b"d"))  # no text
+    await caller.say(_frame(0x1, b"e"))
+    assert [one.get("text") for one in caller.received] == ["b", "c", None]
+    assert (taken, caller.wire.is_paused) == (["a", "e"], False)
+
+
+@scene
+async def test_a_frame_is_handed_over_only_to_whom_waits_and_received_if_it_is_not_taken(
+    caller: Caller,
+) -> None:
+    offered: list[str] = []
+
+    def decline(text: str) -> bool:
+        offered.append(text)
+        return False
+
+    await caller.say(UPGRADE)
+    caller.wire.protocol.hand_over(decline)
+    caller.wire.protocol.data_received(_frame(0x1, b"a"))
+    caller.wire.protocol.data_received(_frame(0x1, b"b"))  # nobody waits: the first has not been received
+    assert offered == ["a"]
+    await caller.say(b"")
+    assert (offered, [one["text"] for one in caller.received]) == (["a", "b"], ["a", "b"])
+
+
+@scene
+async def test_many_frames_of_which_some_are_handed_over_keep_their_order(caller: Caller) -> None:
+    seen: list[str] = []
+
+    def take(text: str) -> bool:
+        seen.append(text)
+        return True
+
+    caller.received = _Texts(seen)
+    await caller.say(UPGRADE)
+    caller.wire.protocol.hand_over(take)
+    await caller.say(b"".join(_frame(0x1, b"%d" % number) for number in range(2_000)), turns=5_000)
+    assert seen == [str(number) for number in range(2_000)]
+
+
+class _Texts(list[Any]):
+    """What is received, noted where it is also noted what is handed over."""
+
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def append(self, message: Any) -> None:
+        super().append(message)
+        self._seen.append(message["text"])
+
+
+@scene
 async def test_frames_written_together_arrive_one_by_one(caller: Caller) -> None:
     await caller.say(UPGRADE)
     channel, before = caller.wire.protocol, len(caller.wire.written)

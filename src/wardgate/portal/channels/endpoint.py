@@ -3,6 +3,10 @@
 The pump is three things: the task of the request reads frames, a callback of the loop writes what has come up since the
 last one, and a timer calls `handle_timeout`. Where the network does not take everything at once, or the connection
 ends, a second task writes. The session decides everything; nothing here looks into a frame.
+
+A request for access is waited for, so it does not wait for turns of the loop in which everybody else works: a frame
+for which the reader is waiting is handled where it arrives, without waking the reader, and what a session calls urgent
+is written where it comes up.
 """
 
 import asyncio
@@ -133,6 +137,11 @@ class Transport(Protocol):
 
     def has_unread(self) -> bool:
         """Tell whether a message of the peer waits to be received."""
+
+    def hand_over(self, take: Callable[[str], bool]) -> None:
+        """From now on, offer a text frame to `take` first while `receive` waits for one, and at most one in a turn of
+        the loop; it is received as usual if `take` returns false, and as `take` then was not called.
+        """
 
     def is_writable(self) -> bool:
         """Tell whether the socket is open and takes more at once."""
@@ -551,6 +560,8 @@ class _Pump:
         self._reader = asyncio.current_task()
         await self._send({"type": "websocket.accept"})
         self._session.on_output = self._handle_output
+        self._session.on_urgent_output = self._flush_at_once
+        self._transport.hand_over(self._take)
         self._handle_output()
         try:
             with contextlib.suppress(OSError):  # a broken socket is no failure
@@ -564,7 +575,7 @@ class _Pump:
             self._counters["channel_crashes"] += 1
         finally:
             self._is_over = True
-            self._session.on_output = _deaf
+            self._session.on_output = self._session.on_urgent_output = _deaf
             if self._recording is not None:
                 self._recording.closed(None, by="peer")
             for timer in (self._flushing, self._timer, self._flush_timer, self._progress_timer):
@@ -586,16 +597,45 @@ class _Pump:
             text = event.get("text")
             if text is None:
                 self._session.handle_binary()
+                self._handled()
             else:
-                if self._recording is not None:
-                    self._recording.received(text)
-                self._session.handle_text(text)
-            if self._flushing is None:
-                self._arm()
+                # Of a frame that was handed over.
+                delay_s = self._session.read_delay_s()
+                if delay_s > 0:
+                    await self._clock.sleep(delay_s)
+                self._handle_frame(text)
             delay_s = self._session.read_delay_s()
             # Even without a delay: a burst of frames from one peer must not keep all others waiting.
             if delay_s > 0 or self._transport.has_unread():
                 await self._clock.sleep(delay_s)
+
+    def _take(self, text: str) -> bool:
+        """Handle a frame for which the reader waits, unless the peer has to wait itself."""
+        if self._is_over or self._session.read_delay_s() > 0:
+            return False
+        try:
+            self._handle_frame(text)
+        except Exception:
+            log.exception("a control channel's pump failed")
+            self._counters["channel_crashes"] += 1
+            self._end()
+        return True
+
+    def _handle_frame(self, text: str) -> None:
+        if self._recording is not None:
+            self._recording.received(text)
+        self._session.handle_text(text)
+        self._handled()
+
+    def _handled(self) -> None:
+        if self._flushing is None:
+            self._arm()
+
+    def _flush_at_once(self) -> None:
+        """Write now what a callback would write in the next turn of the loop."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flush()
 
     def _flush(self) -> None:
         """Write what there is at once; what the network does not take now is left to a task, and so is the end."""
@@ -737,6 +777,8 @@ class _NoTransport:
 
     def has_unread(self) -> bool:
         return True
+
+    def hand_over(self, take: Callable[[str], bool]) -> None: ...
 
     def is_writable(self) -> bool:
         return False

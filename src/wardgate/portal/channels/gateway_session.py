@@ -246,6 +246,8 @@ class GatewaySession(Session):
                     self._clock.monotonic() + REF_S,
                 )
                 self._push(create)
+                # Before the grant is written down and explained: its client waits for the gateway.
+                self.on_urgent_output()
             case GrantQueued(holding):
                 self._held.put(holding)
             case WithdrawGrant(authorization_id):

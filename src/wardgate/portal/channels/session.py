@@ -3,7 +3,8 @@
 
 A session is a protocol machine without a socket: text in through `handle_text`, text out of `poll_transmit`,
 a close code out of `poll_close`, a deadline out of `poll_timeout`. Messages of other sessions and changes of
-the account reach it from outside a frame; `on_output` is called whenever it may have something to say.
+the account reach it from outside a frame; `on_output` is called whenever it may have something to say, and
+`on_urgent_output` after it when somebody waits for just that.
 
     ┌──────┐ phx_join ┌────────┐ phx_leave, second phx_join: phx_close ┌──────┐
     │ open ├──────────► joined ├───────────────────────────────────────► open │
@@ -119,6 +120,7 @@ class Session(ABC):
         self._join_ref: str | None = None
         self._recorded_by: float | None = None
         self.on_output: Callable[[], None] = _ignore
+        self.on_urgent_output: Callable[[], None] = _ignore
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
