@@ -291,6 +291,13 @@ class Peer:
         """How many frames of this peer the portal has not read yet."""
         return self._wire.to_portal.qsize()
 
+    def take_back(self) -> int:
+        """Take back the frames that the portal has not read yet, and return how many they are."""
+        count = self.waiting_frames
+        for _ in range(count):
+            self._wire.to_portal.get_nowait()
+        return count
+
     async def receive(self, event: str | None = None) -> dict[str, Any]:
         """Return the next frame, which must be of this event if one is named."""
         got = await self._next_event()

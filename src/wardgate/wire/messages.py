@@ -22,6 +22,12 @@ Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=$")]
 
 UnixSeconds = int
 
+AddressText = Annotated[str, Meta(max_length=64)]
+"""An address as a peer wrote it, right or wrong: the portal repeats it in its answer and in the decision log."""
+
+NameText = Annotated[str, Meta(max_length=255)]
+"""A host name as a peer wrote it; the portal repeats it in its answer."""
+
 
 class Message(Struct, frozen=True):
     """Base of all messages and of the objects in them."""
@@ -483,13 +489,13 @@ class RequestAuthorization(Message, frozen=True):
 
     resource_id: ResourceId
     connected_gateway_ids: tuple[GatewayId, ...] = ()
-    ipv4: str | UnsetType | None = UNSET
-    ipv6: str | UnsetType | None = UNSET
+    ipv4: AddressText | UnsetType | None = UNSET
+    ipv6: AddressText | UnsetType | None = UNSET
 
 
 class ResolveDevicePoolDomain(Message, frozen=True):
     resource_id: ResourceId
-    domain: str
+    domain: NameText
 
 
 class NewGatewayIceCandidates(Message, frozen=True):

@@ -28,6 +28,7 @@ BEARER: Final = "Bearer "  # compared exactly
 PROBLEM_JSON: Final = "application/problem+json"
 DEFAULT_RELAY_PORT: Final = 3478
 MAX_TEXT_CHARS: Final = 255
+BROADCAST: Final = IPv4Address("255.255.255.255")
 
 PATHS: Final[Mapping[tuple[PeerKind, Generation], str]] = {
     (PeerKind.CLIENT, Generation.V1): "/client/websocket",
@@ -249,8 +250,8 @@ class _Fields:
         value = self._query.get("external_id", self._query.get("firezone_id", "")).strip()
         if not value:
             self._problems.append(("external_id", "can't be blank"))
-        elif len(value) > MAX_TEXT_CHARS:
-            self._problems.append(("external_id", f"should be at most {MAX_TEXT_CHARS} character(s)"))
+        else:
+            self._check_text("external_id", value)
         return value
 
     def public_key(self) -> str:
@@ -265,8 +266,7 @@ class _Fields:
 
     def optional(self, name: str) -> str | None:
         value = self._query.get(name, "").strip()
-        if len(value) > MAX_TEXT_CHARS:
-            self._problems.append((name, f"should be at most {MAX_TEXT_CHARS} character(s)"))
+        self._check_text(name, value)
         return value or None
 
     def address(self, name: str, family: type[_A]) -> _A | None:
@@ -274,10 +274,13 @@ class _Fields:
         if not value:
             return None
         try:
-            return family(value)
+            address = family(value)
         except ValueError:
+            address = None
+        if address is None or not _is_for_everybody(address):
             self._problems.append((name, "is invalid"))
             return None
+        return address
 
     def port(self) -> int:
         value = self._query.get("port", "").strip()
@@ -292,12 +295,31 @@ class _Fields:
         if self._problems:
             raise InvalidConnectParameters(self._problems)
 
+    def _check_text(self, name: str, value: str) -> None:
+        if len(value) > MAX_TEXT_CHARS:
+            self._problems.append((name, f"should be at most {MAX_TEXT_CHARS} character(s)"))
+        elif "\0" in value:
+            self._problems.append((name, "is invalid"))  # PostgreSQL has no such text
+
 
 def _is_key(value: str) -> bool:
+    """Tell whether a text is *the* base64 of a key. Keys are told apart by their text, and another spelling of the last
+    bits would be the same key.
+    """
     try:
-        return len(base64.b64decode(value, validate=True)) == 32
+        key = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return False
+    return len(key) == 32 and base64.b64encode(key).decode() == value
+
+
+def _is_for_everybody(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether an address means the same host to all peers. One with a zone is no socket address to released peers,
+    which drop the whole message that it stands in.
+    """
+    if address.is_unspecified or address.is_multicast or address == BROADCAST:
+        return False
+    return not isinstance(address, IPv6Address) or (address.scope_id is None and address.ipv4_mapped is None)
 
 
 def _kind(parameters: ConnectParameters) -> PeerKind:

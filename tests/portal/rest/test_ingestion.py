@@ -1,5 +1,6 @@
 """Reports of flows from clients and gateways."""
 
+import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ import pytest
 from support.browser import caller
 from support.portal import World, portal_with_held_clock
 from wardgate.model.ids import AccountId, ActorId, AuthorizationId, DeviceId, PolicyId, ResourceId
-from wardgate.portal.logs.ingestion import MAX_BODY_BYTES
+from wardgate.portal.logs.ingestion import MAX_BODY_BYTES, MAX_OUTERS, ONE_AUTHORIZATION
+from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.wire.ingest_tokens import IngestClaims, mint_ingest_token
 
 PATH = "/ingestion/flow_logs"
@@ -152,6 +154,40 @@ async def test_right_records_are_stored_beside_wrong_ones(api: httpx2.AsyncClien
 async def test_a_body_that_is_no_list_of_flows(report: Report, body: bytes, detail: str) -> None:
     answer = await report(body)
     assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize("other", [[], {}, 5, "x", str(UUID(int=4))])
+async def test_only_flows_of_the_tokens_authorization_are_taken(report: Report, other: object) -> None:
+    """Whatever stands there, of whatever type."""
+    answer = await report([OPEN, {**OPEN, "policy_authorization_id": other}])
+    assert (answer.status_code, answer.json()["detail"]) == (422, ONE_AUTHORIZATION)
+    assert (await report([{**OPEN, "policy_authorization_id": str(UUID(int=3))}])).status_code == 200
+
+
+async def test_a_flow_with_more_paths_than_there_can_be_is_refused(report: Report) -> None:
+    """Thousands of them would be looked at one by one."""
+    path = {"dst_ip": "203.0.113.9", "dst_port": 52625}
+    assert (await report([{**CLOSED, "outers": [path] * MAX_OUTERS}])).status_code == 200
+    answer = await report([{**CLOSED, "outers": [path] * (MAX_OUTERS + 1)}])
+    assert answer.json()["validation_errors"] == {"0": {"outers": ["is invalid"]}}
+
+
+async def test_a_large_report_leaves_others_their_turn(report: Report, world: World) -> None:
+    """The portal has one loop: a report of ten thousand flows would keep everybody waiting for seconds."""
+    flows = [{**CLOSED, "inner_src_port": port} for port in range(1_200)]
+    async with world.client() as client:
+        await client.join()
+        sending = asyncio.create_task(report([*flows, 5]))
+        answered = 0
+        while not sending.done():
+            await client.news()
+            answered += 1
+    assert answered > 6
+    wrong = {"record": ["must be a JSON object"]}
+    assert (await sending).json()["validation_errors"] == {str(len(flows)): wrong}
+    async with world.portal.services.store.reading() as transaction:
+        stored = await Logs(transaction, world.account_id).load(Stream.FLOW, limit=len(flows) + 1)
+    assert len(stored) == len(flows)
 
 
 async def test_a_body_beyond_the_bound_is_not_read(report: Report) -> None:

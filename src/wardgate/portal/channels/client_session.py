@@ -10,7 +10,7 @@ The parts are documented in their modules: `resource_list`, `asked_grants`, `dec
 """
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
@@ -67,7 +67,7 @@ from wardgate.portal.snapshot.accounts import AccountView
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import unix_seconds
 from wardgate.wire.dialect import Dialect
-from wardgate.wire.frames import VERSION_MISMATCH, Framing
+from wardgate.wire.frames import UNKNOWN_MESSAGE, VERSION_MISMATCH, Framing
 from wardgate.wire.user_agent import announced_version
 
 REEVALUATION_S: Final = 60.0  # protocol §3.6.8
@@ -235,17 +235,17 @@ class ClientSession(Session):
             case wire.ResolveDevicePoolDomain(resource_id, domain):
                 self._pools.resolve(resource_id, domain, is_shown=resource_id in self._list)
             case wire.NewGatewayIceCandidates(gateway_id, candidates):
-                self._gateways.forward((gateway_id,), candidates, is_invalidated=False)
+                return self._forward((gateway_id,), candidates, is_invalidated=False)
             case wire.InvalidateNewGatewayIceCandidates(gateway_id, candidates):
-                self._gateways.forward((gateway_id,), candidates, is_invalidated=True)
+                return self._forward((gateway_id,), candidates, is_invalidated=True)
             case wire.BroadcastToGateways(gateway_ids, candidates):
-                self._gateways.forward(gateway_ids, candidates, is_invalidated=False)
+                return self._forward(gateway_ids, candidates, is_invalidated=False)
             case wire.BroadcastInvalidatedToGateways(gateway_ids, candidates):
-                self._gateways.forward(gateway_ids, candidates, is_invalidated=True)
+                return self._forward(gateway_ids, candidates, is_invalidated=True)
             case wire.NewPeerIceCandidates(client_id, candidates):
-                self._pools.forward(client_id, candidates, is_invalidated=False)
+                return self._forward_to_client(client_id, candidates, is_invalidated=False)
             case wire.InvalidateNewPeerIceCandidates(client_id, candidates):
-                self._pools.forward(client_id, candidates, is_invalidated=True)
+                return self._forward_to_client(client_id, candidates, is_invalidated=True)
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
             case wire.LegacyConnection():
@@ -280,6 +280,24 @@ class ClientSession(Session):
                 self._pools.request(access, decision, request, now=now)
             case Granted():
                 self._gateways.request(access, decision, request.connected_gateway_ids, now=now)
+
+    def _forward(
+        self, gateway_ids: Iterable[GatewayId], candidates: tuple[str, ...], *, is_invalidated: bool
+    ) -> str | None:
+        if not self._may_forward(candidates):
+            return UNKNOWN_MESSAGE
+        copies = self._gateways.forward(gateway_ids, candidates, is_invalidated=is_invalidated)
+        self._charge_copies(candidates, copies)
+        return None
+
+    def _forward_to_client(
+        self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool
+    ) -> str | None:
+        if not self._may_forward(candidates):
+            return UNKNOWN_MESSAGE
+        copies = self._pools.forward(client_id, candidates, is_invalidated=is_invalidated)
+        self._charge_copies(candidates, copies)
+        return None
 
     # ── what others say ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -34,7 +34,7 @@ from wardgate.wire.upgrade import (
     parse_gateway_parameters,
     parse_relay_parameters,
 )
-from wardgate.wire.user_agent import MAX_CHARS, announced_version
+from wardgate.wire.user_agent import announced_version
 
 
 class Refused(Exception):
@@ -110,7 +110,7 @@ def has_foreign_key(bus: Bus, account_id: UUID, address: Address, public_key: st
 def latest_session(origin: Origin) -> dict[str, Any]:
     """Return a device's columns of `LATEST_SESSION` that its connection's origin fills."""
     return {
-        "last_seen_user_agent": origin.user_agent[:MAX_CHARS],
+        "last_seen_user_agent": origin.user_agent,
         "last_seen_remote_ip": str(origin.remote_ip),
         "last_seen_remote_ip_location_region": origin.region,
         "last_seen_remote_ip_location_city": origin.city,

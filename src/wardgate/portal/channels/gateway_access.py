@@ -68,14 +68,15 @@ class GatewayAccess:
 
     def forward(
         self, gateway_ids: Iterable[GatewayId], candidates: tuple[str, ...], *, is_invalidated: bool
-    ) -> None:
-        """Forward the client's candidates to gateways that it has a grant for."""
+    ) -> int:
+        """Forward the client's candidates to gateways that it has a grant for; returns to how many."""
         message = CandidatesOfClient(self._context.client_id, candidates, is_invalidated)
-        for gateway_id in dict.fromkeys(gateway_ids):
-            if self._asked.is_related(gateway_id):
-                self._context.bus.send(Address("gateway", gateway_id), message)
-            else:
-                self._context.services.counters["candidates_unrelated"] += 1
+        named = dict.fromkeys(gateway_ids)
+        related = [gateway_id for gateway_id in named if self._asked.is_related(gateway_id)]
+        self._context.services.counters["candidates_unrelated"] += len(named) - len(related)
+        for gateway_id in related:
+            self._context.bus.send(Address("gateway", gateway_id), message)
+        return len(related)
 
     def _choose(
         self, resource: Resource, connected: frozenset[GatewayId], *, is_renewal: bool

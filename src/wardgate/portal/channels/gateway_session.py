@@ -45,7 +45,7 @@ from wardgate.portal.snapshot.entities import resource_of
 from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import GATEWAY_TURN_EXPIRY_UNIX, unix_seconds
 from wardgate.wire.dialect import Dialect
-from wardgate.wire.frames import INVALID_REF, Framing
+from wardgate.wire.frames import INVALID_REF, UNKNOWN_MESSAGE, Framing
 from wardgate.wire.user_agent import announced_version
 
 log = logging.getLogger(__name__)
@@ -209,9 +209,9 @@ class GatewaySession(Session):
                 self._bus.send(reply_to, GrantAcknowledged(authorization_id))
                 return ""
             case wire.BroadcastIceCandidates(client_ids, candidates):
-                self._forward(client_ids, candidates, is_invalidated=False)
+                return self._forward(client_ids, candidates, is_invalidated=False)
             case wire.BroadcastInvalidatedIceCandidates(client_ids, candidates):
-                self._forward(client_ids, candidates, is_invalidated=True)
+                return self._forward(client_ids, candidates, is_invalidated=True)
             case wire.NoRelays():
                 self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
             case wire.Draining():
@@ -225,14 +225,17 @@ class GatewaySession(Session):
 
     def _forward(
         self, client_ids: tuple[ClientId, ...], candidates: tuple[str, ...], *, is_invalidated: bool
-    ) -> None:
+    ) -> str | None:
+        if not self._may_forward(candidates):
+            return UNKNOWN_MESSAGE
         message = CandidatesOfGateway(self._gateway_id, candidates, is_invalidated)
-        for client_id in dict.fromkeys(client_ids):
-            if self._held.has_client(client_id):
-                self._charge(1)
-                self._bus.send(Address("client", client_id), message)
-            else:
-                self._counters["candidates_unrelated"] += 1
+        named = dict.fromkeys(client_ids)
+        related = [client_id for client_id in named if self._held.has_client(client_id)]
+        self._counters["candidates_unrelated"] += len(named) - len(related)
+        self._charge_copies(candidates, len(related))
+        for client_id in related:
+            self._bus.send(Address("client", client_id), message)
+        return None
 
     # ── what others say ──────────────────────────────────────────────────────────────────────────────────────
 

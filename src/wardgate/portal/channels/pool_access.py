@@ -109,8 +109,10 @@ class PoolAccess:
                 )
             )
 
-    def forward(self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool) -> None:
-        """Forward the client's candidates to a client that it has a grant with, in either direction."""
+    def forward(self, client_id: ClientId, candidates: tuple[str, ...], *, is_invalidated: bool) -> int:
+        """Forward the client's candidates to a client that it has a grant with, in either direction; returns to how
+        many.
+        """
         context, address = self._context, Address("client", client_id)
         is_related = self._asked.is_related(client_id) or self._held.has_client(client_id)
         if is_related:
@@ -119,6 +121,7 @@ class PoolAccess:
             context.services.counters["candidates_unrelated"] += 1
         if is_invalidated and not (is_related and context.bus.find(address) is not None):
             context.push(wire.PeerIceCandidateError(client_id, "offline"))
+        return int(is_related)
 
     def deny_gone(self, device_id: ClientId, *, ipv4: str, ipv6: str) -> None:
         """Push that a device is no longer in any of the client's pools."""

@@ -17,7 +17,7 @@ from wardgate.wire import messages as wire
 from wardgate.wire.derived_secrets import relay_id
 from wardgate.wire.dialect import Dialect
 from wardgate.wire.frames import Framing
-from wardgate.wire.user_agent import MAX_CHARS, announced_version
+from wardgate.wire.user_agent import announced_version
 
 
 class RelaySession(Session):
@@ -45,7 +45,7 @@ class RelaySession(Session):
             ipv4=parameters.ipv4,
             ipv6=parameters.ipv6,
             port=parameters.port,
-            user_agent=connected.origin.user_agent[:MAX_CHARS],
+            user_agent=connected.origin.user_agent,
             version=announced_version(connected.origin.user_agent),
             position=connected.origin.position,
             connected_at=self._environment.clock.now(),

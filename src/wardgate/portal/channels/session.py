@@ -65,6 +65,10 @@ JOINS_AT_ONCE: Final = 10
 """A join costs this fraction of the allowance, because its answer is the peer's whole state."""
 
 
+MAX_CANDIDATES_CHARS: Final = 32 * 1024
+"""How much of candidates one message may have: some 250 of them, where a host has a dozen."""
+
+
 class CloseCode(IntEnum):
     """RFC 6455 §7.4.1."""
 
@@ -297,8 +301,21 @@ class Session(ABC):
         is_free = isinstance(message, wire.ClientInit | wire.GatewayInit) and not self._has_free_init
         self._send(text, _Weight.FREE if is_free else _Weight.PUSH)
 
+    def _may_forward(self, candidates: Sequence[str]) -> bool:
+        """Tell whether candidates are few enough to go to others, whose sockets and memory they take."""
+        if _chars_of(candidates) <= MAX_CANDIDATES_CHARS:
+            return True
+        self._counters["candidates_too_many"] += 1
+        return False
+
+    def _charge_copies(self, candidates: Sequence[str], copies: int) -> None:
+        """Charge what was forwarded: a copy costs as much as a frame, and each KiB of it too. The frame that it came in
+        has paid for one.
+        """
+        self._charge(max(0, copies * (1 + _chars_of(candidates) // 1024) - 1))
+
     def _charge(self, frames: float) -> None:
-        """Charge a message of the peer to its allowance; each copy that is forwarded costs one more."""
+        """Charge the peer's allowance, beyond the frame that it has sent."""
         self._allowance.charge(frames, now=self._clock.monotonic())
 
     def _stop(self, reason: str | None = None) -> None:
@@ -438,6 +455,10 @@ class Session(ABC):
 
 def _bytes_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def _chars_of(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
 
 
 def _ignore() -> None:

@@ -26,6 +26,7 @@ from wardgate.portal.geography import (
     parse_coordinates,
 )
 from wardgate.portal.http.headers import headers_of, values_of
+from wardgate.wire.user_agent import MAX_CHARS
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -40,7 +41,9 @@ _PLAIN: Final = {"https": "http", "wss": "ws"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request or connection comes from, and what it calls itself."""
+    """Where a request or connection comes from, and what it calls itself: at most 255 characters, which other peers are
+    told (protocol §1.4).
+    """
 
     remote_ip: IpAddress
     user_agent: str
@@ -67,7 +70,7 @@ def read_origin(scope: Mapping[str, Any], trusted: Networks, geography: Geograph
     """Read the origin out of an ASGI scope; a transport without addresses (tests) counts as 0.0.0.0."""
     headers = headers_of(scope)
     peer = _peer(scope)
-    user_agent = headers.get("user-agent", "")
+    user_agent = headers.get("user-agent", "")[:MAX_CHARS]
     if peer is None or not _is_trusted(peer, trusted):
         address, place = peer or _UNKNOWN, None
     else:

@@ -5,6 +5,7 @@ Who used what is taken from the token alone; a record only describes the flow. V
 if others are invalid.
 """
 
+import asyncio
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
@@ -30,6 +31,10 @@ from wardgate.wire.ingest_tokens import IngestClaims, parse_ingest_token, verify
 PATH: Final = "/ingestion/flow_logs"
 MAX_BODY_BYTES: Final = 10_000_000
 MAX_RECORDS: Final = 10_000
+AT_ONCE: Final = 100
+"""Records that are checked, and stored, before others have their turn."""
+MAX_OUTERS: Final = 32
+"""Paths of one flow: peers split a flow that has had more than 16 (control-plane §8)."""
 UPLOADS_OFF: Final = "Flow log uploads are not enabled for this authorization"
 ONE_AUTHORIZATION: Final = "All flow logs in a request must belong to a single policy authorization"
 
@@ -70,7 +75,7 @@ class FlowLogIngestRecord(BaseModel):
     inner_dst_ip: _Text
     inner_dst_port: _Port
     domain: _Text | None = None
-    outers: list[FlowLogIngestOuter] | None = None
+    outers: Annotated[list[FlowLogIngestOuter], Field(max_length=MAX_OUTERS)] | None = None
     flow_start: _Text
     flow_end: _Text | None = None
     last_packet: _Text | None = None
@@ -103,6 +108,7 @@ class Ingestion:
         self._buckets = TokenBuckets(
             capacity=settings.ingestion_capacity, refill_per_s=settings.ingestion_refill_per_s
         )
+        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -134,8 +140,8 @@ class Ingestion:
         headers = headers_of(scope)
         claims = await self._claims(headers.get("authorization", ""))  # first: strangers send nothing large
         records = _records(await read_body(headers, receive, longest=MAX_BODY_BYTES))
-        named = {one.get("policy_authorization_id") for one in records if isinstance(one, dict)}
-        if named - {None, str(claims.policy_authorization_id)}:
+        own = (None, str(claims.policy_authorization_id))
+        if any(isinstance(one, dict) and one.get("policy_authorization_id") not in own for one in records):
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ONE_AUTHORIZATION)
         await self._store(records, claims)
 
@@ -161,16 +167,36 @@ class Ingestion:
         return claims
 
     async def _store(self, records: list[Any], claims: IngestClaims) -> None:
+        """Store the records that are right, a slice at a time: uploads take turns with each other, and channels and
+        pages with them.
+        """
         errors: dict[str, Any] = {}
-        async with self._services.store.writing() as transaction:
+        for first in range(0, len(records), AT_ONCE):
+            async with self._turn:
+                right: list[dict[str, Any]] = []
+                for index, record in enumerate(records[first : first + AT_ONCE], start=first):
+                    try:
+                        right.append(_checked(record))
+                    except _Wrong as wrong:
+                        errors[str(index)] = wrong.messages
+                await self._services.environment.clock.sleep(0)
+                if right:
+                    await self._store_some(right, claims)
+        if (synced := self._services.store.start_sync()) is not None:
+            await synced
+        if errors:
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "Some flow log records failed validation",
+                validation_errors=errors,
+            )
+
+    async def _store_some(self, records: list[dict[str, Any]], claims: IngestClaims) -> None:
+        async with self._services.store.writing(is_synced=False) as transaction:
             logs = Logs(transaction, UUID(str(claims.account_id)))
             rows: dict[tuple[Any, ...], FlowLog] = {}
-            for index, record in enumerate(records):
-                try:
-                    row = _row(_checked(record), claims, log_id=logs.new_flow_id(), now=transaction.now)
-                except _Wrong as wrong:
-                    errors[str(index)] = wrong.messages
-                    continue
+            for record in records:
+                row = _row(record, claims, log_id=logs.new_flow_id(), now=transaction.now)
                 key = (
                     row.flow_start,
                     row.protocol,
@@ -182,12 +208,6 @@ class Ingestion:
                 if key not in rows or rows[key].flow_end is None:
                     rows[key] = row
             await logs.report_flows(list(rows.values()))
-        if errors:
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "Some flow log records failed validation",
-                validation_errors=errors,
-            )
 
 
 class _Wrong(Exception):
