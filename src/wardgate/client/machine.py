@@ -47,6 +47,7 @@ from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
 from wardgate.datapath.programmable import Programmable
+from wardgate.dns.plain_query import read_query
 from wardgate.dns.recent_answers import RecentAnswers, with_id
 from wardgate.dns.stub_resolver import Answered, AskSite, Recurse
 from wardgate.model.addresses import IpAddress, parse_ip
@@ -277,6 +278,21 @@ class Client:
         self, query_id: int, payload: bytes, *, sentinel: IpAddress, is_udp: bool, now: float
     ) -> None:
         """Take a DNS query that arrived at a sentinel, with a new id; exactly one `Answer` follows."""
+        plain = read_query(payload)
+        if (
+            plain is not None
+            and self._names.leaves_to_upstream(plain)
+            and self._pools.pool_of_name(plain.name) is None
+            and self._queries.forward(
+                query_id,
+                payload,
+                plain,
+                sentinel=sentinel,
+                is_udp=is_udp,
+                carries=self._resources.carries_dns_to,
+            )
+        ):
+            return
         message = self._queries.begin(query_id, payload, sentinel=sentinel, is_udp=is_udp, now=now)
         if message is None or self._pool_names.handle_query(query_id, message, now=now):
             return

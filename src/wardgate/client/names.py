@@ -22,6 +22,7 @@ from wardgate.connect.tolerated_commands import try_apply
 from wardgate.datapath import commands as c
 from wardgate.datapath.programmable import Programmable
 from wardgate.dns.name_states import Announce, Hold, NameKey, NameStates, Release
+from wardgate.dns.plain_query import PlainQuery
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import NameRule, Resolution, StubResolver
@@ -69,6 +70,10 @@ class ClientNames:
     def resolve(self, query: dns.message.Message) -> Resolution:
         """Decide on a query; a name that matches a resource gets proxy addresses."""
         return self._resolver.resolve(query)
+
+    def leaves_to_upstream(self, query: PlainQuery) -> bool:
+        """Whether `resolve` would say `Recurse`."""
+        return self._resolver.leaves_to_upstream(query)
 
     def handle_resources(self) -> None:
         """The resources have changed: match all names again and update the routes."""

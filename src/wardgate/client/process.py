@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -16,8 +17,9 @@ from wardgate.datapath.events import AnyEvent
 from wardgate.dns.upstreams import Doh
 from wardgate.model.addresses import GATEWAY_DNS_PORT, IpAddress, parse_ip
 from wardgate.net.boot_clock import ClockNews
+from wardgate.net.dns_asker import DnsAsker
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
-from wardgate.net.dns_listener import Query
+from wardgate.net.dns_listener import Query, Reply
 from wardgate.net.doh_exchange import DohClient
 from wardgate.net.name_lookup import NameLookup
 from wardgate.net.supervision import on_hangup
@@ -51,7 +53,8 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._set_private_key = set_private_key
         self._doh = DohClient(NameLookup(parts.host_dns.system_resolvers).addresses)
         self._next_query_id = 0
-        self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
+        self._asker = DnsAsker()
+        self._waiting: dict[int, Reply] = {}
         self._tunnel_ipv4 = self._tunnel_ipv6 = ""
         self._timer: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
@@ -111,6 +114,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._client.handle_reset(private_key, in_use=self._peers_in_use(), now=self._engine.clock())
         self._set_private_key(private_key)
         self._engine.rebind()
+        self._asker.renew_ports()
         self._portal.reconnect()
         self._carry_out()
 
@@ -154,6 +158,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self.reset()
 
     async def _close(self) -> None:
+        self._asker.close()
         await self._doh.close()
 
     def _handle_clock_step(self, clock: ClockOffset) -> None:
@@ -196,11 +201,10 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
             self._carry_out()
         return answer
 
-    async def _answer_query(self, query: Query) -> bytes | None:
+    def _begin_query(self, query: Query, reply: Reply) -> None:
         query_id = self._next_query_id
         self._next_query_id += 1
-        waiting: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiting[query_id] = waiting
+        self._waiting[query_id] = reply
         self._client.handle_query(
             query_id,
             query.payload,
@@ -209,48 +213,69 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
             now=self._engine.clock(),
         )
         self._carry_out()
-        return await waiting
+
+    async def _answer_query(self, query: Query) -> bytes | None:
+        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: bytes | None) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        self._begin_query(query, reply)
+        return await answered
 
     def _perform(self, action: Answer | AskUpstream | AskGateway) -> None:
         match action:
             case Answer(query_id=query_id, payload=payload):
-                waiting = self._waiting.pop(query_id)
-                if not waiting.done():
-                    waiting.set_result(payload)
+                self._waiting.pop(query_id)(payload)
             case AskUpstream() | AskGateway():
                 self._forward(action)
             case _:
                 assert_never(action)
 
     def _forward(self, wanted: AskUpstream | AskGateway) -> None:
-        if len(self._tasks) >= MAX_FORWARDED:
+        try:
+            if len(self._tasks) + len(self._asker) >= MAX_FORWARDED:
+                raise BlockingIOError("as many are asked as may be at once")
+            self._ask(wanted)
+        except OSError as error:
+            log.debug("a server was not asked", extra={"error": str(error)})
             self._client.handle_answer(wanted.query_id, None, now=self._engine.clock())
-            return
-        self._tasks.start(self._ask(wanted), name="query")
 
-    async def _ask(self, wanted: AskUpstream | AskGateway) -> None:
+    def _ask(self, wanted: AskUpstream | AskGateway) -> None:
+        if isinstance(wanted, AskUpstream) and isinstance(wanted.upstream, Doh):
+            url = wanted.upstream.url
+            self._tasks.start(self._await(wanted, self._doh.exchange(wanted.payload, url)), name="query")
+            return
+        server, port, route = self._way_of(wanted)
+        if wanted.is_udp:
+            answered = partial(self._handle_answer, wanted.query_id)
+            self._asker.ask(wanted.payload, server, port, route=route, answered=answered)
+        else:
+            conversation = exchange(wanted.payload, server, port, is_udp=False, route=route)
+            self._tasks.start(self._await(wanted, conversation), name="query")
+
+    async def _await(self, wanted: AskUpstream | AskGateway, conversation: Awaitable[bytes]) -> None:
         payload: bytes | None = None
         timed_out = False
         try:
-            payload = await self._exchange(wanted)
+            payload = await conversation
         except TimeoutError:
             timed_out = True
         except OSError as error:
             log.debug("a server did not answer", extra={"error": str(error)})
-        self._client.handle_answer(wanted.query_id, payload, timed_out=timed_out, now=self._engine.clock())
+        self._handle_answer(wanted.query_id, payload, timed_out)
+
+    def _handle_answer(self, query_id: int, payload: bytes | None, timed_out: bool) -> None:
+        self._client.handle_answer(query_id, payload, timed_out=timed_out, now=self._engine.clock())
         self._carry_out()
 
-    async def _exchange(self, wanted: AskUpstream | AskGateway) -> bytes:
+    def _way_of(self, wanted: AskUpstream | AskGateway) -> tuple[IpAddress, int, Route]:
         if isinstance(wanted, AskGateway):
-            route = self._in_tunnel(wanted.server.version)
-            return await exchange(
-                wanted.payload, wanted.server, GATEWAY_DNS_PORT, is_udp=wanted.is_udp, route=route
-            )
-        if isinstance(wanted.upstream, Doh):
-            return await self._doh.exchange(wanted.payload, wanted.upstream.url)
+            return wanted.server, GATEWAY_DNS_PORT, self._in_tunnel(wanted.server.version)
+        assert not isinstance(wanted.upstream, Doh)
         server = wanted.upstream.address
-        route = self._in_tunnel(server.version) if wanted.in_tunnel else DIRECT
-        return await exchange(wanted.payload, server, is_udp=wanted.is_udp, route=route)
+        return server, DNS_PORT, self._in_tunnel(server.version) if wanted.in_tunnel else DIRECT
 
     def _in_tunnel(self, version: int) -> Route:
         return Route(source=self._tunnel_ipv4 if version == 4 else self._tunnel_ipv6, mark=None)

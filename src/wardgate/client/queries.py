@@ -16,6 +16,7 @@ import dns.rcode
 
 from wardgate.connect import log_fields as fields
 from wardgate.dns.answer_cache import AnswerCache
+from wardgate.dns.plain_query import PlainQuery, read_answer
 from wardgate.dns.recent_answers import RecentAnswers
 from wardgate.dns.stub_resolver import (
     Malformed,
@@ -116,12 +117,31 @@ class Queries:
             log.debug("query dropped", extra={fields.REASON: str(error)})
             self._emit(Answer(query_id, None))
             return None
-        self._open[query_id] = _Query(message, payload, sentinel, is_udp)
+        self._open[query_id] = _Query(payload, sentinel, is_udp, message)
         cached = self._cache.lookup(message, now=now)
         if cached is None:
             return message
         self.answer(query_id, cached.message, until=cached.until)
         return None
+
+    def forward(
+        self,
+        query_id: int,
+        payload: bytes,
+        query: PlainQuery,
+        *,
+        sentinel: IpAddress,
+        is_udp: bool,
+        carries: Callable[[IpAddress], bool],
+    ) -> bool:
+        """Instead of `begin` and `ask_upstream`, for a name that is nobody's here; False: do `begin`, the answer may
+        be in the cache.
+        """
+        if self._cache.knows(query):
+            return False
+        self._open[query_id] = _Query(payload, sentinel, is_udp, plain=query)
+        self.ask_upstream(query_id, carries=carries)
+        return True
 
     def answer(
         self, query_id: int, message: dns.message.Message, *, name: str | None = None, until: float = inf
@@ -177,7 +197,7 @@ class Queries:
     def fail(self, query_id: int, rcode: dns.rcode.Rcode = dns.rcode.SERVFAIL) -> None:
         """Finish a query with an answer that nobody is to remember."""
         query = self._open[query_id]
-        self._end(query_id, encode_answer(answer_to(query.message, rcode=rcode), is_udp=query.is_udp))
+        self._end(query_id, encode_answer(answer_to(query.parsed(), rcode=rcode), is_udp=query.is_udp))
 
     def drop(self, query_id: int) -> None:
         """End a query without an answer: the program asks once more meanwhile."""
@@ -194,8 +214,13 @@ class Queries:
         if payload is None:
             self.fail(query_id)
             return
+        ttl_s = None if query.plain is None else read_answer(payload, query.plain)
         try:
-            self._cache.store(answer_of(payload, query.message), query=query.message, now=now)
+            if query.plain is not None and ttl_s is not None:
+                self._cache.store_unread(payload, query=query.plain, ttl_s=ttl_s, now=now)
+            else:
+                message = query.parsed()
+                self._cache.store(answer_of(payload, message), query=message, now=now)
         except Unparsed as error:
             log.debug("an answer is passed on unread", extra={fields.REASON: str(error)})
         except Unusable as error:
@@ -216,10 +241,16 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    message: dns.message.Message
+    """With a `message`, or `plain` and only parsed where that is needed."""
+
     payload: bytes
     sentinel: IpAddress
     is_udp: bool
+    message: dns.message.Message | None = None
+    plain: PlainQuery | None = None
+
+    def parsed(self) -> dns.message.Message:
+        return parse_query(self.payload) if self.message is None else self.message
 
 
 def _host_of(address: str) -> str:

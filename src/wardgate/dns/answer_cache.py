@@ -15,11 +15,11 @@ from typing import Final
 
 import dns.flags
 import dns.message
-import dns.name
 import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
 import dns.rrset
+
+from wardgate.dns.plain_query import CacheKey, PlainQuery
+from wardgate.dns.upstream_answers import Unusable, parse_message
 
 MIN_TTL_S: Final = 5  # data-plane §4.5: shorter-lived answers are not stored
 MAX_ENTRIES: Final = 2048  # ours
@@ -27,14 +27,12 @@ MAX_ENTRIES: Final = 2048  # ours
 MAX_TTL_S: Final = 86_400  # ours, RFC 8767 §4 has a week: however long a zone says
 PAYLOAD: Final = 1232  # bytes, what our OPT record says of UDP
 
-_Key = tuple[dns.name.Name, dns.rdatatype.RdataType, dns.rdataclass.RdataClass, int, int]
-
 
 class AnswerCache:
     """At most `MAX_ENTRIES` answers, the least recently used goes first."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._entries: OrderedDict[CacheKey, _Entry] = OrderedDict()
 
     def lookup(self, query: dns.message.Message, *, now: float) -> "Cached | None":
         """Answer a query with one question from the cache, with its id and remaining TTLs; None if it cannot."""
@@ -45,6 +43,12 @@ class AnswerCache:
         if now >= entry.expires_at:
             del self._entries[key]
             return None
+        if isinstance(entry.answer, bytes):
+            try:
+                entry.answer = parse_message(entry.answer, ignore_trailing=True)
+            except Unusable:  # who asked first was to see it as it is; nobody else
+                del self._entries[key]
+                return None
         self._entries.move_to_end(key)
         age_s = int(now - entry.stored_at)
         answer = dns.message.Message(id=query.id)
@@ -70,7 +74,21 @@ class AnswerCache:
         ttl_s = min((rrset.ttl for rrset in answer.answer), default=0)
         if asked.options or ttl_s < MIN_TTL_S or all(rrset.rdtype != wanted for rrset in answer.answer):
             return
-        key = _key(asked)
+        self._keep(_key(asked), answer, ttl_s, now)
+
+    def knows(self, query: PlainQuery) -> bool:
+        """Whether `lookup` is worth its while."""
+        return query.key in self._entries
+
+    def store_unread(self, answer: bytes, *, query: PlainQuery, ttl_s: int, now: float) -> None:
+        """Keep an upstream's answer as it came, to be parsed when it is asked for again.
+
+        `ttl_s`: what `read_answer` says.
+        """
+        if ttl_s >= MIN_TTL_S:
+            self._keep(query.key, answer, ttl_s, now)
+
+    def _keep(self, key: CacheKey, answer: dns.message.Message | bytes, ttl_s: int, now: float) -> None:
         self._entries[key] = _Entry(answer, stored_at=now, expires_at=now + min(ttl_s, MAX_TTL_S))
         self._entries.move_to_end(key)
         if len(self._entries) > MAX_ENTRIES:
@@ -88,19 +106,20 @@ class Cached:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    answer: dns.message.Message
+    answer: dns.message.Message | bytes
     stored_at: float
     expires_at: float
 
 
-def _key(message: dns.message.Message) -> _Key:
+def _key(message: dns.message.Message) -> CacheKey:
     question = message.question[0]
     # In an answer AD is what the upstream says, not what was asked.
     bits = dns.flags.CD if message.flags & dns.flags.QR else dns.flags.CD | dns.flags.AD
     is_signed = message.ednsflags & dns.flags.DO
-    return question.name, question.rdtype, question.rdclass, message.flags & bits, is_signed
+    name = question.name.to_digestable()
+    return name, question.rdtype, question.rdclass, message.flags & bits, is_signed
 
 
 def _aged(rrset: dns.rrset.RRset, age_s: int) -> dns.rrset.RRset:

@@ -31,6 +31,7 @@ import dns.rdatatype
 import dns.reversename
 import dns.rrset
 
+from wardgate.dns.plain_query import PlainQuery
 from wardgate.dns.proxy_addresses import Proxies, ProxyAddresses
 from wardgate.dns.upstream_answers import Unusable, parse_message
 from wardgate.model.ids import ResourceId
@@ -41,6 +42,7 @@ PROXY_TTL_S: Final = 1  # data-plane §4.5: every query refreshes the gateway's 
 MAX_UDP_ANSWER: Final = 1212  # bytes: 1280 less IPv6, UDP and some room (data-plane §4.5)
 MAX_MATCHED_NAMES: Final = 4096  # whose rules are remembered; ours
 CANARY: Final = dns.name.from_text("use-application-dns.net.")
+_CANARY_TEXT: Final = "use-application-dns.net"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,12 @@ class StubResolver:
 
     def _match(self, name: str) -> tuple[NameRule, ...]:
         return tuple(rule for rule in self._rules if rule.pattern.matches(name))
+
+    def leaves_to_upstream(self, query: PlainQuery) -> bool:
+        """Whether `resolve` would say `Recurse`, of what can be told from the name alone."""
+        if query.rdtype == dns.rdatatype.PTR or query.name == _CANARY_TEXT:
+            return False
+        return not self.matching(query.name)
 
     def resolve(self, query: dns.message.Message) -> Resolution:
         """Decide on a query that `parse_query` returned."""

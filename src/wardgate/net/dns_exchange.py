@@ -16,7 +16,8 @@ TIMEOUT_S: Final = 5.0  # data-plane §4.5
 _MAX_UDP_ANSWER: Final = 65535
 _MAX_STRAYS: Final = 16  # datagrams about something else, before the server is given up
 _HEADER: Final = 12  # bytes
-_END_OF_QUESTION: Final = 1 + 4  # the root label, type and class
+_TYPE_AND_CLASS: Final = 4  # bytes
+_RESPONSE: Final = b"\x80"  # the uppermost bit of the flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,21 @@ async def _exchange_udp(query: bytes, server: IpAddress, port: int, route: Route
         await loop.sock_sendall(peer, query)
         for _ in range(_MAX_STRAYS):
             answer = await loop.sock_recv(peer, _MAX_UDP_ANSWER)
-            if _may_answer(answer, query):
+            if may_answer(answer, query):
                 return answer
         raise OSError("the server sent answers to other queries only")
 
 
-def _may_answer(answer: bytes, query: bytes) -> bool:
-    """Whether it has the id and the question of a query with one question; a failure may come without the question."""
-    if answer[:2] != query[:2]:
+def may_answer(answer: bytes, query: bytes) -> bool:
+    """Whether it is an answer with the id and the question of a query with one question; a failure may come without the
+    question.
+    """
+    if answer[:2] != query[:2] or not answer[2:3] >= _RESPONSE:
         return False
-    end = query.find(b"\0", _HEADER) + _END_OF_QUESTION
-    return answer[4:6] == b"\0\0" or answer[_HEADER:end].lower() == query[_HEADER:end].lower()
+    end = query.find(b"\0", _HEADER) + 1
+    asked, kind = query[_HEADER:end].lower(), query[end : end + _TYPE_AND_CLASS]
+    answered = answer[_HEADER:end].lower(), answer[end : end + _TYPE_AND_CLASS]
+    return answer[4:6] == b"\0\0" or answered == (asked, kind)
 
 
 async def _exchange_tcp(query: bytes, server: IpAddress, port: int, route: Route) -> bytes:

@@ -15,6 +15,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from wardgate.model.addresses import IpAddress
@@ -44,6 +45,8 @@ class Query:
 
 
 Handler = Callable[[Query], Awaitable[bytes | None]]  # None: no answer
+Reply = Callable[[bytes | None], None]  # the same
+Begin = Callable[[Query, Reply], None]
 _Address = tuple[str, int] | tuple[str, int, int, int]
 AtOnce = Callable[[Query], bytes | None]  # None: ask the handler
 
@@ -55,10 +58,20 @@ def _no_immediate_answer(_: Query) -> None:
 class DnsListener:
     """Serves a set of addresses; `listen` moves to another set and keeps what both have in common."""
 
-    def __init__(self, handler: Handler, *, at_once: AtOnce = _no_immediate_answer, port: int = 53) -> None:
-        """`at_once` answers what it can without waiting: such a query costs no task and no share."""
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        at_once: AtOnce = _no_immediate_answer,
+        begin: Begin | None = None,
+        port: int = 53,
+    ) -> None:
+        """`at_once` answers what it can without waiting: such a query costs no task and no share. `begin` stands in for
+        the `handler` where a query came over UDP, without a task for each: it calls back once, now or later.
+        """
         self._handler = handler
         self._at_once = at_once
+        self._begin = begin
         self._port = port
         self._queries = FairShares(MAX_QUERIES)
         self._services: dict[str, _Service] = {}
@@ -86,7 +99,9 @@ class DnsListener:
     async def _open(self, address: str) -> "_Service":
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await _Service.open(address, self._port, self._handler, self._at_once, self._queries)
+                return await _Service.open(
+                    address, self._port, self._handler, self._at_once, self._begin, self._queries
+                )
             except OSError:
                 if attempt == _ATTEMPTS:
                     raise
@@ -97,10 +112,13 @@ class DnsListener:
 class _Service:
     """UDP and TCP of one address."""
 
-    def __init__(self, address: str, handler: Handler, at_once: AtOnce, queries: FairShares) -> None:
+    def __init__(
+        self, address: str, handler: Handler, at_once: AtOnce, begin: Begin | None, queries: FairShares
+    ) -> None:
         self._address = ipaddress.ip_address(address)
         self._handler = handler
         self._at_once = at_once
+        self._begin = begin
         self._queries = queries
         self._connections = FairShares(MAX_TCP_CONNECTIONS_OF_ALL, at_most=MAX_TCP_CONNECTIONS)
         self._tasks = Tasks()
@@ -109,9 +127,15 @@ class _Service:
 
     @classmethod
     async def open(
-        cls, address: str, port: int, handler: Handler, at_once: AtOnce, queries: FairShares
+        cls,
+        address: str,
+        port: int,
+        handler: Handler,
+        at_once: AtOnce,
+        begin: Begin | None,
+        queries: FairShares,
     ) -> "_Service":
-        service = cls(address, handler, at_once, queries)
+        service = cls(address, handler, at_once, begin, queries)
         datagrams = service._socket = socket.socket(_family(address), socket.SOCK_DGRAM)
         datagrams.setblocking(False)
         try:
@@ -148,7 +172,15 @@ class _Service:
             if answer is not None:
                 self._send(answer, source)
             elif self._queries.take(query.source):
-                self._tasks.start(self._answer_datagram(query, source), name="query")
+                if self._begin is None:
+                    self._tasks.start(self._answer_datagram(query, source), name="query")
+                else:
+                    self._begin(query, partial(self._reply, query.source, source))
+
+    def _reply(self, holder: str, source: _Address, answer: bytes | None) -> None:
+        self._queries.give_back(holder)
+        if answer is not None:
+            self._send(answer, source)
 
     async def _answer_datagram(self, query: Query, source: _Address) -> None:
         try:

@@ -32,7 +32,7 @@ from wardgate.datapath.engine import HostedEngine
 from wardgate.datapath.engine_news import EngineStopped, ThreadWatch, follow_news
 from wardgate.datapath.events import AnyEvent, HandshakeDone, PeerClosed, PeerFailed
 from wardgate.net.boot_clock import ClockNews, watch_clocks
-from wardgate.net.dns_listener import DnsListener, Query
+from wardgate.net.dns_listener import Begin, DnsListener, Query
 from wardgate.net.flow_upload import FlowUpload
 from wardgate.net.host_changes import HostChanges
 from wardgate.net.host_dns import HostDns
@@ -114,7 +114,9 @@ class TunnelProcess(ABC, Generic[_Action]):
             lost=self._handle_portal_lost,
         )
         self._path: Final = NetworkPath(parts.kernel, lambda: self._portal.addresses)
-        self._listener: Final = DnsListener(self._answer_query, at_once=self._answer_at_once, port=dns_port)
+        self._listener: Final = DnsListener(
+            self._answer_query, at_once=self._answer_at_once, begin=self._begin_query, port=dns_port
+        )
         self._tasks: Final = Tasks()
         self._spool: Final = FlowSpool(parts.flow_logs.directory)
         self._upload: Final = FlowUpload(NameLookup(parts.host_dns.system_resolvers).addresses)
@@ -162,6 +164,9 @@ class TunnelProcess(ABC, Generic[_Action]):
     def _answer_at_once(self, _query: Query) -> bytes | None:
         """Answer what takes no waiting; None: `_answer_query` is asked."""
         return None
+
+    _begin_query: Begin | None = None
+    """Instead of `_answer_query` for queries over UDP, where there is something better than a task for each."""
 
     @abstractmethod
     async def _answer_query(self, query: Query) -> bytes | None:

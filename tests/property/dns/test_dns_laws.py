@@ -2,6 +2,7 @@ import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wardgate.dns.plain_query import read_query
 from wardgate.dns.proxy_addresses import ADDRESSES_PER_NAME, ProxyAddresses, is_sentinel
 from wardgate.dns.stub_resolver import (
     MAX_UDP_ANSWER,
@@ -11,6 +12,7 @@ from wardgate.dns.stub_resolver import (
     cut_to_udp,
     encode_answer,
     parse_query,
+    text_of,
 )
 from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6
 
@@ -51,3 +53,33 @@ def test_what_leaves_over_udp_fits(name: str, rdtype: str, records: int) -> None
         answer.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "TXT", *texts))
 
     assert len(cut_to_udp(answer.to_wire(max_size=65535))) <= MAX_UDP_ANSWER
+
+
+QUERIES = st.builds(
+    lambda name, rdtype, edns, flags: dns.message.make_query(
+        name, rdtype, use_edns=edns, flags=flags
+    ).to_wire(),
+    NAMES,
+    st.sampled_from(["A", "AAAA", "TXT", "HTTPS"]),
+    st.sampled_from([None, 0]),
+    st.integers(0, 0xFFFF),
+)
+SPOILED = st.builds(
+    lambda wire, at, byte: wire[: at % len(wire)] + bytes((byte,)) + wire[at % len(wire) + 1 :],
+    QUERIES,
+    st.integers(0, 600),
+    st.integers(0, 255),
+)
+
+
+@given(st.one_of(st.binary(max_size=60), QUERIES, SPOILED))
+def test_what_is_read_without_the_library_is_what_the_library_reads(datagram: bytes) -> None:
+    read = read_query(datagram)
+    if read is None:
+        return
+    query = parse_query(datagram)
+    assert (read.id, read.name, read.rdtype) == (
+        query.id,
+        text_of(query.question[0].name),
+        query.question[0].rdtype,
+    )

@@ -24,6 +24,7 @@ from wardgate.dns.upstream_answers import MAX_ADDRESSES
 from wardgate.gateway.process import MAX_UDP_ANSWER as MAX_FORWARDED
 from wardgate.model.addresses import IpAddress
 from wardgate.net import dns_exchange
+from wardgate.net.dns_asker import DnsAsker
 from wardgate.net.dns_exchange import Route
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
@@ -117,6 +118,12 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NameServer]:
 
     monkeypatch.setattr("wardgate.net.name_lookup.exchange", redirected())
     monkeypatch.setattr("wardgate.client.process.exchange", redirected())
+    real_ask = DnsAsker.ask
+
+    def ask(asker: DnsAsker, query: bytes, asked: IpAddress, *_port: int, **options: Any) -> None:
+        real_ask(asker, query, asked, made.port, **{**options, "route": Route(mark=None)})
+
+    monkeypatch.setattr(DnsAsker, "ask", ask)
     yield made
     await made.close()
 
