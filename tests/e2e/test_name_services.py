@@ -36,10 +36,6 @@ dns=203.0.113.53
 method=disabled
 """
 
-pytestmark = pytest.mark.logs(
-    r"client on laptop: somebody else changed a setting of the host; it was put back"
-)
-
 
 @pytest.fixture(scope="module")
 def laptop(shared: Installation) -> Host:
@@ -95,6 +91,7 @@ def test_s11_systemd_resolved_is_told_of_the_tunnel_and_forgets_it(
     assert "203.0.113.80" in resolved.run("getent", "ahostsv4", "github.com")
 
 
+@pytest.mark.logs(r"client on laptop: somebody else changed a setting of the host; it was put back")
 def test_s12_what_network_manager_writes_becomes_the_original(cone: Installation, laptop: Host) -> None:
     manager = start_network_manager(laptop)
     client = cone.start_client_beside(laptop, "managed")

@@ -143,9 +143,8 @@ class LinkProperties:
                 await self._kernel.set_link(found.index, gso_max_segs=self._gso_max_segs)
             except OSError as error:
                 self._gso_max_segs = None
-                log.warning(
-                    "the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.errno}
-                )
+                # Its version decides; nobody can do anything about it here.
+                log.info("the kernel refuses gso_max_segs; sending is slower", extra={"errno": error.errno})
         if not found.is_up:
             await self._kernel.set_link(found.index, is_up=True)
 
