@@ -93,7 +93,7 @@ def _no_surprise_in_the_logs(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """After each scene, look through what the product's programs have logged in it: a warning, an error or a trace that
-    the scene does not expect fails it (acceptance §3, rule 2), and one that it brings about and that is not there, too.
+    the scene does not expect fails it, and so does one that it brings about and that is not there (docs/scenarios.md).
 
     What a scene brings about may come late, into the next.
     """
