@@ -72,6 +72,22 @@ def test_s10_tcp_and_truncated_answers(cone: Installation) -> None:
     assert "flags: qr tc" in header.replace(" aa", ""), "what is cut must say so"
 
 
+def test_other_types_of_a_name_are_answered_at_the_site_and_those_that_lead_past_the_tunnel_are_empty(
+    cone: Installation,
+) -> None:
+    def dig(*arguments: str) -> str:
+        return cone.client_site.host.run("dig", "+noall", "+answer", *arguments)
+
+    assert '"at the site"' in dig("TXT", "dns.httpbin.search.test")
+    assert "10 5 5060 dns.httpbin.search.test." in dig("SRV", "_sip._udp.httpbin.search.test")
+    # A browser that knew of another port or address by it would not ask for addresses of ours.
+    assert dig("HTTPS", "dns.httpbin.search.test") == ""
+    assert "alpn=" in dig("HTTPS", "github.com")
+    (address, *_) = cone.client_site.host.run("dig", "+short", "dns.httpbin.search.test").split()
+    assert "dns.httpbin.search.test." in dig("-x", address)
+    assert address in dig("+noedns", "DNS.httpbin.Search.test")
+
+
 def test_names_of_hosts_with_ipv6_only_are_reached_over_ipv6(cone: Installation) -> None:
     """Behind the gateway it is the family that decides: asked for over IPv4, such a host is unreachable at once."""
     client = cone.client_site.host

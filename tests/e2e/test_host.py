@@ -16,6 +16,45 @@ from wardgate.lab.installation import TEN_MEGABYTES, TEN_MEGABYTES_SHA256, WEB4,
 NETWORK = f"http://{WEB4}/"
 NETWORK6 = f"http://[{WEB6}]/"
 NAME = "http://app.internal.example/"
+_AS_DOCKER = """table ip filter {
+ chain DOCKER-USER {
+  counter return
+ }
+ chain DOCKER-ISOLATION-STAGE-2 {
+  oifname "docker0" counter drop
+  counter return
+ }
+ chain DOCKER-ISOLATION-STAGE-1 {
+  iifname "docker0" oifname != "docker0" counter jump DOCKER-ISOLATION-STAGE-2
+  counter return
+ }
+ chain DOCKER {
+ }
+ chain FORWARD {
+  type filter hook forward priority 0; policy drop;
+  counter jump DOCKER-USER
+  counter jump DOCKER-ISOLATION-STAGE-1
+  oifname "docker0" ct state related,established counter accept
+  oifname "docker0" counter jump DOCKER
+  iifname "docker0" oifname != "docker0" counter accept
+  iifname "docker0" oifname "docker0" counter accept
+ }
+}
+table ip nat {
+ chain DOCKER {
+  iifname "docker0" counter return
+ }
+ chain PREROUTING {
+  type nat hook prerouting priority -100; policy accept;
+  fib daddr type local counter jump DOCKER
+ }
+ chain POSTROUTING {
+  type nat hook postrouting priority 100; policy accept;
+  ip saddr 172.17.0.0/16 oifname != "docker0" counter masquerade
+ }
+}
+"""
+"""What dockerd leaves at its start, by way of iptables-nft."""
 
 
 @pytest.mark.may_log(r"gateway on gateway: somebody else changed a setting of the host; it was put back")
@@ -28,17 +67,17 @@ def test_masquerading_and_forwarding_survive_a_flush(cone: Installation) -> None
 
 
 @pytest.mark.may_log(r"gateway on gateway: somebody else changed a setting of the host; it was put back")
-def test_forward_chains_that_drop_are_passed_and_left_as_they_were(cone: Installation) -> None:
+def test_dockers_forward_chain_that_drops_is_passed_and_left_as_it_was(cone: Installation) -> None:
     gateway = cone.gateway_site.host
-    gateway.run("nft", "add table ip filter")
-    gateway.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
-    before = gateway.run("nft", "list", "table", "ip", "filter")
+    gateway.run("nft", "-f", "-", text=_AS_DOCKER)
+    before = gateway.run("nft", "-s", "list", "table", "ip", "filter")
     try:
         assert reached(cone, NETWORK)
         cone.gateway.stop()
-        after = gateway.run("nft", "list", "table", "ip", "filter")
+        after = gateway.run("nft", "-s", "list", "table", "ip", "filter")
     finally:
-        gateway.run("nft", "delete", "table", "ip", "filter")
+        for table in ("filter", "nat"):
+            gateway.run("nft", "delete", "table", "ip", table)
     cone.mend()
 
     assert after == before

@@ -129,7 +129,7 @@ def test_what_is_sent_comes_back(cone: Installation, program: str, port: int, tm
         server.kill()
 
 
-def test_chromium_opens_a_page_over_https_by_name(cone: Installation, tmp_path: Path) -> None:
+def test_chromium_opens_a_page_over_http_and_https_by_name(cone: Installation, tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     write_certificate(certificate, key, name=NAME)
     (tmp_path / "index.html").write_text("<!doctype html><title>Wiki</title><p>private</p>")
@@ -145,6 +145,8 @@ def test_chromium_opens_a_page_over_https_by_name(cone: Installation, tmp_path: 
             # Tests run as root, for whom Chromium has no sandbox.
             browser = playwright.chromium.launch(executable_path=wrapper, args=["--no-sandbox"])
             page = browser.new_context(ignore_https_errors=True).new_page()
+            page.goto(f"http://{NAME}/get", timeout=PATIENCE_S * 1000)
+            expect(page.locator("body")).to_contain_text(NAME)
             page.goto(f"https://{NAME}/index.html", timeout=PATIENCE_S * 1000)
             expect(page).to_have_title("Wiki")
             assert page.locator("p").inner_text() == "private"

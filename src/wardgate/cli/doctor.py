@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +119,8 @@ def _client(settings: Settings) -> Iterator[Finding]:
     yield look.tunnel_device()
     yield from look.mtu()
     yield look.room(Path("/var/lib"))
-    yield from _running("client")
+    status = yield from _running("client")
+    yield look.name_servers(None if status is None else status.dns)
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:
@@ -129,7 +130,9 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     yield look.tool("nft", package="nftables", why="it masquerades what comes from clients")
     yield from look.mtu()
     yield look.room(Path("/var/lib"))
-    yield from _running("gateway")
+    status = yield from _running("gateway")
+    yield from look.forwarding(settings[gateway_options.INTERFACE], is_running=status is not None)
+    yield look.name_servers(None)
 
 
 def _relay(settings: Settings) -> Iterator[Finding]:
@@ -202,13 +205,14 @@ def _way(url: str | None) -> Iterator[Finding]:
     yield from look.portal_findings(url)
 
 
-def _running(part: str) -> Iterator[Finding]:
+def _running(part: str) -> Generator[Finding, None, Status | None]:
     try:
         status = ask(socket_of(part), Question(ask="status"), Status)
     except UserError as error:
         yield Finding.warning(f"running {part}", str(error), f"systemctl start wardgate-{part}")
-        return
+        return None
     yield from look.running(status)
+    return status
 
 
 def _service_environment(part: str) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 Nothing is changed, and a check that cannot be made is itself a finding.
 """
 
+import asyncio
 import email.utils
 import errno
 import os
@@ -21,7 +22,14 @@ from urllib.parse import urlsplit
 
 import wardgate
 from wardgate.connect.connections import ConnectionView
-from wardgate.peer.status import Status
+from wardgate.net.errors import HostRefused
+from wardgate.net.firewall import ForwardAccepts
+from wardgate.net.host_dns import RESOLV_CONF, Method
+from wardgate.net.nftables import Nftables, NftCommand
+from wardgate.net.resolv_conf import name_servers as servers_in
+from wardgate.net.resolv_conf import names_a_sentinel
+from wardgate.net.sysctl import PROC_SYS
+from wardgate.peer.status import DnsView, Status
 
 TIMEOUT_S: Final = 10.0
 MAX_SKEW_S: Final = 30.0
@@ -175,6 +183,69 @@ def mtu(
             )  # fmt: skip
         else:
             yield Finding.ok("mtu", f"{name} carries {found} bytes")
+
+
+def forwarding(
+    interface: str, *, is_running: bool, nft: Nftables | None = None, proc_sys: Path = PROC_SYS
+) -> Iterator[Finding]:
+    """Look at what decides whether a gateway's host forwards; a gateway sets it when it starts, and keeps it so."""
+    for parameter in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        name, file = parameter.replace("/", "."), proc_sys / parameter
+        try:
+            is_on = file.read_text(encoding="ascii").strip() != "0"
+        except OSError:
+            continue  # a host without this family
+        if is_on:
+            yield Finding.ok("sysctl", f"{name} is on")
+        elif not os.access(file, os.W_OK):
+            yield Finding.fault(
+                "sysctl", f"{name} is off, and cannot be set from here",
+                f"run this as root; in a container, start it with the option --sysctl {name}=1",
+            )  # fmt: skip
+        elif is_running:
+            yield Finding.fault(
+                "sysctl", f"{name} is off while the gateway runs",
+                "find what turns it off (grep -r forward /etc/sysctl.d); the gateway turns it on again",
+            )  # fmt: skip
+        else:
+            yield Finding.ok("sysctl", f"{name} is off; the gateway turns it on when it starts")
+    accepts = ForwardAccepts(nft or NftCommand(), interface=interface)
+    try:
+        chains = [chain for chain in asyncio.run(accepts.read()) if chain.drops]
+    except (OSError, HostRefused) as error:
+        yield Finding.warning("forward chains", str(error), "run this as root, with nftables installed")
+        return
+    for chain in chains:
+        if not accepts.differs((chain,)):
+            yield Finding.ok("forward chains", f"`{chain}` drops, and lets {interface} pass")
+        elif is_running:
+            yield Finding.fault(
+                "forward chains", f"`{chain}` drops what comes from and goes to {interface}",
+                f"accept packets from and to {interface} there; the gateway does so, unless it is refused",
+            )  # fmt: skip
+        else:
+            yield Finding.ok("forward chains", f"`{chain}` drops; the gateway has it let {interface} pass")
+
+
+def name_servers(dns: DnsView | None, resolv_conf: Path = RESOLV_CONF) -> Finding:
+    """Look at whom this host's programs ask for names; `dns`: what a running client says of it."""
+    try:
+        text = resolv_conf.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        text, why = "", error.strerror or str(error)
+    else:
+        why = "names none"
+    asked = ", ".join(map(str, servers_in(text)))
+    if not asked:
+        return Finding.fault(
+            "name servers", f"{resolv_conf}: {why}", f"write a line `nameserver ADDRESS` into {resolv_conf}"
+        )
+    if dns is not None and dns.method == Method.RESOLV_CONF and not names_a_sentinel(text):
+        return Finding.fault(
+            "name servers", f"programs ask {asked}, not the client: names of resources are unknown to them",
+            f"find what rewrites {resolv_conf}, or give the client --dns-control systemd-resolved where that runs",
+        )  # fmt: skip
+    return Finding.ok("name servers", f"programs ask {asked}")
 
 
 def room(directory: Path) -> Finding:

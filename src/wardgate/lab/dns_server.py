@@ -1,4 +1,4 @@
-"""An authoritative name server of the lab, over UDP and TCP: A and AAAA records from `name=address` arguments.
+"""An authoritative name server of the lab, over UDP and TCP: records from `name[/TYPE]=data` arguments.
 
 Names outside its zone get NXDOMAIN. It plays both the private zone behind a gateway and "the public internet".
 """
@@ -24,13 +24,15 @@ _TTL_S = 30
 
 
 class Zone:
-    """Addresses by lower-case name."""
+    """Records by lower-case name and type."""
 
     def __init__(self, records: list[str]) -> None:
-        self._addresses: dict[str, list[str]] = {}
+        self._data: dict[str, dict[dns.rdatatype.RdataType, list[str]]] = {}
         for record in records:
-            name, _, address = record.partition("=")
-            self._addresses.setdefault(name.lower().rstrip("."), []).append(address)
+            owner, _, data = record.partition("=")
+            name, _, kind = owner.partition("/")
+            rdtype = dns.rdatatype.from_text(kind) if kind else _type_of(data)
+            self._data.setdefault(name.lower().rstrip("."), {}).setdefault(rdtype, []).append(data)
 
     def answer(self, wire: bytes, *, is_datagram: bool = False) -> bytes:
         """The response to one query, cut down to what the asker takes in a datagram (RFC 1035 §4.2.1, RFC 6891 §6.2.5).
@@ -42,12 +44,11 @@ class Zone:
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA
         question = query.question[0]
-        addresses = self._addresses.get(question.name.to_text(omit_final_dot=True).lower())
-        if addresses is None:
+        known = self._data.get(question.name.to_text(omit_final_dot=True).lower())
+        if known is None:
             response.set_rcode(dns.rcode.NXDOMAIN)
             return response.to_wire()
-        version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
-        chosen = [address for address in addresses if ipaddress.ip_address(address).version == version]
+        chosen = known.get(question.rdtype)
         if chosen:
             response.answer.append(dns.rrset.from_text(question.name, _TTL_S, "IN", question.rdtype, *chosen))
         try:
@@ -56,6 +57,10 @@ class Zone:
             response.answer.clear()
             response.flags |= dns.flags.TC
             return response.to_wire()
+
+
+def _type_of(address: str) -> dns.rdatatype.RdataType:
+    return dns.rdatatype.A if ipaddress.ip_address(address).version == 4 else dns.rdatatype.AAAA
 
 
 class _Udp(asyncio.DatagramProtocol):
@@ -90,7 +95,7 @@ async def _serve(zone: Zone, address: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", required=True)
-    parser.add_argument("records", nargs="*", metavar="name=address")
+    parser.add_argument("records", nargs="*", metavar="name[/TYPE]=data")
     options = parser.parse_args()
     asyncio.run(_serve(Zone(options.records), options.listen))
 

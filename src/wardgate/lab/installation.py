@@ -36,8 +36,12 @@ PRIVATE_NAMES: Final = {
     "dns.httpbin.search.test": "172.21.0.100",
     "six.httpbin": WEB6,
 }
+PRIVATE_RECORDS: Final = (
+    'dns.httpbin.search.test/TXT="at the site"',
+    "_sip._udp.httpbin.search.test/SRV=10 5 5060 dns.httpbin.search.test.",
+)
 SEARCH_DOMAIN: Final = "httpbin.search.test"
-PUBLIC_NAMES: Final = {"github.com": "203.0.113.80"}
+PUBLIC_NAMES: Final = {"github.com": "203.0.113.80", "github.com/HTTPS": "1 . alpn=h2"}
 MANY_ADDRESSES: Final = [f"many.example=198.51.100.{number}" for number in range(1, 131)]
 """A public name with an answer of some 2 kB."""
 TEN_MEGABYTES: Final = 10_000_000
@@ -481,7 +485,11 @@ class Installation:
         python = (sys.executable, "-m")
         self.start_web_server(80)
         self.web.start(
-            "dns", *python, "wardgate.lab.dns_server", f"--listen={PRIVATE_DNS}", *_records(PRIVATE_NAMES)
+            "dns",
+            *python,
+            "wardgate.lab.dns_server",
+            f"--listen={PRIVATE_DNS}",
+            *(*_records(PRIVATE_NAMES), *PRIVATE_RECORDS),
         )
         self.names.start(
             "dns",

@@ -15,12 +15,13 @@ from cryptography import x509
 
 import wardgate
 from support.certificates import write_certificate
+from support.fake_nftables import FakeNftables
 from unit.cli.test_looking import POOL, STATUS
 from wardgate.cli import doctor, findings
 from wardgate.cli.doctor import redacted
 from wardgate.cli.findings import Finding, State
 from wardgate.cli.main import main
-from wardgate.peer.status import HostSetting
+from wardgate.peer.status import DnsView, HostSetting
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +116,79 @@ def test_a_narrow_link_is_told(tmp_path: Path, size: int, state: State) -> None:
     )
     (found,) = findings.mtu(tmp_path, routes)
     assert found.state is state
+
+
+def drop_chain(*accepted: str) -> FakeNftables:
+    """The rules of a host with a forward chain that drops, and accepts for the directions of `wardgate-gw`."""
+    rules = FakeNftables()
+    rules.add_chain(
+        "ip filter FORWARD",
+        *(
+            [
+                {"match": {"op": "==", "left": {"meta": {"key": one}}, "right": "wardgate-gw"}},
+                {"accept": None},
+            ]
+            for one in accepted
+        ),
+        policy="drop",
+    )
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("value", "is_running", "accepted", "states"),
+    [
+        ("1", True, ("iifname", "oifname"), [State.OK, State.OK]),
+        ("0", False, (), [State.OK, State.OK]),
+        ("0", True, ("iifname",), [State.FAULT, State.FAULT]),
+    ],
+)
+def test_what_decides_whether_a_host_forwards_is_told(
+    tmp_path: Path, value: str, is_running: bool, accepted: tuple[str, ...], states: list[State]
+) -> None:
+    (tmp_path / "net" / "ipv4").mkdir(parents=True)
+    (tmp_path / "net" / "ipv4" / "ip_forward").write_text(f"{value}\n")
+    found = list(
+        findings.forwarding(
+            "wardgate-gw", is_running=is_running, nft=drop_chain(*accepted), proc_sys=tmp_path
+        )
+    )
+    assert [one.state for one in found] == states
+    assert "net.ipv4.ip_forward" in found[0].message
+    assert "`ip filter FORWARD` drops" in found[1].message
+
+
+def test_rules_that_cannot_be_listed_are_told(tmp_path: Path) -> None:
+    class Refusing(FakeNftables):
+        async def listing(self, *_: str) -> list[dict[str, object]]:
+            raise OSError("nft -j failed: Operation not permitted")
+
+    (found,) = findings.forwarding("wardgate-gw", is_running=False, nft=Refusing(), proc_sys=tmp_path)
+    assert (found.state, found.what) == (State.WARNING, "forward chains")
+    assert "not permitted" in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "state"),
+    [
+        ("nameserver 192.0.2.53\n", None, State.OK),
+        ("nameserver 100.100.111.1\n", "etc-resolv-conf", State.OK),
+        ("nameserver 127.0.0.53\n", "systemd-resolved", State.OK),
+        ("nameserver 192.0.2.53\n", "etc-resolv-conf", State.FAULT),
+        ("# nothing\n", None, State.FAULT),
+        (None, None, State.FAULT),
+    ],
+)
+def test_whom_programs_ask_for_names_is_told(
+    tmp_path: Path, text: str | None, method: str | None, state: State
+) -> None:
+    file = tmp_path / "resolv.conf"
+    if text is not None:
+        file.write_text(text)
+    dns = None if method is None else DnsView(method, ("100.100.111.1",), ("192.0.2.53",))
+    found = findings.name_servers(dns, file)
+    assert found.state is state
+    assert bool(found.cure) is (state is not State.OK)
 
 
 def test_what_a_running_process_tells_is_judged() -> None:

@@ -37,7 +37,11 @@ def _children() -> Sequence[Command]:
         _of(
             "client", "token, portal, clock, tunnel device, relays, DNS", (client.API_URL, client.TOKEN_PATH)
         ),
-        _of("gateway", "token, portal, clock, tunnel device, relays, forwarding", (gateway.API_URL,)),
+        _of(
+            "gateway",
+            "token, portal, clock, tunnel device, relays, forwarding",
+            (gateway.API_URL, gateway.INTERFACE),
+        ),
         _of("relay", "token, portal, clock, its port", (relay.API_URL, relay.LISTEN_PORT)),
         _of(
             "portal",
