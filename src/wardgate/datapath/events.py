@@ -100,7 +100,7 @@ class RelayUp(Event, frozen=True, tag="relay_up"):
 
 class RelayLost(Event, frozen=True, tag="relay_lost"):
     relay_id: str
-    reason: str
+    reason: Literal["no response", "timed out", "authentication failed", "protocol failure"]
 
 
 class NoRelays(Event, frozen=True, tag="no_relays"):
