@@ -74,9 +74,7 @@ class DnsAsker:
             known.askers.append((query[:_ID], answered))
             return
         chosen = self._choose(to, now)
-        number = self._rng.getrandbits(16).to_bytes(_ID, "big")
-        while number in chosen.taken:
-            number = self._rng.getrandbits(16).to_bytes(_ID, "big")
+        number = self._draw(chosen)
         waiting = _Waiting(to, number + query[_ID:], chosen, now, [(query[:_ID], answered)])
         try:
             chosen.socket.send(waiting.query)
@@ -121,6 +119,12 @@ class DnsAsker:
         ports.append(opened)
         asyncio.get_running_loop().add_reader(opened.socket, self._receive, opened)
         return opened
+
+    def _draw(self, port: "_Port") -> bytes:
+        """An id that no query of this port has had."""
+        while (drawn := self._rng.getrandbits(16).to_bytes(_ID, "big")) in port.taken:
+            pass
+        return drawn
 
     def _receive(self, port: "_Port") -> None:
         for _ in range(_DATAGRAMS_A_TURN):

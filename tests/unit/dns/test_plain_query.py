@@ -66,7 +66,7 @@ def spoiled(change: object) -> bytes:
         spoiled(lambda wire: wire.__setitem__(12, 0xC0)),  # a pointer
         spoiled(lambda wire: wire.__setitem__(13, ord("\\"))),
         spoiled(lambda wire: wire.__setitem__(13, ord("."))),
-        dns.message.make_query(".", "NS").to_wire(),
+        dns.message.make_query(".", "NS", id=7).to_wire(),
         query(use_edns=1).to_wire(),
         query(options=[dns.edns.GenericOption(10, b"a cookie")]).to_wire(),
     ],
