@@ -1,7 +1,7 @@
 """What a peer costs the portal: CPU time of a connect, memory of an idle connection, everybody's way back after a
-restart. A real portal on SQLite and a crowd (`wardgate bench control`), a process each, over real sockets.
+restart. A real portal and a crowd (`wardgate bench control`), a process each, over real sockets.
 
-    python -m benches.portal_connects [--clients 2000] [--rate 200]
+    python -m benches.portal_connects [--clients 2000] [--rate 200] [--database sqlite|postgres]
 
 CPU time is that of the portal's process and depends little on what else runs; milliseconds by the clock do.
 Memory is what the system counts as resident in the portal with everybody connected, over what it has with nobody.
@@ -25,6 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from benches.portal_snapshot import postgres
 from benches.portal_sockets import free_port, running
 from wardgate.net.descriptor_limit import raise_descriptor_limit
 from wardgate.portal import credentials, provisioning
@@ -35,7 +36,7 @@ from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor, Group, Membership
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import SqliteFile
+from wardgate.portal.store import Database, PostgresServer, SqliteFile
 
 MASTER_SECRET: Final = b"k" * 32
 RESOURCES: Final = 30  # each client is shown
@@ -53,28 +54,58 @@ _WARDGATE: Final = str(Path(sys.executable).with_name("wardgate"))
 
 def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every suite takes both
     """One crowd, new to the portal and then known to it, and a restart below it."""
-    results = measure(CLIENTS, RATE)
+    results = measure(CLIENTS, RATE, "sqlite")
+    assert results is not None
     report(results)
     return results
 
 
-def measure(clients: int, rate: float) -> dict[str, Any]:
-    """Return CPU time, latencies, memory and the way back of a crowd."""
+def measure(clients: int, rate: float, database: str) -> dict[str, Any] | None:
+    """Return CPU time, latencies, memory and the way back of a crowd; None if the database is not installed."""
     raise_descriptor_limit()
-    with tempfile.TemporaryDirectory(prefix="wardgate-bench-") as name:
-        stand = Stand(Path(name), free_port(), asyncio.run(_fill(Path(name))), clients, rate)
+    with (
+        tempfile.TemporaryDirectory(prefix="wardgate-bench-") as name,
+        asyncio.Runner() as runner,
+        _served(runner, Path(name), database) as location,
+    ):
+        if location is None:
+            return None
+        token = runner.run(_fill(Path(name), location))
+        stand = Stand(Path(name), location, free_port(), token, clients, rate)
         with stand.portal() as portal:
             new = _connected(stand, portal)
         with stand.portal() as portal:
             known = _connected(stand, portal)
-        return {"clients": clients, "rate": rate, "new": new, "known": known, "restart": _restarted(stand)}
+        return {
+            "clients": clients,
+            "rate": rate,
+            "database": database,
+            "new": new,
+            "known": known,
+            "restart": _restarted(stand),
+        }
+
+
+@contextlib.contextmanager
+def _served(runner: asyncio.Runner, directory: Path, database: str) -> Iterator[Database | None]:
+    """Give an empty database; a server ends with the block."""
+    if database == "sqlite":
+        yield SqliteFile(directory / "wardgate.db")
+        return
+    server = postgres()
+    try:
+        url = runner.run(server.__aenter__())
+        yield None if url is None else PostgresServer(url)
+    finally:
+        runner.run(server.__aexit__(None, None, None))
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """A portal's directory and a crowd for it."""
+    """A portal's directory and database, and a crowd for it."""
 
     directory: Path
+    database: Database
     port: int
     token: str
     clients: int
@@ -84,6 +115,7 @@ class Stand:
         environment = {
             **os.environ,
             "WARDGATE_DATA_DIR": str(self.directory),
+            "WARDGATE_DATABASE_URL": self._database_url(),
             "WARDGATE_LISTEN": f"127.0.0.1:{self.port}",
             "WARDGATE_CONNECT_CAPACITY": "1000000",
             "WARDGATE_CONNECT_REFILL_RATE": "1000000",
@@ -91,6 +123,13 @@ class Stand:
             "WARDGATE_LOG_LEVEL": "warning",
         }
         return running([_WARDGATE, "portal"], self.port, environment)
+
+    def _database_url(self) -> str:
+        return (
+            self.database.url
+            if isinstance(self.database, PostgresServer)
+            else f"sqlite:///{self.database.path}"
+        )
 
     @contextlib.contextmanager
     def crowd(self, hold_s: float) -> Iterator[subprocess.Popen[str]]:
@@ -182,12 +221,12 @@ def _hears(crowd: subprocess.Popen[str], line: str) -> bool:
     return any(line in said for said in crowd.stderr)
 
 
-async def _fill(directory: Path) -> str:
+async def _fill(directory: Path, location: Database) -> str:
     """Make an account with a site, resources and one service account that all clients are; return its token."""
     secret = directory / "secret.key"
     secret.touch(mode=0o600)
     secret.write_bytes(MASTER_SECRET)
-    settings = PortalSettings(database_url=SqliteFile(directory / "wardgate.db"))
+    settings = PortalSettings(database_url=location)
     portal = await Portal.open(settings, Keys.derive(MASTER_SECRET), Environment.of_this_process())
     services = portal.services
     try:
@@ -244,7 +283,8 @@ def _cpu_s(pid: int) -> float:
 
 def report(results: dict[str, Any]) -> None:
     print(
-        f"\nconnects: {results['clients']:,} clients, {results['rate']:g} a second, {RESOURCES} resources each"
+        f"\nconnects: {results['clients']:,} clients, {results['rate']:g} a second, {RESOURCES} resources each, "
+        f"{results['database']}"
     )
     for name in ("new", "known"):
         one = results[name]
@@ -279,5 +319,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benches.portal_connects")
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     options = parser.parse_args()
-    report(measure(options.clients, options.rate))
+    seen = measure(options.clients, options.rate, options.database)
+    if seen is None:
+        sys.exit("skipped: PostgreSQL is not installed")
+    report(seen)
