@@ -127,7 +127,7 @@ impl TunnelEngine {
         Ok(PyBytes::new(python, &figures::encode(&figures)))
     }
 
-    fn stats(&self) -> BTreeMap<&'static str, u64> {
+    fn stats(&mut self) -> BTreeMap<&'static str, u64> {
         self.engine.stats().into_iter().collect()
     }
 }

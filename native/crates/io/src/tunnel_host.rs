@@ -63,7 +63,7 @@ pub trait PacketEngine: Send + 'static {
     fn poll_timeout(&mut self) -> Option<Instant>;
     /// The next event for a queue in which so many wait.
     fn poll_event(&mut self, waiting: usize) -> Option<Self::Event>;
-    fn stats(&self) -> Vec<(&'static str, u64)>;
+    fn stats(&mut self) -> Vec<(&'static str, u64)>;
     /// Flows that are translated, for a process that takes this one's place.
     fn translated_flows(&self, _now: Instant) -> Vec<TranslatedFlow> {
         Vec::new()
@@ -173,7 +173,7 @@ impl PacketEngine for TunnelEngine {
         }
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
         self.stats()
     }
 
@@ -687,7 +687,7 @@ impl<E: PacketEngine> Worker<E> {
         self.tun.lost.is_some()
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
         let mut udp = self.counters.former;
         udp.add(self.sockets.counters());
         let own = &self.counters;

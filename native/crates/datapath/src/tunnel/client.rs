@@ -21,6 +21,7 @@ use super::packet_ring::PacketRing;
 use super::prefix_map::PrefixMap;
 use super::route_table::{ResourceId, Route, RouteTable};
 use super::seeded_hash::SeededState;
+use super::sightings::Sighting;
 use super::steps;
 use crate::command::{self, Table};
 use crate::event::FlowRole;
@@ -184,18 +185,15 @@ impl Client {
     }
 
     /// What the flow of a packet is recorded under that we send to a peer.
-    pub fn basis_of<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> Option<Basis> {
-        let destination = packet.destination();
-        if let Some(key) = self.peers.get(&destination)
-            && (!self.is_device(*key) || self.grants.is_answer(*key, packet, now))
-        {
-            return None; // DNS of the gateway's own; a flow that a device has opened.
-        }
-        let traffic = Traffic::toward(packet);
+    pub fn sent_basis_of(&self, seen: &Sighting) -> Option<Basis> {
+        let destination = seen.tuple.responder.0;
         let (table, found) = TABLES
             .into_iter()
             .zip(&self.tables)
-            .find_map(|(table, routes)| Some((table, routes.best(destination, traffic, now)?)))?;
+            .find_map(|(table, routes)| {
+                let found = routes.best(destination, seen.traffic(), seen.at)?;
+                Some((table, found))
+            })?;
         let target = Target {
             resource: found.route.resource.clone(),
             device: (table == Table::Device).then_some(destination),
@@ -209,16 +207,15 @@ impl Client {
     }
 
     /// What the flow of a packet is recorded under that another client has sent of its own accord.
-    pub fn granted_basis_of<B: AsRef<[u8]>>(
-        &self,
-        key: PeerKey,
-        packet: &IpPacket<B>,
-        now: Instant,
-    ) -> Option<Basis> {
-        if !self.is_opened_by(key, packet, now) {
-            return None;
-        }
-        self.grants.basis_of(key, Traffic::toward(packet), now)
+    pub fn granted_basis_of(&self, seen: &Sighting) -> Option<Basis> {
+        self.grants.basis_of(seen.peer, seen.traffic(), seen.at)
+    }
+
+    /// Whether our packet has nothing to be recorded under: it is DNS of the gateway's own, or in a flow that a device has opened.
+    pub fn is_unrecorded<B: AsRef<[u8]>>(&self, packet: &IpPacket<B>, now: Instant) -> bool {
+        self.peers
+            .get(&packet.destination())
+            .is_some_and(|key| !self.is_device(*key) || self.grants.is_answer(*key, packet, now))
     }
 
     /// Whether a peer's packet belongs to a flow that it, another client, has opened.

@@ -13,11 +13,12 @@ use super::counters::Counter;
 use super::device_grants;
 use super::engine::{Engine, RoleState};
 use super::filter_set::{FilterSet, Traffic};
-use super::flow_records::Sighting;
+use super::flow_records::Basis;
 use super::links::{NotSent, PeerKey};
 use super::receive::Judgement;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
+use super::sightings::{Right, Sighting};
 use super::{Io, Role};
 use crate::command::{Authorize, Command, Grant, GrantKind, Refused, ReleaseName};
 use crate::event::{ClosedBy, Event};
@@ -54,18 +55,27 @@ impl RoleState for Client {
         Judgement::Pass(None)
     }
 
-    fn record_inner<B: AsRef<[u8]>>(
-        engine: &mut Engine<Self>,
+    fn see_inner<B: AsRef<[u8]>>(
+        &self,
         key: PeerKey,
         packet: &IpPacket<B>,
-        _sent_to: IpAddr,
+        sent_to: IpAddr,
         now: Instant,
     ) -> Option<Sighting> {
-        let role = &engine.role;
-        let is_theirs = role.is_opened_by(key, packet, now);
-        let seen = Sighting::of(key, packet, is_theirs, 1)?;
-        let basis = || role.granted_basis_of(key, packet, now);
-        engine.flows.note(&seen, now, basis).then_some(seen)
+        let (is_theirs, right) = if self.is_opened_by(key, packet, now) {
+            (true, Right::Received(sent_to))
+        } else {
+            (false, Right::None)
+        };
+        Sighting::of(key, packet, is_theirs, right, 1, now)
+    }
+
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis> {
+        match seen.right {
+            Right::Sent => self.sent_basis_of(seen),
+            Right::Received(_) => self.granted_basis_of(seen),
+            Right::None => None,
+        }
     }
 
     fn forward(
@@ -272,10 +282,14 @@ impl ClientEngine {
             return;
         }
         let is_ours = self.role.is_opened_by_us(key, packet, now);
-        if let Some(mut seen) = Sighting::of(key, packet, is_ours, sent) {
+        let right = if is_ours && !self.role.is_unrecorded(packet, now) {
+            Right::Sent
+        } else {
+            Right::None
+        };
+        if let Some(mut seen) = Sighting::of(key, packet, is_ours, right, sent, now) {
             seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
-            let role = &self.role;
-            self.flows.note(&seen, now, || role.basis_of(packet, now));
+            self.record(seen);
         }
     }
 

@@ -14,13 +14,14 @@ use wardgate_packet::{
 use super::counters::{Counter, Counters};
 use super::event_queue::EventQueue;
 use super::filter_set::FilterSet;
-use super::flow_records::{FlowRecords, Sighting};
+use super::flow_records::{Basis, FlowRecords};
 use super::links::{Links, PeerKey};
 use super::reassembly::{Outcome, Owner, Reassembly};
 use super::receive::Judgement;
 use super::relay_names::RelayNames;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
+use super::sightings::{Sighting, Ticket};
 use super::{EngineConfig, Io};
 use crate::command::{Command, Grant, Refused};
 use crate::event::{ClosedBy, Event, FailureReason};
@@ -50,15 +51,18 @@ pub trait RoleState: Sized {
         now: Instant,
     ) -> Judgement;
 
-    /// Note, for the record of its flow, a packet that came out of a peer's tunnel and passed. `packet` is as it leaves, `sent_to`
-    /// the destination that it came with. Returns what was noted, if the flow has a record.
-    fn record_inner<B: AsRef<[u8]>>(
-        engine: &mut Engine<Self>,
+    /// What the record of its flow is to count of a packet that came out of a peer's tunnel and passed. `packet` is as it leaves,
+    /// `sent_to` the destination that it came with.
+    fn see_inner<B: AsRef<[u8]>>(
+        &self,
         key: PeerKey,
         packet: &IpPacket<B>,
         sent_to: IpAddr,
         now: Instant,
     ) -> Option<Sighting>;
+
+    /// What the flow of what was seen is recorded under, if its initiator's packets pass.
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis>;
 
     /// Send what this host's programs sent; `packet` is the first or only one of `read`.
     fn forward(
@@ -157,6 +161,7 @@ impl<R: RoleState> Engine<R> {
 
     /// Do all that is due by now.
     pub fn handle_timeout(&mut self, io: &mut Io<'_, impl TunSink, impl Outbox>) {
+        self.count_seen();
         self.expire_grants(io);
         self.flows.handle_timeout(io.now);
         self.fragments.handle_timeout(io.now);
@@ -184,11 +189,34 @@ impl<R: RoleState> Engine<R> {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop().or_else(|| self.flows.reports.pop())
+        self.poll_urgent_event()
+            .or_else(|| self.flows.reports.pop())
+    }
+
+    /// As [`Engine::poll_event`], without reports of flows.
+    pub fn poll_urgent_event(&mut self) -> Option<Event> {
+        self.count_seen();
+        self.events.pop()
+    }
+
+    /// Count, in the record of its flow, what has passed.
+    pub(super) fn record(&mut self, seen: Sighting) -> Option<Ticket> {
+        if self.flows.seen.is_full() {
+            self.count_seen();
+        }
+        self.flows.seen.push(seen)
+    }
+
+    /// Bring the records up to date. This comes before anything else that changes or reads them, or what they are compared with:
+    /// grants, paths, peers.
+    pub(super) fn count_seen(&mut self) {
+        let role = &self.role;
+        self.flows.count_seen(|seen| role.basis_of(seen));
     }
 
     /// Counters by name; they only grow, but for those that say how much there is now.
-    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+    pub fn stats(&mut self) -> Vec<(&'static str, u64)> {
+        self.count_seen();
         let connected = self.links.connections().filter(|link| link.is_established);
         let mut stats: Vec<_> = self.counters.entries().collect();
         stats.push(("events_dropped", self.events.dropped()));
@@ -281,6 +309,7 @@ impl<R: RoleState> Engine<R> {
     }
 
     pub(super) fn forget(&mut self, key: PeerKey, now: Instant) {
+        self.count_seen();
         self.flows.forget_peer(key, now);
         if let Some(mut connection) = self.links.drop_connection(key) {
             let lost = connection.waiting.drain().len();

@@ -12,28 +12,28 @@
 //! A record belongs to the authorization that its first packet passed by. When the peer's grants change, the next packet of
 //! the initiator is asked anew which resource it belongs to; another one ends the record and begins the next.
 //!
-//! A packet costs one look-up and two lines of memory, and no look-up if the packet before it was of the same flow. Nothing
-//! walks over all flows: each has one entry among the deadlines, which may be earlier than its end and is then moved. A peer
-//! that opens flows without end makes its own oldest records end; where all have too many, the oldest of a peer with the most.
+//! Packets are counted some dozens at a time ([`Sightings`]): consecutive ones of one flow cost one look-up, which touches two lines
+//! of memory, and look-ups do not wait for each other. Nothing walks over all flows: each has one entry among the deadlines, which
+//! may be earlier than its end and is then moved. A peer that opens flows without end makes its own oldest records end; where all
+//! have too many, the oldest of a peer with the most.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 use wardgate_connect::{Path, PathKind};
-use wardgate_packet::{IpPacket, Kind, TcpFlags};
 
 use super::due_wheel::DueWheel;
 use super::flow_reports::FlowReports;
 use super::links::{NodeId, PeerKey};
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
+use super::sightings::{AT_ONCE as SEEN_AT_ONCE, Sighting, Sightings, Tuple};
 use super::steps;
-use crate::event::{FlowEnd, FlowPath, FlowProtocol, FlowReport, FlowRole};
+use crate::event::{FlowEnd, FlowPath, FlowReport, FlowRole};
 
 /// Data-plane §9.4.
 const IDLE_LIFETIME: Duration = Duration::from_secs(120);
@@ -55,126 +55,6 @@ const RECENT_OF_PEER: usize = 32;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
 const NONE: u32 = u32::MAX;
-/// Flag of a TCP segment in the middle of a flow.
-const ACK: u8 = 0x10;
-
-/// Packets of one flow that passed together.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting {
-    pub peer: PeerKey,
-    pub tuple: Tuple,
-    /// From who asked for access to who is reached.
-    pub from_initiator: bool,
-    pub packets: usize,
-    /// Behind the TCP or UDP header.
-    pub payload_bytes: usize,
-    /// Of TCP.
-    pub flags: Option<TcpFlags>,
-}
-
-/// What tells the flows of a peer apart, in the initiator's orientation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuple {
-    protocol: FlowProtocol,
-    initiator: (IpAddr, u16),
-    responder: (IpAddr, u16),
-}
-
-/// In as few words as possible: each packet of a recorded flow is looked up.
-impl Hash for Tuple {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u64::from(self.initiator.1) << 16 | u64::from(self.responder.1);
-        state.write_u64(ports << 8 | self.protocol as u64);
-        match (self.initiator.0, self.responder.0) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => {
-                state.write_u64(u64::from(one.to_bits()) << 32 | u64::from(other.to_bits()));
-            }
-            (one, other) => {
-                one.hash(state);
-                other.hash(state);
-            }
-        }
-    }
-}
-
-impl Tuple {
-    /// The flow of a packet from source to destination; none but TCP and UDP are recorded.
-    fn of<B: AsRef<[u8]>>(packet: &IpPacket<B>) -> Option<Self> {
-        let protocol = match packet.kind() {
-            Kind::Tcp => FlowProtocol::Tcp,
-            Kind::Udp => FlowProtocol::Udp,
-            _ => return None,
-        };
-        Some(Self {
-            protocol,
-            initiator: (packet.source(), packet.source_value()?),
-            responder: (packet.destination(), packet.destination_value()?),
-        })
-    }
-
-    fn reversed(self) -> Self {
-        Self {
-            initiator: self.responder,
-            responder: self.initiator,
-            ..self
-        }
-    }
-}
-
-impl Sighting {
-    /// One packet, or a super-packet of `packets`; none but TCP and UDP are recorded.
-    pub fn of<B: AsRef<[u8]>>(
-        peer: PeerKey,
-        packet: &IpPacket<B>,
-        from_initiator: bool,
-        packets: usize,
-    ) -> Option<Self> {
-        let tuple = Tuple::of(packet)?;
-        Some(Self {
-            peer,
-            tuple: if from_initiator {
-                tuple
-            } else {
-                tuple.reversed()
-            },
-            from_initiator,
-            packets,
-            payload_bytes: packet.payload().len(),
-            flags: packet.tcp_flags(),
-        })
-    }
-
-    /// The same ends, before any packet.
-    pub fn without_packets(self) -> Self {
-        Self {
-            packets: 0,
-            payload_bytes: 0,
-            flags: self.flags.map(|_| TcpFlags(ACK)),
-            ..self
-        }
-    }
-
-    pub fn has_packets(&self) -> bool {
-        self.packets > 0
-    }
-
-    /// One more packet between the same ends, which neither opens nor ends a flow.
-    pub fn add<B: AsRef<[u8]>>(&mut self, packet: &IpPacket<B>) {
-        self.packets += 1;
-        self.payload_bytes += packet.payload().len();
-    }
-
-    /// Whether a record may begin with it: not with what ends a flow, nor with a bare acknowledgement.
-    fn opens(&self) -> bool {
-        self.from_initiator
-            && match self.flags {
-                None => true,
-                Some(flags) => {
-                    !flags.fin() && !flags.rst() && (flags.syn() || self.payload_bytes > 0)
-                }
-            }
-    }
-}
 
 /// What a flow is recorded under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,8 +80,8 @@ pub struct FlowRecords {
     hot: Vec<Hot>,
     cold: Vec<Option<Cold>>,
     free: Vec<u32>,
-    /// The slot of the packet before.
-    latest: u32,
+    /// What is not counted yet.
+    pub seen: Sightings,
     /// When the start of each is to be told, and from then on no later than its end.
     due: DueWheel,
     peers: FxHashMap<PeerKey, PeerFlows>,
@@ -215,6 +95,22 @@ pub struct FlowRecords {
     started: u64,
     displaced: u64,
     pub reports: FlowReports,
+}
+
+/// Where a flow is expected, and the hash of its ends.
+#[derive(Clone, Copy)]
+struct Found {
+    hash: u64,
+    slot: u32,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            hash: 0,
+            slot: NONE,
+        }
+    }
 }
 
 /// What each packet of a flow reads and writes: two cache lines, side by side.
@@ -274,7 +170,7 @@ impl FlowRecords {
             hot: Vec::new(),
             cold: Vec::new(),
             free: Vec::new(),
-            latest: NONE,
+            seen: Sightings::default(),
             due: DueWheel::default(),
             peers: FxHashMap::default(),
             crowds: BTreeSet::new(),
@@ -332,68 +228,100 @@ impl FlowRecords {
         peer.path_version += 1;
     }
 
-    /// Count packets that passed; whether their flow has a record now. `basis` is asked when one begins, and again when the
-    /// peer's grants have changed.
-    pub fn note(
-        &mut self,
-        seen: &Sighting,
-        now: Instant,
-        mut basis: impl FnMut() -> Option<Basis>,
-    ) -> bool {
-        let Some(slot) = self.find(seen.peer, seen.tuple) else {
-            let basis = if seen.opens() { basis() } else { None };
-            let is_begun = basis.is_some();
-            if let Some(basis) = basis {
-                self.start(seen, basis, now);
+    /// Count what has been seen. `basis` is asked what a flow is recorded under when its record begins, and again when the peer's
+    /// grants have changed.
+    pub fn count_seen(&mut self, basis: impl Fn(&Sighting) -> Option<Basis>) {
+        if self.seen.is_empty() {
+            return;
+        }
+        let seen = self.seen.take();
+        let found = self.look_up(&seen);
+        for (one, found) in seen.iter().zip(found) {
+            self.note(one, found, &basis);
+        }
+        self.seen.reuse(seen);
+    }
+
+    /// Look up all together. None needs what another one found, so that a core waits for the memory of many at once.
+    fn look_up(&self, seen: &[Sighting]) -> [Found; SEEN_AT_ONCE] {
+        let mut all = [Found::default(); SEEN_AT_ONCE];
+        for (one, found) in seen.iter().zip(&mut all) {
+            found.hash = self.hash.hash_one((one.peer, one.tuple));
+            let recent = self.recent.get(place_of(one.peer, found.hash));
+            found.slot = recent.copied().unwrap_or(NONE);
+        }
+        let mut read = 0;
+        for found in &all[..seen.len()] {
+            if let Some(flow) = self.hot.get(found.slot as usize) {
+                read ^= u64::from(flow.peer.number()) ^ flow.packets[RX];
             }
-            return is_begun;
+        }
+        for (one, found) in seen.iter().zip(&mut all) {
+            if !self.is_at(found.slot, one) {
+                found.slot = self.find_in_index(one, found.hash).unwrap_or(NONE);
+                if let Some(flow) = self.hot.get(found.slot as usize) {
+                    read ^= flow.packets[RX];
+                }
+            }
+        }
+        // What is read for nobody would not be read at all.
+        std::hint::black_box(read);
+        all
+    }
+
+    /// Count packets that passed.
+    fn note(&mut self, seen: &Sighting, found: Found, basis: &impl Fn(&Sighting) -> Option<Basis>) {
+        let now = seen.at;
+        let Some(slot) = self.find(seen, found) else {
+            if seen.opens()
+                && let Some(basis) = basis(seen)
+            {
+                self.start(seen, found.hash, basis);
+            }
+            return;
         };
         let flow = &mut self.hot[slot as usize];
         if now.saturating_duration_since(flow.last_packet_at) > IDLE_LIFETIME || flow.reopens(seen)
         {
             let (end, is_idle) = flow.end(now);
             self.end(slot, if is_idle { end } else { now });
-            return self.note(seen, now, basis);
+            return self.note(seen, found, basis);
         }
-        if flow.version != self.version
-            && let Some(is_recorded) = self.compare(slot, seen, now, basis)
-        {
-            return is_recorded;
+        if flow.version != self.version && !self.compare(slot, seen, found.hash, basis) {
+            return;
         }
         let flow = &mut self.hot[slot as usize];
-        flow.count(seen, now);
+        flow.count(seen);
         if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) && flow.is_closed() {
             self.schedule(slot);
         }
-        true
     }
 
-    /// Compare a flow with the grants and the path of its peer. Returns, if its record has ended by that, whether another has begun.
+    /// Compare a flow with the grants and the path of its peer; whether its record goes on. If not, the next may have begun.
     fn compare(
         &mut self,
         slot: u32,
         seen: &Sighting,
-        now: Instant,
-        mut basis: impl FnMut() -> Option<Basis>,
-    ) -> Option<bool> {
+        hash: u64,
+        basis: &impl Fn(&Sighting) -> Option<Basis>,
+    ) -> bool {
         let (Some(peer), Some(flow)) = (
             self.peers.get(&seen.peer),
             self.cold[slot as usize].as_mut(),
         ) else {
-            return Some(false);
+            return false;
         };
         let grants_version = peer.grants_version + self.grants_version;
         if seen.from_initiator && flow.grants_version != grants_version {
             flow.grants_version = grants_version;
-            match basis() {
+            match basis(seen) {
                 Some(basis) if basis.resource == flow.basis.resource => {}
                 other => {
-                    self.end(slot, now);
-                    let is_begun = other.is_some();
+                    self.end(slot, seen.at);
                     if let Some(basis) = other {
-                        self.start(seen, basis, now);
+                        self.start(seen, hash, basis);
                     }
-                    return Some(is_begun);
+                    return false;
                 }
             }
         }
@@ -403,16 +331,16 @@ impl FlowRecords {
                 && !flow.takes(path)
             {
                 let basis = flow.basis.clone();
-                self.end(slot, now);
-                self.start(seen, basis, now);
-                return Some(true);
+                self.end(slot, seen.at);
+                self.start(seen, hash, basis);
+                return false;
             }
         }
         // The responder's packets leave a change of grants to the initiator's.
         if flow.grants_version == grants_version {
             self.hot[slot as usize].version = self.version;
         }
-        None
+        true
     }
 
     /// The peer is gone: its records end.
@@ -459,7 +387,7 @@ impl FlowRecords {
             .due
             .first()
             .map(|second| self.epoch + Duration::from_secs(second));
-        [flows, self.reports.poll_timeout()]
+        [self.seen.since(), flows, self.reports.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -476,34 +404,33 @@ impl FlowRecords {
         self.reports.flush();
     }
 
-    fn find(&mut self, peer: PeerKey, tuple: Tuple) -> Option<u32> {
-        if let Some(flow) = self.hot.get(self.latest as usize)
-            && flow.is_of(peer, &tuple)
-        {
-            return Some(self.latest);
-        }
+    /// The slot of a flow, which is not where it was found if a record of the same batch has begun or ended since.
+    fn find(&mut self, seen: &Sighting, found: Found) -> Option<u32> {
         steps::count(1);
-        let hash = self.hash.hash_one((peer, tuple));
-        let is_it = |slot: &u32| {
-            let flow = self.hot.get(*slot as usize);
-            flow.is_some_and(|flow| flow.is_of(peer, &tuple))
+        let slot = if self.is_at(found.slot, seen) {
+            found.slot
+        } else {
+            self.find_in_index(seen, found.hash)?
         };
-        let recent = self.recent.get_mut(place_of(peer, hash));
-        let slot = match recent.as_deref().copied().filter(is_it) {
-            Some(slot) => slot,
-            None => {
-                let slot = *self.index.find(hash, is_it)?;
-                if let Some(recent) = recent {
-                    *recent = slot;
-                }
-                slot
-            }
-        };
-        self.latest = slot;
+        if let Some(recent) = self.recent.get_mut(place_of(seen.peer, found.hash)) {
+            *recent = slot;
+        }
         Some(slot)
     }
 
-    fn start(&mut self, seen: &Sighting, basis: Basis, now: Instant) {
+    fn find_in_index(&self, seen: &Sighting, hash: u64) -> Option<u32> {
+        self.index
+            .find(hash, |slot| self.is_at(*slot, seen))
+            .copied()
+    }
+
+    fn is_at(&self, slot: u32, seen: &Sighting) -> bool {
+        let flow = self.hot.get(slot as usize);
+        flow.is_some_and(|flow| flow.is_of(seen.peer, &seen.tuple))
+    }
+
+    fn start(&mut self, seen: &Sighting, hash: u64, basis: Basis) {
+        let now = seen.at;
         self.make_room(seen.peer, now);
         let started_at_us = self.unix_us(now);
         let all = self.grants_version;
@@ -544,8 +471,7 @@ impl FlowRecords {
             packets: [0; 2],
             bytes: [0; 2],
         };
-        flow.count(seen, now);
-        let hash = self.hash.hash_one((seen.peer, seen.tuple));
+        flow.count(seen);
         if slot as usize == self.hot.len() {
             self.hot.push(flow);
             self.cold.push(Some(more));
@@ -562,7 +488,6 @@ impl FlowRecords {
             *recent = slot;
         }
         self.due.set(slot, self.second_of(now + TOLD_AFTER));
-        self.latest = slot;
         self.open += 1;
         self.started += 1;
     }
@@ -693,9 +618,9 @@ impl Hot {
         self.is_used && self.peer == peer && self.tuple == *tuple
     }
 
-    fn count(&mut self, seen: &Sighting, now: Instant) {
+    fn count(&mut self, seen: &Sighting) {
         let direction = if seen.from_initiator { TX } else { RX };
-        self.last_packet_at = now;
+        self.last_packet_at = seen.at;
         self.packets[direction] += seen.packets as u64;
         self.bytes[direction] += seen.payload_bytes as u64;
         if let Some(flags) = seen.flags {

@@ -20,6 +20,7 @@ use super::links::PeerKey;
 use super::nat_table::{Incoming, NatTable, Side, ends_flow, inside_of, outside_of};
 use super::route_table::{ResourceId, Route, RouteTable};
 use super::seeded_hash::SeededState;
+use super::sightings::Sighting;
 use super::steps;
 use super::translations::{GrantSerial, Pair, Replaced, Translations};
 use crate::command::{GrantKind, TranslatedFlow};
@@ -415,15 +416,9 @@ impl Gateway {
     }
 
     /// What the flow of a client's packet is recorded under that has passed; `sent_to` is its destination inside the tunnel.
-    pub fn basis_of(
-        &self,
-        key: PeerKey,
-        sent_to: IpAddr,
-        traffic: Traffic,
-        now: Instant,
-    ) -> Option<Basis> {
-        let client = self.clients.get(&key)?;
-        let (resource, domain) = client.resource_at(sent_to, traffic, now)?;
+    pub fn granted_basis_of(&self, seen: &Sighting, sent_to: IpAddr) -> Option<Basis> {
+        let client = self.clients.get(&seen.peer)?;
+        let (resource, domain) = client.resource_at(sent_to, seen.traffic(), seen.at)?;
         let authorization = client.grants.get(&resource)?.grant.record_under.clone()?;
         Some(Basis {
             resource,

@@ -9,14 +9,15 @@ use wardgate_packet::{IpPacket, Unreachable};
 
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
-use super::filter_set::{FilterSet, Traffic};
-use super::flow_records::Sighting;
+use super::filter_set::FilterSet;
+use super::flow_records::Basis;
 use super::gateway::{self, Gateway, NotTranslated, TowardClient, TowardNetwork};
 use super::links::PeerKey;
 use super::nat_table::Side;
 use super::receive::Judgement;
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
+use super::sightings::{Right, Sighting};
 use super::{Io, Role};
 use crate::command::{Command, Grant, GrantKind, Refused, Translate, TranslatedFlow};
 use crate::{Outbox, TunSink};
@@ -48,18 +49,21 @@ impl RoleState for Gateway {
         }
     }
 
-    fn record_inner<B: AsRef<[u8]>>(
-        engine: &mut Engine<Self>,
+    fn see_inner<B: AsRef<[u8]>>(
+        &self,
         key: PeerKey,
         packet: &IpPacket<B>,
         sent_to: IpAddr,
         now: Instant,
     ) -> Option<Sighting> {
-        let seen = Sighting::of(key, packet, true, 1)?;
-        let role = &engine.role;
-        let traffic = Traffic::toward(packet);
-        let basis = || role.basis_of(key, sent_to, traffic, now);
-        engine.flows.note(&seen, now, basis).then_some(seen)
+        Sighting::of(key, packet, true, Right::Received(sent_to), 1, now)
+    }
+
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis> {
+        match seen.right {
+            Right::Received(sent_to) => self.granted_basis_of(seen, sent_to),
+            Right::Sent | Right::None => None,
+        }
     }
 
     fn forward(
@@ -102,13 +106,15 @@ impl RoleState for Gateway {
             .send_segments(key, read, ecn, edit, counters, io.now, io.out);
         if engine.flows.is_on()
             && sent > 0
-            && let Some(mut seen) = Sighting::of(key, packet, false, sent)
+            && let Some(mut seen) = Sighting::of(key, packet, false, Right::None, sent, io.now)
         {
             seen.payload_bytes = read.payload_of(sent).unwrap_or(seen.payload_bytes);
-            engine.flows.note(&seen, io.now, || None);
+            engine.record(seen);
         }
         if result.is_err() {
-            counters.add(Counter::NoSession, read.segment_count() - sent);
+            engine
+                .counters
+                .add(Counter::NoSession, read.segment_count() - sent);
         }
     }
 

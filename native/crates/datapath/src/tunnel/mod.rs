@@ -46,6 +46,7 @@ mod relay_names;
 mod route_table;
 mod seeded_hash;
 mod settle;
+mod sightings;
 mod steps;
 #[cfg(test)]
 mod test_clock;
@@ -169,10 +170,10 @@ impl TunnelEngine {
 
     /// As [`TunnelEngine::poll_event`], but leave reports of flows, which are many, for later.
     pub fn poll_urgent_event(&mut self) -> Option<Event> {
-        either!(self, engine => engine.events.pop())
+        either!(self, engine => engine.poll_urgent_event())
     }
 
-    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+    pub fn stats(&mut self) -> Vec<(&'static str, u64)> {
         either!(self, engine => engine.stats())
     }
 

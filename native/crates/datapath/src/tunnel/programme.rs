@@ -30,6 +30,7 @@ impl<R: RoleState> Engine<R> {
         command: Command,
         io: &mut Io<'_, impl TunSink, impl Outbox>,
     ) -> Result<(), Refused> {
+        self.count_seen();
         let result = self.apply_one(command, io);
         self.settle_node(io);
         result

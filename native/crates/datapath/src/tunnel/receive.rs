@@ -15,10 +15,10 @@ use wardgate_wireguard::{
 
 use super::counters::Counter;
 use super::engine::{Engine, RoleState};
-use super::flow_records::Sighting;
 use super::links::{PeerKey, send_message};
 use super::nat_table::Side;
 use super::reassembly::{Outcome, Owner};
+use super::sightings::Ticket;
 use super::{Arrival, Io};
 use crate::event::{ClosedBy, Event};
 use crate::{Outbox, TunSink};
@@ -206,13 +206,12 @@ impl<R: RoleState> Engine<R> {
                     packet.mark_congestion();
                 }
                 if self.flows.is_on() {
-                    match &mut batch.recorded {
-                        Some(more) if is_same => more.add(&packet),
-                        _ => {
-                            self.record_rest(batch, io.now);
-                            let seen = R::record_inner(self, key, &packet, sent_to, io.now);
-                            batch.recorded = seen.map(Sighting::without_packets);
-                        }
+                    let seen = &mut self.flows.seen;
+                    let is_added =
+                        is_same && batch.seen.is_some_and(|ticket| seen.add(ticket, &packet));
+                    if !is_added {
+                        let seen = self.role.see_inner(key, &packet, sent_to, io.now);
+                        batch.seen = seen.and_then(|seen| self.record(seen));
                     }
                 }
                 self.counters.add(Counter::PacketsReceived, 1);
@@ -259,8 +258,10 @@ impl<R: RoleState> Engine<R> {
                 if ecn == CONGESTION_EXPERIENCED {
                     packet.mark_congestion();
                 }
-                if self.flows.is_on() {
-                    R::record_inner(self, key, &packet, sent_to, io.now);
+                if self.flows.is_on()
+                    && let Some(seen) = self.role.see_inner(key, &packet, sent_to, io.now)
+                {
+                    self.record(seen);
                 }
                 for segment in TunRead::cut(packet.bytes(), whole.cut).segments() {
                     let mut fragment = vec![0; segment.len()];
@@ -329,15 +330,7 @@ impl<R: RoleState> Engine<R> {
         }
     }
 
-    /// Note, for the record of their flow, the packets behind the one that was noted by itself.
-    fn record_rest(&mut self, batch: &mut Batch, now: Instant) {
-        if let Some(more) = batch.recorded.take().filter(Sighting::has_packets) {
-            self.flows.note(&more, now, || None);
-        }
-    }
-
-    fn settle_batch(&mut self, mut batch: Batch, io: &mut Io<'_, impl TunSink, impl Outbox>) {
-        self.record_rest(&mut batch, io.now);
+    fn settle_batch(&mut self, batch: Batch, io: &mut Io<'_, impl TunSink, impl Outbox>) {
         if let Some(key) = batch.touched {
             self.settle_peer(key, io);
         }
@@ -360,8 +353,8 @@ struct Received {
 struct Batch {
     touched: Option<PeerKey>,
     judged: Option<(Flow, Judgement)>,
-    /// What came of a recorded flow since its record was found.
-    recorded: Option<Sighting>,
+    /// What packets of the same flow are counted with.
+    seen: Option<Ticket>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

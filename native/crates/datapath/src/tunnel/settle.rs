@@ -130,6 +130,7 @@ impl<R: RoleState> Engine<R> {
                     return;
                 }
                 connection.initiate_proactively(io.now);
+                self.count_seen();
                 self.flows.path_selected(key, path, io.now);
                 self.events.push(Event::PathSelected {
                     peer_id: self.links.name(key),

@@ -13,10 +13,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wardgate_packet::offload::{TunRead, VnetHeader};
-use wardgate_packet::{IpPacket, Kind, build};
+use wardgate_packet::{ControlPacket, IpPacket, Kind, build};
 
 use crate::event::{ClosedBy, Event, PathKind};
-use crate::tunnel::{Arrival, Io, public_key};
+use crate::tunnel::{Arrival, Io, TunnelEngine, public_key};
 use world::{CLIENT, CLIENT_V4, CLIENT_V6, GATEWAY, GATEWAY_V4, Packets, Wire, World};
 
 const SERVER: &str = "10.0.0.1:80";

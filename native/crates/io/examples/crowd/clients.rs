@@ -854,7 +854,7 @@ impl PacketEngine for Crowd {
         self.events.pop_front()
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
 }

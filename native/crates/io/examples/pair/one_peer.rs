@@ -132,7 +132,7 @@ impl PacketEngine for OnePeer {
         None
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
 }

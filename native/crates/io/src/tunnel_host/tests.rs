@@ -342,7 +342,7 @@ impl PacketEngine for Mirror {
         (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
 }

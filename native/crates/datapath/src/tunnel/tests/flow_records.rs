@@ -575,27 +575,136 @@ fn a_path_over_a_relay_has_no_source_where_the_initiator_uses_its_own() {
     }
 }
 
+/// What both ends report of two flows, of which the first packets came right before a host did something: with the events taken
+/// in between, or not.
+fn reported_around(
+    host: usize,
+    takes_events: bool,
+    then: impl FnOnce(&mut World, usize),
+) -> [Vec<FlowReport>; 2] {
+    let mut world = recording();
+    let udp = |port| {
+        let from = socket(&format!("{CLIENT_V4}:{port}"));
+        build::udp(from, socket(SERVER), b"seen").unwrap()
+    };
+    let packets = [udp(5000), udp(5000), udp(5001)];
+    let mut datagrams = Vec::new();
+    for packet in &packets {
+        if host == CLIENT && !takes_events {
+            world.drive_deaf(CLIENT, |engine, io| {
+                engine.handle_tun(&TunRead::whole(packet), io);
+            });
+        } else {
+            world.send(CLIENT, packet);
+            datagrams.extend(world.intercept());
+        }
+    }
+    for mut datagram in datagrams {
+        let arrival = arrival(datagram.from, datagram.to, 0, datagram.payload.len());
+        let call = |engine: &mut TunnelEngine, io: &mut Io<'_, Packets, Wire>| {
+            engine.handle_network(&arrival, &mut datagram.payload, io);
+        };
+        if host == GATEWAY && !takes_events {
+            world.drive_deaf(GATEWAY, call);
+        } else {
+            world.drive(GATEWAY, call);
+        }
+    }
+    then(&mut world, host);
+    world.run(125 * SECOND);
+    [CLIENT, GATEWAY].map(|host| reports(&mut world, host))
+}
+
+#[test]
+fn what_passed_before_a_change_is_recorded_as_it_was_then() {
+    let revoke = json!({"command": "revoke", "peer_id": "client", "resource_id": "net"});
+    let filters = json!([{"protocol": "tcp", "first_port": 1, "last_port": 9}]);
+    let filter = json!({"command": "update_filters", "resource_id": "net", "filters": filters});
+    let off = json!({"command": "record_flows", "is_on": false, "unix_at_zero_s": 1_800_000_000.0});
+    let remove = |peer: &str| json!({"command": "remove_peer", "id": peer, "goodbye": false});
+    let unroute = json!({"command": "set_routes", "routes": []});
+    let cases = [
+        (GATEWAY, revoke),
+        (GATEWAY, filter),
+        (GATEWAY, off.clone()),
+        (GATEWAY, remove("client")),
+        (CLIENT, off),
+        (CLIENT, unroute),
+        (CLIENT, remove("gateway")),
+    ];
+    for (host, command) in cases {
+        let around = |takes_events| {
+            reported_around(host, takes_events, |world, host| {
+                world.apply(host, command.clone());
+            })
+        };
+        let expected = around(true);
+        assert_eq!(ends(&expected[host]).len(), 2, "{command}");
+        assert_eq!(around(false)[host], expected[host], "{command}");
+    }
+}
+
+#[test]
+fn what_passed_before_a_goodbye_or_a_question_is_counted() {
+    let goodbye = |world: &mut World, _| {
+        let goodbye = ControlPacket {
+            event: wardgate_packet::ControlEvent::Goodbye,
+            body: b"",
+        };
+        world.smuggle(CLIENT, &goodbye.encode().unwrap());
+        for mut datagram in world.intercept() {
+            let arrival = arrival(datagram.from, datagram.to, 0, datagram.payload.len());
+            world.drive_deaf(GATEWAY, |engine, io| {
+                engine.handle_network(&arrival, &mut datagram.payload, io);
+            });
+        }
+    };
+    let expected = reported_around(GATEWAY, true, goodbye);
+    assert_eq!(ends(&expected[GATEWAY]).len(), 2);
+    assert_eq!(
+        reported_around(GATEWAY, false, goodbye)[GATEWAY],
+        expected[GATEWAY]
+    );
+    reported_around(GATEWAY, false, |world, host| {
+        assert!(world.hosts[host].engine.poll_timeout() <= Some(world.now));
+        assert_eq!(world.count(host, "flows_open"), 2);
+        assert!(world.hosts[host].engine.poll_timeout() > Some(world.now));
+    });
+}
+
 mod bounds {
     //! The table alone, where paths and bounds would take long in a whole world.
+
+    use std::time::Instant;
 
     use wardgate_connect::Path;
 
     use super::*;
-    use crate::tunnel::flow_records::{Basis, FlowRecords, Sighting};
+    use crate::tunnel::flow_records::{Basis, FlowRecords};
     use crate::tunnel::links::PeerKey;
     use crate::tunnel::seeded_hash::SeededState;
+    use crate::tunnel::sightings::{Right, Sighting, Sightings};
     use crate::tunnel::steps;
     use crate::tunnel::test_clock::an_instant;
 
     const PEER_FLOWS: usize = 65_536;
 
     fn table() -> FlowRecords {
-        let mut records = FlowRecords::new(SeededState::new([3, 5]), an_instant(), Duration::ZERO);
-        records.set(true, Duration::ZERO, an_instant());
+        table_of(an_instant())
+    }
+
+    fn table_of(epoch: Instant) -> FlowRecords {
+        let mut records = FlowRecords::new(SeededState::new([3, 5]), epoch, Duration::ZERO);
+        records.set(true, Duration::ZERO, epoch);
         records
     }
 
-    fn basis() -> Option<Basis> {
+    fn note(records: &mut FlowRecords, seen: Sighting) {
+        records.seen.push(seen);
+        records.count_seen(basis);
+    }
+
+    fn basis(_: &Sighting) -> Option<Basis> {
         Some(Basis {
             resource: "net".into(),
             authorization: "first".into(),
@@ -604,13 +713,18 @@ mod bounds {
         })
     }
 
-    fn seen(peer: u32, number: usize, up: bool) -> Sighting {
+    fn seen(peer: u32, number: usize, up: bool, at: Instant) -> Sighting {
         let far = std::net::Ipv4Addr::from_bits(0x0a00_0000 + (number >> 16) as u32);
         let far = SocketAddr::from((far, number as u16));
         let near = socket("100.64.0.1:4000");
         let (from, to) = if up { (near, far) } else { (far, near) };
         let packet = IpPacket::parse(build::udp(from, to, b"x").unwrap()).unwrap();
-        Sighting::of(PeerKey::numbered(peer), &packet, up, 1).unwrap()
+        let right = if up {
+            Right::Received(far.ip())
+        } else {
+            Right::None
+        };
+        Sighting::of(PeerKey::numbered(peer), &packet, up, right, 1, at).unwrap()
     }
 
     fn path(port: u16) -> Path<u32> {
@@ -626,7 +740,7 @@ mod bounds {
         }
     }
 
-    fn drained(records: &mut FlowRecords, now: std::time::Instant) -> Vec<FlowReport> {
+    fn drained(records: &mut FlowRecords, now: Instant) -> Vec<FlowReport> {
         let then = now + 2 * SECOND;
         while records.poll_timeout().is_some_and(|at| at <= then) {
             records.handle_timeout(then);
@@ -646,13 +760,13 @@ mod bounds {
         let peer = PeerKey::numbered(1);
         for port in 1..=16 {
             records.path_selected(peer, path(port), now);
-            records.note(&seen(1, 1, port % 2 == 1), now, basis);
+            note(&mut records, seen(1, 1, port % 2 == 1, now));
         }
         records.path_selected(peer, path(16), now);
-        records.note(&seen(1, 1, true), now, basis);
+        note(&mut records, seen(1, 1, true, now));
         assert_eq!(drained(&mut records, now).len(), 1);
         records.path_selected(peer, path(17), now);
-        records.note(&seen(1, 1, false), now, basis);
+        note(&mut records, seen(1, 1, false, now));
         let split = drained(&mut records, now);
         assert_eq!(split.len(), 2);
         assert_eq!(split[0].paths.len(), 16);
@@ -666,13 +780,123 @@ mod bounds {
         assert_eq!(split[1].paths.len(), 1);
     }
 
+    /// A packet of one of some flows, in the initiator's direction or not; of TCP if it has flags.
+    fn packet_of(
+        flow: usize,
+        up: bool,
+        flags: Option<u8>,
+        payload: &[u8],
+        at: Instant,
+    ) -> Sighting {
+        let ends = [
+            socket(&format!("100.64.0.1:{}", 4000 + flow)),
+            socket(SERVER),
+        ];
+        let [from, to] = if up { ends } else { [ends[1], ends[0]] };
+        let packet = match flags {
+            None => build::udp(from, to, payload),
+            Some(flags) => build::tcp(from, to, 1, 1, flags, payload),
+        };
+        let packet = IpPacket::parse(packet.unwrap()).unwrap();
+        let right = if up {
+            Right::Received(to.ip())
+        } else {
+            Right::None
+        };
+        let peer = PeerKey::numbered(1 + flow as u32 % 2);
+        Sighting::of(peer, &packet, up, right, 1, at).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn counting_many_sightings_together_says_what_counting_each_does(
+            steps in prop::collection::vec(
+                (0..12, 0..4_usize, any::<bool>(), prop::sample::select(vec![SYN, SYN_ACK, ACK, FIN, RST]), 0..2_usize),
+                1..300,
+            ),
+        ) {
+            // One flow is recorded under nothing.
+            let basis = |seen: &Sighting| match seen.tuple.initiator.1 {
+                4003 => None,
+                _ if seen.from_initiator => basis(seen),
+                _ => None,
+            };
+            let mut now = an_instant();
+            let (mut together, mut singly) = (table_of(now), table_of(now));
+            for (kind, flow, up, flags, length) in steps {
+                let peer = PeerKey::numbered(1 + flow as u32 % 2);
+                if kind < 2 {
+                    now += if up { SECOND / 4 } else { 130 * SECOND };
+                } else if kind < 4 {
+                    together.count_seen(basis);
+                    for records in [&mut together, &mut singly] {
+                        match kind {
+                            2 => records.grants_changed(up.then_some(peer)),
+                            _ if up => records.path_selected(peer, path(length as u16), now),
+                            _ => records.handle_timeout(now),
+                        }
+                    }
+                } else {
+                    let flags = (kind > 7).then_some(flags);
+                    let seen = packet_of(flow, up, flags, &b"data"[..length], now);
+                    singly.seen.push(seen);
+                    singly.count_seen(basis);
+                    if together.seen.is_full() {
+                        together.count_seen(basis);
+                    }
+                    together.seen.push(seen);
+                }
+            }
+            together.count_seen(basis);
+            prop_assert_eq!(together.stats(), singly.stats());
+            for records in [&mut together, &mut singly] {
+                records.end_all(now);
+            }
+            prop_assert_eq!(drained(&mut together, now), drained(&mut singly, now));
+        }
+    }
+
+    #[test]
+    fn packets_are_added_to_the_sighting_before_them_only() {
+        let now = an_instant();
+        let udp = packet_of(1, true, None, b"data", now);
+        let packet = IpPacket::parse(udp_packet()).unwrap();
+        let mut seen = Sightings::default();
+        let first = seen.push(udp).unwrap();
+        assert!(seen.add(first, &packet));
+        let other = seen.push(packet_of(2, true, None, b"data", now)).unwrap();
+        assert!(!seen.add(first, &packet), "another flow was seen since");
+        assert!(seen.add(other, &packet));
+        let counted = seen.take();
+        let packets: Vec<usize> = counted.iter().map(|seen| seen.packets).collect();
+        assert_eq!(packets, [2, 2]);
+        assert!(!seen.add(other, &packet), "it is counted already");
+        for (flags, takes_more) in [(SYN, false), (FIN, false), (RST, false), (ACK, true)] {
+            let ticket = seen.push(packet_of(1, true, Some(flags), b"data", now));
+            assert_eq!(ticket.is_some(), takes_more, "{flags}");
+        }
+        assert_eq!(
+            seen.push(packet_of(3, true, Some(ACK), b"", now)),
+            None,
+            "it opens nothing"
+        );
+        assert!(
+            seen.push(packet_of(3, false, Some(ACK), b"", now))
+                .is_some()
+        );
+    }
+
+    fn udp_packet() -> Vec<u8> {
+        build::udp(socket("100.64.0.1:4001"), socket(SERVER), b"data").unwrap()
+    }
+
     #[test]
     fn a_peer_that_opens_flows_without_end_makes_its_own_oldest_records_end() {
         let (mut records, now) = (table(), an_instant());
-        records.note(&seen(2, 1, true), now, basis);
+        note(&mut records, seen(2, 1, true, now));
         let mut ended = Vec::new();
         for number in 0..PEER_FLOWS + 10 {
-            let (_, cost) = steps::of(|| records.note(&seen(1, number, true), now, basis));
+            let (_, cost) = steps::of(|| note(&mut records, seen(1, number, true, now)));
             assert!(cost <= 2, "{cost}");
             while let Some(Event::FlowsReported { reports, .. }) = records.reports.pop() {
                 ended.extend(reports.into_iter().filter(|report| report.end.is_some()));
@@ -687,7 +911,7 @@ mod bounds {
         assert_eq!(ports, (0..10).collect::<Vec<u16>>());
         assert_eq!(value(&records, "flows_displaced"), 10);
         assert_eq!(value(&records, "flows_open") as usize, PEER_FLOWS + 1);
-        records.note(&seen(2, 1, false), now, basis);
+        note(&mut records, seen(2, 1, false, now));
         records.forget_peer(PeerKey::numbered(1), now);
         assert_eq!(value(&records, "flows_open"), 1);
     }
@@ -696,7 +920,7 @@ mod bounds {
     fn reports_that_nobody_fetches_are_bounded_and_counted_and_ends_go_before_starts() {
         let (mut records, now) = (table(), an_instant());
         for number in 0..40_000 {
-            records.note(&seen(1, number, true), now, basis);
+            note(&mut records, seen(1, number, true, now));
         }
         while records
             .poll_timeout()
@@ -726,7 +950,7 @@ mod bounds {
     fn silent_flows_end_in_small_pieces_until_all_have() {
         let (mut records, now) = (table(), an_instant());
         for number in 0..2_000 {
-            records.note(&seen(1, number, true), now, basis);
+            note(&mut records, seen(1, number, true, now));
         }
         drained(&mut records, now);
         let over = now + 121 * SECOND;

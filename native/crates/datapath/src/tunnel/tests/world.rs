@@ -359,7 +359,7 @@ impl World {
         self.hosts[host].events.iter().any(matches)
     }
 
-    pub fn count(&self, host: usize, name: &str) -> u64 {
+    pub fn count(&mut self, host: usize, name: &str) -> u64 {
         let stats = self.hosts[host].engine.stats();
         let found = stats.iter().find(|(known, _)| *known == name);
         found.unwrap_or_else(|| panic!("no counter {name}")).1
@@ -477,8 +477,26 @@ impl World {
         }
     }
 
+    /// Call a host's engine, send what it emits, and leave its events where they are.
+    pub fn drive_deaf(
+        &mut self,
+        host: usize,
+        call: impl FnOnce(&mut TunnelEngine, &mut Io<'_, Packets, Wire>),
+    ) {
+        let now = self.now;
+        let caller = &mut self.hosts[host];
+        let mut wire = Wire::new(caller.address);
+        let mut io = Io {
+            now,
+            tun: &mut caller.tun,
+            out: &mut wire,
+        };
+        call(&mut caller.engine, &mut io);
+        self.post(wire.datagrams);
+    }
+
     /// Call a host's engine, then send what it emits and signal its candidates.
-    fn drive<T>(
+    pub fn drive<T>(
         &mut self,
         host: usize,
         call: impl FnOnce(&mut TunnelEngine, &mut Io<'_, Packets, Wire>) -> T,
