@@ -27,6 +27,12 @@ _BUDGETS: Final[tuple[tuple[str, Callable[[Any], float], str, float], ...]] = (
         _BYTES_OF_CLIENT,
     ),
     (
+        "share of packets/s lost to records",
+        lambda found: found["records"]["lost_throughput"],
+        "<=",
+        0.03,
+    ),
+    (
         "share of a core for records of 10,000 flows/s",
         lambda found: found["records"]["flow_us"] / 100,
         "<=",

@@ -103,6 +103,11 @@ impl DueWheel {
         }
     }
 
+    pub fn has(&self, place: u32) -> bool {
+        let entry = self.places.get(place as usize);
+        entry.is_some_and(|entry| entry.list.is_some())
+    }
+
     /// The first second in which anybody is due.
     pub fn first(&self) -> Option<u64> {
         let ahead = self.filled.rotate_right((self.turn % SECONDS) as u32);
@@ -189,6 +194,7 @@ mod tests {
                     wheel.set(place, now + ahead);
                     tree.insert(place, now + ahead);
                 }
+                prop_assert_eq!(wheel.has(place), !is_removed);
                 prop_assert_eq!(wheel.first(), tree.values().min().copied());
             }
         }

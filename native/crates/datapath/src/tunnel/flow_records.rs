@@ -54,6 +54,8 @@ const RECENT: usize = 1 << 16;
 const RECENT_OF_PEER: usize = 32;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
+/// Of these, flows whose memory is waited for together.
+const TOGETHER: usize = 32;
 const NONE: u32 = u32::MAX;
 
 /// What a flow is recorded under.
@@ -116,6 +118,8 @@ impl Default for Found {
 /// What each packet of a flow reads and writes: two cache lines, side by side.
 #[repr(align(128))]
 struct Hot {
+    /// Of peer and tuple.
+    hash: u64,
     tuple: Tuple,
     peer: PeerKey,
     is_used: bool,
@@ -256,17 +260,34 @@ impl FlowRecords {
                 read ^= u64::from(flow.peer.number()) ^ flow.packets[RX];
             }
         }
+        let mut free = self.free.iter().rev();
         for (one, found) in seen.iter().zip(&mut all) {
-            if !self.is_at(found.slot, one) {
-                found.slot = self.find_in_index(one, found.hash).unwrap_or(NONE);
-                if let Some(flow) = self.hot.get(found.slot as usize) {
-                    read ^= flow.packets[RX];
+            if self.is_at(found.slot, one) {
+                continue;
+            }
+            found.slot = self.find_in_index(one, found.hash).unwrap_or(NONE);
+            if let Some(flow) = self.hot.get(found.slot as usize) {
+                read ^= flow.packets[RX];
+            } else if one.opens() {
+                read ^= free.next().map_or(0, |slot| self.read_of_free(*slot));
+                if let Some(newest) = self.peers.get(&one.peer).map(|peer| peer.newest)
+                    && let Some(Some(more)) = self.cold.get(newest as usize)
+                {
+                    read ^= u64::from(more.behind);
                 }
             }
         }
         // What is read for nobody would not be read at all.
         std::hint::black_box(read);
         all
+    }
+
+    /// Something of what a record that begins in this place writes over.
+    fn read_of_free(&self, slot: u32) -> u64 {
+        let flow = self.hot.get(slot as usize);
+        let is_used = self.cold.get(slot as usize).is_some_and(Option::is_some);
+        let is_due = self.due.has(slot);
+        flow.map_or(0, |flow| flow.hash ^ flow.packets[RX]) ^ u64::from(is_used || is_due)
     }
 
     /// Count packets that passed.
@@ -345,9 +366,7 @@ impl FlowRecords {
 
     /// The peer is gone: its records end.
     pub fn forget_peer(&mut self, peer: PeerKey, now: Instant) {
-        while let Some(oldest) = self.oldest_of(peer) {
-            self.end(oldest, now);
-        }
+        self.end_all_of(peer, now);
         self.peers.remove(&peer);
     }
 
@@ -355,31 +374,69 @@ impl FlowRecords {
     pub fn handle_timeout(&mut self, now: Instant) {
         let second = now.saturating_duration_since(self.epoch).as_secs();
         let mut has_told = false;
-        for _ in 0..AT_ONCE {
-            let Some(slot) = self.due.pop(second) else {
+        for _ in 0..AT_ONCE / TOGETHER {
+            let mut due = [NONE; TOGETHER];
+            let mut count = 0;
+            while count < TOGETHER
+                && let Some(slot) = self.due.pop(second)
+            {
+                due[count] = slot;
+                count += 1;
+            }
+            let due = &due[..count];
+            self.read_ahead(due, |flow| flow.expires_at() <= now);
+            for slot in due {
+                steps::count(1);
+                has_told |= self.tell_or_end(*slot, now);
+            }
+            if count < TOGETHER {
                 break;
-            };
-            steps::count(1);
-            let (flow, Some(more)) = (&self.hot[slot as usize], self.cold[slot as usize].as_mut())
-            else {
-                continue;
-            };
-            let expires_at = flow.expires_at();
-            if expires_at <= now {
-                let (ended_at, _) = flow.end(now);
-                self.end(slot, ended_at);
-                continue;
             }
-            if !std::mem::replace(&mut more.is_told, true) {
-                self.reports.push(more.told(&flow.tuple), now);
-                has_told = true;
-            }
-            self.due.set(slot, self.second_of(expires_at));
         }
         if has_told {
             self.reports.flush(); // they have waited already
         }
         self.reports.handle_timeout(now);
+    }
+
+    /// Handle a flow that is due; whether its start has been told now.
+    fn tell_or_end(&mut self, slot: u32, now: Instant) -> bool {
+        let (flow, Some(more)) = (&self.hot[slot as usize], self.cold[slot as usize].as_mut())
+        else {
+            return false;
+        };
+        let expires_at = flow.expires_at();
+        if expires_at <= now {
+            let (ended_at, _) = flow.end(now);
+            self.end(slot, ended_at);
+            return false;
+        }
+        let was_told = std::mem::replace(&mut more.is_told, true);
+        if !was_told {
+            self.reports.push(more.told(&flow.tuple), now);
+        }
+        self.due.set(slot, self.second_of(expires_at));
+        !was_told
+    }
+
+    /// Read of all these what telling or ending them needs, so that a core waits for their memory at once.
+    fn read_ahead(&self, slots: &[u32], ends: impl Fn(&Hot) -> bool) {
+        let mut read = 0;
+        for slot in slots {
+            if let (Some(flow), Some(Some(more))) =
+                (self.hot.get(*slot as usize), self.cold.get(*slot as usize))
+            {
+                read ^= flow.hash ^ flow.packets[RX] ^ more.started_at_us ^ more.path_version;
+            }
+        }
+        for slot in slots {
+            if let Some(flow) = self.hot.get(*slot as usize).filter(|flow| ends(flow)) {
+                let found = self.index.find(flow.hash, |found| found == slot);
+                read ^= u64::from(found.copied().unwrap_or(NONE));
+                read ^= u64::from(self.due.has(*slot));
+            }
+        }
+        std::hint::black_box(read);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -397,11 +454,24 @@ impl FlowRecords {
     pub fn end_all(&mut self, now: Instant) {
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
         for peer in peers {
-            while let Some(oldest) = self.oldest_of(peer) {
-                self.end(oldest, now);
-            }
+            self.end_all_of(peer, now);
         }
         self.reports.flush();
+    }
+
+    fn end_all_of(&mut self, peer: PeerKey, now: Instant) {
+        while let Some(oldest) = self.oldest_of(peer) {
+            let mut slots = [NONE; TOGETHER];
+            let mut next = oldest;
+            for slot in &mut slots {
+                *slot = next;
+                next = self.neighbour(next).map_or(NONE, |more| more.behind);
+            }
+            self.read_ahead(&slots, |_| true);
+            for slot in slots.into_iter().take_while(|slot| *slot != NONE) {
+                self.end(slot, now);
+            }
+        }
     }
 
     /// The slot of a flow, which is not where it was found if a record of the same batch has begun or ended since.
@@ -460,6 +530,7 @@ impl FlowRecords {
             former.behind = slot;
         }
         let mut flow = Hot {
+            hash,
             tuple: seen.tuple,
             peer: seen.peer,
             is_used: true,
@@ -479,11 +550,9 @@ impl FlowRecords {
             self.hot[slot as usize] = flow;
             self.cold[slot as usize] = Some(more);
         }
-        let (hot, state) = (&self.hot, &self.hash);
-        self.index.insert_unique(hash, slot, |slot| {
-            let flow = &hot[*slot as usize];
-            state.hash_one((flow.peer, flow.tuple))
-        });
+        let hot = &self.hot;
+        self.index
+            .insert_unique(hash, slot, |slot| hot[*slot as usize].hash);
         if let Some(recent) = self.recent.get_mut(place_of(seen.peer, hash)) {
             *recent = slot;
         }
@@ -499,9 +568,8 @@ impl FlowRecords {
             return;
         };
         flow.is_used = false;
-        let (peer, tuple) = (flow.peer, flow.tuple);
+        let (hash, peer, tuple) = (flow.hash, flow.peer, flow.tuple);
         let (last_packet_at, packets, bytes) = (flow.last_packet_at, flow.packets, flow.bytes);
-        let hash = self.hash.hash_one((peer, tuple));
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
             entry.remove();
         }
