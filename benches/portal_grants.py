@@ -184,8 +184,11 @@ async def _measure(clients: int, pid: int, port: int, access: Access) -> dict[st
         await asyncio.sleep(SETTLED_S)
         grants = {str(rate): await _ask(crowd, pid, access, count, rate) for rate, count in RATES.items()}
         revocations = {}
+        stored = sum(one["granted"] for one in grants.values())
         for cause, undoing in _causes(access):
-            revocations[cause.name] = await _revoke(crowd, pid, port, access, cause)
+            seen = await _revoke(crowd, pid, port, access, cause)
+            revocations[cause.name] = {**seen, "grants": stored + seen["grants"]}
+            stored = 0
             if undoing is not None:
                 await asyncio.to_thread(_call, port, access.api_token, undoing)
                 await asyncio.sleep(SETTLED_S)
@@ -233,6 +236,8 @@ def _causes(access: Access) -> list[tuple[Cause, Cause | None]]:
     in_it, not_in_it = ({"memberships": {name: [str(access.actor_id)]}} for name in ("add", "remove"))
     disabled, enabled = ({"policy": {"is_disabled": is_disabled}} for is_disabled in (True, False))
     return [
+        # Each request has left a row, and the latest of a pair alone is in force: seven rows a client.
+        (Cause("policy disabled, first", "PATCH", policy, disabled), Cause(UNDONE, "PATCH", policy, enabled)),
         (Cause("policy disabled", "PATCH", policy, disabled), Cause(UNDONE, "PATCH", policy, enabled)),
         (Cause("membership deleted", "PATCH", members, not_in_it), Cause(UNDONE, "PATCH", members, in_it)),
         (Cause("policy deleted", "DELETE", policy, None), None),
@@ -245,6 +250,7 @@ async def _revoke(crowd: Crowd, pid: int, port: int, access: Access, cause: Caus
     crowd.granted_s.clear()
     while len(crowd.granted_s) < clients:
         await crowd.ask(access.resource_id, requests=clients, per_s=REGRANTS_PER_S)
+    granted = len(crowd.granted_s)
     crowd.rejected_at.clear()
     with collector_at_rest():
         before, began_at = cpu_s(pid), loop.time()
@@ -258,6 +264,7 @@ async def _revoke(crowd: Crowd, pid: int, port: int, access: Access, cause: Caus
         )  # what clients are told, and gateways of more than one grant of a client
     told_ms = sorted((at - began_at) * 1e3 for at in crowd.rejected_at) or [0.0]
     return {
+        "grants": granted,
         "frames": len(crowd.rejected_at),
         "answered_ms": answered_s * 1e3,
         "first_ms": told_ms[0],
@@ -290,8 +297,8 @@ def report(results: dict[str, Any]) -> None:
             )
         for cause, seen in one["revocations"].items():
             print(
-                f"    {cause}: {seen['frames']} frames of gateways, the last {seen['last_ms']:.0f} ms after the "
-                f"call (budget 500), CPU {seen['cpu_ms']:.0f} ms"
+                f"    {cause}: {seen['grants']} grants end, {seen['frames']} frames of gateways, the last "
+                f"{seen['last_ms']:.0f} ms after the call (budget 500), CPU {seen['cpu_ms']:.0f} ms"
             )
 
 

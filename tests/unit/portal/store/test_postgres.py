@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -39,6 +40,24 @@ async def test_connections_that_the_server_ended_cost_no_request(
         site = Site(id=transaction.new_id(), account_id=account_id, name="Berlin")
         await transaction.of(account_id).sites.insert(site)
     assert (await store.sequences())[account_id] == 2
+
+
+async def test_a_connection_that_is_kept_is_not_asked_about_its_health(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def noted(connection: asyncpg.Connection, query: str, *rest: Any, **options: Any) -> str:
+        asked.append(query)
+        answer: str = await execute(connection, query, *rest, **options)
+        return answer
+
+    await store.sequences()
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    await store.sequences()
+    # One transaction, and in it the query: what is prepared does not come by here.
+    assert [query.split()[0].rstrip(";") for query in asked] == ["BEGIN", "ROLLBACK"]
 
 
 async def test_a_transaction_cut_off_leaves_nothing_behind(server: PostgresServer, store: Store) -> None:
