@@ -5,6 +5,7 @@ import base64
 import contextlib
 import gc
 import json
+import logging
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -100,6 +101,20 @@ async def test_a_gateway_and_a_client_are_authorised_end_to_end(served: Served) 
         created = await _receive(client)
         assert created["event"] == "authorization_created"
         assert created["payload"]["preshared_key"] == create["payload"]["client"]["preshared_key"]
+
+
+async def test_a_portal_that_is_asked_to_stop_says_so_and_how_many_channels_it_closes(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world = await make_world(served.portal)
+    async with _peer(served.url, "client", world.client_token, CLIENT_AGENT) as client:
+        await _join(client, "client")
+        served.stop.set()
+        await asyncio.wait_for(client.wait_closed(), PATIENCE_S)
+        assert client.close_code == 1012
+    (said,) = [one for one in caplog.records if one.getMessage().startswith("portal stops")]
+    assert vars(said)["channels"] == 1
 
 
 async def test_a_refused_upgrade_has_a_problem_document(served: Served) -> None:

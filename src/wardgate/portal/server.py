@@ -109,6 +109,8 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        channels = sum(self._portal.channels.counts().values())
+        log.info("portal stops: tunnels go on, peers come to the next one", extra={"channels": channels})
         self._portal.drain()
         for server in self.servers:
             server.close()

@@ -8,7 +8,7 @@ Payloads stay raw until a `Dialect` knows their type.
 
 import re
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -133,5 +133,7 @@ class _ParsedObject(msgspec.Struct):
 
 _VSN: Final = re.compile(r"([12])\.0\.[0-9]{1,6}")
 _OBJECT_DECODER: Final = msgspec.json.Decoder(_ParsedObject)
-_ARRAY_DECODER: Final = msgspec.json.Decoder(tuple[str | None, Ref, str, str, msgspec.Raw])
+_JoinRef = Annotated[str, msgspec.Meta(max_length=64)]
+"""The portal repeats it in each frame that it pushes, so it is no longer than the number that it is."""
+_ARRAY_DECODER: Final = msgspec.json.Decoder(tuple[_JoinRef | None, Ref, str, str, msgspec.Raw])
 _REPLY_DECODER: Final = msgspec.json.Decoder(Reply)

@@ -49,6 +49,13 @@ def test_an_error_reply_carries_its_reason_and_the_join_ref() -> None:
     assert parsed.reason == "unknown_message"
 
 
+def test_what_is_repeated_in_every_frame_is_no_longer_than_a_number() -> None:
+    join = json.dumps(["1" * 64, "1", "client", "phx_join", None])
+    assert Framing.ARRAY.parse(join).join_ref == "1" * 64
+    with pytest.raises(MalformedFrame):
+        Framing.ARRAY.parse(join.replace("1" * 64, "1" * 65))
+
+
 def test_a_missing_payload_and_ref_are_null_and_extra_keys_are_ignored() -> None:
     frame = Framing.OBJECT.parse('{"topic":"client","event":"phx_join","extra":[1]}')
     assert (frame.payload, frame.ref) == (b"null", None)
