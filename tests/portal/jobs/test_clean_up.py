@@ -57,6 +57,67 @@ async def test_grants_go_half_a_minute_after_their_end(age_s: int, deleted: int)
         assert await clean_up.clean_authorizations(portal.services, {}) == deleted
 
 
+async def test_of_grants_that_a_client_asked_for_again_the_latest_stays_in_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with portal_running() as portal:
+        world = await make_world(portal)
+        async with world.gateway() as gateway, world.client() as client:
+            await gateway.join()
+            await client.join()
+            for _ in range(3):
+                client.send("request_authorization", {"resource_id": str(world.resource.id)})
+                create = (await gateway.receive("create_authorization"))["payload"]
+                gateway.send("authorization_created", {"ref": create["ref"]})
+                await gateway.receive("phx_reply")
+                await client.receive("authorization_created")
+            before = await _grants(world)
+            assert await clean_up.clean_superseded_grants(portal.services, {}) == 0, "the latest is too young"
+            monkeypatch.setattr(clean_up, "SETTLED_AFTER", timedelta(seconds=-1))
+            assert await clean_up.clean_superseded_grants(portal.services, {}) == 2
+            assert await _grants(world) == before[-1:]
+            assert await gateway.is_quiet()
+            assert await client.is_quiet()
+            async with portal.services.store.writing() as transaction:
+                await transaction.of(world.account_id).authorizations.delete(before[-1].id)
+            assert (await gateway.receive())["event"] == "reject_access"
+            assert await clean_up.clean_superseded_grants(portal.services, {}) == 0
+
+
+async def test_a_grant_of_another_ground_or_with_a_later_end_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean_up, "SETTLED_AFTER", timedelta(seconds=-1))
+    async with portal_running() as portal:
+        world = await make_world(portal)
+        await _grant_that_ended(world, 0)
+        async with portal.services.store.writing() as transaction:
+            tables = transaction.of(world.account_id)
+            (one,) = await tables.authorizations.load_all()
+            token = await tables.client_tokens.load(world.client_token_id)
+            assert token is not None
+            other_token = await tables.client_tokens.insert(replace(token, id=transaction.new_id()))
+            group = await tables.groups.insert(replace(world.group, id=transaction.new_id(), name="Others"))
+            other_policy = await tables.policies.insert(
+                replace(world.policy, id=transaction.new_id(), group_id=group.id)
+            )
+            later = one.expires_at + timedelta(hours=1)
+            for change in (
+                {"token_id": other_token.id},
+                {"policy_id": other_policy.id},
+                {"membership_id": None},
+                {"receiving_device_id": one.initiating_device_id},
+                {"expires_at": later},
+            ):
+                await tables.authorizations.insert(replace(one, id=transaction.new_id(), **change))
+        assert await clean_up.clean_superseded_grants(portal.services, {}) == 1
+        kept = await _grants(world)
+        assert one.id not in {grant.id for grant in kept}, "the one that ends earlier"
+        async with portal.services.store.writing() as transaction:
+            await transaction.of(world.account_id).authorizations.insert(
+                replace(one, id=transaction.new_id())
+            )
+        assert await clean_up.clean_superseded_grants(portal.services, {}) == 0, "the latest ends earlier"
+
+
 async def test_expired_credentials_go_and_others_stay() -> None:
     async with portal_running() as portal:
         world = await make_world(portal)
@@ -170,6 +231,13 @@ async def _jobs_that_finished(world: World, number: int) -> None:
         await transaction.execute(
             insert(JOBS.table), [{"id": transaction.new_id(), **row, **times} for _ in range(number)]
         )
+
+
+async def _grants(world: World) -> list[PolicyAuthorization]:
+    """Return all, the latest at the end."""
+    async with world.portal.services.store.reading() as transaction:
+        grants = await transaction.of(world.account_id).authorizations.load_all()
+    return sorted(grants, key=lambda one: one.inserted_at)
 
 
 async def _grants_that_ended(world: World, number: int) -> None:

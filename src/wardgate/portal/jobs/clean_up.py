@@ -1,11 +1,13 @@
 """Periodic clean-up (portal-domain §17): rows whose time is over. Each repetition finds less to do."""
 
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, select
+from sqlalchemy import Column, ColumnElement, func, select
 
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS
 from wardgate.portal.credentials import ROTATION_GRACE
@@ -34,6 +36,9 @@ ANSWER_RETENTION: Final = timedelta(hours=24)
 JOB_RETENTION: Final = timedelta(days=7)
 AUTHORIZATION_SLACK: Final = timedelta(seconds=30)
 """Rows are deleted a little after their end, when every receiver has expired them by itself."""
+SETTLED_AFTER: Final = timedelta(minutes=1)
+"""How old a grant is when nobody doubts any more that it was acknowledged."""
+SUPERSEDED_AT_ONCE: Final = 10_000
 ROWS_AT_ONCE: Final = 50
 OWNERS_AT_ONCE: Final = 5
 """Rows that one transaction deletes, each with a change for the feed, without and with others that they take along:
@@ -45,6 +50,52 @@ async def clean_authorizations(services: Services, _arguments: Mapping[str, Any]
     before = services.environment.clock.now() - AUTHORIZATION_SLACK
     ended = POLICY_AUTHORIZATIONS.c.expires_at < before
     return await _delete_rows(services, POLICY_AUTHORIZATIONS.name, ended)
+
+
+async def clean_superseded_grants(services: Services, _arguments: Mapping[str, Any]) -> int:
+    """Delete grants that a later one of the same ends, resource and ground outlasts; returns how many.
+
+    A client asks anew whenever its connection to a gateway is new, each time for as long as its token lasts; only the
+    latest counts (protocol §3.6.9), and whoever connects reads them all.
+    """
+    deleted = 0
+    while some := await _superseded(services):
+        for account_id, ids in itertools.groupby(some, key=itemgetter(0)):
+            left = [id_ for _account_id, id_ in ids]
+            for first in range(0, len(left), ROWS_AT_ONCE):
+                async with services.store.writing() as transaction:
+                    grants = transaction.of(account_id).authorizations
+                    deleted += await grants.delete_where(grants.c.id.in_(left[first : first + ROWS_AT_ONCE]))
+                await services.environment.clock.sleep(0)
+    return deleted
+
+
+async def _superseded(services: Services) -> list[tuple[UUID, UUID]]:
+    """Return accounts and ids of some superseded grants, by account."""
+    c, now = POLICY_AUTHORIZATIONS.c, services.environment.clock.now()
+    ground = (c.policy_id, c.membership_id, c.token_id)
+    alike = (c.account_id, c.initiating_device_id, c.receiving_device_id, c.resource_id, *ground)
+    newest_first = (c.inserted_at.desc(), c.id.desc())
+    ends_at = func.first_value(c.expires_at, type_=c.expires_at.type)
+    ranked = (
+        select(
+            c.account_id,
+            c.id,
+            c.expires_at,
+            func.row_number().over(partition_by=alike, order_by=newest_first).label("place"),
+            ends_at.over(partition_by=alike, order_by=newest_first).label("ends_at"),
+        )
+        .where(c.inserted_at < now - SETTLED_AFTER)
+        .subquery()
+    )
+    async with services.store.reading(is_long=True) as transaction:
+        result = await transaction.execute(
+            select(ranked.c.account_id, ranked.c.id)
+            .where(ranked.c.place > 1, ranked.c.expires_at <= ranked.c.ends_at)
+            .order_by(ranked.c.account_id)
+            .limit(SUPERSEDED_AT_ONCE)
+        )
+        return [(row.account_id, row.id) for row in result]
 
 
 async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -> int:
@@ -60,7 +111,7 @@ async def clean_credentials(services: Services, _arguments: Mapping[str, Any]) -
 
 
 async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
-    """Delete log entries that are older than their stream is kept (§10); returns how many."""
+    """Delete log entries that are older than their stream is kept (portal-domain §10); returns how many."""
     now = services.environment.clock.now()
     decision_retention = timedelta(seconds=services.settings.decision_retention_s)
     deleted = 0
@@ -131,6 +182,7 @@ _EXPIRING: Final = (
 
 KINDS: Final = (
     JobKind("clean_authorizations", clean_authorizations, schedule=Cron.parse("* * * * *")),
+    JobKind("clean_superseded_grants", clean_superseded_grants, schedule=Cron.parse("17 * * * *")),
     JobKind("clean_credentials", clean_credentials, schedule=Cron.parse("*/5 * * * *")),
     JobKind("clean_logs", clean_logs, max_attempts=1, schedule=Cron.parse("*/5 * * * *")),
     JobKind("clean_jobs", clean_jobs, max_attempts=1, schedule=Cron.parse("30 3 * * *")),
