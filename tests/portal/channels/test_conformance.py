@@ -68,6 +68,8 @@ async def test_every_message_of_the_dialect_occurs(world: World, seen: Seen, gen
         }
         expected |= {(kind, spoken, "from peer", event) for event in table.from_peer}
     assert seen == expected
+    counters = world.portal.services.counters
+    assert (counters["replies_unknown_message"], counters["channel_crashes"]) == (0, 0), "each was acted upon"
 
 
 async def _a_whole_life(world: World, generation: int) -> None:
