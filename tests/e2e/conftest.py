@@ -16,15 +16,19 @@ from wardgate.lab.installation import Installation
 LABS: list[Internet] = []
 """That outlive a scene."""
 
-_OF_ANY_SCENE = (
-    # The lab's portals have no certificate, and say so at each start.
-    r"portal on [\w-]+: (this is plain HTTP on a public address|published peers upload no flow logs)",
-    # What this machine allows a process, and that somebody sets its clock.
-    r"\w+ on [\w-]+: open files are limited to",
-    r"\w+ on [\w-]+: UDP \w+ buffer is \d+ bytes instead of",
-    r"\w+ on [\w-]+: the wall clock was set",
-    # Said when a portal has been away for long: how long it takes to start is up to the machine.
-    r"(client|gateway) on [\w-]+: flow records are not uploaded",
+_OF_ANY_SCENE = tuple(
+    rf"\w+ on [\w-]+: (\[\w+\] )?{said}"  # `wardgate up` says which of its parts
+    for said in (
+        # The lab's portals have no certificate, and say so at each start.
+        "this is plain HTTP on a public address",
+        "published peers upload no flow logs",
+        # What this machine allows a process, and that somebody sets its clock.
+        "open files are limited to",
+        r"UDP \w+ buffer is \d+ bytes instead of",
+        "the wall clock was set",
+        # Said when a portal has been away for long: how long it takes to start is up to the machine.
+        "flow records are not uploaded",
+    )
 )
 """Warnings that may come in any scene, as `Complaint` writes them; a scene's own stand in its marks."""
 

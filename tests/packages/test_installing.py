@@ -74,6 +74,12 @@ def install(debian: System, portal: str, part: str, *options: str, check: bool =
     return debian.run("sh", "-c", line, check=check, **environment)
 
 
+def test_what_other_machines_fetch_is_small(dist: Path) -> None:
+    """docs/decisions/0017-a-private-python-tree.md"""
+    (archive,) = dist.glob("wardgate-*.tar.gz")
+    assert archive.stat().st_size <= 60_000_000
+
+
 def test_a_gateway_is_installed_upgraded_and_removed_without_a_trace(debian: System, portal: str) -> None:
     before = debian.files()
     secret = token(TokenKind.GATEWAY)

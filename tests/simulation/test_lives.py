@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
+from wardgate.portal.channels import relay_selection
 from wardgate.simulation.model import SimResource
 from wardgate.simulation.network import Nat, NatKind
 from wardgate.simulation.peers import Cable
 from wardgate.simulation.virtual_time import run_virtual
 from wardgate.simulation.world import World
+from wardgate.wire.messages import Relay
 
 _NEW = UUID(int=0)
+TEN_YEARS_S = 10 * 365 * 86_400
 
 
 @pytest.mark.timeout(60)
@@ -39,6 +43,36 @@ def test_a_grant_that_ended_while_the_portal_was_away_is_asked_for_again() -> No
         await until(lambda: all(peer.is_joined for peer in world.peers()))
 
         assert "answered" in [await world.probe("laptop", "app", wait_s=2) for _ in range(3)]
+
+    run_virtual(lived(life))
+
+
+@pytest.mark.timeout(60)
+def test_a_relay_whose_clock_is_wrong_is_asked_a_few_times_and_the_portal_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To it, every client's credentials have ended. They end a moment before a client's token, too."""
+    asked = 0
+    offer = relay_selection.RelaySelection.choose
+
+    def choose(self: relay_selection.RelaySelection) -> tuple[Relay, ...]:
+        nonlocal asked
+        asked += 1
+        return offer(self)
+
+    monkeypatch.setattr(relay_selection.RelaySelection, "choose", choose)
+
+    async def life(world: World) -> None:
+        await build(world)
+        world.relays["relay"].kill()
+        right = world._context
+        world._context = replace(right, unix_at_zero=right.unix_at_zero + TEN_YEARS_S)
+        relay = await world.restart_relay("relay")
+        world._context = right
+        await asyncio.sleep(20)
+        # Two refusals each time: of the request without a nonce, and of that with one.
+        assert 2 < relay.stats()["auth_failures"] <= 3 * 20
+        assert 2 < asked <= 20 + 5
 
     run_virtual(lived(life))
 

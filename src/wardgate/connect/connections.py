@@ -79,9 +79,6 @@ class Connections(Generic[_Peer]):
         self._is_joined = False
         self._open: dict[_Peer, _Connection[_Peer]] = {}
         self._relays: dict[str, float] = {}
-        # As the portal has offered them last, and as they have refused us; by id.
-        self._offered: dict[str, c.RelayServer] = {}
-        self._refused: dict[str, c.RelayServer] = {}
         self._held: HeldCandidates[_Peer] = HeldCandidates()
 
     @property
@@ -92,7 +89,6 @@ class Connections(Generic[_Peer]):
     def handle_joined(self) -> None:
         """The control channel is open: announce our capabilities and the candidates held back so far."""
         self._is_joined = True
-        self._refused.clear()
         self._send(m.SetSnownetCapabilities(iceless=False))
         for peer, changes in self._held.flush():
             self._signal(peer, added=changes.added, removed=changes.removed)
@@ -102,21 +98,10 @@ class Connections(Generic[_Peer]):
         self._is_joined = False
 
     def handle_relays_of_init(self, relays: Iterable[m.Relay]) -> None:
-        self._set_relays(relays_of_init(relays))
+        try_apply(self._engine, relays_of_init(relays))
 
     def handle_relays_presence(self, presence: m.RelaysPresence) -> None:
-        self._set_relays(relays_of_presence(presence))
-
-    def _set_relays(self, command: c.SetRelays) -> None:
-        """Credentials that were refused are not tried again before the next join: they have ended a moment ago, or the
-        relay's clock is wrong. Who asks the portal for relays then is offered the same at once, without end.
-        """
-        for relay_id in command.removed:
-            self._offered.pop(relay_id, None)
-            self._refused.pop(relay_id, None)
-        self._offered.update((relay.id, relay) for relay in command.relays)
-        usable = tuple(relay for relay in command.relays if self._refused.get(relay.id) != relay)
-        try_apply(self._engine, c.SetRelays(usable, command.removed))
+        try_apply(self._engine, relays_of_presence(presence))
 
     def handle_remote_candidates(self, peer: _Peer, candidates: tuple[str, ...]) -> None:
         if connection := self._open.get(peer):
@@ -181,8 +166,6 @@ class Connections(Generic[_Peer]):
                 log.info("relay reached", extra={fields.RELAY_ID: relay_id, fields.RTT_MS: round(rtt_ms, 1)})
             case e.RelayLost(relay_id=relay_id, reason=reason):
                 self._relays.pop(relay_id, None)
-                if reason == "authentication failed" and relay_id in self._offered:
-                    self._refused[relay_id] = self._offered[relay_id]
                 log.info("relay lost", extra={fields.RELAY_ID: relay_id, fields.REASON: reason})
 
     def shown(self) -> tuple["ConnectionView", ...]:

@@ -154,6 +154,7 @@ class Installation:
         self._start_servers()
         self.relays: dict[str, Process] = {}
         self.tokens: dict[str, str] = {}
+        self.token_ends_at: dict[str, float] = {}  # Unix seconds, of clients
         self.ids: dict[str, str] = {}
 
     # The portal
@@ -255,6 +256,7 @@ class Installation:
         body = {"client_token": {"expires_at": expires_at.isoformat()}}
         made = self.api.post(f"/actors/{self.ids['actor']}/client_tokens", body)
         self.ids[f"{host}_token"], self.tokens[host] = made["id"], made["token"]
+        self.token_ends_at[host] = expires_at.timestamp()
 
     # Private servers, relays, gateway, client
 

@@ -9,7 +9,6 @@ from support.recording_engine import RecordingEngine
 from wardgate.connect.connections import Connections, Signalling
 from wardgate.datapath import commands as c
 from wardgate.datapath import events as e
-from wardgate.model.ids import RelayId
 from wardgate.wire import messages as m
 
 PEER, OTHER = UUID(int=1), UUID(int=2)
@@ -109,45 +108,3 @@ def test_a_connection_goes_by_its_names_until_it_ends(
         ("connection closed", {"peer_id": str(PEER), "actor": "Ada L.", "by": "remote"}),
         ("connection closed", {"peer_id": str(PEER), "by": "local"}),
     ]
-
-
-def relay(password: str = "p") -> m.TurnRelay:
-    return m.TurnRelay(
-        id=RelayId(UUID(int=7)), addr="192.0.2.1:3478", username="u", password=password, expires_at=1
-    )
-
-
-def offered(engine: RecordingEngine) -> list[tuple[str, ...]]:
-    """Passwords of the relays that the engine was told of since the last call."""
-    told = [tuple(one.password for one in command.relays) for command in engine.of(c.SetRelays)]
-    engine.commands.clear()
-    return told
-
-
-def test_credentials_that_a_relay_has_refused_are_not_tried_again_until_the_next_join(
-    connections: Fixture,
-) -> None:
-    ours, engine, sent = connections
-    ours.handle_joined()
-    ours.handle_relays_of_init([relay()])
-    lost = str(UUID(int=7))
-    ours.handle_relay_event(e.RelayLost(lost, "authentication failed"))
-    ours.handle_relay_event(e.NoRelays())
-    assert sent[-1] == m.NoRelays()
-    presence = m.RelaysPresence(disconnected_ids=(), connected=(relay(),))
-    ours.handle_relays_presence(presence)
-    assert offered(engine) == [("p",), ()], "else each refusal would have it asked once more, without end"
-
-    ours.handle_relays_presence(m.RelaysPresence(disconnected_ids=(), connected=(relay("other"),)))
-    ours.handle_relays_presence(
-        m.RelaysPresence(disconnected_ids=(RelayId(UUID(int=7)),), connected=(relay(),))
-    )
-    assert offered(engine) == [("other",), ("p",)]
-
-    ours.handle_relay_event(e.RelayLost(lost, "authentication failed"))
-    ours.handle_portal_lost()
-    ours.handle_joined()
-    ours.handle_relays_of_init([relay()])
-    ours.handle_relay_event(e.RelayLost(lost, "no response"))
-    ours.handle_relays_presence(presence)
-    assert offered(engine) == [("p",), ("p",)]

@@ -247,7 +247,9 @@ class ClientSession(Session):
             case wire.InvalidateNewPeerIceCandidates(client_id, candidates):
                 return self._forward_to_client(client_id, candidates, is_invalidated=True)
             case wire.NoRelays():
-                self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
+                presence = self._relays.handle_no_relays(now=self._clock.monotonic())
+                if presence is not None:
+                    self._push(presence)
             case wire.LegacyConnection():
                 # No gateway that this portal serves would ever answer it.
                 return VERSION_MISMATCH

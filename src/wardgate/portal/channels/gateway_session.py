@@ -213,7 +213,9 @@ class GatewaySession(Session):
             case wire.BroadcastInvalidatedIceCandidates(client_ids, candidates):
                 return self._forward(client_ids, candidates, is_invalidated=True)
             case wire.NoRelays():
-                self._push(wire.RelaysPresence(disconnected_ids=(), connected=self._relays.choose()))
+                presence = self._relays.handle_no_relays(now=self._clock.monotonic())
+                if presence is not None:
+                    self._push(presence)
             case wire.Draining():
                 if self._registration is not None:
                     log.info("a gateway drains", extra={"gateway_id": str(self._gateway_id)})

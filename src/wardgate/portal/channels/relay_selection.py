@@ -1,7 +1,9 @@
 """Which relays a peer was given, and when it gets others (protocol §3.6.5).
 
 A change of presence starts a debounce. After it, the peer gets a new selection only if one of its relays has
-gone, or if it has fewer than two and more are online.
+gone, or if it has fewer than two and more are online. A peer that says that it has none gets a new selection at once,
+but one a second: relays that refuse its credentials, which have ended or which a relay's clock takes for ended,
+would be asked again as fast as the network allows, and the portal with them.
 """
 
 import random
@@ -16,6 +18,7 @@ from wardgate.wire.relay_entries import socket_address
 
 DEBOUNCE_S: Final = 1.0
 MAX_DEBOUNCE_S: Final = 5.0  # ours
+BETWEEN_REQUESTS_S: Final = 1.0  # ours
 
 
 class RelaySelection:
@@ -38,6 +41,8 @@ class RelaySelection:
         self._given: tuple[RelayId, ...] = ()
         self._due_at: float | None = None
         self._latest_at: float | None = None
+        self._requested_at: float | None = None
+        self._owed_at: float | None = None
 
     def choose(self) -> tuple[wire.Relay, ...]:
         """Make a fresh selection, remember it, and return its entries for a message."""
@@ -58,11 +63,21 @@ class RelaySelection:
             self._latest_at = now + MAX_DEBOUNCE_S
         self._due_at = min(now + DEBOUNCE_S, self._latest_at)
 
+    def handle_no_relays(self, *, now: float) -> wire.RelaysPresence | None:
+        """Return the message for a peer that has none; None: it follows, from `handle_timeout`."""
+        if self._requested_at is not None and now < self._requested_at + BETWEEN_REQUESTS_S:
+            self._owed_at = self._requested_at + BETWEEN_REQUESTS_S
+            return None
+        self._requested_at, self._owed_at = now, None
+        return wire.RelaysPresence(disconnected_ids=(), connected=self.choose())
+
     def poll_timeout(self) -> float | None:
-        return self._due_at
+        return min((at for at in (self._due_at, self._owed_at) if at is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> wire.RelaysPresence | None:
         """Return the message for the peer, if the debounce is over and its relays change."""
+        if self._owed_at is not None and now >= self._owed_at:
+            return self.handle_no_relays(now=now)
         if self._due_at is None or now < self._due_at:
             return None
         self._due_at = self._latest_at = None
