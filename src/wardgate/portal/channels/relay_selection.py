@@ -2,11 +2,12 @@
 
 A change of presence starts a debounce. After it, the peer gets a new selection only if one of its relays has
 gone, or if it has fewer than two and more are online. A peer that says that it has none gets a new selection at once,
-but one a second: relays that refuse its credentials, which have ended or which a relay's clock takes for ended,
-would be asked again as fast as the network allows, and the portal with them.
+but no more than three in three seconds: relays that refuse its credentials, which have ended or which a relay's clock
+takes for ended, would be asked again as fast as the network allows, and the portal with them.
 """
 
 import random
+from collections import deque
 from typing import Final
 
 from wardgate.model.ids import RelayId
@@ -18,7 +19,8 @@ from wardgate.wire.relay_entries import socket_address
 
 DEBOUNCE_S: Final = 1.0
 MAX_DEBOUNCE_S: Final = 5.0  # ours
-BETWEEN_REQUESTS_S: Final = 1.0  # ours
+REQUESTS: Final = 3  # ours, answered at once within `REQUESTS_S`
+REQUESTS_S: Final = 3.0  # ours
 
 
 class RelaySelection:
@@ -41,7 +43,7 @@ class RelaySelection:
         self._given: tuple[RelayId, ...] = ()
         self._due_at: float | None = None
         self._latest_at: float | None = None
-        self._requested_at: float | None = None
+        self._requested_at = deque[float](maxlen=REQUESTS)
         self._owed_at: float | None = None
 
     def choose(self) -> tuple[wire.Relay, ...]:
@@ -65,10 +67,11 @@ class RelaySelection:
 
     def handle_no_relays(self, *, now: float) -> wire.RelaysPresence | None:
         """Return the message for a peer that has none; None: it follows, from `handle_timeout`."""
-        if self._requested_at is not None and now < self._requested_at + BETWEEN_REQUESTS_S:
-            self._owed_at = self._requested_at + BETWEEN_REQUESTS_S
+        if len(self._requested_at) == REQUESTS and now < self._requested_at[0] + REQUESTS_S:
+            self._owed_at = self._requested_at[0] + REQUESTS_S
             return None
-        self._requested_at, self._owed_at = now, None
+        self._requested_at.append(now)
+        self._owed_at = None
         return wire.RelaysPresence(disconnected_ids=(), connected=self.choose())
 
     def poll_timeout(self) -> float | None:
