@@ -48,7 +48,7 @@ def test_a_grant_that_ended_while_the_portal_was_away_is_asked_for_again() -> No
 
 
 @pytest.mark.timeout(60)
-def test_a_relay_whose_clock_is_wrong_is_asked_a_few_times_and_the_portal_too(
+def test_a_relay_whose_clock_is_wrong_is_asked_once_a_second_and_the_portal_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To it, every client's credentials have ended. They end a moment before a client's token, too."""
@@ -71,8 +71,8 @@ def test_a_relay_whose_clock_is_wrong_is_asked_a_few_times_and_the_portal_too(
         world._context = right
         await asyncio.sleep(20)
         # Two refusals each time: of the request without a nonce, and of that with one.
-        assert 2 < relay.stats()["auth_failures"] <= 3 * 20
-        assert 2 < asked <= 20 + 5
+        assert 2 < relay.stats()["auth_failures"] <= 4 * 20
+        assert 2 < asked <= 2 * 20  # hundreds without a limit
 
     run_virtual(lived(life))
 
