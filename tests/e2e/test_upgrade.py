@@ -47,6 +47,8 @@ def test_a_download_from_an_address_and_one_from_a_name_outlive_an_upgrade(
     downloads = [
         lab.fetch_in_background(f"http://{host}/slow?num=8000000&rate={RATE}") for host in (WEB4, NAME)
     ]
+    # Each of them: who begins to connect while nobody is there is told so.
+    wait_until(lambda: len(connections(lab)) == len(downloads), "both connections", limit_s=30)
     wait_until(lambda: lab.gateway_site.udp_bytes_to(lab.client_site.public4) > RATE, "downloads", limit_s=30)
     process.signal(signal.SIGUSR2)
     assert process.wait(STARTED_S) == 0
@@ -57,6 +59,11 @@ def test_a_download_from_an_address_and_one_from_a_name_outlive_an_upgrade(
     assert successors(process), process.log()[-3_000:]
     again = lab.fetch(f"http://{NAME}/get")
     assert again.error is None
+
+
+def connections(lab: Installation) -> list[str]:
+    """Of clients to the web server."""
+    return lab.web.run("ss", "-Htn", "state", "established", "sport", "=", ":80").splitlines()
 
 
 def successors(process: Process) -> list[int]:
