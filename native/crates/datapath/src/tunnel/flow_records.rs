@@ -197,6 +197,10 @@ impl FlowRecords {
         if self.is_on && !is_on {
             self.end_all(now);
             self.recent = Box::default();
+            // Records that begin together lie side by side again, which places that came free here and there would not.
+            self.hot = Vec::new();
+            self.cold = Vec::new();
+            self.free = Vec::new();
         }
         if is_on && !self.is_on {
             self.recent = vec![NONE; RECENT].into();
