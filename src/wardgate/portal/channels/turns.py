@@ -3,7 +3,8 @@
 at once     so many are let through; the others wait
 rounds      so many begin in one iteration of the event loop, too: a turn that never waits for anything would otherwise
             end before the next one asks, a thousand of them would run in one iteration, and what these cause (joins,
-            records, heartbeats of everybody else) would wait for the last of them
+            records, heartbeats of everybody else) would wait for the last of them. After an iteration that was long
+            anyway, as while a flood is read and refused, more begin: else nobody would be let in for all the refusing
 a row       whoever has the same key (one token from one address) waits in one row, in order of arrival
 fairness    rows are served in rotation, so that a crowd behind one token delays its own and nobody else by more
             than one turn for each row
@@ -23,6 +24,11 @@ _SPANS: Final = 15
 """Spans of which the median is the pace: of `at_once` turns each. A standstill, as while a crowd's requests are read,
 says nothing of the turns after it, and is outvoted.
 """
+
+_SHARE_PER_S: Final = 250
+"""Turns that may begin after an iteration of the loop, by its length, if that is more than `at_once`."""
+_MOST_PLACES: Final = 16
+"""Times `at_once`."""
 
 
 class Full(Exception):
@@ -59,6 +65,8 @@ class Turns:
         self._ended_in_span = 0
         self._spacings: deque[float] = deque([1.0 / expected_per_s] * _SPANS, maxlen=_SPANS)
         self._begun = 0  # in this iteration of the loop
+        self._places = at_once
+        self._round_at: float | None = None
         self._is_round_due = False
         self._spacing_s = 1.0 / expected_per_s
         self.under_way = 0
@@ -121,7 +129,7 @@ class Turns:
         self._span_began_at, self._ended_in_span = now, 0
 
     def _has_place(self) -> bool:
-        return self.under_way < self._at_once and self._begun < self._at_once
+        return self.under_way < self._places and self._begun < self._places
 
     def _take_place(self) -> None:
         self.under_way += 1
@@ -143,6 +151,7 @@ class Turns:
         """In the next iteration of the loop: let the first of each row begin, as far as there are places."""
         self._is_round_due = False
         self._begun = 0
+        self._take_measure()
         while self._rows and self._has_place():
             key = next(iter(self._rows))
             row = self._rows.pop(key)
@@ -158,6 +167,12 @@ class Turns:
         if self._begun:
             # After those that begin now: the places of turns that wait for nothing are free again by then.
             self._want_round()
+
+    def _take_measure(self) -> None:
+        now, before = self._monotonic(), self._round_at
+        self._round_at = now if self.waiting else None
+        elapsed_s = 0.0 if before is None else now - before
+        self._places = min(max(self._at_once, int(elapsed_s * _SHARE_PER_S)), _MOST_PLACES * self._at_once)
 
     def _leave(self, key: Hashable, called: asyncio.Future[None]) -> None:
         row = self._rows.get(key, {})

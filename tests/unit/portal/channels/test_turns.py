@@ -153,6 +153,31 @@ async def test_turns_that_wait_for_nothing_are_spread_over_iterations_of_the_loo
     assert (turns.under_way, turns.waiting) == (0, 0)
 
 
+@pytest.mark.parametrize(("iteration_s", "begun"), [(0.001, 3), (0.04, 10), (100.0, 48)])
+async def test_turns_have_their_share_of_a_long_iteration(iteration_s: float, begun: int) -> None:
+    now = 0.0
+    turns = Turns(
+        at_once=3,
+        most_waiting=999,
+        most_of_one=999,
+        patience_s=60.0,
+        expected_per_s=100.0,
+        monotonic=lambda: now,
+    )
+    begun_at: list[float] = []
+
+    async def stay_a_moment() -> None:
+        async with turns.turn("a"):
+            begun_at.append(now)
+
+    tasks = [asyncio.create_task(stay_a_moment()) for _ in range(300)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        now += iteration_s
+    assert max(Counter(begun_at).values()) == begun
+    assert (turns.under_way, turns.waiting) == (0, 0)
+
+
 async def test_no_more_wait_than_have_a_turn_in_the_time_that_they_wait() -> None:
     async with queue(waiting=9, patience_s=40.0, per_s=0.1) as peers:
         await peers.comes("a1", "a2", "a3", "a4", "a5", "b1")
