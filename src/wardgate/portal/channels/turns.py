@@ -169,6 +169,7 @@ class Turns:
             self._want_round()
 
     def _take_measure(self) -> None:
+        """Count the places of this round by how long the iteration before it was."""
         now, before = self._monotonic(), self._round_at
         self._round_at = now if self.waiting else None
         elapsed_s = 0.0 if before is None else now - before

@@ -128,34 +128,9 @@ async def test_a_turn_given_to_one_who_leaves_in_the_same_instant_goes_on_to_the
         assert peers.let_in == ["a1", "a3"]
 
 
-async def test_turns_that_wait_for_nothing_are_spread_over_iterations_of_the_loop() -> None:
-    turns = Turns(
-        at_once=3,
-        most_waiting=99,
-        most_of_one=99,
-        patience_s=60.0,
-        expected_per_s=100.0,
-        monotonic=lambda: 0.0,
-    )
-    iteration, begun_in = 0, list[int]()
-
-    async def stay_a_moment() -> None:
-        async with turns.turn("a"):
-            begun_in.append(iteration)
-
-    tasks = [asyncio.create_task(stay_a_moment()) for _ in range(30)]
-    while not all(task.done() for task in tasks):
-        await asyncio.sleep(0)
-        iteration += 1
-    assert max(Counter(begun_in).values()) == 3
-    # No iteration is left out between the first and the last.
-    assert len(set(begun_in)) == 10
-    assert (turns.under_way, turns.waiting) == (0, 0)
-
-
-@pytest.mark.parametrize(("iteration_s", "begun"), [(0.001, 3), (0.04, 10), (100.0, 48)])
-async def test_turns_have_their_share_of_a_long_iteration(iteration_s: float, begun: int) -> None:
-    now = 0.0
+async def begun_by_iteration(*, peers: int, iteration_s: float) -> list[int]:
+    """Return how many turns that wait for nothing begin in each iteration of the loop in which any does."""
+    now, iteration, begun_in = 0.0, 0, list[int]()
     turns = Turns(
         at_once=3,
         most_waiting=999,
@@ -164,18 +139,26 @@ async def test_turns_have_their_share_of_a_long_iteration(iteration_s: float, be
         expected_per_s=100.0,
         monotonic=lambda: now,
     )
-    begun_at: list[float] = []
 
     async def stay_a_moment() -> None:
         async with turns.turn("a"):
-            begun_at.append(now)
+            begun_in.append(iteration)
 
-    tasks = [asyncio.create_task(stay_a_moment()) for _ in range(300)]
+    tasks = [asyncio.create_task(stay_a_moment()) for _ in range(peers)]
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
-        now += iteration_s
-    assert max(Counter(begun_at).values()) == begun
+        now, iteration = now + iteration_s, iteration + 1
     assert (turns.under_way, turns.waiting) == (0, 0)
+    return list(Counter(begun_in).values())
+
+
+async def test_turns_that_wait_for_nothing_are_spread_over_iterations_of_the_loop() -> None:
+    assert await begun_by_iteration(peers=30, iteration_s=0.0) == 10 * [3]
+
+
+@pytest.mark.parametrize(("iteration_s", "begun"), [(0.001, 3), (0.04, 10), (100.0, 48)])
+async def test_turns_have_their_share_of_a_long_iteration(iteration_s: float, begun: int) -> None:
+    assert max(await begun_by_iteration(peers=300, iteration_s=iteration_s)) == begun
 
 
 async def test_no_more_wait_than_have_a_turn_in_the_time_that_they_wait() -> None:
