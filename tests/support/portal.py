@@ -30,6 +30,7 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.store import PostgresServer
 from wardgate.wire.dialect import PeerKind
+from wardgate.wire.frames import Framing
 from wardgate.wire.user_agent import build_user_agent
 
 _HOST = {
@@ -214,8 +215,10 @@ class Peer:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         path: str | None = None,
+        framing: Framing = Framing.OBJECT,
     ) -> None:
         self._app = portal
+        self._framing = framing
         self.kind = kind
         self.public_key = base64.b64encode(key or portal.services.environment.rng.randbytes(32)).decode()
         version = "/v2" if generation == 2 and kind != "relay" else ""
@@ -223,6 +226,8 @@ class Peer:
         base: dict[str, str] = {"ipv4": "198.51.100.7", "port": "3478"} if kind == "relay" else {
             "external_id": external_id or kind, "name": kind, "public_key": self.public_key
         }  # fmt: skip
+        if framing is not Framing.OBJECT:
+            base["vsn"] = framing.value
         self._query = urlencode({**base, **(query or {})})
         sent = {"user-agent": user_agent, **(headers or {})}
         if token is not None:
@@ -276,8 +281,7 @@ class Peer:
     def send(self, event: str, payload: Any = None, *, topic: str | None = None) -> int:
         """Send a frame and return its ref."""
         ref, self._ref = self._ref, self._ref + 1
-        frame = {"topic": topic or self.kind, "event": event, "payload": payload, "ref": ref}
-        self.send_text(json.dumps(frame))
+        self.send_text(self._framing.encode(topic or self.kind, event, payload, ref=ref, join_ref="1"))
         return ref
 
     def send_text(self, text: str) -> None:
@@ -302,8 +306,7 @@ class Peer:
         """Return the next frame, which must be of this event if one is named."""
         got = await self._next_event()
         assert got["type"] == "websocket.send", got
-        frame: dict[str, Any] = json.loads(got["text"])
-        self.frames.append(frame)
+        frame = self._keep(got["text"])
         assert event is None or frame["event"] == event, frame
         return frame
 
@@ -320,9 +323,7 @@ class Peer:
         if got["type"] == "websocket.close":
             self.close_code = got["code"]
             return None
-        frame: dict[str, Any] = json.loads(got["text"])
-        self.frames.append(frame)
-        return frame
+        return self._keep(got["text"])
 
     async def receive_close(self) -> int:
         """Return the close code, whatever frames come before it."""
@@ -331,7 +332,7 @@ class Peer:
             if got["type"] == "websocket.close":
                 self.close_code = got["code"]
                 return got["code"]  # type: ignore[no-any-return]
-            self.frames.append(json.loads(got["text"]))
+            self._keep(got["text"])
 
     async def news(self) -> list[dict[str, Any]]:
         """Return what the portal has to say already: all frames before a heartbeat's answer, or before the close."""
@@ -364,6 +365,14 @@ class Peer:
         ref = self.send("heartbeat", {}, topic="phoenix")
         frame = await self.receive()
         return frame["event"] == "phx_reply" and frame["ref"] == ref
+
+    def _keep(self, text: str) -> dict[str, Any]:
+        """Parse a frame, whichever form it has, and note it."""
+        got = json.loads(text)
+        names = ("join_ref", "ref", "topic", "event", "payload")
+        frame: dict[str, Any] = got if self._framing is Framing.OBJECT else dict(zip(names, got, strict=True))
+        self.frames.append(frame)
+        return frame
 
     async def _next_event(self) -> dict[str, Any]:
         assert self._task is not None

@@ -19,7 +19,7 @@ from support.portal import Peer, World, make_world, portal_running
 from wardgate.portal.settings import PortalSettings
 from wardgate.wire import dialect
 from wardgate.wire.dialect import Generation, PeerKind
-from wardgate.wire.frames import INVALID_REF, UNKNOWN_MESSAGE, UNMATCHED_TOPIC, VERSION_MISMATCH
+from wardgate.wire.frames import INVALID_REF, UNKNOWN_MESSAGE, UNMATCHED_TOPIC, VERSION_MISMATCH, Framing
 
 KNOWN = sorted(
     {event for kind in PeerKind for spoken in Generation for event in dialect._TABLES[kind, spoken].from_peer}
@@ -52,15 +52,17 @@ PAYLOADS = st.fixed_dictionaries(
         "domain": JSON,
     },
 )
-FRAMES = st.builds(
+REFS = st.none() | st.integers(0, 9) | st.text(max_size=3) | JSON
+OBJECTS = st.builds(
     lambda topic, event, payload, ref: json.dumps(
         {"topic": topic, "event": event, "payload": payload, "ref": ref}
     ),
     TOPICS,
     EVENTS,
     PAYLOADS | JSON,
-    st.none() | st.integers(0, 9) | st.text(max_size=3) | JSON,
+    REFS,
 )
+ARRAYS = st.tuples(REFS, REFS, TOPICS, EVENTS, PAYLOADS | JSON).map(json.dumps)
 SOUND = st.tuples(
     st.integers(0, 99),
     st.fixed_dictionaries(
@@ -77,7 +79,7 @@ SOUND = st.tuples(
     ),
 )
 """Messages of the sender's own kind, by number, that can be decoded."""
-TEXTS = SOUND | FRAMES | st.text(max_size=200) | JSON.map(json.dumps) | st.binary(max_size=50)
+TEXTS = SOUND | OBJECTS | ARRAYS | st.text(max_size=200) | JSON.map(json.dumps) | st.binary(max_size=50)
 REASONS = {UNMATCHED_TOPIC, UNKNOWN_MESSAGE, INVALID_REF, VERSION_MISMATCH}
 
 
@@ -112,13 +114,15 @@ class Stage:
         self.secrets |= {one.public_key for one in self.bystanders}
         self.secrets |= {base64.b64encode(one.psk_base).decode() for one in devices}
 
-    def run(self, kind: str, generation: int, sent: list[Any], *, is_joined: bool) -> None:
-        self._runner.run(self._survive(kind, generation, sent, is_joined))
+    def run(self, kind: str, generation: int, framing: Framing, sent: list[Any], *, is_joined: bool) -> None:
+        self._runner.run(self._survive(kind, generation, framing, sent, is_joined))
 
-    async def _survive(self, kind: str, generation: int, sent: list[Any], is_joined: bool) -> None:
+    async def _survive(
+        self, kind: str, generation: int, framing: Framing, sent: list[Any], is_joined: bool
+    ) -> None:
         table = dialect._TABLES[PeerKind(kind), Generation(generation)]
         events = sorted(table.from_peer.keys() - {"phx_join"}) or ["heartbeat"]
-        async with _peer(self.own, kind, generation) as peer:
+        async with _peer(self.own, kind, generation, framing) as peer:
             if is_joined:
                 await peer.join({"stamp_secret": "ab" * 32} if kind == "relay" else None)
             for one in sent:
@@ -159,19 +163,19 @@ def stage() -> Iterator[Stage]:
 @pytest.mark.parametrize(
     ("kind", "generation"), [("client", 1), ("client", 2), ("gateway", 1), ("gateway", 2), ("relay", 1)]
 )
-@given(sent=st.lists(TEXTS, max_size=20), is_joined=st.booleans())
+@given(framing=st.sampled_from(Framing), sent=st.lists(TEXTS, max_size=20), is_joined=st.booleans())
 @settings(max_examples=50, deadline=None)
 def test_any_sequence_of_frames_is_survived(
-    stage: Stage, kind: str, generation: int, sent: list[Any], is_joined: bool
+    stage: Stage, kind: str, generation: int, framing: Framing, sent: list[Any], is_joined: bool
 ) -> None:
-    stage.run(kind, generation, sent, is_joined=is_joined)
+    stage.run(kind, generation, framing, sent, is_joined=is_joined)
 
 
-def _peer(world: World, kind: str, generation: int) -> Peer:
+def _peer(world: World, kind: str, generation: int, framing: Framing) -> Peer:
     made = {
-        "client": lambda: world.client(external_id="fuzzing", generation=generation),
-        "gateway": lambda: world.gateway(external_id="fuzzing", generation=generation),
-        "relay": world.relay,
+        "client": lambda: world.client(external_id="fuzzing", generation=generation, framing=framing),
+        "gateway": lambda: world.gateway(external_id="fuzzing", generation=generation, framing=framing),
+        "relay": lambda: world.relay(framing=framing),
     }[kind]()
     made._ref = 1_000_000  # beyond every ref that the frames use
     return made
