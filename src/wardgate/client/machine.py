@@ -98,6 +98,7 @@ class Client:
         self._is_initialised = False
         self._offline_until: dict[SiteId, float] = {}
         self._pools = PoolTable()
+        self._patterns: tuple[object, ...] = ()  # of the names that are ours
         self._refusals: dict[ResourceId, Refusal] = {}
         self._recent = RecentAnswers()
         self._names = ClientNames(
@@ -618,6 +619,10 @@ class Client:
         self._queries.set_upstreams(interface, system=self._system_resolvers)
 
     def _refresh_routes(self) -> None:
+        patterns = (self._resources.name_rules(), self._pools.patterns())
+        if patterns != self._patterns:  # a name that is ours now may have had an upstream's answer
+            self._patterns = patterns
+            self._queries.forget_answers()
         self._names.handle_resources()
         self._configure()
 

@@ -114,6 +114,10 @@ class PoolTable:
         )
         return tuple(sorted(found, key=lambda one: one.pool.id.int))
 
+    def patterns(self) -> tuple[NamePattern, ...]:
+        """The names of dynamic pools."""
+        return tuple(entry.pattern for entry in self._entries.values() if entry.pattern is not None)
+
     def pool_of_name(self, name: str) -> ResourceId | None:
         """Return the dynamic pool that a name (lower case, no trailing dot) belongs to: the first one, by id."""
         matching = (

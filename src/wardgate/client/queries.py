@@ -82,6 +82,7 @@ class Queries:
         self._sentinels = Sentinels()
         self._open: dict[int, _Query] = {}
         self._waiting: dict[ResourceId, deque[int]] = {}
+        self._forgotten = 0
 
     @property
     def sentinels(self) -> tuple[IpAddress, ...]:
@@ -117,7 +118,7 @@ class Queries:
             log.debug("query dropped", extra={fields.REASON: str(error)})
             self._emit(Answer(query_id, None))
             return None
-        self._open[query_id] = _Query(payload, sentinel, is_udp, message)
+        self._open[query_id] = _Query(payload, sentinel, is_udp, self._forgotten, message)
         cached = self._cache.lookup(message, now=now)
         if cached is None:
             return message
@@ -139,7 +140,7 @@ class Queries:
         """
         if self._cache.knows(query):
             return False
-        self._open[query_id] = _Query(payload, sentinel, is_udp, plain=query)
+        self._open[query_id] = _Query(payload, sentinel, is_udp, self._forgotten, plain=query)
         self.ask_upstream(query_id, carries=carries)
         return True
 
@@ -215,12 +216,16 @@ class Queries:
             self.fail(query_id)
             return
         ttl_s = None if query.plain is None else read_answer(payload, query.plain)
+        may_keep = query.forgotten == self._forgotten
         try:
             if query.plain is not None and ttl_s is not None:
-                self._cache.store_unread(payload, query=query.plain, ttl_s=ttl_s, now=now)
+                if may_keep:
+                    self._cache.store_unread(payload, query=query.plain, ttl_s=ttl_s, now=now)
             else:
                 message = query.parsed()
-                self._cache.store(answer_of(payload, message), query=message, now=now)
+                answer = answer_of(payload, message)
+                if may_keep:
+                    self._cache.store(answer, query=message, now=now)
         except Unparsed as error:
             log.debug("an answer is passed on unread", extra={fields.REASON: str(error)})
         except Unusable as error:
@@ -230,7 +235,8 @@ class Queries:
         self._end(query_id, cut_to_udp(payload) if query.is_udp else payload)
 
     def forget_answers(self) -> None:
-        """Names may resolve differently now."""
+        """Names may resolve differently now; what has been asked so far is answered, and not kept."""
+        self._forgotten += 1
         self._cache.clear()
         self._recent.clear()
 
@@ -241,11 +247,14 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """With a `message`, or `plain` and only parsed where that is needed."""
+    """With a `message`, or `plain` and only parsed where that is needed. `forgotten`: how often answers had been
+    forgotten when it came.
+    """
 
     payload: bytes
     sentinel: IpAddress
     is_udp: bool
+    forgotten: int
     message: dns.message.Message | None = None
     plain: PlainQuery | None = None
 

@@ -170,6 +170,34 @@ def test_upstream_answers_are_cached(client: Client) -> None:
     assert cached.answer[0].ttl == 50
 
 
+@pytest.mark.parametrize("is_on_its_way", [False, True])
+@pytest.mark.parametrize("kind", ["A", "TXT"])
+def test_a_name_that_becomes_ours_is_not_answered_by_what_an_upstream_said(
+    client: Client, is_on_its_way: bool, kind: str
+) -> None:
+    message = query(client, 1, "wiki.example.org", kind)
+    reply = dns.message.make_response(message)
+    data = {"A": "192.0.2.80", "TXT": '"public"'}[kind]
+    reply.answer.append(dns.rrset.from_text("wiki.example.org.", 60, "IN", kind, data))
+    wiki = m.ClientDnsResource(
+        id=ResourceId(UUID(int=77)), name="wiki", address="*.example.org", filters=(), sites=(SITE,)
+    )
+    created_first = m.ResourceCreatedOrUpdated(wiki)
+    if is_on_its_way:
+        client.handle_message(created_first, now=1.0)
+    client.handle_answer(1, reply.to_wire(), now=1.0)
+    if not is_on_its_way:
+        client.handle_message(created_first, now=1.0)
+    drained(client)
+    query(client, 2, "wiki.example.org", kind, now=11.0)
+    if kind == "TXT":
+        assert sent(client) == [m.RequestAuthorization(wiki.id)]
+    else:
+        found = answers(client)[2]
+        assert found is not None
+        assert "100.96.0." in found.to_text()
+
+
 def test_a_text_query_waits_for_the_grant_and_then_goes_to_the_gateway(client: Client) -> None:
     query(client, 1, "app.corp.example", "TXT")
     assert sent(client) == [m.RequestAuthorization(NAMED)]

@@ -155,3 +155,16 @@ def test_cached_answers_are_those_of_the_present_name_servers(
 
     assert (begin(ours, 2) is None) is (upstreams == ())
     assert len(emitted) == (2 if upstreams == () else 1)
+
+
+def test_what_a_former_name_server_answers_late_is_passed_on_and_not_kept(queries: Fixture) -> None:
+    ours, emitted = queries
+    query = begin(ours, 1)
+    assert query is not None
+    ours.set_upstreams(interface("198.51.100.53"), system=(SYSTEM,))
+    reply = dns.message.make_response(query)
+    reply.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "A", "192.0.2.80"))
+    ours.handle_answer(1, reply.to_wire(), timed_out=False, now=1.0)
+
+    assert codes(emitted) == {1: dns.rcode.NOERROR}
+    assert begin(ours, 2) is not None
