@@ -43,6 +43,8 @@ MAX_UDP_ANSWER: Final = 1212  # bytes: 1280 less IPv6, UDP and some room (data-p
 MAX_MATCHED_NAMES: Final = 4096  # whose rules are remembered; ours
 CANARY: Final = dns.name.from_text("use-application-dns.net.")
 _CANARY_TEXT: Final = "use-application-dns.net"
+_HEADER: Final = 12  # bytes
+_MAX_LABEL: Final = 63  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,19 @@ def parse_query(datagram: bytes) -> dns.message.Message:
         raise Malformed(str(error)) from error
     if message.flags & dns.flags.QR or len(message.question) != 1:
         raise Malformed("not a query with exactly one question")
+    if not _is_spelt_out(datagram):
+        raise Malformed("the name is a pointer into the message")
     return message
+
+
+def _is_spelt_out(datagram: bytes) -> bool:
+    """Whether the name asked for has no pointers (RFC 1035 §4.1.4): name servers write it in full in their answers,
+    which are told by it.
+    """
+    at = _HEADER
+    while 0 < (length := datagram[at]) <= _MAX_LABEL:
+        at += 1 + length
+    return length == 0
 
 
 def answer_to(

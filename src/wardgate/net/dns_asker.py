@@ -1,4 +1,5 @@
-"""Many DNS queries to few servers over UDP, each answered by a call: no task, and no socket for each of them.
+"""Many DNS queries to few servers over UDP, each answered by a call: no task, and no socket for each of them. A client
+forwards with it what programs ask, a gateway what clients ask, and names are looked up with it.
 
 What protects against a forged answer, sent by somebody who cannot read the query (RFC 5452):
 
@@ -14,6 +15,7 @@ What protects against a forged answer, sent by somebody who cannot read the quer
 """
 
 import asyncio
+import errno
 import logging
 import random
 import socket
@@ -35,6 +37,10 @@ _DATAGRAMS_A_TURN: Final = 32  # ours: then the loop's other work has its turn
 _MAX_DATAGRAM: Final = 65535
 _ID: Final = 2  # bytes
 
+_OF_THIS_QUERY: Final = frozenset(
+    {errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS}
+)  # too long, no room: the port is well
+
 Answered = Callable[[bytes | None, bool], None]
 """Called once, with the answer, or None and whether it is because the time is over. It has the id of the query."""
 
@@ -48,45 +54,75 @@ class DnsAsker:
         self._timeout_s = timeout_s
         self._rng = random.SystemRandom() if rng is None else rng
         self._servers: dict[_Server, list[_Port]] = {}
-        self._waiting: dict[tuple[_Server, bytes], _Waiting] = {}
-        self._due: OrderedDict[_Waiting, float] = OrderedDict()
+        self._joinable: dict[tuple[_Server, bytes], Waiting] = {}
+        self._due: OrderedDict[Waiting, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Queries on their way."""
-        return len(self._waiting)
+        return len(self._due)
 
     def ask(
         self, query: bytes, server: IpAddress, port: int = 53, *, route: Route, answered: Answered
-    ) -> None:
+    ) -> "Waiting":
         """Send an encoded query with one question; `answered` is called later.
+
+        Returns:
+            What `forget` takes.
 
         Raises:
             OSError: it cannot be sent, and `answered` will not be called.
         """
         now = asyncio.get_running_loop().time()
         to = server, port, route
-        known = self._waiting.get((to, query[_ID:]))
+        known = self._joinable.get((to, query[_ID:]))
         if known is not None:
             if now >= known.sent_at + AGAIN_S:
                 known.sent_at = now
-                known.port.socket.send(known.query)
+                self._send(known.query, known.port)
             known.askers.append((query[:_ID], answered))
-            return
+            return known
         chosen = self._choose(to, now)
         number = self._draw(chosen)
-        waiting = _Waiting(to, number + query[_ID:], chosen, now, [(query[:_ID], answered)])
-        try:
-            chosen.socket.send(waiting.query)
-        except OSError:  # also of what was sent before
-            self._fail(chosen)
-            raise
+        waiting = Waiting(to, number + query[_ID:], chosen, now, [(query[:_ID], answered)])
+        self._send(waiting.query, chosen)
         chosen.taken[number] = waiting
         chosen.open += 1
-        self._waiting[to, query[_ID:]] = waiting
+        self._joinable[to, query[_ID:]] = waiting
         self._due[waiting] = now + self._timeout_s
         if self._timer is None:
             self._arm()
+        return waiting
+
+    async def exchange(self, query: bytes, server: IpAddress, port: int = 53, *, route: Route) -> bytes:
+        """As `ask`, for a task: return the answer.
+
+        Raises:
+            TimeoutError: no answer in time.
+            OSError: the server cannot be reached, or sends answers to other queries only.
+        """
+        told: asyncio.Future[tuple[bytes | None, bool]] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: bytes | None, timed_out: bool) -> None:
+            if not told.done():
+                told.set_result((answer, timed_out))
+
+        waiting = self.ask(query, server, port, route=route, answered=answered)
+        try:
+            answer, timed_out = await told
+        finally:
+            self.forget(waiting, answered)
+        if timed_out:
+            raise TimeoutError("the server did not answer")
+        if answer is None:
+            raise OSError("the server cannot be reached, or sent answers to other queries only")
+        return answer
+
+    def forget(self, waiting: "Waiting", answered: Answered) -> None:
+        """Who asked does not wait any more; nothing happens if it has been told already."""
+        waiting.askers = [asker for asker in waiting.askers if asker[1] is not answered]
+        if not waiting.askers and waiting in self._due:
+            self._end(waiting, None)
 
     def close(self) -> None:
         """Give up; what waits fails."""
@@ -98,7 +134,8 @@ class DnsAsker:
             self._timer = None
 
     def renew_ports(self) -> None:
-        """The network has changed: what is asked from now on leaves by new sockets."""
+        """The network has changed: what is asked from now on leaves by new sockets, also what has been asked before."""
+        self._joinable.clear()
         for ports in self._servers.values():
             for port in ports:
                 port.until = 0.0
@@ -147,6 +184,16 @@ class DnsAsker:
                     log.debug("a name server sent answers to other queries only")
                     self._fail(port)
 
+    def _send(self, query: bytes, port: "_Port") -> None:
+        try:
+            port.socket.send(query)
+        except OSError as error:
+            if error.errno in _OF_THIS_QUERY:
+                self._close_unused(port)
+            else:  # it may be about what was sent before
+                self._fail(port)
+            raise
+
     def _fail(self, port: "_Port") -> None:
         port.until = 0.0
         for waiting in [one for one in port.taken.values() if one is not None]:
@@ -166,11 +213,12 @@ class DnsAsker:
 
     # ── queries ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _end(self, waiting: "_Waiting", answer: bytes | None, *, timed_out: bool = False) -> None:
+    def _end(self, waiting: "Waiting", answer: bytes | None, *, timed_out: bool = False) -> None:
         port = waiting.port
         port.taken[waiting.query[:_ID]] = None
         port.open -= 1
-        del self._waiting[waiting.to, waiting.query[_ID:]]
+        if self._joinable.get((waiting.to, waiting.query[_ID:])) is waiting:
+            del self._joinable[waiting.to, waiting.query[_ID:]]
         del self._due[waiting]
         self._close_unused(port)
         if not self._due and self._timer is not None:
@@ -206,15 +254,15 @@ class _Port:
     socket: socket.socket
     to: _Server
     until: float
-    taken: dict[bytes, "_Waiting | None"] = field(default_factory=dict)
+    taken: dict[bytes, "Waiting | None"] = field(default_factory=dict)
     open: int = 0
     strays: int = 0
     is_closed: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """`query` as it was sent; `askers`: the ids that programs chose, and whom to tell."""
+class Waiting:
+    """A query on its way. `query` as it was sent; `askers`: the ids that programs chose, and whom to tell."""
 
     to: _Server
     query: bytes

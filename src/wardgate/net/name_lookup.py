@@ -30,6 +30,7 @@ from wardgate.dns.upstream_answers import (
 )
 from wardgate.model.addresses import SENTINEL_IPV4, SENTINEL_IPV6, IpAddress, parse_ip
 from wardgate.model.host_name import ascii_name
+from wardgate.net.dns_asker import DnsAsker
 from wardgate.net.dns_exchange import DIRECT, Route, exchange
 from wardgate.net.host_text import read_host_text
 
@@ -55,6 +56,7 @@ class NameServers:
     ) -> None:
         self._addresses = addresses
         self._route = route
+        self._asker = DnsAsker(timeout_s=TRY_S)
         self._failures = ServerFailures()
 
     async def ask(self, query: dns.message.Message, payload: bytes, *, is_udp: bool) -> bytes:
@@ -91,11 +93,16 @@ class NameServers:
     async def _ask_one(
         self, payload: bytes, query: dns.message.Message, server: IpAddress, *, is_udp: bool
     ) -> bytes:
-        answer = await exchange(payload, server, is_udp=is_udp, route=self._route, timeout_s=TRY_S)
+        answer = await self._exchange(payload, server, is_udp=is_udp)
         with contextlib.suppress(Unparsed):  # whoever forwards it need not read it
             final_answer_of(answer, query)
         self._failures.handle_answer(server)
         return answer
+
+    async def _exchange(self, query: bytes, server: IpAddress, *, is_udp: bool) -> bytes:
+        if is_udp:
+            return await self._asker.exchange(query, server, route=self._route)
+        return await exchange(query, server, route=self._route, timeout_s=TRY_S)
 
 
 class NameLookup:

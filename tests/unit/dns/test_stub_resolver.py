@@ -123,8 +123,9 @@ def test_a_synthesised_answer_copies_id_and_rd_and_claims_nothing_else() -> None
         b"\0" * 11,
         dns.message.make_response(dns.message.make_query("a.example", "A")).to_wire(),
         dns.message.Message(id=1).to_wire(),
+        b"\0\1\0\0\0\1\0\0\0\0\0\0" + b"\3app\xc0\4" + b"\0\1\0\1",
     ],
-    ids=["empty", "short", "a response", "no question"],
+    ids=["empty", "short", "a response", "no question", "a name by a pointer"],
 )
 def test_what_is_no_query_with_one_question_is_malformed(datagram: bytes) -> None:
     with pytest.raises(Malformed):

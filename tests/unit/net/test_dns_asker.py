@@ -195,6 +195,60 @@ async def test_so_many_strays_are_passed_over_and_one_more_ends_all_that_wait_at
     assert answers == [(None, False)]
 
 
+async def test_a_query_that_is_too_long_harms_no_other(
+    server: Server, asker: DnsAsker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns_asker, "MAX_PORTS", 1)
+    answers = Answers()
+    too_long = query(name="long") + bytes(65_600)
+    for _ in range(2):
+        with pytest.raises(OSError, match="too long"):
+            asker.ask(too_long, LOOPBACK, server.port, route=PLAIN, answered=answers.take)
+        if not asker._servers:  # no port stays open for it
+            asker.ask(query(), LOOPBACK, server.port, route=PLAIN, answered=answers.take)
+    ((sent, port),) = server.asked()
+    server.send(answer(sent), port)
+    await answers.wait()
+    assert answers == [(answer(query()), False)]
+
+
+async def test_after_a_change_of_the_network_the_same_query_goes_out_anew(
+    server: Server, asker: DnsAsker
+) -> None:
+    answers = Answers()
+    asker.ask(query(7), LOOPBACK, server.port, route=PLAIN, answered=answers.take)
+    asker.renew_ports()
+    asker.ask(query(8), LOOPBACK, server.port, route=PLAIN, answered=answers.take)
+    (first, second) = server.asked()
+    assert first[1] != second[1]
+    server.send(answer(second[0]), second[1])
+    await answers.wait()
+    server.send(answer(first[0]), first[1])
+    await answers.wait(2)
+    assert answers == [(answer(query(number)), False) for number in (8, 7)]
+
+
+async def test_a_task_gets_its_answer_and_leaves_nothing_when_it_is_cancelled(
+    server: Server, asker: DnsAsker
+) -> None:
+    def asks(number: int) -> asyncio.Task[bytes]:
+        return asyncio.create_task(asker.exchange(query(number), LOOPBACK, server.port, route=PLAIN))
+
+    stays, leaves = asks(7), asks(8)
+    await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    ((sent, port),) = server.asked()
+    server.send(answer(sent), port)
+    assert await stays == answer(query(7))
+
+    alone = asks(9)
+    await asyncio.sleep(0)
+    alone.cancel()
+    await asyncio.wait([alone])
+    assert (len(asker), asker._timer, asker._servers) == (0, None, {})
+
+
 async def test_answers_that_come_twice_are_no_strays(
     server: Server, asker: DnsAsker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from support.free_port import free_port
 from wardgate.dns.upstream_answers import FAILURE_S
 from wardgate.model.addresses import IpAddress
 from wardgate.net import dns_listener, name_lookup
+from wardgate.net.dns_asker import DnsAsker
 from wardgate.net.dns_exchange import Route, exchange
 from wardgate.net.dns_listener import MAX_TCP_CONNECTIONS, DnsListener, Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
@@ -40,6 +41,14 @@ async def zone(query: Query) -> bytes | None:
     return answer.to_wire()
 
 
+async def asked(
+    port: int, query: bytes, *, is_udp: bool, timeout_s: float = 60.0, route: Route = PLAIN
+) -> bytes:
+    if is_udp:
+        return await DnsAsker(timeout_s=timeout_s).exchange(query, LOOPBACK, port, route=route)
+    return await exchange(query, LOOPBACK, port, route=route, timeout_s=timeout_s)
+
+
 @pytest.mark.parametrize("is_udp", [True, False])
 async def test_a_query_is_answered_over_either_transport(is_udp: bool) -> None:
     port = free_port()
@@ -47,9 +56,7 @@ async def test_a_query_is_answered_over_either_transport(is_udp: bool) -> None:
     await listener.listen(("127.0.0.1",))
     query = dns.message.make_query("app.example", "A")
     try:
-        answer = dns.message.from_wire(
-            await exchange(query.to_wire(), LOOPBACK, port, is_udp=is_udp, route=PLAIN)
-        )
+        answer = dns.message.from_wire(await asked(port, query.to_wire(), is_udp=is_udp))
     finally:
         await listener.close()
 
@@ -70,7 +77,7 @@ async def test_what_is_known_at_once_asks_nobody(is_udp: bool) -> None:
     await listener.listen(("127.0.0.1",))
     query = dns.message.make_query("app.example", "A")
     try:
-        answer = await exchange(query.to_wire(), LOOPBACK, port, is_udp=is_udp, route=PLAIN)
+        answer = await asked(port, query.to_wire(), is_udp=is_udp)
     finally:
         await listener.close()
 
@@ -84,9 +91,9 @@ async def test_silence_is_a_timeout() -> None:
     query = dns.message.make_query("silent.example", "A").to_wire()
     try:
         with pytest.raises(TimeoutError):
-            await exchange(query, LOOPBACK, port, is_udp=True, route=PLAIN, timeout_s=0.1)
+            await asked(port, query, is_udp=True, timeout_s=0.1)
         with pytest.raises(ConnectionError):
-            await exchange(query, LOOPBACK, port, is_udp=False, route=PLAIN, timeout_s=5.0)
+            await asked(port, query, is_udp=False)
     finally:
         await listener.close()
 
@@ -106,11 +113,10 @@ async def test_an_address_no_longer_served_is_released() -> None:
 async def test_a_look_up_falls_back_to_tcp_and_remembers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[tuple[str, bool]] = []
+    questions: list[tuple[str, bool]] = []
 
-    async def served(query: bytes, server: IpAddress, **options: object) -> bytes:
-        is_udp = options["is_udp"] is True
-        asked.append((dns.message.from_wire(query).question[0].to_text().split()[-1], is_udp))
+    async def served(_: NameServers, query: bytes, server: IpAddress, *, is_udp: bool) -> bytes:
+        questions.append((dns.message.from_wire(query).question[0].to_text().split()[-1], is_udp))
         answer = await zone(Query(server, query, is_udp))
         assert answer is not None
         return answer
@@ -118,13 +124,13 @@ async def test_a_look_up_falls_back_to_tcp_and_remembers(
     async def servers() -> tuple[IpAddress, ...]:
         return (LOOPBACK,)
 
-    monkeypatch.setattr(name_lookup, "exchange", served)
+    monkeypatch.setattr(NameServers, "_exchange", served)
     lookup = NameLookup(servers, hosts=tmp_path / "hosts")
     first = await lookup.addresses("app.example")
     again = await lookup.addresses("app.example")
 
     assert first == again == frozenset({ip_address("192.0.2.80")})
-    assert asked.count(("A", False)) == 1
+    assert questions.count(("A", False)) == 1
     assert await lookup.addresses("missing.example") == frozenset()
 
 
@@ -172,12 +178,16 @@ class Servers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, first: Spoil, second: Spoil = address) -> None:
         self.behaviour = {FIRST: first, SECOND: second}
         self.asked: list[IpAddress] = []
-        monkeypatch.setattr(name_lookup, "exchange", self._exchange)
+        monkeypatch.setattr(
+            NameServers,
+            "_exchange",
+            lambda _, query, server, **_options: self._exchange(query, server),
+        )
 
     async def addresses(self) -> tuple[IpAddress, ...]:
         return tuple(self.behaviour)
 
-    async def _exchange(self, query: bytes, server: IpAddress, **_options: object) -> bytes:
+    async def _exchange(self, query: bytes, server: IpAddress) -> bytes:
         self.asked.append(server)
         return self.behaviour[server](dns.message.from_wire(query))
 
@@ -254,25 +264,6 @@ async def test_only_silence_is_worth_a_second_try(monkeypatch: pytest.MonkeyPatc
     assert servers.asked == [FIRST, SECOND, FIRST]
 
 
-async def test_a_server_that_answers_other_queries_only_is_given_up() -> None:
-    """Without waiting for the end of time: how many it sends is its choice."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        server.setblocking(False)
-
-        async def flood() -> None:
-            loop = asyncio.get_running_loop()
-            query, source = await loop.sock_recvfrom(server, 512)
-            for _ in range(100):
-                await loop.sock_sendto(server, b"\xff\xff" + query[2:], source)
-
-        port = server.getsockname()[1]
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(flood())
-            with pytest.raises(OSError, match="other queries"):
-                await exchange(b"\0\1" + b"\0" * 10, LOOPBACK, port, is_udp=True, route=PLAIN, timeout_s=60)
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """The loop has a socket to read from, which no event of ours tells of."""
     async with asyncio.timeout(30):
@@ -296,9 +287,9 @@ class Stuck:
         return await zone(query)
 
 
-async def asked(source: str, port: int, *, is_udp: bool) -> bytes:
+async def asked_from(source: str, port: int, *, is_udp: bool) -> bytes:
     query = dns.message.make_query("app.example", "AAAA").to_wire()
-    return await exchange(query, LOOPBACK, port, is_udp=is_udp, route=Route(source=source, mark=None))
+    return await asked(port, query, is_udp=is_udp, route=Route(source=source, mark=None))
 
 
 @pytest.mark.parametrize("is_udp", [True, False])
@@ -318,7 +309,7 @@ async def test_a_client_that_floods_leaves_room_for_the_next(
         try:
             await until(lambda: listener.refused + stuck.waiting == 60)
             assert stuck.waiting == 10
-            assert await asked("127.0.0.3", port, is_udp=is_udp)
+            assert await asked_from("127.0.0.3", port, is_udp=is_udp)
         finally:
             stuck.go.set()
             await listener.close()
@@ -339,7 +330,7 @@ async def test_connections_of_one_client_are_bounded_and_leave_the_others_theirs
         writer.write(len(query).to_bytes(2, "big") + query)
         with contextlib.suppress(ConnectionError):  # closed before the query came
             assert await one_more.read(1) == b"", "it is closed, and nothing is answered"
-        assert await asked("127.0.0.3", port, is_udp=False)
+        assert await asked_from("127.0.0.3", port, is_udp=False)
     finally:
         for _, writer in held:
             writer.close()

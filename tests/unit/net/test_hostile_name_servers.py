@@ -4,7 +4,7 @@ DNS resource is, what a gateway forwards for its clients, and the client's stub 
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from wardgate.dns.upstream_answers import MAX_ADDRESSES
 from wardgate.gateway.process import MAX_UDP_ANSWER as MAX_FORWARDED
 from wardgate.model.addresses import IpAddress
 from wardgate.net import dns_exchange
-from wardgate.net.dns_asker import DnsAsker
+from wardgate.net.dns_asker import DnsAsker, Waiting
 from wardgate.net.dns_exchange import Route
 from wardgate.net.dns_listener import Query
 from wardgate.net.name_lookup import NameLookup, NameServers, NoServerHelped
@@ -108,20 +108,16 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NameServer]:
     made = NameServer()
     await made.start()
 
-    def redirected() -> Callable[..., Awaitable[bytes]]:
-        real = dns_exchange.exchange
+    real, real_ask = dns_exchange.exchange, DnsAsker.ask
 
-        async def exchange(query: bytes, asked: IpAddress, *_port: int, **options: Any) -> bytes:
-            return await real(query, asked, made.port, **{**options, "route": Route(mark=None)})
+    async def exchange(query: bytes, asked: IpAddress, *_port: int, **options: Any) -> bytes:
+        return await real(query, asked, made.port, **{**options, "route": Route(mark=None)})
 
-        return exchange
+    def ask(asker: DnsAsker, query: bytes, asked: IpAddress, *_port: int, **options: Any) -> Waiting:
+        return real_ask(asker, query, asked, made.port, **{**options, "route": Route(mark=None)})
 
-    monkeypatch.setattr("wardgate.net.name_lookup.exchange", redirected())
-    monkeypatch.setattr("wardgate.client.process.exchange", redirected())
-    real_ask = DnsAsker.ask
-
-    def ask(asker: DnsAsker, query: bytes, asked: IpAddress, *_port: int, **options: Any) -> None:
-        real_ask(asker, query, asked, made.port, **{**options, "route": Route(mark=None)})
+    monkeypatch.setattr("wardgate.net.name_lookup.exchange", exchange)
+    monkeypatch.setattr("wardgate.client.process.exchange", exchange)
 
     monkeypatch.setattr(DnsAsker, "ask", ask)
     yield made
