@@ -70,6 +70,7 @@ TEST_COMMANDS = {
 # Packages whose installation would start a service or take over this machine's resolver. Tests take their programs
 # from a directory of the tree, where `dpkg` has unpacked them with what they depend on.
 UNPACKED_PACKAGES = (
+    "bind9",
     "dbus-daemon",
     "firewalld",
     "network-manager",

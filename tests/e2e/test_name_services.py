@@ -1,4 +1,6 @@
-"""Hosts whose names are looked after by systemd-resolved, or whose resolver file is NetworkManager's."""
+"""Hosts whose names are looked after by systemd-resolved, or whose resolver file is NetworkManager's; and an account
+whose names are asked of a name server over HTTPS.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.on_hosts import BACK_WITHIN_S, bus_settings, output, succeeds
+from e2e.on_hosts import BACK_WITHIN_S, bus_settings, listens, output, succeeds
+from support.certificates import write_certificate
 from support.unpacked import PATH, unpacked
 from wardgate.lab.host import Host, Process, wait_until
 from wardgate.lab.installation import PUBLIC_DNS, Installation
@@ -34,6 +37,24 @@ route1=203.0.113.0/24,172.34.0.254
 dns=203.0.113.53
 [ipv6]
 method=disabled
+"""
+_OVER_HTTPS = f"""options {{
+  directory "/etc/doh"; pid-file none; session-keyfile none; lock-file none; dnssec-validation no;
+  recursion no;
+  listen-on port 443 tls quad9 http local {{ {PUBLIC_DNS}; }};
+  listen-on-v6 {{ none; }};
+}};
+tls quad9 {{ cert-file "/etc/doh/ca.pem"; key-file "/etc/doh/key.pem"; }};
+controls {{ }};
+http local {{ endpoints {{ "/dns-query"; }}; }};
+zone "over-https.example" {{ type primary; file "/etc/doh/zone"; }};
+"""
+"""Settings of BIND: nothing but RFC 8484, which it speaks over HTTP/2 only."""
+_ZONE = """$TTL 60
+@ IN SOA ns hostmaster 1 60 60 60 60
+@ IN NS ns
+ns IN A 198.51.100.1
+app IN A 198.51.100.80
 """
 
 
@@ -143,6 +164,46 @@ def test_dnsmasq_that_the_host_asks_is_asked_for_what_is_not_ours(cone: Installa
     finally:
         server.stop()
         laptop.set_resolver(PUBLIC_DNS)
+
+
+def test_an_account_that_asks_over_https_is_answered_by_bind(cone: Installation, laptop: Host) -> None:
+    """Found by name through the host's own name server, held against its certificate, asked over HTTP/2."""
+    names = cone.names
+    (names.etc / "doh").mkdir()
+    write_certificate(names.etc / "doh" / "ca.pem", names.etc / "doh" / "key.pem", name="dns.quad9.net")
+    (names.etc / "doh" / "named.conf").write_text(_OVER_HTTPS)
+    many = "".join(f"many IN A 198.51.100.{number}\n" for number in range(1, 91))
+    (names.etc / "doh" / "zone").write_text(_ZONE + many)
+    (laptop.etc / "ca.pem").write_bytes((names.etc / "doh" / "ca.pem").read_bytes())
+    server = names.start("named", *unpacked("named", "-g", "-c", "/etc/doh/named.conf"))
+    set_upstream(cone, {"type": "secure", "doh_provider": "quad9"})
+    try:
+        wait_until(lambda: listens(names, 443), "BIND", limit_s=45)
+        client = cone.start_client_beside(laptop, "over-https", SSL_CERT_FILE="/etc/ca.pem")
+        try:
+            app = "app.over-https.example"
+            wait_until(
+                lambda: "198.51.100.80" in output(laptop, "getent", "ahostsv4", app),
+                "names over HTTPS",
+                limit_s=BACK_WITHIN_S,
+            )
+            assert laptop.run("dig", "+short", "+tcp", app).split() == ["198.51.100.80"]
+            cut_at_first = laptop.run("dig", "+short", "many.over-https.example")
+            assert len(cut_at_first.split()) == 90
+            assert "NXDOMAIN" in laptop.run("dig", "missing.over-https.example")
+            assert PROXY in laptop.run("getent", "ahostsv4", NAME), "names of ours are not asked there"
+            assert "https://dns.quad9.net/dns-query" in cone.wardgate(laptop, "status", "client")
+        finally:
+            client.stop()
+    finally:
+        set_upstream(cone, {"type": "system"})
+        server.stop()
+
+
+def set_upstream(lab: Installation, upstream: dict[str, str]) -> None:
+    """Say which name servers the account's clients ask."""
+    settings = {"account_settings": {"clients_upstream_dns": upstream}}
+    lab.api.call("PATCH", "/wardgate/account_settings", settings)
 
 
 def start_network_manager(host: Host) -> Process:

@@ -115,6 +115,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._set_private_key(private_key)
         self._engine.rebind()
         self._asker.renew_ports()
+        self._tasks.start(self._doh.renew(), name="end of DNS over HTTPS")
         self._portal.reconnect()
         self._carry_out()
 
@@ -252,7 +253,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
             answered = partial(self._handle_answer, wanted.query_id)
             self._asker.ask(wanted.payload, server, port, route=route, answered=answered)
         else:
-            conversation = exchange(wanted.payload, server, port, is_udp=False, route=route)
+            conversation = exchange(wanted.payload, server, port, route=route)
             self._tasks.start(self._await(wanted, conversation), name="query")
 
     async def _await(self, wanted: AskUpstream | AskGateway, conversation: Awaitable[bytes]) -> None:

@@ -41,7 +41,11 @@ PRIVATE_RECORDS: Final = (
     "_sip._udp.httpbin.search.test/SRV=10 5 5060 dns.httpbin.search.test.",
 )
 SEARCH_DOMAIN: Final = "httpbin.search.test"
-PUBLIC_NAMES: Final = {"github.com": "203.0.113.80", "github.com/HTTPS": "1 . alpn=h2"}
+PUBLIC_NAMES: Final = {
+    "github.com": "203.0.113.80",
+    "github.com/HTTPS": "1 . alpn=h2",
+    "dns.quad9.net": PUBLIC_DNS,
+}
 MANY_ADDRESSES: Final = [f"many.example=198.51.100.{number}" for number in range(1, 131)]
 """A public name with an answer of some 2 kB."""
 TEN_MEGABYTES: Final = 10_000_000

@@ -20,6 +20,9 @@ from wardgate.net.socket_mark import SOCKET_MARK, mark_option
 
 _TYPE: Final = "application/dns-message"
 _CONNECT_S: Final = 2.0  # per address of the server
+# Ours: for so long a connection says nothing while something is asked of it, then it is dead and all that wait there
+# fail. Less than a query is given, else each would be given up before it found that out.
+_READ_S: Final = 3.0
 _MAX_ANSWER: Final = 65535  # bytes, of any DNS message
 
 LookUp = Callable[[str], Awaitable[Iterable[IpAddress]]]
@@ -40,11 +43,11 @@ class DohClient:
         if self._made is None:
             # Its default context wants a file of certificates that not every host has.
             transport = httpx2.AsyncHTTPTransport(
-                socket_options=self._options, verify=ssl.create_default_context()
+                socket_options=self._options, verify=ssl.create_default_context(), http2=True
             )
             self._made = httpx2.AsyncClient(
                 transport=transport,
-                timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S),
+                timeout=httpx2.Timeout(TIMEOUT_S, connect=_CONNECT_S, read=_READ_S),
                 trust_env=False,  # a proxy of the environment's knows nothing of the tunnel
             )
         return self._made
@@ -87,8 +90,9 @@ class DohClient:
         )
         response = await self._client.send(request, stream=True)
         try:
-            if response.status_code != 200 or response.headers.get("content-type") != _TYPE:
-                raise OSError(f"the server answered HTTP {response.status_code}")
+            kind = response.headers.get("content-type")
+            if response.status_code != 200 or kind != _TYPE:
+                raise OSError(f"the server answered HTTP {response.status_code} with {kind or 'no type'}")
             answer = bytearray()
             async for part in response.aiter_bytes():
                 answer += part
@@ -98,6 +102,11 @@ class DohClient:
         finally:
             await response.aclose()
 
+    async def renew(self) -> None:
+        """The network has changed: what is asked from now on goes over new connections; what waits fails."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.aclose()
+
     async def close(self) -> None:
-        if self._made is not None:
-            await self._made.aclose()
+        await self.renew()

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import contextlib
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -157,6 +158,37 @@ async def test_the_certificate_is_held_against_the_name_and_not_the_address(
     else:
         with pytest.raises(OSError, match="certificate"):
             await exchanged_by_name(DohServer(), Bootstrap(), context)
+
+
+async def test_after_a_change_of_the_network_another_connection_is_made() -> None:
+    connections = 0
+    ended: asyncio.Queue[None] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                head = (
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\nContent-Length: 12\r\n\r\n"
+                )
+                writer.write(head.encode() + bytes(12))
+        writer.close()
+        await writer.wait_closed()
+        ended.put_nowait(None)
+
+    client = DohClient(Bootstrap().look_up, mark=None)
+    query = dns.message.make_query("example.org", "A").to_wire()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        url = f"http://doh.example:{listening.sockets[0].getsockname()[1]}/dns-query"
+        for expected in (1, 1, 2):
+            if expected == 2:
+                await client.renew()
+            await client.exchange(query, url)
+            assert connections == expected
+        await client.close()
+        for _ in range(connections):
+            await ended.get()
 
 
 async def test_a_body_longer_than_any_dns_message_is_not_read_to_its_end() -> None:
