@@ -8,6 +8,7 @@ with 404, by REST with 308 to its own (`rest.entrance`).
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -59,6 +60,7 @@ class Portal:
         self.channels = ChannelEndpoint(services, self.journal)
         self._rest: App = rest.build(services)
         self._web: App = build_pages(services)
+        self._answers = functools.cache(services.metrics.requests.labels)  # looking one up takes its lock
         self._hosts = _hosts_of(services.settings)
         self._is_running = False
         self._is_draining = False
@@ -181,13 +183,14 @@ class Portal:
                 await self._web(scope, receive, send)
 
     def _counted(self, part: Part, send: Send) -> Send:
-        requests = self.services.metrics.requests
+        counted = self._answers
 
         async def counting(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                requests.labels(part.value, str(message["status"])).inc()
-            elif message["type"] == "websocket.accept":
-                requests.labels(part.value, "101").inc()
+            kind = message["type"]
+            if kind == "websocket.accept":
+                counted(part.value, "101").inc()
+            elif kind in ("http.response.start", "websocket.http.response.start"):
+                counted(part.value, str(message["status"])).inc()
             await send(message)
 
         return counting

@@ -5,6 +5,7 @@ Whatever is wrong with a presented token (forged, revoked, expired, owner disabl
 """
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
@@ -16,7 +17,7 @@ from wardgate.portal.keys import Keys
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.api_calls import find_api_caller
 from wardgate.portal.sign_in.tables import CLIENT_TOKENS, ApiToken, ClientToken, SignInLink
-from wardgate.portal.sign_in.token_owners import finds_with_owner
+from wardgate.portal.sign_in.token_owners import finds_with_owners
 from wardgate.portal.sites.tables import GatewayToken
 from wardgate.portal.store import Repository, Transaction
 from wardgate.wire.tokens import (
@@ -103,11 +104,30 @@ async def find_client_token(
 
 async def find_client(token: Token, *, transaction: Transaction) -> tuple[Account, Actor, ClientToken]:
     """Return whose token this is that has been parsed already. Raises as `find_client_token`."""
-    if token.account_id is not None:
-        found = await _find_client(transaction, token.account_id, token.token_id)
-        if found is not None and _matches(token, found[2]) and _is_alive(*found, now=transaction.now):
-            return found
-    raise InvalidToken("invalid token")
+    found = await find_clients([token], transaction=transaction)
+    if token not in found:
+        raise InvalidToken("invalid token")
+    return found[token]
+
+
+async def find_clients(
+    tokens: Sequence[Token], *, transaction: Transaction
+) -> Mapping[Token, tuple[Account, Actor, ClientToken]]:
+    """Return whose tokens these are, of which each has been parsed already, at most `MOST_AMONG`; what is no token, or
+    no longer one, is left out.
+    """
+    by_account: dict[AccountId, list[Token]] = {}
+    for token in dict.fromkeys(tokens):
+        if token.account_id is not None:
+            by_account.setdefault(token.account_id, []).append(token)
+    alive: dict[Token, tuple[Account, Actor, ClientToken]] = {}
+    for account_id, shown in by_account.items():
+        stored = await _find_clients(transaction, account_id, list({token.token_id for token in shown}))
+        for token in shown:
+            owned = stored.get(token.token_id)
+            if owned is not None and _matches(token, owned[2]) and _is_alive(*owned, now=transaction.now):
+                alive[token] = owned
+    return alive
 
 
 async def find_gateway_token(
@@ -237,7 +257,7 @@ async def issue_operator_link(*, lifetime_s: int, transaction: Transaction, keys
     return _link_text(None, id_, secret, keys)
 
 
-_find_client: Final = finds_with_owner(CLIENT_TOKENS)
+_find_clients: Final = finds_with_owners(CLIENT_TOKENS)
 
 
 def _link_text(account_id: AccountId | None, id_: UUID, secret: bytes, keys: Keys) -> str:

@@ -119,28 +119,47 @@ def parse_token(text: str, *, expected: TokenKind, key: bytes) -> Token:
         WrongTokenKind: a token of ours for another purpose (by its prefix).
         InvalidToken: anything else; reasons are not distinguished.
     """
-    kind = kind_of(text)
-    if kind is not None and kind is not expected:
-        raise WrongTokenKind(kind, expected)
     nonce, rest = _split(text)
+    if not rest.startswith(expected.value):
+        kind = kind_of(text)
+        raise InvalidToken("invalid token") if kind is None else WrongTokenKind(kind, expected)
     encoded = rest.removeprefix(expected.value)
-    if kind is None or len(nonce) > MAX_NONCE_CHARS or not nonce.isascii() or len(encoded) != _PAYLOAD_CHARS:
+    if len(nonce) > MAX_NONCE_CHARS or not nonce.isascii() or len(encoded) != _PAYLOAD_CHARS:
         raise InvalidToken("invalid token")
     try:
-        payload = base64.b32decode(encoded.upper())
+        payload = _base32_bytes(encoded)
     except ValueError:
         raise InvalidToken("invalid token") from None
     body, mac = payload[:-_MAC_BYTES], payload[-_MAC_BYTES:]
-    if not hmac.compare_digest(mac, _mac(kind, body, key)):
+    if not hmac.compare_digest(mac, _mac(expected, body, key)):
         raise InvalidToken("invalid token")
     account_id = UUID(bytes=body[:16])
     return Token(
-        kind,
+        expected,
         None if account_id == _NO_ACCOUNT else AccountId(account_id),
         TokenId(UUID(bytes=body[16:32])),
         nonce,
         body[32:],
     )
+
+
+def _base32_bytes(encoded: str) -> bytes:
+    """Decode the base32 of a payload, in either case; the library's own takes ten times as long.
+
+    Raises:
+        ValueError: it is none (UnicodeEncodeError included).
+    """
+    return int(encoded.encode("ascii").translate(_DIGITS), 32).to_bytes(_PAYLOAD_BYTES, "big")
+
+
+_BASE32: Final = b"abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 §6
+_DIGITS: Final = bytes(
+    b"0123456789abcdefghijklmnopqrstuv"[_BASE32.index(char)] if char in _BASE32 else ord("!")
+    for char in (bytes([code]).lower()[0] for code in range(256))
+)
+"""From a character of base32 to the digit that Python has for its value; none for all others, such as the sign, the
+space and the underscore that `int` takes.
+"""
 
 
 def _split(text: str) -> tuple[str, str]:

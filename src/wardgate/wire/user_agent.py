@@ -64,6 +64,7 @@ def build_user_agent(
     return "".join(char for char in text if " " <= char <= "~")
 
 
+@lru_cache(256)
 def announced_version(user_agent: str) -> str | None:
     """Return the version text of the first word that begins with a known component, or None."""
     for word in user_agent.split(" "):
@@ -106,6 +107,7 @@ def client_component(user_agent: str) -> Component:
     return Component.ANDROID if user_agent.startswith("Android") else Component.GUI
 
 
+@lru_cache(256)
 def client_software(user_agent: str) -> ClientSoftware:
     """Return what version gates ask about a client."""
     return ClientSoftware(client_component(user_agent), parse_version(announced_version(user_agent)))

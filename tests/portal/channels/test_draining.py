@@ -61,9 +61,9 @@ async def busy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Busy]:
         monkeypatch.setattr(endpoint, name, value)
     connect, go_on = endpoint.connect_client, asyncio.Event()
 
-    async def slow(*arguments: Any) -> Any:
+    async def slow(*arguments: Any, **options: Any) -> Any:
         await go_on.wait()
-        return await connect(*arguments)
+        return await connect(*arguments, **options)
 
     monkeypatch.setattr(endpoint, "connect_client", slow)
     async with portal_running() as portal:

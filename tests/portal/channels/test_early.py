@@ -55,6 +55,22 @@ async def test_a_grant_that_is_stored_before_the_journal_is_followed_may_be_in_n
             assert not early.has_heard_all(view)
 
 
+async def test_a_grant_that_is_stored_before_the_database_is_looked_at_is_there(world: World) -> None:
+    services, journal = world.portal.services, world.portal.journal
+    async with world.client() as client, world.gateway() as gateway:
+        await client.join()
+        await gateway.join()
+        await journal.flush()
+        early = Early(journal, services.accounts.loaded(world.account_id))
+        client.send("request_authorization", {"resource_id": str(world.resource.id)})
+        await gateway.receive("create_authorization")
+        await journal.flush()
+        early.handle_look_up()
+        early.follow((await device_of(world, "gateway-1")).id)
+        async with services.accounts.using(world.account_id) as view:
+            assert early.has_heard_all(view)
+
+
 async def test_a_grant_that_waits_when_the_journal_is_followed_is_heard_of(world: World) -> None:
     journal: Journal = world.portal.journal
     heard: list[object] = []

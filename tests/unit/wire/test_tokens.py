@@ -36,6 +36,26 @@ def test_a_token_shows_its_kind_and_fits_a_header(kind: TokenKind) -> None:
     assert not any(char.isspace() or char == "=" for char in text)
 
 
+def test_a_token_in_capitals_is_the_same_token() -> None:
+    prefix, payload = (
+        TokenKind.CLIENT.value,
+        fragment().removeprefix(".").removeprefix(TokenKind.CLIENT.value),
+    )
+    shouted = parse_token(prefix + payload.upper(), expected=TokenKind.CLIENT, key=KEY)
+    assert shouted == parse_token(prefix + payload, expected=TokenKind.CLIENT, key=KEY)
+
+
+@pytest.mark.parametrize(
+    "char", ["0", "1", "8", "9", "_", "+", "-", " ", "!", "=", "\n", "\0", "v", "ı", "²", "٣", "\ud800"]
+)
+@pytest.mark.parametrize("place", [0, 64, 127])
+def test_what_is_no_base32_is_no_token(char: str, place: int) -> None:
+    text = fragment()
+    at = len(text) - 128 + place
+    with pytest.raises(InvalidToken):
+        parse_token(f"{text[:at]}{char}{text[at + 1 :]}", expected=TokenKind.CLIENT, key=KEY)
+
+
 def test_a_copied_token_may_lack_its_leading_dot() -> None:
     assert parse_token(fragment().lstrip("."), expected=TokenKind.CLIENT, key=KEY).nonce == ""
 

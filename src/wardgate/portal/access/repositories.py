@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Final
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 
 from wardgate.portal.access.tables import POLICY_AUTHORIZATIONS, PolicyAuthorization
+from wardgate.portal.database.among import count_for, is_among, open_values
 from wardgate.portal.database.errors import DanglingReference
 from wardgate.portal.database.repositories import TenantRepository
 from wardgate.portal.database.turns import in_turns
@@ -17,17 +19,25 @@ from wardgate.portal.schema.rights import Action
 class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
     """Grants: inserted in groups, never updated (portal-domain §3.12)."""
 
-    async def load_held(self, device_id: UUID) -> list[PolicyAuthorization]:
-        """Return the grants of a device and those to it that have not ended, oldest first of either."""
+    async def load_held(self, device_ids: Sequence[UUID]) -> dict[UUID, list[PolicyAuthorization]]:
+        """Return the grants of 1 to `MOST_AMONG` devices and those to them that have not ended, by device, oldest first
+        of either.
+        """
         self._require(Action.READ)
         await self._hold()
-        values = {"device_id": device_id, "now": self._transaction.now, **self._open_values}
-        held: list[PolicyAuthorization] = []
+        count = count_for(device_ids)
+        values = {
+            "now": self._transaction.now,
+            **open_values(_DEVICE, device_ids, count),
+            **self._open_values,
+        }
+        held: dict[UUID, list[PolicyAuthorization]] = {id_: [] for id_ in device_ids}
         # Two statements, so that each goes by an index of its own.
-        for statement in _HELD:
-            for some in in_turns(await self._transaction.look_up(statement, values)):
+        for column in ("initiating_device_id", "receiving_device_id"):
+            for some in in_turns(await self._transaction.look_up(_held(column, count), values)):
                 await self._transaction.take_turns(len(some))
-                held += map(self._declaration.rows.of, some)
+                for row in map(self._declaration.rows.of, some):
+                    held[getattr(row, column)].append(row)
         return held
 
     async def insert_each(self, rows: Sequence[PolicyAuthorization]) -> list[PolicyAuthorization]:
@@ -40,16 +50,19 @@ class AuthorizationRepository(TenantRepository[PolicyAuthorization]):
         return stored
 
 
-_HELD: Final = tuple(
-    select(POLICY_AUTHORIZATIONS.table)
-    .where(
-        *AuthorizationRepository.open_scope(POLICY_AUTHORIZATIONS.table),
-        column == bindparam("device_id"),
-        POLICY_AUTHORIZATIONS.c.expires_at > bindparam("now"),
+_DEVICE: Final = "device"
+
+
+@cache
+def _held(column: str, count: int) -> Select[Any]:
+    """Return what finds the grants that name one of so many devices in this column."""
+    grants = POLICY_AUTHORIZATIONS
+    return (
+        select(grants.table)
+        .where(
+            *AuthorizationRepository.open_scope(grants.table),
+            is_among(grants.table.c[column], _DEVICE, count),
+            grants.c.expires_at > bindparam("now"),
+        )
+        .order_by(grants.c.inserted_at, grants.c.id)
     )
-    .order_by(POLICY_AUTHORIZATIONS.c.inserted_at, POLICY_AUTHORIZATIONS.c.id)
-    for column in (
-        POLICY_AUTHORIZATIONS.c.initiating_device_id,
-        POLICY_AUTHORIZATIONS.c.receiving_device_id,
-    )
-)

@@ -73,14 +73,10 @@ async def _record(transaction: Transaction, connects: Sequence[Connect]) -> list
 
 async def _found(tables: AccountTables, connects: Sequence[Connect]) -> list[Record]:
     """Tell whose device and, of gateways, whose token is still there."""
-    devices, tokens = tables.devices.c, tables.gateway_tokens.c
-    device_ids = {connect.device.id for connect in connects}
+    known_devices = await tables.devices.still_there({connect.device.id for connect in connects})
     # Devices name a gateway's token without a foreign key.
     token_ids = {connect.token_id for connect in connects if connect.device.type == "gateway"}
-    known_devices = set(await tables.devices.load_column(devices.id, devices.id.in_(device_ids)))
-    known_tokens: set[UUID] = set()
-    if token_ids:
-        known_tokens = set(await tables.gateway_tokens.load_column(tokens.id, tokens.id.in_(token_ids)))
+    known_tokens = await tables.gateway_tokens.still_there(token_ids)
     return [
         Record.DEVICE_GONE
         if connect.device.id not in known_devices

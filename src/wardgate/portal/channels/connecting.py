@@ -4,21 +4,20 @@ All refusals of a connection are decided here and in `endpoint`; a `Refused` car
 (§1.5).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from wardgate.portal import credentials
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.bus import Address, Bus
-from wardgate.portal.channels.client_devices import ClientDevices, find_device, is_reported
+from wardgate.portal.channels.client_devices import ClientDevices
+from wardgate.portal.channels.known_clients import KnownClients, Listening
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.http.origin import Origin
 from wardgate.portal.installation.tables import Account, RelayToken
-from wardgate.portal.limits import is_over_limit_of
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import ClientToken
@@ -50,8 +49,7 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectedClient:
+class ConnectedClient(NamedTuple):
     """A client that was let in.
 
     Attributes:
@@ -67,8 +65,7 @@ class ConnectedClient:
     held: Sequence[PolicyAuthorization] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectedGateway:
+class ConnectedGateway(NamedTuple):
     """A gateway that was let in; `held` are the grants to it, None if not read with the rest."""
 
     account: Account
@@ -79,8 +76,7 @@ class ConnectedGateway:
     held: Sequence[PolicyAuthorization] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectedRelay:
+class ConnectedRelay(NamedTuple):
     """A relay that was let in; nobody grants it anything."""
 
     token: RelayToken
@@ -126,44 +122,51 @@ def invalid_token() -> Refused:
 
 
 async def connect_client(
-    services: Services,
+    known: KnownClients,
     devices: ClientDevices,
     shown: Token,
     query: Mapping[str, str],
     origin: Origin,
-    follow: Callable[[UUID], None],
+    listening: Listening,
+    *,
+    is_one_of_many: bool,
 ) -> ConnectedClient:
     """Find the client's rows; a device that connects for the first time is created.
 
     Args:
         shown: the token, which is genuine, but perhaps revoked.
-        follow: called with the device's id before its grants are read, which are not if what it reports is written.
+        listening: follows the device before its grants are read, which are not if what it reports is written.
+        is_one_of_many: there is a crowd, which is looked up together.
 
     Raises:
         Refused: the token is dead, the account is over its limit, or the query does not validate, in this order.
     """
-    async with services.store.reading() as transaction:
-        try:
-            account, actor, token = await credentials.find_client(shown, transaction=transaction)
-        except InvalidToken:
-            raise invalid_token() from None
-        if await is_over_limit_of(transaction.of(account.id), account, actor.type):
-            raise Refused(
-                HTTPStatus.PAYMENT_REQUIRED, "limits_exceeded", "The account has more users than it may have"
-            )
+    parameters: ClientParameters | None = None
+    fault: Refused | None = None
+    try:
         parameters = _checked_client(query, origin)
-        device = await find_device(transaction, actor, parameters)
-        held: Sequence[PolicyAuthorization] | None = None
-        if device is not None and is_reported(device, parameters):
-            follow(device.id)
-            held = await transaction.of(account.id).authorizations.load_held(device.id)
+    except Refused as refused:
+        fault = refused
+    found = await known.find(shown, parameters, listening, is_one_of_many=is_one_of_many)
+    if found is None:
+        raise invalid_token()
+    if found.is_over_limit:
+        raise Refused(
+            HTTPStatus.PAYMENT_REQUIRED, "limits_exceeded", "The account has more users than it may have"
+        )
+    if parameters is None:
+        assert fault is not None
+        raise fault
+    device, held = found.device, found.held
     if device is None or held is None:
-        device, is_new = await devices.save(actor, parameters)
+        device, is_new = await devices.save(found.actor, parameters)
         if is_new:
             # Made while the view was listened to: what happened to it since is heard, and nothing was granted before.
-            follow(device.id)
+            listening.follow(device.id)
             held = ()
-    return ConnectedClient(account, actor, token, device, parameters.public_key, origin, held)
+    return ConnectedClient(
+        found.account, found.actor, found.token, device, parameters.public_key, origin, held
+    )
 
 
 async def connect_gateway(

@@ -31,6 +31,10 @@ class Early:
         if view is not None:
             view.attach(self)
 
+    def handle_look_up(self) -> None:
+        """The database is about to be looked at: what was stored until now is there."""
+        self._grants_before = self._journal.grants_written
+
     def follow(self, device_id: UUID) -> None:
         """Listen to grants to this device that are not stored yet; call before its grants are read."""
         self._unfollow = self._journal.follow(device_id, self.handle_message)

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -39,6 +38,7 @@ from wardgate.portal.channels.connecting import (
 from wardgate.portal.channels.early import Early
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import GrantListener, Journal
+from wardgate.portal.channels.known_clients import KnownClients
 from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
@@ -176,6 +176,7 @@ class ChannelEndpoint:
             expected_per_s=EXPECTED_PER_S,
             monotonic=services.environment.clock.monotonic,
         )
+        self._known_clients = KnownClients(services.store, self._count_failure)
         self._client_devices = ClientDevices(services.store)
         self._pumps: set[_Pump] = set()
         self.recorder: Recorder | None = None
@@ -323,7 +324,13 @@ class ChannelEndpoint:
         match kind:
             case PeerKind.CLIENT:
                 client = await connect_client(
-                    self._services, self._client_devices, token, query, origin, early.follow
+                    self._known_clients,
+                    self._client_devices,
+                    token,
+                    query,
+                    origin,
+                    early,
+                    is_one_of_many=self._turns.is_crowded,
                 )
                 self._require_own_key(client, Address("client", client.device.id))
                 return client
@@ -393,6 +400,9 @@ class ChannelEndpoint:
                 session.handle_disconnect()
                 self._pumps.discard(pump)
 
+    def _count_failure(self) -> None:
+        self._services.counters["background_failures"] += 1
+
     def _trace_of(self, scope: Scope) -> Mapping[str, str]:
         """Return the trace that the upgrade belongs to, and what is decided on its channel."""
         return NO_CONTEXT if self._services.spans.record is None else context_of(scope)
@@ -421,7 +431,7 @@ class ChannelEndpoint:
         services = self._services
         match connected:
             case ConnectedClient():
-                connected = replace(connected, account=view.shared(connected.account))
+                connected = connected._replace(account=view.shared(connected.account))
                 return ClientSession(
                     dialect,
                     framing,
@@ -455,17 +465,17 @@ class ChannelEndpoint:
                     raise invalid_token()
                 if device is None:
                     raise _device_gone()
-                held = await grants.load_held(device.id)
-                return replace(connected, token=client_token, device=device, held=held)
+                held = await grants.load_held([device.id])
+                return connected._replace(token=client_token, device=device, held=held[device.id])
             gateway_token = await tables.gateway_tokens.load(connected.token.id)
             if gateway_token is None:
                 raise invalid_token()
             if device is None:
                 raise _device_gone()
-            held = await grants.load_all(
+            to_it = await grants.load_all(
                 grants.c.receiving_device_id == device.id, grants.c.expires_at > transaction.now
             )
-            return replace(connected, token=gateway_token, device=device, held=held)
+            return connected._replace(token=gateway_token, device=device, held=to_it)
 
     def _record(self, connected: ConnectedClient | ConnectedGateway, session: Session) -> None:
         name = "client_token_id" if isinstance(connected, ConnectedClient) else "gateway_token_id"

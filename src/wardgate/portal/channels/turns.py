@@ -64,17 +64,25 @@ class Turns:
         self._span_began_at: float | None = None
         self._ended_in_span = 0
         self._spacings: deque[float] = deque([1.0 / expected_per_s] * _SPANS, maxlen=_SPANS)
-        self._begun = 0  # in this iteration of the loop
+        self._begun = self._begun_before = 0  # in this iteration of the loop, and in the last one with any
         self._places = at_once
         self._round_at: float | None = None
         self._is_round_due = False
         self._spacing_s = 1.0 / expected_per_s
+        # Who waits until when, in order; also who waits no more, until those before have gone.
+        self._arrivals: deque[tuple[float, Hashable, asyncio.Future[None]]] = deque()
+        self._patience: asyncio.TimerHandle | None = None
         self.under_way = 0
         self.waiting = 0
 
     @property
     def per_s(self) -> float:
         return 1.0 / self._spacing_s
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than one begin in an iteration of the loop, now or when the last ones did."""
+        return self.waiting > 0 or self._begun > 1 or self._begun_before > 1
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
@@ -96,21 +104,40 @@ class Turns:
     async def _wait(self, key: Hashable) -> None:
         if self.waiting >= self._most_now() or len(self._rows.get(key, ())) >= self._most_of_one:
             raise Full
-        called = asyncio.get_running_loop().create_future()
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rows.setdefault(key, {})[called] = None
         self.waiting += 1
+        self._arrivals.append((self._monotonic() + self._patience_s, key, called))
+        self._watch_patience()
         try:
-            async with asyncio.timeout(self._patience_s):
-                await called
-        except BaseException as error:
-            if called.done() and not called.cancelled():
+            await called
+        except Full:
+            raise
+        except BaseException:
+            if not called.done() or called.cancelled():
+                self._leave(key, called)
+            elif called.exception() is None:
                 # It was called in the same instant: the turn is somebody else's.
                 self._pass_on()
-            else:
-                self._leave(key, called)
-            if isinstance(error, TimeoutError):
-                raise Full from None
             raise
+
+    def _watch_patience(self) -> None:
+        """Look again when the next one has waited too long: one timer for all, of whom each waits as long."""
+        while self._arrivals and self._arrivals[0][2].done():
+            self._arrivals.popleft()
+        if self._arrivals and self._patience is None:
+            delay_s = max(0.0, self._arrivals[0][0] - self._monotonic())
+            self._patience = asyncio.get_running_loop().call_later(delay_s, self._end_patience)
+
+    def _end_patience(self) -> None:
+        self._patience = None
+        now = self._monotonic()
+        while self._arrivals and self._arrivals[0][0] <= now:
+            _until, key, called = self._arrivals.popleft()
+            if not called.done():
+                self._leave(key, called)
+                called.set_exception(Full())
+        self._watch_patience()
 
     def _most_now(self) -> int:
         return min(self._most_waiting, max(self._at_once, int(self._patience_s / self._spacing_s)))
@@ -150,7 +177,7 @@ class Turns:
     def _begin_round(self) -> None:
         """In the next iteration of the loop: let the first of each row begin, as far as there are places."""
         self._is_round_due = False
-        self._begun = 0
+        self._begun_before, self._begun = self._begun, 0
         self._take_measure()
         while self._rows and self._has_place():
             key = next(iter(self._rows))

@@ -8,10 +8,10 @@ no caller can forget it. Conditions are SQLAlchemy expressions over `repository.
 
 To put such a statement together takes three times as long as everything else about a small one. What runs for each
 connect, each grant and each call therefore has a statement that is put together once, with its values left open:
-`load`, `find_by`, `insert` (`prepared`), `save`.
+`load`, `find_by`, `load_among`, `insert` (`prepared`), `save`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -36,6 +36,7 @@ from sqlalchemy import (
     update,
 )
 
+from wardgate.portal.database.among import MOST_AMONG, count_for, is_among, open_values
 from wardgate.portal.database.consequences import DEPENDANTS
 from wardgate.portal.database.errors import DanglingReference
 from wardgate.portal.database.permissions import require
@@ -105,6 +106,30 @@ class Repository(Generic[_RowT]):
         statement = _find_by(self.open_scope, self._table, tuple(values))
         rows = await self._transaction.look_up(statement, {**values, **self._open_values})
         return self._declaration.rows.of(rows[0]) if rows else None
+
+    async def load_among(self, **values: Sequence[Any]) -> list[_RowT]:
+        """Return the rows that have, in each of these columns, one of 1 to `MOST_AMONG` values, in no order."""
+        self._require(Action.READ)
+        await self._hold()
+        count = count_for(*values.values())
+        statement = _load_among(self.open_scope, self._table, tuple(values), count)
+        wanted = dict(self._open_values)
+        for name, some in values.items():
+            wanted |= open_values(name, some, count)
+        return [self._declaration.rows.of(row) for row in await self._transaction.look_up(statement, wanted)]
+
+    async def still_there(self, ids: Collection[UUID]) -> set[UUID]:
+        """Return which of these rows are there."""
+        self._require(Action.READ)
+        await self._hold()
+        wanted, found = list(ids), set[UUID]()
+        for start in range(0, len(wanted), MOST_AMONG):
+            some = wanted[start : start + MOST_AMONG]
+            count = count_for(some)
+            values = {**open_values("id", some, count), **self._open_values}
+            statement = _still_there(self.open_scope, self._table, count)
+            found |= {id_ for (id_,) in await self._transaction.look_up(statement, values)}
+        return found
 
     async def find(self, *conditions: ColumnElement[bool]) -> _RowT | None:
         """Return the first row that meets all conditions, or none."""
@@ -439,6 +464,16 @@ def _find_by(scope: _OpenScope, table: Table, names: tuple[str, ...]) -> Select[
     wanted = (table.c[name] == bindparam(name) for name in names)
     statement = select(table).where(*scope(table), *wanted)
     return statement if "id" in names else statement.order_by(table.c.inserted_at, table.c.id).limit(1)
+
+
+@lru_cache(_STATEMENTS)
+def _load_among(scope: _OpenScope, table: Table, names: tuple[str, ...], count: int) -> Select[Any]:
+    return select(table).where(*scope(table), *(is_among(table.c[name], name, count) for name in names))
+
+
+@lru_cache(_STATEMENTS)
+def _still_there(scope: _OpenScope, table: Table, count: int) -> Select[Any]:
+    return select(table.c.id).where(*scope(table), is_among(table.c.id, "id", count))
 
 
 @lru_cache(_STATEMENTS)

@@ -267,15 +267,16 @@ class BaseTransaction(ABC):
         """Return the few rows of a statement that is put together once, with `values` for what it leaves open; for the
         repositories. Raises as `execute`.
         """
+        ready = prepared_select(statement, self._connection.dialect)
+        parameters = ready.parameters(values)
         driver = self._driver
         if driver is None:
-            rows: Sequence[Sequence[Any]] = (await self.execute(statement, values)).all()
-            return rows
+            found = await self._execute(lambda: self._connection.exec_driver_sql(ready.text, parameters), 0)
+            return [ready.row(row) for row in found]
         if self._refusal is not None:
             raise RuntimeError("a statement of this transaction was refused: it cannot go on")
         await self.take_turns(STATEMENT_ROWS)
-        ready = prepared_select(statement, self._connection.dialect)
-        return [ready.row(row) for row in driver.look_up(ready.text, ready.parameters(values))]
+        return [ready.row(row) for row in driver.look_up(ready.text, parameters)]
 
     async def _execute(self, run: Callable[[], Awaitable[Any]], rows: int) -> Any:
         if self._refusal is not None:

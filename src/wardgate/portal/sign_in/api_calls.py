@@ -15,8 +15,8 @@ from sqlalchemy import bindparam, insert, update
 
 from wardgate.portal.database.refusals import sanitized
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, ApiRequest
-from wardgate.portal.sign_in.tables import API_TOKENS
-from wardgate.portal.sign_in.token_owners import finds_with_owner
+from wardgate.portal.sign_in.tables import API_TOKENS, ApiToken
+from wardgate.portal.sign_in.token_owners import Owned, finds_with_owners
 from wardgate.portal.store import Transaction
 
 
@@ -35,8 +35,11 @@ class TokenUse:
     at: datetime
 
 
-find_api_caller: Final = finds_with_owner(API_TOKENS)
-"""Finds an API token with its actor and account."""
+async def find_api_caller(
+    transaction: Transaction, account_id: UUID, token_id: UUID
+) -> Owned[ApiToken] | None:
+    """Return an API token with its account and actor, if it is there."""
+    return (await _find_callers(transaction, account_id, [token_id])).get(token_id)
 
 
 async def append_api_requests(transaction: Transaction, requests: Sequence[ApiRequest]) -> None:
@@ -72,6 +75,7 @@ def _of_use(use: TokenUse) -> dict[str, Any]:
     return {"of_account": use.account_id, "of_token": use.token_id, **storable}
 
 
+_find_callers: Final = finds_with_owners(API_TOKENS)
 _LOGGED: Final = tuple(field.name for field in fields(ApiRequest) if field.name != "seq")
 _APPEND: Final = insert(API_REQUEST_LOGS.table)
 _NOTE_USE: Final = (

@@ -1,11 +1,13 @@
-"""A token together with whose it is, in one statement that is put together once for each kind of token."""
+"""Tokens together with whose they are, in one statement that is put together once for each kind of token."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 
+from wardgate.portal.database.among import count_for, is_among, open_values
 from wardgate.portal.installation.tables import ACCOUNTS, Account
 from wardgate.portal.people.tables import ACTORS, Actor
 from wardgate.portal.schema.declaration import TableDeclaration
@@ -13,40 +15,48 @@ from wardgate.portal.store import Transaction
 
 _TokenT = TypeVar("_TokenT")
 
-Finding = Callable[[Transaction, UUID, UUID], Coroutine[Any, Any, tuple[Account, Actor, _TokenT] | None]]
-"""Takes a transaction, an account's id and a token's."""
+Owned = tuple[Account, Actor, _TokenT]
+
+Finding = Callable[[Transaction, UUID, Sequence[UUID]], Coroutine[Any, Any, Mapping[UUID, Owned[_TokenT]]]]
+"""Takes a transaction, an account's id and those of 1 to `MOST_AMONG` tokens; what it finds has their ids as keys."""
 
 
-def finds_with_owner(tokens: TableDeclaration[_TokenT]) -> Finding[_TokenT]:
-    """Return what finds a token of this kind with its account and actor; None, too, if the account is deleted."""
+def finds_with_owners(tokens: TableDeclaration[_TokenT]) -> Finding[_TokenT]:
+    """Return what finds tokens of this kind, each with its account and actor; none of a deleted account."""
     accounts, actors = ACCOUNTS.c, ACTORS.c
-    statement = (
-        select(ACCOUNTS.table, ACTORS.table, tokens.table)
-        .select_from(
-            tokens.table.join(ACCOUNTS.table, accounts.id == tokens.c.account_id).join(
-                ACTORS.table,
-                (actors.account_id == tokens.c.account_id) & (actors.id == tokens.c.actor_id),
+
+    @cache
+    def statement(count: int) -> Select[Any]:
+        return (
+            select(ACCOUNTS.table, ACTORS.table, tokens.table)
+            .select_from(
+                tokens.table.join(ACCOUNTS.table, accounts.id == tokens.c.account_id).join(
+                    ACTORS.table,
+                    (actors.account_id == tokens.c.account_id) & (actors.id == tokens.c.actor_id),
+                )
+            )
+            .where(
+                tokens.c.account_id == bindparam("account_id"),
+                is_among(tokens.c.id, "token", count),
+                accounts.deleted_at.is_(None),
             )
         )
-        .where(
-            tokens.c.account_id == bindparam("account_id"),
-            tokens.c.id == bindparam("token_id"),
-            accounts.deleted_at.is_(None),
-        )
-    )
+
     of_account, of_actor = len(accounts), len(accounts) + len(actors)
+    id_at = of_actor + list(tokens.table.c).index(tokens.c.id)
 
     async def find(
-        transaction: Transaction, account_id: UUID, token_id: UUID
-    ) -> tuple[Account, Actor, _TokenT] | None:
-        rows = await transaction.look_up(statement, {"account_id": account_id, "token_id": token_id})
-        if not rows:
-            return None
-        row = rows[0]
-        return (
-            ACCOUNTS.rows.of(row[:of_account]),
-            ACTORS.rows.of(row[of_account:of_actor]),
-            tokens.rows.of(row[of_actor:]),
-        )
+        transaction: Transaction, account_id: UUID, token_ids: Sequence[UUID]
+    ) -> Mapping[UUID, Owned[_TokenT]]:
+        count = count_for(token_ids)
+        values = {"account_id": account_id, **open_values("token", token_ids, count)}
+        return {
+            row[id_at]: (
+                ACCOUNTS.rows.of(row[:of_account]),
+                ACTORS.rows.of(row[of_account:of_actor]),
+                tokens.rows.of(row[of_actor:]),
+            )
+            for row in await transaction.look_up(statement(count), values)
+        }
 
     return find

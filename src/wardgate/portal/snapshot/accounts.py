@@ -222,6 +222,17 @@ class Accounts:
     @contextlib.asynccontextmanager
     async def using(self, account_id: UUID) -> AsyncIterator[AccountView]:
         """Keep an account's view alive and current for the length of the block."""
+        view = self._views.get(account_id)
+        if view is None:
+            view = await self._load_once(account_id)
+        view.users += 1
+        try:
+            yield view
+        finally:
+            view.users -= 1
+
+    async def _load_once(self, account_id: UUID) -> AccountView:
+        """Return an account's view, which whoever comes first loads."""
         async with self._loading.setdefault(account_id, asyncio.Lock()):
             view = self._views.get(account_id)
             if view is None:
@@ -230,11 +241,7 @@ class Accounts:
                 self._followers[account_id] = self._following.start(
                     self._follow(account_id, view), name=f"follow {account_id}"
                 )
-            view.users += 1
-        try:
-            yield view
-        finally:
-            view.users -= 1
+            return view
 
     def loaded(self, account_id: UUID) -> AccountView | None:
         """Return an account's view if it is there already; nothing keeps it, so it may be another one at `using`."""

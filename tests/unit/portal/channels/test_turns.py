@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from wardgate.portal.channels.turns import Full, Turns
+from wardgate.simulation.virtual_time import run_virtual
 
 
 class Queue:
@@ -105,6 +106,40 @@ async def test_who_has_waited_too_long_leaves_and_is_not_called() -> None:
         assert peers.let_in == ["a1"]
         await peers.comes("a3")
         assert peers.let_in == ["a1", "a3"]
+
+
+def test_each_waits_as_long_as_every_other_whenever_it_came_and_whoever_has_left() -> None:
+    async def wait() -> dict[str, float]:
+        loop = asyncio.get_running_loop()
+        turns = Turns(
+            at_once=1,
+            most_waiting=9,
+            most_of_one=9,
+            patience_s=8.0,
+            expected_per_s=100.0,
+            monotonic=loop.time,
+        )
+        began_at, gave_up_after_s = loop.time(), dict[str, float]()
+
+        async def come(name: str, at_s: float) -> None:
+            await asyncio.sleep(at_s)
+            try:
+                async with turns.turn(name[0]):
+                    await asyncio.sleep(60)
+            except Full:
+                gave_up_after_s[name] = loop.time() - began_at
+
+        coming = [
+            asyncio.create_task(come(name, at_s))
+            for name, at_s in (("a1", 0), ("b1", 1), ("b2", 3), ("c1", 3), ("b3", 5), ("d1", 20))
+        ]
+        await asyncio.sleep(4)
+        coming[1].cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        assert (turns.under_way, turns.waiting) == (0, 0)
+        return gave_up_after_s
+
+    assert run_virtual(wait()) == {"b2": 11, "c1": 11, "b3": 13, "d1": 28}
 
 
 async def test_who_leaves_while_waiting_takes_nobodys_turn() -> None:

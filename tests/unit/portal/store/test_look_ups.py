@@ -57,6 +57,29 @@ async def test_of_an_account_nothing_of_another_is_found(store: Store, account_i
         assert await other.find_by(name="Engineering") is None
 
 
+async def test_rows_are_found_by_any_of_a_few_values_and_only_those_of_the_account(
+    store: Store, account_id: UUID
+) -> None:
+    async with store.writing() as transaction:
+        groups = transaction.of(account_id).groups
+        made = [
+            await groups.insert(Group(id=transaction.new_id(), account_id=account_id, name=f"g{number}"))
+            for number in range(70)
+        ]
+        ids = [group.id for group in made]
+        for count in (1, 2, 4, 5, 64):
+            found = await groups.load_among(id=ids[:count])
+            assert sorted(group.name for group in found) == sorted(group.name for group in made[:count])
+        assert await groups.load_among(id=ids[:3], name=["g1", "g2", "g9"]) in (made[1:3], made[2:0:-1])
+        assert await groups.still_there([*ids, UUID(int=7)]) == set(ids)
+        assert await groups.still_there([]) == set()
+        other = transaction.of(UUID(int=7)).groups
+        assert (await other.load_among(id=ids[:3]), await other.still_there(ids)) == ([], set())
+        for wrong in ([], [UUID(int=number) for number in range(65)]):
+            with pytest.raises(ValueError, match="1 to 64 values"):
+                await groups.load_among(id=wrong)
+
+
 async def test_each_reader_of_a_file_sees_the_moment_at_which_it_began(
     tmp_path: Path, environment: Environment
 ) -> None:
