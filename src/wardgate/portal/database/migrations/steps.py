@@ -20,7 +20,8 @@ def upgrade_to_head(connection: Connection) -> None:
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None and found not in revisions():
         raise Unusable(
-            f"the database has schema revision {found}, which a newer Wardgate wrote: run that version"
+            f"the database has schema revision {found}, which a newer Wardgate wrote: run that version, or go back by"
+            " `wardgate restore` of a backup made before the upgrade"
         )
     upgrade_to(connection, "head")
 
