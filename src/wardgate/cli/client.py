@@ -1,7 +1,6 @@
 """`wardgate client`: run the headless client."""
 
 import logging
-import os
 
 import wardgate
 from wardgate.cli import logs
@@ -9,6 +8,7 @@ from wardgate.cli.client_token_file import read_token
 from wardgate.cli.commands import client as options
 from wardgate.cli.peer import (
     exported,
+    forget,
     metrics_of,
     own_external_id,
     portal_account,
@@ -53,8 +53,7 @@ def run(settings: Settings) -> None:
         token=settings[options.TOKEN] or read_token(settings[options.TOKEN_PATH]),
         budget_s=settings[options.MAX_PARTITION_TIME],
     )
-    for variable in options.TOKEN.variables:
-        os.environ.pop(variable, None)  # children and /proc readers have no business with it
+    forget(options.TOKEN)
     method = _method(settings[options.DNS_CONTROL])
     health = settings[options.HEALTH_CHECK_ADDR]
     tun_name = settings[options.INTERFACE]
@@ -120,6 +119,7 @@ def run(settings: Settings) -> None:
                     flow_logs=FlowLogs(settings[options.FLOW_LOG_DIR], prints=settings[options.FLOW_LOGS]),
                     legacy=None if inheritance is None else inheritance.legacy,
                     control_socket=settings[options.CONTROL_SOCKET] or socket_of("client"),
+                    portal_url=settings[options.API_URL] or "",
                 ),
                 set_private_key=lambda new: keys.update(public=public_key(new)),
                 is_internet_active=is_internet_active,

@@ -38,6 +38,7 @@ class Command:
         children: the commands below; asked for when needed, so that the tree need not be built whole. A command
             with `run` and children is carried out when no word follows it.
         is_entrance: by itself it shows its help; any other step on the way needs a command after it.
+        same: words that may follow its name and change nothing: `wardgate client run` is `wardgate client`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Command:
     run: str = ""
     children: Callable[[], Sequence["Command"]] = tuple
     is_entrance: bool = False
+    same: tuple[str, ...] = ()
 
     def child(self, name: str) -> "Command | None":
         return next((one for one in self.children() if one.name == name), None)
@@ -85,7 +87,12 @@ def read(root: Command, words: Sequence[str]) -> Call:
     rest = [*words[1:], HELP[0]] if words[:1] == ["help"] else list(words)
     command: Command = root
     path: tuple[str, ...] = (root.name,)
-    while children := command.children():
+    while True:
+        if rest and rest[0] in command.same:
+            del rest[0]
+            break
+        if not (children := command.children()):
+            break
         if command.run and (not rest or rest[0].startswith("-")):
             break
         if not rest and not command.is_entrance:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,12 @@ from wardgate.cli.commands import client as client_options
 from wardgate.cli.commands import doctor as asked
 from wardgate.cli.commands import gateway as gateway_options
 from wardgate.cli.commands import relay as relay_options
-from wardgate.cli.errors import UserError
+from wardgate.cli.errors import NotFound, UserError
 from wardgate.cli.findings import Finding, State
 from wardgate.cli.looking import ask
 from wardgate.cli.parameters import AS_JSON
 from wardgate.cli.peer import checked_token, socket_of
+from wardgate.cli.profile import data_dir_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.model.shown_text import shown_text
@@ -54,24 +55,46 @@ _COMMANDS: Final = {
 }
 Examine = Callable[[Settings], Iterable[Finding]]
 FindToken = Callable[[], str | None]
+_UNITS: Final = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 
 _FILES: Final = ("/etc/os-release", "/etc/resolv.conf", "/proc/version", "/proc/loadavg", "/proc/meminfo")
 
 
+def everything(settings: Settings) -> int:
+    """Look at each part that is on this host.
+
+    Raises:
+        NotFound: none is.
+    """
+    parts = [part for part in _EXAMINE if _is_here(part, settings)]
+    if not parts:
+        raise NotFound("no part is installed, set up or running here: name one, as `wardgate doctor client`")
+    found = {}
+    for part in parts:
+        own = Settings.load(part, settings.environment, settings.given, f"{settings.command} {part}")
+        found[part] = _look(own, part)
+        if not settings[AS_JSON]:
+            echo(f"{part}:")
+            _show(found[part])
+    if settings[AS_JSON]:
+        echo(json.dumps({part: [asdict(one) for one in ones] for part, ones in found.items()}, indent=2))
+    return max(map(_code, found.values()))
+
+
 def client(settings: Settings) -> int:
-    return _examine(settings, "client", _client)
+    return _examine(settings, "client")
 
 
 def gateway(settings: Settings) -> int:
-    return _examine(settings, "gateway", _gateway)
+    return _examine(settings, "gateway")
 
 
 def relay(settings: Settings) -> int:
-    return _examine(settings, "relay", _relay)
+    return _examine(settings, "relay")
 
 
 def portal(settings: Settings) -> int:
-    return _examine(settings, "portal", _portal)
+    return _examine(settings, "portal")
 
 
 def redacted(text: str) -> str:
@@ -91,59 +114,88 @@ def redacted(text: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _examine(settings: Settings, part: str, examine: Examine) -> int:
-    settings = replace(settings, environment={**_service_environment(part), **settings.environment})
-    found = list(examine(settings))
+def _examine(settings: Settings, part: str) -> int:
+    found = _look(settings, part)
     bundle = settings[asked.BUNDLE]
     if bundle is not None:
         _write_bundle(bundle, part, found)
     if settings[AS_JSON]:
         echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
-        for one in found:
-            echo(shown_text(f"{_MARKS[one.state]:7}  {one.what}: {one.message}"))
-            if one.cure:
-                echo(shown_text(f"         → {one.cure}"))
+        _show(found)
         if bundle is not None:
             echo(
                 f"Written to {bundle}. Look through it before you pass it on: it names hosts, people and addresses."
             )
+    return _code(found)
+
+
+def _look(settings: Settings, part: str) -> list[Finding]:
+    environment = {**_service_environment(part), **settings.environment}
+    return list(_EXAMINE[part](replace(settings, environment=environment)))
+
+
+def _show(found: Iterable[Finding]) -> None:
+    for one in found:
+        echo(shown_text(f"{_MARKS[one.state]:7}  {one.what}: {one.message}"))
+        if one.cure:
+            echo(shown_text(f"         → {one.cure}"))
+
+
+def _code(found: Iterable[Finding]) -> int:
     return 1 if any(one.state is State.FAULT for one in found) else 0
 
 
-def _client(settings: Settings) -> Iterator[Finding]:
-    yield from _token(
-        "client", lambda: settings[client_options.TOKEN] or read_token(settings[client_options.TOKEN_PATH])
+def _is_here(part: str, settings: Settings) -> bool:
+    """Whether a part is installed, set up or running on this host."""
+    if part == "portal" and (data_dir_of(settings) / "secret.key").exists():
+        return True
+    return any(
+        place.exists()
+        for place in (
+            *(folder / f"wardgate-{part}.service" for folder in _UNITS),
+            *(SETTINGS_DIRECTORY / f"{part}{suffix}" for suffix in (".env", "-token")),
+            socket_of(part),
+        )
     )
-    yield from _way(settings[client_options.API_URL])
+
+
+def _client(settings: Settings) -> Iterator[Finding]:
+    status, running = _running("client")
+    yield _token(
+        "client",
+        lambda: settings[client_options.TOKEN] or read_token(settings[client_options.TOKEN_PATH]),
+        status,
+    )
+    yield from _way(settings[client_options.API_URL], status)
     yield look.tunnel_device()
     yield from look.mtu()
     yield look.room(Path("/var/lib"))
-    status = yield from _running("client")
+    yield from running
     yield look.name_servers(None if status is None else status.dns)
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:
-    yield from _token("gateway", lambda: settings[gateway_options.TOKEN])
-    yield from _way(settings[gateway_options.API_URL])
+    status, running = _running("gateway")
+    yield _token("gateway", lambda: settings[gateway_options.TOKEN], status)
+    yield from _way(settings[gateway_options.API_URL], status)
     yield look.tunnel_device()
     yield look.tool("nft", package="nftables", why="it masquerades what comes from clients")
     yield from look.mtu()
     yield look.room(Path("/var/lib"))
-    status = yield from _running("gateway")
+    yield from running
     yield from look.forwarding(settings[gateway_options.INTERFACE], is_running=status is not None)
     yield look.name_servers(None)
 
 
 def _relay(settings: Settings) -> Iterator[Finding]:
-    yield from _token("relay", lambda: settings[relay_options.TOKEN])
-    yield from _way(settings[relay_options.API_URL])
+    yield _token("relay", lambda: settings[relay_options.TOKEN], None)
+    yield from _way(settings[relay_options.API_URL], None)
     yield look.udp_port(settings[relay_options.LISTEN_PORT])
 
 
 def _portal(settings: Settings) -> Iterator[Finding]:
     from wardgate.cli.commands import portal as options
-    from wardgate.cli.profile import data_dir_of
     from wardgate.portal import backups, data_directory
     from wardgate.portal.database.migrations import HEAD
     from wardgate.portal.installation.installers import PACKAGED_BUILDS, find_builds
@@ -185,34 +237,38 @@ def _portal(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _token(part: str, find: FindToken) -> Iterator[Finding]:
+def _token(part: str, find: FindToken, status: Status | None) -> Finding:
+    """Look for the token; `status`: of the process that runs, which may have one that nobody else is shown."""
     kind = PeerKind(part)
     try:
         token = find() or read_token(SETTINGS_DIRECTORY / f"{part}-token")
         checked_token(token, kind)
     except UserError as error:
-        yield Finding.fault(
+        if status is not None and status.is_connected:
+            return Finding.ok(
+                "token", f"the {part} that runs was let in by one that this command is not shown"
+            )
+        return Finding.fault(
             "token", str(error), f"make one in the portal, and put it into {SETTINGS_DIRECTORY}/{part}-token"
         )
-    else:
-        yield Finding.ok("token", f"is a {part}'s; only the portal knows whether it is valid still")
+    return Finding.ok("token", f"is a {part}'s; only the portal knows whether it is valid still")
 
 
-def _way(url: str | None) -> Iterator[Finding]:
-    if url is None:
+def _way(url: str | None, status: Status | None) -> Iterator[Finding]:
+    url = url or (None if status is None else status.portal)
+    if not url:
         yield Finding.fault("portal", "nobody says where it is", "set WARDGATE_API_URL, or give --api-url")
         return
     yield from look.portal_findings(url)
 
 
-def _running(part: str) -> Generator[Finding, None, Status | None]:
+def _running(part: str) -> tuple[Status | None, list[Finding]]:
+    """What a process that runs here says of itself, and what to think of it."""
     try:
         status = ask(socket_of(part), Question(ask="status"), Status)
     except UserError as error:
-        yield Finding.warning(f"running {part}", str(error), f"systemctl start wardgate-{part}")
-        return None
-    yield from look.running(status)
-    return status
+        return None, [Finding.warning(f"running {part}", str(error), f"systemctl start wardgate-{part}")]
+    return status, list(look.running(status))
 
 
 def _service_environment(part: str) -> Mapping[str, str]:
@@ -269,3 +325,8 @@ def _contents(part: str, found: Iterable[Finding]) -> Iterator[tuple[str, str]]:
             yield "status.json", json.dumps(msgspec.to_builtins(status), indent=1)
         except UserError as error:
             yield "status.json", f"{error}\n"
+
+
+_EXAMINE: Final[Mapping[str, Examine]] = {
+    "client": _client, "gateway": _gateway, "relay": _relay, "portal": _portal,
+}  # fmt: skip

@@ -5,6 +5,7 @@ from wardgate.cli import logs
 from wardgate.cli.commands import gateway as options
 from wardgate.cli.peer import (
     exported,
+    forget,
     metrics_of,
     own_external_id,
     portal_account,
@@ -48,6 +49,7 @@ def run(settings: Settings) -> None:
         token=settings[options.TOKEN],
         budget_s=settings[options.MAX_PARTITION_TIME],
     )
+    forget(options.TOKEN)
     health = settings[options.HEALTH_CHECK_ADDR]
     tun_name = settings[options.INTERFACE]
     port = settings[options.LISTEN_PORT]
@@ -102,6 +104,7 @@ def run(settings: Settings) -> None:
                     settings=firewall_settings(interface=tun_name, families=families),
                     legacy=None if inheritance is None else inheritance.legacy,
                     control_socket=settings[options.CONTROL_SOCKET] or socket_of("gateway"),
+                    portal_url=settings[options.API_URL] or "",
                 ),
                 drain_s=drain_s,
             )

@@ -1,11 +1,12 @@
 """`wardgate status` and `wardgate why`: ask the processes on this host over their control sockets."""
 
+import contextlib
 import json
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -39,6 +40,14 @@ NOT_OURS: Final = 7
 _PATHS: Final = {
     "direct": "direct", "local_relay": "relayed", "remote_relay": "relayed", "both_relays": "relayed",
 }  # fmt: skip
+_STYLES: Final = (
+    ("bold", r"(?m)^(client|gateway) .*$|^(resources|connections|grants|this host)$"),
+    ("dim", r"(?m)^\s+.*: no answer to \d+$|^Ctrl-C ends$|^and \d+ lines more.*$"),
+    ("green", r"(?<=: )connected\b|\bonline\b|(?<=: )direct\b|\bin use\b"),
+    ("yellow", r"(?<=: )relayed\b|\bput back\b.*$|(?<=: )no path yet\b|, not yet established\b"),
+    ("bold red", r"NOT \w+( to the portal)?|\boffline\b|\brefused: \w+"),
+)
+"""Of `--watch`: what is well, what is slower or not yet, and what is wrong."""
 _Answer = TypeVar("_Answer", Status, Why)
 
 
@@ -52,7 +61,10 @@ def status(settings: Settings) -> int:
     if settings[asked.WATCH]:
         if settings[AS_JSON]:
             raise settings.wrong_usage("--watch is for people, --json for programs")
-        return _watch(sockets)
+        console = Console()
+        if not console.is_terminal:
+            raise settings.wrong_usage("--watch needs a terminal; programs are given --json")
+        return _watch(sockets, console)
     found = _all(sockets)
     if settings[AS_JSON]:
         echo(json.dumps([msgspec.to_builtins(one) for one in found], indent=2))
@@ -161,6 +173,8 @@ def status_lines(one: Status) -> Iterator[str]:
     """Yield the lines in which a person reads how a process fares."""
     state = "connected" if one.is_connected else "NOT connected to the portal"
     yield f"{one.part} {one.version} on {one.interface}: {state}{'' if one.is_ready else ', NOT ready'}"
+    if one.portal:
+        yield f"  portal     {shown_text(one.portal)}"
     yield f"  addresses  {', '.join(one.addresses) or 'none yet'}"
     if one.dns is not None:
         resolver = ", ".join(one.dns.sentinels) or "no resolver yet"
@@ -222,6 +236,8 @@ def why_lines(target: str, found: Why, addresses: list[str], route: str | None) 
         what = " ".join(filter(None, (resource.kind, resource.address)))
         where = f", at {', '.join(resource.sites)}" if resource.sites else ""
         yield f"  resource  {resource.name} ({what}){where}"
+        if found.name is not None:
+            yield f"  stands    for {found.name}, {_made_of(target, found.name)}"
         if found.violated:
             yield f"  because   not met: {', '.join(found.violated)}"
         if found.outcome == "no answer":
@@ -246,6 +262,16 @@ def why_lines(target: str, found: Why, addresses: list[str], route: str | None) 
             yield "            not from the client's resolver: something else resolves names here"
     if route is not None:
         yield f"  kernel    {route}"
+
+
+def _made_of(target: str, name: str) -> str:
+    """Why a connection to `target` is one to this name."""
+    host, _ = parse_target(target)
+    if _is_address(target):
+        return "on this host only"
+    return (
+        "by the host's search domains" if name.startswith(f"{host.lower()}.") else "by what DNS answers here"
+    )
 
 
 def _why_no_answer(found: Why, resource: ResourceView) -> str:
@@ -278,12 +304,54 @@ def _all(sockets: list[Path]) -> list[Status]:
     return found
 
 
-def _watch(sockets: list[Path]) -> int:
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
+def _watch(sockets: list[Path], console: Console) -> int:
+    """Show it until Ctrl-C; a process that ends, as in an upgrade, is waited for."""
+    shown: list[Status] = _all(sockets)
+    former, at = dict[str, Status](), time.monotonic()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False, screen=True) as live,
+    ):
         while True:
-            lines = "\n\n".join("\n".join(status_lines(one)) for one in _all(sockets))
-            live.update(Text(lines), refresh=True)
+            now = time.monotonic()
+            live.update(watched(shown, former, now - at, height=console.height), refresh=True)
+            former, at = {one.part: one for one in shown}, now
             time.sleep(EVERY_S)
+            try:
+                shown = _all(sockets)
+            except UserError:
+                shown = []
+    return 0
+
+
+def watched(found: list[Status], former: Mapping[str, Status], elapsed_s: float, *, height: int) -> Text:
+    """Return what `--watch` shows of these processes, in colours, cut to so many lines.
+
+    Args:
+        former: the same by part, `elapsed_s` ago.
+    """
+    lines = []
+    for one in found:
+        lines += [*status_lines(one), *_rates(one, former.get(one.part), elapsed_s), ""]
+    if not found:
+        lines = ["nothing runs here now; it is waited for", ""]
+    if len(lines) >= height:
+        left = len(lines) - height + 2
+        lines = [*lines[: height - 2], f"and {left} lines more: `wardgate status`"]
+    text = Text("\n".join([*lines, "Ctrl-C ends"]), no_wrap=True, overflow="ellipsis")
+    for style, pattern in _STYLES:
+        text.highlight_regex(pattern, style)
+    return text
+
+
+def _rates(one: Status, former: Status | None, elapsed_s: float) -> Iterator[str]:
+    if former is None or elapsed_s <= 0:
+        return
+    came, went = (
+        max(one.counts.get(name, 0) - former.counts.get(name, 0), 0) / elapsed_s
+        for name in ("bytes_received", "bytes_sent")
+    )
+    yield f"now        {_size(came)}/s in, {_size(went)}/s out"
 
 
 def _connection_lines(one: ConnectionView) -> Iterator[str]:
@@ -354,8 +422,7 @@ def _is_proxy(address: str) -> bool:
     return parsed in (PROXY_IPV4 if parsed.version == 4 else PROXY_IPV6)
 
 
-def _size(count: int) -> str:
-    value = float(count)
+def _size(value: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

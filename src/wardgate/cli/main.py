@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import wardgate
-from wardgate.cli.command_line import Call, read
+from wardgate.cli.command_line import HELP, Call, read
 from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.errors import UserError
 from wardgate.cli.garbage import loading
@@ -52,7 +52,8 @@ def _run(words: Sequence[str]) -> int:
             for word, meaning in suggest(typed):
                 echo(f"{word}\t{meaning}")
             return 0
-        case ["--version"]:
+        case [*steps, "--version"] if not any(word.startswith("-") for word in steps):
+            read(ROOT, [*steps, HELP[0]])  # else there is no such command
             echo(wardgate.__version__)
             return 0
         case _:

@@ -4,6 +4,7 @@ fail."""
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import wardgate
 from wardgate.cli.errors import UserError
-from wardgate.cli.parameters import Parameter
+from wardgate.cli.parameters import Parameter, Setting
 from wardgate.cli.settings import Settings
 from wardgate.connect.portal_session import PortalSession, SessionEnded
 from wardgate.datapath.engine_news import EngineStopped
@@ -119,6 +120,12 @@ def portal_account(
             "where is the portal? Give --api-url wss://portal.example.org or set WARDGATE_API_URL"
         )
     return PortalAccount(kind, url, checked_token(token, kind), budget_s)
+
+
+def forget(token: Setting[str | None]) -> None:
+    """Take the token out of this process's environment: what it starts has no business with it."""
+    for variable in token.variables:
+        os.environ.pop(variable, None)
 
 
 def checked_token(token: str | None, kind: PeerKind) -> str:

@@ -13,7 +13,7 @@ import wardgate
 from wardgate.cli import logs
 from wardgate.cli.commands import relay as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.peer import exported, metrics_of, portal_account, run_peer, warn_of_ignored_options
+from wardgate.cli.peer import exported, forget, metrics_of, portal_account, run_peer, warn_of_ignored_options
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import echo
 from wardgate.model.addresses import IpAddress
@@ -54,6 +54,7 @@ def run(settings: Settings) -> None:
         token=settings[options.TOKEN],
         budget_s=settings[options.MAX_PARTITION_TIME],
     )
+    forget(options.TOKEN)
     health = settings[options.HEALTH_CHECK_ADDR]
     parameters = RelayParameters(ipv4=ipv4, ipv6=ipv6, port=port, name=settings[options.NAME])
     drain_s = settings[options.DRAIN]

@@ -424,12 +424,14 @@ class Client:
             protocol: `tcp`, `udp` or `icmp`.
             port: None for any.
         """
+        name = None if isinstance(target, str) else self._names.name_of(str(target))
+        target = target if name is None else name
         device = self._devices.why(target, protocol=protocol, port=port)
         if device is not None:
             return device
         entries = self._resources.matching(target)
         if not entries:
-            return Why(outcome="no resource", is_portal_connected=self.is_joined)
+            return Why(outcome="no resource", name=name, is_portal_connected=self.is_joined)
         open_to_it = [entry for entry in entries if permits(_filters_of(entry), protocol, port)]
         entry = (open_to_it or list(entries))[0]
         resource_id = entry.resource.id
@@ -437,6 +439,7 @@ class Client:
         connections = {one.peer_id: one for one in self._connections.shown()}
         return Why(
             outcome="authorized" if gateways else "refused" if refusal else "no answer",
+            name=name,
             resource=self.show(entry, now=now),
             others=tuple(one.name for one in entries if one is not entry),
             is_filtered=not open_to_it,

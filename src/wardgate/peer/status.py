@@ -54,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         part: `client` or `gateway`.
+        portal: its URL, as it was set.
         dns: of a client: how the host learns of its resolver, and the resolver's addresses.
         counts: what `/metrics` counts.
         notes: what is wrong, in words.
@@ -73,6 +74,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[ResourceView, ...] = ()
     grants: tuple[GrantView, ...] = ()
     dns: "DnsView | None" = None
+    portal: str = ""
 
 
 class DnsView(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         others: names of further resources that match, less specific.
         is_filtered: the resource's filters leave the port out.
         outcome: `authorized`, `refused`, `no answer` or `no resource`.
+        name: the one that an address stands for, if it does.
         reason: the portal's word for a refusal.
         violated: the properties that a policy asks for and that are not met.
         connection: to the gateway that serves it, or to the device.
@@ -98,6 +101,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     outcome: str
+    name: str | None = None
     resource: ResourceView | None = None
     others: tuple[str, ...] = ()
     is_filtered: bool = False

@@ -73,6 +73,7 @@ class TunnelParts:
     Attributes:
         settings: host settings to keep, in addition to those of the TUN interface and of DNS.
         control_socket: where `wardgate status` asks; None for nowhere.
+        portal_url: as it was set, to be shown.
         legacy: of the process that this one succeeds.
     """
 
@@ -85,6 +86,7 @@ class TunnelParts:
     flow_logs: "FlowLogs"
     settings: tuple[Setting[Any], ...] = ()
     control_socket: Path | None = None
+    portal_url: str = ""
     legacy: Legacy | None = None
 
 
@@ -124,6 +126,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._wanted: Final[asyncio.Queue[Configure]] = asyncio.Queue()
         self._is_up: Final = asyncio.Event()
         self._control_socket: Final = parts.control_socket
+        self._portal_url: Final = parts.portal_url
         self._established_at: Final = dict[str, float]()
         self._addresses: tuple[str, ...] = ()
         self._legacy: Final = parts.legacy
@@ -220,6 +223,7 @@ class TunnelProcess(ABC, Generic[_Action]):
             part=part,
             version=wardgate.__version__,
             interface=interface,
+            portal=self._portal_url,
             is_connected=self._machine.is_joined,
             is_ready=self.is_ready,
             addresses=self._addresses,

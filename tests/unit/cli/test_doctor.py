@@ -272,6 +272,49 @@ def test_a_bundle_is_private_whole_and_without_secrets(
     assert "exists: name another file" in capsys.readouterr().err
 
 
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without any part: returns where settings would stand."""
+    for name in ("SETTINGS_DIRECTORY", "_UNITS"):
+        monkeypatch.setattr(doctor, name, tmp_path if name == "SETTINGS_DIRECTORY" else ())
+    monkeypatch.setattr(doctor, "socket_of", lambda part: tmp_path / f"{part}.sock")
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_without_a_part_all_that_are_here_are_looked_at(
+    bare: Path, portal: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of("doctor") == 3
+    assert "no part is installed, set up or running here" in capsys.readouterr().err
+    (bare / "relay.env").write_text(f"WARDGATE_API_URL={portal()}\n")
+    (bare / "data").mkdir()
+    (bare / "data" / "secret.key").write_bytes(bytes(32))
+    assert code_of("doctor") == 1
+    told = capsys.readouterr().out
+    assert [line for line in told.splitlines() if line.endswith(":")] == ["relay:", "portal:"]
+    assert "name of the portal: 127.0.0.1" in told
+    assert code_of("doctor", "--json") == 1
+    assert set(json.loads(capsys.readouterr().out)) == {"relay", "portal"}
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_what_a_running_process_was_started_with_is_no_fault(
+    bare: Path,
+    portal: Callable[..., str],
+    is_connected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A container or a shell sets it for the process, and not for who looks at it."""
+    running = msgspec.structs.replace(STATUS, is_connected=is_connected, portal=portal())
+    monkeypatch.setattr(doctor, "ask", lambda *_: running)
+    code_of("doctor", "client", "--token-path", str(bare / "none"), "--json")
+    told = {one["what"]: one["state"] for one in json.loads(capsys.readouterr().out)}
+    assert told["name of the portal"] == "ok"
+    assert told["token"] == ("ok" if is_connected else "fault")
+
+
 def test_a_portals_installation_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("doctor", "portal", "--data-dir", str(tmp_path)) == 1
     assert "there is no installation" in capsys.readouterr().out

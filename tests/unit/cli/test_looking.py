@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from wardgate.cli.errors import UserError
-from wardgate.cli.looking import parse_target, status_lines, why_lines
+from wardgate.cli.looking import parse_target, status_lines, watched, why_lines
 from wardgate.cli.main import main
 from wardgate.connect.connections import ConnectionView, RelayView
 from wardgate.datapath.figures import CheckFigures, ConnectionFigures
@@ -121,6 +121,18 @@ def test_a_person_reads_what_is_connected_over_which_path_and_what_was_put_back(
     assert text.count("put back") == 1
 
 
+def test_who_watches_sees_rates_colours_and_no_more_than_fits() -> None:
+    later = msgspec.structs.replace(STATUS, counts={"bytes_received": 3_234_567, "bytes_sent": 10})
+    text = watched([later], {"client": STATUS}, 2.0, height=60)
+    assert "now        1.0 MB/s in, 0 B/s out" in text.plain
+    colours = {text.plain[span.start : span.end]: span.style for span in text.spans}
+    assert (colours["connected"], colours["online"], colours["relayed"]) == ("green", "green", "yellow")
+    few = watched([later], {}, 2.0, height=8).plain.splitlines()
+    assert (len(few), few[-1]) == (8, "Ctrl-C ends")
+    assert "lines more: `wardgate status`" in few[-2]
+    assert "it is waited for" in watched([], {}, 1.0, height=8).plain
+
+
 def test_of_many_pairs_those_that_answer_are_shown_and_the_rest_is_counted() -> None:
     unused = [
         msgspec.structs.replace(FIGURES.checks[0], remote=f"192.168.1.7:{port}") for port in range(1, 30)
@@ -171,6 +183,19 @@ def test_a_gateways_grants_are_told_with_their_end() -> None:
 )
 def test_why_is_said_in_words(found: Why, told: str) -> None:
     assert told in "\n".join(why_lines("wiki.corp.example:443", found, ["100.96.0.1"], "dev wardgate"))
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("wiki:443", "stands    for wiki.corp.example, by the host's search domains"),
+        ("100.96.0.1", "stands    for wiki.corp.example, on this host only"),
+        ("alias.example", "stands    for wiki.corp.example, by what DNS answers here"),
+    ],
+)
+def test_what_stands_for_a_name_is_told(target: str, told: str) -> None:
+    found = Why(outcome="authorized", resource=RESOURCE, name="wiki.corp.example")
+    assert told in "\n".join(why_lines(target, found, ["100.96.0.1"], None))
 
 
 def test_a_name_that_something_else_resolves_is_told() -> None:
@@ -233,6 +258,8 @@ async def test_scripts_go_by_exit_codes_and_json(running: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)[0]["resources"][0]["name"] == "wiki"
     assert await code_of("why", "127.0.0.1:22", "--json", socket) == 0
     assert json.loads(capsys.readouterr().out)["dns"] == ["127.0.0.1"]
+    assert await code_of("status", "--watch", socket) == 2
+    assert "needs a terminal" in capsys.readouterr().err
     assert await code_of("why", "refused.example", socket) == 6
     assert "DENIED (forbidden)" in capsys.readouterr().out
     assert await code_of("why", "refused.example", "--no-ask", socket) == 1

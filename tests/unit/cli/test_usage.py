@@ -2,9 +2,12 @@
 
 import pytest
 
+import wardgate
 from wardgate.cli import explain
 from wardgate.cli.admin import names
 from wardgate.cli.admin.catalogue import NOUNS
+from wardgate.cli.command_line import read
+from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.completion import suggest
 from wardgate.cli.main import main
 
@@ -40,6 +43,31 @@ def test_wrong_usage_is_one_line_with_the_cure_and_code_2(
     assert error.strip().isprintable()
     assert said in error
     assert "--help`)" in error
+
+
+@pytest.mark.parametrize("part", ["client", "gateway", "relay"])
+def test_run_says_what_a_part_does_anyway(part: str) -> None:
+    words = ["--api-url", "wss://portal.example.org", "--check"]
+    assert read(ROOT, [part, "run", *words]) == read(ROOT, [part, *words])
+    assert read(ROOT, [part, "run", "--help"]).wants_help
+
+
+def test_the_word_of_the_published_client_is_known() -> None:
+    assert read(ROOT, ["client", "standalone", "--exit"]).given == {"exit": True}
+
+
+@pytest.mark.parametrize("words", [[], ["gateway"], ["client", "run"], ["admin", "sites", "list"]])
+def test_every_command_tells_its_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{wardgate.__version__}\n")
+
+
+def test_a_command_that_is_none_has_no_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["gatway", "--version"])
+    assert ended.value.code == 2
+    assert "did you mean 'gateway'?" in capsys.readouterr().err
 
 
 def test_help_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:

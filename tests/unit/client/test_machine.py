@@ -338,6 +338,9 @@ def test_what_a_person_is_told_follows_from_refusal_to_grant_to_path(client: Cli
     named = why("app.corp.example").resource
     assert named is not None
     assert (named.name, named.kind, named.address) == ("app", "dns", "*.corp.example")
+    query(client, 1, "app.corp.example")
+    by_address = why("100.96.0.1")
+    assert (by_address.name, by_address.resource) == ("app.corp.example", named)
 
     client.ask_access(str(CIDR), ip_address("10.20.0.5"), now=1.0)
     assert sent(client) == [m.RequestAuthorization(CIDR)]

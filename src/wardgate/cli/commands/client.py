@@ -100,5 +100,6 @@ COMMAND: Final = Command(
     ),
     section="client",
     run="wardgate.cli.client:run",
+    same=(*peers.RUN, "standalone"),  # the published client's word
     children=_children,
 )

@@ -54,7 +54,10 @@ def _children() -> Sequence[Command]:
 COMMAND: Final = Command(
     name="doctor",
     help="Look for what keeps a part from working on this host, and say the cure.",
-    examples=("sudo wardgate doctor client", "sudo wardgate doctor portal --json"),
-    notes=_NOTES,
+    details="Without a part: each that is installed, set up or running here.",
+    parameters=(AS_JSON, CONFIG),
+    examples=("sudo wardgate doctor", "sudo wardgate doctor client", "sudo wardgate doctor portal --json"),
+    notes=f"{_NOTES[:-1]} · 3 no part is here.",
+    run="wardgate.cli.doctor:everything",
     children=_children,
 )

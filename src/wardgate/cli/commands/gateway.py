@@ -76,4 +76,5 @@ COMMAND: Final = Command(
     ),
     section="gateway",
     run="wardgate.cli.gateway:run",
+    same=peers.RUN,
 )

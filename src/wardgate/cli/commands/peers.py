@@ -6,6 +6,8 @@ from typing import Final
 from wardgate.cli import values
 from wardgate.cli.parameters import Form, Parameter, Setting, switch
 
+RUN: Final = ("run",)
+"""A word that says what a part's command does anyway."""
 DEFAULT_PORT: Final = 52625
 """UDP, of gateway and client (data-plane §1.2)."""
 

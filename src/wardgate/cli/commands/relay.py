@@ -105,4 +105,5 @@ COMMAND: Final = Command(
     ),
     section="relay",
     run="wardgate.cli.relay:run",
+    same=peers.RUN,
 )
