@@ -8,6 +8,8 @@ PYTEST := $(BIN)/pytest
 RUST_IGNORED := $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/net/tun ] && echo '-- --include-ignored')
 # A simulation replays by its seed alone: the order of sets must not depend on the process.
 export PYTHONHASHSEED := 0
+# Containers often forbid Python to keep what it has compiled: then each of the many processes compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up packages test test-long test-keycloak check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
 
