@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from jinja2.bccache import Bucket, BytecodeCache
 from markupsafe import Markup
 
 from wardgate.model.shown_text import shown_text
@@ -18,6 +20,25 @@ _UNITS: Final = (
     (3600, "hour"),
     (60, "minute"),
 )
+
+
+class _CompiledTemplates(BytecodeCache):
+    """What templates are compiled to, once a process: compiling one takes longer than filling it in a hundred times,
+    and each frame has an environment of its own.
+    """
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        assert bucket.code is not None
+        self._code[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED: Final = _CompiledTemplates()
 
 
 def load_templates() -> Environment:
@@ -34,6 +55,7 @@ def load_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_COMPILED,
     )
     templates.tests["startswith"] = str.startswith
     templates.globals["zone_options"] = zone_options
