@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.browser import caller, make_api_token
+from support.migrated_file import migrated_file
 from support.portal import Refused, World, make_world, portal_running
 from wardgate.portal.data_directory import DataDirectoryUnusable, require_database
 from wardgate.portal.database.sqlite_driver import InlineConnection
@@ -21,7 +22,7 @@ COMPLAINT = "the database does not answer as it should"
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     settings = PortalSettings(
-        database_url=SqliteFile(tmp_path / "wardgate.db"), connect_capacity=1000.0, api_capacity=1e6
+        database_url=migrated_file(tmp_path / "wardgate.db"), connect_capacity=1000.0, api_capacity=1e6
     )
     async with portal_running(settings) as portal:
         if not isinstance(portal.services.settings.database, SqliteFile):

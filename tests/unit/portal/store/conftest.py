@@ -6,11 +6,12 @@ from uuid import UUID
 
 import pytest
 
+from support.migrated_file import migrated_file
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.logs.tables import ApiRequest
-from wardgate.portal.store import Database, PostgresServer, SqliteFile, Store, Transaction
+from wardgate.portal.store import Database, PostgresServer, Store, Transaction
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ async def location(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     if request.param == "memory":
         yield None
     elif request.param == "file":
-        yield SqliteFile(tmp_path / "wardgate.db")
+        yield migrated_file(tmp_path / "wardgate.db")
     else:
         async with postgres_database() as url:
             yield PostgresServer(url)

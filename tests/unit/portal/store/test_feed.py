@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from support.migrated_file import migrated_file
 from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from unit.portal.store.conftest import make_account
@@ -21,7 +22,7 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.installation import repositories as account_repositories
 from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import Database, Feed, PostgresServer, SqliteFile, Store
+from wardgate.portal.store import Database, Feed, PostgresServer, Store
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +112,7 @@ async def test_a_reader_that_lags_behind_what_is_kept_asks_the_database(
 async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database that several processes can open."""
     if request.param == "file":
-        yield SqliteFile(tmp_path / "wardgate.db")
+        yield migrated_file(tmp_path / "wardgate.db")
     else:
         async with postgres_database() as url:
             yield PostgresServer(url)
@@ -362,7 +363,7 @@ async def test_a_commit_between_a_look_and_the_sleep_after_it_is_not_slept_over(
 async def test_a_commit_whose_writer_is_cancelled_while_the_disk_is_synced_wakes_readers(
     tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
     account_id = await make_account(store, "acme")
     feed, seen = Feed(store, environment), list[int]()
     reader = asyncio.create_task(_collect(feed, account_id, 1, seen, until=2))

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert
 
+from support.migrated_file import migrated_file
 from unit.portal.store.conftest import make_account, make_api_request
 from wardgate.portal.database import log_reading as log_reading_module
 from wardgate.portal.database.log_reading import Count, LogReader
@@ -24,7 +25,7 @@ from wardgate.portal.logs.tables import ApiRequest, FlowLog, SessionLog
 from wardgate.portal.logs.views import log_entry, shape_of
 from wardgate.portal.schema.change_feed import Change
 from wardgate.portal.sign_in.api_calls import append_api_requests
-from wardgate.portal.store import SqliteFile, Store
+from wardgate.portal.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +213,7 @@ async def test_every_slice_is_read_from_its_place_to_its_end(
     """Windows and conditions tempt the planner to begin elsewhere, and then each slice would cost as much as
     all before it.
     """
-    opened = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    opened = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
     try:
         account_id = await make_account(opened, "acme")
         await store_entries(opened, stream, account_id)
@@ -257,7 +258,7 @@ async def test_what_many_slices_hold_is_found_as_in_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_reading_module, "SCANNED_AT_ONCE", 3)
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), Environment.of_this_process())
     try:
         account_id = await make_account(store, "acme")
         async with store.writing() as transaction:

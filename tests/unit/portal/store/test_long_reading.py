@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import ColumnElement, text
 
+from support.migrated_file import migrated_file
 from unit.portal.store.conftest import make_account
 from wardgate.portal.database.log_reading import LogReader
 from wardgate.portal.environment import Environment
@@ -18,7 +19,7 @@ from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.logs.streams import LOGS, Stream, containing
 from wardgate.portal.rest.pages import Page, PageQuery, load_page
 from wardgate.portal.sites.tables import Site
-from wardgate.portal.store import SqliteFile, Store
+from wardgate.portal.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ class Workshop:
 async def test_the_loop_goes_on_while_a_log_is_searched(tmp_path: Path) -> None:
     workshop = Workshop()
     environment = replace(Environment.of_this_process(), executor=workshop)
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
     try:
         account_id = await make_account(store, "acme")
         workshop.may_go.clear()
@@ -73,7 +74,7 @@ async def test_the_loop_goes_on_while_a_log_is_searched(tmp_path: Path) -> None:
 async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sound(tmp_path: Path) -> None:
     workshop = Workshop()
     environment = replace(Environment.of_this_process(), executor=workshop)
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
     try:
         account_id = await make_account(store, "acme")
 
@@ -98,7 +99,7 @@ async def test_a_search_that_nobody_waits_for_any_more_leaves_its_connection_sou
 
 
 async def test_whoever_goes_at_any_moment_of_a_search_ends_as_cancelled(tmp_path: Path) -> None:
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), Environment.of_this_process())
     try:
 
         async def count() -> dict[str, int]:
@@ -123,7 +124,7 @@ async def test_whoever_goes_at_any_moment_of_a_search_ends_as_cancelled(tmp_path
 async def test_the_loop_goes_on_while_a_list_is_read_and_counted(tmp_path: Path) -> None:
     workshop = Workshop()
     environment = replace(Environment.of_this_process(), executor=workshop)
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
     try:
         account_id = await make_account(store, "acme")
         async with store.writing() as transaction:
@@ -161,7 +162,7 @@ async def test_the_loop_goes_on_while_a_list_is_read_and_counted(tmp_path: Path)
 async def test_a_page_of_a_log_is_read_from_its_place_and_not_sorted(
     tmp_path: Path, table: str, time: str
 ) -> None:
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), Environment.of_this_process())
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), Environment.of_this_process())
     try:
         async with store.reading() as transaction:
             plan = await transaction.execute(

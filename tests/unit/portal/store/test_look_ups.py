@@ -10,12 +10,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import bindparam, select
 
+from support.migrated_file import migrated_file
 from unit.portal.store.whole_database import fill_database
 from wardgate.portal.database.base_store import adapter
 from wardgate.portal.database.migrations import upgrade
 from wardgate.portal.environment import Environment
 from wardgate.portal.people.tables import Group
-from wardgate.portal.store import SqliteFile, Store
+from wardgate.portal.store import Store
 from wardgate.portal.tables import metadata
 
 pytestmark = pytest.mark.slow
@@ -83,7 +84,7 @@ async def test_rows_are_found_by_any_of_a_few_values_and_only_those_of_the_accou
 async def test_each_reader_of_a_file_sees_the_moment_at_which_it_began(
     tmp_path: Path, environment: Environment
 ) -> None:
-    database = adapter(SqliteFile(tmp_path / "wardgate.db"), environment)
+    database = adapter(migrated_file(tmp_path / "wardgate.db"), environment)
     await database.open(upgrade)
     read, touch = "SELECT max(sequence) FROM change_counters", "INSERT INTO change_counters VALUES ('{}', {})"
     try:
@@ -102,7 +103,7 @@ async def test_each_reader_of_a_file_sees_the_moment_at_which_it_began(
 async def test_a_reader_that_fails_or_is_cancelled_leaves_no_transaction_behind(
     tmp_path: Path, environment: Environment
 ) -> None:
-    store = await Store.open(SqliteFile(tmp_path / "wardgate.db"), environment)
+    store = await Store.open(migrated_file(tmp_path / "wardgate.db"), environment)
 
     async def read(*, fails: bool) -> None:
         async with store.reading() as transaction:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from support.migrated_file import migrated_file
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.people.tables import Actor, ExternalIdentity
@@ -15,7 +16,7 @@ from wardgate.portal.provisioning import provision
 from wardgate.portal.sign_in.oidc.identities import Known, ProofNeeded, Unknown, link, match
 from wardgate.portal.sign_in.oidc.profile import Profile
 from wardgate.portal.sign_in.oidc.relying_party import EmailTrust
-from wardgate.portal.store import AccountTables, Database, PostgresServer, SqliteFile, Store
+from wardgate.portal.store import AccountTables, Database, PostgresServer, Store
 
 ISSUER = "https://idp.test"
 PROFILE = Profile(issuer=ISSUER, subject="subject-1", email="Ada@Example.org", name="Ada")
@@ -61,7 +62,7 @@ class Office:
 @pytest.fixture(params=["file", "postgres"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     if request.param == "file":
-        yield SqliteFile(tmp_path / "wardgate.db")
+        yield migrated_file(tmp_path / "wardgate.db")
     else:
         async with postgres_database() as url:
             yield PostgresServer(url)
