@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, event, exc, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from wardgate.portal.database.errors import Unusable
 from wardgate.portal.database.location import PostgresServer
@@ -47,16 +47,7 @@ class PostgresDatabase:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect,
-            pool_size=_CONNECTIONS,
-            max_overflow=_MORE_CONNECTIONS,
-            json_serializer=json_text,
-            json_deserializer=msgspec.json.decode,
-        )
-        # The library's own way (`pool_pre_ping`) asks the server, three times for each transaction.
-        event.listen(self._engine.sync_engine, "checkout", _check_alive)
+        self._engine = self._make_engine()
         self._readers = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
@@ -132,6 +123,19 @@ class PostgresDatabase:
         }
         self._seen = latest
         return frozenset(moved)
+
+    def _make_engine(self) -> AsyncEngine:
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            pool_size=_CONNECTIONS,
+            max_overflow=_MORE_CONNECTIONS,
+            json_serializer=json_text,
+            json_deserializer=msgspec.json.decode,
+        )
+        # The library's own way (`pool_pre_ping`) asks the server, three times for each transaction.
+        event.listen(engine.sync_engine, "checkout", _check_alive)
+        return engine
 
     async def _check_version(self, connection: AsyncConnection) -> None:
         number = (await connection.execute(text("SHOW server_version_num"))).scalar_one()
