@@ -6,16 +6,19 @@ Those of relayed paths are looked at where the paths are (`test_paths.py`).
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from e2e.on_hosts import REPORTED_S, ended_flows, give_address, ok, take_addresses
-from wardgate.lab.host import wait_until
+from wardgate.lab.host import Stopwatch, wait_until
 from wardgate.lab.installation import WEB4, Installation
 
 SPOOL = "gateway/flow_logs"
+MOVED_S = 2.0
+"""From the first packet that wants the new way to the handshake over it."""
 
 
 @pytest.mark.logs(r"gateway on gateway: flow records cannot be kept and are lost")
@@ -86,11 +89,16 @@ def test_s18_a_flow_survives_a_change_of_network_and_tells_both_paths(
     take_addresses(site.host)
     time.sleep(3)  # away, as the scenario has it
     try:
+        back = Stopwatch()
         give_address(site.host, new)
         assert download.wait(timeout_s=120) == 0, download.log()
+        stalled_s = back.stalled_seconds()
         assert file.read_bytes() == bytes(size)
         (flow,) = ended_flows(cone, "responder", port)
         assert len({(outer["src_ip"], outer["src_port"]) for outer in flow["outers"]}) >= 2
+        assert {outer["src_port"] for outer in flow["outers"]} != {52625}, "one path only"
+        *_, took = re.findall(r"connection established .*\btook_s=([\d.]+)", cone.client.log())
+        assert float(took) <= MOVED_S + stalled_s
     finally:
         take_addresses(site.host)
         give_address(site.host, old)

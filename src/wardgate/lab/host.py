@@ -270,7 +270,11 @@ class Stopwatch:
     def seconds_until(self, at: float) -> float:
         """From its making until a moment in Unix seconds that has passed; negative: that came first."""
         elapsed_s = at - self._started_at
-        return elapsed_s - _STALLED_SHARE * max(min(_stalled_s() - self._stalled_before_s, elapsed_s), 0.0)
+        return elapsed_s - min(self.stalled_seconds(), _STALLED_SHARE * max(elapsed_s, 0.0))
+
+    def stalled_seconds(self) -> float:
+        """What does not count of the time since its making."""
+        return _STALLED_SHARE * max(_stalled_s() - self._stalled_before_s, 0.0)
 
 
 def _stalled_s() -> float:
