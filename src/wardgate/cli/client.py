@@ -139,7 +139,7 @@ def run(settings: Settings) -> None:
                 await client.run(until_configured=settings[options.EXIT])
         client.hand_over()
 
-    run_peer(process(), has_identity=True)
+    run_peer(PeerKind.CLIENT, process(), has_identity=True)
 
 
 def _method(chosen: str | None) -> Method:

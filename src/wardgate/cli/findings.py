@@ -39,6 +39,8 @@ LEAST_MTU: Final = (
     1280 + 80
 )  # bytes: the tunnel's own, with the outer headers of IPv6, UDP, WireGuard and a relay
 SOON: Final = 14 * 86_400  # seconds
+ENOUGH_QUESTIONS: Final = 20
+MAX_UNANSWERED: Final = 0.2  # of the questions to name servers; each that is lost is a program that waits
 MAX_LOSS: Final = 0.02  # of the packets from a peer; from there on TCP is slow
 
 
@@ -300,6 +302,12 @@ def running(status: Status) -> Iterator[Finding]:
                 "this host", f"{setting.name} was put back {setting.repairs} times",
                 "find out which other program changes it, such as a firewall's or network manager's reload",
             )  # fmt: skip
+    asked, unanswered = (status.counts.get(name, 0) for name in ("dns_forwarded", "dns_unanswered"))
+    if asked >= ENOUGH_QUESTIONS and unanswered > MAX_UNANSWERED * asked:
+        yield Finding.warning(
+            "name servers", f"did not answer {unanswered} of {asked} questions since the {status.part} started",
+            "ask them as it does: dig @SERVER NAME; `wardgate status` names a client's, /etc/resolv.conf a gateway's",
+        )  # fmt: skip
     for name in ("udp_receive_dropped", "udp_send_dropped"):
         if dropped := status.counts.get(name, 0):
             yield Finding.warning(

@@ -123,4 +123,4 @@ def run(settings: Settings) -> None:
                 await gateway.run()
         gateway.hand_over()
 
-    run_peer(process(), has_identity=True)
+    run_peer(PeerKind.GATEWAY, process(), has_identity=True)

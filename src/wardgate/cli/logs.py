@@ -12,8 +12,10 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
+import wardgate
 from wardgate.cli.errors import UserError
 from wardgate.model.shown_text import shown_text
+from wardgate.net.device_id import operating_system
 
 FILE_BYTES: Final = 10_000_000
 FILES: Final = 5
@@ -22,6 +24,8 @@ PART: Final = "WARDGATE_LOG_PART"  # set by `wardgate up`, whose parts write to 
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What a record of the standard library has; everything else is a field of ours."""
+
+log = logging.getLogger(__name__)
 
 
 def set_up(log_format: str, level: int, directory: Path | None = None) -> None:
@@ -44,6 +48,20 @@ def set_up(log_format: str, level: int, directory: Path | None = None) -> None:
     root.handlers[:] = handlers
     root.setLevel(logging.WARNING)
     logging.getLogger("wardgate").setLevel(level)
+
+
+def say_start(part: str) -> None:
+    """Log what begins here, for who reads this log elsewhere."""
+    system = operating_system()
+    log.info(
+        f"{part} starts",
+        extra={
+            "version": wardgate.__version__,
+            "os": f"{system.name} {system.version}",
+            "arch": system.arch,
+            "kernel": system.kernel,
+        },
+    )
 
 
 class JsonLines(logging.Formatter):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import wardgate
+from wardgate.cli import logs
 from wardgate.cli.errors import UserError
 from wardgate.cli.parameters import Parameter, Setting
 from wardgate.cli.settings import Settings
@@ -202,12 +203,13 @@ async def exported(
         raise UserError(str(error)) from error
 
 
-def run_peer(process: Coroutine[Any, Any, None], *, has_identity: bool = False) -> None:
-    """Run a peer to its end and turn what stopped it into one line for the user.
+def run_peer(part: PeerKind, process: Coroutine[Any, Any, None], *, has_identity: bool = False) -> None:
+    """Say that it starts, run it to its end and turn what stopped it into one line for the user.
 
     Args:
         has_identity: the portal lets only one process of its device id in.
     """
+    logs.say_start(part.value)
     try:
         asyncio.run(process)
     except HostRefused as error:

@@ -52,6 +52,7 @@ def run(settings: Settings) -> None:
     directory = data_dir_of(settings)
     portal = portal_settings(settings, data_dir=directory, listen=options.LISTEN)
     logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
+    logs.say_start("portal")
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)

@@ -96,7 +96,7 @@ def run(settings: Settings) -> None:
         finally:
             server.close()
 
-    run_peer(process())
+    run_peer(PeerKind.RELAY, process())
 
 
 def _open(

@@ -235,12 +235,14 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
                 assert_never(action)
 
     def _forward(self, wanted: AskUpstream | AskGateway) -> None:
+        self._forwarded += 1
         try:
             if len(self._tasks) + len(self._asker) >= MAX_FORWARDED:
                 raise BlockingIOError("as many are asked as may be at once")
             self._ask(wanted)
         except OSError as error:
             log.debug("a server was not asked", extra={"error": str(error)})
+            self._unanswered += 1
             self._client.handle_answer(wanted.query_id, None, now=self._engine.clock())
 
     def _ask(self, wanted: AskUpstream | AskGateway) -> None:
@@ -268,6 +270,7 @@ class ClientProcess(TunnelProcess[Answer | AskUpstream | AskGateway]):
         self._handle_answer(wanted.query_id, payload, timed_out)
 
     def _handle_answer(self, query_id: int, payload: bytes | None, timed_out: bool) -> None:
+        self._unanswered += payload is None
         self._client.handle_answer(query_id, payload, timed_out=timed_out, now=self._engine.clock())
         self._carry_out()
 

@@ -87,10 +87,12 @@ class GatewayProcess(TunnelProcess[Resolve]):
 
     async def _resolve(self, wanted: Resolve) -> None:
         addresses: frozenset[IpAddress] | None
+        self._forwarded += 1
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                 addresses = await self._lookup.addresses(wanted.name)
         except (TimeoutError, NoServerHelped):
+            self._unanswered += 1
             addresses = None
         self._gateway.handle_resolved(wanted.lookup_id, addresses)
         self._pump()
@@ -111,9 +113,11 @@ class GatewayProcess(TunnelProcess[Resolve]):
             message = parse_query(query.payload)
         except Malformed:
             return None
+        self._forwarded += 1
         try:
             answer = await self._servers.ask(message, query.payload, is_udp=query.is_udp)
         except NoServerHelped:
+            self._unanswered += 1
             return encode_answer(answer_to(message, rcode=SERVFAIL), is_udp=query.is_udp)
         return cut_to_udp(answer, limit=MAX_UDP_ANSWER) if query.is_udp else answer
 

@@ -70,16 +70,20 @@ class DnsListener:
         the `handler` where a query came over UDP, without a task for each: it calls back once, now or later.
         """
         self._handler = handler
-        self._at_once = at_once
+        self._known_at_once = at_once
         self._begin = begin
         self._port = port
         self._queries = FairShares(MAX_QUERIES)
         self._services: dict[str, _Service] = {}
+        self._arrived = 0
 
-    @property
-    def refused(self) -> int:
-        """Queries of askers that had their share, over UDP and TCP."""
-        return self._queries.refused
+    def counts(self) -> dict[str, int]:
+        """Queries that came, and of these those of askers that had their share, over UDP and TCP."""
+        return {"dns_queries": self._arrived, "dns_refused": self._queries.refused}
+
+    def _at_once(self, query: Query) -> bytes | None:
+        self._arrived += 1
+        return self._known_at_once(query)
 
     async def listen(self, addresses: tuple[str, ...]) -> None:
         """Serve exactly these addresses.

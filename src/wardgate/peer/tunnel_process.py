@@ -119,6 +119,7 @@ class TunnelProcess(ABC, Generic[_Action]):
         self._listener: Final = DnsListener(
             self._answer_query, at_once=self._answer_at_once, begin=self._begin_query, port=dns_port
         )
+        self._forwarded = self._unanswered = 0  # what name servers were asked, and did not answer
         self._tasks: Final = Tasks()
         self._spool: Final = FlowSpool(parts.flow_logs.directory)
         self._upload: Final = FlowUpload(NameLookup(parts.host_dns.system_resolvers).addresses)
@@ -148,7 +149,11 @@ class TunnelProcess(ABC, Generic[_Action]):
         """What `/metrics` says about the host and the engine; without the engine's own numbers while it hangs."""
         stats = self._engine.stats() if self._thread.is_responsive else {}
         flows = self._spool.counts() | self._uploader.counts()
-        return stats | self.host.counts() | self._thread.counts() | flows
+        names = self._listener.counts() | {
+            "dns_forwarded": self._forwarded,
+            "dns_unanswered": self._unanswered,
+        }
+        return stats | self.host.counts() | self._thread.counts() | flows | names
 
     # ── for subclasses ──────────────────────────────────────────────────────────────────────────────────────
 

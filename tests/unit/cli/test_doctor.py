@@ -191,6 +191,17 @@ def test_whom_programs_ask_for_names_is_told(
     assert bool(found.cure) is (state is not State.OK)
 
 
+@pytest.mark.parametrize(("unanswered", "is_told"), [(0, False), (20, False), (21, True)])
+def test_name_servers_that_leave_questions_unanswered_are_told(unanswered: int, is_told: bool) -> None:
+    counts = {"dns_forwarded": 100, "dns_unanswered": unanswered}
+    found = [
+        one
+        for one in findings.running(msgspec.structs.replace(STATUS, counts=counts))
+        if one.what == "name servers"
+    ]
+    assert bool(found) is is_told
+
+
 def test_what_a_running_process_tells_is_judged() -> None:
     amiss = msgspec.structs.replace(
         STATUS,

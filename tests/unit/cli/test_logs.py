@@ -3,6 +3,7 @@ import logging
 
 import pytest
 
+import wardgate
 from wardgate.cli import logs
 
 
@@ -35,6 +36,15 @@ def test_programs_get_the_part_as_a_field_and_numbers_whole(
     logging.getLogger("wardgate.x").info("hello", extra={"took_s": 0.123456789})
     record = json.loads(capsys.readouterr().err)
     assert (record["part"], record["event"], record["took_s"]) == ("relay", "hello", 0.123456789)
+
+
+def test_the_first_line_says_what_begins_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("json", logging.INFO)
+    logs.say_start("gateway")
+    record = json.loads(capsys.readouterr().err)
+    assert (record["event"], record["version"]) == ("gateway starts", wardgate.__version__)
+    assert record["os"]
+    assert record["kernel"]
 
 
 def test_a_process_of_its_own_has_no_part(

@@ -201,7 +201,7 @@ def test_two_processes_of_one_device_are_told_of_both_causes(has_identity: bool)
         raise SessionEnded(LostReason.TOKEN_EXPIRED, "")
 
     with pytest.raises(UserError) as complained:
-        run_peer(ended(), has_identity=has_identity)
+        run_peer(PeerKind.CLIENT, ended(), has_identity=has_identity)
 
     message = str(complained.value)
     assert "make a new token" in message
@@ -214,7 +214,7 @@ def test_another_end_of_the_session_is_not_blamed_on_a_second_process() -> None:
         raise SessionEnded(LostReason.JOIN_REFUSED, "disabled")
 
     with pytest.raises(UserError, match=r"refused the join: disabled; make a new token in the portal$"):
-        run_peer(ended(), has_identity=True)
+        run_peer(PeerKind.CLIENT, ended(), has_identity=True)
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ async def test_a_client_that_floods_leaves_room_for_the_next(
             flood.bind(("127.0.0.2", 0))
             flood.sendto(query, ("127.0.0.1", port))
         try:
-            await until(lambda: listener.refused + stuck.waiting == 60)
+            await until(lambda: listener.counts()["dns_refused"] + stuck.waiting == 60)
             assert stuck.waiting == 10
             assert await asked_from("127.0.0.3", port, is_udp=is_udp)
         finally:

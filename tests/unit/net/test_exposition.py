@@ -5,14 +5,9 @@ from pathlib import Path
 
 from wardgate_native import RelayHost, TunnelEngine
 
-from support.process_parts import NoNews
+from support.process_parts import HostedParts, client_process
 from wardgate.datapath.engine_news import ThreadWatch
-from wardgate.model.addresses import IpAddress
 from wardgate.net.exposition import exposition
-from wardgate.net.flow_upload import FlowUpload
-from wardgate.net.reconciler import Reconciler
-from wardgate.peer.flow_spool import FlowSpool
-from wardgate.peer.flow_uploader import FlowUploader
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "peer-metrics.md").read_text()
@@ -38,15 +33,9 @@ def test_the_page_names_every_metric_of_a_tunnels_end() -> None:
     thread = (ROOT / "native" / "crates" / "io" / "src" / "tunnel_host.rs").read_text()
     stats |= dict.fromkeys(re.findall(r'\("((?:udp|tun|io)_\w+)",', thread), 0)
 
-    stats |= Reconciler(()).counts() | ThreadWatch(NoNews()).counts()
-    spool = FlowSpool(Path("/nonexistent"))
-    stats |= spool.counts() | FlowUploader(spool, FlowUpload(no_address)).counts()
+    stats |= client_process(HostedParts())[0].counts()
 
     assert _documented("Gateway and client") == _types(exposition("gateway", stats), "gateway")
-
-
-async def no_address(_host: str) -> tuple[IpAddress, ...]:
-    return ()
 
 
 _KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="

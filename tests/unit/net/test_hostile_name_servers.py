@@ -90,6 +90,7 @@ class Askers:
         link.handle(Joined())
         link.handle(Received(m.ClientInit(interface=interface(None, str(HOST)), resources=())))
         self._answer = {"client": client._answer_query, "gateway": gateway._answer_query}
+        self.counts = {"client": client.counts, "gateway": gateway.counts}
 
     async def _servers(self) -> tuple[IpAddress, ...]:
         return (HOST,)
@@ -192,6 +193,7 @@ async def test_who_gets_nothing_but_forgeries_is_told_nothing_of_them(
         told = await askers.ask(who)
         assert told is not None
         assert (dns.message.from_wire(told).rcode(), FORGED in str(told)) == (dns.rcode.SERVFAIL, False)
+        assert (askers.counts[who]()["dns_forwarded"], askers.counts[who]()["dns_unanswered"]) == (1, 1)
     # Over TCP there is no second answer to wait for.
     for who in ("client", "gateway"):
         told = await askers.ask(who, is_udp=False)
