@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::command::Table;
@@ -78,22 +79,44 @@ pub enum Event {
 }
 
 /// A flow has begun, or ended. Times are microseconds since 1970.
-#[derive(Clone, Debug, Serialize, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FlowReport {
-    #[serde(serialize_with = "text")]
-    pub authorization_id: Arc<str>,
-    pub role: FlowRole,
+    pub context: Arc<FlowContext>,
     pub protocol: FlowProtocol,
     pub initiator: (IpAddr, u16),
     pub responder: (IpAddr, u16),
-    #[serde(serialize_with = "optional_text")]
-    pub domain: Option<Arc<str>>,
-    /// Shared by all reports of a peer that name the same.
-    #[serde(serialize_with = "list")]
-    pub paths: Arc<[FlowPath]>,
     pub started_at_us: u64,
     /// Of a flow that has ended.
     pub end: Option<FlowEnd>,
+}
+
+/// What flows of a peer have in common; reports share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowContext {
+    pub resource_id: Arc<str>,
+    /// The policy authorization.
+    pub authorization_id: Arc<str>,
+    pub role: FlowRole,
+    pub domain: Option<Arc<str>>,
+    pub paths: Vec<FlowPath>,
+}
+
+/// Flat, and without the resource, which the authorization names.
+impl Serialize for FlowReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let context = &*self.context;
+        let mut fields = serializer.serialize_struct("FlowReport", 9)?;
+        fields.serialize_field("authorization_id", &*context.authorization_id)?;
+        fields.serialize_field("role", &context.role)?;
+        fields.serialize_field("protocol", &self.protocol)?;
+        fields.serialize_field("initiator", &self.initiator)?;
+        fields.serialize_field("responder", &self.responder)?;
+        fields.serialize_field("domain", &context.domain.as_deref())?;
+        fields.serialize_field("paths", &context.paths)?;
+        fields.serialize_field("started_at_us", &self.started_at_us)?;
+        fields.serialize_field("end", &self.end)?;
+        fields.end()
+    }
 }
 
 /// An outer path, from the initiator's side to the responder's.
@@ -135,22 +158,21 @@ pub enum FlowProtocol {
     Udp,
 }
 
-fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(text)
-}
-
-fn list<S: Serializer>(paths: &Arc<[FlowPath]>, serializer: S) -> Result<S::Ok, S::Error> {
-    paths.as_ref().serialize(serializer)
-}
-
-fn optional_text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    text.as_deref().serialize(serializer)
-}
+/// Bytes that most events take, and most reports: what has room is not moved while it is written.
+const ROOM_OF_EVENT: usize = 128;
+const ROOM_OF_REPORT: usize = 640;
 
 /// Write events as one JSON array.
 pub fn encode(events: &[Event]) -> Vec<u8> {
-    serde_json::to_vec(events)
-        .unwrap_or_else(|_| unreachable!("no event holds a map or a foreign type"))
+    let room = events.iter().map(|event| match event {
+        Event::FlowsReported { reports, .. } => ROOM_OF_EVENT + reports.len() * ROOM_OF_REPORT,
+        _ => ROOM_OF_EVENT,
+    });
+    let mut text = Vec::with_capacity(room.sum());
+    match serde_json::to_writer(&mut text, events) {
+        Ok(()) => text,
+        Err(_) => unreachable!("no event holds a map or a foreign type"),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]

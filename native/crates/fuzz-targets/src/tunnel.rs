@@ -723,7 +723,7 @@ fn drawn_routes(script: &mut Input<'_>) -> Command {
 
 /// A record is of the genuine peer, of what is granted, and ends behind its start.
 fn check_report(role: Role, report: &FlowReport, real: &BTreeSet<IpAddr>) {
-    let (own, far) = match (role, report.role) {
+    let (own, far) = match (role, report.context.role) {
         (Role::Client, FlowRole::Responder) => (report.responder.0, report.initiator.0),
         _ => (report.initiator.0, report.responder.0),
     };
@@ -733,10 +733,10 @@ fn check_report(role: Role, report: &FlowReport, real: &BTreeSet<IpAddr>) {
                 [IpAddr::from(CLIENT_V4), CLIENT_V6.into()].contains(&own),
                 "{own}"
             );
-            assert!(report.domain.is_none());
+            assert!(report.context.domain.is_none());
         }
         Role::Gateway => {
-            assert_eq!(report.role, FlowRole::Responder);
+            assert_eq!(report.context.role, FlowRole::Responder);
             assert!(
                 [IpAddr::from(CLIENT_V4), CLIENT_V6.into()].contains(&own),
                 "{own}"
@@ -744,7 +744,7 @@ fn check_report(role: Role, report: &FlowReport, real: &BTreeSet<IpAddr>) {
             assert!(net().contains(far) || real.contains(&far), "{far}");
         }
     }
-    assert!((1..=16).contains(&report.paths.len()), "{report:?}");
+    assert!((1..=16).contains(&report.context.paths.len()), "{report:?}");
     if let Some(end) = &report.end {
         assert!(report.started_at_us <= end.last_packet_at_us);
         assert!(end.last_packet_at_us <= end.ended_at_us);

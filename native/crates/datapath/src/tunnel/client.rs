@@ -185,7 +185,7 @@ impl Client {
     }
 
     /// What the flow of a packet is recorded under that we send to a peer.
-    pub fn sent_basis_of(&self, seen: &Sighting) -> Option<Basis> {
+    pub fn sent_basis_of(&self, seen: &Sighting) -> Option<Basis<'_>> {
         let destination = seen.tuple.responder.0;
         let (table, found) = TABLES
             .into_iter()
@@ -199,15 +199,15 @@ impl Client {
             device: (table == Table::Device).then_some(destination),
         };
         Some(Basis {
-            authorization: self.recorded_under.get(&target)?.clone(),
-            resource: target.resource,
+            authorization: self.recorded_under.get(&target)?,
+            resource: &found.route.resource,
             role: FlowRole::Initiator,
             domain: None,
         })
     }
 
     /// What the flow of a packet is recorded under that another client has sent of its own accord.
-    pub fn granted_basis_of(&self, seen: &Sighting) -> Option<Basis> {
+    pub fn granted_basis_of(&self, seen: &Sighting) -> Option<Basis<'_>> {
         self.grants.basis_of(seen.peer, seen.traffic(), seen.at)
     }
 
@@ -616,6 +616,7 @@ impl Client {
                 filters: Arc::new(FilterSet::new(route.filters)),
                 rank: route.rank,
                 deadline: None,
+                record_under: None,
             },
         );
         if is_new {

@@ -70,7 +70,7 @@ impl RoleState for Client {
         Sighting::of(key, packet, is_theirs, right, 1, now)
     }
 
-    fn basis_of(&self, seen: &Sighting) -> Option<Basis> {
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis<'_>> {
         match seen.right {
             Right::Sent => self.sent_basis_of(seen),
             Right::Received(_) => self.granted_basis_of(seen),

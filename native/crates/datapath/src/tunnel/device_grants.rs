@@ -175,13 +175,13 @@ impl DeviceGrants {
     }
 
     /// What a flow that the peer opens is recorded under.
-    pub fn basis_of(&self, key: PeerKey, traffic: Traffic, now: Instant) -> Option<Basis> {
+    pub fn basis_of(&self, key: PeerKey, traffic: Traffic, now: Instant) -> Option<Basis<'_>> {
         let mut grants = self.peers.get(&key)?.grants.iter();
         let (resource, grant) =
             grants.find(|(_, grant)| grant.is_live(now) && grant.filters.permits(traffic))?;
         Some(Basis {
-            authorization: grant.record_under.clone()?,
-            resource: resource.clone(),
+            authorization: grant.record_under.as_ref()?,
+            resource,
             role: FlowRole::Responder,
             domain: None,
         })

@@ -62,7 +62,7 @@ pub trait RoleState: Sized {
     ) -> Option<Sighting>;
 
     /// What the flow of what was seen is recorded under, if its initiator's packets pass.
-    fn basis_of(&self, seen: &Sighting) -> Option<Basis>;
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis<'_>>;
 
     /// Send what this host's programs sent; `packet` is the first or only one of `read`.
     fn forward(
@@ -175,7 +175,8 @@ impl<R: RoleState> Engine<R> {
         self.settle_node(io);
     }
 
-    /// When to call [`Engine::handle_timeout`]; an instant in the past means at once.
+    /// When to call [`Engine::handle_timeout`]; an instant in the past means at once. Poll events before: that counts packets in the
+    /// records of their flows, which may be due then.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.role.poll_timeout(),

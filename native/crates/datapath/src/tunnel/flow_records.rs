@@ -29,43 +29,44 @@ use wardgate_connect::{Path, PathKind};
 use super::due_wheel::DueWheel;
 use super::flow_reports::FlowReports;
 use super::links::{NodeId, PeerKey};
+use super::recent_slots::{RecentSlots, SLOT_BITS};
 use super::route_table::ResourceId;
 use super::seeded_hash::SeededState;
 use super::sightings::{AT_ONCE as SEEN_AT_ONCE, Sighting, Sightings, Tuple};
 use super::steps;
-use crate::event::{FlowEnd, FlowPath, FlowReport, FlowRole};
+use crate::event::{FlowContext, FlowEnd, FlowPath, FlowReport, FlowRole};
 
 /// Data-plane §9.4.
-const IDLE_LIFETIME: Duration = Duration::from_secs(120);
+const IDLE_LIFETIME_NS: u64 = 120 * SECOND_NS;
 /// How long a closed flow waits for its last packets, as a translated one does; ours.
-const CLOSED_LIFETIME: Duration = Duration::from_secs(5);
+const CLOSED_LIFETIME_NS: u64 = 5 * SECOND_NS;
 /// Data-plane §9.4: one more ends the record.
 const MAX_PATHS: usize = 16;
 /// Open records of one peer; ours, as many as a gateway translates flows of one client.
 const MAX_FLOWS_OF_PEER: usize = 65_536;
-/// Of all peers together; ours, as many as Linux tracks by default, in 80 MB.
-const MAX_FLOWS: usize = 1 << 18;
+/// Of all peers together; ours, as many as Linux tracks by default, in 40 MB.
+const MAX_FLOWS: usize = 1 << SLOT_BITS;
 /// A flow that ends sooner is told with its end only, which says all that its start would; ours.
-const TOLD_AFTER: Duration = Duration::from_secs(1);
+const TOLD_AFTER_NS: u64 = SECOND_NS;
 /// Peers are told apart by how many thousand flows they have.
 const CROWD: usize = 1024;
-/// Flows found again without the index: of all peers, and of one.
-const RECENT: usize = 1 << 16;
-const RECENT_OF_PEER: usize = 32;
+/// What a peer's flows have in common is remembered for as many kinds of them; ours.
+const MAX_CONTEXTS: usize = 4;
 /// Ended flows looked at in one call; the rest follows in the next, which is due at once.
 const AT_ONCE: usize = 256;
 /// Of these, flows whose memory is waited for together.
 const TOGETHER: usize = 32;
 const NONE: u32 = u32::MAX;
+const SECOND_NS: u64 = 1_000_000_000;
 
-/// What a flow is recorded under.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Basis {
-    pub resource: ResourceId,
+/// What a flow is recorded under. It is borrowed: most flows of a peer are recorded under the same, which they share.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    pub resource: &'a ResourceId,
     /// The policy authorization.
-    pub authorization: Arc<str>,
+    pub authorization: &'a Arc<str>,
     pub role: FlowRole,
-    pub domain: Option<Arc<str>>,
+    pub domain: Option<&'a Arc<str>>,
 }
 
 pub struct FlowRecords {
@@ -74,13 +75,10 @@ pub struct FlowRecords {
     /// Wall time at `epoch`, since 1970.
     unix_at_epoch: Duration,
     hash: SeededState,
-    /// Slots by peer and tuple, which lie in `hot`: what is looked through for each packet is small.
+    /// Slots by peer and tuple, which lie in `flows`: what is looked through for each packet is small.
     index: HashTable<u32>,
-    /// The slots that were found last, side by side those of a peer: the index of all flows is larger than what a core keeps near
-    /// it, this is not. Empty as long as nothing is recorded.
-    recent: Box<[u32]>,
-    hot: Vec<Hot>,
-    cold: Vec<Option<Cold>>,
+    recent: RecentSlots,
+    flows: Vec<Flow>,
     free: Vec<u32>,
     /// What is not counted yet.
     pub seen: Sightings,
@@ -90,10 +88,11 @@ pub struct FlowRecords {
     /// Of each peer how many thousand flows it has, where that is any.
     crowds: BTreeSet<(usize, PeerKey)>,
     open: usize,
-    /// Grows with each change of anybody's grants or path.
-    version: u64,
+    /// Grows with each change of anybody's grants or path. It may begin anew: a flow that has not been compared for so many changes
+    /// has ended.
+    version: u32,
     /// Grows with each change of grants that concerns all peers.
-    grants_version: u64,
+    grants_version: u32,
     started: u64,
     displaced: u64,
     pub reports: FlowReports,
@@ -104,48 +103,41 @@ pub struct FlowRecords {
 struct Found {
     hash: u64,
     slot: u32,
+    is_recent: bool,
 }
 
-impl Default for Found {
-    fn default() -> Self {
-        Self {
-            hash: 0,
-            slot: NONE,
-        }
-    }
-}
+const UNKNOWN: Found = Found {
+    hash: 0,
+    slot: NONE,
+    is_recent: false,
+};
 
-/// What each packet of a flow reads and writes: two cache lines, side by side.
+/// One place for a record: two cache lines, side by side. Instants are nanoseconds since the epoch.
 #[repr(align(128))]
-struct Hot {
-    /// Of peer and tuple.
-    hash: u64,
+struct Flow {
     tuple: Tuple,
     peer: PeerKey,
-    is_used: bool,
+    /// None where nothing is recorded.
+    context: Option<Arc<FlowContext>>,
     /// The initiator has sent more than its SYN: another one opens the next flow.
     is_under_way: bool,
     finished: [bool; 2],
     is_reset: bool,
-    /// That of all records when grants and path were last compared with the peer's.
-    version: u64,
-    last_packet_at: Instant,
-    packets: [u64; 2],
-    bytes: [u64; 2],
-}
-
-/// What its beginning, its end and changes need besides.
-struct Cold {
-    basis: Basis,
-    paths: Arc<[FlowPath]>,
-    path_version: u64,
-    grants_version: u64,
-    started_at_us: u64,
     is_told: bool,
+    /// That of all records when grants and path were last compared with the peer's.
+    version: u32,
+    path_version: u32,
+    grants_version: u32,
     /// Neighbours among the peer's flows, the one begun first at the head.
     before: u32,
     behind: u32,
+    last_packet_ns: u64,
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    started_at_us: u64,
 }
+
+const _: () = assert!(size_of::<Flow>() == 128);
 
 /// Directions, as indices.
 const TX: usize = 0;
@@ -155,11 +147,12 @@ struct PeerFlows {
     oldest: u32,
     newest: u32,
     count: usize,
-    path: Option<(Path<NodeId>, u64)>,
-    /// What a record that begins now names, by role; made when it is first asked for.
-    paths: [Option<Arc<[FlowPath]>>; 2],
-    path_version: u64,
-    grants_version: u64,
+    path_version: u32,
+    grants_version: u32,
+    /// Of records that begin now, the ones made last at the end.
+    contexts: Vec<Arc<FlowContext>>,
+    /// The one in use, and since when. Boxed: seldom asked for, and large.
+    path: Option<Box<(Path<NodeId>, u64)>>,
 }
 
 impl FlowRecords {
@@ -170,9 +163,8 @@ impl FlowRecords {
             unix_at_epoch,
             hash,
             index: HashTable::new(),
-            recent: Box::default(),
-            hot: Vec::new(),
-            cold: Vec::new(),
+            recent: RecentSlots::default(),
+            flows: Vec::new(),
             free: Vec::new(),
             seen: Sightings::default(),
             due: DueWheel::default(),
@@ -196,14 +188,13 @@ impl FlowRecords {
         self.unix_at_epoch = unix_at_epoch;
         if self.is_on && !is_on {
             self.end_all(now);
-            self.recent = Box::default();
+            self.recent = RecentSlots::default();
             // Records that begin together lie side by side again, which places that came free here and there would not.
-            self.hot = Vec::new();
-            self.cold = Vec::new();
+            self.flows = Vec::new();
             self.free = Vec::new();
         }
         if is_on && !self.is_on {
-            self.recent = vec![NONE; RECENT].into();
+            self.recent = RecentSlots::with_room();
         }
         self.is_on = is_on;
     }
@@ -220,25 +211,30 @@ impl FlowRecords {
 
     /// The grants of a peer have changed, or those of all.
     pub fn grants_changed(&mut self, peer: Option<PeerKey>) {
-        self.version += 1;
-        match peer {
-            None => self.grants_version += 1,
-            Some(peer) => self.peer(peer).grants_version += 1,
-        }
+        self.version = self.version.wrapping_add(1);
+        let version = match peer {
+            None => &mut self.grants_version,
+            Some(peer) => {
+                let peer = self.peer(peer);
+                peer.contexts.clear();
+                &mut peer.grants_version
+            }
+        };
+        *version = version.wrapping_add(1);
     }
 
     pub fn path_selected(&mut self, peer: PeerKey, path: Path<NodeId>, now: Instant) {
-        let at_us = self.unix_us(now);
-        self.version += 1;
+        let at_us = self.unix_us(self.ns(now));
+        self.version = self.version.wrapping_add(1);
         let peer = self.peer(peer);
-        peer.path = Some((path, at_us));
-        peer.paths = [None, None];
-        peer.path_version += 1;
+        peer.path = Some(Box::new((path, at_us)));
+        peer.contexts.clear();
+        peer.path_version = peer.path_version.wrapping_add(1);
     }
 
     /// Count what has been seen. `basis` is asked what a flow is recorded under when its record begins, and again when the peer's
     /// grants have changed.
-    pub fn count_seen(&mut self, basis: impl Fn(&Sighting) -> Option<Basis>) {
+    pub fn count_seen<'a>(&mut self, basis: impl Fn(&Sighting) -> Option<Basis<'a>>) {
         if self.seen.is_empty() {
             return;
         }
@@ -250,34 +246,41 @@ impl FlowRecords {
         self.seen.reuse(seen);
     }
 
-    /// Look up all together. None needs what another one found, so that a core waits for the memory of many at once.
+    /// Look up all together. None needs what another one found, and which way to go next hangs on what is near the core already, so
+    /// that it waits for the memory of many at once.
     fn look_up(&self, seen: &[Sighting]) -> [Found; SEEN_AT_ONCE] {
-        let mut all = [Found::default(); SEEN_AT_ONCE];
-        for (one, found) in seen.iter().zip(&mut all) {
-            found.hash = self.hash.hash_one((one.peer, one.tuple));
-            let recent = self.recent.get(place_of(one.peer, found.hash));
-            found.slot = recent.copied().unwrap_or(NONE);
-        }
+        let mut all = [UNKNOWN; SEEN_AT_ONCE];
+        let mut others = [0; SEEN_AT_ONCE];
+        let mut count = 0;
         let mut read = 0;
+        for (one, found) in seen.iter().zip(&mut all) {
+            found.hash = self.hash_of(one.peer, &one.tuple);
+            read ^= u64::from(self.recent.read(one.peer, found.hash));
+        }
+        for (at, (one, found)) in seen.iter().zip(&mut all).enumerate() {
+            found.slot = self.recent.get(one.peer, found.hash);
+            found.is_recent = found.slot != NONE;
+            others[count] = at;
+            count += usize::from(!found.is_recent);
+        }
         for found in &all[..seen.len()] {
-            if let Some(flow) = self.hot.get(found.slot as usize) {
-                read ^= u64::from(flow.peer.number()) ^ flow.packets[RX];
-            }
+            read ^= self.read_of(found.slot);
+        }
+        for at in &others[..count] {
+            let (one, found) = (&seen[*at], &mut all[*at]);
+            found.slot = self.find_in_index(one, found.hash).unwrap_or(NONE);
         }
         let mut free = self.free.iter().rev();
-        for (one, found) in seen.iter().zip(&mut all) {
-            if self.is_at(found.slot, one) {
-                continue;
-            }
-            found.slot = self.find_in_index(one, found.hash).unwrap_or(NONE);
-            if let Some(flow) = self.hot.get(found.slot as usize) {
-                read ^= flow.packets[RX];
-            } else if one.opens() {
-                read ^= free.next().map_or(0, |slot| self.read_of_free(*slot));
-                if let Some(newest) = self.peers.get(&one.peer).map(|peer| peer.newest)
-                    && let Some(Some(more)) = self.cold.get(newest as usize)
-                {
-                    read ^= u64::from(more.behind);
+        for at in &others[..count] {
+            let (one, found) = (&seen[*at], &all[*at]);
+            if found.slot == NONE && one.opens() {
+                if let Some(slot) = free.next() {
+                    read ^= self.read_of(*slot) ^ u64::from(self.due.has(*slot));
+                }
+                if let Some(peer) = self.peers.get(&one.peer) {
+                    let contexts = peer.contexts.iter().rev().take(1);
+                    read ^= contexts.map(Arc::strong_count).sum::<usize>() as u64;
+                    read ^= self.read_of(peer.newest);
                 }
             }
         }
@@ -286,17 +289,22 @@ impl FlowRecords {
         all
     }
 
-    /// Something of what a record that begins in this place writes over.
-    fn read_of_free(&self, slot: u32) -> u64 {
-        let flow = self.hot.get(slot as usize);
-        let is_used = self.cold.get(slot as usize).is_some_and(Option::is_some);
-        let is_due = self.due.has(slot);
-        flow.map_or(0, |flow| flow.hash ^ flow.packets[RX]) ^ u64::from(is_used || is_due)
+    /// Something of both lines of a slot.
+    fn read_of(&self, slot: u32) -> u64 {
+        let flow = self.flows.get(slot as usize);
+        flow.map_or(0, |flow| {
+            u64::from(flow.tuple.initiator.1) ^ flow.last_packet_ns ^ flow.packets[RX]
+        })
     }
 
     /// Count packets that passed.
-    fn note(&mut self, seen: &Sighting, found: Found, basis: &impl Fn(&Sighting) -> Option<Basis>) {
-        let now = seen.at;
+    fn note<'a>(
+        &mut self,
+        seen: &Sighting,
+        found: Found,
+        basis: &impl Fn(&Sighting) -> Option<Basis<'a>>,
+    ) {
+        let now_ns = self.ns(seen.at);
         let Some(slot) = self.find(seen, found) else {
             if seen.opens()
                 && let Some(basis) = basis(seen)
@@ -305,44 +313,44 @@ impl FlowRecords {
             }
             return;
         };
-        let flow = &mut self.hot[slot as usize];
-        if now.saturating_duration_since(flow.last_packet_at) > IDLE_LIFETIME || flow.reopens(seen)
-        {
-            let (end, is_idle) = flow.end(now);
-            self.end(slot, if is_idle { end } else { now });
+        let flow = &self.flows[slot as usize];
+        if now_ns.saturating_sub(flow.last_packet_ns) > IDLE_LIFETIME_NS || flow.reopens(seen) {
+            let (end_ns, is_idle) = flow.end_ns(now_ns);
+            self.end(slot, if is_idle { end_ns } else { now_ns });
             return self.note(seen, found, basis);
         }
         if flow.version != self.version && !self.compare(slot, seen, found.hash, basis) {
             return;
         }
-        let flow = &mut self.hot[slot as usize];
-        flow.count(seen);
-        if seen.flags.is_some_and(|flags| flags.fin() || flags.rst()) && flow.is_closed() {
-            self.schedule(slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.count(seen, now_ns);
+        let ends = seen.flags.is_some_and(|flags| flags.fin() || flags.rst());
+        // One that has not been told yet is due soon anyway.
+        if ends && flow.is_closed() && flow.is_told {
+            let expires_at_ns = flow.expires_at_ns();
+            self.due.set(slot, second_of(expires_at_ns));
         }
     }
 
     /// Compare a flow with the grants and the path of its peer; whether its record goes on. If not, the next may have begun.
-    fn compare(
+    fn compare<'a>(
         &mut self,
         slot: u32,
         seen: &Sighting,
         hash: u64,
-        basis: &impl Fn(&Sighting) -> Option<Basis>,
+        basis: &impl Fn(&Sighting) -> Option<Basis<'a>>,
     ) -> bool {
-        let (Some(peer), Some(flow)) = (
-            self.peers.get(&seen.peer),
-            self.cold[slot as usize].as_mut(),
-        ) else {
+        let flow = &mut self.flows[slot as usize];
+        let (Some(peer), Some(context)) = (self.peers.get(&seen.peer), &flow.context) else {
             return false;
         };
-        let grants_version = peer.grants_version + self.grants_version;
+        let grants_version = peer.grants_version.wrapping_add(self.grants_version);
         if seen.from_initiator && flow.grants_version != grants_version {
             flow.grants_version = grants_version;
             match basis(seen) {
-                Some(basis) if basis.resource == flow.basis.resource => {}
+                Some(basis) if is_same(basis.resource, &context.resource_id) => {}
                 other => {
-                    self.end(slot, seen.at);
+                    self.end(slot, self.ns(seen.at));
                     if let Some(basis) = other {
                         self.start(seen, hash, basis);
                     }
@@ -352,31 +360,32 @@ impl FlowRecords {
         }
         if flow.path_version != peer.path_version {
             flow.path_version = peer.path_version;
-            if let Some(path) = peer.flow_path(flow.basis.role)
-                && !flow.takes(path)
-            {
-                let basis = flow.basis.clone();
-                self.end(slot, seen.at);
-                self.start(seen, hash, basis);
-                return false;
+            if let Some(path) = peer.flow_path(context.role) {
+                let context = context.clone();
+                if !flow.takes(path) {
+                    self.end(slot, self.ns(seen.at));
+                    self.start(seen, hash, Basis::of(&context));
+                    return false;
+                }
             }
         }
         // The responder's packets leave a change of grants to the initiator's.
         if flow.grants_version == grants_version {
-            self.hot[slot as usize].version = self.version;
+            flow.version = self.version;
         }
         true
     }
 
     /// The peer is gone: its records end.
     pub fn forget_peer(&mut self, peer: PeerKey, now: Instant) {
-        self.end_all_of(peer, now);
+        self.end_all_of(peer, self.ns(now));
         self.peers.remove(&peer);
     }
 
     /// Tell of what has begun, end what has been silent for too long, and let reports go that have waited long enough.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let second = now.saturating_duration_since(self.epoch).as_secs();
+        let now_ns = self.ns(now);
+        let second = now_ns / SECOND_NS;
         let mut has_told = false;
         for _ in 0..AT_ONCE / TOGETHER {
             let mut due = [NONE; TOGETHER];
@@ -388,10 +397,10 @@ impl FlowRecords {
                 count += 1;
             }
             let due = &due[..count];
-            self.read_ahead(due, |flow| flow.expires_at() <= now);
+            self.read_ahead(due, |flow| flow.expires_at_ns() <= now_ns);
             for slot in due {
                 steps::count(1);
-                has_told |= self.tell_or_end(*slot, now);
+                has_told |= self.tell_or_end(*slot, now_ns);
             }
             if count < TOGETHER {
                 break;
@@ -404,40 +413,43 @@ impl FlowRecords {
     }
 
     /// Handle a flow that is due; whether its start has been told now.
-    fn tell_or_end(&mut self, slot: u32, now: Instant) -> bool {
-        let (flow, Some(more)) = (&self.hot[slot as usize], self.cold[slot as usize].as_mut())
-        else {
-            return false;
-        };
-        let expires_at = flow.expires_at();
-        if expires_at <= now {
-            let (ended_at, _) = flow.end(now);
-            self.end(slot, ended_at);
+    fn tell_or_end(&mut self, slot: u32, now_ns: u64) -> bool {
+        let flow = &mut self.flows[slot as usize];
+        let expires_at_ns = flow.expires_at_ns();
+        if expires_at_ns <= now_ns {
+            let (end_ns, _) = flow.end_ns(now_ns);
+            self.end(slot, end_ns);
             return false;
         }
-        let was_told = std::mem::replace(&mut more.is_told, true);
-        if !was_told {
-            self.reports.push(more.told(&flow.tuple), now);
+        let was_told = std::mem::replace(&mut flow.is_told, true);
+        if !was_told && let Some(context) = &flow.context {
+            let told = flow.report(context.clone(), None);
+            self.reports.push(told, self.instant(now_ns));
         }
-        self.due.set(slot, self.second_of(expires_at));
+        self.due.set(slot, second_of(expires_at_ns));
         !was_told
     }
 
     /// Read of all these what telling or ending them needs, so that a core waits for their memory at once.
-    fn read_ahead(&self, slots: &[u32], ends: impl Fn(&Hot) -> bool) {
+    fn read_ahead(&self, slots: &[u32], ends: impl Fn(&Flow) -> bool) {
         let mut read = 0;
         for slot in slots {
-            if let (Some(flow), Some(Some(more))) =
-                (self.hot.get(*slot as usize), self.cold.get(*slot as usize))
-            {
-                read ^= flow.hash ^ flow.packets[RX] ^ more.started_at_us ^ more.path_version;
-            }
+            read ^= self.read_of(*slot);
         }
         for slot in slots {
-            if let Some(flow) = self.hot.get(*slot as usize).filter(|flow| ends(flow)) {
-                let found = self.index.find(flow.hash, |found| found == slot);
+            let Some(flow) = self.flows.get(*slot as usize) else {
+                continue;
+            };
+            let context = flow.context.as_ref();
+            read ^= context.map_or(0, Arc::strong_count) as u64;
+            if ends(flow) {
+                let hash = self.hash_of(flow.peer, &flow.tuple);
+                let found = self.index.find(hash, |found| found == slot);
                 read ^= u64::from(found.copied().unwrap_or(NONE));
                 read ^= u64::from(self.due.has(*slot));
+                read ^= self.read_of(flow.before) ^ self.read_of(flow.behind);
+                let peer = self.peers.get(&flow.peer);
+                read ^= peer.map_or(0, |peer| peer.count) as u64;
             }
         }
         std::hint::black_box(read);
@@ -448,7 +460,7 @@ impl FlowRecords {
             .due
             .first()
             .map(|second| self.epoch + Duration::from_secs(second));
-        [self.seen.since(), flows, self.reports.poll_timeout()]
+        [self.seen.due_at(), flows, self.reports.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -456,24 +468,28 @@ impl FlowRecords {
 
     /// End every record, as at the end of the process.
     pub fn end_all(&mut self, now: Instant) {
+        let now_ns = self.ns(now);
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
         for peer in peers {
-            self.end_all_of(peer, now);
+            self.end_all_of(peer, now_ns);
         }
         self.reports.flush();
     }
 
-    fn end_all_of(&mut self, peer: PeerKey, now: Instant) {
+    fn end_all_of(&mut self, peer: PeerKey, now_ns: u64) {
         while let Some(oldest) = self.oldest_of(peer) {
             let mut slots = [NONE; TOGETHER];
             let mut next = oldest;
             for slot in &mut slots {
                 *slot = next;
-                next = self.neighbour(next).map_or(NONE, |more| more.behind);
+                next = self
+                    .flows
+                    .get(next as usize)
+                    .map_or(NONE, |flow| flow.behind);
             }
             self.read_ahead(&slots, |_| true);
             for slot in slots.into_iter().take_while(|slot| *slot != NONE) {
-                self.end(slot, now);
+                self.end(slot, now_ns);
             }
         }
     }
@@ -486,8 +502,8 @@ impl FlowRecords {
         } else {
             self.find_in_index(seen, found.hash)?
         };
-        if let Some(recent) = self.recent.get_mut(place_of(seen.peer, found.hash)) {
-            *recent = slot;
+        if !found.is_recent || slot != found.slot {
+            self.recent.put(seen.peer, found.hash, slot);
         }
         Some(slot)
     }
@@ -499,27 +515,37 @@ impl FlowRecords {
     }
 
     fn is_at(&self, slot: u32, seen: &Sighting) -> bool {
-        let flow = self.hot.get(slot as usize);
+        let flow = self.flows.get(slot as usize);
         flow.is_some_and(|flow| flow.is_of(seen.peer, &seen.tuple))
     }
 
-    fn start(&mut self, seen: &Sighting, hash: u64, basis: Basis) {
-        let now = seen.at;
-        self.make_room(seen.peer, now);
-        let started_at_us = self.unix_us(now);
+    fn start(&mut self, seen: &Sighting, hash: u64, basis: Basis<'_>) {
+        let now_ns = self.ns(seen.at);
+        self.make_room(seen.peer, now_ns);
+        let started_at_us = self.unix_us(now_ns);
         let all = self.grants_version;
-        let slot = self.free.pop().unwrap_or(self.hot.len() as u32);
+        let version = self.version;
+        let slot = self.free.pop().unwrap_or(self.flows.len() as u32);
         let peer = self.peer(seen.peer);
-        let more = Cold {
-            paths: peer.flow_paths(basis.role),
-            basis,
-            path_version: peer.path_version,
-            grants_version: peer.grants_version + all,
-            started_at_us,
+        let mut flow = Flow {
+            tuple: seen.tuple,
+            peer: seen.peer,
+            context: Some(peer.context_of(basis)),
+            is_under_way: false,
+            finished: [false; 2],
+            is_reset: false,
             is_told: false,
+            version,
+            path_version: peer.path_version,
+            grants_version: peer.grants_version.wrapping_add(all),
             before: peer.newest,
             behind: NONE,
+            last_packet_ns: now_ns,
+            packets: [0; 2],
+            bytes: [0; 2],
+            started_at_us,
         };
+        flow.count(seen, now_ns);
         let newest = std::mem::replace(&mut peer.newest, slot);
         if newest == NONE {
             peer.oldest = slot;
@@ -530,73 +556,58 @@ impl FlowRecords {
             self.crowds.remove(&(crowd - 1, seen.peer));
             self.crowds.insert((crowd, seen.peer));
         }
-        if let Some(former) = self.neighbour(newest) {
+        if let Some(former) = self.flows.get_mut(newest as usize) {
             former.behind = slot;
         }
-        let mut flow = Hot {
-            hash,
-            tuple: seen.tuple,
-            peer: seen.peer,
-            is_used: true,
-            is_under_way: false,
-            finished: [false; 2],
-            is_reset: false,
-            version: self.version,
-            last_packet_at: now,
-            packets: [0; 2],
-            bytes: [0; 2],
-        };
-        flow.count(seen);
-        if slot as usize == self.hot.len() {
-            self.hot.push(flow);
-            self.cold.push(Some(more));
+        if slot as usize == self.flows.len() {
+            self.flows.push(flow);
         } else {
-            self.hot[slot as usize] = flow;
-            self.cold[slot as usize] = Some(more);
+            self.flows[slot as usize] = flow;
         }
-        let hot = &self.hot;
-        self.index
-            .insert_unique(hash, slot, |slot| hot[*slot as usize].hash);
-        if let Some(recent) = self.recent.get_mut(place_of(seen.peer, hash)) {
-            *recent = slot;
-        }
-        self.due.set(slot, self.second_of(now + TOLD_AFTER));
+        let (flows, hasher) = (&self.flows, self.hash);
+        self.index.insert_unique(hash, slot, |slot| {
+            let flow = &flows[*slot as usize];
+            hasher.hash_one((flow.peer, flow.tuple))
+        });
+        self.recent.put(seen.peer, hash, slot);
+        self.due.set(slot, second_of(now_ns + TOLD_AFTER_NS));
         self.open += 1;
         self.started += 1;
     }
 
     /// End a record; all that is known of the flow goes with it.
-    fn end(&mut self, slot: u32, ended_at: Instant) {
-        let flow = &mut self.hot[slot as usize];
-        let Some(more) = self.cold[slot as usize].take() else {
+    fn end(&mut self, slot: u32, ended_at_ns: u64) {
+        let flow = &mut self.flows[slot as usize];
+        let Some(context) = flow.context.take() else {
             return;
         };
-        flow.is_used = false;
-        let (hash, peer, tuple) = (flow.hash, flow.peer, flow.tuple);
-        let (last_packet_at, packets, bytes) = (flow.last_packet_at, flow.packets, flow.bytes);
+        let flow = &self.flows[slot as usize];
+        let (peer, before, behind) = (flow.peer, flow.before, flow.behind);
+        let end = FlowEnd {
+            ended_at_us: flow.started_at_us.max(self.unix_us(ended_at_ns)),
+            last_packet_at_us: flow.started_at_us.max(self.unix_us(flow.last_packet_ns)),
+            tx_packets: flow.packets[TX],
+            rx_packets: flow.packets[RX],
+            tx_bytes: flow.bytes[TX],
+            rx_bytes: flow.bytes[RX],
+        };
+        let ended = flow.report(context, Some(end));
+        let hash = self.hash_of(peer, &flow.tuple);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
             entry.remove();
         }
         self.free.push(slot);
         self.open -= 1;
         self.due.remove(slot);
-        self.unlink(peer, more.before, more.behind);
-        let end = FlowEnd {
-            ended_at_us: more.started_at_us.max(self.unix_us(ended_at)),
-            last_packet_at_us: more.started_at_us.max(self.unix_us(last_packet_at)),
-            tx_packets: packets[TX],
-            rx_packets: packets[RX],
-            tx_bytes: bytes[TX],
-            rx_bytes: bytes[RX],
-        };
-        self.reports.push(more.ended(&tuple, end), ended_at);
+        self.unlink(peer, before, behind);
+        self.reports.push(ended, self.instant(ended_at_ns));
     }
 
     fn unlink(&mut self, peer: PeerKey, before: u32, behind: u32) {
-        if let Some(before) = self.neighbour(before) {
+        if let Some(before) = self.flows.get_mut(before as usize) {
             before.behind = behind;
         }
-        if let Some(behind) = self.neighbour(behind) {
+        if let Some(behind) = self.flows.get_mut(behind as usize) {
             behind.before = before;
         }
         let Some(flows) = self.peers.get_mut(&peer) else {
@@ -618,12 +629,8 @@ impl FlowRecords {
         flows.count -= 1;
     }
 
-    fn neighbour(&mut self, slot: u32) -> Option<&mut Cold> {
-        self.cold.get_mut(slot as usize)?.as_mut()
-    }
-
     /// End the oldest record of a peer that has too many, or of the one with the most.
-    fn make_room(&mut self, peer: PeerKey, now: Instant) {
+    fn make_room(&mut self, peer: PeerKey, now_ns: u64) {
         let has = self.peers.get(&peer).map_or(0, |flows| flows.count);
         let from = if has >= MAX_FLOWS_OF_PEER {
             Some(peer)
@@ -636,7 +643,7 @@ impl FlowRecords {
         };
         if let Some(oldest) = from.and_then(|peer| self.oldest_of(peer)) {
             self.displaced += 1;
-            self.end(oldest, now);
+            self.end(oldest, now_ns);
         }
     }
 
@@ -645,54 +652,75 @@ impl FlowRecords {
         (oldest != NONE).then_some(oldest)
     }
 
-    /// Bring the end forward of a flow that is closed; one that has not been told yet is due soon anyway.
-    fn schedule(&mut self, slot: u32) {
-        let is_told = self.cold[slot as usize]
-            .as_ref()
-            .is_some_and(|more| more.is_told);
-        if is_told {
-            let expires_at = self.hot[slot as usize].expires_at();
-            self.due.set(slot, self.second_of(expires_at));
-        }
-    }
-
     fn peer(&mut self, peer: PeerKey) -> &mut PeerFlows {
         self.peers.entry(peer).or_insert(PeerFlows {
             oldest: NONE,
             newest: NONE,
             count: 0,
-            path: None,
-            paths: [None, None],
             path_version: 0,
             grants_version: 0,
+            contexts: Vec::new(),
+            path: None,
         })
     }
 
-    fn unix_us(&self, at: Instant) -> u64 {
-        let since_epoch = at.saturating_duration_since(self.epoch);
-        (self.unix_at_epoch + since_epoch).as_micros() as u64
+    fn hash_of(&self, peer: PeerKey, tuple: &Tuple) -> u64 {
+        self.hash.hash_one((peer, *tuple))
     }
 
-    /// The first whole second of the engine's clock that is not before `at`.
-    fn second_of(&self, at: Instant) -> u64 {
-        let since_epoch = at.saturating_duration_since(self.epoch);
-        since_epoch.as_secs() + u64::from(since_epoch.subsec_nanos() > 0)
+    fn ns(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
+    fn instant(&self, ns: u64) -> Instant {
+        self.epoch + Duration::from_nanos(ns)
+    }
+
+    fn unix_us(&self, ns: u64) -> u64 {
+        (self.unix_at_epoch + Duration::from_nanos(ns)).as_micros() as u64
     }
 }
 
-/// Where among the recent ones a flow may be.
-fn place_of(peer: PeerKey, hash: u64) -> usize {
-    (peer.number() as usize * RECENT_OF_PEER + hash as usize % RECENT_OF_PEER) % RECENT
+/// The first whole second of the engine's clock that is not before this.
+fn second_of(ns: u64) -> u64 {
+    ns.div_ceil(SECOND_NS)
 }
 
-impl Hot {
+/// Mostly it is the same text, which need not be looked at.
+fn is_same(one: &Arc<str>, other: &Arc<str>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+impl<'a> Basis<'a> {
+    fn of(context: &'a FlowContext) -> Self {
+        Self {
+            resource: &context.resource_id,
+            authorization: &context.authorization_id,
+            role: context.role,
+            domain: context.domain.as_ref(),
+        }
+    }
+
+    fn is_of(&self, context: &FlowContext) -> bool {
+        let domain = (self.domain, context.domain.as_ref());
+        is_same(self.resource, &context.resource_id)
+            && is_same(self.authorization, &context.authorization_id)
+            && self.role == context.role
+            && match domain {
+                (Some(one), Some(other)) => is_same(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            }
+    }
+}
+
+impl Flow {
     fn is_of(&self, peer: PeerKey, tuple: &Tuple) -> bool {
-        self.is_used && self.peer == peer && self.tuple == *tuple
+        self.peer == peer && self.tuple == *tuple && self.context.is_some()
     }
 
-    fn count(&mut self, seen: &Sighting) {
+    fn count(&mut self, seen: &Sighting, now_ns: u64) {
         let direction = if seen.from_initiator { TX } else { RX };
-        self.last_packet_at = seen.at;
+        self.last_packet_ns = now_ns;
         self.packets[direction] += seen.packets as u64;
         self.bytes[direction] += seen.payload_bytes as u64;
         if let Some(flags) = seen.flags {
@@ -712,83 +740,76 @@ impl Hot {
         self.is_reset || self.finished == [true; 2]
     }
 
-    fn expires_at(&self) -> Instant {
-        self.last_packet_at
+    fn expires_at_ns(&self) -> u64 {
+        self.last_packet_ns
             + if self.is_closed() {
-                CLOSED_LIFETIME
+                CLOSED_LIFETIME_NS
             } else {
-                IDLE_LIFETIME
+                IDLE_LIFETIME_NS
             }
     }
 
     /// When a flow has ended of which nothing has come since, and whether by silence.
-    fn end(&self, now: Instant) -> (Instant, bool) {
+    fn end_ns(&self, now_ns: u64) -> (u64, bool) {
         if self.is_closed() {
-            return (self.last_packet_at, true);
+            return (self.last_packet_ns, true);
         }
-        let silent_until = self.last_packet_at + IDLE_LIFETIME;
-        (silent_until.min(now), silent_until < now)
+        let silent_until = self.last_packet_ns + IDLE_LIFETIME_NS;
+        (silent_until.min(now_ns), silent_until < now_ns)
     }
-}
 
-impl Cold {
     /// Note another path; false if it is one too many.
     fn takes(&mut self, path: FlowPath) -> bool {
-        if self.paths.last().is_some_and(|last| last.is_same(&path)) {
+        let Some(context) = &mut self.context else {
+            return false;
+        };
+        if context.paths.last().is_some_and(|last| last.is_same(&path)) {
             return true;
         }
-        let has_room = self.paths.len() < MAX_PATHS;
+        let has_room = context.paths.len() < MAX_PATHS;
         if has_room {
-            self.paths = self.paths.iter().copied().chain([path]).collect();
+            Arc::make_mut(context).paths.push(path);
         }
         has_room
     }
 
-    fn told(&self, tuple: &Tuple) -> FlowReport {
+    fn report(&self, context: Arc<FlowContext>, end: Option<FlowEnd>) -> FlowReport {
         FlowReport {
-            authorization_id: self.basis.authorization.clone(),
-            role: self.basis.role,
-            protocol: tuple.protocol,
-            initiator: tuple.initiator,
-            responder: tuple.responder,
-            domain: self.basis.domain.clone(),
-            paths: self.paths.clone(),
+            context,
+            protocol: self.tuple.protocol,
+            initiator: self.tuple.initiator,
+            responder: self.tuple.responder,
             started_at_us: self.started_at_us,
-            end: None,
-        }
-    }
-
-    fn ended(self, tuple: &Tuple, end: FlowEnd) -> FlowReport {
-        FlowReport {
-            authorization_id: self.basis.authorization,
-            role: self.basis.role,
-            protocol: tuple.protocol,
-            initiator: tuple.initiator,
-            responder: tuple.responder,
-            domain: self.basis.domain,
-            paths: self.paths,
-            started_at_us: self.started_at_us,
-            end: Some(end),
+            end,
         }
     }
 }
 
 impl PeerFlows {
-    /// The paths of a record that begins now: the one in use, if any.
-    fn flow_paths(&mut self, own: FlowRole) -> Arc<[FlowPath]> {
-        let known = &self.paths[own as usize];
-        if let Some(paths) = known {
-            return paths.clone();
+    /// What a record that begins now shares with others: its basis, and the path in use, if any.
+    fn context_of(&mut self, basis: Basis<'_>) -> Arc<FlowContext> {
+        let mut known = self.contexts.iter().rev();
+        if let Some(known) = known.find(|context| basis.is_of(context)) {
+            return known.clone();
         }
-        let paths: Arc<[FlowPath]> = self.flow_path(own).into_iter().collect();
-        self.paths[own as usize] = Some(paths.clone());
-        paths
+        let context = Arc::new(FlowContext {
+            resource_id: basis.resource.clone(),
+            authorization_id: basis.authorization.clone(),
+            role: basis.role,
+            domain: basis.domain.cloned(),
+            paths: self.flow_path(basis.role).into_iter().collect(),
+        });
+        if self.contexts.len() == MAX_CONTEXTS {
+            self.contexts.remove(0);
+        }
+        self.contexts.push(context.clone());
+        context
     }
 
     /// The path as a record names it: from the initiator's side to the responder's; without a source where the initiator
     /// sends over its relay.
     fn flow_path(&self, own: FlowRole) -> Option<FlowPath> {
-        let (path, activated_at_us) = self.path?;
+        let (path, activated_at_us) = **self.path.as_ref()?;
         let (ours, theirs) = match path.kind {
             PathKind::Direct => (false, false),
             PathKind::LocalRelay => (true, false),

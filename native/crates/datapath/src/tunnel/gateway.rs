@@ -416,16 +416,9 @@ impl Gateway {
     }
 
     /// What the flow of a client's packet is recorded under that has passed; `sent_to` is its destination inside the tunnel.
-    pub fn granted_basis_of(&self, seen: &Sighting, sent_to: IpAddr) -> Option<Basis> {
+    pub fn granted_basis_of(&self, seen: &Sighting, sent_to: IpAddr) -> Option<Basis<'_>> {
         let client = self.clients.get(&seen.peer)?;
-        let (resource, domain) = client.resource_at(sent_to, seen.traffic(), seen.at)?;
-        let authorization = client.grants.get(&resource)?.grant.record_under.clone()?;
-        Some(Basis {
-            resource,
-            authorization,
-            role: FlowRole::Responder,
-            domain,
-        })
+        client.basis_of(sent_to, seen.traffic(), seen.at)
     }
 
     /// Judge a packet that the network sends to a client (data-plane §5.6).
@@ -602,36 +595,36 @@ impl Client {
         }
     }
 
-    /// The resource that [`Client::classify`] finds granted, and the name.
-    fn resource_at(
-        &self,
-        far: IpAddr,
-        traffic: Traffic,
-        now: Instant,
-    ) -> Option<(ResourceId, Option<Arc<str>>)> {
-        if is_proxy_address(far) {
+    /// What the flows of the resource that [`Client::classify`] finds granted are recorded under.
+    fn basis_of(&self, far: IpAddr, traffic: Traffic, now: Instant) -> Option<Basis<'_>> {
+        let (resource, record_under, domain) = if is_proxy_address(far) {
             let known = self.translations.get(far)?;
-            let granted = known.granted_by.iter().find(|(resource, serial)| {
-                let held = self.grants.get(*resource);
-                held.is_some_and(|held| {
-                    held.serial == **serial
-                        && held.grant.is_live(now)
-                        && held.grant.filters.permits(traffic)
-                })
-            });
-            return granted.map(|(resource, _)| (resource.clone(), Some(known.name.clone())));
-        }
-        let internet = || {
-            self.internet.iter().find(|route| {
-                route.deadline.is_none_or(|deadline| now < deadline)
-                    && route.filters.permits(traffic)
-            })
+            let mut granted = known.granted_by.iter();
+            let (resource, grant) = granted.find_map(|(resource, serial)| {
+                let held = self.grants.get(resource)?;
+                let is_granted = held.serial == *serial
+                    && held.grant.is_live(now)
+                    && held.grant.filters.permits(traffic);
+                is_granted.then_some((resource, &held.grant))
+            })?;
+            (resource, &grant.record_under, Some(&known.name))
+        } else {
+            let mut internet = self.internet.iter();
+            let route = match self.routes.best(far, traffic, now) {
+                Some(found) => found.route,
+                None => internet.find(|route| {
+                    route.deadline.is_none_or(|deadline| now < deadline)
+                        && route.filters.permits(traffic)
+                })?,
+            };
+            (&route.resource, &route.record_under, None)
         };
-        let route = match self.routes.best(far, traffic, now) {
-            Some(found) => found.route,
-            None => internet()?,
-        };
-        Some((route.resource.clone(), None))
+        Some(Basis {
+            resource,
+            authorization: record_under.as_ref()?,
+            role: FlowRole::Responder,
+            domain,
+        })
     }
 
     /// Errors pass regardless of filters; those about translated flows are translated with them. `is_own`: the gateway's
@@ -698,6 +691,7 @@ impl Grant {
             filters: self.filters.clone(),
             rank: self.rank,
             deadline: self.deadline,
+            record_under: self.record_under.clone(),
         }
     }
 }

@@ -59,7 +59,7 @@ impl RoleState for Gateway {
         Sighting::of(key, packet, true, Right::Received(sent_to), 1, now)
     }
 
-    fn basis_of(&self, seen: &Sighting) -> Option<Basis> {
+    fn basis_of(&self, seen: &Sighting) -> Option<Basis<'_>> {
         match seen.right {
             Right::Received(sent_to) => self.granted_basis_of(seen, sent_to),
             Right::Sent | Right::None => None,

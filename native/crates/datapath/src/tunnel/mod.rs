@@ -42,6 +42,7 @@ mod prefix_map;
 mod programme;
 mod reassembly;
 mod receive;
+mod recent_slots;
 mod relay_names;
 mod route_table;
 mod seeded_hash;

@@ -21,6 +21,8 @@ pub struct Route {
     pub rank: i64,
     /// From this instant on the route does not exist.
     pub deadline: Option<Instant>,
+    /// What a grant's flows are recorded under; in a table of grants only.
+    pub record_under: Option<Arc<str>>,
 }
 
 /// The best route to an address.
@@ -126,6 +128,7 @@ mod tests {
             filters: Arc::new(FilterSet::new(filters.into_iter().collect())),
             rank,
             deadline: None,
+            record_under: None,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wardgate_packet::{IpPacket, Kind, TcpFlags};
 
@@ -17,6 +17,8 @@ use crate::event::FlowProtocol;
 
 /// Sightings counted together; ours, about what one turn of the I/O thread brings.
 pub const AT_ONCE: usize = 64;
+/// How long they wait where nobody asks for events; ours.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Packets of one flow that passed together in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -184,9 +186,10 @@ impl Sightings {
         self.waiting.is_empty()
     }
 
-    /// When the first of them passed.
-    pub fn since(&self) -> Option<Instant> {
-        self.waiting.first().map(|seen| seen.at)
+    /// When they are to be counted at the latest. Whoever drives the engine asks for events after each call, which counts them: a
+    /// deadline that is due at once would have everything else looked at that may be due, after each packet.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.waiting.first().map(|seen| seen.at + PATIENCE)
     }
 
     /// Returns what more packets of the same flow and direction may be added to.

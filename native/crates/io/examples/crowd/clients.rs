@@ -47,23 +47,34 @@ const SETTLE: Duration = Duration::from_secs(25);
 const QUIET: Duration = Duration::from_secs(30);
 /// Packets that TCP sends at once at first (RFC 6928).
 const WINDOW: u32 = 10;
-/// Pairs of rounds without and with records.
+/// Pairs of rounds without and with records, and where nothing else is measured.
 const ROUNDS: usize = 6;
+const ROUNDS_ALONE: usize = 16;
 
 pub fn run(arguments: &[String]) -> Result<()> {
     let number = |at: usize, default| arguments.get(at).map_or(Ok(default), |text| text.parse());
     let (clients, flows, seconds) = (number(0, 1_000)?, number(1, 10)?, number(2, 10)?);
+    let for_seconds = Duration::from_secs(seconds as u64);
     let mut portal = Portal::open(clients)?;
     let fresh = portal.figures()?;
     let began = Instant::now();
     portal.connect()?;
     let took = began.elapsed();
+    if arguments.get(3).is_some_and(|what| what == "records") {
+        let [windows, singles] = portal.costs_of_records(flows, ROUNDS_ALONE, for_seconds / 3)?;
+        windows.tell();
+        singles.tell();
+        eprintln!(
+            "{}",
+            json!({"records": windows.json(), "records_of_singles": singles.json()})
+        );
+        return Ok(());
+    }
     let connected = portal.figures()?;
     thread::sleep(SETTLE);
     let quiet_from = portal.figures()?;
     thread::sleep(QUIET);
     let quiet = portal.figures()?.since(&quiet_from, QUIET);
-    let for_seconds = Duration::from_secs(seconds as u64);
     let load = portal.load(
         Plan {
             flows,
@@ -83,10 +94,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         },
         for_seconds,
     )?;
-    // As many packets on their way in both.
-    let windows =
-        portal.cost_of_records(flows.div_ceil(WINDOW as usize), WINDOW, for_seconds / 3)?;
-    let singles = portal.cost_of_records(flows, 1, for_seconds / 3)?;
+    let [windows, singles] = portal.costs_of_records(flows, ROUNDS, for_seconds / 3)?;
     eprintln!(
         "{clients} clients connected in {:.1} s; gateway {:.1} MB before, {:.1} MB with them, {:.1} MB with {} flows",
         took.as_secs_f64(),
@@ -161,8 +169,11 @@ struct Recorded {
     window: u32,
     without: Load,
     with: Load,
-    /// The share of the packets a second that is lost: the median of pairs of rounds that followed each other.
-    lost_throughput: f64,
+    /// Of pairs of rounds that followed each other, quartiles: the share of the packets a second that is lost.
+    lost_throughput: [f64; 3],
+    /// The same: microseconds of begin, end and every packet of a flow. The packets are counted as they come in and as they go out.
+    /// Flows of the start of a round, which does not count, end in it too: it is a little less.
+    flow_us: [f64; 3],
 }
 
 /// What the gateway has cost so far.
@@ -175,18 +186,13 @@ struct Figures {
 }
 
 impl Recorded {
-    /// Microseconds of begin, end and every packet of a flow: the packets are counted as they come in and as they go out. Flows of
-    /// the start of a round, which does not count, end in it too: it is a little less.
-    fn flow_us(&self) -> f64 {
-        (self.with.cpu_us - self.without.cpu_us) * f64::from(2 * self.per_flow)
-    }
-
     fn tell(&self) {
-        let flow_us = self.flow_us();
+        let [_, flow_us, _] = self.flow_us;
+        let [low, lost, high] = self.lost_throughput.map(|lost| 100.0 * lost);
         eprintln!(
             "records at {:.0} flows/s of {} packets and answers, {} on their way at a time: {:.3} µs a packet without, {:.3} with; \
-             {:.0} and {:.0} packets/s, {:.1} % of throughput by pairs of rounds; a flow costs {flow_us:.2} µs, 10,000 flows/s \
-             {flow_us:.1} % of a core",
+             {:.0} and {:.0} packets/s, {lost:.1} % of throughput by pairs of rounds (half of them {low:.1} to {high:.1} %); a flow \
+             costs {flow_us:.2} µs, 10,000 flows/s {flow_us:.1} % of a core",
             self.with.flows_s,
             self.per_flow,
             self.window,
@@ -194,15 +200,16 @@ impl Recorded {
             self.with.cpu_us,
             self.without.packets_s,
             self.with.packets_s,
-            100.0 * self.lost_throughput,
         );
     }
 
     fn json(&self) -> Value {
+        let ([_, lost, _], [_, flow_us, _]) = (self.lost_throughput, self.flow_us);
         json!({
             "flows_s": self.with.flows_s, "cpu_us": {"without": self.without.cpu_us, "with": self.with.cpu_us},
             "packets_s": {"without": self.without.packets_s, "with": self.with.packets_s},
-            "lost_throughput": self.lost_throughput, "packets_of_flow": self.per_flow, "window": self.window, "flow_us": self.flow_us(),
+            "lost_throughput": lost, "lost_throughput_quartiles": self.lost_throughput, "packets_of_flow": self.per_flow,
+            "window": self.window, "flow_us": flow_us, "flow_us_quartiles": self.flow_us,
         })
     }
 }
@@ -360,8 +367,27 @@ impl Portal {
         })
     }
 
+    /// Measure the cost of records with many packets of a flow on their way and with one; with as many in all.
+    fn costs_of_records(
+        &mut self,
+        flows: usize,
+        pairs: usize,
+        time: Duration,
+    ) -> Result<[Recorded; 2]> {
+        Ok([
+            self.cost_of_records(flows.div_ceil(WINDOW as usize), WINDOW, pairs, time)?,
+            self.cost_of_records(flows, 1, pairs, time)?,
+        ])
+    }
+
     /// Measure the same load without and with records, in flows as long as makes 10,000 of them a second.
-    fn cost_of_records(&mut self, flows: usize, window: u32, time: Duration) -> Result<Recorded> {
+    fn cost_of_records(
+        &mut self,
+        flows: usize,
+        window: u32,
+        pairs: usize,
+        time: Duration,
+    ) -> Result<Recorded> {
         let mut plan = Plan {
             flows,
             per_flow: u32::MAX,
@@ -371,7 +397,7 @@ impl Portal {
         let passes = self.load(plan, time)?.packets_s;
         plan.per_flow = ((passes / 10_000.0).round() as u32).max(1);
         let mut rounds: [Vec<Load>; 2] = [Vec::new(), Vec::new()];
-        for round in 0..2 * ROUNDS {
+        for round in 0..2 * pairs {
             // Off, on, on, off: what changes slowly meets both alike.
             let is_on = round % 4 == 1 || round % 4 == 2;
             self.record(is_on)?;
@@ -379,14 +405,15 @@ impl Portal {
             rounds[usize::from(is_on)].push(self.load(plan, time)?);
             self.ends_records = false;
         }
-        let pairs = rounds[0].iter().zip(&rounds[1]);
-        let mut lost: Vec<f64> = pairs
-            .map(|(without, with)| 1.0 - with.packets_s / without.packets_s)
-            .collect();
-        lost.sort_by(f64::total_cmp);
+        let pairs = || rounds[0].iter().zip(&rounds[1]);
+        let lost = pairs().map(|(without, with)| 1.0 - with.packets_s / without.packets_s);
+        let flow_us = pairs()
+            .map(|(without, with)| (with.cpu_us - without.cpu_us) * f64::from(2 * plan.per_flow));
+        let (lost_throughput, flow_us) = (quartiles(lost.collect()), quartiles(flow_us.collect()));
         let [without, with] = rounds.map(|taken| median(&taken));
         Ok(Recorded {
-            lost_throughput: lost[lost.len() / 2],
+            lost_throughput,
+            flow_us,
             per_flow: plan.per_flow,
             window,
             without,
@@ -579,6 +606,12 @@ fn set_relays(salt: &str) -> Value {
         "id": "relay", "addresses": [format!("{}:{RELAY_PORT}", OUTER[0])],
         "username": format!("{expiry}:{salt}"), "password": STANDARD_NO_PAD.encode(digest),
     }]})
+}
+
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
+    [at(0.25), at(0.5), at(0.75)]
 }
 
 fn median(loads: &[Load]) -> Load {

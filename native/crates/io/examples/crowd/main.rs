@@ -3,8 +3,10 @@
 //! and removes them.
 //!
 //! ```text
-//! cargo run --release -p wardgate-io --example crowd -- [CLIENTS] [FLOWS-OF-EACH] [SECONDS]
+//! cargo run --release -p wardgate-io --example crowd -- [CLIENTS] [FLOWS-OF-EACH] [SECONDS] [records]
 //! ```
+//!
+//! With `records` nothing is measured but what those cost, in more rounds.
 //!
 //! ```text
 //!  clients, in one process: engines as they ship, one UDP socket,  │  gateway: engine, I/O thread and TUN device as they ship,

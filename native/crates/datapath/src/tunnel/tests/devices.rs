@@ -641,7 +641,10 @@ fn a_flow_between_clients_is_recorded_by_both_each_in_its_role() {
         let [begun, ended] = &reports[..] else {
             panic!("{reports:?}");
         };
-        assert_eq!((begun.role, &*begun.authorization_id), (role, "one"));
+        assert_eq!(
+            (begun.context.role, &*begun.context.authorization_id),
+            (role, "one")
+        );
         assert_eq!(begun.initiator, (ip(CLIENT_V4), 4000));
         assert_eq!(begun.responder, (ip(DEVICE_V4), 22));
         let end = ended.end.unwrap();
