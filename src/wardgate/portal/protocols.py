@@ -17,13 +17,18 @@ tests/unit/portal/test_protocols.py.
 """
 
 import asyncio
+import hashlib
 import logging
+import re
+from base64 import b64encode
 from collections.abc import Callable, MutableMapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.frames import Frame
@@ -56,6 +61,22 @@ MAX_FRAGMENTS: Final = 1024
 _MAX_LINE_BYTES: Final = MAX_LINE_LENGTH - 64
 """Of a field, or an address: what surely fits a line of the library's."""
 
+_ACCEPT: Final = {"type": "websocket.accept"}
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n%s\r\n"
+)
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")  # 16 bytes
+_OF_UPGRADE: Final = frozenset(
+    (
+        b"connection",
+        b"upgrade",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"sec-websocket-protocol",
+    )
+)
 _OF_BODIES: Final = (b"content-length", b"transfer-encoding")
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -169,8 +190,7 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         if self._is_refused:
             return
-        request = _upgrade_of(self.scope["method"], self.url, self.headers)
-        if request is None:
+        if not _is_of_a_size(self.url, self.headers):
             # The library's own parser refuses it, and words why.
             super().handle_websocket_upgrade()
             return
@@ -180,7 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
         channel.connection_made(self.transport)
-        channel.begin(request)
+        channel.begin(self.scope["method"], self.url, self.headers)
         self.transport.set_protocol(channel)
 
     # ── what is answered ─────────────────────────────────────────────────────────────────────────────────────
@@ -316,6 +336,8 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.request = self.response = None  # type: ignore[assignment]
+        self._accept_key: bytes | None = None
         self._inbox = Inbox()
         self.queue = self._inbox  # type: ignore[assignment]
 
@@ -346,16 +368,46 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         if self._feeding is None:
             self._feed()
 
-    def begin(self, request: Request) -> None:
+    def begin(self, method: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Take the head from the HTTP protocol, which has parsed it: to parse it once more took a twentieth of all that
-        a connect costs.
+        a connect costs, and to have the library look at it and word the answer as much again.
         """
         self.conn.parser.close()
         self.conn.parser = Protocol.parse(self.conn)  # of frames, which follow the head
         next(self.conn.parser)
-        self.handle_connect(request)
+        if not self.conn.available_extensions:
+            self._accept_key = _accept_key(method, headers)
+        if self._accept_key is not None:
+            self._start(url.decode("ascii"), headers)
+            return
+        self.handle_connect(_request(method, url, headers))
         if self.transport.is_closing():
             self._abort_later()
+
+    def _start(self, url: str, headers: list[tuple[bytes, bytes]]) -> None:
+        """Start the application on an upgrade that will be accepted with `_accept_key`, as `handle_connect` does."""
+        self.handshake_initiated = True
+        raw_path, _, query_string = url.partition("?")
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + unquote(raw_path),
+            "raw_path": self.root_path.encode("ascii") + raw_path.encode("ascii"),
+            "query_string": query_string.encode("ascii"),
+            "headers": headers,
+            "subprotocols": [],
+            "state": self.app_state.copy(),
+            "extensions": {"websocket.http.response": {}, TRANSPORT_EXTENSION: self},  # type: ignore[dict-item]
+        }
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
 
     def _begin(self, head: bytes) -> None:
         """Take the head, whole, from the HTTP protocol that has read it."""
@@ -419,7 +471,10 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
-        await super().send(message)  # type: ignore[arg-type]
+        if self._accept_key is not None and message == _ACCEPT:
+            self._accept(self._accept_key)
+        else:
+            await super().send(message)  # type: ignore[arg-type]
         if message["type"] == "websocket.accept":
             self._upgrade_timer.cancel()
             self.gate.prove(self.transport.get_extra_info("socket").fileno())
@@ -427,6 +482,18 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self._read_on()
         elif self.transport.is_closing():
             self._abort_later()
+
+    def _accept(self, key: bytes) -> None:
+        """Word the answer as the library does."""
+        if self.disconnected:
+            raise ClientDisconnected
+        self._accept_key = None
+        if not self.transport.is_closing():
+            self.handshake_complete = True
+            self.conn.state = State.OPEN
+            more = b"".join([b"%s: %s\r\n" % header for header in self.default_headers])
+            self.transport.write(_SWITCHING % (key, more))
+            self.start_keepalive()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -489,8 +556,10 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         """Drop the head of the request, in all the forms in which it is kept."""
         headers: Any = self.scope["headers"]
         headers.clear()
-        self.request.headers.clear()  # the parser keeps the request
-        self.request = self.response = None  # type: ignore[assignment]
+        kept: Request | None = self.request
+        if kept is not None:
+            kept.headers.clear()  # the parser keeps the request
+            self.request = self.response = None  # type: ignore[assignment]
 
     def _give_up(self) -> None:
         """The upgrade was neither accepted nor refused in time."""
@@ -506,18 +575,47 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self.loop.call_later(CLOSE_S, self.transport.abort)
 
 
-def _upgrade_of(method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request | None:
-    """Return the head of an upgrade that has been parsed as the library has it; None for one that the library refuses
-    because of its size, its body, or an address that is none.
-    """
-    if len(headers) > MAX_NUM_HEADERS or len(url) > _MAX_LINE_BYTES or not url.isascii():
-        return None
+def _is_of_a_size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Tell whether the library would not refuse a head because of its size, its body, or an address that is none."""
+    return (
+        len(headers) <= MAX_NUM_HEADERS
+        and len(url) <= _MAX_LINE_BYTES
+        and url.isascii()
+        and all(
+            len(name) + len(value) <= _MAX_LINE_BYTES and name not in _OF_BODIES for name, value in headers
+        )
+    )
+
+
+def _request(method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Request:
+    """Return a head that has been parsed as the library has it."""
     fields = Headers()
     for name, value in headers:
-        if len(name) + len(value) > _MAX_LINE_BYTES or name in _OF_BODIES:
-            return None
         fields[name.decode("ascii")] = value.decode("latin-1")
     return Request(url.decode("ascii"), fields, method)
+
+
+def _accept_key(method: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """Return what an upgrade, as peers write it, is accepted with (RFC 6455 §4.2); None for another one, which the
+    library looks at: one that is wrong, names several things in a field, or asks for a subprotocol.
+    """
+    of_upgrade: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _OF_UPGRADE:
+            if name in of_upgrade:
+                return None
+            of_upgrade[name] = value
+    key = of_upgrade.get(b"sec-websocket-key", b"")
+    if (
+        method != "GET"
+        or of_upgrade.get(b"connection", b"").lower() != b"upgrade"
+        or of_upgrade.get(b"upgrade", b"").lower() != b"websocket"
+        or of_upgrade.get(b"sec-websocket-version") != b"13"
+        or b"sec-websocket-protocol" in of_upgrade
+        or _KEY.fullmatch(key) is None
+    ):
+        return None
+    return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def protocols(gate: Gate) -> tuple[type[HttpProtocol], type[ChannelProtocol]]:

@@ -25,6 +25,10 @@ OWNERS = {
         "portal/http2.py",
         "Http2Protocol._open",
     ): "uvicorn's server, as for its own; it logs what the application raised",
+    (
+        "portal/protocols.py",
+        "ChannelProtocol._start",
+    ): "uvicorn's server, as for its own; it logs what the application raised",
     ("portal/database/group_sync.py", "GroupSync.begin"): "whoever asked for the run awaits it",
     (
         "portal/database/sqlite_driver.py",

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_network
@@ -424,6 +425,58 @@ def test_the_head_of_an_upgrade_is_parsed_once(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Request, "parse", parse)
     run_virtual(play())
+
+
+@pytest.mark.parametrize(
+    ("head", "is_ours"),
+    [
+        (UPGRADE, True),
+        (UPGRADE.replace(b"websocket\r", b"WebSocket\r").replace(b"Connection: U", b"connection: u"), True),
+        (UPGRADE.replace(b"Host", b"Sec-WebSocket-Extensions: permessage-deflate\r\nHost"), True),
+        (
+            UPGRADE.replace(b"/client/v2", b"/%63lient/v2").replace(b"socket HTTP", b"socket?a=%C3%A9? HTTP"),
+            True,
+        ),
+        (UPGRADE.replace(b" /client", b" http://portal/client"), True),
+        (UPGRADE.replace(b"Connection: ", b"Connection: keep-alive, "), False),
+        (UPGRADE.replace(b"Host", b"Connection: close\r\nHost"), False),
+        (UPGRADE.replace(b"Host", b"Sec-WebSocket-Protocol: a, b\r\nHost"), False),
+        (UPGRADE.replace(b": 13", b": 12"), False),
+        (UPGRADE.replace(b"bg==", b"bh=="), False),
+        (UPGRADE.replace(b"bg==", b"bg="), False),
+        (UPGRADE.replace(b"bg==", b"-g=="), False),
+        (UPGRADE.replace(b"bg==", b"bm5ubg=="), False),
+        (UPGRADE.replace(b"Host", b"Sec-WebSocket-Key: bm5ubm5ubm5ubm5ubm5ubg==\r\nHost"), False),
+        (UPGRADE.replace(b"Host", b"Upgrade: websocket\r\nHost"), False),
+        (UPGRADE.replace(b"GET", b"PUT"), False),
+    ],
+)
+def test_an_upgrade_is_answered_as_by_the_library(
+    head: bytes, is_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes | None] = []
+    accept_key = protocols._accept_key
+
+    def noted(method: str, headers: Any) -> bytes | None:
+        asked.append(accept_key(method, headers))
+        return asked[-1]
+
+    async def play() -> tuple[bytes, list[dict[str, Any]], list[Any]]:
+        caller = Caller()
+        await caller.say(head)
+        await caller.say(_frame(0x1, b"hello"))
+        texts = [one.get("text") for one in caller.received]
+        scopes = [
+            {name: value for name, value in one.items() if name != "extensions"} for one in caller.started
+        ]
+        # The library's answer has the date of the second in which it refuses.
+        return re.sub(rb"Date: [^\r]+", b"Date: then", caller.wire.written), scopes, texts
+
+    monkeypatch.setattr(protocols, "_accept_key", noted)
+    ours = run_virtual(play())
+    monkeypatch.setattr(protocols, "_accept_key", lambda _method, _headers: None)
+    assert ours == run_virtual(play())
+    assert [one is not None for one in asked] == [is_ours]
 
 
 @scene
