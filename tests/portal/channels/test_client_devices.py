@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
-
-import pytest
+from typing import Any, cast
 
 from support.portal import World
 from wardgate.portal.channels.client_devices import ClientDevices, Saved
 from wardgate.portal.devices.tables import Device
-from wardgate.portal.store import StoreError
+from wardgate.portal.store import Store, StoreError, Transaction
 from wardgate.wire.upgrade import ClientParameters
 
 
@@ -23,31 +22,35 @@ async def stored(world: World) -> list[Device]:
         return await tx.of(world.account_id).devices.load_all()
 
 
-class Counting:
-    """Counts the transactions that write; the first waits until it is let go on."""
+class CountedStore:
+    """A store as these devices see it, their transactions counted; the first waits until it is let go on."""
 
-    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        store = world.portal.services.store
-        writing = store.writing
+    def __init__(self, world: World) -> None:
+        self._store = world.portal.services.store
+        self.start_sync = self._store.start_sync
         self.count = 0
         self.go_on = asyncio.Event()
 
-        @contextlib.asynccontextmanager
-        async def counted(*arguments: Any, **options: Any) -> Any:
-            self.count += 1
-            if self.count == 1:
-                await self.go_on.wait()
-            async with writing(*arguments, **options) as transaction:
-                yield transaction
-
-        monkeypatch.setattr(store, "writing", counted)
+    @contextlib.asynccontextmanager
+    async def writing(self, **options: Any) -> AsyncIterator[Transaction]:
+        self.count += 1
+        if self.count == 1:
+            await self.go_on.wait()
+        async with self._store.writing(**options) as transaction:
+            yield transaction
 
 
-async def test_those_who_wait_for_the_writer_share_its_transaction(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices, transactions = ClientDevices(world.portal.services.store), Counting(world, monkeypatch)
-    saving = [asyncio.create_task(devices.save(world.actor, parameters(f"c{n}"))) for n in range(7)]
+def devices_of(world: World) -> tuple[ClientDevices, CountedStore]:
+    store = CountedStore(world)
+    return ClientDevices(cast(Store, store), world.portal.services.environment.clock), store
+
+
+async def test_those_who_wait_for_the_writer_share_its_transaction(world: World) -> None:
+    devices, transactions = devices_of(world)
+    saving = [asyncio.create_task(devices.save(world.actor, parameters("c0")))]
+    while transactions.count == 0:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0)
+    saving += [asyncio.create_task(devices.save(world.actor, parameters(f"c{n}"))) for n in range(1, 7)]
     # Twice the same device, as when a peer has given up and come again.
     saving.append(asyncio.create_task(devices.save(world.actor, parameters("c6", device_serial="s"))))
     await asyncio.sleep(0)
@@ -64,10 +67,20 @@ async def test_those_who_wait_for_the_writer_share_its_transaction(
     assert len({device.ipv4 for device in made}) == 7
 
 
-async def test_one_that_cannot_be_stored_is_refused_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices, transactions = ClientDevices(world.portal.services.store), Counting(world, monkeypatch)
+async def test_those_who_come_in_the_same_iteration_of_the_loop_share_a_transaction(world: World) -> None:
+    devices, transactions = devices_of(world)
+    transactions.go_on.set()
+    saved = await asyncio.gather(*(devices.save(world.actor, parameters(f"c{n}")) for n in range(20)))
+    assert transactions.count == 1
+    assert [one.device.firezone_id for one in saved] == [f"c{n}" for n in range(20)]
+    assert len({one.device.ipv6 for one in saved}) == 20
+    assert {device.id: device for device in await stored(world)} == {
+        one.device.id: one.device for one in saved
+    }
+
+
+async def test_one_that_cannot_be_stored_is_refused_alone(world: World) -> None:
+    devices, transactions = devices_of(world)
     wanted = [parameters("c0"), parameters("c1"), replace(parameters("c2"), name="x" * 256), parameters("c3")]
     saving = [asyncio.create_task(devices.save(world.actor, one)) for one in wanted]
     await asyncio.sleep(0)
@@ -77,10 +90,8 @@ async def test_one_that_cannot_be_stored_is_refused_alone(
     assert {device.firezone_id for device in await stored(world)} == {"c0", "c1", "c3"}
 
 
-async def test_who_leaves_in_the_middle_takes_nobody_along(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices, transactions = ClientDevices(world.portal.services.store), Counting(world, monkeypatch)
+async def test_who_leaves_in_the_middle_takes_nobody_along(world: World) -> None:
+    devices, transactions = devices_of(world)
     saving = [asyncio.create_task(devices.save(world.actor, parameters(f"c{n}"))) for n in range(3)]
     await asyncio.sleep(0)
     saving[0].cancel()

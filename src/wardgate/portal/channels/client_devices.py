@@ -7,15 +7,19 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from wardgate.portal.devices.rules import PSK_BASE_BYTES
 from wardgate.portal.devices.tables import Device
+from wardgate.portal.environment import Clock
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.store import UNAVAILABLE, Store, Transaction
 from wardgate.wire.upgrade import ClientParameters
 
 AT_ONCE: Final = 50
 """Devices in one transaction."""
+
+_Key = tuple[UUID, str]
 
 
 class Saved(NamedTuple):
@@ -32,12 +36,18 @@ class _Wanted:
     outcome: Saved | Exception | None = None
     synced: Awaitable[None] | None = None
 
+    @property
+    def key(self) -> _Key:
+        """The device, by its actor and by what the client calls it."""
+        return self.actor.id, self.parameters.external_id
+
 
 class ClientDevices:
     """Saves devices of clients, those of the same moment together; none in the name of another actor."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._waiting: dict[_Wanted, None] = {}
         self._writing = asyncio.Lock()
 
@@ -51,9 +61,11 @@ class ClientDevices:
         wanted = _Wanted(actor, parameters)
         self._waiting[wanted] = None
         try:
-            # Whoever comes first writes for all who wait by then; they find it done.
+            # Whoever comes first writes for all who wait by then; they find it done. Those that come in the same
+            # iteration of the event loop do: SQLite would let each of them write before the next one comes.
             async with self._writing:
                 if wanted.outcome is None:
+                    await self._clock.sleep(0)
                     await self._write()
         finally:
             self._waiting.pop(wanted, None)
@@ -83,7 +95,7 @@ class ClientDevices:
     async def _write_together(self, some: Sequence[_Wanted]) -> None:
         async with self._store.writing(is_synced=False) as transaction:
             await transaction.hold(*(one.actor.account_id for one in some))
-            saved = [await _save(transaction, one.actor, one.parameters) for one in some]
+            saved = await _save(transaction, some)
         for one, outcome in zip(some, saved, strict=True):
             one.outcome, one.synced = outcome, self._store.start_sync()
 
@@ -99,18 +111,59 @@ def is_reported(device: Device, parameters: ClientParameters) -> bool:
     return all(getattr(device, name) == value for name, value in reported(parameters).items())
 
 
-async def find_device(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device | None:
-    """Return the device that an actor's client names, if it has connected before."""
-    devices = transaction.on_behalf_of(actor).devices
-    return await devices.find_by(actor_id=actor.id, firezone_id=parameters.external_id)
+async def find_devices(
+    transaction: Transaction, wanted: Sequence[tuple[Actor, str] | None]
+) -> list[Device | None]:
+    """Return the devices that clients of actors name, at most `MOST_AMONG`, in their order; None: it has not connected
+    before.
+    """
+    # Each type of actor passes the gate for itself.
+    by_role: dict[tuple[UUID, str], list[tuple[Actor, str]]] = {}
+    for one in wanted:
+        if one is not None:
+            by_role.setdefault((one[0].account_id, one[0].type), []).append(one)
+    found: dict[tuple[UUID | None, str | None], Device] = {}
+    for some in by_role.values():
+        for device in await transaction.on_behalf_of(some[0][0]).devices.load_among(
+            actor_id=list({actor.id for actor, _external_id in some}),
+            firezone_id=list({external_id for _actor, external_id in some}),
+        ):
+            found[device.actor_id, device.firezone_id] = device
+    return [None if one is None else found.get((one[0].id, one[1])) for one in wanted]
 
 
-async def _save(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Saved:
-    devices = transaction.on_behalf_of(actor).devices
-    device = await find_device(transaction, actor, parameters)
-    if device is not None:
-        return Saved(await devices.save(replace(device, **reported(parameters))), is_new=False)
-    made = Device(
+async def _save(transaction: Transaction, wanted: Sequence[_Wanted]) -> list[Saved]:
+    """Make the devices that are not there, together; then change those that are, one after the other."""
+    keys = [(one.actor, one.parameters.external_id) for one in wanted]
+    devices: dict[_Key, Device] = {
+        (actor.id, external_id): device
+        for (actor, external_id), device in zip(keys, await find_devices(transaction, keys), strict=True)
+        if device is not None
+    }
+    made: dict[_Key, _Wanted] = {}
+    for one in wanted:
+        if one.key not in devices:
+            made.setdefault(one.key, one)
+    by_role: dict[tuple[UUID, str], list[_Wanted]] = {}
+    for one in made.values():
+        by_role.setdefault((one.actor.account_id, one.actor.type), []).append(one)
+    for some in by_role.values():
+        stored = await transaction.on_behalf_of(some[0].actor).devices.insert_all(
+            [_new_device(transaction, one.actor, one.parameters) for one in some]
+        )
+        devices |= {one.key: device for one, device in zip(some, stored, strict=True)}
+    saved: list[Saved] = []
+    for one in wanted:
+        is_new = made.get(one.key) is one
+        if not is_new:
+            changed = replace(devices[one.key], **reported(one.parameters))
+            devices[one.key] = await transaction.on_behalf_of(one.actor).devices.save(changed)
+        saved.append(Saved(devices[one.key], is_new))
+    return saved
+
+
+def _new_device(transaction: Transaction, actor: Actor, parameters: ClientParameters) -> Device:
+    return Device(
         id=transaction.new_id(),
         account_id=actor.account_id,
         type="client",
@@ -120,7 +173,6 @@ async def _save(transaction: Transaction, actor: Actor, parameters: ClientParame
         actor_id=actor.id,
         **reported(parameters),
     )
-    return Saved(await devices.insert(made), is_new=True)
 
 
 _FIRST: Final = ("amber", "brisk", "calm", "dapper", "eager", "fond", "gentle", "hardy", "ivory", "jolly", "keen",

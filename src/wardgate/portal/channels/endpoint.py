@@ -177,7 +177,7 @@ class ChannelEndpoint:
             monotonic=services.environment.clock.monotonic,
         )
         self._known_clients = KnownClients(services.store, self._count_failure)
-        self._client_devices = ClientDevices(services.store)
+        self._client_devices = ClientDevices(services.store, services.environment.clock)
         self._pumps: set[_Pump] = set()
         self.recorder: Recorder | None = None
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from wardgate.portal import credentials
 from wardgate.portal.access.tables import PolicyAuthorization
-from wardgate.portal.channels.client_devices import is_reported
+from wardgate.portal.channels.client_devices import find_devices, is_reported
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import is_over_limit_of
@@ -147,7 +147,15 @@ class KnownClients:
         async with self._store.reading() as transaction:
             owners = await credentials.find_clients([one.token for one in asked], transaction=transaction)
             is_over_limit = await _over_limit(transaction, owners.values())
-            devices = await _devices(transaction, asked, owners)
+            devices = await find_devices(
+                transaction,
+                [
+                    None
+                    if one.parameters is None or one.token not in owners
+                    else (owners[one.token][1], one.parameters.external_id)
+                    for one in asked
+                ],
+            )
             for one, device in zip(asked, devices, strict=True):
                 if device is not None and one.reports(device):
                     one.listening.follow(device.id)
@@ -172,30 +180,6 @@ async def _over_limit(transaction: Transaction, owners: Iterable[Owned]) -> Mapp
         key: await is_over_limit_of(transaction.of(account.id), account, key[1])
         for key, account in accounts.items()
     }
-
-
-async def _devices(
-    transaction: Transaction, asked: Sequence[_Asked], owners: Mapping[Token, Owned]
-) -> list[Device | None]:
-    """Return whose device is there already, in the order of `asked`."""
-    wanted = [
-        (owners[one.token][1], one.parameters.external_id)
-        if one.parameters is not None and one.token in owners
-        else None
-        for one in asked
-    ]
-    # Each type of actor passes the gate for itself.
-    by_role: dict[tuple[UUID, str], list[tuple[Actor, str]]] = {}
-    for actor, external_id in filter(None, wanted):
-        by_role.setdefault((actor.account_id, actor.type), []).append((actor, external_id))
-    found: dict[tuple[UUID | None, str | None], Device] = {}
-    for some in by_role.values():
-        for device in await transaction.on_behalf_of(some[0][0]).devices.load_among(
-            actor_id=list({actor.id for actor, _external_id in some}),
-            firezone_id=list({external_id for _actor, external_id in some}),
-        ):
-            found[device.actor_id, device.firezone_id] = device
-    return [None if one is None else found.get((one[0].id, one[1])) for one in wanted]
 
 
 async def _held(

@@ -14,6 +14,8 @@ from unit.portal.store.whole_database import fill_database
 from wardgate.portal.access.tables import Policy, PolicyAuthorization, Resource
 from wardgate.portal.database import repositories as repositories_module
 from wardgate.portal.database.consequences import ACCOUNT_TABLES_IN_DELETION_ORDER, DEPENDANTS
+from wardgate.portal.database.errors import AddressesExhausted
+from wardgate.portal.devices import repositories as device_repositories
 from wardgate.portal.devices.repositories import DeviceRepository
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.people.tables import Actor, Group, Membership
@@ -250,6 +252,35 @@ async def test_devices_draw_distinct_addresses_of_both_pools(store: Store, accou
     assert world.client.ipv6.startswith("fd00:2021:1111:")
     assert world.client.ipv4 != world.gateway.ipv4
     assert world.client.ipv6 != world.gateway.ipv6
+
+
+async def test_devices_that_draw_a_taken_address_get_the_next_free_one_until_none_is_left(
+    store: Store, account_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_repositories, "LAST_TUNNEL_OFFSET", 5)
+    monkeypatch.setattr(DeviceRepository, "_random_offset", lambda _self: 3)
+    async with store.writing() as transaction:
+        devices = transaction.of(account_id).devices
+        site = await transaction.of(account_id).sites.insert(_site(transaction, account_id))
+
+        def gateway(name: str) -> Device:
+            return Device(
+                id=transaction.new_id(),
+                account_id=account_id,
+                type="gateway",
+                name=name,
+                psk_base=b"p" * 32,
+                firezone_id=name,
+                site_id=site.id,
+            )
+
+        first = await devices.insert(gateway("g0"))
+        rest = await devices.insert_all([gateway(f"g{number}") for number in range(1, 4)])
+        addresses = [device.ipv4 for device in (first, *rest)]
+        assert addresses == ["100.64.0.4", "100.64.0.5", "100.64.0.1", "100.64.0.2"]
+        assert [device.ipv6[-1] for device in (first, *rest)] == ["4", "5", "1", "2"]
+        with pytest.raises(AddressesExhausted):
+            await devices.insert_all([gateway("g4"), gateway("g5")])
 
 
 @pytest.mark.parametrize(
