@@ -11,7 +11,7 @@ export PYTHONHASHSEED := 0
 # Containers often forbid Python to keep what it has compiled: then each of the many processes compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up packages test test-long test-keycloak check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
+.PHONY: help demo up packages test test-native test-rust test-long test-keycloak check check-python check-rust fix mutants bench lock openapi cli-reference revision tables-reference letters-reference css screenshots clean
 
 help:
 	@echo 'make demo       build a small internet on this machine and watch access being granted, explained and revoked'
@@ -64,7 +64,8 @@ fix:
 	cd native && $(CARGO) fmt
 
 test:
-	@$(BOOTSTRAP) --native --system --tests
+	@$(BOOTSTRAP) --system --tests
+	@$(MAKE) --no-print-directory -j2 -O test-native test-rust
 	cd native && $(CARGO) test --locked --workspace --quiet $(RUST_IGNORED)
 	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto --dist worksteal -q
 	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
@@ -72,6 +73,13 @@ test:
 	$(PYTEST) tests/browser -q
 	$(PYTEST) tests/e2e -n 2 --dist loadfile -q
 	$(PYTEST) tests/packages -q
+
+# Side by side: the last crates of either wait for each other, and would leave a processor idle.
+test-native:
+	@$(BOOTSTRAP) --native
+
+test-rust:
+	cd native && $(CARGO) test --locked --workspace --quiet --no-run
 
 test-long:
 	@$(BOOTSTRAP) --native --system --tests
