@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from pathlib import Path
 
@@ -33,11 +34,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="what the portal of the tests stands on",
     )
+    parser.addoption(
+        "--feed-lag",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="how late the change feed tells of a commit: whoever assumes that it has told fails",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(config.getoption("--profile"))
     os.environ["WARDGATE_TESTS_DATABASE"] = config.getoption("--database")
+    lag_ms: float = config.getoption("--feed-lag")
+    if lag_ms:
+        # The program is loaded only where it is wanted: other tests start sooner without it.
+        from support.feed_lag import delay_feeds
+
+        patches = pytest.MonkeyPatch()
+        config.add_cleanup(patches.undo)
+        delay_feeds(lag_ms / 1000, patches)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--database") == "postgres":
+        repeats = [item for item in items if not _meets_postgres(item)]
+        config.hook.pytest_deselected(items=repeats)
+        items[:] = [item for item in items if _meets_postgres(item)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -55,6 +78,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             report.longrepr = (
                 f"{report.nodeid} was skipped for a reason that {_ALLOWED_SKIPS.name} does not list: {reason}"
             )
+
+
+def _meets_postgres(item: pytest.Item) -> bool:
+    """Tell whether another database is another case for a test; a plain function awaits none."""
+    is_coroutine = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+    return is_coroutine and item.get_closest_marker("one_database") is None
 
 
 def _allowed_skips() -> list[str]:

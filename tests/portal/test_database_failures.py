@@ -16,6 +16,8 @@ from wardgate.portal.database.sqlite_driver import InlineConnection
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer, SqliteFile
 
+pytestmark = pytest.mark.one_database  # about files
+
 COMPLAINT = "the database does not answer as it should"
 
 

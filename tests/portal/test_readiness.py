@@ -14,6 +14,8 @@ from wardgate.portal.app import Portal
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import PostgresServer
 
+pytestmark = pytest.mark.one_database  # starts what it needs
+
 _SOCKET = ".s.PGSQL.5432"
 
 

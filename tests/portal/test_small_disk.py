@@ -15,6 +15,8 @@ from support.portal import Peer, Refused, World, make_world, portal_running
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile
 
+pytestmark = pytest.mark.one_database  # about a file
+
 COMPLAINT = "the database does not answer as it should"
 
 if os.geteuid() != 0:

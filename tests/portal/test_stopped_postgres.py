@@ -16,7 +16,8 @@ from wardgate.portal.store import PostgresServer
 
 COMPLAINT = "the database does not answer as it should"
 
-pytestmark = pytest.mark.timeout(120)  # a server is made, stopped and started
+# A server is made, stopped and started, on either run.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.one_database]
 
 
 @pytest.fixture

@@ -246,6 +246,7 @@ def _followed_by(load: Callable[..., Awaitable[Any]], world: World, happen: Step
 
 
 @pytest.mark.timeout(120)  # a database server starts first, on a machine that may be busy
+@pytest.mark.one_database  # about two portals on PostgreSQL
 async def test_another_portals_change_counts_before_this_ones_view_knows_of_it() -> None:
     async with postgres_database() as url:
         settings = PortalSettings(database_url=PostgresServer(url), connect_capacity=1000.0)

@@ -164,6 +164,7 @@ async def test_an_unknown_path_is_not_found(world: World) -> None:
     assert (await _refused(world.client(path="/client/v3/websocket"))).status == 404
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_connects_of_one_token_and_address_are_limited() -> None:
     async with portal_with_held_clock() as (portal, clock):
         world = await make_world(portal)

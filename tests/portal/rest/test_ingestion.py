@@ -219,6 +219,7 @@ async def test_only_a_valid_token_of_an_existing_account_is_taken(
     assert await listed(api) == []
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_an_address_may_report_ten_times_a_second_and_save_up_for_a_gateways_authorizations() -> None:
     async with portal_with_held_clock() as (portal, clock), caller(portal) as peer:
         saved_up = [(await peer.post(PATH)).status_code for _ in range(200)]
@@ -231,6 +232,7 @@ async def test_an_address_may_report_ten_times_a_second_and_save_up_for_a_gatewa
     assert later == [401, 429]
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_what_a_stranger_sends_is_not_read() -> None:
     async with portal_with_held_clock() as (portal, _), caller(portal) as peer:
         refused = await peer.post(PATH, content=b"x" * 20_000_000)

@@ -69,6 +69,7 @@ async def test_a_disabled_api_client_is_refused(world: World, api: httpx2.AsyncC
     assert (await api.get("/account")).json() == UNAUTHENTICATED
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_the_21st_request_at_once_is_throttled_and_told_when_to_come_back() -> None:
     async with portal_with_held_clock() as (portal, clock):
         world = await make_world(portal)
@@ -82,6 +83,7 @@ async def test_the_21st_request_at_once_is_throttled_and_told_when_to_come_back(
             assert (await client.get("/account")).status_code == 200
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_the_tokens_of_an_account_share_its_rate_and_other_accounts_have_their_own() -> None:
     async with portal_with_held_clock() as (portal, _):
         world = await make_world(portal)

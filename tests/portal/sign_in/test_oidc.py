@@ -20,6 +20,8 @@ from wardgate.portal.outbound import Answer, Failure
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.tables import OidcAuthProvider
 
+pytestmark = pytest.mark.one_database  # an environment of its own stands on SQLite
+
 ADMIN = "ada@example.org"
 
 

@@ -14,6 +14,8 @@ from support.portal import World, make_world, portal_running
 from wardgate.portal.bus.encoding_bus import EncodingBus
 from wardgate.portal.environment import Environment
 
+pytestmark = pytest.mark.one_database  # an environment of its own stands on SQLite
+
 GOOGLE, OKTA = "https://accounts.google.com", "https://acme.okta.com"
 ENTRA = "https://login.microsoftonline.com/4711/v2.0"
 FIELDS: Mapping[str, Mapping[str, str]] = {

@@ -14,6 +14,8 @@ from support.portal import World, make_world, portal_running
 from wardgate.portal.bus.encoding_bus import EncodingBus
 from wardgate.portal.environment import Environment
 
+pytestmark = pytest.mark.one_database  # an environment of its own stands on SQLite
+
 URI = f"{ISSUER}/.well-known/openid-configuration"
 PATH = "/acme/settings/authentication"
 NEW = {

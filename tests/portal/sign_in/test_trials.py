@@ -16,6 +16,8 @@ from wardgate.portal.environment import Environment
 from wardgate.portal.outbound import Failure
 from wardgate.portal.sign_in.oidc.trials import LIFETIME_S, MAX_WAITING, Trials
 
+pytestmark = pytest.mark.one_database  # an environment of its own stands on SQLite
+
 URI = f"{ISSUER}/.well-known/openid-configuration"
 
 
