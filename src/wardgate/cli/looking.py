@@ -43,8 +43,8 @@ _PATHS: Final = {
 _STYLES: Final = (
     ("bold", r"(?m)^(client|gateway) .*$|^(resources|connections|grants|this host)$"),
     ("dim", r"(?m)^\s+.*: no answer to \d+$|^Ctrl-C ends$|^and \d+ lines more.*$"),
-    ("green", r"(?<=: )connected\b|\bonline\b|(?<=: )direct\b|\bin use\b"),
-    ("yellow", r"(?<=: )relayed\b|\bput back\b.*$|(?<=: )no path yet\b|, not yet established\b"),
+    ("green", r"(?<=: )connected\b|\bonline\b|(?<=[:,] )direct\b|\bin use\b"),
+    ("yellow", r"(?<=[:,] )relayed\b|\bput back\b.*$|(?<=: )no path yet\b|, not yet established\b"),
     ("bold red", r"NOT \w+( to the portal)?|\boffline\b|\brefused: \w+"),
 )
 """Of `--watch`: what is well, what is slower or not yet, and what is wrong."""
@@ -185,10 +185,12 @@ def status_lines(one: Status) -> Iterator[str]:
     if one.resources:
         yield "resources"
         width = max(len(shown_text(resource.name)) for resource in one.resources)
+        paths = {each.peer_id: f", {_PATHS[each.path]}" for each in one.connections if each.path is not None}
         for resource in one.resources:
             where = f" {resource.address}" if resource.address else ""
             refusal = f", refused: {resource.refusal}" if resource.refusal else ""
-            served = f" by {resource.gateway_id}" if resource.gateway_id else ""
+            gateway = resource.gateway_id
+            served = f" by {gateway}{paths.get(gateway, '')}" if gateway else ""
             what = f"({resource.kind}{shown_text(where)})"
             yield f"  {shown_text(resource.name):{width}}  {resource.state}{served}{refusal} {what}"
     if one.connections:

@@ -106,7 +106,7 @@ def test_a_person_reads_what_is_connected_over_which_path_and_what_was_put_back(
         "systemd-resolved; 100.100.111.1 → 192.0.2.53",
         "relay-1 (12.5 ms)",
         "1.2 MB in, 10 B out",
-        "online by gw-1",
+        "online by gw-1, relayed (dns *.corp.example)",
         "relayed, for 1 h 2 min",
         "no direct check came through in time",
         "round trip 12.3 ms, 5.0 % lost on the way here, 2.5 MB in, 700 B out, handshake 1 min 1 s ago",
