@@ -43,6 +43,14 @@ def sign_out(settings: Settings) -> None:
         UserError: it cannot be deleted.
     """
     terminal, path = Terminal.of_this_process(), settings[options.TOKEN_PATH]
+    if (
+        terminal.is_interactive
+        and not settings[asked.FORCE]
+        and path.exists()
+        and not terminal.confirm(f"Delete the token in {path}?")
+    ):
+        terminal.note("Nothing was deleted.")
+        return
     terminal.note(
         f"Signed out: {path} is deleted."
         if delete_token(path)

@@ -15,6 +15,7 @@ from wardgate.cli.command_line import read
 from wardgate.cli.commands.tree import ROOT
 from wardgate.cli.errors import UsageError, UserError
 from wardgate.cli.settings import Settings
+from wardgate.cli.terminal import Terminal
 
 TOKEN = ".wg_client_" + "a" * 128
 
@@ -103,6 +104,20 @@ def test_signing_out_deletes_the_token(tmp_path: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr().err
     assert "Nobody is signed in" in told
     assert "FIREZONE_TOKEN" in told  # it is used all the same
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "is_deleted"), [([], "y", True), ([], "", False), (["-f"], "", True)]
+)
+def test_who_signs_out_at_a_terminal_is_asked_first_unless_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], answer: str, is_deleted: bool
+) -> None:
+    terminal = Terminal(io.StringIO(f"{answer}\n"), io.StringIO(), io.StringIO(), True, 80)
+    monkeypatch.setattr(Terminal, "of_this_process", classmethod(lambda _: terminal))
+    path = tmp_path / "token"
+    write_token(path, TOKEN)
+    client_sign_in.sign_out(settings_of("sign-out", "--token-path", str(path), *words))
+    assert path.exists() is not is_deleted
 
 
 def test_status_tells_of_the_token_and_of_the_client(

@@ -1,12 +1,13 @@
 """`wardgate client sign-in`, `sign-out` and `status`: their settings."""
 
 import re
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from wardgate.cli.command_line import Command
 from wardgate.cli.commands import client
-from wardgate.cli.parameters import CONFIG, Setting
+from wardgate.cli.parameters import CONFIG, Setting, switch
 
 _SLUG: Final = re.compile(r"[A-Za-z0-9_-]{3,100}")
 
@@ -44,6 +45,9 @@ ACCOUNT_SLUG: Final = Setting[str | None](
 )
 
 SETTINGS: Final = (AUTH_BASE_URL, ACCOUNT_SLUG)
+FORCE: Final = replace(
+    switch("force", "do not ask first; nobody is asked without a terminal"), aliases=("-f",)
+)
 
 SIGN_IN: Final = Command(
     name="sign-in",
@@ -60,8 +64,8 @@ SIGN_OUT: Final = Command(
     name="sign-out",
     help="Delete the token.",
     details="A client that runs keeps its connection until it ends; an administrator can end the token itself.",
-    parameters=(client.TOKEN, client.TOKEN_PATH, CONFIG),
-    examples=("sudo wardgate client sign-out",),
+    parameters=(FORCE, client.TOKEN, client.TOKEN_PATH, CONFIG),
+    examples=("sudo wardgate client sign-out", "sudo wardgate client sign-out --force"),
     section="client",
     run="wardgate.cli.client_sign_in:sign_out",
 )

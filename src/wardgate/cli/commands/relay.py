@@ -82,6 +82,8 @@ SETTINGS: Final = (
 WITHOUT_EFFECT: Final = (
     peers.ignored_option("telemetry", "nothing is reported to anybody", takes_value=False),
     peers.OTLP_GRPC_ENDPOINT,
+    peers.ignored_option("bind_ip4_addr", "it listens at all addresses of the host"),
+    peers.ignored_option("bind_ip6_addr", "it listens at all addresses of the host"),
     peers.ignored_option("control_endpoint", "the log's level is set by --log-level"),
     peers.ignored_option("num_worker_threads", "one thread forwards"),
     peers.ignored_option("rng_seed", "randomness is the operating system's"),
