@@ -78,6 +78,7 @@ def everything(settings: Settings) -> int:
             _show(found[part])
     if settings[AS_JSON]:
         echo(json.dumps({part: [asdict(one) for one in ones] for part, ones in found.items()}, indent=2))
+    _bundle(settings, found)
     return max(map(_code, found.values()))
 
 
@@ -116,18 +117,24 @@ def redacted(text: str) -> str:
 
 def _examine(settings: Settings, part: str) -> int:
     found = _look(settings, part)
-    bundle = settings[asked.BUNDLE]
-    if bundle is not None:
-        _write_bundle(bundle, part, found)
     if settings[AS_JSON]:
         echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
         _show(found)
-        if bundle is not None:
-            echo(
-                f"Written to {bundle}. Look through it before you pass it on: it names hosts, people and addresses."
-            )
+    _bundle(settings, {part: found})
     return _code(found)
+
+
+def _bundle(settings: Settings, found: Mapping[str, list[Finding]]) -> None:
+    """Write what was found of each part, and what helps to understand it, where that was asked for."""
+    path = settings[asked.BUNDLE]
+    if path is None:
+        return
+    _write_bundle(path, found)
+    if not settings[AS_JSON]:
+        echo(
+            f"Written to {path}. Look through it before you pass it on: it names hosts, people and addresses."
+        )
 
 
 def _look(settings: Settings, part: str) -> list[Finding]:
@@ -280,7 +287,7 @@ def _service_environment(part: str) -> Mapping[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, equals, value in assignments if equals}
 
 
-def _write_bundle(path: Path, part: str, found: Iterable[Finding]) -> None:
+def _write_bundle(path: Path, found: Mapping[str, list[Finding]]) -> None:
     """Write an archive that only its owner can read.
 
     Raises:
@@ -289,11 +296,12 @@ def _write_bundle(path: Path, part: str, found: Iterable[Finding]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-            for name, text in _contents(part, found):
-                content = redacted(text).encode()
-                entry = tarfile.TarInfo(f"wardgate-{part}/{name}")
-                entry.size, entry.mode = len(content), 0o600
-                archive.addfile(entry, io.BytesIO(content))
+            for part, findings in found.items():
+                for name, text in _contents(part, findings):
+                    content = redacted(text).encode()
+                    entry = tarfile.TarInfo(f"wardgate-{part}/{name}")
+                    entry.size, entry.mode = len(content), 0o600
+                    archive.addfile(entry, io.BytesIO(content))
     except FileExistsError as error:
         raise UserError(f"{path} exists: name another file") from error
     except OSError as error:

@@ -307,6 +307,9 @@ def test_without_a_part_all_that_are_here_are_looked_at(
     assert "name of the portal: 127.0.0.1" in told
     assert code_of("doctor", "--json") == 1
     assert set(json.loads(capsys.readouterr().out)) == {"relay", "portal"}
+    code_of("doctor", "--bundle", str(bare / "all.tar.gz"))
+    with tarfile.open(bare / "all.tar.gz") as archive:
+        assert {"wardgate-relay/doctor.json", "wardgate-portal/doctor.json"} <= set(archive.getnames())
 
 
 @pytest.mark.parametrize("is_connected", [True, False])
