@@ -12,13 +12,14 @@ from support.api_requests import newest_api_requests
 from support.portal import World, make_world, portal_running
 from unit.portal.store.conftest import make_api_request
 from wardgate.portal.access.tables import PolicyAuthorization
+from wardgate.portal.database.feed import FeedBroken
 from wardgate.portal.database.transaction import DELETED_AT_ONCE
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import JOBS
 from wardgate.portal.jobs import clean_up
 from wardgate.portal.logs.decision_log import append_decisions, newest_decisions
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, Decision
-from wardgate.portal.schema.change_feed import CHANGES
+from wardgate.portal.schema.change_feed import CHANGES, Change
 from wardgate.portal.schema.row_building import values_of
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in.api_calls import append_api_requests
@@ -156,6 +157,24 @@ async def test_logs_go_when_they_are_too_old_and_the_feed_keeps_counting() -> No
         assert change.sequence == position + 1
 
 
+async def test_changes_that_only_readers_of_the_feed_read_go_after_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with portal_running() as portal:
+        world = await make_world(portal)
+        services = portal.services
+        await _grant_that_ended(world, 0)
+        assert await clean_up.clean_logs(services, {}) == 0, "all are young"
+        before = await _changes(world)
+        internal = [change for change in before if change.audience == "internal"]
+        assert "policy_authorizations" in {change.object for change in internal}
+        monkeypatch.setattr(clean_up, "FEED_RETENTION", timedelta(seconds=-1))
+        assert await clean_up.clean_logs(services, {}) == len(internal)
+        assert await _changes(world) == [change for change in before if change.audience == "audit"]
+        with pytest.raises(FeedBroken):
+            await anext(services.feed.follow(world.account_id, internal[0].sequence - 1))
+
+
 async def test_decisions_are_kept_as_long_as_the_operator_says() -> None:
     for retention_s, left in ((86_400, 1), (3600, 0)):
         async with portal_running(PortalSettings(decision_retention_s=retention_s)) as portal:
@@ -231,6 +250,11 @@ async def _jobs_that_finished(world: World, number: int) -> None:
         await transaction.execute(
             insert(JOBS.table), [{"id": transaction.new_id(), **row, **times} for _ in range(number)]
         )
+
+
+async def _changes(world: World) -> list[Change]:
+    async with world.portal.services.store.reading() as transaction:
+        return await transaction.changes_after(world.account_id, 0, 1000)
 
 
 async def _grants(world: World) -> list[PolicyAuthorization]:

@@ -202,14 +202,17 @@ class BaseTransaction(ABC):
         )
         return [declaration.rows.of(row) for row in result]
 
-    async def delete_oldest(self, column: Column[Any], before: datetime) -> int:
-        """Delete the oldest `DELETED_AT_ONCE` rows of a table whose `column` is before an instant; return how many.
+    async def delete_oldest(
+        self, column: Column[Any], before: datetime, *conditions: ColumnElement[bool]
+    ) -> int:
+        """Delete the oldest `DELETED_AT_ONCE` rows of a table whose `column` is before an instant, of those that meet
+        the conditions; return how many.
 
         Call it again, in another transaction, until nothing is left. The change feed does not have such deletions,
         and keeps its numbering if they are its own.
         """
         key = tuple(column.table.primary_key)
-        oldest = select(*key).where(column < before).order_by(column).limit(DELETED_AT_ONCE)
+        oldest = select(*key).where(column < before, *conditions).order_by(column).limit(DELETED_AT_ONCE)
         return int((await self.execute(delete(column.table).where(tuple_(*key).in_(oldest)))).rowcount)
 
     async def append_changes(self) -> frozenset[UUID]:

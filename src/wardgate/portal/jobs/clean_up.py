@@ -16,6 +16,7 @@ from wardgate.portal.jobs.cron import Cron
 from wardgate.portal.jobs.runner import JobKind
 from wardgate.portal.logs.tables import API_REQUEST_LOGS, DECISIONS, FLOW_LOGS, IDEMPOTENCY_KEYS, SESSION_LOGS
 from wardgate.portal.schema.change_feed import CHANGES
+from wardgate.portal.schema.declaration import Recording
 from wardgate.portal.services import Services
 from wardgate.portal.sign_in.tables import (
     API_TOKENS,
@@ -31,6 +32,10 @@ from wardgate.portal.store import Transaction
 from wardgate.portal.tables import TABLES
 
 LOG_RETENTION: Final = timedelta(days=90)
+FEED_RETENTION: Final = timedelta(days=1)
+"""How long changes are kept that only readers of the feed read, of which each grant makes two. Nobody lags so far; who
+did all the same would notice that changes are missing, and begin anew.
+"""
 FLOW_RETENTION: Final = timedelta(days=121)
 ANSWER_RETENTION: Final = timedelta(hours=24)
 JOB_RETENTION: Final = timedelta(days=7)
@@ -114,16 +119,18 @@ async def clean_logs(services: Services, _arguments: Mapping[str, Any]) -> int:
     """Delete log entries that are older than their stream is kept (portal-domain §10); returns how many."""
     now = services.environment.clock.now()
     decision_retention = timedelta(seconds=services.settings.decision_retention_s)
+    audience = CHANGES.c.audience
     deleted = 0
-    for column, retention in (
-        (CHANGES.c.committed_at, LOG_RETENTION),
-        (API_REQUEST_LOGS.c.inserted_at, LOG_RETENTION),
-        (SESSION_LOGS.c.timestamp, LOG_RETENTION),
-        (DECISIONS.c.decided_at, decision_retention),
-        (FLOW_LOGS.c.flow_start, FLOW_RETENTION),
-        (IDEMPOTENCY_KEYS.c.inserted_at, ANSWER_RETENTION),
+    for column, retention, conditions in (
+        (CHANGES.c.committed_at, LOG_RETENTION, [audience == Recording.AUDIT.value]),
+        (CHANGES.c.committed_at, FEED_RETENTION, [audience == Recording.INTERNAL.value]),
+        (API_REQUEST_LOGS.c.inserted_at, LOG_RETENTION, []),
+        (SESSION_LOGS.c.timestamp, LOG_RETENTION, []),
+        (DECISIONS.c.decided_at, decision_retention, []),
+        (FLOW_LOGS.c.flow_start, FLOW_RETENTION, []),
+        (IDEMPOTENCY_KEYS.c.inserted_at, ANSWER_RETENTION, []),
     ):
-        deleted += await _delete_oldest(services, column, now - retention)
+        deleted += await _delete_oldest(services, column, now - retention, *conditions)
     return deleted
 
 
@@ -133,8 +140,12 @@ async def clean_jobs(services: Services, _arguments: Mapping[str, Any]) -> int:
     return await _delete_oldest(services, JOBS.c.finished_at, before)
 
 
-async def _delete_oldest(services: Services, column: Column[Any], before: datetime) -> int:
-    return await delete_in_slices(services, lambda transaction: transaction.delete_oldest(column, before))
+async def _delete_oldest(
+    services: Services, column: Column[Any], before: datetime, *conditions: ColumnElement[bool]
+) -> int:
+    return await delete_in_slices(
+        services, lambda transaction: transaction.delete_oldest(column, before, *conditions)
+    )
 
 
 async def _delete_rows(services: Services, table: str, is_over: ColumnElement[bool]) -> int:

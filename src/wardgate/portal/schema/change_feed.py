@@ -19,7 +19,7 @@ class Change:
 
     Attributes:
         sequence: gapless per account, in commit order.
-        audience: `audit` (admins read it) or `internal`.
+        audience: `audit` (admins read it) or `internal` (readers of the feed do, for a day: grants above all).
         before, after: the row as JSON, secrets as "[redacted]".
         subject: who did it (§10.2); None for the system itself.
     """
@@ -48,7 +48,7 @@ CHANGES: Final = plain_table(
     deleted_with_account=True,
 )
 Index("changes_account_id_log_id_index", CHANGES.c.account_id, CHANGES.c.log_id, unique=True)
-Index("changes_committed_at_index", CHANGES.c.committed_at)
+Index("changes_audience_committed_at_index", CHANGES.c.audience, CHANGES.c.committed_at)
 
 
 def is_deletion_of_account() -> ColumnElement[bool]:
