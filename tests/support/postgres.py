@@ -75,9 +75,16 @@ postgres_database.PostgresDatabase = FrugalDatabase  # type: ignore[misc]
 
 
 class PostgresCluster:
-    """A running server; `url(database)` leads to one database of it."""
+    """A running server; `url(database)` leads to one database of it.
+
+    Attributes:
+        handed_out: how many databases tests have got so far.
+        in_use: how many of those they have now.
+    """
 
     def __init__(self) -> None:
+        self.handed_out = 0
+        self.in_use = 0
         self._directory = Path(
             tempfile.mkdtemp(prefix="wardgate-postgres-", dir="/tmp")
         )  # a socket's path is short
@@ -291,7 +298,10 @@ async def postgres_database(*, is_migrated: bool = True) -> AsyncIterator[str]:
     server = cluster()
     await server.ready()
     name = await (server.migrated_database() if is_migrated else server.empty_database())
+    server.handed_out += 1
+    server.in_use += 1
     try:
         yield server.url(name)
     finally:
+        server.in_use -= 1
         await (server.clear(name) if is_migrated else server.drop(name))

@@ -35,6 +35,7 @@ class Counted(HeldClock):
         await super().sleep(seconds)
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_channels_are_closed_in_batches_with_1012(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "DRAINED_AT_ONCE", 2)
     clock = Counted()
@@ -155,6 +156,7 @@ async def test_nobody_is_let_in_whose_connect_would_not_be_recorded_in_time(
         await client.join()
 
 
+@pytest.mark.one_database  # a held clock stands on SQLite
 async def test_a_crowd_with_good_tokens_is_called_back_one_after_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,6 +18,8 @@ from wardgate.wire.user_agent import CLIENT_SPEAKS, GATEWAY_SPEAKS
 
 from .conftest import Admin, Waits, runner
 
+pytestmark = pytest.mark.one_database  # the database stands behind REST, whose tests run on both
+
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 

@@ -4,7 +4,11 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from .conftest import Admin
+
+pytestmark = pytest.mark.one_database  # the database stands behind REST, whose tests run on both
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 EXAMPLES = [shlex.split(line)[3:] for line in PAGE.splitlines() if line.startswith("$ wardgate admin ")]

@@ -10,6 +10,8 @@ from wardgate.portal.people.tables import ExternalIdentity
 
 from .conftest import Admin
 
+pytestmark = pytest.mark.one_database  # the database stands behind REST, whose tests run on both
+
 NOWHERE = "5f2c5f2c-5f2c-4f2c-8f2c-5f2c5f2c5f2c"
 
 

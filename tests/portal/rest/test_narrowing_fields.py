@@ -169,6 +169,7 @@ async def test_a_policy_that_is_made_disabled_grants_nothing(world: World, api: 
     assert (told["outcome"], told["others"][0]["reason"]) == ("denied", "disabled")
 
 
+@pytest.mark.one_database  # asks no portal
 async def test_nested_objects_that_narrow_are_documented_as_closed() -> None:
     for path, field in (("/policies", "conditions"), ("/resources", "filters")):
         (described,) = [one.fields()[field] for one in WITH_BODY if (one.method, one.path) == ("post", path)]
