@@ -16,6 +16,7 @@ from benches import (
     crowd,
     decisions,
     dns,
+    idle_client,
     portal,
     portal_connects,
     portal_floods,
@@ -38,10 +39,18 @@ SUITES = {
     "tunnel": tunnel.run,
     "crowd": crowd.run,
     "quiet-gateway": quiet_gateway.run,
+    "idle-client": idle_client.run,
     "dns": dns.run,
     "cold-connect": cold_connect.run,
 }
-NEED_LAB = {"tunnel", "crowd", "quiet-gateway", "dns", "cold-connect"}  # real hosts in network namespaces
+NEED_LAB = {
+    "tunnel",
+    "crowd",
+    "quiet-gateway",
+    "idle-client",
+    "dns",
+    "cold-connect",
+}  # hosts in network namespaces
 
 
 def main() -> None:

@@ -174,7 +174,7 @@ class _Bench:
                 await asyncio.wait_for(asyncio.shield(self._channel), 60)
             except TimeoutError as error:
                 raise RuntimeError(f"the gateway did not come: {self._gateway.log()[-2000:]}") from error
-            self._costs.append(self._cost())
+            self._costs.append(cost_of(self._gateway, self._far, "gateway", 8081))
             self._say({"event": "figures", "stats": {}, "cpu_ns": 0, "memory": 0})
             return
         said = json.loads(line)
@@ -250,20 +250,20 @@ class _Bench:
     def _say(self, event: dict[str, Any]) -> None:
         self._tell(json.dumps([event]).encode() + b"\n")
 
-    def _cost(self) -> Cost:
-        process = Path(f"/proc/{self._gateway.pid}")
-        threads = [(one / "status").read_text() for one in (process / "task").iterdir()]
-        metrics = self._far.run("curl", "-sS", "http://127.0.0.1:8081/metrics")
-        (turns,) = (
-            line for line in metrics.splitlines() if line.startswith("wardgate_gateway_io_turns_total ")
-        )
-        return Cost(
-            at=time.monotonic(),
-            resident_kb=_number((process / "status").read_text(), "VmRSS:"),
-            cpu_s=self._gateway.cpu_seconds(),
-            switches=sum(_number(thread, "voluntary_ctxt_switches:") for thread in threads),
-            turns=int(turns.split()[1]),
-        )
+
+def cost_of(process: Process, host: Host, part: str, health_port: int) -> Cost:
+    """What a part's process has cost so far, all its threads."""
+    place = Path(f"/proc/{process.pid}")
+    threads = [(one / "status").read_text() for one in (place / "task").iterdir()]
+    metrics = host.run("curl", "-sS", f"http://127.0.0.1:{health_port}/metrics")
+    (turns,) = (line for line in metrics.splitlines() if line.startswith(f"wardgate_{part}_io_turns_total "))
+    return Cost(
+        at=time.monotonic(),
+        resident_kb=_number((place / "status").read_text(), "VmRSS:"),
+        cpu_s=process.cpu_seconds(),
+        switches=sum(_number(thread, "voluntary_ctxt_switches:") for thread in threads),
+        turns=int(turns.split()[1]),
+    )
 
 
 def _number(status: str, name: str) -> int:
