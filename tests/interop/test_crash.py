@@ -30,6 +30,7 @@ import pytest
 from sqlalchemy import select
 
 from interop.crash_callers import Caller, Founded, Founder, Group, LoadedCaller
+from support.patience import PATIENCE_S
 from support.postgres import postgres_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.account_lifecycle import REMIND
@@ -38,7 +39,7 @@ from wardgate.portal.store import Database, PostgresServer, Store, Transaction, 
 
 CALLERS = 8
 ROUNDS = {"default": 5, "long": 50}
-START_S = 20.0
+START_S = 4 * PATIENCE_S
 LOAD_S = 20.0
 
 

@@ -20,6 +20,8 @@ from wardgate.portal.listening import listen
 from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
+pytestmark = pytest.mark.timeout(20 * PATIENCE_S)  # more than all that is waited for in a test
+
 
 class Stand(NamedTuple):
     portal: Portal

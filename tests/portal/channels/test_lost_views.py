@@ -11,6 +11,7 @@ import pytest
 
 from support.browser import caller
 from support.patience import PATIENCE_S
+from support.pools import caught_up
 from support.portal import World
 from wardgate.portal.app import Portal
 from wardgate.portal.schema.change_feed import Change
@@ -65,6 +66,8 @@ async def test_sessions_that_cannot_be_told_of_a_change_end_with_1012(
     async with world.client() as client, world.gateway() as gateway:
         await client.join()
         await gateway.join()
+        await world.portal.journal.flush()
+        await caught_up(world)  # what connecting has changed is not what nobody can be told of
         with monkeypatch.context() as patched:
             patched.setattr(accounts_module, "TOLD_A_TURN", 0)
             patched.setattr(AccountView, "tell_some", _fail)

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from portal.rest.test_objects import errors
+from support.pools import caught_up
 from support.portal import World
 from wardgate.portal.access.rules import NO_CRITERIA, SAME_MODE
 from wardgate.portal.rest.fields import NARROWING
@@ -300,6 +301,7 @@ async def test_clients_are_told_of_a_pool_by_criteria_as_of_any_other(
     for pool in pools:
         policy = {"group_id": str(world.group.id), "resource_id": pool}
         assert (await api.post("/policies", json={"policy": policy})).status_code == 201
+    await caught_up(world)
     async with world.client(external_id="laptop") as laptop:
         init = await laptop.join()
         told = {one["id"]: one for one in init["resources"]}

@@ -2,6 +2,7 @@
 
 import httpx2
 
+from support.pools import caught_up
 from support.portal import World
 
 ASK = "request_authorization"
@@ -25,6 +26,7 @@ async def test_a_drained_gateway_gets_nothing_new_until_it_is_used_again(
         assert (drained["online"], drained["is_draining"]) == (True, True)
         again = (await api.put(f"{place}/drain")).json()["data"]
         assert again["draining_since"] == drained["draining_since"]
+        await caught_up(world)
         await gateway.news()
         laptop.send(ASK, ask)
         failed = (await laptop.receive_until("authorization_creation_failed"))["payload"]
@@ -33,6 +35,7 @@ async def test_a_drained_gateway_gets_nothing_new_until_it_is_used_again(
 
         used = await api.put(f"{place}/undrain")
         assert (used.json()["data"]["is_draining"], used.json()["data"]["draining_since"]) == (False, None)
+        await caught_up(world)
         await gateway.news()
         laptop.send(ASK, ask)
         await gateway.receive_until("create_authorization")
@@ -59,6 +62,7 @@ async def test_it_still_drains_when_it_comes_back_and_a_stale_version_changes_no
         assert stale.status_code == 412
     offline = (await api.get(place)).json()["data"]
     assert (offline["online"], offline["is_draining"]) == (False, True)
+    await caught_up(world)
     async with world.gateway() as gateway, world.client() as laptop:
         await gateway.join()
         await laptop.join()

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from support.pools import caught_up
 from support.portal import RELAY_AGENT, World
 from wardgate.model.ids import ActorId, ResourceId
 from wardgate.policy.engine import AccessRequest, authorize
@@ -112,6 +113,7 @@ async def test_explain_tells_why_not_and_follows_changes(api: httpx2.AsyncClient
             told = (await api.get("/wardgate/explain", params={**params, **more})).json()["data"]
             assert told["outcome"] == outcome
     await api.delete(f"/policies/{world.policy.id}")
+    await caught_up(world)
     told = (await api.get("/wardgate/explain", params=params)).json()["data"]
     assert (told["outcome"], told["obstacle"]) == ("denied", "no_policy")
 
