@@ -73,6 +73,7 @@ async def serve(
         config = _config(portal, certificate, gate)
         config.load()
         await stack.enter_async_context(portal.running())
+        await portal.channels.rehearse()
         if metrics is not None:
             await stack.enter_async_context(_metrics_served(portal, metrics))
         if plain is not None:

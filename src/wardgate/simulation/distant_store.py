@@ -65,9 +65,11 @@ class DistantStore(Store):
     def stop_handing_over(self, reader: Appended) -> None: ...
 
     @asynccontextmanager
-    async def reading(self, *, is_long: bool = False) -> AsyncIterator[Transaction]:
+    async def reading(
+        self, *, is_long: bool = False, is_one_moment: bool = True
+    ) -> AsyncIterator[Transaction]:
         await self._travel()
-        async with super().reading(is_long=is_long) as transaction:
+        async with super().reading(is_long=is_long, is_one_moment=is_one_moment) as transaction:
             yield transaction
         await self._travel()
         await self._be_held()

@@ -44,13 +44,13 @@ class CountedStore:
         self.fault: Exception | None = None
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def reading(self, **options: Any) -> AsyncIterator[Transaction]:
         self.count += 1
         if self._note is not None:
             self._note.append("read")
         if self.fault is not None:
             raise self.fault
-        async with self._store.reading() as transaction:
+        async with self._store.reading(**options) as transaction:
             yield transaction
 
 

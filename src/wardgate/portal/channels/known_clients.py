@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
+from wardgate.model.ids import AccountId, TokenId
 from wardgate.portal import credentials
 from wardgate.portal.access.tables import PolicyAuthorization
 from wardgate.portal.channels.client_devices import find_devices, is_reported
@@ -20,13 +21,16 @@ from wardgate.portal.installation.tables import Account
 from wardgate.portal.limits import is_over_limit_of
 from wardgate.portal.people.tables import Actor
 from wardgate.portal.sign_in.tables import ClientToken
-from wardgate.portal.store import UNAVAILABLE, Store, Transaction
+from wardgate.portal.store import INSTALLATION, UNAVAILABLE, Store, Transaction
 from wardgate.supervision import Tasks
-from wardgate.wire.tokens import Token
+from wardgate.wire.tokens import Token, TokenKind
 from wardgate.wire.upgrade import ClientParameters
 
 TOGETHER: Final = 16
 """As many as have a turn in one iteration: a millisecond on SQLite."""
+
+REHEARSED: Final = (1, 2, TOGETHER)
+"""How many are looked for, so that each of their statements has been put together (`among`)."""
 
 Owned = tuple[Account, Actor, ClientToken]
 
@@ -111,6 +115,26 @@ class KnownClients:
             self._tasks.start(self._look_up(), name="look up clients")
         return await answer
 
+    async def rehearse(self) -> None:
+        """Look for nobody: the statements are put together, which takes longer than to run them, before a client waits
+        for it.
+
+        Raises:
+            Exception: as the store does.
+        """
+        nobody = AccountId(INSTALLATION)
+        async with self._store.reading() as transaction:
+            for count in REHEARSED:
+                ids = [UUID(int=number) for number in range(count)]
+                tokens = [Token(TokenKind.CLIENT, nobody, TokenId(id_), "", b"") for id_ in ids]
+                await credentials.find_clients(tokens, transaction=transaction)
+                tables = transaction.of(nobody)
+                await tables.devices.load_among(actor_id=ids, firezone_id=[str(id_) for id_ in ids])
+                await tables.authorizations.load_held(ids)
+            # As where an account's view was not there yet.
+            await tables.devices.load(nobody)
+            await tables.client_tokens.load(nobody)
+
     async def _look_up(self) -> None:
         """Answer everybody who has asked before this begins, which is in the next iteration."""
         self._is_due = False
@@ -144,7 +168,8 @@ class KnownClients:
     async def _find(self, asked: Sequence[_Asked]) -> list[KnownClient | None]:
         for one in asked:
             one.listening.handle_look_up()
-        async with self._store.reading() as transaction:
+        # What changes between two statements is heard by who listens.
+        async with self._store.reading(is_one_moment=False) as transaction:
             owners = await credentials.find_clients([one.token for one in asked], transaction=transaction)
             is_over_limit = await _over_limit(transaction, owners.values())
             devices = await find_devices(

@@ -45,7 +45,9 @@ class DatabaseAdapter(Protocol):
     async def open(self, migrate: Callable[[Connection], None]) -> None: ...
     async def migrate(self, migration: Callable[[Connection], None]) -> None: ...
     async def close(self) -> None: ...
-    def reading(self, *, is_long: bool = False) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def reading(
+        self, *, is_long: bool = False, is_one_moment: bool = True
+    ) -> AbstractAsyncContextManager[AsyncConnection]: ...
     def writing(self, *, is_synced: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
     async def commit(self, connection: AsyncConnection) -> None: ...
     def start_sync(self) -> Awaitable[None] | None: ...
@@ -99,15 +101,19 @@ class BaseStore(Generic[_TransactionT_co]):
         await self._database.close()
 
     @asynccontextmanager
-    async def reading(self, *, is_long: bool = False) -> AsyncIterator[_TransactionT_co]:
+    async def reading(
+        self, *, is_long: bool = False, is_one_moment: bool = True
+    ) -> AsyncIterator[_TransactionT_co]:
         """Open a read transaction: one consistent view; writing in it is a programming error.
 
         Args:
             is_long: what is read grows with a table. Then statements leave the event loop alone, and few of
                 these transactions are open at a time.
+            is_one_moment: false: each statement may see what has been committed when it begins, by which PostgreSQL
+                is spared two questions; for who hears of every change since before the first of them.
         """
         try:
-            async with self._database.reading(is_long=is_long) as connection:
+            async with self._database.reading(is_long=is_long, is_one_moment=is_one_moment) as connection:
                 yield self.transaction_class(
                     connection, self._environment, subject=None, hold=None, is_long=is_long
                 )

@@ -51,6 +51,8 @@ class PostgresDatabase:
         self._readers = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+        # Each statement is a transaction of its own.
+        self._single_readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._seen: dict[UUID, int] = {}
 
@@ -78,9 +80,14 @@ class PostgresDatabase:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002
+    async def reading(
+        self,
+        *,
+        is_long: bool = False,  # noqa: ARG002
+        is_one_moment: bool = True,
+    ) -> AsyncIterator[AsyncConnection]:
         """Open a read transaction; however long a statement takes, the server takes it, and nobody here waits."""
-        async with self._readers.connect() as connection:
+        async with (self._readers if is_one_moment else self._single_readers).connect() as connection:
             yield connection
 
     @asynccontextmanager

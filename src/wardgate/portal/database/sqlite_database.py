@@ -153,7 +153,12 @@ class SqliteDatabase:
             self._engine = self._make_memory_engine()
 
     @asynccontextmanager
-    async def reading(self, *, is_long: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def reading(
+        self,
+        *,
+        is_long: bool = False,
+        is_one_moment: bool = True,  # noqa: ARG002 - it always is
+    ) -> AsyncIterator[AsyncConnection]:
         if is_long and self._searching is not None:
             async with self._searchers, self._transaction("BEGIN", self._searching) as connection:
                 yield connection

@@ -60,6 +60,32 @@ async def test_a_connection_that_is_kept_is_not_asked_about_its_health(
     assert [query.split()[0].rstrip(";") for query in asked] == ["BEGIN", "ROLLBACK"]
 
 
+async def test_a_reader_of_several_moments_opens_no_transaction_and_the_next_one_sees_one_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def noted(connection: asyncpg.Connection, query: str, *rest: Any, **options: Any) -> str:
+        asked.append(query)
+        answer: str = await execute(connection, query, *rest, **options)
+        return answer
+
+    async def seen_before_and_after_a_commit(slug: str, *, is_one_moment: bool) -> int:
+        async with store.reading(is_one_moment=is_one_moment) as transaction:
+            before = len(await transaction.sequences())
+            await make_account(store, slug)
+            return len(await transaction.sequences()) - before
+
+    await make_account(store, "acme")
+    assert await seen_before_and_after_a_commit("first", is_one_moment=False) == 1
+    assert await seen_before_and_after_a_commit("second", is_one_moment=True) == 0
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    async with store.reading(is_one_moment=False) as transaction:
+        await transaction.sequences()
+    assert asked == []
+
+
 async def test_a_transaction_cut_off_leaves_nothing_behind(server: PostgresServer, store: Store) -> None:
     account_id = await make_account(store, "acme")
     with pytest.raises(Exception, match=r"(?i)connection"):  # noqa: PT012
