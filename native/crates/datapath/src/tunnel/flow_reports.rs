@@ -19,11 +19,12 @@ const MAX_WAITING_STARTS: usize = MAX_WAITING / 2;
 
 #[derive(Default)]
 pub struct FlowReports {
-    waiting: VecDeque<FlowReport>,
-    /// When the oldest goes whatever waits with it.
+    /// As they will be handed over: all but the last are full.
+    batches: VecDeque<Vec<FlowReport>>,
+    waiting: usize,
+    /// When the last batch goes whether it is full or not.
     due_at: Option<Instant>,
-    /// How many go now.
-    ready: usize,
+    is_due: bool,
     lost: u64,
     lost_unreported: u64,
 }
@@ -35,21 +36,26 @@ impl FlowReports {
         } else {
             MAX_WAITING_STARTS
         };
-        if self.waiting.len() >= room {
+        if self.waiting >= room {
             self.lost += 1;
             self.lost_unreported += 1;
             return;
         }
-        self.waiting.push_back(report);
+        self.waiting += 1;
         self.due_at.get_or_insert(now + PATIENCE);
-        if self.waiting.len() >= self.ready + BATCH {
-            self.ready = self.waiting.len();
+        match self.batches.back_mut() {
+            Some(batch) if batch.len() < BATCH => batch.push(report),
+            _ => {
+                let mut batch = Vec::with_capacity(BATCH);
+                batch.push(report);
+                self.batches.push_back(batch);
+            }
         }
     }
 
     /// Let everything go now.
     pub fn flush(&mut self) {
-        self.ready = self.waiting.len();
+        self.is_due = !self.batches.is_empty();
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -65,14 +71,15 @@ impl FlowReports {
 
     /// The next batch that is to go.
     pub fn pop(&mut self) -> Option<Event> {
-        if self.ready == 0 {
+        let first = self.batches.front()?;
+        if first.len() < BATCH && !self.is_due {
             return None;
         }
-        let count = self.ready.min(BATCH);
-        self.ready -= count;
-        let reports: Vec<FlowReport> = self.waiting.drain(..count).collect();
-        if self.waiting.is_empty() {
+        let reports = self.batches.pop_front()?;
+        self.waiting -= reports.len();
+        if self.batches.is_empty() {
             self.due_at = None;
+            self.is_due = false;
         }
         Some(Event::FlowsReported {
             reports,
