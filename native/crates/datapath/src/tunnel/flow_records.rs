@@ -254,7 +254,7 @@ impl FlowRecords {
         let mut count = 0;
         let mut read = 0;
         for (one, found) in seen.iter().zip(&mut all) {
-            found.hash = self.hash_of(one.peer, &one.tuple);
+            found.hash = hash_of(self.hash, one.peer, &one.tuple);
             read ^= u64::from(self.recent.read(one.peer, found.hash));
         }
         for (at, (one, found)) in seen.iter().zip(&mut all).enumerate() {
@@ -443,7 +443,7 @@ impl FlowRecords {
             let context = flow.context.as_ref();
             read ^= context.map_or(0, Arc::strong_count) as u64;
             if ends(flow) {
-                let hash = self.hash_of(flow.peer, &flow.tuple);
+                let hash = hash_of(self.hash, flow.peer, &flow.tuple);
                 let found = self.index.find(hash, |found| found == slot);
                 read ^= u64::from(found.copied().unwrap_or(NONE));
                 read ^= u64::from(self.due.has(*slot));
@@ -567,7 +567,7 @@ impl FlowRecords {
         let (flows, hasher) = (&self.flows, self.hash);
         self.index.insert_unique(hash, slot, |slot| {
             let flow = &flows[*slot as usize];
-            hasher.hash_one((flow.peer, flow.tuple))
+            hash_of(hasher, flow.peer, &flow.tuple)
         });
         self.recent.put(seen.peer, hash, slot);
         self.due.set(slot, second_of(now_ns + TOLD_AFTER_NS));
@@ -592,7 +592,7 @@ impl FlowRecords {
             rx_bytes: flow.bytes[RX],
         };
         let ended = flow.report(context, Some(end));
-        let hash = self.hash_of(peer, &flow.tuple);
+        let hash = hash_of(self.hash, peer, &flow.tuple);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
             entry.remove();
         }
@@ -664,10 +664,6 @@ impl FlowRecords {
         })
     }
 
-    fn hash_of(&self, peer: PeerKey, tuple: &Tuple) -> u64 {
-        self.hash.hash_one((peer, *tuple))
-    }
-
     fn ns(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
@@ -679,6 +675,11 @@ impl FlowRecords {
     fn unix_us(&self, ns: u64) -> u64 {
         (self.unix_at_epoch + Duration::from_nanos(ns)).as_micros() as u64
     }
+}
+
+#[inline(always)]
+fn hash_of(hash: SeededState, peer: PeerKey, tuple: &Tuple) -> u64 {
+    hash.hash_one((peer, tuple))
 }
 
 /// The first whole second of the engine's clock that is not before this.

@@ -30,6 +30,7 @@ impl std::fmt::Debug for SeededState {
 impl BuildHasher for SeededState {
     type Hasher = SeededHasher;
 
+    #[inline]
     fn build_hasher(&self) -> SeededHasher {
         SeededHasher {
             state: self.seeds[0],
@@ -64,6 +65,7 @@ impl Hasher for SeededHasher {
         self.write_u64(value.into());
     }
 
+    #[inline]
     fn write_u64(&mut self, word: u64) {
         self.state = folded(self.state ^ word, self.multiplier);
     }
@@ -72,6 +74,7 @@ impl Hasher for SeededHasher {
         self.write_u64(value as u64);
     }
 
+    #[inline]
     fn finish(&self) -> u64 {
         folded(self.state, self.multiplier.rotate_left(32))
     }

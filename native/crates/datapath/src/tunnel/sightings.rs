@@ -57,6 +57,7 @@ pub struct Tuple {
 
 /// In as few words as possible: each packet of a recorded flow is looked up.
 impl Hash for Tuple {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ports = u64::from(self.initiator.1) << 16 | u64::from(self.responder.1);
         state.write_u64(ports << 8 | self.protocol as u64);
