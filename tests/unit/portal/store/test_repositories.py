@@ -274,11 +274,13 @@ async def test_devices_that_draw_a_taken_address_get_the_next_free_one_until_non
                 site_id=site.id,
             )
 
-        first = await devices.insert(gateway("g0"))
-        rest = await devices.insert_all([gateway(f"g{number}") for number in range(1, 4)])
-        addresses = [device.ipv4 for device in (first, *rest)]
+        # The same address, drawn by two that are made together; then one that is taken.
+        made = await devices.insert_all([gateway("g0"), gateway("g1")])
+        made.append(await devices.insert(gateway("g2")))
+        made += await devices.insert_all([gateway("g3")])
+        addresses = [device.ipv4 for device in made]
         assert addresses == ["100.64.0.4", "100.64.0.5", "100.64.0.1", "100.64.0.2"]
-        assert [device.ipv6[-1] for device in (first, *rest)] == ["4", "5", "1", "2"]
+        assert [device.ipv6[-1] for device in made] == ["4", "5", "1", "2"]
         with pytest.raises(AddressesExhausted):
             await devices.insert_all([gateway("g4"), gateway("g5")])
 
