@@ -115,6 +115,8 @@ def test_a_relay_needs_a_public_address(capsys: pytest.CaptureFixture[str]) -> N
         (("--public-ip4-addr", "192.0.2.1", "--lowest-port", "10", "--highest-port", "9"), "ports", 1),
         (("--public-ip4-addr", "192.0.2.1", "--listen-port", "0"), "between 1 and 65535", 2),
         (("--public-ip4-addr", "192.0.2.1", "--health-check-addr", "nowhere"), "127.0.0.1:8081", 2),
+        (("--public-ip4-addr", "192.0.2.1", "--bind-ip4-addr", "10.0.0.1"), "at all addresses", 2),
+        (("--public-ip4-addr", "192.0.2.1", "--bind-ip6-addr", "fd00::1"), "at all addresses", 2),
     ],
 )
 def test_bad_relay_settings_say_what_is_wrong(
@@ -231,6 +233,7 @@ def test_another_end_of_the_session_is_not_blamed_on_a_second_process() -> None:
         ),
         ("gateway", "--no-telemetry", "--validate-checksums", "--flow-logs", "-n", "gw"),
         ("relay", "--telemetry", "--num-worker-threads", "4", "--ebpf-offloading", "eth0", "--rng-seed", "7"),
+        ("relay", "--bind-ip4-addr", "0.0.0.0", "--bind-ip6-addr", "::", "--rng-seed", "7"),
     ],
 )
 def test_the_published_programs_options_are_taken(

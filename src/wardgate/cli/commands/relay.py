@@ -10,6 +10,14 @@ from wardgate.cli.commands import peers, shared
 from wardgate.cli.parameters import CONFIG, Form, Setting
 from wardgate.wire.reconnect import RELAY_BUDGET_S
 
+
+def _all_addresses(text: str) -> str:
+    """Refuse what an administrator would believe in: that others do not reach the relay by its other addresses."""
+    if not values.address(text).is_unspecified:
+        raise ValueError(f"a relay listens at all addresses of its host, not at {text} alone; a firewall can")
+    return text
+
+
 API_URL: Final = peers.API_URL
 TOKEN: Final = replace(peers.TOKEN, help="relay token; needed", form=Form.ARGUMENT)
 PUBLIC_IP4_ADDR: Final = Setting[IPv4Address | None](
@@ -82,8 +90,14 @@ SETTINGS: Final = (
 WITHOUT_EFFECT: Final = (
     peers.ignored_option("telemetry", "nothing is reported to anybody", takes_value=False),
     peers.OTLP_GRPC_ENDPOINT,
-    peers.ignored_option("bind_ip4_addr", "it listens at all addresses of the host"),
-    peers.ignored_option("bind_ip6_addr", "it listens at all addresses of the host"),
+    replace(
+        peers.ignored_option("bind_ip4_addr", "it listens at all addresses, and refuses any but 0.0.0.0"),
+        read=_all_addresses,
+    ),
+    replace(
+        peers.ignored_option("bind_ip6_addr", "it listens at all addresses, and refuses any but ::"),
+        read=_all_addresses,
+    ),
     peers.ignored_option("control_endpoint", "the log's level is set by --log-level"),
     peers.ignored_option("num_worker_threads", "one thread forwards"),
     peers.ignored_option("rng_seed", "randomness is the operating system's"),
