@@ -31,7 +31,7 @@ from sqlalchemy import select
 
 from interop.crash_callers import Caller, Founded, Founder, Group, LoadedCaller
 from support.patience import PATIENCE_S
-from support.postgres import postgres_database
+from support.postgres import CLEARING, postgres_database
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.account_lifecycle import REMIND
 from wardgate.portal.installation.tables import JOBS
@@ -179,7 +179,9 @@ async def ended(database: PostgresServer) -> None:
     try:
         deadline = time.monotonic() + LOAD_S
         while await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> $1",
+            CLEARING,
         ):
             assert time.monotonic() < deadline, "a transaction outlives its program"
             await asyncio.sleep(0.01)

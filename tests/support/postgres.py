@@ -45,6 +45,8 @@ _RESTART = "PERFORM setval(oid, 1, false) FROM pg_class WHERE relkind = 'S'"
 """Statement of PL/pgSQL after which every sequence begins anew."""
 _DELETED_BETWEEN_TRUNCATIONS = 100
 """Clearings that leave deleted rows in the files, as nothing vacuums them here."""
+CLEARING = "wardgate tests, clearing"
+"""The application name of sessions that are no program's under test."""
 _OTHERS_END = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -259,7 +261,7 @@ class _ClearingSessions:
 
 
 async def _clearing_session(url: str) -> asyncpg.Connection:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, server_settings={"application_name": CLEARING})
     # As a replica, the server looks at no foreign key.
     await connection.execute("SET session_replication_role = replica")
     deletions = "".join(f"DELETE FROM {table.name};" for table in metadata.sorted_tables)

@@ -52,7 +52,6 @@ def run(settings: Settings) -> None:
     directory = data_dir_of(settings)
     portal = portal_settings(settings, data_dir=directory, listen=options.LISTEN)
     logs.set_up(settings[options.LOG_FORMAT], settings[options.LOG_LEVEL])
-    logs.say_start("portal")
     raise_descriptor_limit()  # a socket for each peer and page
     try:
         keys = data_directory.load_keys(directory)
@@ -96,6 +95,7 @@ async def _run(
     def ready() -> None:
         settle()
         notify(READY)
+        logs.say_start("portal")  # only now: of one that cannot start, the reason is all that is said
         log.info("portal ready", extra={"listen": f"{host}:{port}", "url": settings.external_url})
         warn_of(settings)
 
