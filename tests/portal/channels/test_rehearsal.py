@@ -12,6 +12,7 @@ from wardgate.portal.settings import PortalSettings
 from wardgate.portal.store import SqliteFile
 
 
+@pytest.mark.one_database  # a file of its own
 async def test_the_first_client_finds_the_statements_of_its_connect_put_together(tmp_path: Path) -> None:
     # Each process, and each of these portals on a file, puts them together for itself.
     settings = PortalSettings(database_url=SqliteFile(tmp_path / "wardgate.db"))
