@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import pytest
+
 from support.pools import device_of
 from support.portal import World, make_world
 from wardgate.portal.bus.messages import GrantQueued
@@ -40,7 +42,10 @@ async def test_a_view_of_another_account_is_not_the_one(world: World) -> None:
         assert not early.has_heard_all(view)
 
 
-async def test_a_grant_that_is_stored_before_the_journal_is_followed_may_be_in_neither(world: World) -> None:
+@pytest.mark.parametrize("is_looked_at_after_it", [False, True])
+async def test_a_grant_that_is_stored_before_the_journal_is_followed_is_there_if_it_is_looked_for_after_that(
+    world: World, is_looked_at_after_it: bool
+) -> None:
     services, journal = world.portal.services, world.portal.journal
     async with world.client() as client, world.gateway() as gateway:
         await client.join()
@@ -50,25 +55,11 @@ async def test_a_grant_that_is_stored_before_the_journal_is_followed_may_be_in_n
         client.send("request_authorization", {"resource_id": str(world.resource.id)})
         await gateway.receive("create_authorization")
         await journal.flush()
+        if is_looked_at_after_it:
+            early.handle_look_up()
         early.follow((await device_of(world, "gateway-1")).id)
         async with services.accounts.using(world.account_id) as view:
-            assert not early.has_heard_all(view)
-
-
-async def test_a_grant_that_is_stored_before_the_database_is_looked_at_is_there(world: World) -> None:
-    services, journal = world.portal.services, world.portal.journal
-    async with world.client() as client, world.gateway() as gateway:
-        await client.join()
-        await gateway.join()
-        await journal.flush()
-        early = Early(journal, services.accounts.loaded(world.account_id))
-        client.send("request_authorization", {"resource_id": str(world.resource.id)})
-        await gateway.receive("create_authorization")
-        await journal.flush()
-        early.handle_look_up()
-        early.follow((await device_of(world, "gateway-1")).id)
-        async with services.accounts.using(world.account_id) as view:
-            assert early.has_heard_all(view)
+            assert early.has_heard_all(view) == is_looked_at_after_it
 
 
 async def test_a_grant_that_waits_when_the_journal_is_followed_is_heard_of(world: World) -> None:

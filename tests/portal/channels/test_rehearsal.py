@@ -27,11 +27,17 @@ async def test_the_first_client_finds_the_statements_of_its_connect_put_together
 async def test_a_database_that_is_away_does_not_keep_a_portal_from_starting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tried: list[None] = []
+
     async def fail() -> None:
+        tried.append(None)
         raise exc.OperationalError(None, None, Exception("away"))
 
     monkeypatch.setattr(world.portal.channels._known_clients, "rehearse", fail)
     await world.portal.channels.rehearse()
+    assert len(tried) == 1
+    async with world.client() as client:
+        assert await client.join()
 
 
 async def _put_together_for_a_client(world: World) -> int:

@@ -31,6 +31,21 @@ async def store(server: PostgresServer, environment: Environment) -> AsyncIterat
     await opened.close()
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What connections execute; statements that are prepared do not come by here."""
+    asked: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def noted(connection: asyncpg.Connection, query: str, *rest: Any, **options: Any) -> str:
+        asked.append(query)
+        answer: str = await execute(connection, query, *rest, **options)
+        return answer
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    return asked
+
+
 async def test_connections_that_the_server_ended_cost_no_request(
     server: PostgresServer, store: Store
 ) -> None:
@@ -43,34 +58,18 @@ async def test_connections_that_the_server_ended_cost_no_request(
 
 
 async def test_a_connection_that_is_kept_is_not_asked_about_its_health(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-    execute = asyncpg.Connection.execute
-
-    async def noted(connection: asyncpg.Connection, query: str, *rest: Any, **options: Any) -> str:
-        asked.append(query)
-        answer: str = await execute(connection, query, *rest, **options)
-        return answer
-
     await store.sequences()
-    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    asked.clear()
     await store.sequences()
-    # One transaction, and in it the query: what is prepared does not come by here.
+    # One transaction; the query in it is prepared.
     assert [query.split()[0].rstrip(";") for query in asked] == ["BEGIN", "ROLLBACK"]
 
 
 async def test_a_reader_of_several_moments_opens_no_transaction_and_the_next_one_sees_one_moment(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-    execute = asyncpg.Connection.execute
-
-    async def noted(connection: asyncpg.Connection, query: str, *rest: Any, **options: Any) -> str:
-        asked.append(query)
-        answer: str = await execute(connection, query, *rest, **options)
-        return answer
-
     async def seen_before_and_after_a_commit(slug: str, *, is_one_moment: bool) -> int:
         async with store.reading(is_one_moment=is_one_moment) as transaction:
             before = len(await transaction.sequences())
@@ -80,7 +79,7 @@ async def test_a_reader_of_several_moments_opens_no_transaction_and_the_next_one
     await make_account(store, "acme")
     assert await seen_before_and_after_a_commit("first", is_one_moment=False) == 1
     assert await seen_before_and_after_a_commit("second", is_one_moment=True) == 0
-    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    asked.clear()
     async with store.reading(is_one_moment=False) as transaction:
         await transaction.sequences()
     assert asked == []
