@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from h2.connection import H2Connection
 
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
@@ -134,6 +136,27 @@ async def test_a_foreign_http2_client_uploads_flow_logs(files: tuple[Path, Path]
         assert await _curl("--http1.1", f"https://127.0.0.1:{port}/healthz") == ["1.1 200 application/json"]
 
 
+async def test_a_stopping_portal_sees_the_end_of_a_peer_that_it_has_not_read_to_the_end(
+    files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_certificate(*files, name="portal.example")
+    trusting = _trusting_anybody()
+    trusting.set_alpn_protocols(["h2"])
+    peer = H2Connection()
+    peer.initiate_connection()
+    for _ in range(10_000):
+        peer.ping(b"12345678")
+    async with _served(files) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        # More than the portal reads in a second: reading rests when the end comes.
+        writer.write(peer.data_to_send())
+        await writer.drain()
+        assert await asyncio.wait_for(reader.read(1), PATIENCE_S)
+        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+    writer.transport.abort()
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR], "uvicorn gave up waiting"
+
+
 async def _curl(*arguments: str) -> list[str]:
     """Return version, status and media type of each answer."""
     told = "%{http_version} %{http_code} %{content_type}\n"
@@ -160,7 +183,7 @@ async def _served(files: tuple[Path, Path]) -> AsyncIterator[int]:
         yield port
     finally:
         stop.set()
-        await asyncio.wait_for(task, PATIENCE_S)
+        await asyncio.wait_for(task, 2 * PATIENCE_S)  # uvicorn itself waits as long for connections to end
 
 
 def _trusting_anybody() -> ssl.SSLContext:

@@ -70,6 +70,35 @@ class HeldFlow(FlowControl):
             super().resume_reading()
 
 
+class Closing:
+    """Closes a connection within `CLOSE_S`, whether or not its peer reads what was said or ends its TLS too.
+
+    asyncio's TLS has two traps. A second `close` takes the connection away from its transport, whose methods raise
+    from then on. And while reading rests, what the peer says at the end is not read either.
+    """
+
+    __slots__ = ("_loop", "_timer", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Close, unless somebody has; abort later, if that does not end it."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._transport.close()
+        if self._timer is None:
+            self._timer = self._loop.call_later(CLOSE_S, self._transport.abort)
+
+    def end(self) -> None:
+        """The connection is lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class ReaderWatch:
     """Ends a connection that takes nothing of what waits for it for `UNREAD_S`."""
 
@@ -90,7 +119,7 @@ class ReaderWatch:
             self._timer = None
 
     def _check(self, unread_before: int) -> None:
-        if self._transport.get_write_buffer_size() < unread_before:
-            self.start()
-        else:
+        if self._transport.is_closing() or self._transport.get_write_buffer_size() >= unread_before:
             self._transport.abort()
+        else:
+            self.start()

@@ -46,12 +46,12 @@ from uvicorn.server import ServerState
 
 from wardgate.portal.connection_bounds import (
     BODY_S,
-    CLOSE_S,
     HEAD_S,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     SLICE_BYTES,
     UNREAD_S,
+    Closing,
     Ends,
     HeldFlow,
     ReaderWatch,
@@ -128,6 +128,7 @@ class Http2Protocol(asyncio.Protocol):
         self._server_state.connections.add(self)  # type: ignore[arg-type]
         self.flow = HeldFlow(transport)
         self._reader = ReaderWatch(transport, self._loop)
+        self._closing = Closing(transport, self._loop)
         self._server, self._client = get_local_addr(transport), get_remote_addr(transport)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW_BYTES - _PREFACE_WINDOW)
@@ -139,6 +140,7 @@ class Http2Protocol(asyncio.Protocol):
         self._unfed = b""
         self._cancel_timer()
         self._reader.stop()
+        self._closing.end()
         if self._feeding is not None:
             self._feeding.cancel()
         self.flow.resume_writing()
@@ -379,7 +381,7 @@ class Http2Protocol(asyncio.Protocol):
         self._timer = timer = self._loop.call_later(seconds, lambda: self.ends.add(end))
 
         def end() -> None:
-            if self._timer is timer and not self._requests:
+            if self._timer is timer and not self._requests and not self._transport.is_closing():
                 self._h2.close_connection()
                 self._close()
 
@@ -394,9 +396,7 @@ class Http2Protocol(asyncio.Protocol):
         self._unfed = b""
         for request in self._requests.values():
             request.handle_gone()
-        self._transport.close()
-        if self._transport.get_write_buffer_size():
-            self._loop.call_later(CLOSE_S, self._transport.abort)
+        self._closing.begin()
 
     def _wake(self, stream_ids: Iterable[int]) -> None:
         """Let answers go on. A frame that makes many of them look costs for each but the first, whether or not it

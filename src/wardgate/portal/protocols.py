@@ -38,11 +38,11 @@ from websockets.protocol import Protocol, State
 from wardgate.portal.channels.endpoint import TRANSPORT_EXTENSION
 from wardgate.portal.connection_bounds import (
     BODY_S,
-    CLOSE_S,
     HEAD_S,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     SLICE_BYTES,
+    Closing,
     Ends,
     HeldFlow,
     ReaderWatch,
@@ -103,6 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow: FlowControl = HeldFlow(transport)
         self._reader = ReaderWatch(transport, self.loop)
+        self._closing = Closing(transport, self.loop)
         self._unfed = b""
         self._feeding: asyncio.Handle | None = None
         self._is_in_body = False
@@ -115,6 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unfed = b""
         self._cancel(*_Timer)
         self._reader.stop()
+        self._closing.end()
         super().connection_lost(exc)
         self._drop_parser()
 
@@ -126,7 +128,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _feed(self) -> None:
         """Give the parser the next slice."""
         self._feeding = None
-        if self.transport.is_closing() or len(self.pipeline) >= MAX_QUEUED:
+        if self.transport.is_closing():
+            self._unfed = b""
+            return
+        if len(self.pipeline) >= MAX_QUEUED:
             self._hold(is_held=bool(self._unfed))
             return
         piece, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
@@ -208,7 +213,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            self._close()
+            self._closing.begin()
         elif self._unfed and self._feeding is None:
             self._feeding = self.loop.call_soon(self._feed)
 
@@ -225,7 +230,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         def end() -> None:
             if self.timeout_keep_alive_task is timer:
-                self._close()
+                self._closing.begin()
 
         self.ends.add(end)
 
@@ -250,7 +255,7 @@ class HttpProtocol(HttpToolsProtocol):
         if was_asked and (self._cycle() is None or self._is_answered()) and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
         self._unfed = b""
-        self._close()
+        self._closing.begin()
 
     def _is_answered(self) -> bool:
         cycle = self._cycle()
@@ -259,12 +264,6 @@ class HttpProtocol(HttpToolsProtocol):
     def _cycle(self) -> RequestResponseCycle | None:
         """Return the latest request and its answer; None before the first."""
         return self.cycle
-
-    def _close(self) -> None:
-        """Close, whether or not what was said is read."""
-        self.transport.close()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(CLOSE_S, self.transport.abort)
 
     def _drop_parser(self) -> None:
         """Let go of the parser, which holds this object: what is left then goes without the collector of garbage."""
@@ -345,11 +344,13 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self._unfed = b""
         self._feeding: asyncio.Handle | None = None
+        self._closing = Closing(transport, self.loop)
         self._upgrade_timer = self.loop.call_later(UPGRADE_S, self.ends.add, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unfed = b""
         self._upgrade_timer.cancel()
+        self._closing.end()
         super().connection_lost(exc)
         # It holds its own object: a parser that has been closed goes without the collector of garbage.
         self.conn.parser.close()
@@ -382,7 +383,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             return
         self.handle_connect(_request(method, url, headers))
         if self.transport.is_closing():
-            self._abort_later()
+            self._closing.begin()
 
     def _start(self, url: str, headers: list[tuple[bytes, bytes]]) -> None:
         """Start the application on an upgrade that will be accepted with `_accept_key`, as `handle_connect` does."""
@@ -416,11 +417,11 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         except UnicodeError:
             # A path or query with bytes that no address has.
             self.transport.write(_BAD_REQUEST)
-            self._end_unanswered()
+            self._closing.begin()
             return
         if self.conn.handshake_exc is not None:
             self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
-            self._end_unanswered()
+            self._closing.begin()
 
     def _feed(self) -> None:
         """Give the parser slices until one of them held a message; the next waits until that was taken.
@@ -481,7 +482,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self._forget_upgrade()
             self._read_on()
         elif self.transport.is_closing():
-            self._abort_later()
+            self._closing.begin()
 
     def _accept(self, key: bytes) -> None:
         """Word the answer as the library does."""
@@ -519,13 +520,13 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         code = None if self.conn.close_sent is None else self.conn.close_sent.code
         log.debug("a peer sent what is no WebSocket message", extra={"code": code})
         super().handle_parser_exception()
-        self._abort_later()
+        self._closing.begin()
 
     def is_gone(self) -> bool:
         return self.transport.is_closing()
 
     def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size()
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     def has_unread(self) -> bool:
         return not self.queue.empty()
@@ -564,15 +565,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
     def _give_up(self) -> None:
         """The upgrade was neither accepted nor refused in time."""
         if not self.handshake_complete:
-            self._end_unanswered()
-
-    def _end_unanswered(self) -> None:
-        self.transport.close()
-        self._abort_later()
-
-    def _abort_later(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(CLOSE_S, self.transport.abort)
+            self._closing.begin()
 
 
 def _is_of_a_size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:

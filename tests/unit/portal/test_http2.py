@@ -478,6 +478,18 @@ async def test_a_stopping_server_answers_what_it_has_begun(caller: Http2Caller) 
 
 
 @scene
+async def test_a_connection_that_rests_is_read_again_when_it_closes(caller: Http2Caller) -> None:
+    await caller.sync()
+    caller.wire.protocol.data_received(_frame(4, 0, 0, b"") * 20_000)
+    while not caller.wire.is_paused:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0)
+    caller.wire.protocol.shutdown()
+    assert caller.wire.is_closed
+    # asyncio's TLS does not see a peer's end otherwise.
+    assert not caller.wire.is_paused
+
+
+@scene
 async def test_an_application_learns_that_its_caller_has_gone(caller: Http2Caller) -> None:
     heard: list[Any] = []
 

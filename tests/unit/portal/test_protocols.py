@@ -47,7 +47,7 @@ class Wire(asyncio.Transport):
         self.unread = 0
         self.is_read = True
         self.is_paused = False
-        self.is_closed = self.is_aborted = False
+        self.is_closed = self.is_closed_twice = self.is_aborted = False
         self.closed_at_s: float | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -76,6 +76,7 @@ class Wire(asyncio.Transport):
         self.protocol = protocol
 
     def get_write_buffer_size(self) -> int:
+        assert not self.is_closed_twice, "asyncio's TLS has forgotten its connection"
         return self.unread
 
     def write(self, data: Any) -> None:
@@ -93,6 +94,7 @@ class Wire(asyncio.Transport):
         self.is_paused = False
 
     def close(self) -> None:
+        self.is_closed_twice = self.is_closed
         if not self.is_closed:
             self.is_closed = True
             self.closed_at_s = asyncio.get_running_loop().time()
