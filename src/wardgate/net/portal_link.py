@@ -109,17 +109,20 @@ class PortalLink(Generic[_Event]):
     def __init__(self, decisions: Decisions[_Event], *, mark: int | None) -> None:
         self._decisions = decisions
         self._mark = mark
-        self._flush_wanted = asyncio.Event()
+        self._conversation: _Conversation[_Event] | None = None
         self._reconnect_wanted = asyncio.Event()
         self.portal_addresses: tuple[IpAddress, ...] = ()  # as last looked up
 
     def flush(self) -> None:
         """The channel has something to send."""
-        self._flush_wanted.set()
+        if self._conversation is not None:
+            self._conversation.flush()
 
     def reconnect(self) -> None:
         """Drop the connection, or the pause before the next attempt, and dial at once."""
         self._reconnect_wanted.set()
+        if self._conversation is not None:
+            self._conversation.leave()
 
     async def run(self) -> None:
         """Keep the channel open.
@@ -195,50 +198,123 @@ class PortalLink(Generic[_Event]):
             raise
 
     async def _converse(self, websocket: ClientConnection) -> str:
-        loop = asyncio.get_running_loop()
-        channel = self._decisions.open_channel(loop.time())
-        receiving = asyncio.ensure_future(websocket.recv())
-        flushing = asyncio.ensure_future(self._flush_wanted.wait())
-        leaving = asyncio.ensure_future(self._reconnect_wanted.wait())
+        channel = self._decisions.open_channel(asyncio.get_running_loop().time())
+        self._conversation = conversation = _Conversation(websocket, channel, self._decisions.handle)
+        if self._reconnect_wanted.is_set():
+            conversation.leave()
+        reading = asyncio.create_task(conversation.read())
+        tending = asyncio.create_task(conversation.tend())
+        try:
+            ended, _ = await asyncio.wait((reading, tending), return_when=asyncio.FIRST_COMPLETED)
+            for one in ended:
+                reason = one.result()
+            return reason
+        finally:
+            self._conversation = None
+            conversation.end()
+            reading.cancel()
+            tending.cancel()
+            await asyncio.gather(reading, tending, return_exceptions=True)
+
+
+class _Conversation(Generic[_Event]):
+    """What is said on one socket, until the channel is lost: one task reads, another does what is due or wanted.
+
+    Either takes a turn: it hands over what has happened, and sends what is to be said.
+    """
+
+    def __init__(
+        self, websocket: ClientConnection, channel: Channel[_Event], handle: Callable[[_Event], None]
+    ) -> None:
+        self._websocket = websocket
+        self._channel = channel
+        self._handle = handle
+        self._loop = asyncio.get_running_loop()
+        self._turns = asyncio.Lock()
+        self._is_in_turn = False
+        self._is_leaving = False
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reason = ""
+
+    def flush(self) -> None:
+        """The channel has something to send; who has the turn sends it anyway."""
+        if not self._is_in_turn:
+            self._wanted.set()
+
+    def leave(self) -> None:
+        """Lose the channel."""
+        self._is_leaving = True
+        self._wanted.set()
+
+    def end(self) -> None:
+        """Nothing is due any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def read(self) -> str:
+        """Take in frames; return why the channel was lost."""
+        channel, websocket, loop = self._channel, self._websocket, self._loop
+        try:
+            while channel.poll_timeout() is not None:
+                frame = await websocket.recv()
+                if isinstance(frame, str):
+                    channel.handle_frame(frame, now=loop.time())
+                    await self._turn()
+        except websockets.ConnectionClosed as error:
+            return self._lose(_words(error))
+        return self._reason or "the channel was lost"
+
+    async def tend(self) -> str:
+        """Do what is due or wanted; return why the channel was lost."""
+        channel = self._channel
         try:
             while True:
-                reason = self._drain_events(channel)
-                while (frame := channel.poll_transmit()) is not None:
-                    await websocket.send(frame)
-                due_at = channel.poll_timeout()
-                if due_at is None:
-                    return reason or "the channel was lost"
-                timeout_s = max(due_at - loop.time(), 0.0)
-                done, _ = await asyncio.wait(
-                    {receiving, flushing, leaving}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if leaving in done:
-                    channel.handle_closed(detail="reconnecting")
-                    self._drain_events(channel)
-                    return "reconnecting"
-                if flushing in done:
-                    self._flush_wanted.clear()
-                    flushing = asyncio.ensure_future(self._flush_wanted.wait())
-                if receiving in done:
-                    frame_in = receiving.result()
-                    if isinstance(frame_in, str):
-                        channel.handle_frame(frame_in, now=loop.time())
-                    receiving = asyncio.ensure_future(websocket.recv())
-                channel.handle_timeout(now=loop.time())
+                await self._wanted.wait()
+                self._wanted.clear()
+                if self._is_leaving:
+                    return self._lose("reconnecting")
+                channel.handle_timeout(now=self._loop.time())
+                await self._turn()
+                if channel.poll_timeout() is None:
+                    return self._reason or "the channel was lost"
         except websockets.ConnectionClosed as error:
-            channel.handle_closed(detail=_words(error))
-            return self._drain_events(channel) or _words(error)
-        finally:
-            for waiting in (receiving, flushing, leaving):
-                waiting.cancel()
-            await asyncio.gather(receiving, flushing, leaving, return_exceptions=True)
+            return self._lose(_words(error))
 
-    def _drain_events(self, channel: Channel[_Event]) -> str:
-        reason = ""
-        while (event := channel.poll_event()) is not None:
-            self._decisions.handle(event)
-            reason = str(getattr(getattr(event, "reason", None), "value", "")) or reason
-        return reason
+    async def _turn(self) -> None:
+        async with self._turns:
+            self._is_in_turn = True
+            try:
+                self._hand_over()
+                while (frame := self._channel.poll_transmit()) is not None:
+                    await self._websocket.send(frame)
+            finally:
+                self._is_in_turn = False
+        self._set_timer()
+
+    def _hand_over(self) -> None:
+        while (event := self._channel.poll_event()) is not None:
+            self._handle(event)
+            self._reason = str(getattr(getattr(event, "reason", None), "value", "")) or self._reason
+
+    def _set_timer(self) -> None:
+        """Look again when something is due, or before that: the time is not set anew each time that it moves on."""
+        due_at = self._channel.poll_timeout()
+        if due_at is None or (self._timer is not None and self._timer.when() <= due_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due_at, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._wanted.set()
+
+    def _lose(self, detail: str) -> str:
+        self._channel.handle_closed(detail=detail)
+        self._hand_over()
+        return self._reason or detail
 
 
 async def _connect_first(addresses: list[IpAddress], port: int, mark: int | None) -> socket.socket:

@@ -275,6 +275,7 @@ class _Peer:
         self.external_id = f"bench-{self.kind.value}-{number}"
         self._token = token
         self._dialled_at = 0.0
+        self._known_dial: Dial | None = None
         self._lost_at: float | None = None
         pacing = Reconnect(budget_s=None, rng=crowd.rng)
         self._session = PortalSession(Dialect(self.kind), reconnect=pacing)
@@ -295,9 +296,13 @@ class _Peer:
         self.link.flush()
 
     def _dial(self) -> Dial:
-        plan = self.crowd.plan
         self._dialled_at = asyncio.get_running_loop().time()
-        name = self.external_id
+        if self._known_dial is None:
+            self._known_dial = self._make_dial()
+        return self._known_dial
+
+    def _make_dial(self) -> Dial:
+        plan, name = self.crowd.plan, self.external_id
         parameters = (
             ClientParameters(name, self.public_key, name)
             if self.kind is PeerKind.CLIENT

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -79,6 +80,8 @@ class Peer:
             Dialect(PeerKind.GATEWAY), reconnect=Reconnect(budget_s=None, rng=random.Random(7))
         )
         self._attempts_left = attempts
+        self.error: Exception | None = None
+        self.looked_up: Callable[[], None] | None = None
         self.link: PortalLink[ChannelEvent] = PortalLink(
             Decisions(
                 dial=lambda: Dial(
@@ -104,6 +107,8 @@ class Peer:
 
     async def _look_up(self, name: str) -> Iterable[IpAddress]:
         assert name == "portal.test"
+        if self.looked_up is not None:
+            self.looked_up()
         return (ip_address("127.0.0.1"),)
 
     def _next_delay_s(self, retry_after_s: float | None) -> float | None:
@@ -111,6 +116,8 @@ class Peer:
         return 0.0 if self._attempts_left > 0 else None
 
     def _handle(self, event: ChannelEvent) -> None:
+        if self.error is not None:
+            raise self.error
         self.events.append(event)
         self._notifying = asyncio.ensure_future(self._notify())
 
@@ -168,6 +175,74 @@ async def test_a_reconnect_drops_the_connection_and_dials_at_once() -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     assert len(portal.connections) == 2
+
+
+async def test_what_the_handler_of_events_raises_ends_the_link() -> None:
+    portal = Portal()
+    async with await portal.serve() as server:
+        peer = Peer(server.sockets[0].getsockname()[1])
+        peer.error = ValueError("no use for it")
+        with pytest.raises(ValueError, match="no use for it"):
+            await asyncio.wait_for(peer.link.run(), PATIENCE_S)
+
+
+async def test_a_reconnect_while_dialling_ends_the_connection_that_comes_of_it() -> None:
+    portal = Portal()
+    async with await portal.serve() as server:
+        peer = Peer(server.sockets[0].getsockname()[1], attempts=0)
+        peer.looked_up = peer.link.reconnect
+        running = asyncio.create_task(peer.link.run())
+        await peer.until(Lost)
+        peer.looked_up = None
+        await peer.until(Joined)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert len(portal.headers) > 1
+
+
+class _Alarm:
+    """A channel that is lost when its time has come, which moves on once."""
+
+    def __init__(self, due_at: float) -> None:
+        self._due_at: float | None = due_at
+        self._moves = 1
+        self.said = ["hello"]
+
+    def handle_frame(self, frame: str, *, now: float) -> None: ...
+    def handle_closed(self, *, detail: str = "") -> None:
+        self._due_at = None
+
+    def handle_timeout(self, *, now: float) -> None:
+        if self._due_at is not None and now >= self._due_at:
+            self._due_at = now + 0.05 if self._moves else None
+            self._moves -= 1
+            self.said.append("still there")
+
+    def poll_transmit(self) -> str | None:
+        return self.said.pop(0) if self.said else None
+
+    def poll_event(self) -> ChannelEvent | None:
+        return None
+
+    def poll_timeout(self) -> float | None:
+        return self._due_at
+
+
+async def test_what_is_due_is_done_without_a_word_of_the_portal() -> None:
+    heard: list[str | bytes] = []
+
+    async def listen(connection: ServerConnection) -> None:
+        heard.extend([text async for text in connection])
+
+    async with await serve(listen, "127.0.0.1", 0) as server:
+        peer = Peer(server.sockets[0].getsockname()[1], attempts=1)
+        link = PortalLink(
+            replace(peer.link._decisions, open_channel=lambda now: _Alarm(now + 0.05)), mark=None
+        )
+        with pytest.raises(PortalUnreachable, match="the channel was lost"):
+            await asyncio.wait_for(link.run(), PATIENCE_S)
+    assert heard == ["hello", "still there", "still there"]
 
 
 async def test_a_refused_token_ends_the_link_with_the_portals_words() -> None:
