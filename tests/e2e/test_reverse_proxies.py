@@ -24,6 +24,8 @@ import yaml
 from websockets.sync.client import ClientConnection, connect
 
 from support.certificates import write_certificate
+from support.free_port import free_port
+from support.patience import PATIENCE_S
 from support.portal import GATEWAY_AGENT
 from wardgate.lab.host import wait_until
 
@@ -38,7 +40,6 @@ SPOOFED: Final = {
     "X-Geo-Location-Coordinates": "-77.8,166.7",
     "X-Azure-Geo-Country": "AQ",
 }
-PATIENCE_S: Final = 20.0
 _WARDGATE: Final = (sys.executable, "-m", "wardgate.cli.main")
 
 
@@ -86,7 +87,7 @@ class Proxy:
 def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     """A portal process with the settings that all recipes name."""
     (settings,) = {_block(recipe, "ini") for recipe in ("caddy", "nginx", "traefik")}
-    port = _free_port()
+    port = free_port()
     directory = tmp_path_factory.mktemp("portal")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("WARDGATE_")},
@@ -118,7 +119,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 def proxy(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> Iterator[Proxy]:
     certificate, key = tmp_path / "portal.crt", tmp_path / "portal.key"
     write_certificate(certificate, key, name=NAME)
-    port = _free_port()
+    port = free_port()
     start = {"caddy": _caddy, "nginx": _nginx}[request.param]
     command = start(portal, port, certificate, key, tmp_path)
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
@@ -279,16 +280,10 @@ def _running(
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_S)
+        process.wait(4 * PATIENCE_S)  # a portal waits for connections to end
 
 
 def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
+from support.patience import PATIENCE_S
+
 ACCOUNTS = 4
 
 
@@ -38,7 +40,7 @@ class LoadedCaller(ABC):
 
     def work(self, port: int) -> None:
         rng = random.Random(self.number)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             self.repeat(connection)
             while True:

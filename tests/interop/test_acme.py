@@ -24,13 +24,13 @@ import pytest
 from cryptography import x509
 
 from support.certificates import write_certificate
+from support.free_port import free_port
+from support.once import alone_at
 from support.patience import PATIENCE_S
+from support.served_portal import served_portal
 from wardgate.portal.acme import AcmeCertificate, OrderFailed, certificate_file
-from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment, SystemClock
-from wardgate.portal.keys import Keys
+from wardgate.portal.environment import SystemClock
 from wardgate.portal.listening import listen
-from wardgate.portal.server import serve
 from wardgate.portal.settings import AcmeSettings, PortalSettings
 
 ROOT = Path(__file__).parents[2]
@@ -65,12 +65,13 @@ def pebble() -> Path:
     if found is None:
         pytest.skip("no Go compiler on this machine")
     place = TOOLS / PEBBLE.rpartition("@")[2]
-    if not (place / "pebble").exists():
-        environment = {**os.environ, "GOBIN": str(place), "GOTOOLCHAIN": "local"}
-        done = subprocess.run(
-            [found, "install", PEBBLE], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    with alone_at(place):
+        if not (place / "pebble").exists():
+            environment = {**os.environ, "GOBIN": str(place), "GOTOOLCHAIN": "local"}
+            done = subprocess.run(
+                [found, "install", PEBBLE], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
     return place / "pebble"
 
 
@@ -80,7 +81,7 @@ async def server(pebble: Path, tmp_path: Path) -> AsyncIterator[Server]:
     directory.mkdir()
     certificate, key = directory / "pebble.crt", directory / "pebble.key"
     write_certificate(certificate, key, name="pebble.test")
-    asked, management, asks = (_free_port() for _ in range(3))
+    asked, management, asks = (free_port() for _ in range(3))
     config = {
         "pebble": {
             "listenAddress": f"127.0.0.1:{asked}",
@@ -88,7 +89,7 @@ async def server(pebble: Path, tmp_path: Path) -> AsyncIterator[Server]:
             "certificate": str(certificate),
             "privateKey": str(key),
             "httpPort": asks,
-            "tlsPort": _free_port(),
+            "tlsPort": free_port(),
             "ocspResponderURL": "",
             "externalAccountBindingRequired": False,
         }
@@ -187,7 +188,7 @@ async def test_a_proof_that_is_not_found_is_told_and_tried_again_later_and_later
 
 
 async def test_a_server_that_is_away_is_told_in_one_line(tmp_path: Path, pebble: Path) -> None:
-    settings = AcmeSettings((DOMAIN,), f"https://127.0.0.1:{_free_port()}/dir", None, None)
+    settings = AcmeSettings((DOMAIN,), f"https://127.0.0.1:{free_port()}/dir", None, None)
     file = certificate_file(tmp_path, settings)
     kept = AcmeCertificate(settings, file, clock=SystemClock(), rng=Random(1))
     kept.prepare()
@@ -220,19 +221,12 @@ class Clock(SystemClock):
 
 @contextlib.asynccontextmanager
 async def _served(server: Server, file: Path) -> AsyncIterator[int]:
-    listener, plain = listen("127.0.0.1", 0), listen("127.0.0.1", server.asks_port)
     settings = PortalSettings(
         external_url=f"https://{DOMAIN}", tls_certificate=file, tls_key=file, acme=server.settings()
     )
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, plain=plain, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, PATIENCE_S)
+    plain = listen("127.0.0.1", server.asks_port)
+    async with served_portal(lambda _port: settings, plain=plain) as (_portal, port):
+        yield port
 
 
 @contextlib.asynccontextmanager
@@ -286,7 +280,7 @@ async def _names() -> AsyncIterator[str]:
 
 async def _answers(url: str, ca: Path) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        async with httpx2.AsyncClient(verify=ssl.create_default_context(cafile=ca), trust_env=False) as http:
+        async with _client(ssl.create_default_context(cafile=ca)) as http:
             while True:
                 with contextlib.suppress(httpx2.TransportError):
                     assert (await http.get(url)).status_code == 200
@@ -294,10 +288,14 @@ async def _answers(url: str, ca: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
+def _client(trusting: ssl.SSLContext) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(verify=trusting, trust_env=False, timeout=PATIENCE_S)
+
+
 async def _trusting(server: Server) -> ssl.SSLContext:
     """Return a context that trusts what the server issues, and nothing else."""
     own = ssl.create_default_context(cafile=server.ca)
-    async with httpx2.AsyncClient(verify=own, trust_env=False) as http:
+    async with _client(own) as http:
         return ssl.create_default_context(cadata=(await http.get(server.roots)).text)
 
 
@@ -318,9 +316,3 @@ def _leaf(file: Path) -> x509.Certificate:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def _free_port() -> int:
-    with listen("127.0.0.1", 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -40,7 +40,7 @@ from wardgate.portal.store import Database, PostgresServer, Store, Transaction, 
 CALLERS = 8
 ROUNDS = {"default": 5, "long": 50}
 START_S = 4 * PATIENCE_S
-LOAD_S = 20.0
+LOAD_S = 4 * PATIENCE_S
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -139,7 +139,7 @@ _WARDGATE = (sys.executable, "-m", "wardgate.cli.main")
 def made_actors(port: int, token: str) -> list[str]:
     """Make whoever will be in groups; their ids."""
     caller = Caller(CALLERS + 1, token, [])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     with contextlib.closing(connection):
         bodies = [{"actor": {"name": f"Robot {number}", "type": "service_account"}} for number in range(6)]
         return [caller.call(connection, "POST", "/actors", body).body["data"]["id"] for body in bodies]

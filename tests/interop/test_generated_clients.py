@@ -12,21 +12,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.browser import make_api_token
-from support.patience import PATIENCE_S
 from support.portal import make_world
 from support.rest_operations import Furnished, Operation, furnish, operations
+from support.served_portal import served_portal
 from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
-from wardgate.portal.listening import listen
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +89,8 @@ def python_client(python_tools: Path, tmp_path: Path) -> Path:
 async def test_a_generated_python_client_calls_every_operation(
     python_client: Path, python_tools: Path
 ) -> None:
-    async with served_portal() as (portal, url):
+    async with served_portal(generous) as (portal, port):
+        url = f"http://127.0.0.1:{port}"
         calls = [one async for one in calls_of_everything(portal, url)]
         own = await make_world(portal, "own")
         token, _ = await make_api_token(own)
@@ -138,20 +134,9 @@ def named(operation: Operation) -> str:
     return str(operation.described["operationId"]).replace(".", "_")
 
 
-@asynccontextmanager
-async def served_portal() -> AsyncIterator[tuple[Portal, str]]:
-    listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    options = PortalSettings(external_url=url, api_capacity=1e9, api_refill_per_s=1e9)
-    portal = await Portal.open(options, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    try:
-        yield portal, url
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, PATIENCE_S)
+def generous(port: int) -> PortalSettings:
+    url = f"http://127.0.0.1:{port}"
+    return PortalSettings(external_url=url, api_capacity=1e9, api_refill_per_s=1e9)
 
 
 async def calls_of_everything(portal: Portal, url: str) -> AsyncIterator[dict[str, Any]]:

@@ -7,29 +7,21 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.patience import PATIENCE_S
-from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
+from support.served_portal import served_portal
 from wardgate.portal.listening import listen
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[tuple[int, int]]:
     """A portal on every address, and its metrics; yields both ports."""
-    listener = listen("0.0.0.0", 0)
+
+    def settings(port: int) -> PortalSettings:
+        return PortalSettings(external_url=f"http://127.0.0.1:{port}")
+
     metrics = listen("127.0.0.1", 0)
-    port, metrics_port = listener.getsockname()[1], metrics.getsockname()[1]
-    settings = PortalSettings(external_url=f"http://127.0.0.1:{port}")
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, metrics=metrics, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    yield port, metrics_port
-    stop.set()
-    await asyncio.wait_for(task, PATIENCE_S)
+    async with served_portal(settings, address="0.0.0.0", metrics=metrics) as (_portal, port):
+        yield port, metrics.getsockname()[1]
 
 
 async def test_a_scrape_sees_what_the_portal_answered(ports: tuple[int, int]) -> None:

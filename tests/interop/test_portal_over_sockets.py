@@ -19,15 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from support.patience import PATIENCE_S
 from support.portal import CLIENT_AGENT, GATEWAY_AGENT, RELAY_AGENT, World, make_world
+from support.served_portal import served_portal
 from wardgate.portal.app import Portal
 from wardgate.portal.channels.client_context import ClientContext
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.session import MAX_FRAME_BYTES
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
 from wardgate.portal.protocols import ChannelProtocol, HttpProtocol
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 
@@ -39,17 +37,12 @@ class Served(NamedTuple):
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    listener = listen("127.0.0.1", 0)
-    url = f"127.0.0.1:{listener.getsockname()[1]}"
-    settings = PortalSettings(external_url=f"http://{url}", connect_capacity=100.0)
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready = asyncio.Event()
+    def settings(port: int) -> PortalSettings:
+        return PortalSettings(external_url=f"http://127.0.0.1:{port}", connect_capacity=100.0)
+
     stop = asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    yield Served(url, portal, stop)
-    stop.set()
-    await asyncio.wait_for(task, PATIENCE_S)
+    async with served_portal(settings, stop=stop) as (portal, port):
+        yield Served(f"127.0.0.1:{port}", portal, stop)
 
 
 async def test_what_a_connection_was_goes_with_its_end_and_without_the_collector_of_garbage(

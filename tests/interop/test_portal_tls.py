@@ -15,12 +15,8 @@ from h2.connection import H2Connection
 
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
+from support.served_portal import served_portal
 from wardgate.portal import tls
-from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
-from wardgate.portal.listening import listen
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 
@@ -170,20 +166,12 @@ async def _curl(*arguments: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _served(files: tuple[Path, Path]) -> AsyncIterator[int]:
-    listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    settings = PortalSettings(
-        external_url=f"https://127.0.0.1:{port}", tls_certificate=files[0], tls_key=files[1]
-    )
-    portal = await Portal.open(settings, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    try:
+    def settings(port: int) -> PortalSettings:
+        url = f"https://127.0.0.1:{port}"
+        return PortalSettings(external_url=url, tls_certificate=files[0], tls_key=files[1])
+
+    async with served_portal(settings) as (_portal, port):
         yield port
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 2 * PATIENCE_S)  # uvicorn itself waits as long for connections to end
 
 
 def _trusting_anybody() -> ssl.SSLContext:

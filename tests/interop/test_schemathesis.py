@@ -24,14 +24,10 @@ from schemathesis.checks import negative_data_rejection
 from schemathesis.config import SchemathesisConfig
 
 from support.browser import make_api_token
-from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from support.served_portal import served_portal
 from wardgate.portal.app import Portal
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
-from wardgate.portal.listening import listen
 from wardgate.portal.rest.application import openapi, paths
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 
 pytest_plugins = ["schemathesis.pytest.plugin"]
@@ -114,7 +110,7 @@ class Served:
     numbers: Iterator[int]
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_S)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +118,15 @@ def served() -> Iterator[Served]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="portal")
     thread.start()
-    portal, url, stop, task = asyncio.run_coroutine_threadsafe(_start(), loop).result(PATIENCE_S)
-    made = Served(loop, portal, url, itertools.count())
+    serving = served_portal(_settings)
+    portal, port = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result()
+    made = Served(loop, portal, f"http://127.0.0.1:{port}", itertools.count())
     try:
         yield made
     finally:
-        loop.call_soon_threadsafe(stop.set)
-        made.run(asyncio.wait_for(task, PATIENCE_S))
+        made.run(serving.__aexit__(None, None, None))
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(PATIENCE_S)
+        thread.join()
         loop.close()
 
 
@@ -167,15 +163,9 @@ def test_the_api_keeps_its_document(
     case.call_and_validate(base_url=target.url, session=session, headers=headers, excluded_checks=excluded)
 
 
-async def _start() -> tuple[Portal, str, asyncio.Event, "asyncio.Task[None]"]:
-    listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    options = PortalSettings(external_url=url, api_capacity=1e9, api_refill_per_s=1e9)
-    portal = await Portal.open(options, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    return portal, url, stop, task
+def _settings(port: int) -> PortalSettings:
+    url = f"http://127.0.0.1:{port}"
+    return PortalSettings(external_url=url, api_capacity=1e9, api_refill_per_s=1e9)
 
 
 async def _account(served: Served, slug: str) -> Target:

@@ -14,12 +14,9 @@ from typing import Any
 import pytest
 
 from support.patience import PATIENCE_S
-from wardgate.portal.app import Portal
+from support.served_portal import served_portal
 from wardgate.portal.connection_bounds import MAX_HEAD_BYTES
-from wardgate.portal.environment import Environment
-from wardgate.portal.keys import Keys
 from wardgate.portal.listening import listen
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.strangers import ACCEPTED_AT_ONCE, Gate, Listener
 
@@ -157,19 +154,12 @@ async def test_the_portals_own_listener_has_a_gate() -> None:
 
 
 @asynccontextmanager
-async def _served(**settings: int) -> AsyncIterator[int]:
-    listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    options = PortalSettings(external_url=f"http://127.0.0.1:{port}", **settings)  # type: ignore[arg-type]
-    portal = await Portal.open(options, Keys.derive(b"k" * 32), Environment.of_this_process())
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-    await asyncio.wait_for(ready.wait(), 4 * PATIENCE_S)
-    try:
+async def _served(**settings: Any) -> AsyncIterator[int]:
+    def of(port: int) -> PortalSettings:
+        return PortalSettings(external_url=f"http://127.0.0.1:{port}", **settings)
+
+    async with served_portal(of) as (_portal, port):
         yield port
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 4 * PATIENCE_S)
 
 
 async def _write_without_end(writer: asyncio.StreamWriter) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.once import alone_at
+
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "dist" / "work"
 SUITE = "bookworm"
@@ -30,7 +32,8 @@ def dist() -> Path:
     """Build everything whose inputs have changed; `WARDGATE_DIST` names a directory in which that was done."""
     if "WARDGATE_DIST" in os.environ:
         return Path(os.environ["WARDGATE_DIST"])
-    subprocess.run([sys.executable, ROOT / "scripts" / "package.py"], check=True)
+    with alone_at(WORK / "packages"):
+        subprocess.run([sys.executable, ROOT / "scripts" / "package.py"], check=True)
     return ROOT / "dist"
 
 
@@ -76,13 +79,13 @@ class System:
 @pytest.fixture(scope="session")
 def _debian() -> Path:
     made = WORK / f"debian-{SUITE}"
-    if not made.exists():
-        draft = WORK / "debian.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        WORK.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(ADDED)}", SUITE, str(draft)]
-        subprocess.run(command, check=True, capture_output=True)
-        draft.rename(made)
+    with alone_at(made):
+        if not made.exists():
+            draft = WORK / "debian.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            command = ["debootstrap", "--variant=minbase", f"--include={','.join(ADDED)}", SUITE, str(draft)]
+            subprocess.run(command, check=True, capture_output=True)
+            draft.rename(made)
     return made
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from uuid import UUID
 import pytest
 
 from packages.conftest import System
+from support.free_port import free_port
+from support.patience import PATIENCE_S
 from wardgate.model.ids import TokenId
 from wardgate.wire.tokens import TokenKind, mint_fragment
 
@@ -33,9 +34,7 @@ def portal(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     data = tmp_path_factory.mktemp("data")
     (archive,) = dist.glob("wardgate-*.tar.gz")
     program = dist / "work" / archive.name.removesuffix(".tar.gz") / "bin" / "wardgate"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     bare = {"PATH": "/usr/bin:/bin"}
     subprocess.run(
@@ -54,9 +53,9 @@ def portal(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 def until_ready(port: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 4 * PATIENCE_S
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:

@@ -14,6 +14,7 @@ from joserfc.jwk import RSAKey
 
 from support.certificates import write_certificate
 from support.free_port import free_port
+from support.once import alone_at
 from support.patience import PATIENCE_S
 from support.provider_office import ADMIN, CALLBACK, CLIENT, SECRET
 
@@ -124,15 +125,18 @@ def find_node() -> str:
 def _install() -> Path:
     """Have the provider with what it needs, as the lock says; returns where it is."""
     lock = (SOURCES / "package-lock.json").read_text()
-    if not (CACHE / "complete").exists() or (CACHE / "complete").read_text() != lock:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(SOURCES / name, CACHE / name)
-        done = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=CACHE, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        (CACHE / "complete").write_text(lock)
-    shutil.copy(SOURCES / "provider.mjs", CACHE / "provider.mjs")
+    with alone_at(CACHE):
+        if not (CACHE / "complete").exists() or (CACHE / "complete").read_text() != lock:
+            CACHE.mkdir(parents=True, exist_ok=True)
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(SOURCES / name, CACHE / name)
+            done = subprocess.run(
+                ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+                cwd=CACHE, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            (CACHE / "complete").write_text(lock)
+        source = (SOURCES / "provider.mjs").read_text()
+        if not (kept := CACHE / "provider.mjs").exists() or kept.read_text() != source:
+            kept.write_text(source)
     return CACHE

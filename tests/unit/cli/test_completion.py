@@ -100,6 +100,6 @@ def test_bash_quotes_names_and_takes_them_back(
         _wardgate
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == inserted
     assert done.stderr == ("<>" if typed == "''" else "<New Y>")
