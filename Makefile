@@ -70,7 +70,7 @@ test:
 	$(PYTEST) tests/unit tests/portal tests/property tests/interop -n auto --dist worksteal -q
 	$(PYTEST) tests/portal -n auto --dist worksteal -q --database=postgres
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
-	$(PYTEST) tests/browser -q
+	$(PYTEST) tests/browser -n 2 --dist worksteal -q
 	$(PYTEST) tests/e2e -n 2 --dist loadfile -q
 	$(PYTEST) tests/packages -q
 

@@ -2,7 +2,6 @@
 its own; the machine's Chromium, so that nothing is downloaded.
 """
 
-import asyncio
 import os
 import re
 import shutil
@@ -16,27 +15,32 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from support.browser import operator_link, sign_in_link
 from support.node_provider import make_authority
 from support.patience import PATIENCE_S
 from support.portal import World, make_world
+from support.served_portal import served_portal
 from support.smtp_sink import Sink, mailer, serving
 from wardgate.portal.access import rules as access_rules
-from wardgate.portal.app import Portal
 from wardgate.portal.devices import rules as device_rules
 from wardgate.portal.environment import Environment
 from wardgate.portal.installation.job_queue import JobQueue
 from wardgate.portal.installation.tables import Banner
-from wardgate.portal.keys import Keys
-from wardgate.portal.listening import listen
 from wardgate.portal.outbound.client import GuardedClient
 from wardgate.portal.people import rules as people_rules
-from wardgate.portal.server import serve
 from wardgate.portal.settings import PortalSettings
 from wardgate.portal.sign_in import rules as sign_in_rules
 from wardgate.portal.sites.tables import Site
+
+OUTBOUND = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+"""Where the portal may call: an identity provider of the tests."""
+
+PATIENCE_MS = 4 * PATIENCE_S * 1000
+"""For each thing that a browser does or is to show, beside other work of the machine."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -46,6 +50,13 @@ document.addEventListener("securitypolicyviolation", (event) => {
   window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
 });
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(900))  # of half a minute: for what hangs
 
 
 @dataclass(slots=True)
@@ -70,32 +81,28 @@ class Served:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     idp_folder = tmp_path_factory.mktemp("idp")
     authority = make_authority(idp_folder)
-    listener = listen("127.0.0.1", 0)
-    # By name: browsers know passkeys on HTTPS and on localhost only.
-    url = f"http://localhost:{listener.getsockname()[1]}"
-    settings = PortalSettings(
-        external_url=url,
-        connect_capacity=100.0,
-        sign_up=True,
-        outbound_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
-        outbound_ca=authority,
-    )
-    outbound = GuardedClient(settings.reachable_addresses, ca_file=settings.outbound_ca)
+
+    def settings(port: int) -> PortalSettings:
+        return PortalSettings(
+            # By name: browsers know passkeys on HTTPS and on localhost only.
+            external_url=f"http://localhost:{port}",
+            connect_capacity=100.0,
+            sign_up=True,
+            outbound_networks=OUTBOUND,
+            outbound_ca=authority,
+        )
+
+    outbound = GuardedClient(settings(0).reachable_addresses, ca_file=authority)
     async with serving(Sink()) as sink:
         environment = Environment.of_this_process(mailer=mailer(sink), outbound=outbound)
-        portal = await Portal.open(settings, Keys.derive(b"k" * 32), environment)
-        ready, stop = asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(serve(portal, listener, on_ready=ready.set, until=stop))
-        await asyncio.wait_for(ready.wait(), PATIENCE_S)
-        world = await make_world(portal)
-        await _furnish(world)
-        async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
-            await gateway.join()
-            await client.join()
-            async with gateway.beating(), client.beating():
-                yield Served(url, world, sink, idp_folder)
-        stop.set()
-        await asyncio.wait_for(task, PATIENCE_S)
+        async with served_portal(settings, environment=environment) as (portal, port):
+            world = await make_world(portal)
+            await _furnish(world)
+            async with world.gateway(query={"name": "gw-berlin-1"}) as gateway, world.client() as client:
+                await gateway.join()
+                await client.join()
+                async with gateway.beating(), client.beating():
+                    yield Served(f"http://localhost:{port}", world, sink, idp_folder)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -121,7 +128,7 @@ class Tab:
         await self.page.goto(self.served.url + path)
 
     async def wait_for(self, text: str) -> None:
-        await self.page.get_by_text(text).first.wait_for(timeout=PATIENCE_S * 1000)
+        await self.page.get_by_text(text).first.wait_for()
 
     async def complaints(self) -> list[str]:
         """Return what the page did against its own policy, and the errors of its scripts."""
@@ -144,7 +151,7 @@ class Tab:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def signed_in(served: Served, chromium: Browser) -> Any:
     """The cookies of a signed-in browser."""
-    context = await chromium.new_context()
+    context = await open_context(chromium)
     page = await context.new_page()
     await page.goto(await served.link())
     # Also as the operator: the two sessions do not know of each other.
@@ -156,7 +163,7 @@ async def signed_in(served: Served, chromium: Browser) -> Any:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def context(chromium: Browser, signed_in: Any) -> AsyncIterator[BrowserContext]:
-    context = await chromium.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    context = await open_context(chromium, storage_state=signed_in, viewport={"width": 1280, "height": 900})
     await context.add_init_script(_VIOLATIONS)
     yield context
     await context.close()
@@ -170,9 +177,15 @@ async def tab(context: BrowserContext, served: Served) -> Tab:
 @pytest_asyncio.fixture(loop_scope="session")
 async def colleague(chromium: Browser, signed_in: Any, served: Served) -> AsyncIterator[Tab]:
     """The tab of another browser."""
-    context = await chromium.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    context = await open_context(chromium, storage_state=signed_in, viewport={"width": 1280, "height": 900})
     yield await open_tab(context, served)
     await context.close()
+
+
+async def open_context(chromium: Browser, **options: Any) -> BrowserContext:
+    context = await chromium.new_context(**options)
+    context.set_default_timeout(PATIENCE_MS)
+    return context
 
 
 async def open_tab(context: BrowserContext, served: Served) -> Tab:
@@ -200,7 +213,7 @@ async def flaws_of(
     tab: Tab, name: str, theme: str, pictures: Path, widths: Mapping[int, int] = WIDTHS
 ) -> list[str]:
     """Look at the page that is open in each width: what is against the policy, what is cut off, what is a barrier; and
-    take its picture.
+    take its picture, if somebody wants pictures or from the first flaw on.
     """
     flaws: list[str] = []
     for width, height in widths.items():
@@ -211,7 +224,8 @@ async def flaws_of(
             flaws.append(f"{name} at {width}: {overflow} px wider than the screen")
         if (theme, width) in AUDITED:
             flaws += [f"{name} at {width}: {one}" for one in await tab.barriers()]
-        await tab.page.screenshot(path=pictures / f"{name}-{width}-{theme}.png")
+        if "WARDGATE_SCREENSHOTS" in os.environ or flaws:
+            await tab.page.screenshot(path=pictures / f"{name}-{width}-{theme}.png")
         tab.errors.clear()
     return flaws
 

@@ -6,14 +6,11 @@ from datetime import datetime, timedelta
 import pytest
 from playwright.async_api import Browser, expect
 
-from browser.conftest import Served, Tab
-from support.patience import PATIENCE_S
+from browser.conftest import Served, Tab, open_context
 from wardgate.portal.sites.tables import Site
 from wardgate.portal.web.choices import SHOWN_AT_ONCE
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-expect.set_options(timeout=PATIENCE_S * 1000)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_colleagues_change_appears_and_rows_are_not_moved(tab: Tab, colleague: Tab) -> None:
@@ -180,7 +177,7 @@ async def test_a_lost_connection_is_told(tab: Tab) -> None:
 async def test_everything_can_be_done_without_a_script(
     chromium: Browser, signed_in: object, served: Served
 ) -> None:
-    context = await chromium.new_context(storage_state=signed_in, java_script_enabled=False)  # type: ignore[arg-type]
+    context = await open_context(chromium, storage_state=signed_in, java_script_enabled=False)
     page = await context.new_page()
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.goto(f"{served.url}/acme/sites")
@@ -212,7 +209,7 @@ async def made(served: Served, name: str) -> Site:
 async def test_times_are_those_of_the_reader_and_stay_so(
     chromium: Browser, signed_in: object, served: Served, tab: Tab
 ) -> None:
-    context = await chromium.new_context(storage_state=signed_in, timezone_id="Asia/Tokyo")  # type: ignore[arg-type]
+    context = await open_context(chromium, storage_state=signed_in, timezone_id="Asia/Tokyo")
     try:
         page = await context.new_page()
         await page.goto(f"{served.url}/acme/logs/changes")
@@ -254,7 +251,7 @@ async def test_a_connect_appears_in_the_log_of_sessions_and_its_entry_has_a_map(
 async def test_a_period_is_in_the_readers_zone_unless_another_is_chosen(
     chromium: Browser, signed_in: object, served: Served
 ) -> None:
-    context = await chromium.new_context(storage_state=signed_in, timezone_id="Asia/Tokyo")  # type: ignore[arg-type]
+    context = await open_context(chromium, storage_state=signed_in, timezone_id="Asia/Tokyo")
     try:
         page = await context.new_page()
         await page.goto(f"{served.url}/acme/logs/changes")

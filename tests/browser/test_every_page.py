@@ -1,6 +1,6 @@
 """Each page in each theme and width: nothing against the policy, no error, no barrier, nothing cut off, and a picture.
 
-Pictures go to `$WARDGATE_SCREENSHOTS`, or to the run's temporary directory.
+Pictures go to `$WARDGATE_SCREENSHOTS`; without it those of pages that have a flaw go to the run's temporary directory.
 """
 
 import re
@@ -14,18 +14,19 @@ from wardgate.portal.web.listing import ListPage
 from wardgate.portal.web.page import Page
 from wardgate.portal.web.pages import OPERATOR_PAGES, PAGES
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PARTS = 5
+"""In which the pages are looked at, so that processes can share the work."""
 
 
-async def paths_of(served: Served, *, all_tabs: bool) -> list[str]:
+async def paths_of(served: Served, part: int, *, all_tabs: bool) -> list[str]:
     """Every page of the navigation, the operator's too, what stands beside the tables, and the first tab or each of
-    its first object's panel.
+    its first object's panel. Parts are of what is declared: rows come and go while others are looked at.
     """
     slug = "/acme"
     world = served.world
-    return [
-        *await paths_of_pages(served, slug, PAGES, all_tabs=all_tabs),
-        *await paths_of_pages(served, "/operator", OPERATOR_PAGES, all_tabs=all_tabs),
+    beside = (
         f"{slug}/sites/{world.site.id}/edit",
         f"{slug}/sites?q=nothing+is+called+that",
         f"{slug}/groups/{world.group.id}/members",
@@ -36,6 +37,11 @@ async def paths_of(served: Served, *, all_tabs: bool) -> list[str]:
         f"{slug}/explain?who=actor:{world.actor.id}&resource_id={world.resource.id}",
         f"{slug}/search?q=ber",
         "/operator/search?q=ac",
+    )
+    return [
+        *await paths_of_pages(served, slug, PAGES[part::PARTS], all_tabs=all_tabs),
+        *await paths_of_pages(served, "/operator", OPERATOR_PAGES[part::PARTS], all_tabs=all_tabs),
+        *beside[part::PARTS],
     ]
 
 
@@ -61,16 +67,16 @@ async def paths_of_pages(
     return paths
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.timeout(600)
 async def test_a_page_is_whole_and_open_to_everybody(
-    context: BrowserContext, served: Served, theme: str, pictures: Path
+    context: BrowserContext, served: Served, theme: str, part: int, pictures: Path
 ) -> None:
     await context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
     tab = await open_tab(context, served)
     wrong: list[str] = []
     # A theme is colours, and tabs are made of the same parts: once is enough for those.
-    for path in await paths_of(served, all_tabs=theme == "light"):
+    for path in await paths_of(served, part, all_tabs=theme == "light"):
         await tab.page.set_viewport_size({"width": min(WIDTHS), "height": WIDTHS[min(WIDTHS)]})
         await tab.go(path)
         name = path.removeprefix("/acme").strip("/").replace("/", "-").replace("?", "-") or "overview"

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
-from browser.conftest import THEMES, Served, Tab, flaws_of, open_tab
+from browser.conftest import THEMES, Served, Tab, flaws_of, open_context, open_tab
 from support.node_provider import NodeProvider, find_node
 from support.patience import PATIENCE_S
 from support.provider_office import ADMIN, CLIENT, SECRET
@@ -26,10 +26,7 @@ from wardgate.portal.sign_in.hashing import hash_text
 from wardgate.portal.sign_in.sign_up import Wanted, make_link
 from wardgate.portal.sign_in.tables import OidcAuthProvider, UserpassAuthProvider
 
-# A busy machine takes its time over each page, and answers of the sign-in take three seconds on purpose.
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
-
-expect.set_options(timeout=PATIENCE_S * 1000)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PASSWORD = "correct horse battery"
 AUTHENTICATOR = {
@@ -170,8 +167,6 @@ async def test_an_identity_provider_is_set_up_tried_and_hands_a_client_its_token
     await idp.start()
     admin = await new_context(chromium, storage_state=signed_in, ignore_https_errors=True)
     person = await new_context(chromium, ignore_https_errors=True)
-    for context in (admin, person):
-        context.set_default_timeout(3 * PATIENCE_S * 1000)
     try:
         await set_up_provider(await open_tab(admin, served), idp)
         tab = await open_tab(person, served)
@@ -335,7 +330,7 @@ async def test_signing_in_with_an_app_needs_no_script(
 
 
 async def new_context(chromium: Browser, *, theme: str = "light", **options: Any) -> BrowserContext:
-    context = await chromium.new_context(viewport={"width": 390, "height": 844}, **options)
+    context = await open_context(chromium, viewport={"width": 390, "height": 844}, **options)
     await context.add_init_script(
         f"localStorage.setItem('theme', '{theme}'); window.violations = [];"
         "document.addEventListener('securitypolicyviolation', event =>"
@@ -375,7 +370,7 @@ async def set_up_provider(tab: Tab, idp: NodeProvider) -> None:
         await page.get_by_role("link", name="Sign in at the provider").click()
     trial = await opened.value
     await sign_in_there(trial)
-    await trial.get_by_text("The trial sign-in has succeeded").wait_for(timeout=PATIENCE_S * 1000)
+    await trial.get_by_text("The trial sign-in has succeeded").wait_for()
     # A tab behind another is painted seldom, and Playwright clicks on what is painted.
     await trial.close()
     await page.bring_to_front()
@@ -397,7 +392,7 @@ async def letter_to(served: Served, email: str) -> str:
     """Return the text of the first letter to an address that comes."""
     arrived = asyncio.Event()
     served.sink.on_message = arrived.set
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(4 * PATIENCE_S):
         while True:
             for envelope in served.sink.taken:
                 if envelope.rcpt_tos == [email]:
