@@ -1,10 +1,11 @@
 //! Events: what the tunnel engine tells Python. The Python side is `wardgate.datapath.events`.
 
+mod flow_text;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::command::Table;
 
@@ -71,6 +72,8 @@ pub enum Event {
     NoRelays {
         peer_id: Option<String>,
     },
+    /// Of which there are many: [`encode`] writes them by itself.
+    #[serde(skip)]
     FlowsReported {
         reports: Vec<FlowReport>,
         /// Reports for which there was no room since the event before.
@@ -101,26 +104,8 @@ pub struct FlowContext {
     pub paths: Vec<FlowPath>,
 }
 
-/// Flat, and without the resource, which the authorization names.
-impl Serialize for FlowReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let context = &*self.context;
-        let mut fields = serializer.serialize_struct("FlowReport", 9)?;
-        fields.serialize_field("authorization_id", &*context.authorization_id)?;
-        fields.serialize_field("role", &context.role)?;
-        fields.serialize_field("protocol", &self.protocol)?;
-        fields.serialize_field("initiator", &self.initiator)?;
-        fields.serialize_field("responder", &self.responder)?;
-        fields.serialize_field("domain", &context.domain.as_deref())?;
-        fields.serialize_field("paths", &context.paths)?;
-        fields.serialize_field("started_at_us", &self.started_at_us)?;
-        fields.serialize_field("end", &self.end)?;
-        fields.end()
-    }
-}
-
 /// An outer path, from the initiator's side to the responder's.
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowPath {
     pub source: Option<SocketAddr>,
     pub destination: SocketAddr,
@@ -133,7 +118,7 @@ impl FlowPath {
     }
 }
 
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowEnd {
     pub ended_at_us: u64,
     pub last_packet_at_us: u64,
@@ -144,15 +129,13 @@ pub struct FlowEnd {
     pub rx_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowRole {
     Initiator,
     Responder,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowProtocol {
     Tcp,
     Udp,
@@ -169,9 +152,23 @@ pub fn encode(events: &[Event]) -> Vec<u8> {
         _ => ROOM_OF_EVENT,
     });
     let mut text = Vec::with_capacity(room.sum());
-    match serde_json::to_writer(&mut text, events) {
-        Ok(()) => text,
-        Err(_) => unreachable!("no event holds a map or a foreign type"),
+    text.push(b'[');
+    for (number, event) in events.iter().enumerate() {
+        if number > 0 {
+            text.push(b',');
+        }
+        match event {
+            Event::FlowsReported { reports, lost } => flow_text::write(&mut text, reports, *lost),
+            other => json(&mut text, other),
+        }
+    }
+    text.push(b']');
+    text
+}
+
+fn json<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    if serde_json::to_writer(text, value).is_err() {
+        unreachable!("no event holds a map or a foreign type");
     }
 }
 
