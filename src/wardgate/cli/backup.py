@@ -18,7 +18,7 @@ from wardgate.cli.terminal import echo
 from wardgate.model.shown_text import shown_text
 from wardgate.portal import backups
 from wardgate.portal.backups import BackupFailed, Manifest
-from wardgate.portal.data_directory import DataDirectoryUnusable, Lock
+from wardgate.portal.data_directory import DataDirectoryUnusable, Lock, prepare, require_own
 from wardgate.portal.database.migrations import HEAD
 from wardgate.portal.store import PostgresServer, SqliteFile, Unusable
 
@@ -62,7 +62,8 @@ def restore(settings: Settings) -> None:
             said = f"{source} can be restored: {rows} rows of {tables} tables arrived as they were."
         else:
             directory = data_dir_of(settings)
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            prepare(directory)
+            require_own(directory)
             with Lock(directory):
                 manifest = asyncio.run(backups.restore(source, directory, server))
             said = f"Restored to {directory}: {manifest.rows} rows of {len(manifest.tables)} tables, as they were."

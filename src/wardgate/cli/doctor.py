@@ -203,6 +203,7 @@ def _relay(settings: Settings) -> Iterator[Finding]:
 
 def _portal(settings: Settings) -> Iterator[Finding]:
     from wardgate.cli.commands import portal as options
+    from wardgate.cli.portal_settings import portal_settings
     from wardgate.portal import backups, data_directory
     from wardgate.portal.database.migrations import HEAD
     from wardgate.portal.installation.installers import PACKAGED_BUILDS, find_builds
@@ -227,15 +228,21 @@ def _portal(settings: Settings) -> Iterator[Finding]:
     except Unusable as error:
         yield Finding.fault("database", str(error), "see that it runs and that this user may use it")
     yield look.room(directory)
-    certificate, url = settings[options.TLS_CERTIFICATE], settings[options.EXTERNAL_URL]
+    certificate = settings[options.TLS_CERTIFICATE]
     if certificate is not None:
         yield look.certificate(certificate, datetime.now(UTC))
-    if url is not None:
-        yield from look.portal_findings(url)
-    else:
+    is_named = settings[options.EXTERNAL_URL] is not None or bool(settings[options.ACME_DOMAIN])
+    if not is_named:
         yield Finding.warning(
             "external URL", "is not set", "set WARDGATE_EXTERNAL_URL to how others reach the portal"
         )
+    try:
+        url = portal_settings(settings, data_dir=directory, listen=options.LISTEN).external_url
+    except UserError as error:
+        yield Finding.fault("settings", str(error), f"correct them in {SETTINGS_DIRECTORY}/portal.env")
+    else:
+        if is_named or certificate is None:  # which names the listener's address hardly ever
+            yield from look.portal_findings(url)
     if not find_builds((directory / "builds", PACKAGED_BUILDS)):
         yield Finding.warning(
             "installers",

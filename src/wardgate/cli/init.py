@@ -61,6 +61,10 @@ def run(settings: Settings) -> None:
     if not (name and slug and email):
         raise settings.wrong_usage("--account-name, --account-slug and --admin-email are required")
     wanted = Wanted(name, slug, email, settings[options.SEARCH_DOMAIN])
+    try:
+        data_directory.require_own(directory)
+    except DataDirectoryUnusable as error:
+        raise UserError(str(error)) from error
     profile = Profile.load(Profile.path(settings, directory))
     portal = portal_settings(
         settings,

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from wardgate.cli import values
 from wardgate.cli.commands import looking as asked
 from wardgate.cli.errors import NotFound, UserError
 from wardgate.cli.parameters import AS_JSON
 from wardgate.cli.peer import socket_of
 from wardgate.cli.settings import Settings
 from wardgate.cli.terminal import Terminal, echo
-from wardgate.cli.values import host_and_port
 from wardgate.connect.connections import ConnectionView
 from wardgate.datapath.figures import CheckFigures, ConnectionFigures
 from wardgate.model.addresses import PROXY_IPV4, PROXY_IPV6
@@ -78,9 +78,8 @@ def why(settings: Settings) -> int:
 
     Raises:
         NotFound: no client runs here.
-        UserError: the target is none.
     """
-    host, port = parse_target(settings[asked.TARGET])
+    host, port = values.target(settings[asked.TARGET])
     path = settings[asked.CONTROL_SOCKET] or socket_of("client")
     question = Question(
         ask="why",
@@ -149,24 +148,6 @@ def ask(path: Path, question: Question, kind: type[_Answer]) -> _Answer:
             raise UserError(f"{path} is of another version: restart the service after an upgrade") from error
         raise UserError(refused.error) from error
     return answer
-
-
-def parse_target(text: str) -> tuple[str, int | None]:
-    """Read `wiki.corp.example:443`, `10.0.3.7`, `fd00::7` or `[fd00::7]:22`.
-
-    Raises:
-        UserError: it is none of these.
-    """
-    try:
-        return str(ip_address(text.strip("[]"))), None
-    except ValueError:
-        pass
-    if ":" not in text:
-        return text, None
-    try:
-        return host_and_port(text)
-    except ValueError as error:
-        raise UserError(f"{text!r} is neither a host nor HOST:PORT") from error
 
 
 def status_lines(one: Status) -> Iterator[str]:
@@ -268,7 +249,7 @@ def why_lines(target: str, found: Why, addresses: list[str], route: str | None) 
 
 def _made_of(target: str, name: str) -> str:
     """Why a connection to `target` is one to this name."""
-    host, _ = parse_target(target)
+    host, _ = values.target(target)
     if _is_address(target):
         return "on this host only"
     return (
@@ -411,7 +392,7 @@ def _route(address: str) -> str | None:
 
 
 def _is_address(target: str) -> bool:
-    host, _ = parse_target(target)
+    host, _ = values.target(target)
     try:
         ip_address(host)
     except ValueError:

@@ -8,16 +8,22 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from wardgate.cli.commands import rest
 from wardgate.cli.commands.portal import DATA_DIR
 from wardgate.cli.errors import UserError
 from wardgate.cli.settings import Settings
 
+_OF_THE_SERVICE: Final = Path("/var/lib/wardgate")
+
 
 def data_dir_of(settings: Settings) -> Path:
-    """Return the data directory: as configured, else /var/lib/wardgate for root and ~/.local/share/wardgate."""
-    default = Path("/var/lib/wardgate") if os.geteuid() == 0 else Path.home() / ".local/share/wardgate"
+    """Return the data directory: as configured, else /var/lib/wardgate for root and the service's own user (whose home
+    it is), and ~/.local/share/wardgate for anybody else.
+    """
+    is_of_the_service = os.geteuid() == 0 or Path.home() == _OF_THE_SERVICE
+    default = _OF_THE_SERVICE if is_of_the_service else Path.home() / ".local/share/wardgate"
     return (settings[DATA_DIR] or default).absolute()
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -206,6 +206,19 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not host or not _is_port(number):
         raise ValueError(f"{text!r} is not an address to listen on; write it like 127.0.0.1:8081")
     return host.strip("[]"), int(number)
+
+
+def target(text: str) -> tuple[str, int | None]:
+    """Read where a connection goes: `wiki.corp.example:443`, `10.0.3.7`, `fd00::7` or `[fd00::7]:22`."""
+    try:
+        return str(ip_address(text.strip("[]"))), None
+    except ValueError:
+        host, colon, number = text.rpartition(":") if ":" in text else (text, "", "")
+    if not re.fullmatch(r"[^\s/:\[\]]+" if "[" not in host else r"\[[0-9A-Fa-f:.]+\]", host) or (
+        colon and (not _is_port(number) or int(number) == 0)
+    ):
+        raise ValueError(f"{text!r} is neither a host nor HOST:PORT")
+    return host.strip("[]"), int(number) if colon else None
 
 
 def listener(text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ lock            held by the running portal, so that two never serve one database
 import errno
 import fcntl
 import os
+import pwd
 import random
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,20 @@ def prepare(path: Path) -> None:
         raise DataDirectoryUnusable(f"cannot make the data directory {path}: {error.strerror}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DataDirectoryUnusable(f"the data directory {path} is not writable: check its owner and mode")
+
+
+def require_own(path: Path) -> None:
+    """Check that root writes no files that the portal of another user could not read then.
+
+    Raises:
+        DataDirectoryUnusable: this is root, and the directory is somebody else's.
+    """
+    owner = path.stat().st_uid if path.exists() else os.geteuid()
+    if os.geteuid() == 0 and owner != 0:
+        name = next((one.pw_name for one in pwd.getpwall() if one.pw_uid == owner), f"#{owner}")
+        raise DataDirectoryUnusable(
+            f"the data directory {path} is {name}'s: run this as that user, `sudo -u {name} wardgate …`"
+        )
 
 
 def load_keys(path: Path) -> Keys:

@@ -334,6 +334,30 @@ def test_a_portals_installation_is_looked_at(tmp_path: Path, capsys: pytest.Capt
     assert "there is no installation" in capsys.readouterr().out
 
 
+def test_a_portal_without_a_name_is_asked_at_its_own_address(
+    tmp_path: Path,
+    portal: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "data"))
+    account = ("--account-name", "Acme", "--account-slug", "acme", "--admin-email", "ada@acme.example")
+    assert code_of("init", *account) == 0
+    monkeypatch.setenv("WARDGATE_LISTEN", portal().removeprefix("ws://"))
+    capsys.readouterr()
+    assert code_of("doctor", "portal", "--json") == 0
+    told = {(one["what"], one["state"]) for one in json.loads(capsys.readouterr().out)}
+    assert {("external URL", "warning"), ("clock", "ok")} <= told, "it answers"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WARDGATE_LISTEN", f"127.0.0.1:{closed.getsockname()[1]}")
+        assert code_of("doctor", "portal", "--json") == 1
+    monkeypatch.setenv("WARDGATE_SMTP_URL", "smtp://mail.example.org")
+    capsys.readouterr()
+    assert code_of("doctor", "portal") == 1
+    assert "FAULT    settings: WARDGATE_SMTP_URL needs WARDGATE_MAIL_FROM" in capsys.readouterr().out
+
+
 def code_of(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(words)

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wardgate.cli.errors import UserError
-from wardgate.cli.looking import parse_target, status_lines, watched, why_lines
+from wardgate.cli import values
+from wardgate.cli.looking import status_lines, watched, why_lines
 from wardgate.cli.main import main
 from wardgate.connect.connections import ConnectionView, RelayView
 from wardgate.datapath.figures import CheckFigures, ConnectionFigures
@@ -220,12 +220,29 @@ def test_a_name_that_something_else_resolves_is_told() -> None:
     ],
 )
 def test_a_target_is_a_host_with_or_without_a_port(text: str, target: tuple[str, int | None]) -> None:
-    assert parse_target(text) == target
+    assert values.target(text) == target
 
 
-def test_a_target_that_is_none_is_told() -> None:
-    with pytest.raises(UserError, match="neither a host nor HOST:PORT"):
-        parse_target("wiki:https")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wiki:https",
+        "wiki:0",
+        "wiki:65536",
+        "",
+        "a b",
+        "10.20.0.0/24",
+        "http://wiki.corp.example/",
+        "[wiki]:1",
+    ],
+)
+def test_a_target_that_is_none_is_a_fault_of_the_command_line(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["why", text])
+    assert ended.value.code == 2
+    assert f"{text!r} is neither a host nor HOST:PORT" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -143,6 +144,27 @@ def test_a_data_directory_that_cannot_be_made_is_named(
         init()
     assert ended.value.code == 1
     _one_line(capsys, "cannot make the data directory")
+
+
+@pytest.mark.parametrize("command", ["init", "restore"])
+def test_root_writes_nothing_into_the_directory_of_another_user(
+    command: str,
+    init: Init,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The portal that runs as that user could not read it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    if os.geteuid() == 0:
+        os.chown(data, 65534, 65534)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(SystemExit) as ended:
+        init() if command == "init" else _run("restore", str(tmp_path / "backup"))
+    assert ended.value.code == 1
+    _one_line(capsys, "run this as that user, `sudo -u ")
+    assert not list(data.iterdir())
 
 
 def test_a_data_directory_that_is_a_file_is_called_that(

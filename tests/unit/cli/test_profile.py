@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from wardgate.cli.main import main
-from wardgate.cli.profile import Profile
+from wardgate.cli.profile import Profile, data_dir_of
+from wardgate.cli.settings import Settings
 
 
 def init(data: Path, capsys: pytest.CaptureFixture[str], slug: str, *more: str) -> dict[str, Any]:
@@ -31,6 +32,16 @@ def test_a_later_init_replaces_only_what_it_makes(tmp_path: Path, capsys: pytest
     assert Profile.load(file) == Profile(url, other["api_token"], first["operator_token"], url)
     renewed = init(tmp_path / "data", capsys, "acme", "--new-tokens")
     assert Profile.load(file) == Profile(url, renewed["api_token"], renewed["operator_token"], url)
+
+
+def test_the_services_own_user_finds_the_services_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `sudo -u wardgate-portal wardgate backup …` does, whose home it is."""
+    settings = Settings.load("portal", {}, {}, "wardgate backup")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/var/lib/wardgate")
+    assert data_dir_of(settings) == Path("/var/lib/wardgate")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert data_dir_of(settings) == Path("/home/ada/.local/share/wardgate")
 
 
 def test_links_lead_to_the_external_url_that_init_was_given(

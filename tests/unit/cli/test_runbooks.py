@@ -13,7 +13,8 @@ from wardgate.cli.main import main
 pytestmark = pytest.mark.slow
 
 RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
-DATA, BACKUP = "/var/lib/wardgate", "/var/backups/wardgate-2026-11-29"
+DATA, BACKUPS = "/var/lib/wardgate", "/var/backups/wardgate"
+USERS = re.compile(r"(sudo |sudo -u wardgate-portal |)([a-z].*)")
 NUMBER = re.compile(r"\d+ rows of \d+ tables")
 
 
@@ -26,7 +27,11 @@ def printed(page: str) -> list[tuple[str, str]]:
         text = re.sub(r"\\\n\s*", "", block)
         for part in re.split(r"^ *\$ ", text, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
-            found.append((command.removeprefix("sudo -u wardgate-portal "), output.strip()))
+            sudo, words = USERS.fullmatch(command).groups()  # type: ignore[union-attr]
+            assert words.startswith("install") or "-u wardgate-portal" in sudo or "admin" in words, (
+                f"{command}: only the service's user may"
+            )
+            found.append((words, output.strip()))
     return found
 
 
@@ -34,13 +39,17 @@ def printed(page: str) -> list[tuple[str, str]]:
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("WARDGATE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.delenv("WARDGATE_DATABASE_URL", raising=False)
-    return {DATA: str(tmp_path / "data"), BACKUP: str(tmp_path / "backup")}
+    return {DATA: str(tmp_path / "data"), BACKUPS: str(tmp_path / "backups")}
 
 
 def run(command: str, places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
     for place, here in places.items():
         command = command.replace(place, here)
     program, *words = shlex.split(command)
+    if program == "install":
+        assert words[:-1] == ["-d", "-m", "700", "-o", "wardgate-portal", "-g", "wardgate-portal"], command
+        Path(words[-1]).mkdir(mode=0o700)
+        return ""
     assert program == "wardgate", command
     with pytest.raises(SystemExit) as ended:
         main(words)
@@ -59,12 +68,13 @@ def test_backing_up_and_restoring_goes_as_it_is_printed(
     places: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = begun(places, capsys)
-    back_up, verify, restore = printed("backup-and-restore.md")
-    for command, output in (back_up, verify):
-        shown = run(command, places, capsys).replace(places[BACKUP], BACKUP)
+    make_place, back_up, verify, make_data, restore = printed("backup-and-restore.md")
+    for command, output in (make_place, back_up, verify):
+        shown = run(command, places, capsys).replace(places[BACKUPS], BACKUPS)
         assert NUMBER.sub("", shown) == NUMBER.sub("", output)
     before = (data / "secret.key").read_bytes()
     data.rename(data.with_name("data.broken"))
+    run(make_data[0], places, capsys)
     run(restore[0], places, capsys)
     assert (data / "secret.key").read_bytes() == before
 

@@ -36,10 +36,16 @@ STATUS: Final = Command(
     run="wardgate.cli.looking:status",
 )
 
+
+def _target(text: str) -> str:
+    values.target(text)
+    return text
+
+
 TARGET: Final = Parameter[str](
     name="target",
     help="name or address, with a port if it matters; IPv6 with a port in brackets",
-    read=values.text,
+    read=_target,
     default="",
     form=Form.ARGUMENT,
     value="HOST[:PORT]",

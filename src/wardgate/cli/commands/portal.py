@@ -56,7 +56,7 @@ DATA_DIR: Final = Setting[Path | None](
     read=values.path,
     default=None,
     value="DIRECTORY",
-    fallback="/var/lib/wardgate for root, else ~/.local/share/wardgate",
+    fallback="/var/lib/wardgate for root and the service's user, else ~/.local/share/wardgate",
 )
 DATABASE_URL: "Final[Setting[Database | None]]" = Setting(
     name="database_url",
