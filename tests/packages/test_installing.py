@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import shutil
@@ -17,6 +18,9 @@ from packages.conftest import System
 from support.free_port import free_port
 from support.patience import PATIENCE_S
 from wardgate.model.ids import TokenId
+from wardgate.portal.environment import Environment
+from wardgate.portal.installation.installers import Installers
+from wardgate.portal.settings import PortalSettings
 from wardgate.wire.tokens import TokenKind, mint_fragment
 
 ACCOUNT = ("--account-name", "Acme", "--account-slug", "acme", "--admin-email", "ada@acme.example")
@@ -97,10 +101,19 @@ def test_a_gateway_is_installed_upgraded_and_removed_without_a_trace(debian: Sys
 
     with (settings / "gateway.env").open("a") as file:
         file.write("WARDGATE_LOG_LEVEL=debug\n")
+    programs = debian.root / "opt" / "wardgate"
+    idle, used = programs / "wardgate-0.0.1-x86_64-idle", programs / "wardgate-0.0.2-x86_64-used"
+    for former in (idle, used):
+        former.mkdir()
+        shutil.copy(debian.root / "usr/bin/sleep", former)
+    with subprocess.Popen([used / "sleep", "600"]) as running:
+        install(debian, portal, "gateway")
+        assert (idle.exists(), used.exists()) == (False, True), "a process runs from the second"
+        running.kill()
     install(debian, portal, "gateway")
     assert (settings / "gateway-token").read_text().strip() == secret, "an upgrade keeps the token"
     assert "WARDGATE_LOG_LEVEL=debug" in (settings / "gateway.env").read_text(), "and what was set by hand"
-    assert len([one for one in (debian.root / "opt" / "wardgate").iterdir() if not one.is_symlink()]) == 1
+    assert len([one for one in programs.iterdir() if not one.is_symlink()]) == 1
 
     install(debian, portal, "gateway", "--uninstall")
     assert debian.files() == before
@@ -124,6 +137,7 @@ def test_without_a_token_or_with_a_wrong_one_nothing_is_started(debian: System, 
     wrong = install(debian, portal, "gateway", check=False, WARDGATE_TOKEN=token(TokenKind.CLIENT))
     assert (wrong.returncode, "a gateway token is needed" in wrong.stderr) == (1, True)
     assert not (debian.root / "usr/local/bin/wardgate").exists()
+    assert not list((debian.root / "etc" / "wardgate").glob("*token*")), "it is asked for again"
 
 
 def test_a_build_that_differs_from_its_checksum_is_not_unpacked(debian: System, portal: str) -> None:
@@ -133,6 +147,17 @@ def test_a_build_that_differs_from_its_checksum_is_not_unpacked(debian: System, 
     done = debian.run("sh", text=forged, check=False, WARDGATE_TOKEN=token(TokenKind.GATEWAY))
     assert (done.returncode, "does not have the checksum" in done.stderr) == (1, True)
     assert list((debian.root / "opt" / "wardgate").iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_told_in_a_line_and_nothing_stays(debian: System, portal: str) -> None:
+    (debian.root / "opt" / "wardgate").mkdir(parents=True)
+    line = (
+        "mount -t tmpfs -o size=60m tmpfs /opt/wardgate"
+        f" && curl -fsSL {portal}/install/gateway.sh | sh; ls -A /opt/wardgate"
+    )
+    done = debian.run("sh", "-c", line, WARDGATE_TOKEN=token(TokenKind.GATEWAY))
+    assert "No space left on device" in done.stderr
+    assert (len(done.stderr.splitlines()), done.stdout.splitlines()[1:]) == (1, [])
 
 
 def test_debian_packages_are_installed_upgraded_and_purged(debian: System, dist: Path) -> None:
@@ -155,6 +180,10 @@ def test_debian_packages_are_installed_upgraded_and_purged(debian: System, dist:
     token_file.write_text(token(TokenKind.GATEWAY))
     debian.run(*install_all)
     assert token_file.exists(), "an upgrade keeps the token"
+    script = asyncio.run(Installers(PortalSettings(), Environment.of_this_process()).script("gateway"))
+    refused = debian.run("sh", "-s", "--", "--uninstall", text=script, check=False)
+    assert (refused.returncode, "apt-get purge wardgate-gateway" in refused.stderr) == (1, True)
+    assert token_file.exists()
 
     names = [path.name.partition("_")[0] for path in paths]
     debian.run("dpkg", "--purge", *sorted(names, reverse=True))

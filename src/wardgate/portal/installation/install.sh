@@ -14,6 +14,7 @@ unit_file=/etc/systemd/system/$unit
 token_file=$settings/$part-token
 env_file=$settings/$part.env
 draft=
+terminal=
 
 main() {
     case "${1:-}" in
@@ -24,6 +25,9 @@ main() {
     esac
     [ "$(id -u)" = 0 ] || fail 'run it as root, such as with sudo'
     if [ "${1:-}" = --uninstall ]; then
+        if [ -e "/lib/systemd/system/$unit" ] && [ ! -e "$unit_file" ]; then
+            fail "the $part is a Debian package here: apt-get purge wardgate-$part"
+        fi
         uninstall
         exit 0
     fi
@@ -34,14 +38,16 @@ main() {
         command -v "$tool" >/dev/null || fail "the command $tool is missing: install it first"
     done
     trap clean_up EXIT
-    trap 'exit 130' INT TERM
+    trap 'exit 130' HUP INT TERM
     mkdir -p "$home" "$settings"
     take_program
     before=$(told)
     take_token
     take_settings
     check
+    if [ -e "$token_file.draft" ]; then mv "$token_file.draft" "$token_file"; fi
     getent group wardgate >/dev/null || groupadd --system wardgate
+    ln -sfn "$program" "$home/current"
     ln -sfn "$home/current/bin/wardgate" "$link"
     start
     forget_former_programs
@@ -68,13 +74,14 @@ take_program() {
         echo "$checksum  $draft/$archive" | sha256sum -c - >/dev/null 2>&1 ||
             fail "$archive does not have the checksum that this script was made with: try again, and tell" \
                 'the administrator of the portal if that does not help'
-        tar -xzf "$draft/$archive" -C "$draft" --no-same-owner
+        # Of a line for each file that finds no room, one tells enough; the last says only that there were some.
+        said=$(tar -xzf "$draft/$archive" -C "$draft" --no-same-owner 2>&1) ||
+            fail "cannot unpack $archive under $home: $(echo "$said" | tail -n 2 | head -n 1)"
         "$draft/${archive%.tar.gz}/bin/wardgate" --version >/dev/null ||
             fail 'the program does not run here: it needs a Linux with a C library (glibc) as new as that of its build'
         chmod 755 "$draft/${archive%.tar.gz}"
         mv "$draft/${archive%.tar.gz}" "$program"
     fi
-    ln -sfn "$program" "$home/current"
 }
 
 download() {
@@ -98,8 +105,8 @@ take_token() {
         ask_for_token
     fi
     [ -n "$token" ] || fail 'there is no token'
+    # It takes the place of the former one when it has been looked at: a wrong one is asked for again.
     (umask 077 && printf '%s\n' "$token" >"$token_file.draft")
-    mv "$token_file.draft" "$token_file"
 }
 
 ask_for_token() {
@@ -111,10 +118,11 @@ ask_for_token() {
         say "open $portal/?as=headless-client in a browser, sign in, and copy the token that you are shown"
     fi
     printf 'Token: ' >/dev/tty
-    former=$(stty -g </dev/tty)
+    terminal=$(stty -g </dev/tty)
     stty -echo </dev/tty
     read -r token </dev/tty || token=
-    stty "$former" </dev/tty
+    stty "$terminal" </dev/tty
+    terminal=
     printf '\n' >/dev/tty
 }
 
@@ -153,9 +161,11 @@ check() {
         while IFS= read -r line; do
             case $line in [A-Z]*=*) export "${line?}" ;; esac
         done <"$env_file"
-        export WARDGATE_TOKEN_FILE="$token_file"
+        WARDGATE_TOKEN_FILE=$token_file
+        if [ -e "$token_file.draft" ]; then WARDGATE_TOKEN_FILE=$token_file.draft; fi
+        export WARDGATE_TOKEN_FILE
         unset WARDGATE_TOKEN
-        "$home/current/bin/wardgate" "$part" --check >/dev/null
+        "$program/bin/wardgate" "$part" --check >/dev/null
     ) || fail "nothing was started; mend that and run this again"
 }
 
@@ -189,10 +199,18 @@ other_settings() {
     sed -n '/^WARDGATE_API_URL=/d; /^WARDGATE_/s/^/ /p' "$env_file" | tr -d '\n'
 }
 
+# What a process still runs from stays until the next time: another part's, or one that is just handing over.
 forget_former_programs() {
     for former in "$home"/wardgate-*; do
-        [ "$former" = "$(readlink -f "$home/current")" ] || rm -rf "$former"
+        [ "$former" = "$(readlink -f "$home/current")" ] || is_running "$former" || rm -rf "$former"
     done
+}
+
+is_running() {
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/exe") in "$1"/*) return 0 ;; esac
+    done 2>/dev/null
+    return 1
 }
 
 uninstall() {
@@ -218,7 +236,8 @@ uninstall() {
 }
 
 clean_up() {
-    if [ -n "$draft" ]; then rm -rf "$draft"; fi
+    if [ -n "$terminal" ]; then stty "$terminal" </dev/tty; fi
+    rm -rf ${draft:+"$draft"} "$token_file.draft" "$env_file.draft"
 }
 
 say() { echo "wardgate: $*"; }
