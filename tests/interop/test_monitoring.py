@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ from support.free_port import free_port
 from support.patience import PATIENCE_S
 from support.portal import make_world, portal_running
 from wardgate.net.exposition import exposition
+from wardgate.portal.metrics import FAULTS, Metrics
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -128,6 +130,18 @@ def test_an_expression_is_understood_and_names_what_there_is(prometheus: str, na
         assert ask(prometheus, "query", query=SEEN.format(metric))["data"]["result"], (
             f"nobody exports {metric}"
         )
+
+
+def test_the_first_fault_of_a_portal_is_an_increase() -> None:
+    """A series that appears with its first event has not increased."""
+    (events,) = re.findall(r'event=~"([a-z_|]+)"', EXPRESSIONS["WardgatePortalFault"])
+    (counted,) = re.findall(
+        r'_events_total\{event=~"([a-z_|]+)"\}', (ROOT / "docs" / "metrics.md").read_text()
+    )
+    assert set(events.split("|")) == set(counted.split("|")) == set(FAULTS)
+    exported = Metrics().export(Counter(), channels={}, jobs={}, geoip_built_at=None).decode()
+    for event in FAULTS:
+        assert f'wardgate_portal_events_total{{event="{event}"}} 0.0\n' in exported
 
 
 def test_the_rules_are_loaded_and_quiet_where_nothing_is_wrong(prometheus: str) -> None:

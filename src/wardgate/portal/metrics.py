@@ -22,6 +22,10 @@ DECISION_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 LAG_BUCKETS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 """Around the 20 ms of a change made here and the 250 ms of one made by another process."""
 
+FAULTS: Final = ("background_failures", "channel_crashes", "journal_failures", "rest_failures")
+"""Events that stand at 0 from the start: to Prometheus a counter that begins at 1 has not increased, and nobody would
+be told of the first."""
+
 _DENIALS: Final = "denials_"
 _REPLIES: Final = "replies_"
 
@@ -105,7 +109,7 @@ def _families(
         "wardgate_portal_error_replies", "Messages of peers answered with an error.", labels=["reason"]
     )
     events = CounterMetricFamily("wardgate_portal_events", "Other events.", labels=["event"])
-    for name, count in sorted(counters.items()):
+    for name, count in sorted((dict.fromkeys(FAULTS, 0) | counters).items()):
         if name.startswith(_DENIALS):
             denials.add_metric([name.removeprefix(_DENIALS)], count)
         elif name.startswith(_REPLIES):
