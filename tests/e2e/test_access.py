@@ -255,8 +255,10 @@ def test_s04_curl_ecn(cone: Installation) -> None:
 def test_s05_direct_curl_gateway_restart(cone: Installation) -> None:
     ok(cone.fetch(V4)), ok(cone.fetch(V6))
     assert cone.gateway.stop() == 0
+    started = Stopwatch()
     cone.start_gateway()
     ok(cone.fetch(V4, timeout_s=30)), ok(cone.fetch(V6, timeout_s=30))
+    assert started.seconds_until(time.time()) <= 10
 
 
 def test_n14_a_deleted_policy_ends_a_running_download_at_once(cone: Installation) -> None:

@@ -106,10 +106,9 @@ def test_a_gateway_is_installed_upgraded_and_removed_without_a_trace(debian: Sys
     for former in (idle, used):
         former.mkdir()
         shutil.copy(debian.root / "usr/bin/sleep", former)
-    with subprocess.Popen([used / "sleep", "600"]) as running:
-        install(debian, portal, "gateway")
-        assert (idle.exists(), used.exists()) == (False, True), "a process runs from the second"
-        running.kill()
+    upgrade = f"curl -fsSL {portal}/install/gateway.sh | sh"
+    debian.run("sh", "-c", f"/opt/wardgate/{used.name}/sleep 600 & {upgrade}; kill $!")
+    assert (idle.exists(), used.exists()) == (False, True), "a process runs from the second"
     install(debian, portal, "gateway")
     assert (settings / "gateway-token").read_text().strip() == secret, "an upgrade keeps the token"
     assert "WARDGATE_LOG_LEVEL=debug" in (settings / "gateway.env").read_text(), "and what was set by hand"
