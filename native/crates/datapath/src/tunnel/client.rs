@@ -186,7 +186,7 @@ impl Client {
 
     /// What the flow of a packet is recorded under that we send to a peer.
     pub fn sent_basis_of(&self, seen: &Sighting) -> Option<Basis<'_>> {
-        let destination = seen.tuple.responder.0;
+        let (destination, _) = seen.tuple.responder();
         let (table, found) = TABLES
             .into_iter()
             .zip(&self.tables)

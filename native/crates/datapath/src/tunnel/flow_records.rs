@@ -240,8 +240,12 @@ impl FlowRecords {
         }
         let seen = self.seen.take();
         let found = self.look_up(&seen);
+        let (mut at, mut now_ns) = (self.epoch, 0); // of most it is the same
         for (one, found) in seen.iter().zip(found) {
-            self.note(one, found, &basis);
+            if one.at != at {
+                (at, now_ns) = (one.at, self.ns(one.at));
+            }
+            self.note(one, now_ns, found, &basis);
         }
         self.seen.reuse(seen);
     }
@@ -293,7 +297,7 @@ impl FlowRecords {
     fn read_of(&self, slot: u32) -> u64 {
         let flow = self.flows.get(slot as usize);
         flow.map_or(0, |flow| {
-            u64::from(flow.tuple.initiator.1) ^ flow.last_packet_ns ^ flow.packets[RX]
+            u64::from(flow.tuple.initiator().1) ^ flow.last_packet_ns ^ flow.packets[RX]
         })
     }
 
@@ -301,15 +305,15 @@ impl FlowRecords {
     fn note<'a>(
         &mut self,
         seen: &Sighting,
+        now_ns: u64,
         found: Found,
         basis: &impl Fn(&Sighting) -> Option<Basis<'a>>,
     ) {
-        let now_ns = self.ns(seen.at);
         let Some(slot) = self.find(seen, found) else {
             if seen.opens()
                 && let Some(basis) = basis(seen)
             {
-                self.start(seen, found.hash, basis);
+                self.start(seen, now_ns, found.hash, basis);
             }
             return;
         };
@@ -317,9 +321,9 @@ impl FlowRecords {
         if now_ns.saturating_sub(flow.last_packet_ns) > IDLE_LIFETIME_NS || flow.reopens(seen) {
             let (end_ns, is_idle) = flow.end_ns(now_ns);
             self.end(slot, if is_idle { end_ns } else { now_ns });
-            return self.note(seen, found, basis);
+            return self.note(seen, now_ns, found, basis);
         }
-        if flow.version != self.version && !self.compare(slot, seen, found.hash, basis) {
+        if flow.version != self.version && !self.compare(slot, seen, now_ns, found.hash, basis) {
             return;
         }
         let flow = &mut self.flows[slot as usize];
@@ -337,6 +341,7 @@ impl FlowRecords {
         &mut self,
         slot: u32,
         seen: &Sighting,
+        now_ns: u64,
         hash: u64,
         basis: &impl Fn(&Sighting) -> Option<Basis<'a>>,
     ) -> bool {
@@ -350,9 +355,9 @@ impl FlowRecords {
             match basis(seen) {
                 Some(basis) if is_same(basis.resource, &context.resource_id) => {}
                 other => {
-                    self.end(slot, self.ns(seen.at));
+                    self.end(slot, now_ns);
                     if let Some(basis) = other {
-                        self.start(seen, hash, basis);
+                        self.start(seen, now_ns, hash, basis);
                     }
                     return false;
                 }
@@ -363,8 +368,8 @@ impl FlowRecords {
             if let Some(path) = peer.flow_path(context.role) {
                 let context = context.clone();
                 if !flow.takes(path) {
-                    self.end(slot, self.ns(seen.at));
-                    self.start(seen, hash, Basis::of(&context));
+                    self.end(slot, now_ns);
+                    self.start(seen, now_ns, hash, Basis::of(&context));
                     return false;
                 }
             }
@@ -519,8 +524,7 @@ impl FlowRecords {
         flow.is_some_and(|flow| flow.is_of(seen.peer, &seen.tuple))
     }
 
-    fn start(&mut self, seen: &Sighting, hash: u64, basis: Basis<'_>) {
-        let now_ns = self.ns(seen.at);
+    fn start(&mut self, seen: &Sighting, now_ns: u64, hash: u64, basis: Basis<'_>) {
         self.make_room(seen.peer, now_ns);
         let started_at_us = self.unix_us(now_ns);
         let all = self.grants_version;
@@ -777,9 +781,9 @@ impl Flow {
     fn report(&self, context: Arc<FlowContext>, end: Option<FlowEnd>) -> FlowReport {
         FlowReport {
             context,
-            protocol: self.tuple.protocol,
-            initiator: self.tuple.initiator,
-            responder: self.tuple.responder,
+            protocol: self.tuple.protocol(),
+            initiator: self.tuple.initiator(),
+            responder: self.tuple.responder(),
             started_at_us: self.started_at_us,
             end,
         }

@@ -6,7 +6,7 @@
 //! anything changes that the record is compared with.
 
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use wardgate_packet::{IpPacket, Kind, TcpFlags};
@@ -47,27 +47,29 @@ pub enum Right {
     Received(IpAddr),
 }
 
-/// What tells the flows of a peer apart, in the initiator's orientation.
+/// What tells the flows of a peer apart, in the initiator's orientation. It is words, because each packet's is hashed and compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
-    pub protocol: FlowProtocol,
-    pub initiator: (IpAddr, u16),
-    pub responder: (IpAddr, u16),
+    initiator: [u64; 2],
+    responder: [u64; 2],
+    /// Port of the initiator, port of the responder, and below these, in a byte, [`IS_UDP`] and [`IS_V6`].
+    rest: u64,
 }
 
-/// In as few words as possible: each packet of a recorded flow is looked up.
+const IS_UDP: u64 = 1;
+/// Both addresses are of one family.
+const IS_V6: u64 = 2;
+
 impl Hash for Tuple {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u64::from(self.initiator.1) << 16 | u64::from(self.responder.1);
-        state.write_u64(ports << 8 | self.protocol as u64);
-        match (self.initiator.0, self.responder.0) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => {
-                state.write_u64(u64::from(one.to_bits()) << 32 | u64::from(other.to_bits()));
-            }
-            (one, other) => {
-                one.hash(state);
-                other.hash(state);
+        state.write_u64(self.rest);
+        let ([upper, lower], [other_upper, other_lower]) = (self.initiator, self.responder);
+        if self.is_v4() {
+            state.write_u64(lower << 32 | other_lower);
+        } else {
+            for word in [upper, lower, other_upper, other_lower] {
+                state.write_u64(word);
             }
         }
     }
@@ -81,19 +83,76 @@ impl Tuple {
             Kind::Udp => FlowProtocol::Udp,
             _ => return None,
         };
-        Some(Self {
-            protocol,
-            initiator: (packet.source(), packet.source_value()?),
-            responder: (packet.destination(), packet.destination_value()?),
-        })
+        let source = (packet.source(), packet.source_value()?);
+        let destination = (packet.destination(), packet.destination_value()?);
+        Some(Self::between(protocol, source, destination))
+    }
+
+    fn between(
+        protocol: FlowProtocol,
+        (initiator, port): (IpAddr, u16),
+        (responder, other_port): (IpAddr, u16),
+    ) -> Self {
+        let is_udp = match protocol {
+            FlowProtocol::Tcp => 0,
+            FlowProtocol::Udp => IS_UDP,
+        };
+        let is_v6 = if initiator.is_ipv6() { IS_V6 } else { 0 };
+        let ports = u64::from(port) << 24 | u64::from(other_port) << 8;
+        Self {
+            initiator: words_of(initiator),
+            responder: words_of(responder),
+            rest: ports | is_udp | is_v6,
+        }
     }
 
     fn reversed(self) -> Self {
+        let (port, other_port) = self.ports();
+        let ports = u64::from(other_port) << 24 | u64::from(port) << 8;
         Self {
             initiator: self.responder,
             responder: self.initiator,
-            ..self
+            rest: ports | self.rest & (IS_UDP | IS_V6),
         }
+    }
+
+    pub fn protocol(&self) -> FlowProtocol {
+        if self.rest & IS_UDP == 0 {
+            FlowProtocol::Tcp
+        } else {
+            FlowProtocol::Udp
+        }
+    }
+
+    pub fn initiator(&self) -> (IpAddr, u16) {
+        (self.address(self.initiator), self.ports().0)
+    }
+
+    pub fn responder(&self) -> (IpAddr, u16) {
+        (self.address(self.responder), self.ports().1)
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        ((self.rest >> 24) as u16, (self.rest >> 8) as u16)
+    }
+
+    fn is_v4(&self) -> bool {
+        self.rest & IS_V6 == 0
+    }
+
+    fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
+        if self.is_v4() {
+            Ipv4Addr::from_bits(lower as u32).into()
+        } else {
+            Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()
+        }
+    }
+}
+
+fn words_of(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => [0, address.to_bits().into()],
+        IpAddr::V6(address) => [(address.to_bits() >> 64) as u64, address.to_bits() as u64],
     }
 }
 
@@ -126,8 +185,8 @@ impl Sighting {
 
     /// As filters see the initiator's packets.
     pub fn traffic(&self) -> Traffic {
-        let port = self.tuple.responder.1;
-        match self.tuple.protocol {
+        let (_, port) = self.tuple.responder();
+        match self.tuple.protocol() {
             FlowProtocol::Tcp => Traffic::Tcp(port),
             FlowProtocol::Udp => Traffic::Udp(port),
         }
@@ -229,5 +288,47 @@ impl Sightings {
     pub fn reuse(&mut self, mut room: Vec<Sighting>) {
         room.clear();
         self.waiting = room;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Both addresses of one family; few values, so that some flows have ends in common.
+    fn flows() -> impl Strategy<Value = (FlowProtocol, (IpAddr, u16), (IpAddr, u16))> {
+        let protocol = prop::sample::select(vec![FlowProtocol::Tcp, FlowProtocol::Udp]);
+        let number = || prop::sample::select(vec![0, 1, u32::MAX]);
+        let port = || prop::sample::select(vec![0, 1, u16::MAX]);
+        let ends = [(number(), port()), (number(), port())];
+        (protocol, 0..3, ends).prop_map(|(protocol, family, ends)| {
+            let [initiator, responder] = ends.map(|(number, port)| {
+                let v4 = Ipv4Addr::from_bits(number);
+                let address = match family {
+                    0 => v4.into(),
+                    // The same bits in the other family: at the end, and on both halves.
+                    1 => Ipv6Addr::from_bits(number.into()).into(),
+                    _ => IpAddr::V6(Ipv6Addr::from_bits(
+                        u128::from(number) << 64 | u128::MAX >> 64,
+                    )),
+                };
+                (address, port)
+            });
+            (protocol, initiator, responder)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_tuple_is_what_it_was_made_of_and_no_other(one in flows(), other in flows()) {
+            let of = |(protocol, initiator, responder)| Tuple::between(protocol, initiator, responder);
+            let tuple = of(one);
+            prop_assert_eq!((tuple.protocol(), tuple.initiator(), tuple.responder()), one);
+            prop_assert_eq!(tuple == of(other), one == other);
+            let (protocol, initiator, responder) = one;
+            prop_assert_eq!(tuple.reversed(), of((protocol, responder, initiator)));
+        }
     }
 }

@@ -883,7 +883,7 @@ mod bounds {
             ),
         ) {
             // One flow is recorded under nothing.
-            let basis = |seen: &Sighting| match seen.tuple.initiator.1 {
+            let basis = |seen: &Sighting| match seen.tuple.initiator().1 {
                 4003 => None,
                 _ if seen.from_initiator => basis(seen),
                 _ => None,
