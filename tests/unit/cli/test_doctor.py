@@ -326,7 +326,7 @@ def test_what_a_running_process_was_started_with_is_no_fault(
     code_of("doctor", "client", "--token-path", str(bare / "none"), "--json")
     told = {one["what"]: one["state"] for one in json.loads(capsys.readouterr().out)}
     assert told["name of the portal"] == "ok"
-    assert told["token"] == ("ok" if is_connected else "fault")
+    assert (told["token"], told["running client"]) == ("ok", "ok" if is_connected else "fault")
 
 
 def test_a_portals_installation_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
