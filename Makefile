@@ -72,7 +72,7 @@ test:
 	$(PYTEST) tests/simulation -n auto --dist worksteal -q
 	$(PYTEST) tests/browser -n 2 --dist worksteal -q
 	$(PYTEST) tests/e2e -n 2 --dist loadfile -q
-	$(PYTEST) tests/packages -q
+	$(PYTEST) tests/packages -n 2 --dist worksteal -q
 
 # Side by side: the last crates of either wait for each other, and would leave a processor idle.
 test-native:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from packages.conftest import System
@@ -21,6 +22,7 @@ def steps() -> list[tuple[str, str]]:
     return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]  # type: ignore[misc]
 
 
+@pytest.mark.usefixtures("_debian")  # first: another process may build meanwhile what is installed
 def test_its_steps_make_a_system_that_runs_the_program(debian: System, dist: Path) -> None:
     environment = dict[str, str]()
     entry = ""

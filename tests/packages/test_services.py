@@ -176,7 +176,6 @@ def booted(debian: System) -> Iterator[Booted]:
         made.end()
 
 
-@pytest.mark.usefixtures("_debian")  # first: another process may build meanwhile what is installed
 def test_every_part_runs_as_a_service_and_leaves_nothing(booted: Booted, dist: Path) -> None:
     booted.run("sh", "-c", _NETWORK)
     packages = sorted(dist.glob("*.deb"))
