@@ -233,6 +233,59 @@ def test_every_part_runs_as_a_service_and_leaves_nothing(booted: Booted, dist: P
     )
 
 
+def test_the_installing_line_makes_services_that_hand_over_and_leave_nothing(
+    booted: Booted, dist: Path
+) -> None:
+    booted.run("sh", "-c", _NETWORK)
+    (archive,) = dist.glob("wardgate-*.tar.gz")
+    name, builds = archive.name.removesuffix(".tar.gz"), "/srv/data/builds"
+    program, url = f"/srv/{name}/bin/wardgate", "http://127.0.0.1:8080"
+    (booted.root / builds[1:]).mkdir(parents=True)
+    shutil.copy(archive, booted.root / builds[1:])
+    booted.run("tar", "-xzf", f"{builds}/{archive.name}", "-C", "/srv")
+    data = ("--data-dir", "/srv/data", "--external-url", url)
+    account = ("--account-name", "Acme", "--account-slug", "acme", "--admin-email", "ada@acme.example")
+    made = booted.run(program, "init", *data, *account, "--json")
+    booted.run("systemd-run", "--unit=wardgate-portal", "--property=Type=notify", program, "portal", *data)
+    booted.run("mkdir", "/etc/wardgate")
+    booted.run(f"/srv/{name}/python/bin/python3", "-c", _PREPARE, text=made)
+    booted.run("mv", "/etc/wardgate", "/root/made")
+
+    def install(part: str, *options: str) -> str:
+        given = f"WARDGATE_TOKEN_FILE=/root/made/{part}-token WARDGATE_PUBLIC_IP4_ADDR=192.0.2.7"
+        line = f"curl -fsSL {url}/install/{part}.sh | {given} sh -s -- {' '.join(options)} 2>&1"
+        return booted.run("sh", "-c", line)
+
+    for part in ("relay", "gateway"):
+        said = install(part).splitlines()
+        assert said[-1] == f"wardgate: the {part} runs (systemctl status wardgate-{part}.service)"
+        assert all(line.startswith("wardgate: ") for line in said), "what it does, and no log of the program"
+    former = booted.run("readlink", "/opt/wardgate/current").strip()
+
+    # The same program, packed once more, is another build.
+    booted.run("tar", "-czf", f"{builds}/{archive.name}", "-C", "/srv", name)
+    before = booted.unit("gateway", "MainPID")
+    install("gateway")
+    until(lambda: is_another(booted.unit("gateway", "ActiveState", "MainPID"), before), booted, "gateway")
+    assert "this process goes on for another" in booted.log("gateway")
+    assert former in booted.run("sh", "-c", "echo /opt/wardgate/wardgate-*"), "the relay runs from it"
+    install("relay")
+    until(lambda: former not in programs(booted) and booted.is_active("relay"), booted, "relay")
+    install("relay")
+    assert former not in booted.run("sh", "-c", "echo /opt/wardgate/wardgate-*")
+
+    for part in ("gateway", "relay"):
+        install(part, "--uninstall")
+    kept = booted.run("find", "/etc", "/opt", "/usr", "/var/lib", "/run", "-name", "*wardgate*").splitlines()
+    assert [path for path in kept if "portal" not in path] == []
+    assert "wardgate" not in booted.run("ip", "link") + booted.run("nft", "list", "ruleset")
+
+
+def programs(booted: Booted) -> str:
+    """What runs from where an installing script puts it."""
+    return booted.run("sh", "-c", "readlink /proc/[0-9]*/exe | grep ^/opt/wardgate/", check=False)
+
+
 def is_another(unit: dict[str, str], before: dict[str, str]) -> bool:
     """Whether a unit is active with another process than before."""
     return unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", before["MainPID"])

@@ -163,7 +163,8 @@ check() {
         done <"$env_file"
         WARDGATE_TOKEN_FILE=$token_file
         if [ -e "$token_file.draft" ]; then WARDGATE_TOKEN_FILE=$token_file.draft; fi
-        export WARDGATE_TOKEN_FILE
+        WARDGATE_LOG_LEVEL=${WARDGATE_LOG_LEVEL:-warning}
+        export WARDGATE_TOKEN_FILE WARDGATE_LOG_LEVEL
         unset WARDGATE_TOKEN
         "$program/bin/wardgate" "$part" --check >/dev/null
     ) || fail "nothing was started; mend that and run this again"
