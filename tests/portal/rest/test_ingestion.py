@@ -19,6 +19,9 @@ from wardgate.portal.logs.streams import Logs, Stream
 from wardgate.wire.ingest_tokens import IngestClaims, mint_ingest_token
 
 PATH = "/ingestion/flow_logs"
+DAY = (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
+"""Of the last weeks: the portal deletes old flows meanwhile."""
+
 OPEN = {
     "protocol": "tcp",
     "inner_src_ip": "100.64.0.7",
@@ -26,15 +29,15 @@ OPEN = {
     "inner_dst_ip": "10.9.0.4",
     "inner_dst_port": 5432,
     "domain": "db.corp.example",
-    "flow_start": "2026-08-01T10:00:00.000000Z",
+    "flow_start": f"{DAY}T10:00:00.000000Z",
 }
 CLOSED = {
     **OPEN,
     "outers": [
         {"src_ip": "198.51.100.8", "src_port": 52625, "dst_ip": "203.0.113.9", "dst_port": 52625},
     ],
-    "flow_end": "2026-08-01T10:04:10.000000Z",
-    "last_packet": "2026-08-01T10:04:09.000000Z",
+    "flow_end": f"{DAY}T10:04:10.000000Z",
+    "last_packet": f"{DAY}T10:04:09.000000Z",
     "rx_packets": 12,
     "tx_packets": 9,
     "rx_bytes": 4312,
@@ -90,7 +93,7 @@ def report(world: World) -> Report:
 
 
 async def listed(api: httpx2.AsyncClient) -> list[dict[str, Any]]:
-    params = {"type": "flow", "begin": "2026-08-01T00:00:00Z"}
+    params = {"type": "flow", "begin": f"{DAY}T00:00:00Z"}
     entries: list[dict[str, Any]] = (await api.get("/logs", params=params)).json()["data"]
     return entries
 

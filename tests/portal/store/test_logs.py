@@ -14,7 +14,8 @@ from wardgate.portal.logs.streams import LOGS, Logs, Stream, by_actor, containin
 from wardgate.portal.logs.tables import FLOW_LOGS, SESSION_LOGS, FlowLog
 from wardgate.portal.store import Transaction
 
-NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=7)
+"""Of the last weeks: the portal deletes old entries meanwhile."""
 
 
 @pytest.fixture

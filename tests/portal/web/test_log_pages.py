@@ -181,17 +181,19 @@ async def test_where_somebody_was_is_marked_on_a_map(admin: httpx2.AsyncClient, 
 async def test_a_period_is_on_the_clocks_of_the_zone_beside_it(
     admin: httpx2.AsyncClient, world: World
 ) -> None:
-    started = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    # Of the last weeks, as old flows are deleted meanwhile, and in zones whose clocks are not changed.
+    started = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=7)
+    day = started.date().isoformat()
     await reported(
         world, flow(world, started), flow(world, started + timedelta(hours=1), log_id="f" + "2" * 23)
     )
     for period, count in {
-        "2026-07-01T12:30,": 1,
-        "2026-07-01T12:30,,UTC": 1,
-        "2026-07-01T14:30,,Europe/Berlin": 1,  # two hours ahead in summer
-        "2026-07-01T14:00,2026-07-01T14:30,Europe/Berlin": 1,
-        "2026-07-01T12:30,,Europe/Berlin": 2,
-        ",2026-07-01T05:30,America/Los_Angeles": 1,
+        f"{day}T12:30,": 1,
+        f"{day}T12:30,,UTC": 1,
+        f"{day}T21:30,,Asia/Tokyo": 1,  # nine hours ahead
+        f"{day}T21:00,{day}T21:30,Asia/Tokyo": 1,
+        f"{day}T12:30,,Asia/Tokyo": 2,
+        f",{day}T05:30,America/Phoenix": 1,  # seven behind
         ",,Europe/Berlin": 2,
     }.items():
         assert len(rows_of((await admin.get("/acme/logs/flows", params={"period": period})).text)) == count, (
@@ -199,17 +201,22 @@ async def test_a_period_is_on_the_clocks_of_the_zone_beside_it(
         )
 
     # As the form sends it without a script; the page shows what was chosen, and its links keep it.
-    given = [("period", "2026-07-01T14:00"), ("period", ""), ("period", "Europe/Berlin"), ("size", "25")]
+    given = [("period", f"{day}T21:00"), ("period", ""), ("period", "Asia/Tokyo"), ("size", "25")]
     page = (await admin.get("/acme/logs/flows", params=given)).text
     assert len(rows_of(page)) == 2
-    assert "<option selected>Europe/Berlin</option>" in page
-    assert "period=2026-07-01T14%3A00%2C%2CEurope%2FBerlin" in page
+    assert "<option selected>Asia/Tokyo</option>" in page
+    assert f"period={day}T21%3A00%2C%2CAsia%2FTokyo" in page
 
     for wrong in ("Nowhere/Here", "../../etc/passwd", "UTC0", "Europe/Berlin\x00"):
         page = (await admin.get("/acme/logs/flows", params={"period": f"2026-07-01T14:00,,{wrong}"})).text
         assert "an invalid period" in page, wrong
     edge = {"period": "0001-01-01T00:00,9999-12-31T23:59,Asia/Tokyo"}
     assert "an invalid period" in (await admin.get("/acme/logs/flows", params=edge)).text
+
+
+def test_a_period_in_summer_is_on_the_clocks_of_summer() -> None:
+    begins_at, _ = bounds(("2026-07-01T14:30", "", "Europe/Berlin"))
+    assert begins_at == datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
 
 
 def test_a_period_has_both_of_an_hour_that_clocks_show_twice() -> None:
