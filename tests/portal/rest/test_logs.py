@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -198,13 +199,18 @@ async def test_an_export_reads_no_further_than_its_caller_takes_and_ends_when_it
     store, open_, begun = world.portal.services.store, 0, 0
     reading = store.reading
 
+    is_export = ContextVar(
+        "is_export", default=False
+    )  # and no job of the portal, which reads when it is time
+
     @asynccontextmanager
-    async def counted(*, is_long: bool = False) -> AsyncIterator[Transaction]:
+    async def counted(*, is_long: bool = False, **options: bool) -> AsyncIterator[Transaction]:
         nonlocal open_, begun
-        async with reading(is_long=is_long) as transaction:
-            open_, begun = open_ + is_long, begun + is_long
+        counts = is_long and is_export.get()
+        async with reading(is_long=is_long, **options) as transaction:
+            open_, begun = open_ + counts, begun + counts
             yield transaction
-            open_ -= is_long
+            open_ -= counts
 
     monkeypatch.setattr(store, "reading", counted)
     request = {
@@ -225,6 +231,7 @@ async def test_an_export_reads_no_further_than_its_caller_takes_and_ends_when_it
                 is_full.set()
                 await asyncio.Event().wait()  # the caller takes nothing more
 
+    is_export.set(True)
     exporting = asyncio.create_task(world.portal(request, asked.get, send))  # type: ignore[arg-type]
     await asyncio.wait_for(is_full.wait(), PATIENCE_S)
     for _ in range(100):
