@@ -67,11 +67,13 @@ def kept_flow(number: int = 1, authorization_id: str = ONE, *, role: Role = "res
     return KeptFlow(role, authorization_id, record)
 
 
-def flow_report(*, has_ended: bool = False, domain: str | None = None) -> e.FlowReport:
-    """What a gateway's engine reports of a flow of 2.5 s; `authorization_id` is `ONE`."""
+def flow_report(
+    *, has_ended: bool = False, domain: str | None = None, unix_us: int = UNIX_US
+) -> e.FlowReport:
+    """What a gateway's engine reports of a flow of 2.5 s that began at an instant; `authorization_id` is `ONE`."""
     end = e.FlowEnd(
-        ended_at_us=UNIX_US + 2_500_000,
-        last_packet_at_us=UNIX_US + 2_000_000,
+        ended_at_us=unix_us + 2_500_000,
+        last_packet_at_us=unix_us + 2_000_000,
         tx_packets=5,
         rx_packets=4,
         tx_bytes=300,
@@ -85,9 +87,9 @@ def flow_report(*, has_ended: bool = False, domain: str | None = None) -> e.Flow
         responder=("10.20.0.4", 443),
         domain=domain,
         paths=(
-            e.FlowPath("192.0.2.1:52625", "198.51.100.1:52625", UNIX_US - 10),
-            e.FlowPath(None, "[2001:db8::1]:3478", UNIX_US + 10),
+            e.FlowPath("192.0.2.1:52625", "198.51.100.1:52625", unix_us - 10),
+            e.FlowPath(None, "[2001:db8::1]:3478", unix_us + 10),
         ),
-        started_at_us=UNIX_US + 1,
+        started_at_us=unix_us + 1,
         end=end if has_ended else None,
     )

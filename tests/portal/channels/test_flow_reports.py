@@ -108,8 +108,12 @@ async def test_what_our_peers_write_is_what_the_portal_takes(world: World) -> No
     flows_of_a_gateway = FlowLogging(RecordingEngine(), actions.append, clock=ClockOffset(0.0), prints=False)
     flows_of_a_gateway.handle_init(FlowLogs("http://portal.example/", 60, 1000))
     authorization_id = flows_of_a_gateway.handle_token(token)
-    begun = flow_report(domain="app.example")
-    reports = (begun, flow_report(has_ended=True, domain="app.example"))
+    now_us = (
+        int(datetime.now(UTC).timestamp()) * 1_000_000
+    )  # the portal lists the latest, and deletes old ones
+    reports = [
+        flow_report(has_ended=is_end, domain="app.example", unix_us=now_us) for is_end in (False, True)
+    ]
     for number, one in enumerate(reports):
         flows_of_a_gateway.handle_reports(FlowsReported((one,), lost=0))
         kept = actions[-1]
