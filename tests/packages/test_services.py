@@ -249,10 +249,10 @@ def test_the_installing_line_makes_services_that_hand_over_and_leave_nothing(
     booted.run("systemd-run", "--unit=wardgate-portal", "--property=Type=notify", program, "portal", *data)
     booted.run("mkdir", "/etc/wardgate")
     booted.run(f"/srv/{name}/python/bin/python3", "-c", _PREPARE, text=made)
-    booted.run("mv", "/etc/wardgate", "/root/made")
+    booted.run("mv", "/etc/wardgate", "/srv/made")
 
     def install(part: str, *options: str) -> str:
-        given = f"WARDGATE_TOKEN_FILE=/root/made/{part}-token WARDGATE_PUBLIC_IP4_ADDR=192.0.2.7"
+        given = f"WARDGATE_TOKEN_FILE=/srv/made/{part}-token WARDGATE_PUBLIC_IP4_ADDR=192.0.2.7"
         line = f"curl -fsSL {url}/install/{part}.sh | {given} sh -s -- {' '.join(options)} 2>&1"
         return booted.run("sh", "-c", line)
 
