@@ -31,6 +31,7 @@ def test_s06_two_clients_reach_each_other_behind_any_router(pair: Pair, tmp_path
     before = lab.passed_by_relays()
     lab.grant(pair.make_pool("devices", "static_device_pool"))
     pair.set_members("devices", "client-2")
+    wait_until(lambda: pair.is_pinged(pair.nas["ipv4"]), "the second client's answer to a ping", limit_s=30)
     pair.download(pair.nas["ipv4"])
     pair.download(f"[{pair.nas['ipv6']}]")
     assert lab.passed_by_relays() - before < TEN_MEGABYTES, "the path must be direct"
@@ -41,7 +42,7 @@ def test_s06_two_clients_reach_each_other_behind_any_router(pair: Pair, tmp_path
     assert not pair.answers(pair.nas["ipv4"], 8001)
     assert not pair.answers_back(pair.laptop["ipv4"])
     pair.set_members("devices", "client", "client-2")
-    wait_until(lambda: pair.answers_back(pair.laptop["ipv4"]), "the way back", limit_s=45)
+    wait_until(lambda: pair.answers_back(pair.laptop["ipv4"]), "the way back", limit_s=30)
     pair.download(pair.nas["ipv4"])
 
     # By name, through a pool of its own; the portal gives the name.
@@ -123,6 +124,10 @@ class Pair:
         )
         assert done is not None
         assert done.sha256 == TEN_MEGABYTES_SHA256
+
+    def is_pinged(self, address: str) -> bool:
+        """Whether one echo request of the first client is answered within a second."""
+        return "1 received" in self.lab.client_site.host.run("ping", "-c1", "-W1", address, check=False)
 
     def answers(self, address: str, port: int) -> bool:
         return self.lab.fetch(f"http://{address}:{port}/bytes?num=1", timeout_s=3).error is None

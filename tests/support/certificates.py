@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def write_certificate(certificate: Path, key: Path, *, name: str) -> bytes:
-    """Write a certificate for 127.0.0.1 and `name`, with its key; returns it in DER."""
+def write_certificate(certificate: Path, key: Path, *, name: str, now: datetime | None = None) -> bytes:
+    """Write a certificate for 127.0.0.1 and `name`, good for a day from `now`, with its key; returns it in DER."""
     private = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) if now is None else now
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

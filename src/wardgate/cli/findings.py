@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import wardgate
 from wardgate.connect.connections import ConnectionView
+from wardgate.net.certificate_refusal import certificate_refusal
 from wardgate.net.errors import HostRefused
 from wardgate.net.firewall import ForwardAccepts
 from wardgate.net.host_dns import RESOLV_CONF, Method
@@ -101,7 +102,7 @@ def portal_findings(url: str, *, ca_file: Path | None = None) -> Iterator[Findin
             body, date = answer.read(64 * 1024).decode(errors="replace"), answer.headers.get("date")
         except ssl.SSLCertVerificationError as error:
             yield Finding.fault(
-                "certificate of the portal", f"is not accepted: {error.verify_message}",
+                "certificate of the portal", f"is not accepted: {certificate_refusal(error)}",
                 "renew it on the portal, or install here the authority that signed it; is this host's clock right?",
             )  # fmt: skip
             return
@@ -139,9 +140,14 @@ def _clock(date: str | None) -> Iterator[Finding]:
     else:
         ahead = "ahead of" if skew > 0 else "behind"
         yield Finding.fault(
-            "clock", f"is {abs(skew):.0f} s {ahead} the portal's",
+            "clock", f"is {_skew_text(abs(skew))} {ahead} the portal's",
             "set it, and keep it by NTP (timedatectl set-ntp true); access ends at the wrong time otherwise",
         )  # fmt: skip
+
+
+def _skew_text(seconds: float) -> str:
+    """Such as 42 s, 0:05:00, and 400 days, 0:00:01."""
+    return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
 
 
 def tunnel_device(path: Path = Path("/dev/net/tun")) -> Finding:

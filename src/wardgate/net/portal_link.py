@@ -22,6 +22,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from wardgate.model.addresses import IpAddress
+from wardgate.net.certificate_refusal import certificate_refusal
 from wardgate.net.errors import NetError
 from wardgate.net.socket_mark import set_mark
 
@@ -369,7 +370,7 @@ def _host(url: str) -> str:
 
 def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate cannot be verified ({error.verify_message})"
+        return f"its certificate cannot be verified ({certificate_refusal(error)})"
     if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
         return "it does not speak TLS on this port; write ws:// for a portal without TLS, or give the port that has it"
     if isinstance(error, websockets.InvalidMessage):

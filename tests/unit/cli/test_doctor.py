@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -48,11 +49,15 @@ def portal() -> Iterator[Callable[..., str]]:
     """Start something that answers as a portal does; returns its URL."""
     servers = list[HTTPServer]()
 
-    def start(**attributes: object) -> str:
+    def start(certificate: tuple[Path, Path] | None = None, **attributes: object) -> str:
         server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Portal,), attributes))
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return f"ws://127.0.0.1:{server.server_port}"
+        return f"{'ws' if certificate is None else 'wss'}://127.0.0.1:{server.server_port}"
 
     yield start
     for server in servers:
@@ -85,6 +90,27 @@ def test_a_portal_that_is_not_is_told(
     found = [one for one in findings.portal_findings(portal(**attributes)) if one.what == what]
     assert found[0].state is state
     assert found[0].cure
+
+
+def test_a_clock_that_is_far_off_is_told_in_days(portal: Callable[..., str]) -> None:
+    (clock,) = [
+        one for one in findings.portal_findings(portal(ahead=timedelta(days=-400))) if one.what == "clock"
+    ]
+    assert clock.message.startswith("is 400 days, 0:00:0")
+    assert clock.message.endswith("ahead of the portal's")
+
+
+@pytest.mark.parametrize(("made", "reason"), [(-400, "has expired"), (400, "not yet valid")])
+def test_a_certificate_out_of_its_time_is_told_with_the_time_here(
+    portal: Callable[..., str], tmp_path: Path, made: int, reason: str
+) -> None:
+    here, certificate, key = datetime.now(UTC), tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_certificate(certificate, key, name="localhost", now=here + timedelta(days=made))
+    found = list(findings.portal_findings(portal((certificate, key)), ca_file=certificate))
+    fault = found[-1]
+    assert (fault.what, fault.state) == ("certificate of the portal", State.FAULT)
+    assert reason in fault.message
+    assert f"it is {here:%Y-%m-%d}" in fault.message, "who reads it sees whether the clock is wrong"
 
 
 def test_a_portal_that_is_not_there_is_told() -> None:
