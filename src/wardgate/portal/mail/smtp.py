@@ -20,11 +20,11 @@ class SmtpMailer:
 
     async def send(self, message: MailMessage, recipients: Sequence[str]) -> Mapping[str, Refusal]:
         """See `Mailer`."""
+        # Before the sender's parts are read: CPython 3.11.2 finds no address where a sender has two lines, 3.11.7 one.
+        encoded = message.encode()
         try:
             async with self._client(domain_of(message.sender)) as client:
-                refused, _ = await client.sendmail(
-                    message.envelope_sender, list(recipients), message.encode()
-                )
+                refused, _ = await client.sendmail(message.envelope_sender, list(recipients), encoded)
         except aiosmtplib.SMTPRecipientsRefused as error:
             return {one.recipient: Refusal(one.code) for one in error.recipients}
         except aiosmtplib.SMTPResponseException as error:
