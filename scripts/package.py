@@ -33,7 +33,7 @@ import sys
 import sysconfig
 import tarfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -168,15 +168,17 @@ def build_python(work: Path) -> Path:
     shutil.rmtree(library / "site-packages" / "bin", ignore_errors=True)
     for unused in [*library.glob("site-packages/**/tests"), *library.glob("site-packages/**/*.pyi")]:
         shutil.rmtree(unused) if unused.is_dir() else unused.unlink()
-    take_libraries(tree)
+    taken = copy_libraries(tree)
+    # In this order: strip tears apart what patchelf has moved to the end of a file, such as Debian's interpreter.
     strip(tree)
+    lead_to_libraries(tree, taken)
     compile_modules(tree, library)
     tree.rename(made)
     return made
 
 
-def take_libraries(tree: Path) -> None:
-    """Bring the shared libraries of everything in the tree, and lead each file to them by a relative path."""
+def copy_libraries(tree: Path) -> set[str]:
+    """Bring the shared libraries of everything in the tree; returns their names."""
     place = tree / "lib"
     waiting, seen = list(binaries(tree)), set[str]()
     while waiting:
@@ -197,13 +199,19 @@ def take_libraries(tree: Path) -> None:
             shutil.copy(found.resolve(), copied)
             copied.chmod(0o755)
             waiting.append(copied)
+    return seen
+
+
+def lead_to_libraries(tree: Path, names: Collection[str]) -> None:
+    """Lead each file that needs one of these libraries to them by a relative path."""
+    place = tree / "lib"
     for binary in binaries(tree):
         former = subprocess.run(
             ["patchelf", "--print-rpath", binary], capture_output=True, text=True, check=True
         ).stdout.strip()
         kept = [one for one in former.split(":") if one.startswith("$ORIGIN")]
         ours = "$ORIGIN/" + os.path.relpath(place, binary.parent)
-        if any(name in seen for name, _ in needed(binary)):
+        if any(name in names for name, _ in needed(binary)):
             run(["patchelf", "--set-rpath", ":".join([*kept, ours]), str(binary)])
 
 
@@ -228,7 +236,7 @@ def binaries(tree: Path) -> Iterator[Path]:
 
 def strip(tree: Path) -> None:
     for binary in binaries(tree):
-        # What patchelf has edited and strip does not understand stays as it is.
+        # What strip does not understand, such as libraries that a wheel's maker has edited, stays as it is.
         binary.chmod(binary.stat().st_mode | 0o200)
         run(["strip", "--strip-unneeded", str(binary)], check=False)
 
