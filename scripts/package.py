@@ -60,6 +60,18 @@ UNUSED_EXTENSIONS: Final = re.compile(
 )
 
 
+FINDS_PACKAGES: Final = '''"""Finds the packages beside the standard library: Debian's Python looks elsewhere."""
+
+import os
+import site
+import sys
+
+_packages = os.path.join(os.path.dirname(__file__), "site-packages")
+if _packages not in sys.path:
+    site.addsitedir(_packages)
+'''
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -149,6 +161,7 @@ def build_python(work: Path) -> Path:
     for extension in (library / "lib-dynload").iterdir():
         if UNUSED_EXTENSIONS.match(extension.name):
             extension.unlink()
+    (library / "sitecustomize.py").write_text(FINDS_PACKAGES)
     (tree / "bin").mkdir()
     executable = tree / "bin" / "python3"
     shutil.copy(Path(sys.base_prefix) / "bin" / python_name(), executable)
