@@ -104,12 +104,24 @@ class Decisions(Generic[_Event]):
     handle: Callable[[_Event], None]
 
 
-class PortalLink(Generic[_Event]):
-    """Runs until it is cancelled, refused or out of budget."""
+MakeSocket = Callable[[int, int], socket.socket]
+"""Makes a socket of an address family and a type."""
 
-    def __init__(self, decisions: Decisions[_Event], *, mark: int | None) -> None:
+
+class PortalLink(Generic[_Event]):
+    """Runs until it is cancelled, refused or out of budget.
+
+    Attributes:
+        socket: the one to the portal, also when it is closed; None before the first.
+    """
+
+    def __init__(
+        self, decisions: Decisions[_Event], *, mark: int | None, make_socket: MakeSocket = socket.socket
+    ) -> None:
         self._decisions = decisions
         self._mark = mark
+        self._make_socket = make_socket
+        self.socket: socket.socket | None = None
         self._conversation: _Conversation[_Event] | None = None
         self._reconnect_wanted = asyncio.Event()
         self.portal_addresses: tuple[IpAddress, ...] = ()  # as last looked up
@@ -179,7 +191,8 @@ class PortalLink(Generic[_Event]):
         if not addresses:
             raise OSError(f"the name {parts.hostname} has no address")
         self.portal_addresses = tuple(addresses)
-        connected = await _connect_first(addresses, port, self._mark)
+        connected = await _connect_first(addresses, port, self._mark, self._make_socket)
+        self.socket = connected
         agent = next((value for name, value in dial.headers if name.lower() == "user-agent"), None)
         try:
             return await connect(
@@ -318,7 +331,9 @@ class _Conversation(Generic[_Event]):
         return self._reason or detail
 
 
-async def _connect_first(addresses: list[IpAddress], port: int, mark: int | None) -> socket.socket:
+async def _connect_first(
+    addresses: list[IpAddress], port: int, mark: int | None, make_socket: MakeSocket
+) -> socket.socket:
     """Connect to all addresses at once; the first that succeeds wins.
 
     Raises:
@@ -326,8 +341,8 @@ async def _connect_first(addresses: list[IpAddress], port: int, mark: int | None
     """
     if len(addresses) == 1:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await _connect(addresses[0], port, mark)
-    attempts = [asyncio.create_task(_connect(address, port, mark)) for address in addresses]
+            return await _connect(addresses[0], port, mark, make_socket)
+    attempts = [asyncio.create_task(_connect(address, port, mark, make_socket)) for address in addresses]
     winner: socket.socket | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -349,8 +364,8 @@ async def _discard(attempts: list["asyncio.Task[socket.socket]"], winner: socket
             outcome.close()
 
 
-async def _connect(address: IpAddress, port: int, mark: int | None) -> socket.socket:
-    peer = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+async def _connect(address: IpAddress, port: int, mark: int | None, make_socket: MakeSocket) -> socket.socket:
+    peer = make_socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -6,7 +6,8 @@ tunnels and no devices. It measures what a portal on this host can carry.
     hold        everybody stays and beats, and comes back when the portal does
 
 What is measured is measured here, so what this process and the network need is in it: give it a core of its own.
-How late its own timers were (`late`) tells how much of what was seen is its own.
+How late its own timers were (`late`) tells how much of what was seen is its own. What lies between a request and the
+gateway's message (`authorise`) is measured between the two frames in the kernel, without this process.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import contextlib
 import gc
 import itertools
 import random
+import socket
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ from wardgate.connect.portal_session import PortalSession
 from wardgate.model.addresses import IpAddress, parse_ip
 from wardgate.model.ids import ResourceId
 from wardgate.net.portal_link import Decisions, Dial, PortalLink
+from wardgate.net.timed_socket import TimedSocket
 from wardgate.wire import messages as m
 from wardgate.wire.control_channel import ChannelEvent, Joined, Lost, Received
 from wardgate.wire.dialect import Dialect, PeerKind
@@ -102,7 +105,8 @@ class Report:
 
     Attributes:
         connect: from dialling to `init`, of clients.
-        authorise: from a client's request to the gateway's message.
+        authorise: from a client's request to the gateway's message, from the kernel having the one frame to its
+            having the other.
         granted: from a client's request to its answer.
         refused: answers to upgrades other than 101, by status and code.
         failed: requests that were denied, by reason.
@@ -110,7 +114,8 @@ class Report:
         lost: connections that ended, by why; `returned` came back.
         away: of clients that came back, from the end of one connection to the next one's `init`.
         absent: clients that were not connected at the end.
-        late: of this process, how late a timer was; the portal's part of what was seen is about so much less.
+        late: of this process, how late a timer was; the portal's part of `connect` and `granted` is about so much
+            less.
     """
 
     connect: Percentiles | None = None
@@ -152,6 +157,7 @@ class Crowd:
         self._away = 0
         self._answered = asyncio.Event()
         self._clients = [_Client(self, number) for number in range(plan.clients)]
+        self._by_key = {client.public_key: client for client in self._clients}
         self._gateways = [_Gateway(self, number) for number in range(plan.gateways)]
 
     async def run(self) -> Report:
@@ -218,6 +224,14 @@ class Crowd:
             due_at = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
             self.late_s.append(loop.time() - due_at)
+
+    def told(self, public_key: str, gateway: TimedSocket | None) -> None:
+        """Take note that a gateway was told of what a client had asked: from the kernel having the one frame to its
+        having the other, so that what keeps this process from reading is not the portal's.
+        """
+        client = self._by_key[public_key].timed if public_key in self.asked_at else None
+        if client is not None and gateway is not None:
+            self.authorise_s.append(gateway.received_at - client.sent_at)
 
     def answered(self, public_key: str) -> float | None:
         """Take note of an answer; return how long it took, None if nothing was asked."""
@@ -289,7 +303,13 @@ class _Peer:
                 handle=self._handle,
             ),
             mark=None,
+            make_socket=TimedSocket if crowd.plan.resource_id is not None else socket.socket,
         )
+
+    @property
+    def timed(self) -> TimedSocket | None:
+        """Its socket, if it is to ask or be told of what others ask."""
+        return self.link.socket if isinstance(self.link.socket, TimedSocket) else None
 
     def send(self, message: m.Message) -> None:
         self._session.send(message)
@@ -388,9 +408,7 @@ class _Gateway(_Peer):
 
     def _handle_message(self, message: m.Message) -> None:
         if isinstance(message, m.CreateAuthorization):
-            asked_at = self.crowd.asked_at.get(message.client.public_key)
-            if asked_at is not None:
-                self.crowd.authorise_s.append(asyncio.get_running_loop().time() - asked_at)
+            self.crowd.told(message.client.public_key, self.timed)
             self.send(m.AuthorizationAcknowledged(message.ref))
         elif isinstance(message, m.RejectAccess):
             self.crowd.rejected_at.append(asyncio.get_running_loop().time())
