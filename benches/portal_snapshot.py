@@ -32,7 +32,7 @@ from benches.portal_account import SHOWN, Organisation, Stopwatch, Taken, fill, 
 from wardgate.cli.garbage import settle
 from wardgate.model.ids import ActorId, PolicyId
 from wardgate.portal.app import Portal
-from wardgate.portal.channels import Journal
+from wardgate.portal.channels import Journal, Precedence
 from wardgate.portal.channels.client_session import ClientSession
 from wardgate.portal.channels.connecting import ConnectedClient
 from wardgate.portal.database.row_changes import RowChange
@@ -358,7 +358,7 @@ def _session(services: Services, view: AccountView, connected: ConnectedClient) 
         Dialect(PeerKind.CLIENT),
         Framing.OBJECT,
         services=replace(services, environment=environment),
-        journal=Journal(services),
+        journal=Journal(services, Precedence(environment.clock)),
         connected=connected,
         view=view,
     )

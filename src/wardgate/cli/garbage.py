@@ -10,16 +10,20 @@ import gc
 from collections.abc import Iterator
 from typing import Final
 
-_YOUNG_PASS_AFTER: Final = 250
-"""Objects more than were freed, instead of 700: what connections and grants leave is walked through once in any case,
-and so in shorter stretches.
+_YOUNG_PASS_AFTER: Final = 3000
+"""Objects more than were freed, instead of 700: grants that wait to be written down are that many for a moment and then
+gone, and a pass would walk through them for nothing. What stays is walked through in quiet moments, before it comes to
+that.
 """
 
-_MIDDLE_PASS_EVERY: Final = 2
-"""Passes over the young generation to one over the middle one, whose length it decides; 10 is Python's own."""
+_WORTH_A_PASS: Final = 1000
+"""Objects more than were freed, for a quiet moment: a pass over them takes a millisecond."""
 
-_FULL_PASS_EVERY: Final = 14_000
-"""Passes over the middle generation to one over all: 250 × 2 × 14,000 objects more than were freed, instead of 70,000.
+_MIDDLE_PASS_EVERY: Final = 0
+"""Every second pass is over the middle generation too, so that it never is long; 10 is Python's own."""
+
+_FULL_PASS_EVERY: Final = 7_000
+"""Passes over the middle generation to one over all: 1000 × 7,000 objects more than were freed, instead of 70,000.
 
 The load of an account with 10,000 people makes 60,000 objects that stay, and a connection makes 150: a pass over 5,000
 of them takes a third of a second. What a connection was goes with its end and without the collector
@@ -37,6 +41,12 @@ def loading() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def collect_in_a_quiet_moment() -> None:
+    """Look through what is young, if it is worth it."""
+    if gc.get_count()[0] > _WORTH_A_PASS:
+        gc.collect(1)
 
 
 def settle() -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from wardgate.cli import logs
 from wardgate.cli.commands import portal as options
 from wardgate.cli.errors import UserError
-from wardgate.cli.garbage import settle
+from wardgate.cli.garbage import collect_in_a_quiet_moment, settle
 from wardgate.cli.portal_settings import (
     listener_of,
     metrics_listener_of,
@@ -90,6 +90,7 @@ async def _run(
     environment = Environment.of_this_process(mailer=mailer, outbound=_outbound(settings))
     portal = await Portal.open(settings, keys, environment, database_must_exist=True)
     _record(portal, settings)
+    portal.precedence.on_quiet = collect_in_a_quiet_moment
     host, port = listener.getsockname()[:2]
 
     def ready() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import wardgate
 from wardgate.portal import jobs
-from wardgate.portal.channels import ChannelEndpoint, Journal
+from wardgate.portal.channels import ChannelEndpoint, Journal, Precedence
 from wardgate.portal.database.base_store import DATABASE_ERRORS
 from wardgate.portal.environment import Environment
 from wardgate.portal.geography import Geography
@@ -50,14 +50,16 @@ class Portal:
 
     Attributes:
         supervisor: keeps the background work going; when it gives up, the process is to end.
+        precedence: knows the moments in which nobody asks.
     """
 
     def __init__(self, services: Services) -> None:
         self.services = services
         services.feed.on_delivery = services.metrics.feed_lag_s.observe
         services.accounts.on_loss = self._count_failure
-        self.journal = Journal(services)
-        self.channels = ChannelEndpoint(services, self.journal)
+        self.precedence = Precedence(services.environment.clock)
+        self.journal = Journal(services, self.precedence)
+        self.channels = ChannelEndpoint(services, self.journal, self.precedence)
         self._rest: App = rest.build(services)
         self._web: App = build_pages(services)
         self._answers = functools.cache(services.metrics.requests.labels)  # looking one up takes its lock

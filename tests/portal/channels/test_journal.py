@@ -23,6 +23,7 @@ from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim
 from wardgate.portal.channels.connect_records import Connect
 from wardgate.portal.channels.journal import CONNECTS_SHARE, CONNECTS_SLICE, ROWS_A_TURN, SLICE
+from wardgate.portal.channels.precedence import Precedence
 from wardgate.portal.channels.session import Record
 from wardgate.portal.devices.tables import Device
 from wardgate.portal.logs.streams import Logs, Stream
@@ -111,22 +112,20 @@ async def test_connects_are_recorded_a_few_at_a_time_and_everybody_has_a_turn_in
 
 
 async def test_of_a_crowd_of_connects_a_share_is_recorded_together(world: World, client: Device) -> None:
-    journal, told = world.portal.journal, list[int]()
+    journal, told = world.portal.journal, list[Record]()
     crowd = 8 * CONNECTS_SLICE
     for _ in range(crowd):
-        journal.write_connect(
-            connect(
-                client,
-                world.client_token_id,
-                seen_at(client),
-                lambda _record: told.append(journal.connects_waiting),
-            )
-        )
-    assert journal.connects_waiting == crowd
-    await journal.flush()
-    assert len(told) == crowd
-    assert told[0] == crowd - crowd // CONNECTS_SHARE
-    assert journal.connects_waiting == 0
+        journal.write_connect(connect(client, world.client_token_id, seen_at(client), told.append))
+    waiting = [journal.connects_waiting]
+    flushing = asyncio.create_task(journal.flush())
+    while not flushing.done():
+        await asyncio.sleep(0)
+        if journal.connects_waiting != waiting[-1]:
+            waiting.append(journal.connects_waiting)
+    await flushing
+    assert waiting[:2] == [crowd, crowd - crowd // CONNECTS_SHARE]
+    assert waiting[-1] == 0
+    assert told == crowd * [Record.STORED]
 
 
 async def test_everybody_has_turns_while_many_grants_are_committed(
@@ -149,6 +148,35 @@ async def test_everybody_has_turns_while_many_grants_are_committed(
     others.cancel()
     assert stored == [True] * SLICE
     assert turns >= 2 * SLICE // ROWS_A_TURN
+
+
+@pytest.mark.parametrize(("grants", "gives_way"), [(SLICE, True), (2 * SLICE + 1, False)])
+async def test_peers_that_ask_go_first_unless_too_many_grants_wait(
+    world: World,
+    client: Device,
+    gateway: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    grants: int,
+    gives_way: bool,
+) -> None:
+    journal, stored = world.portal.journal, list[bool]()
+    waiting_then: list[int] = []
+    give_way = Precedence.give_way
+
+    async def note(precedence: Precedence) -> None:
+        waiting_then.append(len(journal._grants))
+        await give_way(precedence)
+
+    monkeypatch.setattr(Precedence, "give_way", note)
+    one = await claim(world, client, gateway)
+    for number in range(grants):
+        row = replace(one.row, id=UUID(int=number, version=4))
+        journal.write_grant(replace(one, row=row), stored.append)
+    await journal._commit_slice()
+    assert (len(waiting_then) > 0) == gives_way
+    assert all(waiting <= SLICE for waiting in waiting_then)
+    await journal.flush()
+    assert stored == [True] * grants
 
 
 async def test_an_older_connect_never_takes_the_place_of_a_newer(world: World, client: Device) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wardgate.cli.garbage import loading, settle
+from wardgate.cli.garbage import collect_in_a_quiet_moment, loading, settle
 
 
 @pytest.fixture(autouse=True)
@@ -44,5 +44,17 @@ def test_a_settled_process_has_what_was_there_out_of_the_way_short_passes_and_fu
     settle()
     settled_young, settled_middle, settled_full = gc.get_threshold()
     assert gc.get_freeze_count() > 10_000
-    assert settled_young * settled_middle < young * middle
-    assert settled_young * settled_middle * settled_full > young * middle * full
+    assert settled_young * (settled_middle + 2) < young * (middle + 1)
+    assert 1000 * settled_full > young * middle * full
+
+
+def test_a_quiet_moment_is_used_if_there_is_something_to_look_through() -> None:
+    gc.set_threshold(100_000)
+    gc.collect()
+    collect_in_a_quiet_moment()
+    assert gc.get_count()[0] < 500  # nothing was done, and this took little
+    kept = [[] for _ in range(1500)]
+    assert gc.get_count()[0] > 1000
+    collect_in_a_quiet_moment()
+    assert gc.get_count()[0] < 1000
+    assert len(kept) == 1500

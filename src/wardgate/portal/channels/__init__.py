@@ -11,9 +11,11 @@ offers, views    messages and their parts
 held_grants      the grants that a receiver enforces
 registration     a session's address on the bus, and what happens when a newer session takes it
 journal          grants and decisions, written in group commits
+precedence       peers that ask go before what nobody waits for
 """
 
 from wardgate.portal.channels.endpoint import ChannelEndpoint
 from wardgate.portal.channels.journal import Journal
+from wardgate.portal.channels.precedence import Precedence
 
-__all__ = ["ChannelEndpoint", "Journal"]
+__all__ = ["ChannelEndpoint", "Journal", "Precedence"]

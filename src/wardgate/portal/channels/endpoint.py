@@ -39,6 +39,7 @@ from wardgate.portal.channels.early import Early
 from wardgate.portal.channels.gateway_session import GatewaySession
 from wardgate.portal.channels.journal import GrantListener, Journal
 from wardgate.portal.channels.known_clients import KnownClients
+from wardgate.portal.channels.precedence import Precedence
 from wardgate.portal.channels.recording import Recorder, Recording
 from wardgate.portal.channels.relay_session import RelaySession
 from wardgate.portal.channels.session import CloseCode, Session
@@ -154,14 +155,16 @@ class Transport(Protocol):
 
 
 class ChannelEndpoint:
-    """Serves WebSocket scopes of the five paths; `journal` writes what sessions decide.
+    """Serves WebSocket scopes of the five paths; `journal` writes what sessions decide, and gives way to peers that
+    ask, of which `precedence` is told.
 
     Attributes:
         recorder: writes down what is said; None: nobody does.
     """
 
-    def __init__(self, services: Services, journal: Journal) -> None:
+    def __init__(self, services: Services, journal: Journal, precedence: Precedence) -> None:
         self._services = services
+        self._precedence = precedence
         self._journal = journal
         self._connects = TokenBuckets(
             capacity=services.settings.connect_capacity, refill_per_s=services.settings.connect_refill_per_s
@@ -397,7 +400,16 @@ class ChannelEndpoint:
             if not isinstance(connected, ConnectedRelay):
                 self._record(connected, session)
             recording = self._begin_recording(dialect, scope)
-            pump = _Pump(session, dialect.kind.value, self._services, scope, receive, send, recording)
+            pump = _Pump(
+                session,
+                dialect.kind.value,
+                self._services,
+                scope,
+                receive,
+                send,
+                recording,
+                self._precedence.note,
+            )
             self._pumps.add(pump)
             try:
                 await pump.run()
@@ -548,8 +560,10 @@ class _Pump:
         receive: Receive,
         send: Send,
         recording: Recording | None,
+        note_frame: Callable[[], None],
     ) -> None:
         self.kind = kind
+        self._note_frame = note_frame
         self._recording = recording
         self._session = session
         self._clock = services.environment.clock
@@ -639,6 +653,7 @@ class _Pump:
         return True
 
     def _handle_frame(self, text: str) -> None:
+        self._note_frame()
         if self._recording is not None:
             self._recording.received(text)
         self._session.handle_text(text)

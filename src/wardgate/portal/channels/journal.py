@@ -8,7 +8,7 @@ by then (`claims`), is withdrawn from the gateway (fail closed).
 Grants are committed without waiting for the disk, which is synced in another thread while the next ones are
 committed (`decisions/0011`); a client is notified when its grant is on it. Each commit waits for some time
 in proportion to what the last one took, so that at a high rate more grants share one and the loop has time
-for everything else.
+for everything else, and between its pieces gives way to peers that ask (`precedence`).
 
 A receiver's session loads the grants that are stored, and follows the journal for those that are not stored
 yet (`follow`).
@@ -30,6 +30,7 @@ from wardgate.portal.bus.messages import GrantQueued, WithdrawGrant
 from wardgate.portal.channels.claims import Claim, valid_claims
 from wardgate.portal.channels.connect_records import Connect, record_connects
 from wardgate.portal.channels.held_grants import holding_of
+from wardgate.portal.channels.precedence import Precedence
 from wardgate.portal.channels.session import Record
 from wardgate.portal.environment import Environment
 from wardgate.portal.logs.decision_log import append_decisions
@@ -46,6 +47,8 @@ WINDOW_S: Final = 0.004
 LONGEST_WINDOW_S: Final = 0.020  # docs/control-plane.md
 IDLE_SHARE: Final = 3
 """How many times as long as the last commit the next one waits."""
+WINDOW_PER_GRANT_S: Final = 0.000_75
+"""How long it waits for each grant of the last one: where many come, a larger group costs each of them less."""
 
 CONNECTS_WINDOW_S: Final = 0.1
 """How long the record of a connect waits for others, unless so many wait or a grant's commit is under way: nobody
@@ -55,12 +58,16 @@ waits for it, and a commit costs as much for one as for ten.
 SLICE: Final = 50
 CONNECTS_SLICE: Final = 25
 """Records of connects in one commit: some three milliseconds, in which nobody else has a turn."""
+CONNECTS_WORTH_A_TURN: Final = 4 * CONNECTS_SLICE
+"""Connects that wait to be recorded before nobody goes first any more."""
 CONNECTS_SHARE: Final = 4
 """Of more than a hundred that wait, a quarter is committed together: a commit takes several iterations of the loop, and
 these are long when all peers come back at once. Sessions end whose connect is not recorded in time.
 """
-ROWS_A_TURN: Final = 60
-"""Rows of a slice that are worked on before everybody else has a turn: some two milliseconds."""
+ROWS_A_TURN: Final = 25
+"""Rows of a slice that are worked on before everybody else has a turn: a statement or two, some two milliseconds."""
+TOLD_A_TURN: Final = 8
+"""Grants whose clients are told before everybody else has a turn."""
 
 _News = TypeVar("_News")
 
@@ -96,7 +103,8 @@ class Journal:
         grants_written: how many grants have been in a commit, also those that came to nothing.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, precedence: Precedence) -> None:
+        self._precedence = precedence
         self._store: Store = services.store
         self._environment: Environment = services.environment
         self._counters = services.counters
@@ -165,14 +173,16 @@ class Journal:
     async def run(self) -> None:
         """Commit whatever waits, until cancelled."""
         monotonic = self._environment.clock.monotonic
-        took_s = 0.0
+        window_s = WINDOW_S
         while True:
             await self._waiting.wait()
-            await self._environment.clock.sleep(min(max(WINDOW_S, IDLE_SHARE * took_s), LONGEST_WINDOW_S))
-            began_at = monotonic()
+            await self._environment.clock.sleep(min(window_s, LONGEST_WINDOW_S))
+            await self._give_way()
+            began_at, written_before = monotonic(), self.grants_written
             # A commit that has begun ends, also when this task is cancelled: its rows are in no queue any more.
             await asyncio.shield(self._commit_waiting())
-            took_s = monotonic() - began_at
+            took_s, written = monotonic() - began_at, self.grants_written - written_before
+            window_s = max(WINDOW_S, IDLE_SHARE * took_s, WINDOW_PER_GRANT_S * written)
 
     async def flush(self) -> None:
         """Commit everything that waits, in slices; returns when all that waited at the call is committed, on the disk,
@@ -213,12 +223,9 @@ class Journal:
         finally:
             self._committing = []
             self.grants_written += len(grants)
-        if synced is None:
-            self._tell_of(slice_)
-        else:
-            task = self._tasks.start(self._tell_when_synced(slice_, synced), name="journal sync")
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        task = self._tasks.start(self._tell_when_synced(slice_, synced), name="journal sync")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _write(self, slice_: _Slice, *, is_each_alone: bool) -> None:
         """Write a slice in one transaction.
@@ -229,7 +236,7 @@ class Journal:
         stored: set[UUID] = set()
         overtaken = 0
         async with self._store.writing(is_synced=False) as transaction:
-            transaction.rows_a_turn = ROWS_A_TURN
+            transaction.rows_a_turn, transaction.pause = ROWS_A_TURN, self._give_way
             await transaction.hold(
                 *(grant.row.account_id for grant in slice_.grants),
                 *(connect.device.account_id for connect in slice_.connects),
@@ -249,26 +256,36 @@ class Journal:
         self._counters["grants_overtaken"] += overtaken
         slice_.stored, slice_.records = stored, records
 
-    async def _tell_when_synced(self, slice_: _Slice, synced: Awaitable[None]) -> None:
+    async def _tell_when_synced(self, slice_: _Slice, synced: Awaitable[None] | None) -> None:
         try:
-            await synced
+            if synced is not None:
+                await synced
         except Exception:
             # The rows may be there when the database is next opened: a gateway that loads one enforces what was
             # decided, and its end is told of like that of any other.
             log.exception("a group of grants and connects may not have reached the disk")
             self._fail(slice_)
-        self._tell_of(slice_)
+        await self._tell_of(slice_)
+
+    async def _give_way(self) -> None:
+        """Let peers that ask go first, unless more waits to be written than a group takes: then it takes turns."""
+        if len(self._grants) > SLICE or len(self._connects) > CONNECTS_WORTH_A_TURN:
+            await self._environment.clock.sleep(0)
+        else:
+            await self._precedence.give_way()
 
     def _fail(self, slice_: _Slice) -> None:
         """Nothing of a slice holds."""
         self._counters["journal_failures"] += 1
         slice_.stored, slice_.records = set(), []
 
-    def _tell_of(self, slice_: _Slice) -> None:
-        for grant in slice_.grants:
+    async def _tell_of(self, slice_: _Slice) -> None:
+        for number, grant in enumerate(slice_.grants, 1):
             if grant.row.id not in slice_.stored:
                 self._tell(grant.row, WithdrawGrant(AuthorizationId(grant.row.id)))
             self._report(grant.done, grant.row.id in slice_.stored)
+            if number % TOLD_A_TURN == 0:
+                await self._give_way()
         for connect, record in zip(slice_.connects, slice_.records, strict=False):
             self._report(connect.recorded, record)
         for account_id in dict.fromkeys(decision.account_id for decision in slice_.decisions):

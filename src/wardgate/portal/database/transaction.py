@@ -74,6 +74,7 @@ class BaseTransaction(ABC):
 
     Attributes:
         rows_a_turn: how many rows it works on before everybody else has a turn.
+        pause: gives everybody else a turn.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class BaseTransaction(ABC):
         self._hints: set[UUID] = set()
         self._rows_this_turn = 0
         self.rows_a_turn = ROWS_A_TURN
+        self.pause: Callable[[], Awaitable[None]] = self._pause
         self.now = environment.clock.now()
         self.appended: dict[UUID, list[Change]] = {}
 
@@ -232,6 +234,7 @@ class BaseTransaction(ABC):
             assert last is not None
             first = last - len(pending) + 1
             is_handed_over = len(pending) <= HANDED_OVER
+            count = len(pending)
             while pending:
                 # What is written is let go of at once: to free thousands of rows takes long too.
                 some, pending[-ROWS_A_TURN:] = pending[-ROWS_A_TURN:], []
@@ -241,6 +244,8 @@ class BaseTransaction(ABC):
                 await self.insert_rows(CHANGES.table, rows)
                 if is_handed_over:
                     self.appended.setdefault(account_id, [])[:0] = [Change(**row) for row in rows]
+            # The commit takes as long as they did.
+            await self.take_turns(count)
         return frozenset(by_account) | self._hints
 
     async def _scalar(self, statement: TextClause, **values: Any) -> int | None:
@@ -334,7 +339,10 @@ class BaseTransaction(ABC):
         self._rows_this_turn += rows
         if self._rows_this_turn > self.rows_a_turn:
             self._rows_this_turn = rows
-            await self._environment.clock.sleep(0)
+            await self.pause()
+
+    async def _pause(self) -> None:
+        await self._environment.clock.sleep(0)
 
     def record(
         self,
