@@ -186,6 +186,7 @@ class ChannelEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        self._precedence.note()
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         framing = Framing.negotiate(query.get("vsn"))
         key = channel_of(scope["path"])

@@ -27,7 +27,7 @@ class Precedence:
         self.on_quiet: Callable[[], None] = _nothing
 
     def note(self) -> None:
-        """A peer asks for something."""
+        """Take note that a peer asks for something, or comes."""
         self._asked += 1
 
     async def give_way(self) -> None:
