@@ -186,7 +186,6 @@ class ChannelEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        self._precedence.note()
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         framing = Framing.negotiate(query.get("vsn"))
         key = channel_of(scope["path"])
@@ -199,6 +198,7 @@ class ChannelEndpoint:
             _require_present(scope)
             self._require_open()
             token = self._genuine(key[0], query, headers)
+            self._precedence.note()  # strangers go before nobody
             connected, early = await self._connect_in_turn(key[0], token, query, origin_of(scope), scope)
         except _Abandoned:
             # A crowd at a slow host: it waited too long, and tries again by another socket.
