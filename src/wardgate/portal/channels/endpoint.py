@@ -198,7 +198,7 @@ class ChannelEndpoint:
             _require_present(scope)
             self._require_open()
             token = self._genuine(key[0], query, headers)
-            self._precedence.note()  # strangers go before nobody
+            self._precedence.note()  # who shows no good token holds up nothing
             connected, early = await self._connect_in_turn(key[0], token, query, origin_of(scope), scope)
         except _Abandoned:
             # A crowd at a slow host: it waited too long, and tries again by another socket.

@@ -57,7 +57,7 @@ waits for it, and a commit costs as much for one as for ten.
 
 SLICE: Final = 50
 CONNECTS_SLICE: Final = 25
-"""Records of connects in one commit: some three milliseconds, in which nobody else has a turn."""
+"""Records of connects in one commit: some three milliseconds in all."""
 CONNECTS_WORTH_A_TURN: Final = 4 * CONNECTS_SLICE
 """Connects that wait to be recorded before nobody goes first any more."""
 CONNECTS_SHARE: Final = 4

@@ -1,7 +1,7 @@
 """Who goes first: a peer that asks, before what nobody waits for.
 
-The event loop runs everything in the order in which it came up. A group of grants that is written down is worth ten
-requests of milliseconds, and each of these would wait for it. So such work does a piece at a time, and between two
+The event loop runs everything in the order in which it came up. To write down a group of grants takes as
+long as ten requests, each of which would wait for it. So such work does a piece at a time, and between two
 pieces it waits for an iteration of the loop that brought nothing from a peer; but not for long, as it must keep up.
 """
 
@@ -33,9 +33,8 @@ class Precedence:
     async def give_way(self) -> None:
         """Wait until nobody asks, or for `PATIENCE_S`; at least for two iterations of the loop."""
         until = self._clock.monotonic() + PATIENCE_S
-        await self._clock.sleep(
-            0
-        )  # what came during the last piece is handled in this iteration, but after us
+        # What came during the last piece is handled in the iteration that begins now, but after us.
+        await self._clock.sleep(0)
         while True:
             before = self._asked
             await self._clock.sleep(0)
