@@ -76,7 +76,10 @@ def give_address(host: Host, address: str) -> None:
 
 
 def ended_flows(lab: Installation, role: str, port: int, *, count: int = 1) -> list[dict[str, Any]]:
-    """What one end, `initiator` or `responder`, says of the flows to a port, once that many have ended."""
+    """What one end, `initiator` or `responder`, says of the flows to a port, once that many have ended.
+
+    The lab is shared: it must be a port that no other scene fetches from.
+    """
 
     def ended() -> list[dict[str, Any]]:
         return [one for one in flows(lab, role) if one["inner_dst_port"] == port and one["flow_end"]]

@@ -23,7 +23,7 @@ MOVED_S = 2.0
 
 @pytest.mark.logs(r"gateway on gateway: flow records cannot be kept and are lost")
 def test_records_outlive_the_portals_absence_a_crash_and_a_full_disk(cone: Installation) -> None:
-    port, host = 8001, cone.gateway_site.host
+    port, host = 8017, cone.gateway_site.host
     url = f"http://{WEB4}:{port}"
     spool = host.directory / "lib" / SPOOL
     cone.start_web_server(port)
