@@ -19,7 +19,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 from uuid import UUID
 
-from wardgate.model.ids import ActorId, ResourceId
+from wardgate.model.domain import ClientDevice
+from wardgate.model.ids import ActorId, ClientId, DeviceId, ResourceId
 from wardgate.model.versions import ClientSoftware, Component, Version
 from wardgate.policy.engine import AccessRequest, Denied, Granted, authorize, connectable_resources
 from wardgate.policy.evaluation import Facts
@@ -31,6 +32,7 @@ Row = dict[str, Any]
 
 NOW: Final = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)  # a Monday, in the midst of office hours
 ACTORS, GROUPS_EACH, GROUPS, POLICIES, RESOURCES = 10_000, 8, 500, 1_000, 2_000
+DEVICES: Final = 50_000
 LISTED = 500  # resources of the client whose list is measured
 REQUESTS = 50_000
 SOFTWARE: Final = ClientSoftware(Component.HEADLESS, Version(1, 5, 12))
@@ -80,6 +82,9 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
     shown = len(list_of(wide, rich))
     assert shown >= LISTED
     changed = [measure(lambda: snapshot.evolve(puts=[built[-1]])) for _ in range(runs * 5)]
+    crowded = Snapshot.of(device(rng, number) for number in range(DEVICES))
+    new_device = device(rng, DEVICES)
+    connected = [measure(lambda: crowded.evolve(puts=[new_device])) for _ in range(runs * 5)]
     results: dict[str, Any] = {
         "decisions_per_s": round(len(asked) / statistics.median(decided)),
         "granted": sum(isinstance(one, Granted) for one in outcomes),
@@ -88,6 +93,7 @@ def run(*, runs: int, seconds: int) -> dict[str, Any]:  # noqa: ARG001  # every 
         "load_s": statistics.median(loaded),
         "index_s": statistics.median(indexed),
         "change_ms": statistics.median(changed) * 1e3,
+        "new_device_ms": statistics.median(connected) * 1e3,
         "list_ms": statistics.median(listed) * 1e3,
         "listed": shown,
         "snapshot_mb": memory_mb(tables),
@@ -153,6 +159,17 @@ def policy(rng: random.Random, number: int, group: Row, resource: Row) -> Row:
         "description": f"policy {number}",
         "flow_log_uploads_enabled": True,
     }
+
+
+def device(rng: random.Random, number: int) -> ClientDevice:
+    """Make a client with a host name of its own, which is found by name and addresses as well."""
+    return ClientDevice(
+        ClientId(DeviceId(UUID(uuid(rng)))),
+        f"laptop {number}",
+        f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}",
+        f"fd00:2021:1111::{number:x}",
+        f"laptop{number}.example.org",
+    )
 
 
 def with_wide_group(snapshot: Snapshot, tables: dict[str, list[Row]], rng: random.Random) -> Snapshot:
@@ -246,6 +263,7 @@ def report(results: dict[str, Any]) -> None:
         f"{results['index_s']:.2f} s"
     )
     print(f"  one changed policy                    {results['change_ms']:>9.2f} ms")
+    print(f"  one new device, of {DEVICES:,}              {results['new_device_ms']:>9.2f} ms")
     print(
         f"  memory of the snapshot                {megabytes:>9.1f} MB   budget < 60 MB: {_verdict(megabytes < 60)}"
     )

@@ -1,7 +1,8 @@
 """The frozen facts of one account that decisions are made of, indexed for look-ups without loops.
 
-A snapshot is never changed: `evolve` returns the next one, copying only the tables that a change touches. Building
-one from rows and following the change feed is the portal's.
+A snapshot is never changed: `evolve` returns the next one, copying only the tables that a change touches, and of
+those that grow with the number of people only a part. Building one from rows and following the change feed is the
+portal's.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +22,7 @@ from wardgate.model.ids import (
 )
 from wardgate.model.resources import DevicePool, Resource, is_device_pool
 from wardgate.policy.evaluation import CompiledPolicy
+from wardgate.policy.partitioned import PartitionedDraft, PartitionedMap
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -58,20 +60,20 @@ class Snapshot:
     """
 
     is_disabled: bool = False  # the account
-    actors: Mapping[ActorId, Actor] = field(default_factory=dict)
+    actors: PartitionedMap[ActorId, Actor] = field(default_factory=PartitionedMap)
     groups: Mapping[GroupId, Group] = field(default_factory=dict)
     sites: Mapping[SiteId, Site] = field(default_factory=dict)
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
     policies: Mapping[PolicyId, Policy] = field(default_factory=dict)
-    membership_ids: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    membership_ids: PartitionedMap[int, Mapping[int, int]] = field(default_factory=PartitionedMap)
     policies_of: Mapping[int, tuple[Policy, ...]] = field(default_factory=dict)
     policies_for: Mapping[int, tuple[Policy, ...]] = field(default_factory=dict)
     offers: Mapping[int, Offer] = field(default_factory=dict)
     everyone_group_id: GroupId | None = None
-    devices: Mapping[int, ClientDevice] = field(default_factory=dict)
-    devices_by_hostname: Mapping[str, ClientDevice] = field(default_factory=dict)
-    devices_by_address: Mapping[str, ClientDevice] = field(default_factory=dict)
-    members_of: Mapping[int, Mapping[int, PoolMemberId]] = field(default_factory=dict)
+    devices: PartitionedMap[int, ClientDevice] = field(default_factory=PartitionedMap)
+    devices_by_hostname: PartitionedMap[str, ClientDevice] = field(default_factory=PartitionedMap)
+    devices_by_address: PartitionedMap[str, ClientDevice] = field(default_factory=PartitionedMap)
+    members_of: PartitionedMap[int, Mapping[int, PoolMemberId]] = field(default_factory=PartitionedMap)
 
     @classmethod
     def of(cls, entities: Iterable[Entity], *, is_disabled: bool = False) -> "Snapshot":
@@ -162,7 +164,7 @@ class _Draft:
 
     def __init__(self, base: Snapshot) -> None:
         self._base = base
-        self._actors: dict[ActorId, Actor] | None = None
+        self._actors: PartitionedDraft[ActorId, Actor] | None = None
         self._groups: dict[GroupId, Group] | None = None
         self._sites: dict[SiteId, Site] | None = None
         self._resources: dict[ResourceId, Resource] | None = None
@@ -177,8 +179,7 @@ class _Draft:
     def put(self, entity: Entity) -> None:
         match entity:
             case Actor():
-                self._actors = _copied(self._actors, self._base.actors)
-                self._actors[entity.id] = entity
+                self._opened_actors()[entity.id] = entity
             case Group():
                 self._groups = _copied(self._groups, self._base.groups)
                 self._groups[entity.id] = entity
@@ -206,8 +207,7 @@ class _Draft:
     def drop(self, entity: Entity) -> None:
         match entity:
             case Actor():
-                self._actors = _copied(self._actors, self._base.actors)
-                self._actors.pop(entity.id, None)
+                self._opened_actors().pop(entity.id)
             case Group():
                 self._groups = _copied(self._groups, self._base.groups)
                 self._groups.pop(entity.id, None)
@@ -237,7 +237,7 @@ class _Draft:
         devices = self._devices
         after = Snapshot(
             is_disabled=base.is_disabled,
-            actors=base.actors if self._actors is None else self._actors,
+            actors=base.actors if self._actors is None else self._actors.finish(),
             groups=groups,
             sites=base.sites if self._sites is None else self._sites,
             resources=base.resources if self._resources is None else self._resources,
@@ -251,15 +251,20 @@ class _Draft:
                 if self._groups is None
                 else next((group.id for group in groups.values() if group.is_everyone), None)
             ),
-            devices=base.devices if devices is None else devices.by_id,
-            devices_by_hostname=base.devices_by_hostname if devices is None else devices.by_hostname,
-            devices_by_address=base.devices_by_address if devices is None else devices.by_address,
+            devices=base.devices if devices is None else devices.by_id.finish(),
+            devices_by_hostname=base.devices_by_hostname if devices is None else devices.by_hostname.finish(),
+            devices_by_address=base.devices_by_address if devices is None else devices.by_address.finish(),
             members_of=_without_empty(base.members_of, self._members_of),
         )
         touched = self._policies_of.keys() | self._put_resources
         if after.sites.keys() != base.sites.keys():
             touched |= after.policies_of.keys()
         return replace(after, offers=_offers(after, touched)) if touched else after
+
+    def _opened_actors(self) -> PartitionedDraft[ActorId, Actor]:
+        if self._actors is None:
+            self._actors = self._base.actors.draft()
+        return self._actors
 
     def _groups_of(self, actor_id: ActorId) -> dict[int, int]:
         actor = actor_id.int
@@ -296,12 +301,12 @@ class _Draft:
 
 
 class _DevicesDraft:
-    """Copies of the devices and of what finds them by name and address."""
+    """Drafts of the devices and of what finds them by name and address."""
 
     def __init__(self, base: Snapshot) -> None:
-        self.by_id = dict(base.devices)
-        self.by_hostname = dict(base.devices_by_hostname)
-        self.by_address = dict(base.devices_by_address)
+        self.by_id = base.devices.draft()
+        self.by_hostname = base.devices_by_hostname.draft()
+        self.by_address = base.devices_by_address.draft()
 
     def put(self, device: ClientDevice) -> None:
         self.drop(device)
@@ -311,7 +316,7 @@ class _DevicesDraft:
             self.by_address[device.ipv4] = self.by_address[device.ipv6] = device
 
     def drop(self, device: ClientDevice) -> None:
-        known = self.by_id.pop(device.id.int, None)
+        known = self.by_id.pop(device.id.int)
         if known is None or known.hostname is None:
             return
         # In one batch a name may have gone over to another device already.
@@ -321,7 +326,7 @@ class _DevicesDraft:
             (self.by_address, known.ipv6),
         ):
             if index.get(key) is known:
-                del index[key]
+                index.pop(key)
 
 
 _Index = Mapping[int, tuple[Policy, ...]]
@@ -336,18 +341,18 @@ def _opened(draft: _IndexDraft, base: _Index, key: int) -> dict[PolicyId, Policy
 
 
 def _without_empty(
-    base: Mapping[int, Mapping[int, _V]], draft: Mapping[int, Mapping[int, _V]]
-) -> Mapping[int, Mapping[int, _V]]:
-    """Return the base with the draft's entries in place of its own; one that is empty goes."""
-    if not draft:
+    base: PartitionedMap[int, Mapping[int, _V]], entries: Mapping[int, Mapping[int, _V]]
+) -> PartitionedMap[int, Mapping[int, _V]]:
+    """Return the base with these entries in place of its own; one that is empty goes."""
+    if not entries:
         return base
-    merged = dict(base)
-    for key, entries in draft.items():
-        if entries:
-            merged[key] = entries
+    draft = base.draft()
+    for key, entry in entries.items():
+        if entry:
+            draft[key] = entry
         else:
-            merged.pop(key, None)
-    return merged
+            draft.pop(key)
+    return draft.finish()
 
 
 def _merged(base: _Index, draft: _IndexDraft) -> _Index:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from wardgate.policy.partitioned import PartitionedMap
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.people.tables import MEMBERSHIPS
 from wardgate.portal.schema.declaration import InSnapshot, TableDeclaration
@@ -46,7 +47,7 @@ async def _with_table(
     return snapshot
 
 
-async def _membership_ids(tables: AccountTables) -> Mapping[int, Mapping[int, int]]:
+async def _membership_ids(tables: AccountTables) -> PartitionedMap[int, Mapping[int, int]]:
     """Return the engine's index of the memberships: actor → group → membership, all by number."""
     assert MEMBERSHIPS.snapshot is not None
     by_actor: dict[int, dict[int, int]] = {}
@@ -55,7 +56,7 @@ async def _membership_ids(tables: AccountTables) -> Mapping[int, Mapping[int, in
     async for rows in tables.memberships.slices("actor_id", "group_id", size=MEMBERSHIPS.snapshot.slice):
         _take_in(rows, by_actor, by_text, groups)
         await asyncio.sleep(0)
-    return by_actor
+    return PartitionedMap.of(by_actor)
 
 
 def _take_in(
