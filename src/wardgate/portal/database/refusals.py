@@ -5,6 +5,7 @@ first, and a program that was tried on one database meets no surprise on the oth
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
@@ -30,20 +31,34 @@ def check_storable(table: Table, values: Mapping[str, Any]) -> None:
         Unstorable: text too short, too long or with a NUL or half a surrogate pair, a number out of range or
             not finite.
     """
-    for name, column in _checked_columns(table):
-        reason = _fault(column, values[name]) if name in values else None
+    for name, column, lengths in _checked_columns(table):
+        value = values.get(name)
+        # Nearly all that is stored is no value or plain text, and every insert comes by here for each column.
+        if value is None or (
+            type(value) is str and len(value) in lengths and value.isascii() and "\0" not in value
+        ):
+            continue
+        reason = _fault(column, value)
         if reason is not None:
             raise Unstorable(table.name, name, reason)
 
 
 @cache
-def _checked_columns(table: Table) -> tuple[tuple[str, Column[Any]], ...]:
-    """Return the columns that a value of their type may not fit."""
+def _checked_columns(table: Table) -> tuple[tuple[str, Column[Any], range], ...]:
+    """Return the columns that a value of their type may not fit, each with the lengths that a text may have."""
     return tuple(
-        (column.name, column)
+        (column.name, column, range(column.info.get(LEAST, 0), _longest(column) + 1))
         for column in table.c
         if not isinstance(column.type, Uuid | UtcDateTime | Boolean) or LEAST in column.info
     )
+
+
+def _longest(column: Column[Any]) -> int:
+    """Return how long plain text in a column may be; -1 if it holds no text."""
+    kind = column.type
+    if not isinstance(kind, String):
+        return -1
+    return sys.maxsize - 1 if kind.length is None else kind.length
 
 
 def sanitized(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
