@@ -116,7 +116,7 @@ def test_what_name_servers_really_answer_costs_little() -> None:
     answer.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "edge.cdn.example.net."))
     addresses = [f"192.0.2.{number}" for number in range(250)]
     answer.answer.append(dns.rrset.from_text("edge.cdn.example.net.", 60, "IN", "A", *addresses))
-    signature = "A 8 3 60 20270101000000 20260101000000 7 example.net. " + "A" * 340 + "=="
+    signature = "A 8 3 60 20270101000000 20260101000000 7 example.net. " + "A" * 342 + "=="
     answer.answer.append(dns.rrset.from_text("edge.cdn.example.net.", 60, "IN", "RRSIG", signature))
     for server in range(13):
         answer.authority.append(

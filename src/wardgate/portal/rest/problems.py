@@ -19,6 +19,12 @@ RATE_LIMITED: Final = "Rate limit exceeded. Retry after the time indicated in th
 OVERTAKEN: Final = "Another change came first. Read again and repeat."
 UNEXPECTED: Final = "An unexpected error occurred."
 
+_NEWER_PHRASES: Final = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""Of the statuses that the API answers, those that RFC 9110 has renamed."""
+
 Errors = dict[str, Any]
 """Field → list of messages, or nested structures of the same."""
 
@@ -75,8 +81,8 @@ class Problem(Exception):
 
 
 def title_of(status: HTTPStatus) -> str:
-    """Return the reason phrase; for 422 that of RFC 9110 whatever the Python version."""
-    return "Unprocessable Content" if status == HTTPStatus.UNPROCESSABLE_ENTITY else status.phrase
+    """Return the reason phrase of RFC 9110, which Python has in full from 3.13 on."""
+    return _NEWER_PHRASES.get(status, status.phrase)
 
 
 def not_found() -> Problem:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -25,37 +25,41 @@ class CountingExecutor:
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT i FROM n"
 
 
-async def counting(rows: int) -> tuple[ExecutorCursor, CountingExecutor]:
+@contextlib.asynccontextmanager
+async def counting(rows: int) -> AsyncIterator[tuple[ExecutorCursor, CountingExecutor]]:
     executor = CountingExecutor()
     connection = await creator(":memory:", executor=executor)()
-    cursor = connection.cursor()
-    assert isinstance(cursor, ExecutorCursor)
-    await cursor.execute(COUNT, (rows,))
-    return cursor, executor
+    try:
+        cursor = connection.cursor()
+        assert isinstance(cursor, ExecutorCursor)
+        await cursor.execute(COUNT, (rows,))
+        yield cursor, executor
+    finally:
+        await connection.close()
 
 
 @pytest.mark.parametrize(("rows", "runs"), [(1, 1), (499, 1), (500, 2), (1700, 2)])
 async def test_all_rows_come_in_their_order_and_few_in_one_run(rows: int, runs: int) -> None:
-    cursor, executor = await counting(rows)
-    assert [one for (one,) in await cursor.fetchall()] == list(range(1, rows + 1))
-    assert executor.runs == runs
-    assert list(await cursor.fetchall()) == []
+    async with counting(rows) as (cursor, executor):
+        assert [one for (one,) in await cursor.fetchall()] == list(range(1, rows + 1))
+        assert executor.runs == runs
+        assert list(await cursor.fetchall()) == []
 
 
 async def test_rows_are_taken_in_whatever_parts() -> None:
-    cursor, _ = await counting(1234)
-    taken = [await cursor.fetchone()]
-    for size in (3, 490, 20, 600):
-        taken += await cursor.fetchmany(size)
-    taken += [row async for row in cursor]
-    assert [one for (one,) in taken] == list(range(1, 1235))
-    assert await cursor.fetchone() is None
+    async with counting(1234) as (cursor, _):
+        taken = [await cursor.fetchone()]
+        for size in (3, 490, 20, 600):
+            taken += await cursor.fetchmany(size)
+        taken += [row async for row in cursor]
+        assert [one for (one,) in taken] == list(range(1, 1235))
+        assert await cursor.fetchone() is None
 
 
 async def test_a_statement_without_rows_has_none() -> None:
-    cursor, _ = await counting(1)
-    await cursor.execute("CREATE TABLE t (x)")
-    assert list(await cursor.fetchall()) == []
+    async with counting(1) as (cursor, _):
+        await cursor.execute("CREATE TABLE t (x)")
+        assert list(await cursor.fetchall()) == []
 
 
 class GatedExecutor:
