@@ -36,10 +36,17 @@ def gateway_host(shared: Installation, tmp_path_factory: pytest.TempPathFactory)
     for name in _LINKED_AT_INSTALLATION:
         for suffix in ("", "-restore", "-save"):
             (linked / "sbin" / f"{name}{suffix}").symlink_to("xtables-nft-multi")
-    for lower, target in ((f"{linked}:{ROOT}/usr:/usr", "/usr"), (f"{ROOT}/lib:/usr/lib", "/usr/lib")):
-        host.run("mount", "-t", "overlay", "-o", f"lowerdir={lower}", "none", target)
+    layers = {"/usr": f"{linked}:{ROOT}/usr:/usr"}
+    if (ROOT / "lib").exists():  # packages of a Debian whose /lib is not a part of /usr yet
+        layers["/usr/lib"] = f"{ROOT}/lib:/usr/lib"
+    for target, lower in layers.items():
+        host.run("mount", "-t", "overlay", "-o", f"lowerdir={lower}", "overlay", target)
     for folder in ("ufw", "firewalld", "default"):
         shutil.copytree(ROOT / "etc" / folder, host.etc / folder, dirs_exist_ok=True)
+    settings = host.etc / "firewalld" / "firewalld.conf"
+    settings.write_text(
+        settings.read_text().replace("NftablesTableOwner=yes", "NftablesTableOwner=no")  # docs/host.md
+    )
     defaults = ROOT / "usr" / "share" / "ufw"
     shutil.copy(defaults / "ufw.conf", host.etc / "ufw")
     for name in _RULE_FILES:

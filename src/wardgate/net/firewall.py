@@ -25,6 +25,12 @@ from wardgate.net.sysctl import PROC_SYS, Sysctl
 
 _COMMENT: Final = "wardgate"
 _DIRECTIONS: Final = ("iifname", "oifname")
+_CURES: Final = {
+    "firewalld": "firewalld keeps its table to itself: set NftablesTableOwner=no in /etc/firewalld/firewalld.conf and "
+    "restart it",
+}
+"""By the table that takes no rule of ours. firewalld owns its own since 2.1, where the kernel lets it."""
+
 _WITHOUT_EFFECT: Final = frozenset({"counter", "log"})  # statements that leave the verdict to what follows
 
 
@@ -226,9 +232,9 @@ class ForwardAccepts:
             try:
                 await self._nft.apply("".join(commands))
             except OSError as error:
+                cure = _CURES.get(chain.table, f"accept packets from and to {self._interface} there")
                 raise HostRefused(
-                    f"the chain `{chain}` drops forwarded packets and refuses a rule ({error}); "
-                    f"accept packets from and to {self._interface} there"
+                    f"the chain `{chain}` drops forwarded packets and refuses a rule ({error}); {cure}"
                 ) from error
 
     async def undo(self) -> None:

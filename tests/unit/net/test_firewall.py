@@ -167,14 +167,19 @@ async def test_a_reloaded_firewall_gets_its_accepts_again() -> None:
     assert host.conditions[0].repairs == 1
 
 
-async def test_a_chain_that_refuses_is_named_with_the_cure() -> None:
+@pytest.mark.parametrize(
+    ("chain", "cure"),
+    [
+        ("ip filter FORWARD", f"accept packets from and to {GW} there"),
+        ("inet firewalld filter_FORWARD", "set NftablesTableOwner=no in /etc/firewalld/firewalld.conf"),
+    ],
+)
+async def test_a_chain_that_refuses_is_named_with_the_cure(chain: str, cure: str) -> None:
     nft = FakeNftables()
-    nft.add_chain("ip filter FORWARD", policy="drop")
-    nft.refusal = OSError("Operation not supported")
+    nft.add_chain(chain, policy="drop")
+    nft.refusal = OSError("Operation not permitted")
 
-    with pytest.raises(
-        HostRefused, match=f"`ip filter FORWARD` drops .* accept packets from and to {GW} there"
-    ):
+    with pytest.raises(HostRefused, match=f"`{chain}` drops .* {cure}"):
         await Reconciler([ForwardAccepts(nft, interface=GW)]).establish()
 
 
