@@ -18,6 +18,7 @@ from e2e.on_hosts import listens
 from support.certificates import write_certificate
 from support.patience import PATIENCE_S
 from support.postgres import binaries
+from support.unpacked import ROOT as UNPACKED
 from support.unpacked import unpacked
 from wardgate.lab.host import Host, Process, wait_until
 from wardgate.lab.installation import APP4, WEB4, WEB6, Installation
@@ -60,6 +61,10 @@ def test_ssh_runs_a_command_and_carries_what_it_is_given(cone: Installation, tmp
         "UsePAM": "no",
         "PidFile": "none",
     }
+    # From OpenSSH 9.8 on it hands each connection to programs that it looks for where they would be installed.
+    for setting, program in (("SshdSessionPath", "sshd-session"), ("SshdAuthPath", "sshd-auth")):
+        if (path := UNPACKED / "usr" / "lib" / "openssh" / program).exists():
+            settings[setting] = str(path)
     configuration = tmp_path / "sshd_config"
     configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     # The server runs itself again for each connection, so it must be named by its path.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from support.once import alone_at
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "dist" / "work"
-SUITE = "bookworm"
+SUITE = platform.freedesktop_os_release().get("VERSION_CODENAME", "trixie")
+"""The Debian of this machine: what is built here needs a C library as new as its own."""
 ADDED = ("curl", "ca-certificates", "nftables", "iproute2", "systemd")
 
 

@@ -29,7 +29,9 @@ def test_its_steps_make_a_system_that_runs_the_program(debian: System, dist: Pat
     for instruction, argument in steps():
         match instruction:
             case "FROM":
-                assert argument == "debian:bookworm-slim", "the system that the tests carry the steps out in"
+                assert argument == "debian:${DEBIAN}-slim", "the system that the tests carry the steps out in"
+            case "ARG":
+                assert argument.startswith("DEBIAN="), "which system it is, and here this machine's own"
             case "RUN":
                 debian.run("sh", "-ec", argument, DEBIAN_FRONTEND="noninteractive", **environment)
             case "ADD":

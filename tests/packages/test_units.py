@@ -15,6 +15,8 @@ DOCUMENTED = dict(
         r"^\| `(wardgate-\w+)` \|.*\| ([\d.]+) \|$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE
     )
 )
+MEASURED_BY = "252"
+"""The version of systemd whose figures the page has."""
 
 
 @pytest.fixture(params=UNITS, ids=lambda path: path.stem)
@@ -36,7 +38,13 @@ def test_it_is_as_closed_as_the_page_says(unit: Path) -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"exposure level for \S+: ([\d.]+)", printed)
     assert found is not None
-    assert found[1] == DOCUMENTED[unit.stem]
+    version = subprocess.run(
+        ["systemd-analyze", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if version.split()[1] == MEASURED_BY:
+        assert found[1] == DOCUMENTED[unit.stem]
+    else:  # another version looks at other things, too
+        assert float(found[1]) <= float(DOCUMENTED[unit.stem])
 
 
 def test_the_page_tells_of_every_unit() -> None:

@@ -7,7 +7,10 @@ ROOT = Path(__file__).resolve().parents[2] / ".cache" / "debian"
 
 PATH = ":".join(
     [
-        *(str(ROOT / folder) for folder in ("usr/bin", "usr/sbin", "bin", "sbin", "lib/systemd")),
+        *(
+            str(ROOT / folder)
+            for folder in ("usr/bin", "usr/sbin", "usr/lib/systemd", "bin", "sbin", "lib/systemd")
+        ),
         os.environ["PATH"],
         "/usr/sbin:/sbin",
     ]

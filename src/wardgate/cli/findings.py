@@ -318,7 +318,7 @@ def running(status: Status) -> Iterator[Finding]:
         if dropped := status.counts.get(name, 0):
             yield Finding.warning(
                 "socket buffers", f"{dropped} datagrams were lost in them ({name})",
-                "raise net.core.rmem_max and wmem_max (docs/performance.md)",
+                "raise net.core.rmem_max and wmem_max (docs/host.md)",
             )  # fmt: skip
 
 
