@@ -27,15 +27,8 @@ class PartitionedMap(Mapping[_K, _V]):
 
     def __init__(self, partitions: Sequence[dict[_K, _V]] | None = None) -> None:
         """Take partitions that a draft has made, none for an empty map."""
+        # One for all, as a draft copies a partition before it writes into it.
         self.partitions: Final = [{}] * _PARTITIONS if partitions is None else partitions
-
-    @classmethod
-    def of(cls, entries: Mapping[_K, _V]) -> "PartitionedMap[_K, _V]":
-        """Return a map of these entries."""
-        partitions: list[dict[_K, _V]] = [{} for _ in range(_PARTITIONS)]
-        for key, value in entries.items():
-            partitions[hash(key) & _MASK][key] = value
-        return cls(partitions)
 
     def __getitem__(self, key: _K) -> _V:
         return self.partitions[hash(key) & _MASK][key]

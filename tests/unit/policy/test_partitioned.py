@@ -7,11 +7,18 @@ KEYS = st.integers(0, 1000)
 CHANGES = st.lists(st.tuples(KEYS, st.one_of(st.none(), st.integers())))
 
 
+def map_of(entries: dict[int, int]) -> PartitionedMap[int, int]:
+    draft = PartitionedMap[int, int]().draft()
+    for key, value in entries.items():
+        draft[key] = value
+    return draft.finish()
+
+
 @given(st.dictionaries(KEYS, st.integers()), CHANGES)
 def test_it_is_a_dict_that_stays_as_it_is(
     entries: dict[int, int], changes: list[tuple[int, int | None]]
 ) -> None:
-    before, expected = PartitionedMap.of(entries), dict(entries)
+    before, expected = map_of(entries), dict(entries)
     draft = before.draft()
     for key, value in changes:
         assert draft.get(key) == expected.get(key)
@@ -30,7 +37,7 @@ def test_it_is_a_dict_that_stays_as_it_is(
 
 
 def test_what_does_not_differ_is_shared() -> None:
-    base = PartitionedMap.of({number: number for number in range(10_000)})
+    base = map_of({number: number for number in range(10_000)})
     draft = base.draft()
     assert draft.pop(10_000) is None
     assert draft.finish() is base, "nothing was changed"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wardgate.policy.partitioned import PartitionedMap
+from wardgate.policy.partitioned import PartitionedDraft, PartitionedMap
 from wardgate.policy.snapshot import Snapshot
 from wardgate.portal.people.tables import MEMBERSHIPS
 from wardgate.portal.schema.declaration import InSnapshot, TableDeclaration
@@ -50,18 +50,18 @@ async def _with_table(
 async def _membership_ids(tables: AccountTables) -> PartitionedMap[int, Mapping[int, int]]:
     """Return the engine's index of the memberships: actor → group → membership, all by number."""
     assert MEMBERSHIPS.snapshot is not None
-    by_actor: dict[int, dict[int, int]] = {}
+    by_actor = PartitionedMap[int, Mapping[int, int]]().draft()
     by_text: dict[str, dict[int, int]] = {}  # the same, by the actor's id as the database writes it
     groups: dict[str, int] = {}
     async for rows in tables.memberships.slices("actor_id", "group_id", size=MEMBERSHIPS.snapshot.slice):
         _take_in(rows, by_actor, by_text, groups)
         await asyncio.sleep(0)
-    return PartitionedMap.of(by_actor)
+    return by_actor.finish()
 
 
 def _take_in(
     rows: Sequence[Sequence[str]],
-    by_actor: dict[int, dict[int, int]],
+    by_actor: PartitionedDraft[int, Mapping[int, int]],
     by_text: dict[str, dict[int, int]],
     groups: dict[str, int],
 ) -> None:
